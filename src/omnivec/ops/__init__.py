@@ -1,0 +1,1 @@
+"""The operations that families are written in, and their two engines."""

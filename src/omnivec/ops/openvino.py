@@ -1,0 +1,422 @@
+"""The operations as nodes of an OpenVINO graph: inference on a CPU without torch.
+
+A program is traced once, with dynamic sizes; OpenVINO fuses and compiles the graph.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import ModelError, UsageError
+from omnivec.ops.base import Batch, Input, Params, Program, Settings, Stored, Value
+
+# OpenVINO's import writes an id into the user's home and sends an event unless told otherwise; without the
+# package it takes its own silent stub. Nothing leaves the machine unasked.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino as ov  # noqa: E402
+import openvino.opset12 as o12  # noqa: E402
+import openvino.opset13 as o  # noqa: E402
+
+_OPEN_END = np.iinfo(np.int64).max
+
+
+def _ints(*values: int) -> Any:
+    return o.constant(np.array(values, np.int64))
+
+
+def _int(value: int) -> Any:
+    return o.constant(np.int64(value))
+
+
+class Node:
+    """An output of a graph with the operators of an array; numbers and dtypes are aligned, which bare nodes do not."""
+
+    __slots__ = ("out",)
+
+    def __init__(self, out: Any) -> None:
+        self.out = out if isinstance(out, ov.Output) else out.output(0)
+
+    @property
+    def _type(self) -> Any:
+        return self.out.get_element_type()
+
+    def _with(self, other: Node | float, call: Callable[[Any, Any], Any], swapped: bool = False) -> Node:
+        x, y = self.out, other
+        if isinstance(other, Node):
+            y = other.out
+            if other._type != self._type:
+                kind = next(
+                    t for t in (ov.Type.f32, ov.Type.i64, ov.Type.i32) if t in (self._type, other._type)
+                )
+                x, y = (v if v.get_element_type() == kind else o.convert(v, kind.to_string()) for v in (x, y))
+        else:
+            if isinstance(other, float) and self._type.is_integral():
+                x = o.convert(x, "f32").output(0)
+            y = o.constant(np.array(other, x.get_element_type().to_dtype()))
+        return Node(call(y, x) if swapped else call(x, y))
+
+    def __add__(self, other: Node | float) -> Node:
+        return self._with(other, o.add)
+
+    def __radd__(self, other: float) -> Node:
+        return self._with(other, o.add, True)
+
+    def __sub__(self, other: Node | float) -> Node:
+        return self._with(other, o.subtract)
+
+    def __rsub__(self, other: float) -> Node:
+        return self._with(other, o.subtract, True)
+
+    def __mul__(self, other: Node | float) -> Node:
+        return self._with(other, o.multiply)
+
+    def __rmul__(self, other: float) -> Node:
+        return self._with(other, o.multiply, True)
+
+    def __truediv__(self, other: Node | float) -> Node:
+        return self._with(other, o.divide)
+
+    def __rtruediv__(self, other: float) -> Node:
+        return self._with(other, o.divide, True)
+
+    def __neg__(self) -> Node:
+        return Node(o.negative(self.out))
+
+    def __matmul__(self, other: Node) -> Node:
+        return Node(o.matmul(self.out, other.out, False, False))
+
+    def __getitem__(self, key: Any) -> Node:
+        keys = key if isinstance(key, tuple) else (key,)
+        rank = len(self.out.get_partial_shape())
+        if Ellipsis in keys:
+            at = keys.index(Ellipsis)
+            gap = rank - sum(k is not None and k is not Ellipsis for k in keys)
+            keys = keys[:at] + (slice(None),) * gap + keys[at + 1 :]
+        out, axis, drop, new = self.out, 0, [], []
+        for place, k in enumerate(keys):
+            if k is None:
+                new.append(place)
+                continue
+            if isinstance(k, int):
+                out = _slice(out, axis, k, k + 1 if k != -1 else _OPEN_END)
+                drop.append(axis)
+            elif k != slice(None):
+                out = _slice(out, axis, k.start or 0, _OPEN_END if k.stop is None else k.stop)
+            axis += 1
+        out = o.squeeze(out, _ints(*drop)) if drop else out
+        shift = [place - sum(isinstance(k, int) for k in keys[:place]) for place in new]
+        return Node(o.unsqueeze(out, _ints(*shift)) if shift else out)
+
+
+def _slice(x: Any, axis: int, start: int, stop: int) -> Any:
+    return o.slice(x, _ints(start), _ints(stop), _ints(1), _ints(axis)).output(0)
+
+
+class OpenVINOOps:
+    """The operations as graph nodes; see `ops.base.Ops` for what each means. Never in training."""
+
+    training = False
+
+    def __init__(self) -> None:
+        self.states: list[Value] = []
+
+    def embedding(self, ids: Node, table: Node) -> Node:
+        return Node(o.gather(table.out, ids.out, _int(0)))
+
+    def linear(self, x: Node, p: Params) -> Node:
+        y = Node(o.matmul(x.out, p["weight"].out, False, True))
+        return y + p["bias"] if "bias" in p else y
+
+    def layer_norm(self, x: Node, p: Params, eps: float) -> Node:
+        y = Node(o.mvn(x.out, _ints(-1), True, eps, "inside_sqrt")) * p["weight"]
+        return y + p["bias"] if "bias" in p else y
+
+    def rms_norm(self, x: Node, weight: Node, eps: float) -> Node:
+        # Spelt so that the compiler fuses it into one RMS node.
+        square = o.power(x.out, o.constant(np.float32(2)))
+        mean = Node(o.reduce_mean(square, _ints(-1), True))
+        return x * (1.0 / self.sqrt(mean + eps)) * weight
+
+    def group_norm(self, x: Node, p: Params, groups: int, eps: float) -> Node:
+        return Node(o12.group_normalization(x.out, p["weight"].out, p["bias"].out, groups, eps))
+
+    def batch_norm(self, x: Node, p: Params, eps: float, momentum: float = 0.1) -> Node:
+        parts = (p[name].out for name in ("weight", "bias", "running_mean", "running_var"))
+        return Node(o.batch_norm_inference(x.out, *parts, eps))
+
+    def normalize(self, x: Node, eps: float = 1e-12) -> Node:
+        return Node(o.normalize_l2(x.out, _ints(-1), eps, "max"))
+
+    def gelu(self, x: Node, approximate: Literal["none", "tanh"] = "none") -> Node:
+        return Node(o.gelu(x.out, "tanh" if approximate == "tanh" else "erf"))
+
+    def relu(self, x: Node) -> Node:
+        return Node(o.relu(x.out))
+
+    def silu(self, x: Node) -> Node:
+        return Node(o.swish(x.out))
+
+    def sigmoid(self, x: Node) -> Node:
+        return Node(o.sigmoid(x.out))
+
+    def tanh(self, x: Node) -> Node:
+        return Node(o.tanh(x.out))
+
+    def exp(self, x: Node) -> Node:
+        return Node(o.exp(x.out))
+
+    def sqrt(self, x: Node) -> Node:
+        return Node(o.sqrt(x.out))
+
+    def maximum(self, x: Node, y: Node | float) -> Node:
+        return x._with(y, o.maximum)
+
+    def not_equal(self, x: Node, number: float) -> Node:
+        return Node(o.convert(x._with(number, o.not_equal).out, "f32"))
+
+    def softmax(self, x: Node, axis: int = -1) -> Node:
+        return Node(o.softmax(x.out, axis))
+
+    def dropout(self, x: Node, rate: float) -> Node:
+        return x
+
+    def attention(
+        self, q: Node, k: Node, v: Node, bias: Node | None, scale: float, dropout: float = 0.0
+    ) -> Node:
+        # The scale is the fifth input: a bias has to stand before it.
+        mask = o.constant(np.float32(0)) if bias is None else bias.out
+        return Node(o.scaled_dot_product_attention(q.out, k.out, v.out, mask, o.constant(np.float32(scale))))
+
+    def padding_bias(self, mask: Node) -> Node:
+        return ((self.cast(mask, "float32") - 1.0) * 1e4)[:, None, None, :]
+
+    def causal_bias(self, mask: Node) -> Node:
+        place = self.arange(mask, 1)
+        past = Node(o.convert(o.less_equal(place[None, :].out, place[:, None].out), "f32"))
+        return (past * self.cast(mask, "float32")[:, None, None, :] - 1.0) * 1e4
+
+    def conv(
+        self,
+        x: Node,
+        p: Params,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int] = (),
+        groups: int = 1,
+    ) -> Node:
+        weight, ones = p["weight"], list(dilation or [1] * len(stride))
+        steps, pads = list(stride), list(padding)
+        if groups > 1:
+            out, inner, *kernel = weight.out.get_shape()
+            grouped = o.reshape(weight.out, _ints(groups, out // groups, inner, *kernel), False)
+            y = Node(o.group_convolution(x.out, grouped, steps, pads, pads, ones))
+        else:
+            y = Node(o.convolution(x.out, weight.out, steps, pads, pads, ones))
+        return y + self.reshape(p["bias"], (1, -1, *[1] * len(steps))) if "bias" in p else y
+
+    def max_pool(self, x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Node:
+        ones, pads = [1] * len(kernel), list(padding)
+        return Node(o.max_pool(x.out, list(stride), ones, pads, pads, list(kernel)))
+
+    def lstm(self, x: Node, p: Params, lengths: Node, bidirectional: bool = False) -> tuple[Node, Node]:
+        y, last = self._lstm_forward(x, p, lengths, "")
+        if not bidirectional:
+            return y, last
+        # One direction at a time over sequences reversed by hand: with dynamic shapes the CPU plugin ignores
+        # the lengths, and a reverse pass would start in the padding.
+        back, back_last = self._lstm_forward(self._reverse(x, lengths), p, lengths, "_reverse")
+        return (
+            self.concat([y, self._reverse(back, lengths)], -1),
+            self.concat([last, back_last], -1),
+        )
+
+    def _lstm_forward(self, x: Node, p: Params, lengths: Node, end: str) -> tuple[Node, Node]:
+        def gates(name: str) -> Any:  # torch keeps i f g o, OpenVINO f i c o
+            value = p[f"{name}_l0{end}"].out
+            i, f, g, out = o.split(value, _int(0), 4).outputs()
+            return o.concat([f, i, g, out], 0)
+
+        hidden = p[f"weight_hh_l0{end}"].out.get_shape()[1]
+        count = self.cast(lengths, "int32")
+        size = o.gather(o.shape_of(x.out), _ints(0), _int(0))
+        zero = o.broadcast(o.constant(np.float32(0)), o.concat([size, _ints(1, hidden)], 0))
+        w, r = (o.unsqueeze(gates(name), _ints(0)) for name in ("weight_ih", "weight_hh"))
+        b = o.unsqueeze(o.add(gates("bias_ih"), gates("bias_hh")), _ints(0))
+        out = o.lstm_sequence(x.out, zero, zero, count.out, w, r, b, hidden, "forward").output(0)
+        y = Node(o.squeeze(out, _ints(1)))
+        inside = Node(o.less(self.arange(x, 1)[None, :].out, count[:, None].out))
+        y = y * self.cast(inside, "float32")[:, :, None]
+        return y, self.take(y, count - 1)
+
+    def _reverse(self, x: Node, lengths: Node) -> Node:
+        return Node(o.reverse_sequence(x.out, self.cast(lengths, "int32").out, 0, 1))
+
+    def mean(self, x: Node, axis: int | Sequence[int], keep: bool = False) -> Node:
+        return Node(o.reduce_mean(x.out, _axes(axis), keep))
+
+    def sum(self, x: Node, axis: int | Sequence[int], keep: bool = False) -> Node:
+        return Node(o.reduce_sum(x.out, _axes(axis), keep))
+
+    def max(self, x: Node, axis: int | Sequence[int], keep: bool = False) -> Node:
+        return Node(o.reduce_max(x.out, _axes(axis), keep))
+
+    def cumsum(self, x: Node, axis: int) -> Node:
+        return Node(o.cum_sum(x.out, _int(axis)))
+
+    def arange(self, x: Node, axis: int) -> Node:
+        size = o.gather(o.shape_of(x.out), _int(axis), _int(0))
+        return Node(o.range(_int(0), size, _int(1), "i32"))
+
+    def reshape(self, x: Node, shape: Sequence[int]) -> Node:
+        return Node(o.reshape(x.out, _ints(*shape), True))
+
+    def transpose(self, x: Node, order: Sequence[int]) -> Node:
+        return Node(o.transpose(x.out, _ints(*order)))
+
+    def concat(self, xs: Sequence[Node], axis: int) -> Node:
+        return Node(o.concat([x.out for x in xs], axis))
+
+    def expand(self, x: Node, like: Node) -> Node:
+        size = o.gather(o.shape_of(like.out), _ints(0), _int(0))
+        rest = _ints(*[1] * (len(x.out.get_partial_shape()) - 1))
+        return Node(o.broadcast(x.out, o.concat([size, rest], 0), broadcast_spec="BIDIRECTIONAL"))
+
+    def take(self, x: Node, index: Node) -> Node:
+        picked = o.gather(x.out, o.unsqueeze(index.out, _ints(1)), _int(1), 1)
+        return Node(o.squeeze(picked, _ints(1)))
+
+    def where(self, condition: Node, x: Node, y: Node) -> Node:
+        return Node(o.select(o.convert(condition.out, "boolean"), x.out, y.out))
+
+    def cast(self, x: Node, dtype: Literal["float32", "int32"]) -> Node:
+        return Node(o.convert(x.out, {"float32": "f32", "int32": "i32"}[dtype]))
+
+    def state(self, x: Node) -> Node:
+        self.states.append(x)
+        return x
+
+
+def _axes(axis: int | Sequence[int]) -> Any:
+    return _ints(axis) if isinstance(axis, int) else _ints(*axis)
+
+
+def constant(tensor: Stored) -> Node:
+    """A weight as a float32 constant that shares the file's memory; half precision is widened in the graph."""
+    if tensor.dtype == "BF16":
+        bits = ov.Tensor(tensor.data, ov.Shape(list(tensor.data.shape)), ov.Type.bf16)
+        return Node(o.convert(o.constant(bits, shared_memory=True), "f32"))
+    if tensor.dtype == "F16":
+        return Node(o.convert(o.constant(tensor.data, shared_memory=True), "f32"))
+    return Node(o.constant(tensor.float32(), shared_memory=True))
+
+
+def trace(program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored]) -> tuple[Any, list[str]]:
+    """The graph of a program, an `openvino.Model`, and the names of its outputs in order."""
+    parameters: dict[str, Any] = {}
+    made: dict[str, Node] = {}
+    for spec in inputs:
+        shape = ov.PartialShape([-1 if size is None else size for size in spec.shape])
+        parameters[spec.name] = o.parameter(shape, np.dtype(spec.dtype), spec.name)
+        parameters[spec.name].output(0).get_tensor().set_names({spec.name})
+
+    def weight(name: str) -> Node:
+        if name not in made:
+            made[name] = constant(tensors[name])
+        return made[name]
+
+    outputs = program(OpenVINOOps(), lambda name: Node(parameters[name]), Params(tensors, weight))
+    results = []
+    for name, node in outputs.items():
+        result = o.result(node.out)
+        result.set_friendly_name(name)
+        results.append(result)
+    return ov.Model(results, list(parameters.values()), "omnivec"), list(outputs)
+
+
+_CORE: Any = None
+
+
+def core() -> Any:
+    """OpenVINO's core, one for the process."""
+    global _CORE
+    if _CORE is None:
+        _CORE = ov.Core()
+    return _CORE
+
+
+def cpu_can_bfloat16() -> bool:
+    """Whether OpenVINO has bfloat16 kernels for this CPU (they may still be slower than float32)."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def version() -> str:
+    """The version of OpenVINO."""
+    return str(ov.__version__)
+
+
+class OpenVINOExecutable:
+    """A compiled graph; see `ops.base.Executable`. Each thread has a request of its own."""
+
+    def __init__(self, model: Any, outputs: Sequence[str], settings: Settings, streams: int) -> None:
+        self._model, self._outputs, self._settings, self.streams = model, outputs, settings, streams
+        hints = {
+            "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == "bfloat16" else "f32",
+            "NUM_STREAMS": str(streams),
+            # Pinned threads of two processes would share a core while others idle.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        if settings.threads:
+            hints["INFERENCE_NUM_THREADS"] = str(settings.threads)
+        try:
+            self._compiled = core().compile_model(model, "CPU", hints)
+        except RuntimeError as error:
+            raise ModelError(
+                f"OpenVINO {version()} cannot compile this model: {_last_line(error)}"
+            ) from error
+        self._local = threading.local()
+        self._bulk: OpenVINOExecutable | None = None
+        self._lock = threading.Lock()
+
+    def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        request = getattr(self._local, "request", None)
+        if request is None:
+            request = self._local.request = self._compiled.create_infer_request()
+        try:
+            results = request.infer(dict(batch))
+        except RuntimeError as error:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in batch.items())
+            raise ModelError(f"OpenVINO could not run a batch ({shapes}): {_last_line(error)}") from error
+        return {name: results[i] for i, name in enumerate(self._outputs)}
+
+    def bulk(self) -> OpenVINOExecutable:
+        if self._settings.streams == self.streams:
+            return self
+        with self._lock:
+            if self._bulk is None:
+                self._bulk = OpenVINOExecutable(
+                    self._model, self._outputs, self._settings, self._settings.streams
+                )
+            return self._bulk
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def compile_program(
+    program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: Settings
+) -> OpenVINOExecutable:
+    """A program and its weights, compiled for the CPU with one stream; `bulk()` compiles for several."""
+    if settings.device != "cpu":
+        raise UsageError(
+            f"device={settings.device!r}: the engine openvino runs on the cpu; use engine='torch'"
+        )
+    model, outputs = trace(program, inputs, tensors)
+    return OpenVINOExecutable(model, outputs, settings, 1)

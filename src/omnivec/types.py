@@ -1,0 +1,120 @@
+"""The vocabulary: the few types that every room of omnivec speaks in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Modality = Literal["text", "image", "audio", "video", "series", "key"]
+Metric = Literal["cosine", "dot", "euclidean"]
+Precision = Literal["float32", "bfloat16"]
+
+Floats = NDArray[np.float32]
+Keys = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """Sound in memory.
+
+    Attributes:
+        samples: (n,) mono or (n, channels), float in [-1, 1] or int16.
+        rate: sampling rate in Hz.
+    """
+
+    samples: NDArray[Any]
+    rate: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """The vector space of a model; vectors of different spaces are never compared.
+
+    Attributes:
+        dim: length of a vector.
+        metric: what its nearness means.
+        modalities: what can be embedded into it.
+    """
+
+    dim: int
+    metric: Metric
+    modalities: tuple[Modality, ...]
+
+
+@dataclass(eq=False)
+class Encoded:
+    """What `run` returns for n items of which m were embedded.
+
+    Attributes:
+        vectors: (m, dim) float32, in the order of the items.
+        kept: (m,) int64, for each row the index of its item.
+        failures: index of an item -> why it has no vector, one line.
+        seen: (m,) int64, how much of each item reached the model, in `unit`.
+        lost: (m,) int64, how much was cut off by the model's limit, in `unit`.
+        unit: what seen and lost count: "tokens", "pixels", "seconds".
+    """
+
+    vectors: Floats
+    kept: Keys
+    failures: dict[int, str] = field(default_factory=dict)
+    seen: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
+    lost: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
+    unit: str = "tokens"
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __iter__(self) -> Iterator[tuple[int, Floats]]:
+        """Pairs (index of the item, its vector)."""
+        return iter(zip(self.kept.tolist(), self.vectors, strict=True))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found passage.
+
+    Attributes:
+        id: of the passage: "<document>#<ordinal>".
+        document: id of the document it belongs to.
+        span: (start, end) characters in the document's text; (0, 0) where it has none.
+        line: first line in the source, from 1; None where it has none.
+        modality: of the passage.
+        space: name of the space it was found in; "text" for full-text search.
+        score: higher is better; cosine, dot product or negative distance, by the space's metric; in hybrid
+            mode the reciprocal-rank sum.
+        text: of the passage; "" where it has none.
+        metadata: of the document.
+    """
+
+    id: str
+    document: str
+    span: tuple[int, int]
+    line: int | None
+    modality: Modality
+    space: str
+    score: float
+    text: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An item made ready for a model, before it meets others in a batch.
+
+    Attributes:
+        arrays: by input name.
+        cost: what it takes of a batch's budget: tokens, pixels, samples.
+        seen: how much of it is in the arrays.
+        lost: how much the model's limit cut off.
+        skip: leading places that belong to a prompt and are not pooled.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    cost: int
+    seen: int
+    lost: int
+    skip: int = 0

@@ -1,0 +1,3 @@
+"""The version of omnivec."""
+
+VERSION = "0.1.0"

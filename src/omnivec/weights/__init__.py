@@ -1,0 +1,26 @@
+"""Tensors from files: safetensors, torch checkpoints old and new (without torch), npz.
+
+And what follows from them: canonical names and an identity that no file format changes.
+"""
+
+from __future__ import annotations
+
+from omnivec.weights.files import read
+from omnivec.weights.identity import content_hashes, same_weights
+from omnivec.weights.layouts import Row, rename, strip_prefixes
+from omnivec.weights.safetensors import save
+from omnivec.weights.tensor import Tensor, Weights
+from omnivec.weights.torchfile import read_torch
+
+__all__ = [
+    "Row",
+    "Tensor",
+    "Weights",
+    "content_hashes",
+    "read",
+    "read_torch",
+    "rename",
+    "same_weights",
+    "save",
+    "strip_prefixes",
+]

@@ -1,0 +1,126 @@
+"""safetensors files: a header of JSON, then raw tensors; read by mapping, written by the library."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivec.errors import WeightsError
+from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, map_file, typed
+
+MAX_HEADER = 100_000_000  # bytes; the format's own limit
+
+
+def read_safetensors(path: Path) -> Weights:
+    """The tensors of one file, each a view of its map; only a misaligned tensor is copied.
+
+    Raises:
+        WeightsError: the file is truncated or damaged, or has an element type that is not known.
+    """
+    raw = map_file(path)
+    start, header = _header(path, raw)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise WeightsError(f"{path}: __metadata__ is not a table of strings.")
+    entries = {name: _entry(path, name, row) for name, row in header.items()}
+    _check_layout(path, entries, len(raw) - start)
+    tensors = {}
+    for name, (dtype, shape, begin, end) in entries.items():
+        data = typed(raw[start + begin : start + end], DTYPES[dtype]).reshape(shape)
+        tensors[name] = Tensor(name, dtype, shape, data)
+    return Weights(tensors, (path,), metadata)
+
+
+def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file: whole or not at all.
+
+    Args:
+        path: of the file; an old one is replaced once the new one is complete.
+        tensors: arrays by name.
+        metadata: strings to keep beside them.
+
+    Raises:
+        WeightsError: an element type that the format does not have, or a disk that refused.
+    """
+    from safetensors.numpy import save_file
+
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    try:
+        save_file(arrays, partial, dict(metadata) if metadata else None)
+        partial.replace(path)
+    # The library raises its own error for a full disk and a bare KeyError for an unknown element type.
+    except Exception as exc:
+        raise WeightsError(f"{path} cannot be written: {type(exc).__name__}: {exc}.") from exc
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _header(path: Path, raw: Bytes) -> tuple[int, dict[str, Any]]:
+    """Where the tensors start, and the header's table."""
+    size = int.from_bytes(raw[:8].tobytes(), "little")
+    if len(raw) < 8 or size > MAX_HEADER or 8 + size > len(raw):
+        raise WeightsError(
+            f"{path}: truncated or no safetensors file: a header of {size} bytes (at most {MAX_HEADER}) "
+            f"in a file of {len(raw)}."
+        )
+    try:
+        header = json.loads(raw[8 : 8 + size].tobytes().decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as exc:
+        raise WeightsError(f"{path}: the header of {size} bytes is not readable JSON: {exc}.") from exc
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path}: the header of {size} bytes is no table of tensors.")
+    return 8 + size, header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are unique."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError(f"{len(pairs) - len(table)} names occur twice")
+    return table
+
+
+def _entry(path: Path, name: str, row: object) -> tuple[str, tuple[int, ...], int, int]:
+    """Element type, shape, begin and end of one tensor, checked by themselves."""
+    match row:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]}:
+            pass
+        case _:
+            raise WeightsError(f"{path}: tensor {name!r} lacks a dtype, a shape or two offsets.")
+    if dtype not in DTYPES:
+        raise WeightsError(
+            f"{path}: tensor {name!r} has element type {dtype!r}; known are {', '.join(DTYPES)}."
+        )
+    if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
+        raise WeightsError(f"{path}: tensor {name!r} has shape {shape} at bytes {begin} to {end}.")
+    needed = math.prod(shape) * DTYPES[dtype].itemsize
+    if needed != end - begin:
+        raise WeightsError(
+            f"{path}: tensor {name!r} of {dtype} {shape} needs {needed} bytes and has {end - begin}."
+        )
+    return dtype, tuple(shape), begin, end
+
+
+def _check_layout(
+    path: Path, entries: Mapping[str, tuple[str, tuple[int, ...], int, int]], size: int
+) -> None:
+    """The tensors lie one behind the other and fill the file: no overlap, no hole, nothing cut off."""
+    position = 0
+    for name, (_, _, begin, end) in sorted(entries.items(), key=lambda entry: entry[1][2:]):
+        if begin != position:
+            raise WeightsError(
+                f"{path}: tensor {name!r} begins at byte {begin} where byte {position} is due."
+            )
+        position = end
+    if position != size:
+        raise WeightsError(
+            f"{path}: its tensors take {position} bytes, the file has {size}: download it again."
+        )
