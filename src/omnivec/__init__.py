@@ -1,0 +1,71 @@
+"""omnivec: any data in, vectors out, and everything people do with vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from omnivec.errors import (
+    CollectionBusy,
+    CollectionDamaged,
+    CollectionError,
+    DownloadError,
+    FilterError,
+    IdentityError,
+    ItemError,
+    ItemErrors,
+    MissingExtra,
+    ModelError,
+    ModelNotFound,
+    OmnivecError,
+    SchemaError,
+    UnsupportedModel,
+    UsageError,
+    WeightsError,
+)
+from omnivec.types import Audio, Encoded, Hit, Space
+from omnivec.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from omnivec.embedder import Embedder, load, similarity
+
+__all__ = [
+    "Audio",
+    "CollectionBusy",
+    "CollectionDamaged",
+    "CollectionError",
+    "DownloadError",
+    "Embedder",
+    "Encoded",
+    "FilterError",
+    "Hit",
+    "IdentityError",
+    "ItemError",
+    "ItemErrors",
+    "MissingExtra",
+    "ModelError",
+    "ModelNotFound",
+    "OmnivecError",
+    "SchemaError",
+    "Space",
+    "UnsupportedModel",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "load",
+    "similarity",
+]
+
+# Names whose modules load an engine or a database are imported when they are first asked for.
+_LAZY = {"Embedder": "embedder", "load": "embedder", "similarity": "embedder"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(f"omnivec.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'omnivec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,338 @@
+"""The embedder: a model on an engine, with batching; what a user holds."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec import batching, hub, progress, registry, saving
+from omnivec.compiled import Choice, Compiled
+from omnivec.errors import ItemErrors, UsageError
+from omnivec.model import Model, read_model
+from omnivec.types import Encoded, Floats, Metric, Modality, Space
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+SINGLE = (str, bytes, Path)
+_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Vectors of the parts of one text.
+
+    Attributes:
+        vectors: (n, width) float32, one for each token or word, special tokens left out.
+        spans: (n, 2) int64, first and behind-last character of each.
+        texts: the parts themselves.
+    """
+
+    vectors: Floats
+    spans: NDArray[np.int64]
+    texts: tuple[str, ...]
+
+
+class Embedder:
+    """A loaded model; made by `omnivec.load`. Safe to use from several threads.
+
+    Attributes:
+        name: what it was loaded as.
+        source: where its files came from.
+        folder: where they are.
+    """
+
+    def __init__(self, compiled: Compiled, name: str, source: str, dim: int | None = None) -> None:
+        self._compiled = compiled
+        self.name, self.source, self.folder = name, source, compiled.model.folder
+        self._dim = compiled.model.space.dim if dim is None else _checked_dim(dim, compiled.model.space.dim)
+
+    @property
+    def model(self) -> Model:
+        """What is run: family, config, weights, head."""
+        return self._compiled.model
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._dim
+
+    @property
+    def metric(self) -> Metric:
+        """What nearness means in its space."""
+        return self.model.metric
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What it embeds."""
+        return self.model.space.modalities
+
+    @property
+    def space(self) -> Space:
+        """Its vector space."""
+        return Space(self.dim, self.metric, self.modalities)
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included; what is beyond is cut and counted."""
+        return self.model.preparer.limit
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What makes its vectors what they are; equal for the same model in another folder or precision."""
+        return {**self.model.identity, "dim": self.dim}
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How exactly it computes: engine, precision, versions."""
+        return self._compiled.provenance()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The facts about the model and how it runs here, each choice with its reason."""
+        model, settings = self.model, self._compiled.runtime.settings
+        facts = dict(registry.known().get(self.name, {}))
+        return {
+            "name": self.name,
+            "source": self.source,
+            "folder": str(self.folder),
+            "family": model.family.__name__.rpartition(".")[2],
+            "licence": facts.get("licence"),
+            "dim": self.dim,
+            "metric": self.metric,
+            "modalities": list(self.modalities),
+            "max_length": self.max_length,
+            "pooling": list(model.head.pooling),
+            "pooling_stated": model.head.stated,
+            "steps": [step.kind for step in model.head.steps],
+            "prompts": dict(model.prompts),
+            "parameters": sum(int(np.prod(t.shape)) for t in model.tensors.values()),
+            "engine": self._compiled.runtime.engine,
+            **asdict(settings),
+            "deterministic": self._compiled.runtime.deterministic,
+            "reasons": dict(self._compiled.runtime.reasons),
+        }
+
+    def encode(
+        self,
+        items: Any,
+        *,
+        batch_size: int | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize_embeddings: bool | None = None,
+        dim: int | None = None,
+        show_progress_bar: bool | None = False,
+    ) -> Floats:
+        """Vectors of items.
+
+        Args:
+            items: one item (a str is a text, a pathlib.Path a file), or several.
+            batch_size: most items in a batch; None fills batches to a budget of tokens.
+            prompt_name: which of the model's prompts stands before each text.
+            prompt: a prompt given in words.
+            normalize_embeddings: True for vectors of length 1; None as the model does.
+            dim: only the first so many components, of length 1 again where the model's vectors are.
+            show_progress_bar: a bar on stderr; None on a terminal only.
+
+        Returns:
+            (dim,) float32 for one item, (n, dim) for several, in the order given.
+
+        Raises:
+            ItemErrors: some items failed; .failures says why, .partial holds the others.
+        """
+        single = isinstance(items, SINGLE) or not isinstance(items, Iterable)
+        listed = [items] if single else list(items)
+        encoded = self.run(
+            listed,
+            batch_size=batch_size,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            normalize_embeddings=normalize_embeddings,
+            dim=dim,
+            show_progress_bar=show_progress_bar,
+        )
+        if encoded.failures:
+            raise ItemErrors(encoded.failures, encoded)
+        return cast(Floats, encoded.vectors[0]) if single else encoded.vectors
+
+    def encode_query(self, items: Any, *, show_progress_bar: bool | None = False) -> Floats:
+        """Vectors of questions, behind the model's own prompt for them; see `encode`."""
+        return self.encode(items, prompt=self.task_prompt("query"), show_progress_bar=show_progress_bar)
+
+    def encode_document(self, items: Any, *, show_progress_bar: bool | None = False) -> Floats:
+        """Vectors of what is to be found, behind the model's own prompt for it; see `encode`."""
+        return self.encode(items, prompt=self.task_prompt("document"), show_progress_bar=show_progress_bar)
+
+    def run(
+        self,
+        items: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize_embeddings: bool | None = None,
+        dim: int | None = None,
+        show_progress_bar: bool | None = False,
+    ) -> Encoded:
+        """Vectors of items, what failed and why, and how much of each item the model saw; see `encode`."""
+        listed = list(items)
+        finish = self._finish(normalize_embeddings, dim)
+        call = self._compiled.call(self._prompt(prompt_name, prompt))
+        with progress.bar("embedding", len(listed), "items", show_progress_bar) as shown:
+            encoded = batching.run(
+                listed, call, batching.Plan(_rows(batch_size, self._compiled), shown.advance)
+            )
+        encoded.vectors = finish(encoded.vectors)
+        return encoded
+
+    def stream(
+        self,
+        items: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize_embeddings: bool | None = None,
+        dim: int | None = None,
+    ) -> Iterator[Encoded]:
+        """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
+        finish = self._finish(normalize_embeddings, dim)
+        call = self._compiled.call(self._prompt(prompt_name, prompt))
+        for encoded in batching.stream(items, call, batching.Plan(_rows(batch_size, self._compiled))):
+            encoded.vectors = finish(encoded.vectors)
+            yield encoded
+
+    def tokens(self, text: str) -> Tokens:
+        """A vector for each token of a text, from the model's last layer, with its characters."""
+        row = self.model.preparer.prepare([text])[0]
+        spans = self.model.preparer.tokenizer.spans(text)
+        before = len(self.model.preparer.tokenizer.special_ids()[0])
+        vectors = self._compiled.hidden(row)[-1][before : before + len(spans)]
+        spans = spans[: len(vectors)]
+        return Tokens(vectors, spans, tuple(text[a:b] for a, b in spans.tolist()))
+
+    def words(self, text: str) -> Tokens:
+        """A vector for each word and punctuation mark of a text: the mean of its tokens' vectors."""
+        tokens = self.tokens(text)
+        found, vectors, spans = [], [], []
+        for match in _WORD.finditer(text):
+            inside = (tokens.spans[:, 0] < match.end()) & (tokens.spans[:, 1] > match.start())
+            if inside.any():
+                found.append(match.group())
+                spans.append(match.span())
+                vectors.append(tokens.vectors[inside].mean(axis=0))
+        width = tokens.vectors.shape[1]
+        return Tokens(
+            np.array(vectors, np.float32).reshape(-1, width),
+            np.array(spans, np.int64).reshape(-1, 2),
+            tuple(found),
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the model as a sentence-transformers folder that `omnivec.load` and others read."""
+        return saving.write_model(self.model, Path(folder))
+
+    def task_prompt(self, task: str) -> str:
+        """The model's prompt for "query" or "document"; a passage's prompt goes by several names."""
+        names = ("document", "passage", "corpus") if task == "document" else ("query",)
+        found = [self.model.prompts[name] for name in names if self.model.prompts.get(name)]
+        return found[0] if found else self._prompt(None, None)
+
+    def _prompt(self, name: str | None, words: str | None) -> str:
+        if words is not None:
+            return words
+        chosen = name if name is not None else self.model.default_prompt
+        if chosen is None:
+            return ""
+        if chosen not in self.model.prompts:
+            raise UsageError(
+                f"prompt_name={chosen!r} is none of this model's prompts: {', '.join(self.model.prompts) or 'it has none'}"
+            )
+        return self.model.prompts[chosen]
+
+    def _finish(self, normalize: bool | None, dim: int | None) -> Callable[[Floats], Floats]:
+        """What is done to finished vectors: truncated, and of length 1 where asked or where they were."""
+        width = self.dim if dim is None else _checked_dim(dim, self.model.space.dim)
+        cut = width < self.model.space.dim
+        unit = bool(normalize) or (cut and normalize is None and self.model.head.normalizes)
+
+        def finish(vectors: Floats) -> Floats:
+            out = np.ascontiguousarray(vectors[:, :width]) if cut else vectors
+            return _unit(out) if unit else out
+
+        return finish
+
+
+def _unit(vectors: Floats) -> Floats:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.maximum(norms, np.float32(1e-12))
+
+
+def _checked_dim(dim: int, whole: int) -> int:
+    if not 1 <= dim <= whole:
+        raise UsageError(f"dim={dim}: this model's vectors have {whole} components, so 1 to {whole}")
+    return dim
+
+
+def _rows(batch_size: int | None, compiled: Compiled) -> int:
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size={batch_size}: at least 1")
+    return 1 if compiled.runtime.deterministic else batch_size or 0
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    deterministic: bool = False,
+    dim: int | None = None,
+    offline: bool | None = None,
+) -> Embedder:
+    """Loads a model.
+
+    Args:
+        model: a known short name, a folder, "hf:org/name", "pypi:package"; see docs/load.md.
+        engine: "openvino" (CPU) or "torch"; chosen by itself when not given, as are the next three.
+        precision: "float32" or "bfloat16".
+        device: "cpu", "cuda", "cuda:1".
+        threads: CPU threads to use.
+        deterministic: vectors that depend on their item alone, bit by bit: not on batch, order or threads. Slower.
+        dim: only the first so many components of each vector.
+        offline: never ask a network; None follows HF_HUB_OFFLINE.
+
+    Raises:
+        ModelNotFound: no source has it; the message lists what each said.
+        UnsupportedModel: no family covers its form.
+        WeightsError: its weights are damaged or do not fit.
+    """
+    resolved = hub.resolve(
+        model, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
+    )
+    choice = Choice(engine, precision, device, threads, deterministic)
+    compiled = Compiled(read_model(resolved.folder), choice, hub.cache_folder() / "trials.json")
+    return Embedder(compiled, resolved.name, resolved.source, dim)
+
+
+def _say(line: str) -> None:
+    """What a load did over the network, on stderr; a model that is at hand is loaded in silence."""
+    if not line.startswith("found"):
+        print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201
+
+
+def similarity(a: Sequence[Any] | Floats, b: Sequence[Any] | Floats, metric: Metric = "cosine") -> Floats:
+    """Nearness of vectors: a (n, dim), b (m, dim) -> (n, m) float32, higher is nearer."""
+    x, y = np.atleast_2d(np.asarray(a, np.float32)), np.atleast_2d(np.asarray(b, np.float32))
+    if metric == "dot":
+        return x @ y.T
+    if metric == "euclidean":
+        return cast(Floats, -np.sqrt(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T, 0)))
+    return _unit(x) @ _unit(y).T

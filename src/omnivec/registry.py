@@ -1,0 +1,89 @@
+"""Families by name: the file name in families/ is the family's name; entry points add others.
+
+What a family claims and knows is read from its file as literals, without importing it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+
+GROUP = "omnivec.families"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of a family before it is imported.
+
+    Attributes:
+        name: its file's name.
+        module: what to import.
+        summary: first line of its docstring.
+        claims: model types it answers for ("model_type") and its "modality".
+        known: short name of a model -> its facts.
+    """
+
+    name: str
+    module: str
+    summary: str
+    claims: Mapping[str, Any]
+    known: Mapping[str, Mapping[str, Any]]
+
+    def load(self) -> ModuleType:
+        """Imports the family."""
+        return importlib.import_module(self.module)
+
+
+@functools.cache
+def families() -> Mapping[str, Family]:
+    """All families, by name."""
+    found = {}
+    for path in sorted(Path(__file__).with_name("families").glob("[a-z]*.py")):
+        found[path.stem] = read_family(path, f"omnivec.families.{path.stem}")
+    for point in importlib.metadata.entry_points(group=GROUP):
+        spec = importlib.util.find_spec(point.value)
+        if spec is not None and spec.origin is not None:
+            found[point.name] = read_family(Path(spec.origin), point.value)
+    return found
+
+
+def read_family(path: Path, module: str) -> Family:
+    """The literals CLAIMS and KNOWN and the docstring of a family's file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    literals: dict[str, Any] = {"CLAIMS": {}, "KNOWN": {}}
+    for node in tree.body:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id in literals
+        ):
+            literals[node.targets[0].id] = ast.literal_eval(node.value)
+    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return Family(path.stem, module, summary, literals["CLAIMS"], literals["KNOWN"])
+
+
+def known() -> dict[str, Mapping[str, Any]]:
+    """Short name of each known model -> its facts, with its family's name under "family"."""
+    return {name: {**facts, "family": f.name} for f in families().values() for name, facts in f.known.items()}
+
+
+def claimant(config: Mapping[str, Any], folder: Path) -> Family:
+    """The family that answers for a published config.json."""
+    kind = config.get("model_type")
+    for family in families().values():
+        if kind is not None and kind in family.claims.get("model_type", ()):
+            return family
+    covered = sorted(kind for f in families().values() for kind in f.claims.get("model_type", ()))
+    raise UnsupportedModel(
+        f"{folder}: model_type {kind!r} is covered by no family; covered are {', '.join(covered)}"
+    )

@@ -1,0 +1,185 @@
+"""What runs where, and how exactly: decided once per model, each choice with its reason."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from omnivec.errors import MissingExtra, UsageError
+from omnivec.ops.base import Settings
+from omnivec.types import Precision
+
+EngineName = Literal["openvino", "torch"]
+
+# bfloat16 must beat float32 by this much in a trial: below it the exact one is worth more.
+WORTHWHILE = 1.15
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The choices for one model.
+
+    Attributes:
+        engine: what executes its operations.
+        settings: precision, threads, streams and device, as the engine takes them.
+        deterministic: whether a vector depends on its item alone: batches of one, one thread each.
+        reasons: choice -> why, one line each.
+    """
+
+    engine: EngineName
+    settings: Settings
+    deterministic: bool
+    reasons: Mapping[str, str]
+
+
+def decide(
+    engine: str | None,
+    precision: str | None,
+    device: str | None,
+    threads: int | None,
+    deterministic: bool,
+    trial: Callable[[], Precision],
+) -> Runtime:
+    """Fills in what the user left open.
+
+    Args:
+        engine: "openvino", "torch" or None.
+        precision: "float32", "bfloat16" or None.
+        device: "cpu", "cuda", ... or None.
+        threads: how many, or None for as many as this process may use.
+        deterministic: see Runtime.
+        trial: measures both precisions on this machine and returns the one to use.
+    """
+    reasons: dict[str, str] = {}
+    chosen = _engine(engine, device, reasons)
+    place = device or "cpu"
+    reasons["device"] = "as asked" if device else "the engine's default"
+    count = _threads(threads, reasons)
+    exact = _precision(precision, chosen, place, deterministic, trial, reasons)
+    streams = count if deterministic else max(1, min(count, 8))
+    reasons["streams"] = "one per thread: deterministic" if deterministic else "one per thread, at most 8"
+    return Runtime(chosen, Settings(exact, count, streams, place), deterministic, reasons)
+
+
+def _engine(engine: str | None, device: str | None, reasons: dict[str, str]) -> EngineName:
+    if engine is None:
+        needs_torch = device is not None and device != "cpu"
+        engine = "torch" if needs_torch else "openvino"
+        reasons["engine"] = (
+            f"device {device} needs torch" if needs_torch else "the fastest on a CPU, no torch needed"
+        )
+    elif engine in get_args(EngineName):
+        reasons["engine"] = "as asked"
+    else:
+        raise UsageError(f"engine={engine!r} is none of {', '.join(get_args(EngineName))}")
+    if engine == "torch" and importlib.util.find_spec("torch") is None:
+        raise MissingExtra("the engine torch is not installed: pip install 'omnivec[train]'")
+    return "torch" if engine == "torch" else "openvino"
+
+
+def _threads(threads: int | None, reasons: dict[str, str]) -> int:
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f"threads={threads}: at least 1")
+        reasons["threads"] = "as asked"
+        return threads
+    # What this process may use, not what the machine has: containers and taskset restrict it.
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    reasons["threads"] = f"{count} CPUs are open to this process"
+    return count
+
+
+def _precision(
+    precision: str | None,
+    engine: EngineName,
+    device: str,
+    deterministic: bool,
+    trial: Callable[[], Precision],
+    reasons: dict[str, str],
+) -> Precision:
+    if precision is not None:
+        if precision not in get_args(Precision):
+            raise UsageError(f"precision={precision!r} is none of {', '.join(get_args(Precision))}")
+        reasons["precision"] = "as asked"
+        return "bfloat16" if precision == "bfloat16" else "float32"
+    if deterministic or engine == "torch":
+        reasons["precision"] = "float32: deterministic" if deterministic else "float32: torch's default"
+        return "float32"
+    flags = cpu_flags()
+    if "amx_bf16" in flags:
+        reasons["precision"] = "bfloat16: this CPU has AMX"
+        return "bfloat16"
+    from omnivec.ops import openvino
+
+    if not openvino.cpu_can_bfloat16():
+        reasons["precision"] = "float32: this CPU has no bfloat16"
+        return "float32"
+    chosen = trial()
+    reasons["precision"] = (
+        f"{chosen}: this CPU has bfloat16 without AMX; a short trial on this machine chose it"
+    )
+    return chosen
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of the CPU as Linux names them; empty where it does not say."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("flags"):
+                    return frozenset(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The CPU's name and its vector instruction sets: what a measurement belongs to."""
+    name = platform.processor() or platform.machine()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        name = next(
+            line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        pass
+    sets = sorted(f for f in cpu_flags() if f.startswith(("amx", "avx512", "avx2", "avx_vnni")))
+    return f"{name} [{' '.join(sets)}]"
+
+
+def kept_trial(file: Path, key: str, measure: Callable[[], Mapping[Precision, float]]) -> Precision:
+    """The precision that a trial on this machine chose; measured once and kept in a file of the cache.
+
+    Args:
+        file: where results are kept; a file that cannot be read or written only costs the measurement.
+        key: what the result belongs to: CPU, engine version, kind of model.
+        measure: seconds for the same work in each precision.
+    """
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = {}
+    if not isinstance(kept, dict):
+        kept = {}
+    if isinstance(kept.get(key), dict) and kept[key].get("precision") in get_args(Precision):
+        return "bfloat16" if kept[key]["precision"] == "bfloat16" else "float32"
+    seconds = measure()
+    chosen: Precision = "bfloat16" if seconds["bfloat16"] * WORTHWHILE < seconds["float32"] else "float32"
+    kept[key] = {"precision": chosen, "seconds": {name: round(value, 5) for name, value in seconds.items()}}
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+    return chosen

@@ -1,0 +1,104 @@
+"""Models written in sentence-transformers' layout: what others and `load` read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from omnivec import weights
+from omnivec.errors import ModelError
+from omnivec.head import Head
+from omnivec.model import Model, transformer_folder
+
+# Small files that travel with a model; weights are written anew.
+COPIED = ("*.json", "*.txt", "*.model", "README.md", "LICENSE*")
+
+
+def write_model(model: Model, folder: Path) -> Path:
+    """Writes a model to a folder, whole or not at all; an older model there is replaced.
+
+    Raises:
+        ModelError: the folder holds something that is no model, or cannot be written.
+    """
+    folder = folder.expanduser()
+    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
+        raise ModelError(f"{folder} is not empty and holds no model: choose another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written: {error.strerror}") from error
+    try:
+        _write(model, scratch)
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.chmod(0o755)
+        os.replace(scratch, folder)
+    except OSError as error:
+        raise ModelError(f"{folder} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _write(model: Model, scratch: Path) -> None:
+    for source in {model.folder, transformer_folder(model.folder)}:
+        for pattern in COPIED:
+            for path in sorted(source.glob(pattern)):
+                if not path.name.endswith(".index.json"):
+                    shutil.copyfile(path, scratch / path.name)
+    head_parts = tuple(f"{step.path}." for step in model.head.steps if step.path)
+    body = {name: t.float32() for name, t in model.tensors.items() if not name.startswith(head_parts)}
+    weights.save(scratch / "model.safetensors", body, {"format": "pt"})
+    _write_head(model, model.head, scratch)
+    limit = {"max_seq_length": model.preparer.limit, "do_lower_case": model.preparer.lower}
+    _write_json(scratch / "sentence_bert_config.json", limit)
+    card = {
+        "prompts": dict(model.prompts),
+        "default_prompt_name": model.default_prompt,
+        "similarity_fn_name": model.metric,
+    }
+    _write_json(scratch / "config_sentence_transformers.json", card)
+
+
+def _write_head(model: Model, head: Head, scratch: Path) -> None:
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    (scratch / "1_Pooling").mkdir()
+    pooling = {
+        "word_embedding_dimension": model.config.dim,
+        "pooling_mode": list(head.pooling) if len(head.pooling) > 1 else head.pooling[0],
+        "include_prompt": head.include_prompt,
+    }
+    _write_json(scratch / "1_Pooling" / "config.json", pooling)
+    for step in head.steps:
+        modules.append((step.kind, step.path))
+        target = scratch / step.path
+        target.mkdir()
+        own = {
+            n[len(step.path) + 1 :]: t.float32()
+            for n, t in model.tensors.items()
+            if n.startswith(step.path + ".")
+        }
+        if own:
+            weights.save(target / "model.safetensors", own, {"format": "pt"})
+        _write_json(target / "config.json", _step_config(model, step.path) if own else {})
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(modules)
+    ]
+    _write_json(scratch / "modules.json", listed)
+
+
+def _step_config(model: Model, path: str) -> object:
+    return json.loads((model.folder / path / "config.json").read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False, default=np.ndarray.tolist) + "\n", encoding="utf-8"
+    )

@@ -1,0 +1,175 @@
+"""The contract suite: what every family, index and collection must do, for ours and for those of others.
+
+Each check raises AssertionError with the numbers. `check_family` takes a model's folder, so a new family is held to
+the contract by one line in its test.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.compiled import Choice, Compiled
+from omnivec.embedder import Embedder
+from omnivec.errors import ItemErrors
+from omnivec.model import read_model
+from omnivec.store.base import VectorIndex
+
+CLOSE = 1e-5
+"""Largest difference in float32, relative to the largest value, between a family and its reference."""
+
+TEXTS = (
+    "A graph is built straight from the weights.",
+    "",
+    "naïve café, 北京, 1234567890 – and “quotes”!",
+    "one",
+    "The quick brown fox jumps over the lazy dog, again and again, " * 8,
+    "the engine compiles it once",
+    "   leading and trailing blanks   ",
+)
+
+
+def open_model(
+    folder: Path, engine: str = "openvino", precision: str = "float32", deterministic: bool = False
+) -> Embedder:
+    """A model from a folder, on an engine, without the hub."""
+    choice = Choice(engine=engine, precision=precision, deterministic=deterministic)
+    return Embedder(
+        Compiled(read_model(folder), choice, Path(tempfile.gettempdir()) / "trials.json"), str(folder), "path"
+    )
+
+
+def difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The largest difference, relative to the largest value of b."""
+    return float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-12))
+
+
+def check_close(a: NDArray[Any], b: NDArray[Any], what: str, limit: float = CLOSE) -> None:
+    """Raises unless both are of one shape and differ by at most `limit`, relative to the largest value."""
+    if a.shape != b.shape:
+        raise AssertionError(f"{what}: shape {a.shape}, expected {b.shape}")
+    if not np.isfinite(a).all():
+        raise AssertionError(f"{what}: {int((~np.isfinite(a)).sum())} of {a.size} values are not finite")
+    if a.size and difference(a, b) > limit:
+        raise AssertionError(f"{what}: relative difference {difference(a, b):.2e}, allowed {limit:.0e}")
+
+
+def check_family(folder: Path, texts: Sequence[str] = TEXTS) -> None:
+    """Holds a text model to the contract of every family.
+
+    Both engines agree; a vector does not depend on its batch, its neighbours or the order; no input is too few;
+    what is saved and loaded again makes the same vectors; threads do not disturb each other; a bad item is named
+    and costs only itself.
+    """
+    listed = list(texts)
+    model = open_model(folder)
+    whole = model.encode(listed)
+    if whole.shape != (len(listed), model.dim) or whole.dtype != np.float32:
+        raise AssertionError(
+            f"encode gave {whole.dtype} {whole.shape}, expected float32 {(len(listed), model.dim)}"
+        )
+    _check_batches(model, listed, whole)
+    check_close(open_model(folder, "torch").encode(listed), whole, "engine torch against openvino")
+    with tempfile.TemporaryDirectory() as place:
+        check_close(
+            open_model(model.save(Path(place) / "saved")).encode(listed), whole, "saved and loaded", 1e-6
+        )
+    exact = open_model(folder, deterministic=True)
+    alone = np.stack([exact.encode(text) for text in listed])
+    if not np.array_equal(exact.encode(listed[::-1])[::-1], alone):
+        raise AssertionError("deterministic: a vector depends on its batch")
+    _check_bad_item(model, listed, whole)
+
+
+def _check_batches(model: Embedder, listed: list[str], whole: NDArray[np.float32]) -> None:
+    if model.encode([]).shape != (0, model.dim):
+        raise AssertionError(f"encode([]) gave {model.encode([]).shape}, expected {(0, model.dim)}")
+    for i, text in enumerate(listed):
+        check_close(model.encode(text), whole[i], f"text {i} by itself")
+    check_close(model.encode(listed[::-1])[::-1], whole, "in reverse order")
+    for size in (1, 2, 3):
+        check_close(model.encode(listed, batch_size=size), whole, f"batches of {size}")
+    many = listed * 40
+    check_close(model.encode(many), np.tile(whole, (40, 1)), "many batches")
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(model.encode, [listed] * 8):
+            check_close(got, whole, "from four threads")
+
+
+def _check_bad_item(model: Embedder, listed: list[str], whole: NDArray[np.float32]) -> None:
+    mixed: list[Any] = [*listed, object()]
+    try:
+        model.encode(mixed)
+    except ItemErrors as error:
+        if list(error.failures) != [len(listed)]:
+            raise AssertionError(
+                f"failures named items {list(error.failures)}, expected [{len(listed)}]"
+            ) from None
+        check_close(error.partial.vectors, whole, "beside a bad item")
+    else:
+        raise AssertionError("an object() was embedded as if it were a text")
+
+
+def check_rejected(
+    got: NDArray[Any], reference: NDArray[Any], variant: str, limit: float = 10 * CLOSE
+) -> None:
+    """Raises if a wrong variant of a formula is as near to the reference as the right one: the test is blind."""
+    if difference(got, reference) <= limit:
+        raise AssertionError(
+            f"the wrong variant {variant!r} differs by {difference(got, reference):.1e} only: it would pass"
+        )
+
+
+def check_index(make: Callable[[int, str], VectorIndex], seed: int = 0) -> None:
+    """Holds a vector index to the protocol: exact on few vectors, keys kept, removal, `allowed`, empty answers.
+
+    Args:
+        make: (dim, metric) -> an empty index.
+        seed: of the random vectors.
+    """
+    rng = np.random.default_rng(seed)
+    for metric in ("cosine", "dot", "euclidean"):
+        index = make(16, metric)
+        vectors = rng.standard_normal((200, 16)).astype(np.float32)
+        keys = rng.permutation(1000)[:200].astype(np.int64)
+        index.add(keys[:120], vectors[:120])
+        index.add(keys[120:], vectors[120:])
+        queries = rng.standard_normal((5, 16)).astype(np.float32)
+        _check_found(index, keys, vectors, queries, metric, None)
+        _check_found(index, keys, vectors, queries, metric, np.sort(keys[::3]))
+        index.remove(keys[:50])
+        _check_found(index, keys[50:], vectors[50:], queries, metric, None)
+        if len(index) != 150:
+            raise AssertionError(f"{metric}: {len(index)} vectors after removal, expected 150")
+        found, scores = index.search(queries, 500)
+        if (found[:, 150:] != -1).any() or np.isfinite(scores[:, 150:]).any():
+            raise AssertionError(f"{metric}: places behind the last vector are not (-1, -inf)")
+
+
+def _check_found(
+    index: VectorIndex,
+    keys: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    metric: str,
+    allowed: NDArray[np.int64] | None,
+) -> None:
+    exact, wide = vectors.astype(np.float64), queries.astype(np.float64)
+    scores = wide @ exact.T
+    if metric == "cosine":
+        scores /= np.linalg.norm(wide, axis=1)[:, None] * np.linalg.norm(exact, axis=1)
+    elif metric == "euclidean":
+        scores = -np.linalg.norm(wide[:, None] - exact, axis=2)
+    if allowed is not None:
+        scores[:, ~np.isin(keys, allowed)] = -np.inf
+    best = np.argsort(-scores, axis=1)[:, :10]
+    found, got = index.search(queries, 10, allowed)
+    if not np.array_equal(found, keys[best]):
+        raise AssertionError(f"{metric}: found {found[0].tolist()}, expected {keys[best][0].tolist()}")
+    check_close(got.astype(np.float64), np.take_along_axis(scores, best, 1), f"{metric} scores")
