@@ -26,10 +26,13 @@ from omnivec.types import Audio, Encoded, Hit, Space
 from omnivec.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from omnivec.collection import Collection
     from omnivec.embedder import Embedder, load, similarity
+    from omnivec.training import train
 
 __all__ = [
     "Audio",
+    "Collection",
     "CollectionBusy",
     "CollectionDamaged",
     "CollectionError",
@@ -53,10 +56,17 @@ __all__ = [
     "__version__",
     "load",
     "similarity",
+    "train",
 ]
 
 # Names whose modules load an engine or a database are imported when they are first asked for.
-_LAZY = {"Embedder": "embedder", "load": "embedder", "similarity": "embedder"}
+_LAZY = {
+    "Collection": "collection",
+    "Embedder": "embedder",
+    "load": "embedder",
+    "similarity": "embedder",
+    "train": "training",
+}
 
 
 def __getattr__(name: str) -> Any:

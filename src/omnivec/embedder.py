@@ -251,9 +251,8 @@ class Embedder:
         if chosen is None:
             return ""
         if chosen not in self.model.prompts:
-            raise UsageError(
-                f"prompt_name={chosen!r} is none of this model's prompts: {', '.join(self.model.prompts) or 'it has none'}"
-            )
+            known = ", ".join(self.model.prompts) or "it has none"
+            raise UsageError(f"prompt_name={chosen!r} is none of this model's prompts: {known}")
         return self.model.prompts[chosen]
 
     def _finish(self, normalize: bool | None, dim: int | None) -> Callable[[Floats], Floats]:
@@ -271,7 +270,8 @@ class Embedder:
 
 def _unit(vectors: Floats) -> Floats:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.float32(1e-12))
+    unit: Floats = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit
 
 
 def _checked_dim(dim: int, whole: int) -> int:

@@ -74,8 +74,8 @@ def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, sp
     if worst > TOLERANCE:
         raise IdentityError(
             f"space {space!r}: the model makes other vectors than it did (1 - cosine up to {worst:.1e}, allowed "
-            f"{TOLERANCE:.0e}), computed now as {dict(model.provenance)}: use the precision and versions that made them, "
-            "or make a new collection"
+            f"{TOLERANCE:.0e}), computed now as {dict(model.provenance)}: use the precision and versions that made "
+            "them, or make a new collection"
         )
     return worst
 

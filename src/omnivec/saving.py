@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -38,7 +37,7 @@ def write_model(model: Model, folder: Path) -> Path:
         if folder.exists():
             shutil.rmtree(folder)
         scratch.chmod(0o755)
-        os.replace(scratch, folder)
+        scratch.replace(folder)
     except OSError as error:
         raise ModelError(f"{folder} cannot be written: {error.strerror}") from error
     finally:

@@ -133,6 +133,6 @@ KNOWN = {
         "pooling": "mean",
         "preprocessing": "lower case, WordPiece",
         "example": "a sentence",
-        "components": [],
+        "components": [0.013387, 0.132562, 0.033556, 0.100153, -0.027539],
     },
 }

@@ -135,7 +135,7 @@ class OpenVINOOps:
         return y + p["bias"] if "bias" in p else y
 
     def layer_norm(self, x: Node, p: Params, eps: float) -> Node:
-        y = Node(o.mvn(x.out, _ints(-1), True, eps, "inside_sqrt")) * p["weight"]
+        y: Node = Node(o.mvn(x.out, _ints(-1), True, eps, "inside_sqrt")) * p["weight"]
         return y + p["bias"] if "bias" in p else y
 
     def rms_norm(self, x: Node, weight: Node, eps: float) -> Node:
@@ -357,8 +357,8 @@ def cpu_can_bfloat16() -> bool:
 
 
 def version() -> str:
-    """The version of OpenVINO."""
-    return str(ov.__version__)
+    """The version of OpenVINO, without its build number."""
+    return str(ov.__version__).partition("-")[0]
 
 
 class OpenVINOExecutable:

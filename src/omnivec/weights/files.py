@@ -112,10 +112,10 @@ def _inside(index: Path, shard: object) -> Path:
 
 def _read_npz(path: Path) -> Weights:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as exc:
-        raise WeightsError(f"{path} cannot be read: {exc}.") from exc
+        raise WeightsError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
     # NumPy lets everything through that zip, zlib and its own header parser raise.
     except Exception as exc:
         raise WeightsError(

@@ -1,0 +1,153 @@
+"""Items from memory on their way into a collection."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omnivec.embedder import SINGLE, Embedder
+from omnivec.errors import ItemError, UsageError
+from omnivec.indexing import Draft, Indexer, Written
+from omnivec.media import text
+from omnivec.passages import Cutting, cuts_of
+from omnivec.store.records import Entry
+from omnivec.store.sqlite import Catalogue
+from omnivec.syncing import FileNames
+
+
+@dataclass
+class Added:
+    """What `add` did.
+
+    Attributes:
+        ids: of the items, in their order; "" for one that failed before it had an id.
+        kept: indices of the items that are in the collection.
+        failures: index of an item -> why it is not in.
+        new: documents that were not there before.
+        changed: documents whose content or metadata was replaced.
+        unchanged: items that were there as they are.
+        passages: passages written.
+        lost: tokens that the model's limit cut off.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    passages: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item to add: what, under which id (None for one of its own), with which metadata."""
+
+    content: Any
+    id: str | None
+    metadata: Mapping[str, Any]
+
+
+def items_of(
+    items: Any,
+    ids: Sequence[str] | str | None,
+    metadata: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
+) -> list[Item]:
+    """The items of a call, each with its id and metadata; UsageError where the numbers do not fit."""
+    single = isinstance(items, SINGLE) or not isinstance(items, Iterable)
+    listed = [items] if single else list(items)
+    names: list[str | None] = (
+        [None] * len(listed) if ids is None else [ids] if isinstance(ids, str) else list(ids)
+    )
+    facts: list[Mapping[str, Any]]
+    if metadata is None or isinstance(metadata, Mapping):
+        facts = [metadata or {}] * len(listed)
+    else:
+        facts = list(metadata)
+    for what, given in (("ids", names), ("metadata", facts)):
+        if len(given) != len(listed):
+            raise UsageError(f"{len(given)} {what} for {len(listed)} items: give one for each")
+    if ids is not None and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"the id {twice!r} is given twice")
+    return [Item(*parts) for parts in zip(listed, names, facts, strict=True)]
+
+
+class Adding:
+    """One call of `Collection.add`."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        names: FileNames,
+        model: Callable[[], Embedder],
+        space: str,
+        cutting: Cutting,
+    ) -> None:
+        self._catalogue, self._names, self._model = catalogue, names, model
+        self._space, self._cutting = space, cutting
+        self._known: Mapping[str, Entry] = {}
+        self._places: dict[str, list[int]] = {}
+        self.added = Added()
+
+    def run(self, items: Sequence[Item]) -> Added:
+        """Embeds and commits what is new or changed."""
+        self._known = {entry.id: entry for entry in self._catalogue.documents()} if items else {}
+        indexer: Indexer | None = None
+        for i, item in enumerate(items):
+            try:
+                draft = self._draft(item)
+            except ItemError as error:
+                self.added.ids.append(item.id or "")
+                self.added.failures[i] = str(error)
+                continue
+            self.added.ids.append(draft if isinstance(draft, str) else draft.id)
+            if isinstance(draft, str):
+                self.added.unchanged += 1
+                self.added.kept.append(i)
+                continue
+            self._places.setdefault(draft.id, []).append(i)
+            if len(self._places[draft.id]) == 1:  # The same content a second time needs no second vector.
+                indexer = indexer or Indexer(self._catalogue, self._model(), self._space, self._done)
+                indexer.put(draft)
+        if indexer is not None:
+            indexer.flush()
+        self.added.kept.sort()
+        return self.added
+
+    def _done(self, written: Written) -> None:
+        places = self._places[written.id]
+        if written.failure is not None:
+            self.added.failures.update(dict.fromkeys(places, written.failure))
+            return
+        self.added.kept.extend(places)
+        self.added.passages += written.passages
+        self.added.lost += written.lost
+        if written.id in self._known:
+            self.added.changed += 1
+        else:
+            self.added.new += 1
+
+    def _draft(self, item: Item) -> Draft | str:
+        """An item ready to be indexed; its id alone where it is in the collection as it is."""
+        content, facts = text.decode(item.content), dict(item.metadata)
+        if not content.strip():
+            raise ItemError("an empty text has nothing to be found by")
+        try:
+            json.dumps(facts, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ItemError(f"metadata is not JSON: {error}") from error
+        digest = hashlib.sha256(content.encode("utf-8")).digest()
+        path = self._names.of(item.content) if isinstance(item.content, Path) else None
+        name = item.id or path or digest.hex()[:16]
+        before = self._known.get(name)
+        now = (digest, self._cutting.how, facts)
+        if before is not None and (before.digest, before.how, before.metadata) == now:
+            return name
+        cuts = cuts_of(content, self._model(), self._cutting)
+        return Draft(name, digest, self._cutting.how, cuts, facts, path=path)

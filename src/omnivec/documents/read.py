@@ -1,0 +1,223 @@
+"""A file to text: decoded, checked, its lines known."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from omnivec.documents.html import extract
+from omnivec.documents.lines import Lines
+from omnivec.documents.suffixes import Kind, kind_of
+from omnivec.errors import ItemError, UsageError
+
+MAX_BYTES = 64 * 2**20
+MAX_LINE = 1_000_000
+MAX_RUN = 20_000
+
+# Longest first: UTF-32's mark begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_META_CHARSET = re.compile(
+    rb"""<meta[^>]{0,300}?charset\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{2,40})""", re.IGNORECASE
+)
+_META_WINDOW = 1024
+
+# All but tab, line feed, vertical tab, form feed, carriage return and escape (of coloured logs).
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROL_SHARE = 0.01
+
+# Blanks, and the scripts that do without: Thai to Tibetan, Myanmar, Khmer; Chinese, Japanese, Yi, Korean.
+_BREAK = re.compile(
+    r"[\s\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u200b"
+    r"\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    r"""What a file says.
+
+    Attributes:
+        text: its text; lines end in \n, whatever they end in there.
+        kind: of text, told by the file's name; "plain" where it tells nothing.
+        lines: of the source file, for `line`.
+        digest: SHA-256 of the file's bytes, in hexadecimal.
+        encoding: that the bytes were read with.
+    """
+
+    text: str
+    kind: Kind
+    lines: Lines
+    digest: str
+    encoding: str
+
+    def line(self, offset: int) -> int:
+        """The line of the source file, from 1, that the character at `offset` came from."""
+        return self.lines.at(offset)
+
+
+def read(path: Path, *, encoding: str | None = None, max_bytes: int = MAX_BYTES) -> Text:
+    """Read a text file.
+
+    Args:
+        path: of a regular file; nothing else is ever opened.
+        encoding: of a file without a byte order mark; else what an HTML page declares, else UTF-8.
+        max_bytes: a larger file is refused before it is read.
+
+    Raises:
+        ItemError: the file cannot be read, is empty, too large, binary, in another encoding, has an endless
+            line, or (HTML) has no text; the message begins with its path.
+        UsageError: `encoding` is not the name of one.
+    """
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if not shown.isprintable():
+        shown = repr(shown)
+    try:
+        data = _bytes(path, max_bytes)
+        kind = kind_of(path) or "plain"
+        chosen = _encoding(data, encoding, kind)
+        text = _decode(data, chosen).replace("\r\n", "\n").replace("\r", "\n")
+        _refuse_binary(text, len(data))
+        lines = Lines.of(text)
+        if kind == "html":
+            text, lines = extract(text)
+            if not text.strip():
+                raise ItemError(f"no text in {len(data):,} bytes of HTML; leave it out with .omnivecignore")
+        elif not text.strip():
+            raise ItemError(
+                f"only whitespace ({len(data):,} bytes), nothing to embed; fill it or leave it out"
+            )
+        _refuse_endless(text, lines)
+    except ItemError as exc:
+        raise ItemError(f"{shown}: {exc}") from exc.__cause__
+    return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen)
+
+
+def _bytes(path: Path, max_bytes: int) -> bytes:
+    # Without O_NONBLOCK a FIFO that took the file's place since it was looked at would hold us for ever.
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    )
+    try:
+        _refuse_other(path.stat(), max_bytes)
+        with open(os.open(path, flags), "rb") as file:  # noqa: PTH123, a descriptor opened with flags
+            _refuse_other(os.fstat(file.fileno()), max_bytes)
+            data = file.read(max_bytes + 1)
+    except FileNotFoundError as exc:
+        raise ItemError("does not exist (any more); check the spelling, or run again without it") from exc
+    except PermissionError as exc:
+        raise ItemError("permission denied; give read access or leave it out with .omnivecignore") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
+        raise ItemError(
+            f"cannot be read ({getattr(exc, 'strerror', None) or exc}); try again or leave it out"
+        ) from exc
+    if len(data) > max_bytes:
+        raise ItemError(
+            f"grew over the limit of {max_bytes:,} bytes while it was read; split it or leave it out"
+        )
+    if not data:
+        raise ItemError("empty (0 bytes), nothing to embed; fill it or leave it out")
+    return data
+
+
+def _refuse_other(status: os.stat_result, max_bytes: int) -> None:
+    """Refuse what is no regular file, or too large a one."""
+    if stat.S_ISDIR(status.st_mode):
+        raise ItemError("is a folder, not a file; list its files with omnivec.documents.walk")
+    if not stat.S_ISREG(status.st_mode):
+        raise ItemError("not a regular file (a FIFO, socket or device), which is never read; leave it out")
+    if status.st_size > max_bytes:
+        limit = f"{status.st_size:,} bytes, over the limit of {max_bytes:,}"
+        raise ItemError(f"{limit}; split it or leave it out with .omnivecignore")
+
+
+def _encoding(data: bytes, wanted: str | None, kind: Kind) -> str:
+    """The encoding to read with; a byte order mark, the file's own word, beats what is `wanted` of all files."""
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return name
+    if wanted is not None:
+        return wanted
+    declared = _META_CHARSET.search(data[:_META_WINDOW]) if kind == "html" else None
+    if declared is None:
+        return "utf-8"
+    try:
+        name = codecs.lookup(declared[1].decode("ascii")).name
+    except (LookupError, UnicodeError):
+        return "utf-8"
+    # As browsers do (WHATWG Encoding): nobody who declares Latin-1 means it, and a page that could be read so
+    # far as to find its declaration is not UTF-16.
+    if name in ("iso8859-1", "ascii"):
+        return "cp1252"
+    return "utf-8" if name.startswith(("utf-16", "utf-32")) else name
+
+
+def _decode(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except LookupError as exc:
+        raise UsageError(
+            f"encoding {encoding!r} is not known to Python; say for instance utf-8 or cp1252"
+        ) from exc
+    except UnicodeDecodeError as exc:
+        _refuse_binary(data.decode("latin-1"), len(data))
+        byte = f"byte 0x{data[exc.start : exc.start + 1].hex()} at offset {exc.start:,} of {len(data):,}"
+        raise ItemError(
+            f"{byte} is not {encoding}; name the file's own with --encoding, for instance cp1252"
+        ) from exc
+    except (ValueError, TypeError) as exc:
+        raise ItemError(f"cannot be read as {encoding} ({exc}); name another with --encoding") from exc
+
+
+def _refuse_binary(text: str, size: int) -> None:
+    """Refuse a NUL, or many control characters: a picture or a program under the name of a text."""
+    if (first := text.find("\x00")) >= 0:
+        raise ItemError(
+            f"binary, not text (a NUL at character {first:,}; {size:,} bytes); leave it out, "
+            "or if it is UTF-16 without a mark say --encoding utf-16-le"
+        )
+    count = len(_CONTROL.findall(text))
+    if count > len(text) * _CONTROL_SHARE:
+        found = f"{count:,} control characters among {len(text):,}"
+        raise ItemError(f"binary, not text ({found}); leave it out with .omnivecignore")
+
+
+def _refuse_endless(text: str, lines: Lines) -> None:
+    """Refuse data in the dress of text: a line, or a run without any place to break, that does not end."""
+    lengths = np.diff(np.append(Lines.of(text).starts, len(text) + 1)) - 1
+    if lengths.max() > MAX_LINE:
+        start = int(lengths[: lengths.argmax()].sum() + lengths.argmax())
+        found = f"line {lines.at(start):,} has {lengths.max():,} characters, over the limit of {MAX_LINE:,}"
+        raise ItemError(f"{found}; break its lines or leave it out with .omnivecignore")
+    # A run of more than MAX_RUN holds one of these blocks whole, so most of the text is never looked at.
+    block = MAX_RUN // 2
+    for middle in range(0, len(text), block):
+        if _BREAK.search(text, middle, middle + block):
+            continue
+        start, end = _run(text, middle)
+        if end - start > MAX_RUN:
+            found = f"{end - start:,} characters without a place to break, over the limit of {MAX_RUN:,}"
+            raise ItemError(
+                f"line {lines.at(start):,}: {found}; is it data? leave it out with .omnivecignore"
+            )
+
+
+def _run(text: str, middle: int) -> tuple[int, int]:
+    """Where the run of unbreakable characters around `middle` begins and ends."""
+    after = _BREAK.search(text, middle)
+    start = middle
+    while start > 0 and not _BREAK.match(text, start - 1):
+        start -= 1
+    return start, after.start() if after else len(text)

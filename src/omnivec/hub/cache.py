@@ -1,0 +1,126 @@
+"""What is on this disk already: omnivec's own cache and the hub's, read without the network.
+
+<own cache>/pypi/<package>/<version>/<folder in the wheel>/    a model's folder, whole whenever it exists
+<hub cache>/models--org--name/refs/<revision>                  the commit of a branch or tag
+<hub cache>/models--org--name/snapshots/<commit>/              its files, perhaps not all of them
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from omnivec.hub.contents import is_whole
+from omnivec.hub.names import Folder, Origin, Package, Repository, Resolved, Wanted
+from omnivec.hub.versions import parse
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_UNNAMED_FOLDER = "model"  # the folder that the wheel itself makes plain
+
+
+def cache_folder() -> Path:
+    """The cache of omnivec alone: OMNIVEC_CACHE, else the platform's place. It need not exist yet."""
+    if stated := os.environ.get("OMNIVEC_CACHE"):
+        return Path(stated).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "omnivec" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "omnivec"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "omnivec"
+
+
+def hub_cache_folder() -> Path:
+    """The cache that all programs of the hub share, by the variables that they read."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if stated := os.environ.get(variable):
+            return Path(os.path.expandvars(stated)).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(os.path.expandvars(home)).expanduser() / "hub"
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser()
+    return caches / "huggingface" / "hub"
+
+
+def find(wanted: Wanted) -> Resolved | None:
+    """The first of the wanted model's origins that is on this disk whole."""
+    for origin in wanted.origins:
+        if found := _find(origin, wanted):
+            return found
+    return None
+
+
+def _find(origin: Origin, wanted: Wanted) -> Resolved | None:
+    if isinstance(origin, Folder):
+        return Resolved(origin.path, str(origin), wanted.name)
+    if isinstance(origin, Package):
+        return _package(origin, wanted.name)
+    return _snapshot(origin, wanted.name, wanted.sha256)
+
+
+def package_folder(package: Package, version: str) -> Path:
+    """Where the model of one version of a package belongs."""
+    inside = f"in-{quote(package.folder, safe='')}" if package.folder else _UNNAMED_FOLDER
+    return cache_folder() / "pypi" / package.normalised / version / inside
+
+
+def _package(package: Package, name: str) -> Resolved | None:
+    """The newest cached version of `package`, or the one that it pins."""
+    pinned = parse(package.version) if package.version else None
+    found = [
+        version
+        for each in _folders(cache_folder() / "pypi" / package.normalised)
+        if (version := parse(each.name))
+        and (pinned is None or version.order == pinned.order)
+        and package_folder(package, each.name).is_dir()
+    ]
+    if not found:
+        return None
+    newest = max(found, key=lambda each: each.order).text
+    source = Package(package.name, newest, package.folder)
+    return Resolved(package_folder(package, newest), str(source), name)
+
+
+def repository_folder(repository: Repository) -> Path:
+    """Where the hub's cache keeps a repository."""
+    return hub_cache_folder() / f"models--{repository.name.replace('/', '--')}"
+
+
+def _snapshot(repository: Repository, name: str, sha256: Mapping[str, str]) -> Resolved | None:
+    home = repository_folder(repository)
+    try:
+        commit = repository.revision
+        if not _COMMIT.fullmatch(commit):
+            commit = (home / "refs" / repository.revision).read_text("ascii").strip()
+        snapshot = home / "snapshots" / commit
+        if not _COMMIT.fullmatch(commit) or not is_whole(snapshot, sha256):
+            return None
+    except (OSError, UnicodeDecodeError):
+        return None
+    return Resolved(snapshot, f"hf:{repository.name}@{commit}", name)
+
+
+def everything() -> Iterator[Resolved]:
+    """Every whole model in both caches, under its full name."""
+    for home in _folders(hub_cache_folder()):
+        prefix, _, name = home.name.partition("--")
+        if prefix == "models" and "--" in name:
+            repository = Repository(name.replace("--", "/", 1))
+            if found := _snapshot(repository, repository.name, {}):
+                yield found
+    for package in _folders(cache_folder() / "pypi"):
+        for version in _folders(package):
+            for inside in _folders(version):
+                folder = "" if inside.name == _UNNAMED_FOLDER else unquote(inside.name.removeprefix("in-"))
+                source = str(Package(package.name, version.name, folder))
+                yield Resolved(inside, source, source)
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The folders in `parent`, sorted; those being written, with a dot in front, left out."""
+    try:
+        return sorted(each for each in parent.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        return []

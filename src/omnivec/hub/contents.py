@@ -1,0 +1,87 @@
+"""Which files of a published model are worth having, and when a folder holds a whole model."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+_DESCRIPTIONS = (".json", ".txt", ".model", ".yaml")
+# By preference: in each folder of a repository the first kind that is there is taken. Per folder, because a
+# repository with safetensors at its top may still hold the weights of a later module in another form only.
+_WEIGHTS = (("*.safetensors",), ("pytorch_model*.bin",), ("*.ckpt", "*.pt", "*.pth", "*.npz"))
+_LEFT_BY_TRAINING = {"optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
+# Copies of the same weights for other programs.
+_OTHER_ENGINES = {"onnx", "openvino", "coreml", "tensorflow", "tf", "tflite", "flax", "rust", "gguf"}
+
+
+def useful(files: Iterable[str]) -> list[str]:
+    """Those of `files` (relative, with "/") that omnivec can use.
+
+    Weights come last: a download in this order that has its weights has everything.
+    """
+    names_in: dict[PurePosixPath, list[str]] = defaultdict(list)
+    for file in files:
+        path = PurePosixPath(file)
+        if not any(part.lower() in _OTHER_ENGINES or part.startswith(".") for part in path.parts):
+            names_in[path.parent].append(path.name)
+    small, large = [], []
+    for folder, names in names_in.items():
+        large += [str(folder / name) for name in _weights(names)]
+        small += [str(folder / name) for name in names if name.endswith(_DESCRIPTIONS)]
+    return sorted(small) + sorted(large)
+
+
+def weights(files: Iterable[str]) -> list[str]:
+    """The weight files among `files`."""
+    return [file for file in useful(files) if not file.endswith(_DESCRIPTIONS)]
+
+
+def _weights(names: list[str]) -> list[str]:
+    """The weight files among the names in one folder: one copy, not its variants in other precisions."""
+    for kind in _WEIGHTS:
+        found = [
+            name
+            for name in names
+            if name not in _LEFT_BY_TRAINING and any(fnmatchcase(name, pattern) for pattern in kind)
+        ]
+        shards = [name for name in found if fnmatchcase(name, "model-*-of-*.safetensors")]
+        if "model.safetensors" in found:
+            return ["model.safetensors"]
+        if shards and "model.safetensors.index.json" in names:
+            return shards
+        if found:
+            return found
+    return []
+
+
+def is_whole(folder: Path, sha256: Mapping[str, str]) -> bool:
+    """Whether nothing that a model needs is missing from a cached `folder`.
+
+    Other programs share the hub's cache and may have been interrupted in it.
+    """
+    if sha256 and all((folder / file).is_file() for file in sha256):
+        return True
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if not weights(files) or not files & {"config.json", "modules.json"}:
+        return False
+    return _needed(folder, files) <= files
+
+
+def _needed(folder: Path, files: set[str]) -> set[str]:
+    """The files that the folder's own lists name."""
+    needed: set[str] = set()
+    try:
+        for index in (file for file in files if file.endswith(".safetensors.index.json")):
+            shards = json.loads((folder / index).read_text("utf-8"))["weight_map"].values()
+            needed |= {str(PurePosixPath(index).parent / shard) for shard in shards}
+        if "modules.json" in files:
+            for module in json.loads((folder / "modules.json").read_text("utf-8")):
+                # Modules without settings (Normalize) have a path and yet no folder.
+                if module["type"].endswith(("Pooling", "Dense")):
+                    needed.add(f"{module['path']}/config.json")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"a list of files that can be read"}
+    return needed

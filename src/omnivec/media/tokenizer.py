@@ -1,0 +1,421 @@
+"""Text to token ids, and tokens to characters, as a model's folder says.
+
+A folder holds either tokenizer.json, which says everything, or the vocabulary files that BERT, RoBERTa, GPT-2
+and CLIP were first published with, from which the same tokenizer is built here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import ItemError, ModelError, UsageError
+from omnivec.files import read_json
+
+if TYPE_CHECKING:
+    import tokenizers
+
+Ids = NDArray[np.int32]
+
+# A limit above this is the published way of saying that there is none.
+NO_LIMIT = 10_000_000
+# The parts of a tokenizer that ids do not hang on, and so no part of its identity.
+BESIDE_IDS = ("version", "truncation", "padding", "decoder")
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# tokenizer_class values that say nothing about the vocabulary files.
+GENERIC = ("", "pretrained", "auto", "tokenizersbackend")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of tokenizer that can be built from vocabulary files.
+
+    Attributes:
+        model: "wordpiece" (vocab.txt), "bytes" or "words" (vocab.json and merges.txt).
+        tokens: the special tokens that it has where its folder names none, by role.
+        first: role of the token that goes before a text; None for none.
+        last: role of the token that goes behind it.
+    """
+
+    model: Literal["wordpiece", "bytes", "words"]
+    tokens: Mapping[str, str]
+    first: str | None
+    last: str | None
+
+
+def _roles(**contents: str) -> dict[str, str]:
+    return {f"{role}_token": content for role, content in contents.items()}
+
+
+BERT = Form(
+    "wordpiece",
+    _roles(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]"),
+    first="cls_token",
+    last="sep_token",
+)
+ROBERTA = Form(
+    "bytes",
+    _roles(bos="<s>", eos="</s>", unk="<unk>", sep="</s>", pad="<pad>", cls="<s>", mask="<mask>"),
+    first="cls_token",
+    last="sep_token",
+)
+GPT2 = Form("bytes", _roles(bos="<|endoftext|>", eos="<|endoftext|>", unk="<|endoftext|>"), None, None)
+CLIP = Form(
+    "words",
+    _roles(bos="<|startoftext|>", eos="<|endoftext|>", unk="<|endoftext|>", pad="<|endoftext|>"),
+    first="bos_token",
+    last="eos_token",
+)
+
+# By the tokenizer_class of tokenizer_config.json, less "Tokenizer" and "Fast"; else the model_type of config.json.
+FORMS: dict[str, Form] = {
+    **dict.fromkeys(
+        ("bert", "distilbert", "electra", "mobilebert", "convbert", "layoutlm", "nomic_bert"), BERT
+    ),
+    **dict.fromkeys(("roberta", "longformer", "bart", "data2vec-text", "clap"), ROBERTA),
+    **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt"), GPT2),
+    "clip": CLIP,
+}
+# CLIP's own cut into words, before bytes are merged.
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+class Tokenizer:
+    """Token ids of texts; safe to call from several threads.
+
+    Attributes:
+        pad_id: id for padding; 0 where the model has no padding token, since padding is masked.
+        unknown_id: id of the token that stands for what the vocabulary lacks; None where there is none.
+        model_max_length: longest text in tokens, special tokens included; None where nothing is said.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        settings: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        settings = settings or {}
+        padding = backend.padding or {}
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self._files = list(files)
+        pad, unknown = (_content(settings.get(role)) for role in ("pad_token", "unk_token"))
+        found = backend.token_to_id(pad) if pad else None
+        self.pad_id = int(found if found is not None else padding.get("pad_id", 0))
+        unknown = unknown or getattr(backend.model, "unk_token", None)
+        self.unknown_id: int | None = backend.token_to_id(unknown) if unknown else None
+        limit = settings.get("model_max_length")
+        self.model_max_length = (
+            int(limit) if isinstance(limit, int | float) and 0 < limit < NO_LIMIT else None
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, added ones included."""
+        return int(self._backend.get_vocab_size())
+
+    @property
+    def special_count(self) -> int:
+        """The number of special tokens that a single text gets."""
+        return sum(map(len, self.special_ids()))
+
+    def ids(self, texts: Sequence[str], *, special: bool = True) -> list[Ids]:
+        """Token ids (n,) int32 of each text, whatever its length.
+
+        Args:
+            texts: any strings; an empty one has special tokens only.
+            special: whether the model's special tokens go around each text.
+
+        Raises:
+            ItemError: a text that is not Unicode, or no text.
+        """
+        texts = list(texts)
+        try:
+            rows = self._backend.encode_batch_fast(texts, add_special_tokens=special)
+        except Exception as exc:
+            raise _why_not(texts, exc) from exc
+        return [np.array(row.ids, np.int32) for row in rows]
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Begin and end (n, 2) int64 of each token of a text, in characters, without special tokens."""
+        try:
+            row = self._backend.encode(text, add_special_tokens=False)
+        except Exception as exc:
+            raise _why_not([text], exc) from exc
+        return np.array(row.offsets, np.int64).reshape(-1, 2)
+
+    def special_ids(self) -> tuple[Ids, Ids]:
+        """The ids that go before a text and those that go behind it."""
+        return self._around
+
+    def truncate(self, ids: Ids, limit: int, side: Literal["tail", "head"] = "tail") -> Ids:
+        """At most `limit` of a text's ids, special ones included and kept: content goes from its tail or head.
+
+        Raises:
+            UsageError: the special tokens alone are more than `limit`.
+        """
+        if len(ids) <= limit:
+            return ids
+        before, behind = self.special_ids()
+        room = limit - len(before) - len(behind)
+        if room < 0:
+            raise UsageError(
+                f"a limit of {limit} tokens has no room for {self.special_count} special tokens."
+            )
+        content = ids[len(before) : len(ids) - len(behind)]
+        kept = content[:room] if side == "tail" else content[len(content) - room :]
+        return np.concatenate([before, kept, behind])
+
+    def files(self) -> list[Path]:
+        """The files that it was read from."""
+        return list(self._files)
+
+    def digest(self) -> str:
+        """Identity: sha256 over all that ids hang on, whatever the files look like."""
+        parts = json.loads(self._backend.to_str())
+        for name in BESIDE_IDS:
+            parts.pop(name, None)
+        return hashlib.sha256(json.dumps(_canonical(parts), sort_keys=True).encode()).hexdigest()
+
+    def _probes(self) -> Iterator[str]:
+        yield from ("a", "0", "A")
+        yield from self._backend.get_vocab()
+
+    @cached_property
+    def _around(self) -> tuple[Ids, Ids]:
+        # A text with at least one token shows what goes before it and what behind.
+        for probe in self._probes():
+            row = self._backend.encode(probe)
+            content = np.flatnonzero(np.array(row.special_tokens_mask) == 0)
+            if len(content):
+                ids = np.array(row.ids, np.int32)
+                return ids[: content[0]], ids[content[-1] + 1 :]
+        raise ModelError("the tokenizer knows no token: its files are not those of a model.")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model's folder.
+
+    Raises:
+        ModelError: the folder holds no tokenizer, one that cannot be built here, or a damaged one.
+    """
+    import tokenizers
+
+    settings = _settings(folder)
+    written = folder / "tokenizer.json"
+    names = ("vocab.txt",) if (folder / "vocab.txt").is_file() else ("vocab.json", "merges.txt")
+    sources = [written] if written.is_file() else [folder / name for name in names]
+    if not all(source.is_file() for source in sources):
+        raise ModelError(
+            f"{folder} has no tokenizer: looked for tokenizer.json, vocab.txt, vocab.json + merges.txt."
+        )
+    try:
+        if sources == [written]:
+            backend = tokenizers.Tokenizer.from_file(str(written))
+            _override(backend, settings)
+        else:
+            backend, settings = _build(folder, sources, settings)
+    except ModelError:
+        raise
+    # The library raises bare Exception for whatever is wrong with a file.
+    except Exception as exc:
+        held = " and ".join(source.name for source in sources)
+        raise ModelError(f"{folder}: no tokenizer can be made of {held}: {exc}.") from exc
+    beside = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    return Tokenizer(backend, settings, [*sources, *beside])
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What the folder says beside the vocabulary; special_tokens_map.json counts only in the older layout."""
+    settings = _table(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" in settings:
+        return settings
+    added = {str(index): {"content": token} for token, index in _table(folder / "added_tokens.json").items()}
+    return {**settings, **_table(folder / "special_tokens_map.json"), "added_tokens_decoder": added}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    table = read_json(path, default={})
+    if not isinstance(table, dict):
+        raise ModelError(
+            f"{path} holds a {type(table).__name__} where a table is due: fetch the model again."
+        )
+    return table
+
+
+def _override(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Let explicit settings win over tokenizer.json, as they do for the classes that have them."""
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    if _kind(settings) in GENERIC:
+        return
+    normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    if isinstance(normalizer, BertNormalizer):
+        normalizer.lowercase = settings.get("do_lower_case", normalizer.lowercase)
+        normalizer.strip_accents = settings.get("strip_accents", normalizer.strip_accents)
+        normalizer.handle_chinese_chars = settings.get(
+            "tokenize_chinese_chars", normalizer.handle_chinese_chars
+        )
+    if isinstance(pre_tokenizer, ByteLevel):
+        pre_tokenizer.add_prefix_space = settings.get("add_prefix_space", pre_tokenizer.add_prefix_space)
+
+
+def _kind(settings: Mapping[str, Any]) -> str:
+    """The kind of tokenizer that tokenizer_config.json names: "bert" for "BertTokenizerFast"."""
+    name = settings.get("tokenizer_class")
+    return name.removesuffix("Fast").removesuffix("Tokenizer").lower() if isinstance(name, str) else ""
+
+
+def _build(
+    folder: Path, sources: Sequence[Path], settings: Mapping[str, Any]
+) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+    """A tokenizer from vocabulary files, and the settings with the form's special tokens filled in."""
+    kind = _kind(settings)
+    if kind in GENERIC:
+        kind = str(_table(folder / "config.json").get("model_type", ""))
+    form = FORMS.get(kind)
+    if form is None or (form.model == "wordpiece") != (len(sources) == 1):
+        raise ModelError(
+            f"{folder} has {' and '.join(source.name for source in sources)} of {kind or 'an unnamed'} tokenizer, "
+            f"built from files are {', '.join(FORMS)}: add its tokenizer.json."
+        )
+    settings = {**form.tokens, **settings}
+    backend = _MODELS[form.model](sources, settings)
+    backend.add_tokens(_added(settings))
+    backend.post_processor = _ends(backend, form, settings)
+    return backend, settings
+
+
+def _wordpiece(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    vocabulary = models.WordPiece.read_file(str(sources[0]))
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=_content(settings["unk_token"])))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def _bytes(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary, merges = models.BPE.read_file(*map(str, sources))
+    backend = Tokenizer(
+        models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
+    )
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=_prefixed(settings))
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _words(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    vocabulary, merges = models.BPE.read_file(*map(str, sources))
+    backend = Tokenizer(
+        models.BPE(
+            vocabulary,
+            merges,
+            unk_token=_content(settings["unk_token"]),
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            fuse_unk=False,
+        )
+    )
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+_MODELS = {"wordpiece": _wordpiece, "bytes": _bytes, "words": _words}
+
+
+def _prefixed(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("add_prefix_space", False))
+
+
+def _added(settings: Mapping[str, Any]) -> list[tokenizers.AddedToken]:
+    """The tokens beside the vocabulary, in the order in which new ones get their ids."""
+    named = [settings.get(role) for role in ROLES]
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        named += settings[name] if isinstance(settings.get(name), list) else []
+    specials = {_content(token): token for token in reversed(named) if token}  # the first of a name counts
+    entries = sorted(settings["added_tokens_decoder"].items(), key=lambda entry: int(entry[0]))
+    tokens = [_token(said, said.get("special", False) or said["content"] in specials) for _, said in entries]
+    listed = {token.content for token in tokens}
+    return tokens + [_token(token, True) for name, token in reversed(specials.items()) if name not in listed]
+
+
+def _token(said: str | Mapping[str, Any], special: bool) -> tokenizers.AddedToken:
+    from tokenizers import AddedToken
+
+    if isinstance(said, str):
+        return AddedToken(said, special=special)
+    flags = {name: said[name] for name in ("single_word", "lstrip", "rstrip", "normalized") if name in said}
+    return AddedToken(said["content"], special=special, **flags)
+
+
+def _content(token: str | Mapping[str, Any] | None) -> str | None:
+    """The text of a special token, which is written as a string or as a record."""
+    return token["content"] if isinstance(token, Mapping) else token
+
+
+def _ends(backend: tokenizers.Tokenizer, form: Form, settings: Mapping[str, Any]) -> Any:
+    """What puts the special tokens around a text."""
+    from tokenizers.processors import RobertaProcessing, TemplateProcessing
+
+    first = form.first or ("bos_token" if settings.get("add_bos_token") else None)
+    last = form.last or ("eos_token" if settings.get("add_eos_token") else None)
+    before, behind = ([str(_content(settings[role]))] if role else [] for role in (first, last))
+    ids: list[tuple[str, Any]] = [(token, backend.token_to_id(token)) for token in before + behind]
+    if form in (ROBERTA, CLIP):
+        trim = form is ROBERTA and settings.get("trim_offsets", True)
+        return RobertaProcessing(ids[1], ids[0], trim, _prefixed(settings))
+    single, second = [*before, "$A", *behind], ["$B", *behind]
+    pair = [f"{part}:0" for part in single] + [f"{part}:1" for part in second]
+    return TemplateProcessing(single=" ".join(pair[: len(single)]), pair=" ".join(pair), special_tokens=ids)
+
+
+def _why_not(texts: Sequence[str], exc: Exception) -> ItemError | ModelError:
+    """The error for texts that were refused: the first that is no Unicode text, else the tokenizer itself."""
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            return ItemError(f"text {i} is a {type(text).__name__}: give a str.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            return ItemError(f"text {i} holds half of a surrogate pair and is no Unicode: decode it again.")
+    return ModelError(f"the tokenizer cannot encode {len(texts)} texts: {exc}.")
+
+
+def _canonical(value: Any) -> Any:
+    """Without the fields that say no or nothing, so that a library that adds some changes no identity."""
+    if isinstance(value, dict):
+        return {
+            name: _canonical(part) for name, part in value.items() if part is not None and part is not False
+        }
+    return [_canonical(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,203 @@
+"""Exact search: every vector is compared, in blocks of bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UsageError
+from omnivec.types import Floats, Keys, Metric
+
+_SCORES_AT_ONCE = 1 << 23  # 32 MB of float32
+_ROWS_AT_ONCE = 1 << 10
+
+Doubles = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+def _blocks(n: int, size: int = _ROWS_AT_ONCE) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def _squared(vectors: Floats) -> Doubles:
+    """(n, d) -> (n,) squared norms, which float32 could not hold for all vectors."""
+    doubles = vectors.astype(np.float64)
+    squared: Doubles = np.einsum("ij,ij->i", doubles, doubles)
+    return squared
+
+
+def _is_tame(norms: Doubles) -> bool:
+    """Whether products of such vectors neither overflow in float32 nor drown in its smallest numbers."""
+    return bool(np.all((norms == 0) | ((norms > 1e-15) & (norms < 1e15))))
+
+
+def _candidates(rank: Floats, slack: float, k: int, starts: Rows) -> Rows:
+    """The rows that may be among the k best, by a ranking that is wrong by at most `slack`.
+
+    Args:
+        rank: (n,) higher is better.
+        slack: how wrong it can be, infinite if nothing is known.
+        k: how many keys are wanted.
+        starts: for each key its first row.
+    """
+    best = rank if len(starts) == len(rank) else np.maximum.reduceat(rank, starts)
+    if len(best) <= k:
+        return np.arange(len(rank))
+    floor = np.partition(best, len(best) - k)[len(best) - k]
+    return np.flatnonzero(rank >= float(floor) - 2 * slack)
+
+
+class ExactIndex:
+    """All vectors in one matrix; a `VectorIndex` that is never wrong.
+
+    A fast float32 product ranks all rows; the rows that its rounding could have kept out of the k best are
+    then scored again in float64. So the result is that of float64 throughout, rounded to float32 at the end,
+    and equal vectors have equal scores wherever they stand. Under cosine a zero vector scores 0.
+    """
+
+    def __init__(
+        self, dim: int, metric: Metric, keys: Keys | None = None, matrix: Floats | None = None
+    ) -> None:
+        """Makes an index, empty or of vectors that are there already, which are not copied.
+
+        Args:
+            dim: length of a vector.
+            metric: what nearness means.
+            keys: (n,) int64, ascending.
+            matrix: (n, dim) float32, finite; a read-only memory map will do.
+        """
+        self.dim = dim
+        self.metric: Metric = metric
+        self._keys = np.zeros(0, np.int64) if keys is None else keys
+        self._matrix = np.zeros((0, dim), np.float32) if matrix is None else matrix
+        if self._matrix.shape != (len(self._keys), dim):
+            raise UsageError(
+                f"matrix is {self._matrix.shape}; {len(self._keys)} keys need ({len(self._keys)}, {dim})"
+            )
+        if np.any(self._keys[1:] < self._keys[:-1]):
+            raise UsageError("keys are not ascending; sort keys and matrix together")
+        self._norms: Doubles | None = None  # squared
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, keys: Keys, vectors: Floats) -> None:
+        """Adds vectors; the vectors that these keys had before are replaced. See `VectorIndex.add`."""
+        keys, vectors = np.asarray(keys, np.int64), self._checked(vectors, "vectors")
+        if keys.shape != (len(vectors),) or (len(keys) and keys.min() < 0):
+            raise UsageError(
+                f"keys are {keys.shape}, {len(vectors)} vectors need as many keys, none negative"
+            )
+        keep = ~np.isin(self._keys, keys)
+        merged = np.concatenate([self._keys[keep], keys])
+        matrix = np.concatenate([self._matrix[keep], vectors])
+        order = np.argsort(merged, kind="stable")
+        self._keys, self._matrix, self._norms = merged[order], matrix[order], None
+
+    def remove(self, keys: Keys) -> None:
+        """Removes all vectors of these keys; keys that are not there are no error."""
+        keep = ~np.isin(self._keys, np.asarray(keys, np.int64))
+        self._keys, self._matrix, self._norms = self._keys[keep], self._matrix[keep], None
+
+    def search(self, queries: Floats, k: int, allowed: Keys | None = None) -> tuple[Keys, Floats]:
+        """Finds the k best keys for each query. See `VectorIndex.search`."""
+        if k < 1:
+            raise UsageError(f"k is {k}; it must be at least 1")
+        queries = self._checked(queries, "queries")
+        rows = None if allowed is None else self._rows_of(allowed)
+        row_keys = self._keys if rows is None else self._keys[rows]
+        keys = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        if len(row_keys) == 0:
+            return keys, scores
+        starts = np.flatnonzero(np.concatenate([[True], row_keys[1:] != row_keys[:-1]]))
+        for block in _blocks(len(queries), max(1, _SCORES_AT_ONCE // len(row_keys))):
+            ranks, slacks = self._ranked(queries[block], rows)
+            for i, rank, slack in zip(range(block.start, block.stop), ranks, slacks, strict=True):
+                near = _candidates(rank, float(slack), k, starts)
+                best, values = self._best(queries[i], near if rows is None else rows[near], k)
+                keys[i, : len(best)], scores[i, : len(best)] = best, values
+        return keys, scores
+
+    def _checked(self, vectors: Floats, name: str) -> Floats:
+        array: Floats = np.ascontiguousarray(vectors, np.float32)
+        if array.ndim != 2 or array.shape[1] != self.dim:
+            raise UsageError(f"{name} are {array.shape}; this index takes (n, {self.dim})")
+        if not np.isfinite(array).all():
+            raise UsageError(
+                f"{name} hold {int((~np.isfinite(array)).sum())} numbers that are NaN or infinite"
+            )
+        return array
+
+    def _rows_of(self, allowed: Keys) -> Rows:
+        """The rows of the allowed keys, ascending."""
+        wanted = np.unique(np.asarray(allowed, np.int64))
+        first = np.searchsorted(self._keys, wanted, "left")
+        counts = np.searchsorted(self._keys, wanted, "right") - first
+        rows: Rows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        return rows
+
+    def _squares(self, rows: Rows | None) -> Doubles:
+        """The squared norm of each row; those of all rows are kept."""
+        if rows is not None and self._norms is None:
+            return np.concatenate([_squared(self._matrix[rows[block]]) for block in _blocks(len(rows))])
+        if self._norms is None:
+            self._norms = np.concatenate([_squared(self._matrix[block]) for block in _blocks(len(self))])
+        return self._norms if rows is None else self._norms[rows]
+
+    def _ranked(self, queries: Floats, rows: Rows | None) -> tuple[Floats, Doubles]:
+        """A number for each query and row by which the rows are ranked, and how wrong it can be.
+
+        That number is q·x for dot, q·x / |x| for cosine and q·x - |x|²/2 for euclidean. A product of float32
+        vectors is wrong by at most n u / (1 - n u) |q||x|, u = 2^-24 (Higham, Accuracy and Stability of
+        Numerical Algorithms, 2nd ed., section 3.1); a few u more cover the other steps.
+        """
+        squares = self._squares(rows)
+        norms, sizes = np.sqrt(squares), np.sqrt(_squared(queries))
+        if not (_is_tame(norms) and _is_tame(sizes)):
+            return np.zeros((len(queries), len(norms)), np.float32), np.full(len(queries), np.inf)
+        ranks = self._products(queries, rows)
+        unit = (self.dim + 16) * 2.0**-24 * 1.01
+        if self.metric == "dot":
+            return ranks, unit * sizes * norms.max()
+        if self.metric == "cosine":
+            ranks *= (1 / np.where(norms > 0, norms, 1)).astype(np.float32)
+            return ranks, unit * sizes
+        ranks -= (squares / 2).astype(np.float32)
+        return ranks, unit * (sizes + norms.max()) ** 2
+
+    def _products(self, queries: Floats, rows: Rows | None) -> Floats:
+        products = np.empty((len(queries), len(self) if rows is None else len(rows)), np.float32)
+        if rows is None:
+            np.matmul(queries, self._matrix.T, out=products)
+        else:
+            for block in _blocks(len(rows)):
+                products[:, block] = queries @ self._matrix[rows[block]].T
+        return products
+
+    def _best(self, query: Floats, rows: NDArray[np.int64], k: int) -> tuple[Keys, Floats]:
+        """Scores rows in float64; the k best keys, each by its best part, ties by key."""
+        scores = np.concatenate(
+            [self._scored(query, rows[block]) for block in _blocks(len(rows), _ROWS_AT_ONCE)]
+        )
+        keys = self._keys[rows]
+        order = np.lexsort((keys, -scores))
+        _, first = np.unique(keys[order], return_index=True)
+        chosen = order[np.sort(first)[:k]]
+        return keys[chosen], scores[chosen]
+
+    def _scored(self, query: Floats, rows: Rows) -> Floats:
+        vectors, q = self._matrix[rows].astype(np.float64), query.astype(np.float64)
+        if self.metric == "euclidean":
+            scores = 0 - np.sqrt(((vectors - q) ** 2).sum(axis=1))  # 0 - x, so that nothing scores -0.0
+            return np.asarray(scores, np.float32)
+        scores = (vectors * q).sum(axis=1)
+        if self.metric == "cosine":
+            norms = np.sqrt((vectors**2).sum(axis=1)) * np.sqrt((q**2).sum())
+            scores = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+        with np.errstate(over="ignore"):
+            rounded: Floats = scores.astype(np.float32)
+        return rounded

@@ -1,0 +1,184 @@
+"""Opening a collection's folder: what is no collection is refused by name, in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+from omnivec.errors import CollectionDamaged, CollectionError, SchemaError
+from omnivec.store import schema
+from omnivec.store.connections import Connections, connect, translated
+
+FILE = "catalogue.sqlite"
+
+# Shared memory, on which the write-ahead log rests, does not work across machines.
+_NETWORK = re.compile(
+    r"(fuse\.)?(nfs\d?|cifs|smb\w*|9p|ncpfs?|afs|coda|ceph|glusterfs|lustre|gpfs|beegfs\w*|orangefs|pvfs2|"
+    r"davfs2?|sshfs|s3fs|s3ql|goofys|gcsfuse|rclone|mountpoint-s3|blobfuse2?|juicefs|curlftpfs|vboxsf|prl_fs)"
+)
+
+
+def file_system(path: Path, mountinfo: str | None = None) -> str:
+    """Names the type of the file system that holds a path, as in /proc/self/mountinfo; "" where unknown.
+
+    Args:
+        path: a file or folder, which need not exist yet.
+        mountinfo: the text of that file (proc(5)); read from the system when not given.
+    """
+    if mountinfo is None:
+        try:
+            mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return ""
+    place = path.resolve()
+    best, name = -1, ""
+    for row in mountinfo.splitlines():
+        left, _, right = row.partition(" - ")
+        if len(left.split()) < 5 or not right:
+            continue
+        mount = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split()[4]))
+        # Of two mounts on one folder the later one is seen.
+        if place.is_relative_to(mount) and len(mount.parts) >= best:
+            best, name = len(mount.parts), right.split()[0]
+    return name
+
+
+def _refuse_network(folder: Path) -> None:
+    kind = file_system(folder)
+    if _NETWORK.fullmatch(kind):
+        raise CollectionError(
+            f"{folder} lies on a network file system ({kind}), where SQLite's write-ahead log is not safe; "
+            "put the collection on a local disk"
+        )
+
+
+def _create(path: Path) -> None:
+    """Makes an empty catalogue beside its place and moves it there, so that no reader ever sees half of one."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{FILE}.{secrets.token_hex(8)}.new")
+        draft.touch(exist_ok=False)
+    except OSError as exc:
+        raise CollectionError(f"no collection can be made in {path.parent}: {exc.strerror}") from exc
+    try:
+        with translated(draft):
+            connection = connect(draft, writing=True, lasting=True)
+            try:
+                connection.execute("PRAGMA page_size = 16384")
+                connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID:d}")
+                connection.execute("BEGIN IMMEDIATE")
+                schema.migrate(connection, 0)
+                connection.execute("COMMIT")
+                connection.execute("PRAGMA journal_mode = WAL")
+            finally:
+                connection.close()
+        _place(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _place(draft: Path, path: Path) -> None:
+    """Moves the draft to its name, unless another process was first."""
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            draft.replace(path)
+    if os.name == "posix":
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _check_file(path: Path) -> None:
+    """Refuses a file that is no SQLite database at all, or only the beginning of one."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(100)
+    except OSError as exc:
+        raise CollectionError(f"{path} cannot be read: {exc.strerror}") from exc
+    if start[:16] != b"SQLite format 3\0":
+        what = "is empty" if not start else "is not an SQLite file"
+        raise SchemaError(f"{path} {what}, so {path.parent} is no collection; choose another folder")
+    log = path.with_name(f"{FILE}-wal")
+    # While another process moves its log into the file, the file may be short for a moment.
+    if _is_short(path) and not (log.exists() and log.stat().st_size) and _is_short(path):
+        raise CollectionDamaged(
+            f"{path} is cut off after {path.stat().st_size} bytes; restore a backup of {path.parent}, or remove "
+            "that folder and index again"
+        )
+
+
+def _is_short(path: Path) -> bool:
+    """Whether the file is smaller than its header says: https://www.sqlite.org/fileformat2.html, section 1.3."""
+    with path.open("rb") as file:
+        start = file.read(100)
+        size = file.seek(0, os.SEEK_END)
+    page_size = int.from_bytes(start[16:18], "big")
+    return len(start) < 100 or size < page_size * int.from_bytes(start[28:32], "big")
+
+
+def _bring_up_to_date(connections: Connections) -> None:
+    """Checks the maker and the schema's version; an older schema is migrated, unless opened for reading."""
+    path, newest = connections.path, schema.MIGRATIONS[-1][0]
+    with connections.snapshot() as connection:
+        maker = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if maker != schema.APPLICATION_ID:
+        raise SchemaError(
+            f"{path} is an SQLite file of another program (application id {maker}), so {path.parent} is no "
+            "collection; choose another folder"
+        )
+    if version == newest:
+        return
+    if version > newest:
+        raise SchemaError(
+            f"{path} has schema version {version}, this omnivec knows versions up to {newest}; update omnivec"
+        )
+    known = [target for target, _ in schema.MIGRATIONS]
+    if version + 1 not in known or version < 1:
+        raise SchemaError(
+            f"{path} has schema version {version}, this omnivec reads {newest} and has no migration from "
+            f"{version}; index again into a new folder"
+        )
+    if connections.readonly:
+        raise SchemaError(
+            f"{path} has schema version {version}, this omnivec reads {newest}; "
+            "open the collection once for writing, which migrates it"
+        )
+    with connections.transaction() as connection:
+        schema.migrate(connection, connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def open_connections(folder: Path, *, create: bool, readonly: bool) -> Connections:
+    """Opens the catalogue in a folder, made first if it is not there and `create` is set.
+
+    Raises:
+        CollectionError: nothing there, a network disk, or a folder that cannot be written.
+        SchemaError: another kind of file, or a schema this version does not know.
+        CollectionDamaged: a file that is not whole.
+    """
+    path = folder / FILE
+    if folder.exists() and not folder.is_dir():
+        raise SchemaError(f"{folder} is a file, and a collection is a folder; choose another place")
+    _refuse_network(folder)
+    if not path.exists():
+        if not create or readonly:
+            raise CollectionError(f"no collection in {folder}; `omnivec index PATH` makes one")
+        _create(path)
+    _check_file(path)
+    if not readonly and not (os.access(path, os.W_OK) and os.access(folder, os.W_OK)):
+        raise CollectionError(f"{folder} is read-only; open it for reading, or allow writing to it")
+    connections = Connections(path, readonly=readonly)
+    try:
+        _bring_up_to_date(connections)
+    except BaseException:
+        connections.close()
+        raise
+    return connections

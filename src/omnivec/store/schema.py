@@ -1,0 +1,122 @@
+"""The tables of the catalogue, as ordered migrations."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+APPLICATION_ID = 0x4F4D4E49  # "OMNI"
+
+# Vectors are a table with row ids: a table without them would push blobs over about 4 KB (1,024 floats)
+# out of line, and its key would have to begin with the space, which deleting a passage does not know.
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO meta VALUES ('changes', 0);
+
+CREATE TABLE history (changes INTEGER PRIMARY KEY, stamp INTEGER NOT NULL);
+INSERT INTO history VALUES (0, random());
+
+CREATE TABLE spaces (
+    key INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    model TEXT NOT NULL,
+    dim INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    provenance TEXT NOT NULL
+);
+CREATE TABLE canaries (
+    space INTEGER NOT NULL REFERENCES spaces (key) ON DELETE CASCADE,
+    ordinal INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    vector BLOB NOT NULL,
+    PRIMARY KEY (space, ordinal)
+);
+
+CREATE TABLE roots (path TEXT PRIMARY KEY) WITHOUT ROWID;
+
+CREATE TABLE documents (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    modality TEXT NOT NULL,
+    how TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    root TEXT,
+    path TEXT,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    device INTEGER NOT NULL,
+    metadata TEXT NOT NULL,
+    lost INTEGER NOT NULL,
+    indexed_ns INTEGER NOT NULL
+);
+CREATE INDEX documents_root ON documents (root);
+
+CREATE TABLE passages (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    document INTEGER NOT NULL REFERENCES documents (key) ON DELETE CASCADE,
+    ordinal INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    line INTEGER,
+    modality TEXT NOT NULL,
+    unspaced INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    UNIQUE (document, ordinal)
+);
+CREATE INDEX passages_unspaced ON passages (key) WHERE unspaced;
+
+CREATE TABLE vectors (
+    space INTEGER NOT NULL REFERENCES spaces (key),
+    passage INTEGER NOT NULL REFERENCES passages (key) ON DELETE CASCADE,
+    part INTEGER NOT NULL,
+    vector BLOB NOT NULL,
+    PRIMARY KEY (passage, space, part)
+);
+
+CREATE VIEW unspaced AS SELECT key, text FROM passages WHERE unspaced;
+CREATE VIRTUAL TABLE passages_words USING fts5 (
+    text, content = 'passages', content_rowid = 'key', tokenize = 'unicode61 remove_diacritics 2'
+);
+CREATE VIRTUAL TABLE passages_trigrams USING fts5 (
+    text, content = 'unspaced', content_rowid = 'key', tokenize = 'trigram'
+);
+
+CREATE TRIGGER passages_in AFTER INSERT ON passages BEGIN
+    INSERT INTO passages_words (rowid, text) VALUES (new.key, new.text);
+END;
+CREATE TRIGGER passages_out AFTER DELETE ON passages BEGIN
+    INSERT INTO passages_words (passages_words, rowid, text) VALUES ('delete', old.key, old.text);
+END;
+CREATE TRIGGER unspaced_in AFTER INSERT ON passages WHEN new.unspaced BEGIN
+    INSERT INTO passages_trigrams (rowid, text) VALUES (new.key, new.text);
+END;
+CREATE TRIGGER unspaced_out AFTER DELETE ON passages WHEN old.unspaced BEGIN
+    INSERT INTO passages_trigrams (passages_trigrams, rowid, text) VALUES ('delete', old.key, old.text);
+END;
+"""
+
+# (schema version, SQL that leads to it from the version before), in order.
+MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _TABLES),)
+
+
+def statements(sql: str) -> Iterator[str]:
+    """Splits a script into its statements.
+
+    `executescript` cannot be used: it commits the transaction that is open, and a migration is all or nothing.
+    """
+    pending = ""
+    for line in sql.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Takes the schema from `version` to the newest; the caller holds the transaction."""
+    for target, sql in MIGRATIONS:
+        if target > version:
+            for statement in statements(sql):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {target:d}")

@@ -1,0 +1,349 @@
+"""The catalogue: documents, passages, metadata, full text and vectors in one SQLite file, which is the truth."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Connection
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+
+from omnivec.errors import UsageError
+from omnivec.store import checking, fulltext, writing
+from omnivec.store.connections import Connections
+from omnivec.store.filters import compile_where
+from omnivec.store.opening import open_connections
+from omnivec.store.records import Counts, Document, Entry, Found, Passage, Signature, SpaceRecord
+from omnivec.types import Floats, Keys, Metric, Modality
+
+_BLOBS_AT_ONCE = 1024
+
+
+def _listed(keys: Keys) -> str:
+    """Keys as a JSON list: one bound parameter, however many there are."""
+    return json.dumps(np.asarray(keys, np.int64).tolist())
+
+
+class Catalogue:
+    """Everything a collection knows, in `catalogue.sqlite` in its folder.
+
+    One process writes at a time, any number read, threads included. Reads that belong together go into
+    one `snapshot()`. Every method raises CollectionError or one of its kinds when the file fails.
+    """
+
+    def __init__(self, folder: Path, connections: Connections) -> None:
+        self.folder = folder
+        self.readonly = connections.readonly
+        self._connections = connections
+
+    @classmethod
+    def open(cls, folder: Path, *, create: bool, readonly: bool = False) -> Catalogue:
+        """Opens the catalogue in a folder.
+
+        Args:
+            folder: of the collection.
+            create: make the collection if there is none.
+            readonly: refuse every change; needs no right to write to the folder.
+
+        Raises:
+            CollectionError: there is none, or it cannot be written, or it lies on a network disk.
+            SchemaError: the folder holds something else, or another version's schema.
+            CollectionDamaged: the file is not whole.
+        """
+        return cls(folder, open_connections(folder, create=create, readonly=readonly))
+
+    def close(self) -> None:
+        """Closes the file; safe to call twice."""
+        self._connections.close()
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads of this thread inside the block see one state of the catalogue."""
+        with self._connections.snapshot():
+            yield
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._connections.snapshot() as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def _keys(self, sql: str, parameters: Sequence[Any] = ()) -> Keys:
+        with self._connections.snapshot() as connection:
+            return np.fromiter((row[0] for row in connection.execute(sql, parameters)), np.int64)
+
+    # Writing: each call is one transaction.
+
+    def write(self, documents: Sequence[Document], remove: Sequence[str] = ()) -> None:
+        """Adds or replaces documents by their ids, and removes others: all of it, or nothing.
+
+        The passages of a replaced document get new keys; keys are never used twice. Of two documents with
+        one id the later is kept. When this returns, the write is on disk.
+
+        Raises:
+            UsageError: a vector of an unknown space, of a wrong shape or not finite; metadata that is not JSON.
+        """
+        if not documents and not remove:
+            return
+        with self._connections.transaction() as connection:
+            known = {
+                row[0]: (row[1], row[2]) for row in connection.execute("SELECT name, key, dim FROM spaces")
+            }
+            latest = {document.id: document for document in documents}
+            gone = dict.fromkeys([*latest, *remove])
+            connection.executemany("DELETE FROM documents WHERE id = ?", [(name,) for name in gone])
+            for document in latest.values():
+                writing.insert(connection, document, known, time.time_ns())
+            writing.count_change(connection)
+
+    def touch(self, states: Mapping[str, tuple[int, int, int]]) -> None:
+        """Notes the new (mtime_ns, size, device) of documents whose content has not changed."""
+        if not states:
+            return
+        with self._connections.transaction() as connection:
+            connection.executemany(
+                "UPDATE documents SET mtime_ns = ?, size = ?, device = ? WHERE id = ?",
+                [(*state, name) for name, state in states.items()],
+            )
+            writing.count_change(connection)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes documents with all that belongs to them; returns how many there were."""
+        with self._connections.transaction() as connection:
+            cursor = connection.executemany("DELETE FROM documents WHERE id = ?", [(name,) for name in ids])
+            removed = max(cursor.rowcount, 0)
+            if removed:
+                writing.count_change(connection)
+        return removed
+
+    def add_root(self, path: str) -> None:
+        """Notes a folder that is kept in sync."""
+        with self._connections.transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO roots VALUES (?)", (path,))
+            writing.count_change(connection)
+
+    def put_space(self, space: SpaceRecord) -> None:
+        """Adds a space, or replaces what is known about it.
+
+        Raises:
+            UsageError: its dim or metric differs from that of vectors already there.
+        """
+        with self._connections.transaction() as connection:
+            writing.put_space(connection, space)
+            writing.count_change(connection)
+
+    # Reading.
+
+    def changes(self) -> tuple[int, int]:
+        """The number of writes so far and the random stamp of the last one: together they name a state."""
+        row = self._rows("SELECT changes, stamp FROM history ORDER BY changes DESC LIMIT 1")[0]
+        return int(row[0]), int(row[1])
+
+    def history(self) -> dict[int, int]:
+        """The stamps of the last states, by their number of writes."""
+        return dict(cast(list[tuple[int, int]], self._rows("SELECT changes, stamp FROM history")))
+
+    def roots(self) -> tuple[str, ...]:
+        """The folders that are kept in sync, sorted."""
+        return tuple(row[0] for row in self._rows("SELECT path FROM roots ORDER BY path"))
+
+    def spaces(self) -> dict[str, SpaceRecord]:
+        """The spaces by name, in the order in which they were added."""
+        with self.snapshot():
+            rows = self._rows(
+                "SELECT key, name, model, dim, metric, identity, provenance FROM spaces ORDER BY key"
+            )
+            canaries = self._rows("SELECT space, text, vector FROM canaries ORDER BY space, ordinal")
+        return {
+            name: SpaceRecord(
+                name,
+                model,
+                dim,
+                cast(Metric, metric),
+                json.loads(identity),
+                json.loads(provenance),
+                tuple((text, np.frombuffer(blob, "<f4")) for space, text, blob in canaries if space == key),
+            )
+            for key, name, model, dim, metric, identity, provenance in rows
+        }
+
+    def documents(self, where: Mapping[str, Any] | None = None) -> list[Entry]:
+        """The documents whose metadata matches, as a listing shows them, sorted by id.
+
+        Raises:
+            FilterError: a `where` that cannot be read.
+        """
+        condition, parameters = compile_where(where or {})
+        rows = self._rows(
+            "SELECT id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost,"
+            " (SELECT count(*) FROM passages WHERE document = documents.key), indexed_ns"
+            f" FROM documents WHERE {condition} ORDER BY id",
+            parameters,
+        )
+        return [Entry(*[*row[:9], json.loads(row[9]), *row[10:]]) for row in rows]
+
+    def document(self, name: str) -> Document | None:
+        """A whole document with its passages and vectors; None if it is not there."""
+        with self.snapshot():
+            rows = self._rows(
+                "SELECT id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost"
+                " FROM documents WHERE id = ?",
+                (name,),
+            )
+            if not rows:
+                return None
+            passages = self._rows(
+                "SELECT key, start, end, line, text, passages.modality FROM passages"
+                " WHERE document = (SELECT key FROM documents WHERE id = ?) ORDER BY ordinal",
+                (name,),
+            )
+            whole = tuple(
+                Passage(start, end, line, text, cast(Modality, modality), self._vectors_of(key))
+                for key, start, end, line, text, modality in passages
+            )
+        return Document(*[*rows[0][:9], json.loads(rows[0][9]), rows[0][10], whole])
+
+    def _vectors_of(self, passage: int) -> dict[str, Floats]:
+        rows = self._rows(
+            "SELECT name, vector FROM vectors JOIN spaces ON spaces.key = space WHERE passage = ? ORDER BY space, part",
+            (passage,),
+        )
+        names = dict.fromkeys(row[0] for row in rows)
+        return {
+            name: np.stack([np.frombuffer(blob, "<f4") for space, blob in rows if space == name])
+            for name in names
+        }
+
+    def signatures(self, root: str | None = None) -> dict[str, Signature]:
+        """By what each document is recognised as unchanged, by id; only those under a root if one is given."""
+        rows = self._rows(
+            "SELECT id, digest, how, size, mtime_ns, device, indexed_ns FROM documents"
+            + (" WHERE root = ?" if root is not None else ""),
+            () if root is None else (root,),
+        )
+        return {row[0]: Signature(*row[1:]) for row in rows}
+
+    def passages(self, keys: Keys) -> dict[int, Found]:
+        """The passages with these keys, in their order; keys that are not there are left out."""
+        rows = self._rows(
+            "SELECT passages.key, ordinal, id, start, end, line, text, passages.modality, metadata"
+            " FROM passages JOIN documents ON documents.key = document"
+            " WHERE passages.key IN (SELECT value FROM json_each(?))",
+            (_listed(keys),),
+        )
+        found = {row[0]: Found(*[*row[:8], json.loads(row[8])]) for row in rows}
+        return {key: found[key] for key in np.asarray(keys).tolist() if key in found}
+
+    def passage_keys(self, where: Mapping[str, Any]) -> Keys:
+        """(n,) keys of the passages of all documents whose metadata matches, ascending.
+
+        Raises:
+            FilterError: a `where` that cannot be read.
+        """
+        condition, parameters = compile_where(where)
+        return self._keys(
+            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
+            f" WHERE {condition} ORDER BY passages.key",
+            parameters,
+        )
+
+    def keys_of(self, ids: Sequence[str]) -> Keys:
+        """(n,) keys of the passages of these documents, ascending."""
+        return self._keys(
+            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
+            " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY passages.key",
+            (json.dumps(list(ids)),),
+        )
+
+    def vector_keys(self, space: str) -> Keys:
+        """(n,) passage key of each vector of a space, ascending; a passage of several parts has several."""
+        return self._keys(
+            "SELECT passage FROM vectors WHERE space = (SELECT key FROM spaces WHERE name = ?) ORDER BY passage",
+            (space,),
+        )
+
+    def vectors(self, space: str, keys: Keys | None = None, *, after: int = 0) -> tuple[Keys, Floats]:
+        """The vectors of a space, ascending by passage key and part.
+
+        Args:
+            space: its name.
+            keys: only these passages; None means all.
+            after: only passages with greater keys.
+
+        Returns:
+            keys (n,) int64 and matrix (n, dim) float32; a passage of several parts has several rows.
+
+        Raises:
+            UsageError: no such space.
+        """
+        condition = "space = ? AND passage > ?"
+        with self._connections.snapshot() as connection:
+            row = connection.execute("SELECT key, dim FROM spaces WHERE name = ?", (space,)).fetchone()
+            if row is None:
+                raise UsageError(
+                    f"no space {space!r} in {self.folder}; there are: {', '.join(self.spaces()) or 'none'}"
+                )
+            parameters: list[Any] = [row[0], after]
+            if keys is not None:
+                condition += " AND passage IN (SELECT value FROM json_each(?))"
+                parameters.append(_listed(keys))
+            return _matrix(connection, condition, parameters, row[1])
+
+    def text_search(self, query: str, k: int, allowed: Keys | None = None) -> list[tuple[int, float]]:
+        """The k passages whose text fits any query best; see `fulltext.search`."""
+        with self._connections.snapshot() as connection:
+            return fulltext.search(connection, query, k, None if allowed is None else _listed(allowed))
+
+    def counts(self) -> Counts:
+        """How large the collection is."""
+        with self.snapshot():
+            documents, lost = self._rows("SELECT count(*), coalesce(sum(lost), 0) FROM documents")[0]
+            passages = self._rows("SELECT count(*) FROM passages")[0][0]
+            vectors = self._rows(
+                "SELECT name, (SELECT count(*) FROM vectors WHERE space = spaces.key) FROM spaces ORDER BY key"
+            )
+        return Counts(
+            documents, passages, dict(cast(list[tuple[str, int]], vectors)), _size(self.folder), lost
+        )
+
+    def check(self) -> list[str]:
+        """Reads everything and returns what is wrong, one line each; empty if all is well."""
+        return checking.problems(self._connections)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in a folder; one that vanishes meanwhile counts nothing."""
+    total = 0
+    for file in folder.iterdir():
+        try:
+            total += file.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _matrix(connection: Connection, condition: str, parameters: list[Any], dim: int) -> tuple[Keys, Floats]:
+    """Reads vectors straight into one array, without a list of all of them."""
+    n = connection.execute(f"SELECT count(*) FROM vectors WHERE {condition}", parameters).fetchone()[0]
+    keys, matrix = np.empty(n, np.int64), np.empty((n, dim), np.float32)
+    cursor = connection.execute(
+        f"SELECT passage, vector FROM vectors WHERE {condition} ORDER BY passage, part", parameters
+    )
+    start = 0
+    while rows := cursor.fetchmany(_BLOBS_AT_ONCE):
+        end = start + len(rows)
+        keys[start:end] = [row[0] for row in rows]
+        matrix[start:end] = np.frombuffer(b"".join([row[1] for row in rows]), "<f4").reshape(-1, dim)
+        start = end
+    return keys, matrix

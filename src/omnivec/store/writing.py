@@ -1,0 +1,161 @@
+"""How documents and spaces become rows; the caller holds the transaction."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from sqlite3 import Connection
+from typing import Any
+
+import numpy as np
+
+from omnivec.errors import UsageError
+from omnivec.store.records import Document, SpaceRecord
+from omnivec.store.text import has_unspaced, storable
+from omnivec.types import Floats
+
+HISTORY = 1000
+
+
+def json_text(value: Mapping[str, Any], whose: str) -> str:
+    """Metadata as JSON text.
+
+    Raises:
+        UsageError: something JSON cannot say: another type, NaN, an infinity, a key that is no string.
+    """
+    try:
+        return json.dumps(_json_value(value, whose), ensure_ascii=False)
+    except RecursionError as exc:
+        raise UsageError(f"{whose} is nested too deeply or holds itself") from exc
+
+
+def _json_value(value: Any, whose: str) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        if not abs(value) <= sys.float_info.max:
+            raise UsageError(f"{whose} holds NaN, an infinity or a number beyond 1.8e308, which JSON cannot")
+        return value
+    if isinstance(value, Mapping):
+        strange = next((key for key in value if not isinstance(key, str)), None)
+        if strange is not None:
+            raise UsageError(f"{whose} has the key {strange!r}, a {type(strange).__name__}; keys are strings")
+        return {storable(key): _json_value(inner, whose) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(inner, whose) for inner in value]
+    raise UsageError(
+        f"{whose} holds a {type(value).__name__}; allowed are strings, numbers, booleans, None, lists and dicts"
+    )
+
+
+def count_change(connection: Connection) -> None:
+    """Counts one write and gives it a random stamp, so that copies that diverge can be told apart."""
+    connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'changes'")
+    connection.execute("INSERT INTO history SELECT value, random() FROM meta WHERE key = 'changes'")
+    connection.execute(
+        "DELETE FROM history WHERE changes <= (SELECT max(changes) FROM history) - ?", (HISTORY,)
+    )
+
+
+def _blobs(vectors: Floats, dim: int, whose: str) -> list[bytes]:
+    matrix = np.asarray(vectors)
+    if matrix.ndim != 2 or matrix.shape[1] != dim or matrix.dtype != np.float32:
+        raise UsageError(
+            f"{whose}: vectors are {matrix.dtype} {matrix.shape}; the space takes float32 (parts, {dim})"
+        )
+    if not np.isfinite(matrix).all():
+        raise UsageError(
+            f"{whose}: {int((~np.isfinite(matrix)).sum())} of {matrix.size} numbers are NaN or infinite"
+        )
+    return [row.tobytes() for row in matrix.astype("<f4", copy=False)]
+
+
+def insert(
+    connection: Connection, document: Document, spaces: Mapping[str, tuple[int, int]], now: int
+) -> None:
+    """Inserts a document that is not there yet.
+
+    Args:
+        connection: in a transaction.
+        document: with all its passages.
+        spaces: name of a space -> (its key, its dim).
+        now: nanoseconds since 1970.
+    """
+    cursor = connection.execute(
+        "INSERT INTO documents (id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost,"
+        " indexed_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            document.id,
+            document.modality,
+            document.how,
+            document.digest,
+            document.root,
+            document.path,
+            document.size,
+            document.mtime_ns,
+            document.device,
+            json_text(document.metadata, f"metadata of {document.id!r}"),
+            document.lost,
+            now,
+        ),
+    )
+    owner = cursor.lastrowid
+    for ordinal, passage in enumerate(document.passages):
+        text = storable(passage.text)
+        cursor.execute(
+            "INSERT INTO passages (document, ordinal, start, end, line, modality, unspaced, text)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                owner,
+                ordinal,
+                passage.start,
+                passage.end,
+                passage.line,
+                passage.modality,
+                has_unspaced(text),
+                text,
+            ),
+        )
+        key = cursor.lastrowid
+        for space, vectors in passage.vectors.items():
+            if space not in spaces:
+                raise UsageError(
+                    f"{document.id!r} has vectors of the space {space!r}; there are: {', '.join(spaces)}"
+                )
+            number, dim = spaces[space]
+            blobs = _blobs(vectors, dim, f"{document.id!r}, passage {ordinal}, space {space!r}")
+            connection.executemany(
+                "INSERT INTO vectors (space, passage, part, vector) VALUES (?, ?, ?, ?)",
+                [(number, key, part, blob) for part, blob in enumerate(blobs)],
+            )
+
+
+def put_space(connection: Connection, space: SpaceRecord) -> None:
+    """Inserts a space, or replaces the record of the one with its name."""
+    row = connection.execute("SELECT key, dim, metric FROM spaces WHERE name = ?", (space.name,)).fetchone()
+    if row is not None and (row[1], row[2]) != (space.dim, space.metric):
+        filled = connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM vectors WHERE space = ?)", (row[0],)
+        ).fetchone()[0]
+        if filled:
+            raise UsageError(
+                f"space {space.name!r} holds vectors with dim {row[1]} and metric {row[2]}; it cannot become "
+                f"dim {space.dim} and metric {space.metric}; use another name"
+            )
+    identity = json_text(space.identity, f"identity of {space.name!r}")
+    provenance = json_text(space.provenance, f"provenance of {space.name!r}")
+    connection.execute(
+        "INSERT INTO spaces (name, model, dim, metric, identity, provenance) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET model = excluded.model, dim = excluded.dim, metric = excluded.metric,"
+        " identity = excluded.identity, provenance = excluded.provenance",
+        (space.name, space.model, space.dim, space.metric, identity, provenance),
+    )
+    key = connection.execute("SELECT key FROM spaces WHERE name = ?", (space.name,)).fetchone()[0]
+    connection.execute("DELETE FROM canaries WHERE space = ?", (key,))
+    for ordinal, (text, vector) in enumerate(space.canaries):
+        whose = f"canary {ordinal} of {space.name!r}"
+        blob = _blobs(np.asarray(vector)[None], space.dim, whose)[0]
+        connection.execute("INSERT INTO canaries VALUES (?, ?, ?, ?)", (key, ordinal, storable(text), blob))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from omnivec.documents.walk import walk
+
+
+def write(top: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text, encoding="utf-8")
+
+
+def listed(root: Path) -> set[str]:
+    return {entry.path.relative_to(root).as_posix() for entry in walk(root)}
+
+
+def git(top: Path, *words: str) -> str:
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "HOME": str(top)}
+    done = subprocess.run(
+        ["git", "-C", str(top), *words], env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def untracked(top: Path) -> set[str]:
+    out = git(top, "ls-files", "-o", "--exclude-standard", "-z")
+    return {path for path in out.split("\0") if path and not path.endswith(".gitignore")}
+
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+@needs_git
+def test_a_repository_is_read_as_git_reads_it(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    write(
+        tmp_path,
+        {
+            ".gitignore": "# made\n*.log.txt\n/build/\n!keep.log.txt\ndocs/**\n!docs/api/\ntemp?\n"
+            "\\#odd.txt\nend.txt \r\n",
+            "a/.gitignore": "\ufeff*.md\n!/readme.md\n!vendor/\n",
+            "x.log.txt": "", "keep.log.txt": "", "#odd.txt": "", "end.txt": "", "build/a.txt": "", "b/build/a.txt": "",
+            "docs/a.txt": "", "docs/api/b.txt": "", "temp1/a.txt": "", "temp/a.txt": "",
+            "a/b.md": "", "a/readme.md": "", "a/c/readme.md": "", "a/vendor/x.log.txt": "", "a/vendor/d.txt": "",
+        },
+    )  # fmt: skip
+    found = listed(tmp_path)
+    assert found == untracked(tmp_path)
+    assert {"keep.log.txt", "b/build/a.txt", "a/readme.md", "temp/a.txt", "a/vendor/d.txt"} <= found
+    assert not found & {"build/a.txt", "docs/a.txt", "#odd.txt", "end.txt", "a/vendor/x.log.txt", "a/b.md"}
+
+
+@needs_git
+@pytest.mark.parametrize("seed", range(25))
+def test_random_rules_mean_what_they_mean_to_git(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    names = ["a", "b", "docs", "x.txt", "*.txt", "*", "?", "[ab]", "[!b]", "d*", "**", "foo.*"]
+
+    def pattern() -> str:
+        body = "/".join(dice.choice(names) for _ in range(dice.randint(1, 3)))
+        begin = dice.choice(["", "", "!", "/", "!/"])
+        return begin + body + dice.choice(["", "", "/", "/**"])
+
+    git(tmp_path, "init", "-q")
+    folders = [tmp_path]
+    for _ in range(6):
+        folders.append(dice.choice(folders) / dice.choice(["a", "b", "docs"]))
+        folders[-1].mkdir(exist_ok=True)
+    for folder in folders:
+        for name in ("x.txt", "foo.py", "a.txt"):
+            (folder / name).write_text("x")
+    for folder in dice.sample(folders, 2):
+        (folder / ".gitignore").write_text("\n".join(pattern() for _ in range(dice.randint(1, 4))) + "\n")
+    assert listed(tmp_path) == untracked(tmp_path)
+
+
+@needs_git
+def test_rules_of_folders_above_hold_up_to_the_top_of_the_repository(tmp_path: Path) -> None:
+    write(tmp_path, {".gitignore": "*.md\n", "repo/.gitignore": "*.txt\n/sub/deep/no.py\n"})
+    write(
+        tmp_path / "repo" / "sub", {"a.txt": "", "b.md": "", "c.py": "", "deep/no.py": "", "deep/yes.py": ""}
+    )
+    git(tmp_path / "repo", "init", "-q")
+    sub = tmp_path / "repo" / "sub"
+    assert listed(sub) == {"b.md", "c.py", "deep/yes.py"} == untracked(sub)
+
+
+def test_a_repository_inside_another_has_its_own_rules(tmp_path: Path) -> None:
+    write(
+        tmp_path, {".git/HEAD": "", ".gitignore": "*.txt\n", "in/.git/HEAD": "", "in/a.txt": "", "b.txt": ""}
+    )
+    assert listed(tmp_path) == {"in/a.txt"}
+    assert listed(tmp_path / "in") == {"a.txt"}
+
+
+def test_our_own_rules_win_over_gits(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            ".gitignore": "*.md\nbuild/\n*.log.txt\n",
+            ".omnivecignore": "!good.md\nsecret*\n!build/\n",
+            "good.md": "", "bad.md": "", "secret.txt": "", "build/a.txt": "", "build/b.log.txt": "", "c.txt": "",
+            "in/.gitignore": "!secret.py\n", "in/secret.py": "",
+        },
+    )  # fmt: skip
+    assert listed(tmp_path) == {"good.md", "build/a.txt", "c.txt"}
+
+
+def test_an_ignored_folder_that_is_named_is_taken(tmp_path: Path) -> None:
+    write(tmp_path, {".git/HEAD": "", ".gitignore": "build/\n", "build/docs/a.txt": "", "b.txt": ""})
+    assert listed(tmp_path) == {"b.txt"}
+    assert listed(tmp_path / "build") == {"docs/a.txt"}
+    assert listed(tmp_path / "build" / "docs") == {"a.txt"}
+
+
+@pytest.mark.parametrize(
+    "line", ["!", "/", "//", "\\", "[", "[z-a]", "***", "!/", "a\\", "\x00", "[[:alpha:]"]
+)
+def test_lines_that_nobody_can_read_are_passed_over(tmp_path: Path, line: str) -> None:
+    write(tmp_path, {".gitignore": f"{line}\nb.txt\n", "a.txt": "", "b.txt": ""})
+    assert "b.txt" not in listed(tmp_path)

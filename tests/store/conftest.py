@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+from store_samples import space
+
+from omnivec.store.sqlite import Catalogue
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    with Catalogue.open(tmp_path / "notes.omni", create=True) as opened:
+        opened.put_space(space())
+        yield opened

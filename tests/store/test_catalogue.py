@@ -1,0 +1,398 @@
+"""The catalogue against what was put into it, and against a dict through random histories."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import sqlite3
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from store_samples import DIM, document, passage, space
+
+from omnivec.errors import CollectionError, UsageError
+from omnivec.store import matrix
+from omnivec.store.records import Document, SpaceRecord
+from omnivec.store.sqlite import Catalogue
+from omnivec.store.writing import HISTORY
+
+
+def test_a_document_comes_back_as_it_went_in(catalogue):
+    given = Document(
+        id="notes/ä.md",
+        modality="text",
+        how="markdown 2; 256 tokens",
+        digest=b"\x00\xff",
+        root="/home/me/notes",
+        path="/home/me/notes/ä.md",
+        size=2**40,
+        mtime_ns=2**62,
+        device=2**33,
+        metadata={"year": 2024, "tags": ["a", None, True, 1.5], "in": {"deep": "ü\U0001f642"}},
+        lost=17,
+        passages=(passage("one", 1.0), passage("", 2.0, parts=3)),
+    )
+    catalogue.write([given])
+    back = catalogue.document("notes/ä.md")
+    simple = [name for name in Document.__dataclass_fields__ if name != "passages"]
+    assert [getattr(back, name) for name in simple] == [getattr(given, name) for name in simple]
+    assert [(p.start, p.end, p.line, p.text, p.modality) for p in back.passages] == [
+        (0, 3, 1, "one", "text"),
+        (0, 0, 1, "", "text"),
+    ]
+    for ours, theirs in zip(back.passages, given.passages, strict=True):
+        np.testing.assert_array_equal(ours.vectors["text"], theirs.vectors["text"])
+    assert catalogue.document("other") is None
+    (entry,) = catalogue.documents()
+    assert (entry.id, entry.passages, entry.metadata, entry.lost) == (given.id, 2, given.metadata, 17)
+
+
+def test_passages_are_found_by_their_keys(catalogue):
+    catalogue.write([document("a", ["first", "second"], metadata={"n": 1}), document("b", ["third"])])
+    keys = catalogue.keys_of(["b", "a"])
+    assert keys.tolist() == [1, 2, 3]
+    found = catalogue.passages(np.array([3, 99, 1]))
+    assert list(found) == [3, 1]
+    assert (found[3].document, found[3].ordinal, found[3].text, found[3].metadata) == ("b", 0, "third", {})
+    assert (found[1].document, found[1].ordinal, found[1].text, found[1].metadata) == (
+        "a",
+        0,
+        "first",
+        {"n": 1},
+    )
+
+
+def test_more_keys_than_sqlite_has_variables(catalogue):
+    catalogue.write([document("a", ["x"] * 3)])
+    assert list(catalogue.passages(np.arange(300_000))) == [1, 2, 3]
+    assert len(catalogue.vectors("text", np.arange(300_000))[0]) == 3
+    assert len(catalogue.text_search("x", 5, np.arange(300_000))) == 3
+
+
+def test_replacing_gives_new_keys_and_leaves_nothing_behind(catalogue):
+    catalogue.write([document("a", ["red apple", "green pear"])])
+    catalogue.write([document("a", ["blue plum"])], remove=["a", "unknown"])
+    assert catalogue.keys_of(["a"]).tolist() == [3]
+    assert catalogue.text_search("apple", 5) == []
+    assert [key for key, _ in catalogue.text_search("plum", 5)] == [3]
+    assert catalogue.delete(["a", "a", "b"]) == 1
+    catalogue.write([document("a", ["again"])])
+    assert catalogue.keys_of(["a"]).tolist() == [4]
+    assert catalogue.check() == []
+
+
+def test_of_two_documents_with_one_id_the_later_is_kept(catalogue):
+    catalogue.write([document("a", ["old"]), document("a", ["new"])])
+    assert [found.text for found in catalogue.passages(catalogue.keys_of(["a"])).values()] == ["new"]
+
+
+def test_vectors_are_read_whole_by_keys_and_from_a_key_on(catalogue):
+    catalogue.write([document("a", ["x", "y"], 10, parts=2), document("b", ["z"], 50)])
+    keys, rows = catalogue.vectors("text")
+    assert keys.tolist() == [1, 1, 2, 2, 3]
+    np.testing.assert_array_equal(rows[:, 0], [10, 14, 11, 15, 50])
+    assert (keys.dtype, rows.dtype, rows.shape) == (np.int64, np.float32, (5, DIM))
+    assert catalogue.vector_keys("text").tolist() == keys.tolist()
+    keys, rows = catalogue.vectors("text", np.array([3, 1]))
+    assert (keys.tolist(), rows[:, 0].tolist()) == ([1, 1, 3], [10, 14, 50])
+    assert catalogue.vectors("text", after=2)[0].tolist() == [3]
+    assert catalogue.vectors("text", np.zeros(0, np.int64))[1].shape == (0, DIM)
+    with pytest.raises(UsageError, match=r"no space 'image'.*text"):
+        catalogue.vectors("image")
+
+
+def test_several_spaces_keep_apart(catalogue):
+    catalogue.put_space(space("image", dim=2, metric="dot"))
+    both = document("a", ["x"])
+    both.passages[0].vectors["image"] = np.ones((1, 2), np.float32)
+    catalogue.write([both, document("b", ["y"])])
+    assert catalogue.vectors("image")[0].tolist() == [1]
+    assert catalogue.vectors("text")[0].tolist() == [1, 2]
+    assert set(catalogue.document("a").passages[0].vectors) == {"text", "image"}
+    counts = catalogue.counts()
+    assert (counts.documents, counts.passages, counts.lost) == (2, 2, 4)
+    assert counts.vectors == {"text": 2, "image": 1}
+    assert counts.bytes >= sum(f.stat().st_size for f in catalogue.folder.glob("*.sqlite"))
+
+
+def test_a_space_comes_back_and_cannot_change_under_its_vectors(catalogue):
+    canaries = (("hello", np.array([1, 2, 3, 4], np.float32)), ("world", np.zeros(4, np.float32)))
+    given = SpaceRecord("text", "other/model", DIM, "cosine", {"a": [1]}, {"engine": "x"}, canaries)
+    catalogue.put_space(given)
+    back = catalogue.spaces()["text"]
+    assert (back.model, back.dim, back.metric, back.identity, back.provenance) == (
+        "other/model",
+        DIM,
+        "cosine",
+        {"a": [1]},
+        {"engine": "x"},
+    )
+    assert [text for text, _ in back.canaries] == ["hello", "world"]
+    np.testing.assert_array_equal(back.canaries[0][1], canaries[0][1])
+    catalogue.put_space(space(dim=9))
+    assert catalogue.spaces()["text"].dim == 9
+    catalogue.put_space(space())
+    catalogue.write([document("a")])
+    with pytest.raises(UsageError, match=r"dim 4 and metric cosine.*dim 4 and metric dot"):
+        catalogue.put_space(space(metric="dot"))
+
+
+def test_touch_and_signatures_and_roots(catalogue):
+    catalogue.add_root("/b")
+    catalogue.add_root("/a")
+    catalogue.add_root("/b")
+    assert catalogue.roots() == ("/a", "/b")
+    catalogue.write([document("x", root="/a"), document("y", root="/b"), document("z")])
+    catalogue.touch({"x": (11, 22, 33), "unknown": (1, 2, 3)})
+    assert set(catalogue.signatures()) == {"x", "y", "z"}
+    signature = catalogue.signatures("/a")["x"]
+    assert (signature.mtime_ns, signature.size, signature.device) == (11, 22, 33)
+    assert (signature.digest, signature.how) == (b"x", "plain 1; 100 tokens")
+    assert set(catalogue.signatures("/b")) == {"y"}
+
+
+def test_every_write_counts_and_the_history_is_bounded(catalogue):
+    before, stamp = catalogue.changes()
+    catalogue.write([document("a")])
+    catalogue.touch({"a": (1, 2, 3)})
+    catalogue.delete(["a"])
+    catalogue.delete(["a"])
+    catalogue.write([])
+    after, other = catalogue.changes()
+    assert after == before + 3
+    assert other != stamp
+    for i in range(HISTORY):
+        catalogue.add_root(str(i))
+    history = catalogue.history()
+    assert len(history) == HISTORY
+    assert max(history) == after + HISTORY
+    assert catalogue.history()[after + HISTORY] == catalogue.changes()[1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (document("bad", metadata={"x": float("nan")}), "NaN"),
+        (document("bad", metadata={"x": {1, 2}}), "holds a set"),
+        (document("bad", metadata={1: "x"}), "key 1, a int"),
+        (document("bad\ud800"), "no UTF-8"),
+        (document("bad", metadata={"x": [{"y": b"z"}]}), "holds a bytes"),
+    ],
+)
+def test_a_bad_document_costs_the_whole_write_and_nothing_else(catalogue, bad, message):
+    catalogue.write([document("kept", ["old"])])
+    state = catalogue.changes()
+    with pytest.raises(UsageError, match=message) as caught:
+        catalogue.write([document("new"), bad], remove=["kept"])
+    assert "\n" not in str(caught.value)
+    assert [entry.id for entry in catalogue.documents()] == ["kept"]
+    assert catalogue.changes() == state
+    assert catalogue.check() == []
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"text": np.zeros((1, 5), np.float32)}, r"\(1, 5\).*float32 \(parts, 4\)"),
+        ({"text": np.zeros((1, 4))}, "float64"),
+        ({"text": np.zeros(4, np.float32)}, r"\(4,\)"),
+        ({"text": np.array([[1, np.nan, np.inf, 0]], np.float32)}, "2 of 4 numbers are NaN or infinite"),
+        ({"image": np.zeros((1, 4), np.float32)}, "space 'image'.*text"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(catalogue, vectors, message):
+    bad = document("a")
+    bad.passages[0].vectors.clear()
+    bad.passages[0].vectors.update(vectors)
+    with pytest.raises(UsageError, match=message):
+        catalogue.write([bad])
+    assert catalogue.counts().documents == 0
+
+
+def test_numbers_beyond_64_bits_are_refused_in_one_line(catalogue):
+    import dataclasses
+
+    with pytest.raises(UsageError, match="64 bits"):
+        catalogue.write([dataclasses.replace(document("a"), size=2**70)])
+
+
+def test_texts_that_sqlite_cannot_hold_keep_their_length(catalogue):
+    catalogue.write([document("a", ["a\0b\ud800c tail"], metadata={"k\0": "v\0w"})])
+    (found,) = catalogue.passages(catalogue.keys_of(["a"])).values()
+    assert (found.text, found.metadata) == ("a\ufffdb\ufffdc tail", {"k\ufffd": "v\ufffdw"})
+    assert len(catalogue.text_search("tail", 3)) == 1
+    assert len(catalogue.passage_keys({"k\0": "v\0w"})) == 1
+
+
+def test_a_snapshot_sees_one_state(catalogue):
+    catalogue.write([document("a")])
+    with catalogue.snapshot():
+        before = catalogue.changes()
+        writer = threading.Thread(target=lambda: catalogue.write([document("b")]))
+        writer.start()
+        writer.join()
+        with catalogue.snapshot():
+            assert [entry.id for entry in catalogue.documents()] == ["a"]
+        assert catalogue.changes() == before
+        assert catalogue.counts().documents == 1
+    assert catalogue.counts().documents == 2
+
+
+def test_a_closed_catalogue_says_so(tmp_path):
+    closed = Catalogue.open(tmp_path, create=True)
+    closed.close()
+    closed.close()
+    with pytest.raises(CollectionError, match="was closed"):
+        closed.changes()
+    with pytest.raises(CollectionError, match="was closed"):
+        closed.write([document("a")])
+
+
+def test_threads_leave_no_open_connections(tmp_path):
+    handles = Path("/proc/self/fd")
+    if not handles.exists():
+        pytest.skip("needs /proc")
+    with Catalogue.open(tmp_path, create=True) as catalogue:
+        catalogue.changes()
+        before = len(list(handles.iterdir()))
+        for _ in range(20):
+            thread = threading.Thread(target=catalogue.changes)
+            thread.start()
+            thread.join()
+        gc.collect()
+        assert len(list(handles.iterdir())) <= before + 1
+
+
+def _read_after_fork(catalogue, answers):
+    answers.put((os.getpid(), catalogue.counts().documents))
+    catalogue.write([document("child")])
+    answers.put((os.getpid(), catalogue.counts().documents))
+    catalogue.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_after_a_fork_connections_are_opened_anew(catalogue):
+    catalogue.write([document("parent")])
+    with catalogue.snapshot():
+        context = multiprocessing.get_context("fork")
+        answers = context.Queue()
+        child = context.Process(target=_read_after_fork, args=(catalogue, answers))
+        child.start()
+        assert [answers.get(timeout=30)[1], answers.get(timeout=30)[1]] == [1, 2]
+        child.join()
+        assert child.exitcode == 0
+        assert catalogue.counts().documents == 1
+    assert [entry.id for entry in catalogue.documents()] == ["child", "parent"]
+    catalogue.write([document("again")])
+    assert catalogue.check() == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("INSERT INTO passages_words (passages_words) VALUES ('delete-all')", "passages_words"),
+        ("INSERT INTO passages_trigrams (passages_trigrams) VALUES ('delete-all')", "passages_trigrams"),
+        ("UPDATE vectors SET vector = x'00' WHERE passage = 1", "1 vectors of a wrong length"),
+        ("DELETE FROM passages WHERE key = 1", "1 vectors without a passage"),
+        ("DELETE FROM documents WHERE id = 'a'", "2 passages without a document"),
+        ("UPDATE meta SET value = value + 1", "history"),
+    ],
+)
+def test_check_finds_damage(catalogue, damage, message):
+    catalogue.write([document("a", ["some words", "東京都の天気"]), document("b", ["more words"])])
+    assert catalogue.check() == []
+    foreign = sqlite3.connect(catalogue.folder / "catalogue.sqlite")
+    with foreign:
+        foreign.execute(damage)
+    foreign.close()
+    assert any(message in problem for problem in catalogue.check())
+
+
+NAMES = st.sampled_from("abcdefgh")
+TEXTS = st.lists(
+    st.sampled_from(["red fox", "blue whale", "東京都庁舎", "C++ code", "", "red 東京"]), max_size=3
+)
+
+
+class Histories(RuleBasedStateMachine):
+    """Random writes against a dict; the matrix file is made at any size, so that its every path is taken."""
+
+    @initialize()
+    def begin(self):
+        self.place = tempfile.TemporaryDirectory()
+        self.folder = Path(self.place.name)
+        self.catalogue = Catalogue.open(self.folder, create=True)
+        self.catalogue.put_space(space())
+        self.model = {}
+        self.number = 0.0
+        self.keys_seen = set()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(matrix, "_WORTHWHILE", 1)
+
+    def _new(self, name, texts):
+        self.number += 10
+        self.model.pop(name, None)
+        self.model[name] = (texts, self.number)
+        return document(name, texts, self.number, metadata={"name": name})
+
+    @rule(items=st.lists(st.tuples(NAMES, TEXTS), max_size=4), remove=st.lists(NAMES, max_size=2))
+    def write(self, items, remove):
+        for name in remove:
+            if name not in dict(items):
+                self.model.pop(name, None)
+        self.catalogue.write([self._new(name, texts) for name, texts in items], remove)
+
+    @rule(names=st.lists(NAMES, max_size=3))
+    def delete(self, names):
+        assert self.catalogue.delete(names) == len({name for name in names if name in self.model})
+        for name in names:
+            self.model.pop(name, None)
+
+    @rule()
+    def reopen(self):
+        self.catalogue.close()
+        self.catalogue = Catalogue.open(self.folder, create=False)
+
+    @rule(cut=st.integers(0, 200))
+    def damage_a_matrix(self, cut):
+        for file in self.folder.glob("matrix-*"):
+            file.write_bytes(file.read_bytes()[:-cut] if cut else b"")
+
+    @invariant()
+    def everything_agrees(self):
+        expected = {
+            (name, i): (text, number + i)
+            for name, (texts, number) in self.model.items()
+            for i, text in enumerate(texts)
+        }
+        assert [entry.id for entry in self.catalogue.documents()] == sorted(self.model)
+        keys = self.catalogue.passage_keys({})
+        found = self.catalogue.passages(keys)
+        place = {key: (passage.document, passage.ordinal) for key, passage in found.items()}
+        assert sorted(place.values()) == sorted(expected)
+        for load in (self.catalogue.vectors, lambda name: matrix.load(self.catalogue, self.folder, name)):
+            rows, vectors = load("text")
+            assert rows.tolist() == sorted(place)
+            np.testing.assert_array_equal(vectors[:, 0], [expected[place[key]][1] for key in rows.tolist()])
+        for word in ("fox", "東京都", "東京", "C++"):
+            hits = {place[key] for key, _ in self.catalogue.text_search(word, 100)}
+            assert hits == {at for at, (text, _) in expected.items() if word in text}
+        assert self.catalogue.check() == []
+
+    def teardown(self):
+        if hasattr(self, "catalogue"):
+            self.catalogue.close()
+            self.patch.undo()
+            self.place.cleanup()
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)

@@ -1,0 +1,223 @@
+"""Any query runs, finds what it should, and in an order that can be explained."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from store_samples import document
+
+from omnivec.errors import UsageError
+from omnivec.store.fulltext import plan
+from omnivec.store.text import has_unspaced, storable
+
+TEXTS = [
+    "Learning C++ and C# in one week",  # 1
+    "The letter c is the third letter of the alphabet",  # 2
+    "What's new? Everything.",  # 3
+    "What is new in this release",  # 4
+    "Straße und Café in Zürich",  # 5
+    "東京都の天気は晴れです",  # 6
+    "京都の紅葉",  # 7
+    "กรุงเทพมหานครเป็นเมืองหลวง",  # 8
+    "Install .NET on state-of-the-art machines AND more",  # 9
+    "net income, state of affairs",  # 10
+    "party time \U0001f389\U0001f389",  # 11
+    "???",  # 12
+    "Die Straßenbahn fährt",  # 13
+    "한국어 문장 입니다",  # 14
+    "Наука и Жизнь-2",  # 15
+    "naука жизнь",  # 16
+]
+
+
+@pytest.fixture
+def texts(catalogue):
+    catalogue.write([document(f"{i:02}", [text]) for i, text in enumerate(TEXTS, 1)])
+    return catalogue
+
+
+def keys(texts, query, k=20, allowed=None):
+    found = texts.text_search(query, k, allowed)
+    assert found == sorted(found, key=lambda pair: (-pair[1], pair[0]))
+    assert all(score > 0 for _, score in found)
+    return [key for key, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("week", {1}),
+        ("WEEK!", {1}),
+        ("cafe zurich", {5}),
+        ("café", {5}),
+        ("c", {1, 2}),
+        ("unheard of", {2, 10, 9}),
+        ("문장", {14}),
+        ("東京都", {6}),
+        ("京都", {6, 7}),
+        ("東", {6}),
+        ("天気は晴れ", {6}),
+        ("กรุงเทพ", {8}),
+        ("紅葉 weather", {7}),
+        ("\U0001f389", {11}),
+        ("party \U0001f389", {11}),
+        ("?", {3, 12}),
+        ("???", {12}),
+        ("", set()),
+        ("   \t\n", set()),
+        ("\0", set()),
+        ("\u0301", set()),
+    ],
+)
+def test_what_is_found(texts, query, expected):
+    assert set(keys(texts, query)) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("C++", [1, 2]),
+        ("c#", [1, 2]),
+        ("what's new?", [3, 4]),
+        (".NET", [9, 10]),
+        ('"state-of-the-art"', [9, 2, 10]),
+        ("ЖИЗНЬ-2", [15, 16]),
+    ],
+)
+def test_what_holds_the_literal_comes_first(texts, query, expected):
+    """Without it the shorter text, or the one with the rarer words, would."""
+    assert sorted(keys(texts, query)) == sorted(expected)
+    assert keys(texts, query)[0] == expected[0]
+
+
+@pytest.mark.parametrize(
+    "query", ["AND", "NOT week", "week OR", "NEAR(a b)", "text: week", "week*", "^week", "-week", '"week']
+)
+def test_operators_are_words(texts, query):
+    found = keys(texts, query)
+    assert (1 in found) == ("week" in query or query == "AND")
+
+
+def test_scores_are_those_of_bm25(texts):
+    """Robertson's formula with FTS5's k1 = 1.2 and b = 0.75."""
+    texts.write([document("x", ["fox fox dog"]), document("y", ["fox cat bird wolf"])])
+    everything = [*TEXTS, "fox fox dog", "fox cat bird wolf"]
+    with texts._connections.snapshot() as connection:
+        connection.execute("PRAGMA query_only = OFF")
+        connection.execute(
+            "CREATE VIRTUAL TABLE temp.lengths USING fts5vocab (main, passages_words, instance)"
+        )
+        lengths = dict(connection.execute("SELECT doc, count(*) FROM temp.lengths GROUP BY doc").fetchall())
+    n, average = len(everything), sum(lengths.values()) / len(everything)
+    rarity = np.log((n - 2 + 0.5) / (2 + 0.5))
+    for key, score in texts.text_search("fox", 5):
+        frequency = {17: 2, 18: 1}[key]
+        share = 1.2 * (0.25 + 0.75 * lengths[key] / average)
+        assert score == pytest.approx(rarity * frequency * 2.2 / (frequency + share), rel=1e-6)
+
+
+def test_scores_of_words_and_trigrams_are_added(texts):
+    texts.write([document("mixed", ["week 東京都の"])])
+    words, trigrams = dict(texts.text_search("week", 9)), dict(texts.text_search("東京都の", 9))
+    whole_run = trigrams[17] - trigrams[6]
+    assert whole_run > 1  # it is a word of its own there
+    both = dict(texts.text_search("week 東京都の", 9))
+    assert both == pytest.approx({key: words.get(key, 0) + trigrams.get(key, 0) for key in (1, 6, 7, 17)})
+    assert keys(texts, "week 東京都の")[0] == 17
+
+
+def test_equal_scores_go_by_key(texts):
+    texts.write([document(f"same {i}", ["identical twins"]) for i in range(9)])
+    assert keys(texts, "twins", k=5) == [17, 18, 19, 20, 21]
+
+
+def test_only_allowed_keys_are_found(texts):
+    for query in ("c", "京都", "東京都の", "?", "C++"):
+        everything = keys(texts, query)
+        for allowed in ([], everything[:1], everything[1:], [1, 7, 12, 999]):
+            assert keys(texts, query, allowed=np.array(allowed, np.int64)) == [
+                key for key in everything if key in allowed
+            ]
+
+
+def test_k_cuts_and_must_be_positive(texts):
+    assert keys(texts, "c", k=1) == keys(texts, "c")[:1]
+    with pytest.raises(UsageError, match="k is 0"):
+        texts.text_search("c", 0)
+
+
+def test_a_very_long_query(texts):
+    words = " ".join(f"word{i}" for i in range(5000))
+    assert keys(texts, f"{words} week {'東京都の天気' * 500} {'a' * 100_000} {'+' * 60_000}x") != []
+
+
+def test_a_plan():
+    asked = plan('He said: "C++ isn\'t C", 東京タワー 京都 state-of-the-art (really)!')
+    assert asked.words == (
+        "He",
+        "said",
+        "C",
+        "isn",
+        "t",
+        "東京タワー",
+        "京都",
+        "state",
+        "of",
+        "the",
+        "art",
+        "really",
+    )
+    assert asked.trigrams == ("東京タ", "京タワ", "タワー")
+    assert asked.short == ("京都",)
+    assert asked.literals == ("c++", "isn't", "state-of-the-art")
+
+
+@pytest.mark.parametrize(
+    "text", ["漢字", "ひらがな", "カタカナ", "ｶﾅ", "ไทย", "ລາວ", "ខ្មែរ", "မြန်မာ", "\U00020000", "a漢"]
+)
+def test_scripts_without_spaces(text):
+    assert has_unspaced(text)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "한국어", "हिन्दी", "العربية", "\U0001f642", "кириллица"])
+def test_scripts_with_spaces(text):
+    assert not has_unspaced(text)
+
+
+ANYTHING = st.one_of(
+    st.text(max_size=30),
+    st.text(
+        st.sampled_from("\"'*^()-+:{}\\\0\n ANDORNEAT,.?!a東京ก\u0301\u094d\ud800\U0001f642|&"), max_size=20
+    ),
+    st.lists(st.sampled_from(["AND", "OR", "NOT", "NEAR(", '"', "c++", "東京", "\u0301", "text:", ")"])).map(
+        " ".join
+    ),
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(query=ANYTHING)
+def test_every_query_runs(texts, query):
+    keys(texts, query, k=3)
+    keys(texts, query, k=3, allowed=np.arange(5))
+
+
+# Letters that Unicode has had for long; SQLite's tables do not know the newest ones.
+OLD = st.text(
+    st.characters(exclude_categories=["Cs"]).filter(lambda c: unicodedata.ucd_3_2_0.category(c) != "Cn"),
+    max_size=20,
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=OLD | st.sampled_from([*TEXTS, "A\u030a", "e\u0301te\u0301", "हिन्दी में", "\u0301", "東\u0301京"]))
+def test_a_text_finds_itself(texts, text):
+    texts.write([document("self", [text])])
+    (own,) = texts.keys_of(["self"]).tolist()
+    found = keys(texts, text, k=100)
+    assert (own in found) == bool(storable(text).split())
+    assert texts.check() == []
