@@ -64,11 +64,8 @@ def items_of(
     names: list[str | None] = (
         [None] * len(listed) if ids is None else [ids] if isinstance(ids, str) else list(ids)
     )
-    facts: list[Mapping[str, Any]]
-    if metadata is None or isinstance(metadata, Mapping):
-        facts = [metadata or {}] * len(listed)
-    else:
-        facts = list(metadata)
+    one_for_all = {} if metadata is None else metadata
+    facts = [one_for_all] * len(listed) if isinstance(one_for_all, Mapping) else list(one_for_all)
     for what, given in (("ids", names), ("metadata", facts)):
         if len(given) != len(listed):
             raise UsageError(f"{len(given)} {what} for {len(listed)} items: give one for each")

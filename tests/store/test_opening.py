@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,18 @@ def test_reading_a_folder_that_cannot_be_written(made, monkeypatch):
         made.chmod(0o700)
 
 
+def test_a_change_of_directory_does_not_matter(made, monkeypatch, tmp_path):
+    monkeypatch.chdir(made.parent)
+    with Catalogue.open(Path("made"), create=False) as catalogue:
+        monkeypatch.chdir("/")
+        catalogue.write([document("after")])
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(catalogue.counts().documents))
+        thread.start()
+        thread.join()
+        assert seen == [51]
+
+
 def test_a_full_disk_keeps_what_was_there(made):
     with Catalogue.open(made, create=False) as catalogue:
         with catalogue._connections.transaction() as writer:
@@ -256,6 +269,7 @@ a line that is none
         ("/mnt/with space/notes", "fuse.sshfs"),
         ("/mnt/twice/x", "cifs"),
         ("/mnt/sharex/notes", "btrfs"),
+        ("/mnt/sharey/notes", "ext4"),
     ],
 )
 def test_the_file_system_is_that_of_the_longest_mount(path, kind):

@@ -184,7 +184,7 @@ class ExactIndex:
             [self._scored(query, rows[block]) for block in _blocks(len(rows), _ROWS_AT_ONCE)]
         )
         keys = self._keys[rows]
-        order = np.lexsort((keys, -scores))
+        order = np.argsort(-scores, kind="stable")  # rows are in the order of their keys
         _, first = np.unique(keys[order], return_index=True)
         chosen = order[np.sort(first)[:k]]
         return keys[chosen], scores[chosen]

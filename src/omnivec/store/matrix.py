@@ -112,14 +112,15 @@ def _current(
     """Brings a matrix up to date; also how many rows were dead or missing."""
     if made == state:
         return keys, matrix, 0
-    alive = np.isin(keys, catalogue.vector_keys(space))
+    rows = np.flatnonzero(np.isin(keys, catalogue.vector_keys(space)))
     tail_keys, tail = catalogue.vectors(space, after=int(keys[-1]) if len(keys) else 0)
-    dead = int(len(keys) - alive.sum())
-    if dead:
-        keys, matrix = keys[alive], matrix[alive]
-    if len(tail_keys):
-        keys, matrix = np.concatenate([keys, tail_keys]), np.concatenate([matrix, tail])
-    return keys, matrix, dead + len(tail_keys)
+    stale = len(keys) - len(rows) + len(tail_keys)
+    if stale == 0:
+        return keys, matrix, 0
+    current = np.empty((len(rows) + len(tail), matrix.shape[1]), np.float32)
+    np.take(matrix, rows, axis=0, out=current[: len(rows)], mode="clip")  # "raise" would copy once more
+    current[len(rows) :] = tail
+    return np.concatenate([keys[rows], tail_keys]), current, stale
 
 
 def _save(folder: Path, space: str, state: tuple[int, int], keys: Keys, matrix: Floats) -> None:

@@ -55,6 +55,7 @@ class Catalogue:
             SchemaError: the folder holds something else, or another version's schema.
             CollectionDamaged: the file is not whole.
         """
+        folder = folder.absolute()  # threads connect later, perhaps after a change of directory
         return cls(folder, open_connections(folder, create=create, readonly=readonly))
 
     def close(self) -> None:

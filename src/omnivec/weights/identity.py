@@ -43,8 +43,7 @@ def content_hashes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     totals = [hashlib.sha256() for _ in grids]
     for name in names:
         tensor = tensors[name]
-        kind = "float" if tensor.dtype in FLOATING else "int"
-        head = json.dumps([name, kind, *tensor.shape]).encode()
+        head = json.dumps([name, *tensor.shape]).encode()
         chunks = [next(digests) for _ in range(0, tensor.data.size, CHUNK)]
         for i, total in enumerate(totals):
             total.update(hashlib.sha256(head + b"".join(chunk[i] for chunk in chunks)).digest())

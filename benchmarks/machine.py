@@ -1,0 +1,116 @@
+"""What every benchmark here shares: the machine, the versions, data, timing in turns, and the CSV."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import datetime
+import importlib.metadata
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omnivec.runtime import cpu_flags, cpu_name
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+PACKAGES = ("omnivec", "openvino", "tokenizers", "numpy", "torch", "transformers", "sentence-transformers")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one call took: seconds on the clock, and CPU seconds of this process, all threads together."""
+
+    wall: float
+    cpu: float
+
+
+def cores() -> int:
+    """CPUs that are open to this process; every engine gets this many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """The columns that say where and when a row was measured, and how busy the machine was."""
+    flags = cpu_flags()
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu_name().partition(" [")[0],
+        "amx_bf16": "amx_bf16" in flags,
+        "avx512_bf16": "avx512_bf16" in flags,
+        "avx512": "avx512f" in flags,
+        "cores": cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The column of each package that took part."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str:
+    if name == "omnivec":
+        from omnivec.version import VERSION
+
+        return VERSION
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def data(*parts: str) -> Path | None:
+    """A file of the data folder (OMNIVEC_TEST_DATA, else ../shared/data beside the repository), or None."""
+    stated = os.environ.get("OMNIVEC_TEST_DATA")
+    path = (Path(stated) if stated else HERE.parents[1] / "shared" / "data").joinpath(*parts)
+    return path if path.exists() else None
+
+
+def articles(path: Path) -> Iterator[str]:
+    """Articles of a bz2 file that holds one in a line."""
+    with bz2.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            yield line.strip()
+
+
+def spent(call: Callable[[], Any]) -> tuple[Any, Spent]:
+    """What a call returns, and what it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return result, Spent(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def in_turns(names: Sequence[str], repetitions: int) -> Iterator[tuple[int, str]]:
+    """(repetition, name) so that all are measured in each repetition, and each begins one in its turn."""
+    for repetition in range(repetitions):
+        shift = repetition % len(names)
+        for name in (*names[shift:], *names[:shift]):
+            yield repetition, name
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal columns, the machine and the versions behind them."""
+    about = {**machine(), **versions()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*rows[0], *about])
+        writer.writeheader()
+        writer.writerows({**row, **about} for row in rows)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Some columns of rows, aligned."""
+    cells = [[str(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in (columns, *cells):
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+
+
+def significant(value: float, digits: int = 4) -> float:
+    """A number as it is worth printing."""
+    return float(f"{value:.{digits}g}")

@@ -1,0 +1,109 @@
+"""`omnivec collection`: looking after a collection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from omnivec.cli.common import (
+    collection_option,
+    count,
+    filters,
+    find_collection,
+    json_option,
+    print_json,
+    print_table,
+    where_option,
+)
+
+
+@click.group("collection", short_help="Look after a collection: status, list, remove.")
+def command() -> None:
+    """Look after a collection."""
+
+
+@command.command()
+@collection_option
+@click.option("--check", is_flag=True, help="Check the files too: every page, every index.")
+@json_option
+def status(collection: Path | None, check: bool, as_json: bool) -> int:
+    """Show what is in a collection, which model made it, and whether its files are sound."""
+    from omnivec.collection import Collection
+
+    with Collection(find_collection(collection), create=False, readonly=True) as found:
+        counts, space, roots = found.counts(), found.space(), found.roots()
+        problems = found.check() if check else []
+        facts = {
+            "collection": str(found.folder),
+            "documents": counts.documents,
+            "passages": counts.passages,
+            "vectors": dict(counts.vectors),
+            "bytes": counts.bytes,
+            "tokens_cut_off": counts.lost,
+            "roots": list(roots),
+            "model": None if space is None else space.model,
+            "dim": None if space is None else space.dim,
+            "metric": None if space is None else space.metric,
+            "made_with": None if space is None else dict(space.provenance),
+        }
+    if as_json:
+        print_json([{**facts, **({"problems": problems} if check else {})}])
+    else:
+        for name, value in facts.items():
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            click.echo(f"{name.replace('_', ' '):<15} {shown if shown not in (None, '') else '-'}")
+        if check:
+            click.echo(f"{'check':<15} {'sound' if not problems else count(len(problems), 'problem')}")
+    for problem in problems:
+        click.echo(f"omnivec: {problem}", err=True)
+    return 1 if problems else 0
+
+
+@command.command("list")
+@collection_option
+@where_option
+@json_option
+def list_documents(collection: Path | None, where: tuple[str, ...], as_json: bool) -> None:
+    """List the documents of a collection."""
+    from omnivec.collection import Collection
+
+    with Collection(find_collection(collection), create=False, readonly=True) as found:
+        entries = found.documents(filters(where))
+    if as_json:
+        print_json(
+            {"document": e.id, "passages": e.passages, "tokens_cut_off": e.lost, "metadata": dict(e.metadata)}
+            for e in entries
+        )
+    else:
+        print_table(("document", "passages", "cut off"), [(e.id, e.passages, e.lost) for e in entries])
+
+
+@command.command()
+@click.argument("ids", nargs=-1, metavar="ID...")
+@collection_option
+@click.option("--under", type=click.Path(path_type=Path), help="All documents of files below this folder.")
+@json_option
+def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as_json: bool) -> int:
+    """Remove documents by their ids, as `list` shows them."""
+    from omnivec.collection import Collection
+
+    if not ids and under is None:
+        raise click.UsageError("name documents, or --under a folder")
+    with Collection(find_collection(collection), create=False) as found:
+        entries = found.documents()
+        known = {entry.id for entry in entries}
+        chosen = [name for name in ids if name in known]
+        if under is not None:
+            folder = under.absolute()
+            paths = [(e.id, found.path_of(e.id)) for e in entries if e.path is not None]
+            chosen += [name for name, path in paths if path.is_relative_to(folder) and name not in chosen]
+        removed = found.delete(chosen)
+    missing = [name for name in ids if name not in known]
+    for name in missing:
+        click.echo(f"omnivec: no document {name!r}", err=True)
+    if as_json:
+        print_json({"document": name, "status": "removed"} for name in chosen)
+    else:
+        click.echo(f"{count(removed, 'document')} removed")
+    return 3 if missing else 0

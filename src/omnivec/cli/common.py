@@ -1,0 +1,107 @@
+"""What several commands share: the collection they mean, filters, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from omnivec.types import Hit
+
+NAME = ".omnivec"
+VARIABLE = "OMNIVEC_COLLECTION"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def collection_option(command: Command) -> Command:
+    """--collection, as every command that needs one takes it."""
+    return click.option(
+        "--collection",
+        "-c",
+        type=click.Path(path_type=Path),
+        help=f"The collection's folder. [default: ${VARIABLE}, else {NAME} here or in the nearest parent]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """--json, as every command that prints results takes it."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout.")(command)
+
+
+def where_option(command: Command) -> Command:
+    """--where, as every command that filters takes it."""
+    return click.option(
+        "--where",
+        "-w",
+        "where",
+        multiple=True,
+        metavar="FILTER",
+        help='key=value, key>=value, or JSON such as \'{"year": {"$gte": 2024}}\'; several must all hold.',
+    )(command)
+
+
+def model_option(command: Command) -> Command:
+    """--model, as every command that loads one takes it."""
+    return click.option("--model", "-m", help="A known name, a folder, hf:org/name or pypi:package.")(command)
+
+
+def find_collection(given: Path | None) -> Path:
+    """The collection that is meant: as given, as the environment says, the nearest, or one to be made here."""
+    if given is not None:
+        return given
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE])
+    here = Path.cwd()
+    return next((folder / NAME for folder in (here, *here.parents) if (folder / NAME).is_dir()), here / NAME)
+
+
+def filters(texts: Sequence[str]) -> dict[str, Any] | None:
+    """The filter of several --where; None where there is none."""
+    from omnivec.store.filters import parse_where
+
+    parsed = [parse_where(text) for text in texts]
+    if not parsed:
+        return None
+    return parsed[0] if len(parsed) == 1 else {"$and": parsed}
+
+
+def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as JSON lines."""
+    for row in rows:
+        click.echo(json.dumps(row, ensure_ascii=False, default=str))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Rows in columns, numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    right = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))]
+    for row in [list(header), *cells]:
+        parts = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
+        click.echo("  ".join(parts).rstrip())
+
+
+def print_hits(hits: Sequence[Hit], as_json: bool, whole: bool = False) -> None:
+    """Found passages: place and score on one line, the text below it."""
+    if as_json:
+        print_json({**asdict(hit), "score": round(hit.score, 6)} for hit in hits)
+        return
+    width = min(shutil.get_terminal_size().columns, 110)
+    for i, hit in enumerate(hits, 1):
+        place = hit.document + (f":{hit.line}" if hit.line is not None else "")
+        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}")
+        text = hit.text if whole else click.wrap_text(" ".join(hit.text.split())[: 3 * width], width - 4)
+        for line in text.splitlines() if whole else text.splitlines()[:3]:
+            click.echo(f"    {line}")
+
+
+def count(n: int, noun: str) -> str:
+    """1,234 passages; 1 passage."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")

@@ -1,0 +1,78 @@
+"""`omnivec embed`: vectors of files, lines or columns, written to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from omnivec.cli.common import count, model_option
+from omnivec.embedder import DEFAULT_MODEL
+
+
+@click.command("embed", short_help="Write vectors of files, lines or columns to a file.")
+@click.argument("sources", nargs=-1, required=True, metavar="FILES...")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help=".npy, .jsonl or .parquet. [default: JSON lines on stdout]",
+)
+@model_option
+@click.option(
+    "--column", help="Of .jsonl and .csv files: the field that holds the text; each row is an item."
+)
+@click.option("--lines", is_flag=True, help="Each line of a file is an item.")
+@click.option("--prompt-name", help="Which of the model's prompts stands before each text.")
+@click.option("--dim", type=int, help="Only the first so many components.")
+@click.option(
+    "--normalize/--as-is", "normalize", default=None, help="Vectors of length 1. [default: as the model does]"
+)
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[default: chosen by itself]")
+@click.option("--batch-size", type=int, help="Most items in a batch. [default: filled to a budget of tokens]")
+def command(
+    sources: tuple[str, ...],
+    output: Path | None,
+    model: str | None,
+    column: str | None,
+    lines: bool,
+    prompt_name: str | None,
+    dim: int | None,
+    normalize: bool | None,
+    precision: str | None,
+    batch_size: int | None,
+) -> int:
+    """Write vectors of FILES: a text file is one item, `-` is one text a line on stdin.
+
+    Rows stand in the order of the items. An item that fails is named; its row is NaN in .npy, and says why in .jsonl
+    and .parquet.
+    """
+    from omnivec.embedder import load
+    from omnivec.exporting import Source, open_sink
+    from omnivec.progress import bar
+
+    items = Source(sources, column, lines)
+    embedder = load(model or DEFAULT_MODEL, precision=precision)
+    failures = lost = done = 0
+    width = dim or embedder.dim
+    with (
+        open_sink(output, width) as sink,
+        bar("embedding", None, "items", None if output else False) as shown,
+    ):
+        stream = embedder.stream(
+            items, batch_size=batch_size, prompt_name=prompt_name, normalize_embeddings=normalize, dim=dim
+        )
+        for encoded in stream:
+            window = len(encoded.kept) + len(encoded.failures)
+            sink.write(encoded, items.take(window))
+            done += window
+            lost += int((encoded.lost > 0).sum())
+            failures += len(encoded.failures)
+            for i, why in encoded.failures.items():
+                click.echo(f"omnivec: item {i}: {why}", err=True)
+            shown.advance(window)
+    for why in items.failures:
+        click.echo(f"omnivec: {why}", err=True)
+    cut = f"; {count(lost, 'item')} longer than the model's {embedder.max_length} tokens: cut" if lost else ""
+    click.echo(f"omnivec: {count(done, 'item')}, {failures:,} failed, {width} components{cut}", err=True)
+    return 3 if failures or items.failures else 0

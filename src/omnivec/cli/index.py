@@ -1,0 +1,96 @@
+"""`omnivec index`: folders and files into a collection."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from omnivec.cli.common import collection_option, count, find_collection, json_option, model_option
+from omnivec.progress import bar
+from omnivec.syncing import Event, SyncReport
+
+
+@click.command("index", short_help="Bring files and folders into a collection.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@collection_option
+@model_option
+@click.option("--hidden", is_flag=True, help="Take files and folders whose name begins with a dot too.")
+@click.option("--encoding", help="Of all files, such as latin-1. [default: found out for each]")
+@click.option("--max-size", default=64, show_default=True, help="Largest file, in MiB.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@json_option
+def command(
+    paths: tuple[Path, ...],
+    collection: Path | None,
+    model: str | None,
+    hidden: bool,
+    encoding: str | None,
+    max_size: int,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Bring files and folders into a collection, and keep it in step with them.
+
+    What is new or changed is embedded, what is unchanged is left alone, and what is provably gone from these paths is
+    removed. .gitignore and .omnivecignore are honoured. With --json, a document's line is printed after the commit
+    that holds it, never before.
+    """
+    from omnivec.collection import Collection
+
+    started = time.perf_counter()
+    folder = find_collection(collection)
+    with (
+        Collection(folder, model) as target,
+        bar("indexing", None, "documents", None if not as_json else False) as shown,
+    ):
+
+        def tell(event: Event) -> None:
+            shown.advance(1)
+            if as_json and event.status != "unchanged":
+                click.echo(json.dumps(_line(event), ensure_ascii=False))
+
+        report = target.sync(
+            list(paths),
+            hidden=hidden,
+            encoding=encoding,
+            max_bytes=max_size * 2**20,
+            dry_run=dry_run,
+            on_event=tell,
+            say=lambda line: click.echo(f"omnivec: {line}", err=True),
+            wait=None,
+        )
+    _summary(report, folder, time.perf_counter() - started, as_json)
+    return 3 if report.failed else 0
+
+
+def _line(event: Event) -> dict[str, Any]:
+    return {key: value for key, value in asdict(event).items() if value is not None}
+
+
+def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) -> None:
+    for why in report.failed.values():
+        click.echo(f"omnivec: {why}", err=True)
+    for document, why in report.kept.items():
+        click.echo(f"omnivec: kept {document}: {why}", err=True)
+    if as_json:
+        facts = {key: value for key, value in asdict(report).items() if key != "kept"}
+        click.echo(json.dumps({"summary": {**facts, "seconds": round(seconds, 3)}}, ensure_ascii=False))
+        return
+    if report.skipped:
+        kinds = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in report.skipped.most_common(8))
+        click.echo(f"omnivec: left out, no text by their names: {kinds}", err=True)
+    words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged", "removed")]
+    would = "would be: " if report.dry_run else ""
+    click.echo(f"{would}{', '.join(words)}, {len(report.failed):,} failed; {seconds:.1f} s; {folder}")
+    cut = (
+        f"{count(report.lost, 'token')} cut off by the model's limit"
+        if report.lost
+        else "no text was cut off"
+    )
+    if not report.dry_run:
+        click.echo(f"{count(report.passages, 'passage')} written; {cut}")

@@ -1,0 +1,254 @@
+"""Items read from files and streams, and vectors written to files as they come."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from omnivec.errors import ItemError, MissingExtra, UsageError
+from omnivec.types import Encoded
+
+_TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
+
+
+class Source:
+    """The items of files, one after the other; remembers the name of each until it is taken.
+
+    Attributes:
+        failures: files and rows that gave no item, one line each.
+    """
+
+    def __init__(self, sources: Sequence[str], column: str | None, lines: bool) -> None:
+        self._sources, self._column, self._lines = sources, column, lines
+        self._names: deque[str] = deque()
+        self.failures: list[str] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        for source in self._sources:
+            try:
+                for name, item in self._items(source):
+                    self._names.append(name)
+                    yield item
+            except ItemError as error:
+                self.failures.append(str(error))
+
+    def take(self, n: int) -> list[str]:
+        """The names of the next n items."""
+        return [self._names.popleft() for _ in range(n)]
+
+    def _items(self, source: str) -> Iterator[tuple[str, Any]]:
+        if source == "-":
+            yield from _numbered("-", sys.stdin)
+            return
+        path = Path(source)
+        if path.is_dir():
+            raise UsageError(f"{source} is a folder: name files (docs/*.md), or use `omnivec index`")
+        table = path.suffix.lower() in _TABLES
+        if self._column is not None and not table:
+            raise UsageError(f"--column reads {', '.join(_TABLES)} files; {source} is none")
+        if not table and not self._lines:
+            yield source, path
+            return
+        with _opened(path) as lines:
+            if self._lines:
+                yield from _numbered(source, lines)
+            elif self._column is None:
+                raise UsageError(
+                    f"{source} has rows: --column names the field that holds the text, or use --lines"
+                )
+            else:
+                yield from self._rows(path, lines, self._column)
+
+    def _rows(self, path: Path, lines: IO[str], column: str) -> Iterator[tuple[str, Any]]:
+        rows = (
+            _json_rows(path, lines)
+            if "json" in path.suffix.lower() or path.suffix == ".ndjson"
+            else _csv_rows(path, lines)
+        )
+        for i, row in rows:
+            if not isinstance(row, dict) or not isinstance(row.get(column), str):
+                fields = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+                self.failures.append(f"{path}:{i} has no text in {column!r}; it has {fields}")
+                continue
+            yield f"{path}:{i}", row[column]
+
+
+def _numbered(name: str, lines: IO[str]) -> Iterator[tuple[str, str]]:
+    try:
+        for i, line in enumerate(lines, 1):
+            yield f"{name}:{i}", line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ItemError(
+            f"{name} is not UTF-8 ({error.reason} at byte {error.start} of a block): convert it first"
+        ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            yield lines
+    except UnicodeDecodeError as error:
+        raise ItemError(f"{path} is not UTF-8 ({error.reason}): convert it first") from error
+    except OSError as error:
+        raise ItemError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _json_rows(path: Path, lines: IO[str]) -> Iterator[tuple[int, Any]]:
+    for i, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield i, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ItemError(f"{path}:{i} is no JSON: {error}") from error
+
+
+def _csv_rows(path: Path, lines: IO[str]) -> Iterator[tuple[int, Any]]:
+    reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ItemError(f"{path}:{reader.line_num} is no CSV: {error}") from error
+
+
+class Sink(Protocol):
+    """Where vectors go, window by window."""
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Writes one window; `names` has one for each item of it, those that failed included."""
+
+    def close(self) -> None:
+        """Writes what is still to be written."""
+
+
+class NpySink:
+    """A float32 .npy file of (items, dim); the row of an item that failed is NaN."""
+
+    _HEADER = 128
+
+    def __init__(self, file: IO[bytes], dim: int) -> None:
+        self._file, self._dim, self._rows = file, dim, 0
+        self._file.write(b"\0" * self._HEADER)
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Appends rows."""
+        rows = np.full((len(names), self._dim), np.nan, "<f4")
+        rows[encoded.kept - self._rows] = encoded.vectors
+        self._file.write(rows.tobytes())
+        self._rows += len(names)
+
+    def close(self) -> None:
+        """Writes the header, now that the number of rows is known."""
+        header = (
+            f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self._rows}, {self._dim}), }}".encode()
+        )
+        self._file.seek(0)
+        self._file.write(b"\x93NUMPY\x01\x00" + (self._HEADER - 10).to_bytes(2, "little"))
+        self._file.write(header.ljust(self._HEADER - 11) + b"\n")
+
+
+class JsonSink:
+    """JSON lines: item and vector, or item and error."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._first = file, 0
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Appends lines."""
+        row_of = {int(i): row for row, i in enumerate(encoded.kept)}
+        for i, name in enumerate(names, self._first):
+            line: dict[str, Any] = {"index": i, "item": name}
+            if i in row_of:
+                row = row_of[i]
+                line |= {"lost": int(encoded.lost[row])} if encoded.lost[row] else {}
+                line["vector"] = [float(f"{value:.9g}") for value in encoded.vectors[row].tolist()]
+            else:
+                line["error"] = encoded.failures[i]
+            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._first += len(names)
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+
+class ParquetSink:
+    """A Parquet file with the columns item, vector (a list of float32), lost and error."""
+
+    def __init__(self, file: IO[bytes], dim: int) -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise MissingExtra("writing .parquet needs pyarrow: pip install 'omnivec[parquet]'") from error
+        self._pa: ModuleType = pa
+        self._schema = pa.schema(
+            [
+                ("item", pa.string()),
+                ("vector", pa.list_(pa.float32(), dim)),
+                ("lost", pa.int64()),
+                ("error", pa.string()),
+            ]
+        )
+        self._writer, self._dim, self._first = pq.ParquetWriter(file, self._schema), dim, 0
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Appends a row group."""
+        vectors: list[Any] = [None] * len(names)
+        lost = [0] * len(names)
+        for row, i in enumerate((encoded.kept - self._first).tolist()):
+            vectors[i], lost[i] = encoded.vectors[row], int(encoded.lost[row])
+        errors = [encoded.failures.get(i) for i in range(self._first, self._first + len(names))]
+        columns = [list(names), vectors, lost, errors]
+        arrays = [self._pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
+        self._writer.write_table(self._pa.table(arrays, schema=self._schema))
+        self._first += len(names)
+
+    def close(self) -> None:
+        """Writes the footer."""
+        self._writer.close()
+
+
+@contextmanager
+def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
+    """A file for vectors, whole or not at all: it appears under its name when all is written.
+
+    Args:
+        path: .npy, .jsonl or .parquet; None for JSON lines on stdout.
+        dim: length of a vector.
+
+    Raises:
+        UsageError: another suffix, or a folder that is not there.
+    """
+    if path is None:
+        yield JsonSink(sys.stdout.buffer)
+        return
+    kinds: dict[str, Callable[[IO[bytes], int], Sink]] = {
+        ".npy": NpySink,
+        ".parquet": ParquetSink,
+        ".jsonl": lambda file, dim: JsonSink(file),
+    }
+    make = kinds.get(path.suffix.lower())
+    if make is None:
+        raise UsageError(f"{path}: the suffix says the format, one of {', '.join(kinds)}")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            sink = make(file, dim)
+            yield sink
+            sink.close()
+        scratch.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Training: recipes found by their file's name, one loop, models whose weights learn."""

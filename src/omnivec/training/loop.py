@@ -1,0 +1,171 @@
+"""The loop: forward, backward, clip, step, report. It knows no recipe: a loss is a function of a batch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+from omnivec import progress
+from omnivec.errors import ModelError
+
+T = TypeVar("T")
+
+PAUSE = 10.0
+"""Seconds between two lines about the loss."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to learn.
+
+    Attributes:
+        steps: batches in all.
+        warmup: share of the steps in which the learning rate rises to its full value; it falls to zero after them.
+        clip: largest norm of the gradient of all weights together; longer ones are shortened.
+        seed: of dropout and whatever else torch draws.
+        show_progress_bar: whether to show progress on stderr; None on a terminal only.
+    """
+
+    steps: int
+    warmup: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+    show_progress_bar: bool | None = None
+
+    def share(self, done: int) -> float:
+        """Share of the full learning rate for the next step, when so many are done."""
+        rising = math.ceil(self.warmup * self.steps)
+        if done < rising:
+            return (done + 1) / rising
+        return (self.steps - done) / max(self.steps - rising, 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step was like.
+
+    Attributes:
+        number: from 1.
+        of: steps in all.
+        loss: of its batch, before the step.
+        norm: of the gradient, before clipping.
+        seconds: since the first step began.
+    """
+
+    number: int
+    of: int
+    loss: float
+    norm: float
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Steps in a second."""
+        return self.number / max(self.seconds, 1e-9)
+
+    @property
+    def left(self) -> float:
+        """Seconds to the last step."""
+        return (self.of - self.number) / self.rate
+
+    def __str__(self) -> str:
+        return f"step {self.number} of {self.of}: loss {self.loss:.4f}, {self.rate:.2f} steps/s, {self.left:.0f} s left"
+
+
+def fit(
+    loss: Callable[[T], torch.Tensor],
+    batches: Iterable[T],
+    optimizer: torch.optim.Optimizer,
+    plan: Plan,
+    on_step: Callable[[Step], None] | None = None,
+) -> None:
+    """Takes the optimiser's parameters towards a smaller loss, in place.
+
+    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says so.
+
+    Args:
+        loss: a batch -> a scalar with its gradient.
+        batches: at least `plan.steps` of them.
+        optimizer: its learning rates are the full ones.
+        plan: how long and how fast.
+        on_step: called after each step.
+
+    Raises:
+        ModelError: the loss or its gradient is not finite.
+    """
+    weights = [value for group in optimizer.param_groups for value in group["params"]]
+    gpus = sorted({value.device.index or 0 for value in weights if value.device.type == "cuda"})
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, plan.share)
+    report = _Report(plan)
+    with (
+        torch.random.fork_rng(gpus),
+        progress.bar("training", plan.steps, "steps", plan.show_progress_bar) as bar,
+    ):
+        torch.manual_seed(plan.seed)
+        step: Step | None = None
+        try:
+            for number, batch in enumerate(islice(batches, plan.steps), 1):
+                value, norm = _descend(loss, batch, weights, optimizer, plan.clip, number)
+                schedule.step()
+                step = Step(number, plan.steps, value, norm, report.elapsed())
+                bar.advance(1)
+                report.step(step)
+                if on_step is not None:
+                    on_step(step)
+        except KeyboardInterrupt:
+            if step is None:
+                raise
+            _say(f"stopped after step {step.number} of {step.of}: what was learned so far is kept")
+
+
+def _descend(
+    loss: Callable[[T], torch.Tensor],
+    batch: T,
+    weights: list[torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    clip: float,
+    number: int,
+) -> tuple[float, float]:
+    """One step; returns the loss and the gradient's norm before it."""
+    optimizer.zero_grad(set_to_none=True)
+    found = loss(batch)
+    found.backward()
+    value, norm = float(found.detach()), float(torch.nn.utils.clip_grad_norm_(weights, clip))
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        raise ModelError(
+            f"step {number}: loss {value}, gradient norm {norm}, at lr={optimizer.param_groups[0]['lr']:.1e}: use a "
+            "smaller lr or a longer warmup"
+        )
+    optimizer.step()
+    return value, norm
+
+
+class _Report:
+    """Lines about the loss on stderr, where progress is shown: every few seconds, and the last step."""
+
+    def __init__(self, plan: Plan) -> None:
+        wanted = plan.show_progress_bar
+        self._shown = sys.stderr.isatty() if wanted is None else wanted
+        self._start = time.perf_counter()
+        self._said = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since training began."""
+        return time.perf_counter() - self._start
+
+    def step(self, step: Step) -> None:
+        """Says how a step went, unless one was reported just now."""
+        if self._shown and (step.number == step.of or step.seconds - self._said >= PAUSE):
+            self._said = step.seconds
+            _say(str(step))
+
+
+def _say(line: str) -> None:
+    print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201
