@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import machine
 import numpy as np
-from machine import Spent, significant
 from numpy.typing import NDArray
 
+import machine
 import omnivec
+from machine import Spent, significant
 
 MODEL = "all-MiniLM-L6-v2"
 BASE = "sentence-transformers float32"
@@ -165,7 +165,9 @@ def row(name: str, kind: str, texts: int, found: Mapping[str, Measured]) -> dict
 def main() -> None:
     """Reads the arguments, measures, prints and writes."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    arguments.add_argument("--quick", action="store_true", help="a tenth of the texts, two repetitions, no STS")
+    arguments.add_argument(
+        "--quick", action="store_true", help="a tenth of the texts, two repetitions, no STS"
+    )
     arguments.add_argument("--repetitions", type=int, default=5)
     arguments.add_argument("--threads", type=int, default=machine.cores(), help="of every engine")
     arguments.add_argument("--engine", action="append", default=[], help="only this one beside the default")

@@ -1,8 +1,11 @@
-"""Reading the small files of a model's folder, with errors that name the file."""
+"""Small JSON files: those of a model's folder, with errors that name the file, and those that are only kept."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +26,31 @@ def read_json(path: Path, default: Any = _REQUIRED) -> Any:
         raise ModelError(f"{path} is no valid JSON ({error}): fetch the model again") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def part_of(folder: Path, path: str, said_by: str) -> Path:
+    """The folder of a part that a model's own file names; ModelError where it leads out of the model's folder."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ModelError(f"{folder}/{said_by}: the path {path!r} leads out of the model's folder")
+    return folder / path
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """What was kept in a file of the cache; empty where nothing can be read."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def write_kept(path: Path, kept: Mapping[str, Any]) -> None:
+    """Keeps something in a file of the cache, whole or not at all; a file that cannot be written costs time only."""
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
-from omnivec.files import read_json
+from omnivec.files import part_of, read_json
 from omnivec.ops.base import Ops, Params, Value
 
 # In the order in which several modes are joined.
@@ -162,11 +162,12 @@ def read_head(folder: Path) -> tuple[Head, dict[str, weights.Tensor]]:
     tensors: dict[str, weights.Tensor] = {}
     for module in modules:
         kind, path = str(module["type"]).rsplit(".", 1)[-1], str(module["path"])
+        place = part_of(folder, path, "modules.json")
         if kind == "Pooling":
-            config = read_json(folder / path / "config.json")
+            config = read_json(place / "config.json")
             pooling, include_prompt = _modes(config), bool(config.get("include_prompt", True))
         elif kind in ("Dense", "LayerNorm", "Normalize"):
-            step, own = _step(folder, kind, path)
+            step, own = _step(place, kind, path)
             steps.append(step)
             tensors.update(own)
         elif kind not in ("Transformer", "Dropout"):
@@ -192,15 +193,13 @@ def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(modes)
 
 
-def _step(folder: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Tensor]]:
+def _step(place: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Tensor]]:
     if kind == "Normalize":
         return Step(kind, path), {}
-    if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise UnsupportedModel(f"{folder}/modules.json: the path {path!r} leads out of the model's folder")
-    tensors = {f"{path}.{name}": tensor for name, tensor in weights.read(folder / path).items()}
+    tensors = {f"{path}.{name}": tensor for name, tensor in weights.read(place).items()}
     if kind == "LayerNorm":
         return Step(kind, path), tensors
-    config = read_json(folder / path / "config.json")
+    config = read_json(place / "config.json")
     activation = str(config.get("activation_function") or "Identity").rsplit(".", 1)[-1]
     if activation not in ACTIVATIONS:
         raise UnsupportedModel(f"{path}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from omnivec import weights
 from omnivec.embedder import Embedder
 from omnivec.errors import IdentityError
+from omnivec.files import read_kept, write_kept
 from omnivec.types import Floats
 
 # One text for each thing that a tokenizer or a precision may get wrong: case, accents, scripts, digits, code, length.
@@ -33,15 +33,13 @@ TOLERANCE = 2e-3
 
 def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
     """The model's identity, from the cache while its files are unchanged: hashing weights takes a moment."""
-    stamp = json.dumps([str(model.folder.resolve()), model.dim, _state(model.folder)])
-    kept = _read(cache)
-    if stamp not in kept:
-        kept = {
-            key: value for key, value in kept.items() if json.loads(key)[0] != str(model.folder.resolve())
-        }
-        kept[stamp] = json.loads(json.dumps(dict(model.identity)))
-        _write(cache, kept)
-    return dict(kept[stamp])
+    place, state = str(model.folder.resolve()), [model.dim, _state(model.folder)]
+    kept = read_kept(cache)
+    entry = kept.get(place)
+    if not isinstance(entry, dict) or entry.get("state") != state:
+        kept[place] = entry = {"state": state, "identity": json.loads(json.dumps(dict(model.identity)))}
+        write_kept(cache, kept)
+    return dict(entry["identity"])
 
 
 def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:
@@ -94,21 +92,3 @@ def _state(folder: Path) -> list[list[Any]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     states = [(path, path.stat()) for path in files]
     return [[path.relative_to(folder).as_posix(), s.st_size, s.st_mtime_ns, s.st_ino] for path, s in states]
-
-
-def _read(cache: Path) -> dict[str, Any]:
-    try:
-        kept = json.loads(cache.read_text(encoding="utf-8"))
-        return kept if isinstance(kept, dict) and all(json.loads(key) for key in kept) else {}
-    except (OSError, ValueError):
-        return {}
-
-
-def _write(cache: Path, kept: Mapping[str, Any]) -> None:
-    scratch = cache.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(kept), encoding="utf-8")
-        scratch.replace(cache)
-    except OSError:  # A cache that cannot be written costs time only.
-        scratch.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from omnivec.errors import MissingExtra, UsageError
+from omnivec.files import read_kept, write_kept
 from omnivec.ops.base import Settings
 from omnivec.types import Precision
 
@@ -164,22 +164,11 @@ def kept_trial(file: Path, key: str, measure: Callable[[], Mapping[Precision, fl
         key: what the result belongs to: CPU, engine version, kind of model.
         measure: seconds for the same work in each precision.
     """
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = {}
-    if not isinstance(kept, dict):
-        kept = {}
+    kept = read_kept(file)
     if isinstance(kept.get(key), dict) and kept[key].get("precision") in get_args(Precision):
         return "bfloat16" if kept[key]["precision"] == "bfloat16" else "float32"
     seconds = measure()
     chosen: Precision = "bfloat16" if seconds["bfloat16"] * WORTHWHILE < seconds["float32"] else "float32"
     kept[key] = {"precision": chosen, "seconds": {name: round(value, 5) for name, value in seconds.items()}}
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    write_kept(file, kept)
     return chosen

@@ -168,5 +168,5 @@ def _described(docstring: str) -> dict[str, str]:
 
 def _unknown(what: str, name: str, known: Mapping[str, Any], listed: str) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    meant = f", did you mean {near[0]!r}?" if near else ";"
-    return f"{what} {name!r}{meant} {listed} {', '.join(known)}"
+    meant = f" (the nearest is {near[0]!r})" if near else ""
+    return f"{what} {name!r}{meant}; {listed} {', '.join(known)}"

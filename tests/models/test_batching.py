@@ -1,0 +1,156 @@
+"""The loop, over a model of its own that can be counted: order, budget, failures, streams."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omnivec import batching
+from omnivec.batching import Plan
+from omnivec.errors import ItemError, ModelError
+from omnivec.types import Prepared
+
+
+class Counting:
+    """Numbers as items: a vector is (value, cost, batch size); what it is told not to like fails."""
+
+    dim, unit, budget = 2, "units", 64
+
+    def __init__(self, streams: int = 2, refuse: Sequence[int] = (), break_on: Sequence[int] = ()) -> None:
+        self.streams, self.refuse, self.break_on = streams, set(refuse), set(break_on)
+        self.batches: list[list[int]] = []
+        self.lock = threading.Lock()
+
+    def decode(self, item: Any) -> int:
+        if item in self.refuse:
+            raise ItemError(f"{item} is refused")
+        return int(item)
+
+    def size(self, decoded: int) -> int:
+        return decoded % 50
+
+    def prepare(self, decoded: Sequence[int]) -> list[Prepared]:
+        return [Prepared({"x": np.array([d])}, max(1, d % 50), d % 50, d % 3) for d in decoded]
+
+    def compute(self, rows: Sequence[Prepared], alone: bool) -> np.ndarray:
+        values = [int(row.arrays["x"][0]) for row in rows]
+        with self.lock:
+            self.batches.append(values)
+        if self.break_on & set(values):
+            raise RuntimeError(f"cannot compute {sorted(self.break_on & set(values))}")
+        return np.array([(v, row.cost) for v, row in zip(values, rows, strict=True)], np.float32).reshape(
+            -1, 2
+        )
+
+
+@given(
+    items=st.lists(st.integers(0, 10_000), max_size=300), streams=st.integers(1, 4), rows=st.integers(0, 7)
+)
+def test_order_is_kept_and_budgets_are_obeyed(items: list[int], streams: int, rows: int) -> None:
+    steps = Counting(streams)
+    encoded = batching.run(items, steps, Plan(rows))
+    assert encoded.vectors[:, 0].tolist() == items
+    assert encoded.kept.tolist() == list(range(len(items)))
+    assert encoded.lost.tolist() == [i % 3 for i in items]
+    assert sorted(v for batch in steps.batches for v in batch) == sorted(items)
+    for batch in steps.batches:
+        longest = max(max(1, v % 50) for v in batch)
+        assert len(batch) == 1 or longest * len(batch) <= steps.budget
+        assert not rows or len(batch) <= rows
+
+
+@given(
+    items=st.lists(st.integers(0, 200), max_size=60),
+    refuse=st.sets(st.integers(0, 200), max_size=20),
+    broken=st.sets(st.integers(0, 200), max_size=20),
+)
+def test_a_bad_item_costs_only_itself(items: list[int], refuse: set[int], broken: set[int]) -> None:
+    encoded = batching.run(items, Counting(2, tuple(refuse), tuple(broken)))
+    bad = refuse | broken
+    assert list(encoded.failures) == [i for i, item in enumerate(items) if item in bad]
+    assert encoded.vectors[:, 0].tolist() == [item for item in items if item not in bad]
+    assert encoded.kept.tolist() == [i for i, item in enumerate(items) if item not in bad]
+
+
+def test_batches_are_full_and_the_costliest_come_first() -> None:
+    steps = Counting(streams=1)
+    batching.run([16] * 40 + [4] * 64, steps)
+    assert [len(batch) for batch in steps.batches] == [4] * 10 + [16] * 4
+    assert steps.batches[0] == [16] * 4
+
+
+def test_equal_work_takes_as_many_batches_whatever_the_order() -> None:
+    rng = np.random.default_rng(0)
+    items = rng.integers(1, 50, 5000).tolist()
+    counts = []
+    for order in (items, sorted(items), items[::-1]):
+        steps = Counting()
+        batching.run(order, steps)
+        counts.append(len(steps.batches))
+    assert len(set(counts)) == 1
+    full, rest = 0, sorted(items, reverse=True)
+    while rest:
+        rest = rest[max(1, Counting.budget // rest[0]) :]
+        full += 1
+    assert counts[0] == full
+
+
+def test_stream_counts_from_the_start_and_reads_one_window_ahead_at_most() -> None:
+    read = 0
+
+    def endless() -> Any:
+        nonlocal read
+        for i in range(10 * batching.WINDOW):
+            read += 1
+            yield i
+
+    windows = batching.stream(endless(), Counting(refuse=(batching.WINDOW + 5,)))
+    first, second = next(windows), next(windows)
+    assert read == 2 * batching.WINDOW
+    assert first.kept.tolist() == list(range(batching.WINDOW))
+    assert second.kept[0] == batching.WINDOW
+    assert list(second.failures) == [batching.WINDOW + 5]
+    assert second.vectors[5, 0] == batching.WINDOW + 6
+
+
+def test_not_finite_vectors_are_failures() -> None:
+    class Overflowing(Counting):
+        def compute(self, rows: Sequence[Prepared], alone: bool) -> np.ndarray:
+            out = super().compute(rows, alone)
+            out[out[:, 0] == 3] = np.inf
+            return out
+
+    encoded = batching.run([1, 2, 3, 4], Overflowing())
+    assert list(encoded.failures) == [2]
+    assert encoded.vectors[:, 0].tolist() == [1, 2, 4]
+
+
+def test_faults_of_the_model_are_not_hidden() -> None:
+    class Broken(Counting):
+        def prepare(self, decoded: Sequence[int]) -> list[Prepared]:
+            raise ModelError("tokenizer and weights do not belong together")
+
+    with pytest.raises(ModelError, match="belong together"):
+        batching.run([1, 2], Broken())
+
+
+def test_an_unexpected_fault_in_a_worker_surfaces_and_ends_the_others() -> None:
+    class Faulty(Counting):
+        def compute(self, rows: Sequence[Prepared], alone: bool) -> np.ndarray:
+            super().compute(rows, alone)
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        batching.run(list(range(1000)), Faulty())
+
+
+def test_progress_counts_every_item_once() -> None:
+    seen: list[int] = []
+    batching.run(list(range(500)), Counting(refuse=(7,)), Plan(done=seen.append))
+    assert sum(seen) == 499

@@ -1,0 +1,129 @@
+"""What runs where, and why: each choice, its reason, and the trial that is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+
+from omnivec import runtime
+from omnivec.compiled import Choice, Compiled
+from omnivec.errors import MissingExtra, ModelError, UsageError
+from omnivec.model import read_model
+from omnivec.ops import openvino
+from omnivec.runtime import decide, kept_trial
+
+
+def never() -> str:
+    raise AssertionError("no trial was needed")
+
+
+def choose(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], can: bool, trial: str = "float32", **given: object
+) -> runtime.Runtime:
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(openvino, "cpu_can_bfloat16", lambda: can)
+    asked = {
+        "engine": None,
+        "precision": None,
+        "device": None,
+        "threads": None,
+        "deterministic": False,
+    } | given
+    return decide(**asked, trial=lambda: trial)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flags", "can", "trial", "expected", "reason"),
+    [
+        ({"amx_bf16"}, True, "float32", "bfloat16", "AMX"),
+        ({"avx512_bf16"}, True, "bfloat16", "bfloat16", "trial"),
+        ({"avx512_bf16"}, True, "float32", "float32", "trial"),
+        ({"avx2"}, False, "bfloat16", "float32", "no bfloat16"),
+    ],
+)
+def test_precision_by_cpu(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], can: bool, trial: str, expected: str, reason: str
+) -> None:
+    chosen = choose(monkeypatch, flags, can, trial)
+    assert chosen.settings.precision == expected
+    assert reason in chosen.reasons["precision"]
+
+
+def test_what_is_asked_for_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = choose(monkeypatch, {"amx_bf16"}, True, precision="float32", threads=3)
+    assert (chosen.settings.precision, chosen.settings.threads, chosen.settings.streams) == ("float32", 3, 3)
+    assert chosen.reasons["precision"] == chosen.reasons["threads"] == "as asked"
+    assert choose(monkeypatch, {"amx_bf16"}, True, deterministic=True).settings.precision == "float32"
+
+
+def test_a_gpu_needs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose(monkeypatch, set(), False, device="cuda").engine == "torch"
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'omnivec\[train\]'"):
+        choose(monkeypatch, set(), False, engine="torch")
+
+
+@pytest.mark.parametrize("wrong", [{"engine": "onnx"}, {"precision": "int4"}, {"threads": 0}])
+def test_wrong_choices_name_the_right_ones(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        choose(monkeypatch, set(), False, **wrong)
+
+
+def test_a_trial_is_made_once_and_kept(tmp_path: Path) -> None:
+    file, calls = tmp_path / "trials.json", []
+
+    def measure() -> dict[str, float]:
+        calls.append(1)
+        return {"float32": 1.0, "bfloat16": 0.5}
+
+    assert kept_trial(file, "cpu a", measure) == "bfloat16"  # type: ignore[arg-type]
+    assert kept_trial(file, "cpu a", never) == "bfloat16"  # type: ignore[arg-type]
+    assert kept_trial(file, "cpu b", lambda: {"float32": 1.0, "bfloat16": 0.95}) == "float32"
+    assert set(json.loads(file.read_text())) == {"cpu a", "cpu b"}
+    file.write_text("{damaged")
+    assert kept_trial(file, "cpu a", measure) == "bfloat16"  # type: ignore[arg-type]
+    assert len(calls) == 2
+
+
+def test_a_place_that_cannot_be_written_costs_only_the_trial(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert (
+        kept_trial(tmp_path / "file" / "trials.json", "k", lambda: {"float32": 1.0, "bfloat16": 2.0})
+        == "float32"
+    )
+
+
+def test_the_trial_measures_this_machine(tmp_path: Path) -> None:
+    checkpoints.bert(tmp_path / "m")
+    compiled = Compiled(read_model(tmp_path / "m"), Choice(precision="float32"), tmp_path / "t.json")
+    seconds = compiled._measure()
+    assert set(seconds) == {"float32", "bfloat16"}
+    assert all(0 < value < 60 for value in seconds.values())
+
+
+def test_no_gpu_is_said_in_one_line(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    checkpoints.bert(tmp_path / "m")
+    with pytest.raises(ModelError, match="sees no GPU"):
+        Compiled(read_model(tmp_path / "m"), Choice(device="cuda"), tmp_path / "t.json")
+
+
+def test_deterministic_vectors_do_not_depend_on_threads(tmp_path: Path) -> None:
+    checkpoints.bert(tmp_path / "m")
+    texts = ["one", "two words", "and a somewhat longer third text " * 3] * 9
+    vectors = []
+    for threads in (1, 2, 4):
+        compiled = Compiled(
+            read_model(tmp_path / "m"), Choice(threads=threads, deterministic=True), tmp_path / "t.json"
+        )
+        call = compiled.call("")
+        vectors.append(np.concatenate([call.compute([row], alone=False) for row in call.prepare(texts)]))
+    assert np.array_equal(vectors[0], vectors[1])
+    assert np.array_equal(vectors[0], vectors[2])
+    assert np.array_equal(vectors[0][:3], vectors[0][3:6])

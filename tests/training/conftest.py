@@ -1,0 +1,40 @@
+"""Random checkpoints come from the tests of the families."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "families"))
+
+import checkpoints
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT checkpoint."""
+    place = tmp_path_factory.mktemp("base")
+    checkpoints.bert(place, width=32, layers=2)
+    return place
+
+
+@pytest.fixture
+def pairs() -> list[tuple[str, str]]:
+    """Twelve pairs of which no text equals another."""
+    words = [
+        "quick",
+        "brown",
+        "fox",
+        "lazy",
+        "dog",
+        "café",
+        "weights",
+        "engine",
+        "graph",
+        "capital",
+        "times",
+        "my",
+    ]
+    return [(f"the {word} is built", f"{word} jumps over it") for word in words]

@@ -1,0 +1,127 @@
+"""Training pairs from memory and files, and the order of batches."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omnivec.errors import UsageError
+from omnivec.training.data import batches, per_epoch, read_pairs
+
+PAIRS = [("a", "b"), ("c, d", 'e "f"\nline two\u2028same line')]
+TRIPLES = [("a", "b", "x"), ("c", "d", "y")]
+
+
+def test_pairs_from_memory() -> None:
+    assert read_pairs(PAIRS) == PAIRS
+    assert read_pairs(iter([list(t) for t in TRIPLES])) == TRIPLES
+    assert read_pairs([{"sentence1": "a", "sentence2": "b", "score": 1}, {"query": "c", "answer": "d"}]) == [
+        ("a", "b"),
+        ("c", "d"),
+    ]
+
+
+QUOTED = 'a,b\n"c, d","e ""f""\nline two\u2028same line"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("plain.csv", QUOTED, PAIRS),
+        ("named.csv", "score,Positive,anchor\n1,b,a\n\n0,d,c\n", [("a", "b"), ("c", "d")]),
+        ("sts.csv", "\ufeffsentence1,sentence2,score\na,b,5.0\nc,d,1.2\n", [("a", "b"), ("c", "d")]),
+        ("three.tsv", "a\tb\tx\nc\td\ty\n", TRIPLES),
+        ("named.tsv", "negative\tanchor\tpositive\nx\ta\tb\ny\tc\td\n", TRIPLES),
+        ("rows.jsonl", "\n".join(json.dumps(row) for row in PAIRS), PAIRS),
+        (
+            "keys.jsonl",
+            '{"anchor": "a", "positive": "b", "negative": "x"}\n\n{"negative": "y", "anchor": "c", "positive": "d"}\n',
+            TRIPLES,
+        ),
+    ],
+)
+def test_pairs_from_files(tmp_path: Path, name: str, content: str, expected: Any) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    assert read_pairs(path) == read_pairs(str(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            'anchor,positive\na,b\n"two\nlines",\nc,d\n',
+            r"1 of 3 rows cannot be used \(line 4: the positive is",
+        ),
+        ("b.csv", "a,b\nc,d,e\n", r"line 2: 3 texts, expected 2"),
+        ("c.csv", "a,b,c,d\ne,f,g,h\n", r"line 1: 4 texts, expected 2 or 3; line 2"),
+        (
+            "d.csv",
+            "anchor,text\na,b\n",
+            "name only anchor; name anchor/query/question/sentence1 and positive/",
+        ),
+        ("e.csv", 'a,b\nc,"d\n', "e.csv line 2: unexpected end of data"),
+        ("f.csv", "", "0 pairs; at least 2"),
+        ("g.csv", "anchor,positive\na,b\n", "1 pairs; at least 2"),
+        (
+            "h.jsonl",
+            '["a", "b"]\n{"a": \n["c", 7]\n"text"\n{"x": 1}\n',
+            "4 of 5 .*line 2: no JSON.*line 3: the positive is a int.*line 4: a str.*and 1 more",
+        ),
+        ("i.jsonl", '["a", "b", "b"]\n["a", "b", "c"]', "line 1: the negative equals the positive"),
+        ("j.txt", "a b", "pairs come from .csv, .tsv, .jsonl"),
+        ("k.csv", b"a,\xff\n", "not UTF-8 at byte 2"),
+        ("l.csv", None, "cannot be read: No such file"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, content: str | bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError, match=message) as raised:
+        read_pairs(path)
+    assert name in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "0 pairs"),
+        (7, "data is a int"),
+        ({"anchor": "a"}, "data is a dict"),
+        ([("a", "b"), ("a",)], "row 1: 1 texts, expected 2"),
+        ([("a", "b"), "ab"], "row 1: a str"),
+        ([("a", " "), ("a", "b")], "row 0: the positive is empty"),
+        ([("a", "b"), ("a", "b", "c")], "row 1: 3 texts, expected 2"),
+    ],
+)
+def test_bad_rows_are_named(data: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_pairs(data)
+
+
+@given(count=st.integers(2, 200), size=st.integers(2, 40), seed=st.integers(0, 5))
+def test_each_pass_has_every_row_once(count: int, size: int, seed: int) -> None:
+    many = per_epoch(count, size)
+    endless = batches(count, size, seed)
+    for _ in range(2):
+        chosen = list(islice(endless, many))
+        sizes = [len(batch) for batch in chosen]
+        assert sorted(np.concatenate(chosen).tolist()) == list(range(count))
+        assert max(sizes) <= size
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_order_hangs_on_the_seed_and_the_pass() -> None:
+    first, again, other = (np.concatenate(list(islice(batches(50, 10, s), 10))).tolist() for s in (0, 0, 1))
+    assert first == again != other
+    assert first[:50] != first[50:]
