@@ -319,6 +319,10 @@ def load(
     )
     choice = Choice(engine, precision, device, threads, deterministic)
     compiled = Compiled(read_model(resolved.folder), choice, hub.cache_folder() / "trials.json")
+    if not compiled.model.head.stated:
+        _say(
+            f"{resolved.name} does not say how tokens become one vector (no modules.json): their mean is taken"
+        )
     return Embedder(compiled, resolved.name, resolved.source, dim)
 
 

@@ -145,7 +145,7 @@ def build(folder: Path, files: dict[str, str]) -> Path:
 
 SOUND = {
     "errors.py": "import re",
-    "types.py": "from omnivec.errors import X",
+    "types.py": "from typing import Any",
     "ops/__init__.py": "",
     "ops/base.py": "from omnivec import types",
     "ops/torch.py": "import torch.nn.functional as F\nfrom omnivec.ops.base import Ops",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "families"))
 
 import checkpoints
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of one's own, kept for the session: on some CPUs the first load measures precisions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMNIVEC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,11 @@ def arrays(model: Model) -> dict[str, np.ndarray]:
     return {name: tensor.float32() for name, tensor in model.tensors.items()}
 
 
+def made(pairs: Pairs, **options: Any) -> Embedder:
+    """Trained on the CPU, whatever else there is."""
+    return train("contrastive", pairs, **{"device": "cpu", **options})
+
+
 def accuracy(model: Model, pairs: Pairs) -> float:
     trainable = Trainable(model)
     with torch.no_grad():
@@ -188,15 +193,13 @@ def test_every_weight_has_a_finite_gradient(folder: Path, pairs: Pairs) -> None:
 def test_training_lowers_the_loss_and_finds_the_pairs(folder: Path, pairs: Pairs) -> None:
     before = read_model(folder)
     seen: list[Step] = []
-    trained = train(
-        "contrastive",
+    trained = made(
         pairs,
         model=folder,
         steps=20,
         batch_size=12,
         lr=3e-3,
         dropout=0.0,
-        device="cpu",
         on_step=seen.append,
     )
     assert isinstance(trained, Embedder)
@@ -261,21 +264,20 @@ def digest(model: Model) -> str:
 ELSEWHERE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from test_contrastive import digest, train
-print(digest(train("contrastive", json.loads(sys.argv[3]), model=sys.argv[2], steps=3, batch_size=4, seed=7).model))
+from test_contrastive import digest, made
+print(digest(made(json.loads(sys.argv[3]), model=sys.argv[2], steps=3, batch_size=4, seed=7).model))
 """
 
 
 def test_a_seed_fixes_every_bit(folder: Path, pairs: Pairs) -> None:
-    made = [
-        digest(train("contrastive", pairs, model=folder, steps=3, batch_size=4, seed=seed).model)
-        for seed in (7, 7, 8)
+    digests = [
+        digest(made(pairs, model=folder, steps=3, batch_size=4, seed=seed).model) for seed in (7, 7, 8)
     ]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), str(folder), json.dumps(pairs)]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert made[0] == made[1] == done.stdout.strip() != made[2]
+    assert digests[0] == digests[1] == done.stdout.strip() != digests[2]
 
 
 def test_interruption_keeps_the_model_learned_so_far(
@@ -286,7 +288,7 @@ def test_interruption_keeps_the_model_learned_so_far(
             if step.number == last:
                 raise KeyboardInterrupt
 
-        return digest(train("contrastive", pairs, model=folder, steps=9, batch_size=4, on_step=stop).model)
+        return digest(made(pairs, model=folder, steps=9, batch_size=4, on_step=stop).model)
 
     third = until(3)
     assert "stopped after step 3 of 9" in capsys.readouterr().err
@@ -296,18 +298,16 @@ def test_interruption_keeps_the_model_learned_so_far(
 
 def test_epochs_are_passes(folder: Path, pairs: Pairs) -> None:
     seen: list[Step] = []
-    train("contrastive", pairs, model=folder, epochs=2, batch_size=5, on_step=seen.append)
+    made(pairs, model=folder, epochs=2, batch_size=5, on_step=seen.append)
     assert len(seen) == seen[0].of == 2 * 3
 
 
 def test_a_loaded_model_can_be_trained_and_stays_as_it_is(folder: Path, pairs: Pairs) -> None:
     model = open_model(folder)
     before = model.encode("the quick fox")
-    trained = train("contrastive", pairs, model=model, steps=2, lr=1e-2)
+    trained = made(pairs, model=model, steps=2, lr=1e-2)
     assert np.array_equal(model.encode("the quick fox"), before)
-    assert digest(trained.model) == digest(
-        train("contrastive", pairs, model=str(folder), steps=2, lr=1e-2).model
-    )
+    assert digest(trained.model) == digest(made(pairs, model=str(folder), steps=2, lr=1e-2).model)
 
 
 def test_prompts_stand_before_the_texts(folder: Path, pairs: Pairs, tmp_path: Path) -> None:
@@ -318,10 +318,10 @@ def test_prompts_stand_before_the_texts(folder: Path, pairs: Pairs, tmp_path: Pa
     triples = [(*pair, f"not {i}") for i, pair in enumerate(pairs)]
     written = [(f"query: {a}", f"passage: {p}", f"passage: {n}") for a, p, n in triples]
 
-    def made(rows: Pairs, prompts: bool) -> str:
-        return digest(train("contrastive", rows, model=prompted, steps=2, prompts=prompts).model)
+    def learned(rows: Pairs, prompts: bool) -> str:
+        return digest(made(rows, model=prompted, steps=2, prompts=prompts).model)
 
-    assert made(triples, True) == made(written, False) != made(triples, False)
+    assert learned(triples, True) == learned(written, False) != learned(triples, False)
 
 
 # training mode
@@ -369,9 +369,9 @@ def test_batch_statistics_are_kept_not_learned(folder: Path) -> None:
 
 
 def test_what_is_cut_is_said(folder: Path, pairs: Pairs, capsys: pytest.CaptureFixture[str]) -> None:
-    train("contrastive", pairs, model=folder, steps=1)
+    made(pairs, model=folder, steps=1)
     assert capsys.readouterr().err == ""
-    trained = train("contrastive", [*pairs, ("dog " * 9, "fox")], model=folder, epochs=1, max_length=10)
+    trained = made([*pairs, ("dog " * 9, "fox")], model=folder, epochs=1, max_length=10)
     assert "1 of 26 texts seen were cut to 10 tokens" in capsys.readouterr().err
     assert trained.max_length == 96
 
@@ -388,4 +388,4 @@ def test_options_that_the_model_cannot_follow(
     folder: Path, pairs: Pairs, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        train("contrastive", pairs, model=folder, **options)
+        made(pairs, model=folder, **options)

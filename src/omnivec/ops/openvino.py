@@ -5,6 +5,7 @@ A program is traced once, with dynamic sizes; OpenVINO fuses and compiles the gr
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -340,15 +341,24 @@ def trace(program: Program, inputs: Sequence[Input], tensors: Mapping[str, Store
     return ov.Model(results, list(parameters.values()), "omnivec"), list(outputs)
 
 
-_CORE: Any = None
+_CORES: dict[int, Any] = {}
 
 
 def core() -> Any:
-    """OpenVINO's core, one for the process."""
-    global _CORE
-    if _CORE is None:
-        _CORE = ov.Core()
-    return _CORE
+    """OpenVINO's core, one for the process.
+
+    Raises:
+        ModelError: this process was forked from one that had a core: its threads are not here, and calls would hang.
+    """
+    pid = os.getpid()
+    if pid not in _CORES:
+        if _CORES:
+            raise ModelError(
+                "this process was forked after a model was loaded, which OpenVINO does not survive: start worker "
+                "processes with the method 'spawn' or 'forkserver'"
+            )
+        _CORES[pid] = ov.Core()
+    return _CORES[pid]
 
 
 def cpu_can_bfloat16() -> bool:
@@ -385,6 +395,7 @@ class OpenVINOExecutable:
         self._lock = threading.Lock()
 
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        core()  # Refuses a forked process before it hangs.
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()

@@ -1,0 +1,74 @@
+"""`omnivec train`: a command for each recipe, with the recipe's own options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from omnivec.training.recipes import Option, Recipe, recipes
+
+TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+NOT_HERE = {"on_step", "show_progress_bar"}
+
+
+class RecipeGroup(click.Group):
+    """The recipes as subcommands, made from what their files say, without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The recipes."""
+        return list(recipes())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A recipe as a command."""
+        recipe = recipes().get(cmd_name)
+        return None if recipe is None else _command(recipe)
+
+
+@click.group("train", cls=RecipeGroup, short_help="Train or fine-tune a model by a recipe.")
+def command() -> None:
+    """Train or fine-tune a model by a RECIPE, and save it to a folder that every command loads as a model."""
+
+
+def _command(recipe: Recipe) -> click.Command:
+    shown = [option for option in recipe.options if option.name not in NOT_HERE]
+
+    def run(data: Path, output: Path, **given: Any) -> None:
+        told = {name: value for name, value in given.items() if value is not None}
+        _train(recipe, data, output, told)
+
+    return click.Command(
+        recipe.name,
+        callback=run,
+        help=f"{recipe.summary}\n\nDATA: a .csv, .tsv or .jsonl file; see docs/train.md.",
+        short_help=recipe.summary,
+        params=[
+            click.Argument(["data"], type=click.Path(path_type=Path)),
+            click.Option(
+                ["--output", "-o"],
+                type=click.Path(path_type=Path),
+                required=True,
+                help="Folder of the trained model.",
+            ),
+            *(_option(option) for option in shown),
+        ],
+    )
+
+
+def _option(option: Option) -> click.Option:
+    """A recipe's option as a flag; what is not given stays the recipe's own default."""
+    kind = next((TYPES[name.strip()] for name in option.type.split("|") if name.strip() in TYPES), str)
+    flag = f"--{option.name.replace('_', '-')}"
+    default = "" if option.default is None else f"  [default: {option.default}]"
+    name = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+    return click.Option(
+        [name, option.name], type=kind, default=None, required=option.required, help=option.help + default
+    )
+
+
+def _train(recipe: Recipe, data: Path, output: Path, told: dict[str, Any]) -> None:
+    from omnivec.training import train
+
+    model = train(recipe.name, data, **told)
+    click.echo(f"saved to {model.save(output)}")

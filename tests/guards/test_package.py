@@ -1,0 +1,92 @@
+"""The package's own facts: version, extras, dependencies, CI, and the sizes of files and functions."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+import tomllib
+
+import house
+
+PROJECT = tomllib.loads((house.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+TEST_COMMAND = "pip install -e '.[dev]' && pytest"
+
+LONGEST_FILE = 500
+LONGEST_FUNCTION = 60
+
+
+def named(requirements: list[str]) -> set[str]:
+    """The packages of requirements, as they are imported."""
+    found = {re.match(r"[\w.-]+", line).group().lower().replace("-", "_") for line in requirements}
+    return found - {"omnivec"}
+
+
+def libraries() -> set[str]:
+    """What src imports from other packages."""
+    roots = {one.target.partition(".")[0] for one in house.imports()}
+    return roots - set(sys.stdlib_module_names) - {"omnivec"}
+
+
+def test_one_version():
+    from omnivec.version import VERSION
+
+    assert PROJECT["version"] == VERSION
+    assert f"## [{VERSION}]" in (house.ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_dependencies_are_what_is_imported():
+    optional = libraries() - named(PROJECT["dependencies"])
+    assert named(PROJECT["dependencies"]) <= libraries()
+    assert optional == named(EXTRAS["train"] + EXTRAS["parquet"])
+
+
+def test_extras_that_errors_name_exist():
+    from omnivec.training.recipes import EXTRAS as recipes_extras
+
+    text = "\n".join(path.read_text(encoding="utf-8") for path in house.modules().values())
+    in_messages = set(re.findall(r"omnivec\[([\w,-]+)\]", text))
+    assert {"train", "parquet"} <= in_messages
+    assert {name for names in in_messages for name in names.split(",")} <= set(EXTRAS)
+    assert set(recipes_extras.values()) <= set(EXTRAS)
+
+
+def test_the_extra_all_holds_what_users_may_need():
+    assert EXTRAS["all"] == [f"omnivec[{','.join(name for name in EXTRAS if name not in ('all', 'bench', 'dev'))}]"]
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert TEST_COMMAND in (house.ROOT / "README.md").read_text(encoding="utf-8")
+    script = (house.ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    lines = [shlex.split(line, comments=True) for line in script.splitlines()]
+    for part in TEST_COMMAND.split(" && "):
+        words = set(shlex.split(part))
+        assert any(words <= set(line) for line in lines), f"{part!r} is not in .ci/run"
+
+
+def test_files_and_functions_are_short():
+    too_long = []
+    for module, path in house.modules().items():
+        lines = path.read_text(encoding="utf-8").count("\n")
+        too_long += [f"{module}: {lines} lines"] if lines >= LONGEST_FILE else []
+        for node in ast.walk(house.parse(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                too_long += [f"{module}.{node.name}: {length} lines"] if length >= LONGEST_FUNCTION else []
+    assert too_long == []
+
+
+def test_nothing_is_left_to_do():
+    left = re.compile(r"\b(?:TODO|FIXME|XXX|raise NotImplementedError)\b")
+    files = [*house.SRC.rglob("*.py"), *(house.ROOT / "benchmarks").rglob("*.py")]
+    found = [f"{p.name}: {m}" for p in files for m in left.findall(p.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def test_what_a_package_needs_is_there():
+    assert PROJECT["readme"] == "README.md"
+    assert "Apache License" in (house.ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert (house.SRC / "py.typed").exists()
+    assert PROJECT["scripts"] == {"omnivec": "omnivec.cli.main:main"}

@@ -1,0 +1,124 @@
+"""A family is one file and no other edit: found by its name, read without importing it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import house
+import numpy as np
+import pytest
+from checkpoints import bert
+
+from omnivec import registry
+from omnivec.testing import check_close, open_model
+
+FILES = sorted(path for path in (house.SRC / "families").glob("*.py") if path.stem != "__init__")
+
+# The order in which a family's file tells its story; what a family does not need it leaves out.
+ORDER = ("CLAIMS", "Config", "refuse", "forward", "prepare", "PREFIXES", "LAYOUTS", "KNOWN")
+
+FACTS = {"sources", "sha256", "licence", "dim", "length", "pooling", "preprocessing", "example", "components"}
+
+OTHER = '''"""Like BERT, under a name of its own."""
+from dataclasses import replace
+from omnivec.families import bert
+CLAIMS = {"model_type": ["otherkind"], "modality": "text"}
+Config, refuse = bert.Config, bert.refuse
+def forward(ops, p, config, batch):
+    return bert.forward(ops, p, replace(config, model_type="bert"), batch)
+PREFIXES, LAYOUTS = bert.PREFIXES, bert.LAYOUTS
+KNOWN = {}
+'''
+
+
+@pytest.fixture
+def other(tmp_path, monkeypatch):
+    """A family of another package, announced by an entry point."""
+    (tmp_path / "other_family.py").write_text(OTHER)
+    info = tmp_path / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\nother = other_family\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.families.cache_clear()
+    yield registry.families()["other"]
+    registry.families.cache_clear()
+
+
+def test_every_file_is_a_family_by_its_name():
+    assert [name for name in registry.families() if name in {p.stem for p in FILES}] == [p.stem for p in FILES]
+
+
+def test_families_are_read_without_importing_them():
+    code = (
+        "import sys; from omnivec import registry; registry.families(), registry.known();"
+        "print([n for n in sys.modules if n.startswith('omnivec.families')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=house.SRC.parent, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_family_has_its_parts_in_order(path):
+    family = registry.families()[path.stem]
+    module = family.load()
+    assert family.summary.endswith(".") and len(family.summary) < 100
+    assert family.claims == module.CLAIMS and dict(family.known) == module.KNOWN
+    assert dataclasses.is_dataclass(module.Config) and module.Config.__dataclass_params__.frozen
+    for pattern, name in module.LAYOUTS:
+        assert name is None or re.compile(pattern).groups >= name.count("\\")
+    source = path.read_text(encoding="utf-8")
+    places = [source.index(f"\n{mark}") for mark in map(_definition, ORDER) if f"\n{mark}" in source]
+    assert places == sorted(places)
+
+
+def _definition(name: str) -> str:
+    return f"{name} = " if name.isupper() else f"@dataclass(frozen=True)\nclass {name}" if name == "Config" else f"def {name}("
+
+
+def test_no_model_type_has_two_families():
+    claimed = Counter(t for f in registry.families().values() for t in f.claims.get("model_type", ()))
+    assert [kind for kind, times in claimed.items() if times > 1] == []
+
+
+@pytest.mark.parametrize("name", registry.known())
+def test_a_known_model_states_its_facts(name):
+    facts = registry.known()[name]
+    assert FACTS <= set(facts)
+    assert all(re.match(r"(hf|pypi):\S+$", source) for source in facts["sources"])
+    assert "model.safetensors" in facts["sha256"]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in facts["sha256"].values())
+    assert len(facts["components"]) == 5 and facts["licence"]
+
+
+def test_the_default_model_is_what_its_facts_say(minilm):
+    facts = registry.known()["all-MiniLM-L6-v2"]
+    model = open_model(minilm)
+    assert (model.dim, model.max_length, list(model.model.head.pooling)) == (384, 256, [facts["pooling"]])
+    assert (facts["dim"], facts["length"]) == (model.dim, model.max_length)
+    np.testing.assert_allclose(model.encode(facts["example"])[:5], facts["components"], atol=2e-6)
+
+
+def test_a_family_of_another_package_is_found_and_runs(other, tmp_path):
+    assert (other.module, other.summary) == ("other_family", "Like BERT, under a name of its own.")
+    bert(tmp_path / "model")
+    expected = open_model(tmp_path / "model").encode(["one", "two words"])
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "model_type": "otherkind"}))
+    model = open_model(tmp_path / "model")
+    assert model.model.family.__name__ == "other_family"
+    check_close(model.encode(["one", "two words"]), expected, "the same forward under another name")
+
+
+def test_a_model_type_of_no_family_is_refused_with_those_there_are(tmp_path):
+    from omnivec.errors import UnsupportedModel
+
+    with pytest.raises(UnsupportedModel, match=r"'nokind' is covered by no family; covered are bert, roberta$"):
+        registry.claimant({"model_type": "nokind"}, tmp_path)
