@@ -28,7 +28,7 @@ from omnivec.version import VERSION as __version__
 if TYPE_CHECKING:
     from omnivec.collection import Collection
     from omnivec.embedder import Embedder, load, similarity
-    from omnivec.training import train
+    from omnivec.training.recipes import train
 
 __all__ = [
     "Audio",
@@ -65,7 +65,7 @@ _LAZY = {
     "Embedder": "embedder",
     "load": "embedder",
     "similarity": "embedder",
-    "train": "training",
+    "train": "training.recipes",
 }
 
 

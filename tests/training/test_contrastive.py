@@ -236,9 +236,7 @@ def base(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.
 
 
 def test_trained_saved_and_loaded_elsewhere(base: Path, pairs: Pairs, tmp_path: Path) -> None:
-    trained = train(
-        "contrastive", pairs, model=base, steps=6, batch_size=4, lr=1e-3, symmetric=True, device="cpu"
-    )
+    trained = made(pairs, model=base, steps=6, batch_size=4, lr=1e-3, symmetric=True)
     saved = trained.save(tmp_path / "trained")
     texts = [text for pair in pairs for text in pair]
     with torch.no_grad():

@@ -68,7 +68,7 @@ def _option(option: Option) -> click.Option:
 
 
 def _train(recipe: Recipe, data: Path, output: Path, told: dict[str, Any]) -> None:
-    from omnivec.training import train
+    from omnivec.training.recipes import train
 
     model = train(recipe.name, data, **told)
     click.echo(f"saved to {model.save(output)}")

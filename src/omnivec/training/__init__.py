@@ -1,1 +1,7 @@
 """Training: recipes found by their file's name, one loop, models whose weights learn."""
+
+from __future__ import annotations
+
+from omnivec.training.recipes import train
+
+__all__ = ["train"]
