@@ -13,6 +13,7 @@ import omnivec
 # Where keywords are collected on purpose: (file, function) -> why.
 COLLECTS = {
     ("training/recipes.py", "train"): "each recipe has options of its own; they are held to its record",
+    ("cli/train.py", "run"): "click calls it with the options of a recipe, which are made from its record",
     ("hub/huggingface.py", "__init__"): "a stand-in for the hub's own bar is called as that one is",
     ("media/tokenizer.py", "_roles"): "a table of special tokens, written as keywords",
 }

@@ -193,6 +193,14 @@ def test_sentence_transformers_reads_what_is_saved(tmp_path: Path) -> None:
     assert again.max_seq_length == model.max_length
 
 
+def test_half_precision_is_saved_as_what_it_is(tmp_path: Path) -> None:
+    checkpoints.bert(tmp_path / "base").bfloat16().save_pretrained(tmp_path / "base")
+    model = open_model(tmp_path / "base")
+    assert json.loads((tmp_path / "base" / "config.json").read_text())["dtype"] == "bfloat16"
+    again = SentenceTransformer(str(model.save(tmp_path / "ours")))
+    check_close(again.encode(FULL), model.encode(FULL), "bfloat16 weights, saved as float32")
+
+
 def test_saving_refuses_a_folder_that_holds_something_else(tmp_path: Path) -> None:
     saved(tmp_path)
     model = open_model(tmp_path / "saved")

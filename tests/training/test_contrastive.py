@@ -368,7 +368,7 @@ def test_batch_statistics_are_kept_not_learned(folder: Path) -> None:
 
 def test_what_is_cut_is_said(folder: Path, pairs: Pairs, capsys: pytest.CaptureFixture[str]) -> None:
     made(pairs, model=folder, steps=1)
-    assert capsys.readouterr().err == ""
+    assert "cut" not in capsys.readouterr().err
     trained = made([*pairs, ("dog " * 9, "fox")], model=folder, epochs=1, max_length=10)
     assert "1 of 26 texts seen were cut to 10 tokens" in capsys.readouterr().err
     assert trained.max_length == 96

@@ -1,0 +1,10 @@
+"""The fixtures of these tests; see tests/collection/workbench.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "collection"))
+
+from workbench import cache, notes, omni, other, shared_cache, tiny  # noqa: E402, F401

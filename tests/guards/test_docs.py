@@ -1,0 +1,230 @@
+"""What README and docs say is true: examples run, commands parse, names and options are all there, links lead."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import house
+import pytest
+
+import omnivec
+from omnivec.cli.main import COMMANDS, cli
+
+DOCS = house.ROOT / "docs"
+PAGES = [house.ROOT / "README.md", house.ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+NAMES = [page.relative_to(house.ROOT).as_posix() for page in PAGES]
+
+README_COMMANDS = ("pip install . && omnivec demo", "pip install -e '.[dev]' && pytest")
+
+# ```language ... ```, after <!-- skip: why --> where it is not to be run.
+FENCE = re.compile(r"(?:<!-- skip: (?P<why>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
+HEADING = re.compile(r"^#+ (?P<title>.+)$", re.M)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, its first line in the page, and why it is not run, if it is not."""
+
+    language: str
+    text: str
+    line: int
+    why: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    source = page.read_text(encoding="utf-8")
+    return [
+        Block(m["language"], m["text"], source.count("\n", 0, m.start("text")) + 1, m["why"])
+        for m in FENCE.finditer(source)
+    ]
+
+
+def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command with its words, groups included."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+ALL_COMMANDS = dict(commands())
+
+
+def sections(page: Path) -> dict[str, str]:
+    """Title of each heading -> what stands below it, up to the next."""
+    parts = HEADING.split(page.read_text(encoding="utf-8"))
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def calls(text: str) -> Iterator[list[str]]:
+    """The words of each call of omnivec in a block of shell."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        call: list[str] = []
+        for word in [*words, ";"]:
+            if set(word) <= set("();<>|&"):
+                if call[:1] == ["omnivec"]:
+                    yield call[1:]
+                call = []
+            else:
+                call.append(word)
+
+
+def parse(words: list[str]) -> None:
+    """Reads a command line as `omnivec` would, and runs nothing; click's errors for what it would refuse."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="omnivec")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name, *words = words
+        found = command.get_command(context, name)
+        if found is None:
+            raise click.UsageError(f"no command {name!r}")
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    with contextlib.suppress(click.exceptions.Exit), contextlib.redirect_stdout(io.StringIO()):
+        command.make_context(context.info_name, list(words))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_python_examples_run(page, minilm, tmp_path, monkeypatch, capsys):
+    """A page's blocks run in their order, as its reader would run them, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    listed = blocks(page)
+    for block, following in zip(listed, [*listed[1:], None], strict=True):
+        if block.language != "python" or block.why:
+            continue
+        code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+        exec(code, namespace)
+        printed = capsys.readouterr().out
+        if following is not None and following.language == "text" and not following.why:
+            assert printed == following.text, f"{page.name}:{following.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_shell_examples_parse(page):
+    for block in blocks(page):
+        for words in calls(block.text) if block.language == "sh" else ():
+            try:
+                parse(words)
+            except click.UsageError as error:
+                pytest.fail(f"{page.name}:{block.line}: omnivec {shlex.join(words)}: {error.format_message()}")
+
+
+def test_the_parser_refuses_what_omnivec_would():
+    assert list(calls("cd x && omnivec search 'a b' -k 3 | head\n$ omnivec models\nls")) == [
+        ["search", "a b", "-k", "3"],
+        ["models"],
+    ]
+    for wrong in ("serch x", "search", "search x --modes vector", "search x -k many", "collection list --check"):
+        with pytest.raises(click.UsageError):
+            parse(shlex.split(wrong))
+    parse(["collection", "status", "--check"])
+    parse(["search", "--help"])
+
+
+def test_the_commands_that_help_lists_are_those_there_are():
+    assert list(COMMANDS) == [words[0] for words in ALL_COMMANDS if len(words) == 1]
+
+
+@pytest.mark.parametrize("words", ALL_COMMANDS, ids=" ".join)
+def test_every_command_is_described(words):
+    """In its own help and in docs/cli.md, each option with its long name."""
+    command = ALL_COMMANDS[words]
+    assert command.help and command.get_short_help_str(200)
+    section = sections(DOCS / "cli.md").get(f"omnivec {' '.join(words)}", "")
+    assert section.strip(), f"docs/cli.md has no section 'omnivec {' '.join(words)}'"
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{words}: {option.opts} has no help"
+            for flag in [*option.opts, *option.secondary_opts]:
+                assert re.search(rf"(?<![\w-]){flag}(?![\w-])", section), f"{flag} is not in the section {words}"
+
+
+def test_every_public_name_is_documented():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    lacking = [name for name in omnivec.__all__ if not re.search(rf"(?<![\w.])(omnivec\.)?{name}(?!\w)", text)]
+    assert lacking == []
+
+
+@pytest.mark.parametrize("name", ["Embedder", "Collection"])
+def test_every_public_method_is_documented(name):
+    page = (DOCS / {"Embedder": "load.md", "Collection": "collection.md"}[name]).read_text(encoding="utf-8")
+    methods = [member for member in vars(getattr(omnivec, name)) if not member.startswith("_")]
+    assert [method for method in methods if not re.search(rf"\b{method}\b", page)] == []
+
+
+def test_every_recipe_and_its_options_are_documented():
+    from omnivec.training.recipes import recipes
+
+    found = sections(DOCS / "train.md")
+    for recipe in recipes().values():
+        section = found.get(recipe.name, "")
+        assert [option.name for option in recipe.options if f"`{option.name}`" not in section] == [], recipe.name
+
+
+def test_every_variable_is_documented():
+    source = "\n".join(path.read_text(encoding="utf-8") for path in house.modules().values())
+    text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    variables = set(re.findall(r"\bOMNIVEC_[A-Z_]+\b", source))
+    assert variables >= {"OMNIVEC_CACHE", "OMNIVEC_COLLECTION"}
+    assert [name for name in sorted(variables) if name not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page):
+    for target in (match["target"] for match in LINK.finditer(page.read_text(encoding="utf-8"))):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in {_anchor(title) for title in sections(file)}, f"{page.name}: {target}"
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_the_readme_has_its_two_commands():
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert all(f"\n{command}\n" in text for command in README_COMMANDS)
+
+
+def test_the_readme_shows_the_house_as_it_is():
+    tree = next(block.text for block in blocks(PAGES[0]) if block.text.startswith("src/omnivec/"))
+    shown = set(re.findall(r"^  (\S+)", tree, re.M))
+    there = {path.name + "/" * path.is_dir() for path in house.SRC.iterdir() if path.name != "__pycache__"}
+    assert shown == there - {"py.typed"}
+
+
+def test_every_dependency_has_its_reason():
+    import tomllib
+
+    project = tomllib.loads((house.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["parquet"]]
+    text = (DOCS / "decisions.md").read_text(encoding="utf-8")
+    names = [re.match(r"[\w.-]+", line).group() for line in wanted]
+    assert [name for name in [*names, "torch"] if not re.search(rf"^\*\*{name}\*\*", text, re.M)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_pages_are_sober(page):
+    """No badges, no pictographs, no praise of itself; lines that a diff can show."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.search("[\U0001f000-\U0001faff\u2600-\u27bf]", text)
+    assert "shields.io" not in text and "badge" not in text.lower()
+    praise = r"\b(blazing|lightning|powerful|seamless\w*|effortless\w*|state-of-the-art|revolutionary|cutting-edge)\b"
+    assert re.findall(praise, text, re.IGNORECASE) == []
