@@ -33,13 +33,20 @@ TOLERANCE = 2e-3
 
 def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
     """The model's identity, from the cache while its files are unchanged: hashing weights takes a moment."""
+    if not model.model.stored:
+        return json_of(model.identity)
     place, state = str(model.folder.resolve()), [model.dim, _state(model.folder)]
     kept = read_kept(cache)
     entry = kept.get(place)
     if not isinstance(entry, dict) or entry.get("state") != state:
-        kept[place] = entry = {"state": state, "identity": json.loads(json.dumps(dict(model.identity)))}
+        kept[place] = entry = {"state": state, "identity": json_of(model.identity)}
         write_kept(cache, kept)
     return dict(entry["identity"])
+
+
+def json_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as it comes back from JSON: tuples are lists."""
+    return dict(json.loads(json.dumps(dict(record))))
 
 
 def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:

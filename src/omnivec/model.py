@@ -33,6 +33,7 @@ class Model:
         prompts: by name, as published.
         default_prompt: name of the prompt that is used when none is asked for.
         metric: of its space.
+        stored: whether the tensors are those in the folder; False once they were trained.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Model:
     prompts: Mapping[str, str]
     default_prompt: str | None
     metric: Metric
+    stored: bool = True
 
     @property
     def space(self) -> Space:

@@ -17,6 +17,8 @@ LONGEST = 512
 OVERLAP = 32
 _BLOCK = 1 << 16
 
+NOTHING_SEEN = "the model's tokenizer sees nothing in its text, so nothing could find it"
+
 
 @dataclass(frozen=True)
 class Cutting:

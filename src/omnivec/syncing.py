@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from omnivec.documents.read import read
+from omnivec.documents.read import Text, read
 from omnivec.documents.walk import Entry, Walk, walk
 from omnivec.embedder import Embedder
 from omnivec.errors import ItemError
 from omnivec.indexing import Draft, Indexer, Written
-from omnivec.passages import Cutting, cuts_of
+from omnivec.passages import NOTHING_SEEN, Cutting, cuts_of
 from omnivec.store.records import Entry as Listed
 from omnivec.store.records import Signature
 from omnivec.store.sqlite import Catalogue
 
-# A file changed again within the clock's grain of its indexing looks unchanged by its time: read it again.
+# A file changed again within the clock's grain of its reading keeps its time: that time proves nothing.
 _GRAIN_NS = 2_000_000_000
+_UNSETTLED = -1
 
 Status = Literal["new", "changed", "unchanged", "removed", "failed"]
 
@@ -121,15 +125,22 @@ class Sync:
         self._touched: dict[str, tuple[int, int, int]] = {}
         self._devices: dict[int, int] = {}
         self._seen: set[str] = set()
+        self._how = cutting.how + (f" encoding={options.encoding}" if options.encoding else "")
         self.report = SyncReport(dry_run=options.dry_run)
 
     def run(self, roots: Sequence[Path]) -> SyncReport:
         """Brings the roots in, one after the other, then removes what is gone from under them."""
         self._before = self._catalogue.signatures()
-        walks = [walk(root, hidden=self._options.hidden, max_bytes=self._options.max_bytes) for root in roots]
-        for listing in walks:
+        known = set(self._catalogue.roots())
+        walks = []
+        for given in roots:
+            if _shown(given) != str(given):
+                self._fail(_shown(given), f"{_shown(given)}: its name is not valid UTF-8; rename it")
+                continue
+            listing = walk(given, hidden=self._options.hidden, max_bytes=self._options.max_bytes)
+            walks.append(listing)
             root = self._names.of(listing.root)
-            if not self._options.dry_run and listing.root.exists():
+            if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
                 self._catalogue.add_root(root)
             for entry in listing:
                 self._take(entry, root)
@@ -151,40 +162,54 @@ class Sync:
         if before is not None and self._looks_unchanged(before, entry):
             self._unchanged(name)
             return
+        now = time.time_ns()
         try:
             text = read(entry.path, encoding=self._options.encoding, max_bytes=self._options.max_bytes)
         except ItemError as error:
             self._fail(str(entry.path), str(error))
             return
         digest = bytes.fromhex(text.digest)
-        if before is not None and before.digest == digest and before.how == self._cutting.how:
-            self._touched[name] = (entry.mtime_ns, entry.size, entry.device)
+        mtime = entry.mtime_ns if now - entry.mtime_ns > _GRAIN_NS else _UNSETTLED
+        if before is not None and before.digest == digest and self._is_how(before.how):
+            if (mtime, entry.size, entry.device) != (before.mtime_ns, before.size, before.device):
+                self._touched[name] = (mtime, entry.size, entry.device)
             self._unchanged(name)
             return
         if self._options.dry_run:
             self._done(Written(name, 0, 0))
             return
-        model = self._model()
+        self._put(entry, root, text, mtime)
+
+    def _put(self, entry: Entry, root: str, text: Text, mtime_ns: int) -> None:
+        """Hands a file that is new or changed to the indexer."""
+        model, name = self._model(), self._names.of(entry.path)
         cuts = cuts_of(text.text, model, self._cutting, text.line)
-        facts = metadata_of(entry, name)
+        if not cuts:
+            self._fail(str(entry.path), f"{_shown(entry.path)}: {NOTHING_SEEN}")
+            return
         self._index(model).put(
             Draft(
                 name,
-                digest,
-                self._cutting.how,
+                bytes.fromhex(text.digest),
+                self._how,
                 cuts,
-                facts,
+                metadata_of(entry, name),
                 root,
                 name,
                 entry.size,
-                entry.mtime_ns,
+                mtime_ns,
                 entry.device,
             )
         )
 
     def _looks_unchanged(self, before: Signature, entry: Entry) -> bool:
         same = (before.size, before.mtime_ns, before.device) == (entry.size, entry.mtime_ns, entry.device)
-        return same and before.how == self._cutting.how and before.indexed_ns - before.mtime_ns > _GRAIN_NS
+        return same and self._is_how(before.how)
+
+    def _is_how(self, how: str) -> bool:
+        """Whether a document was made as this run would make it; one without an encoding takes what is there."""
+        cutting, _, _ = how.partition(" encoding=")
+        return how == self._how or (self._options.encoding is None and cutting == self._cutting.how)
 
     def _index(self, model: Embedder) -> Indexer:
         if self._indexer is None:
@@ -203,7 +228,8 @@ class Sync:
 
     def _done(self, written: Written) -> None:
         if written.failure is not None:
-            self._fail(str(self._names.path(written.id)), written.failure)
+            path = str(self._names.path(written.id))
+            self._fail(path, f"{path}: {written.failure}")
             return
         status: Status = "changed" if written.id in self._before else "new"
         if status == "new":
@@ -215,42 +241,42 @@ class Sync:
         self._tell(Event(written.id, status, written.passages, written.lost))
 
     def _fail(self, path: str, why: str) -> None:
+        if path in self.report.failed:  # Two roots may hold it.
+            return
         known = self._names.of(Path(path)) in self._before
         why = f"{why} (its earlier version stays)" if known else why
         self.report.failed[path] = why
         self._tell(Event(path, "failed", why=why))
 
     def _prune(self, walks: Sequence[Walk]) -> None:
-        """Removes documents whose files lay under these roots and are provably gone."""
+        """Removes documents whose files lay under these roots and are provably gone, whichever root is asked."""
+        listings = {listing.root: listing for listing in walks}
+        seen = {root for name in self._seen for root in _roots_of(self._names.path(name), listings)}
+        empty = {root for root in listings if root not in seen and _holds_no_file(root)}
         gone = []
-        for listing in walks:
-            empty = not any(self._names.path(name).is_relative_to(listing.root) for name in self._seen)
-            for document in self._under(listing.root):
-                why = self._not_gone(listing, document, empty)
-                if why is None:
-                    gone.append(document.id)
-                elif str(self._names.path(document.id)) not in self.report.failed:
-                    self.report.kept[document.id] = why
+        for document in self._catalogue.documents():
+            if document.path is None or document.id in self._seen:
+                continue
+            path = self._names.path(document.id)
+            # What was named itself, and not found in a folder, is not the folder's to remove while it is there.
+            if document.root in (None, document.id) and os.path.exists(path):  # noqa: PTH110
+                continue
+            doubts = [self._not_gone(listings[r], document, r in empty) for r in _roots_of(path, listings)]
+            why = next((doubt for doubt in doubts if doubt is not None), None)
+            if doubts and why is None:
+                gone.append(document.id)
+            elif why is not None and str(path) not in self.report.failed:
+                self.report.kept[document.id] = why
         if not self._options.dry_run:
             self._catalogue.delete(gone)
         for name in gone:
             self.report.removed += 1
             self._tell(Event(name, "removed"))
 
-    def _under(self, root: Path) -> Iterator[Listed]:
-        for document in self._catalogue.documents():
-            if document.path is None or document.id in self._seen:
-                continue
-            path = self._names.path(document.id)
-            # A file that was named itself is not the folder's to remove while it is there.
-            named = document.root == document.id and path.exists()
-            if path.is_relative_to(root) and not named:
-                yield document
-
     def _not_gone(self, listing: Walk, document: Listed, empty: bool) -> str | None:
         """Why a document that was not seen may still exist; None where it is provably gone."""
         path = self._names.path(document.id)
-        if empty and listing.root.is_dir():
+        if empty:
             return f"{listing.root} holds no file now: a disk that is not mounted looks the same"
         # Devices get new numbers when a system starts: files that were seen again show old and new.
         device = self._devices.get(document.device, document.device)
@@ -261,27 +287,53 @@ class Sync:
 
 def metadata_of(entry: Entry, name: str) -> dict[str, Any]:
     """What a file says about itself, for filters: path, name, suffix, size in bytes, and when it was changed."""
-    changed = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC)
-    return {
+    facts = {
         "path": name,
         "name": entry.path.name,
         "suffix": entry.path.suffix.lower(),
         "size": entry.size,
-        "modified": changed.isoformat(timespec="seconds"),
     }
+    with suppress(ValueError, OverflowError, OSError):  # A time that no calendar holds is left out.
+        changed = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC)
+        facts["modified"] = changed.isoformat(timespec="seconds")
+    return facts
+
+
+def _roots_of(path: Path, listings: Mapping[Path, Walk]) -> list[Path]:
+    """The roots that a file lies under, itself among them."""
+    return [folder for folder in (path, *path.parents) if folder in listings]
+
+
+def _holds_no_file(folder: Path) -> bool:
+    """Whether a folder is there without any file in it: a disk that is not mounted looks the same."""
+    return os.path.isdir(folder) and not any(files for _, _, files in os.walk(folder))  # noqa: PTH112
+
+
+def _shown(path: Path) -> str:
+    """A path that can be printed and stored: bytes of a name that are not UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
 class FileNames:
-    """Ids of files: POSIX paths relative to a base where they lie below it, else absolute."""
+    """Ids of files: POSIX paths relative to a base where they lie below it, by its name or the one that links lead to.
+
+    All others are absolute.
+    """
 
     base: Path
 
     def of(self, path: Path) -> str:
         """The id of a file."""
         whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links: the id is the name as given
-        return (whole.relative_to(self.base) if whole.is_relative_to(self.base) else whole).as_posix()
+        bases = (base for base in (self.base, self._real) if whole.is_relative_to(base))
+        base = next(bases, None)
+        return (whole if base is None else whole.relative_to(base)).as_posix()
 
     def path(self, name: str) -> Path:
         """The file of an id."""
         return self.base / name
+
+    @cached_property
+    def _real(self) -> Path:
+        return self.base.resolve()

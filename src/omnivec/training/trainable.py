@@ -88,7 +88,7 @@ class Trainable:
             name: from_array(name, np.array(value.detach().cpu().numpy()))
             for name, value in self.weights.items()
         }
-        return replace(self._original, tensors={**self._original.tensors, **learned})
+        return replace(self._original, tensors={**self._original.tensors, **learned}, stored=False)
 
 
 def _with_dropout(config: Any, rate: float | None) -> Any:
