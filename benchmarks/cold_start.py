@@ -84,7 +84,9 @@ class Ran:
 def process(command: Sequence[str]) -> Ran:
     """Runs a command and asks the kernel what that process alone used."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode: so has a checkout
+    environment.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # an installed package has its bytecode: so has a checkout
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=environment, text=True)

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omnivec.documents.read import read
 from omnivec.embedder import SINGLE, Embedder
 from omnivec.errors import ItemError, UsageError
 from omnivec.indexing import Draft, Indexer, Written
 from omnivec.media import text
-from omnivec.passages import Cutting, cuts_of
+from omnivec.passages import NOTHING_SEEN, Cutting, cuts_of
 from omnivec.store.records import Entry
 from omnivec.store.sqlite import Catalogue
+from omnivec.store.text import storable
+from omnivec.store.writing import json_text
 from omnivec.syncing import FileNames
 
 
@@ -69,6 +72,16 @@ def items_of(
     for what, given in (("ids", names), ("metadata", facts)):
         if len(given) != len(listed):
             raise UsageError(f"{len(given)} {what} for {len(listed)} items: give one for each")
+    for i, name in enumerate(names if ids is not None else ()):
+        if not isinstance(name, str) or not name or name != storable(name):
+            raise UsageError(
+                f"id {i} is {name!r}: an id is a text of at least one character, all of them UTF-8"
+            )
+    for i, fact in enumerate(facts):
+        if not isinstance(fact, Mapping):
+            raise UsageError(
+                f"metadata {i} is a {type(fact).__name__}: give a dict for each item, or one for all"
+            )
     if ids is not None and len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"the id {twice!r} is given twice")
@@ -90,6 +103,8 @@ class Adding:
         self._space, self._cutting = space, cutting
         self._known: Mapping[str, Entry] = {}
         self._places: dict[str, list[int]] = {}
+        self._written: dict[str, Written] = {}
+        self._firsts: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
         self.added = Added()
 
     def run(self, items: Sequence[Item]) -> Added:
@@ -114,15 +129,19 @@ class Adding:
                 indexer.put(draft)
         if indexer is not None:
             indexer.flush()
+        for name, places in self._places.items():
+            why = self._written[name].failure
+            if why is None:
+                self.added.kept.extend(places)
+            else:
+                self.added.failures.update(dict.fromkeys(places, why))
         self.added.kept.sort()
         return self.added
 
     def _done(self, written: Written) -> None:
-        places = self._places[written.id]
+        self._written[written.id] = written
         if written.failure is not None:
-            self.added.failures.update(dict.fromkeys(places, written.failure))
             return
-        self.added.kept.extend(places)
         self.added.passages += written.passages
         self.added.lost += written.lost
         if written.id in self._known:
@@ -132,19 +151,49 @@ class Adding:
 
     def _draft(self, item: Item) -> Draft | str:
         """An item ready to be indexed; its id alone where it is in the collection as it is."""
-        content, facts = text.decode(item.content), dict(item.metadata)
+        content, digest, line = _read(item.content)
         if not content.strip():
             raise ItemError("an empty text has nothing to be found by")
         try:
-            json.dumps(facts, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ItemError(f"metadata is not JSON: {error}") from error
-        digest = hashlib.sha256(content.encode("utf-8")).digest()
+            facts = json.loads(json_text(item.metadata, "metadata"))
+        except UsageError as error:
+            raise ItemError(str(error)) from error
         path = self._names.of(item.content) if isinstance(item.content, Path) else None
+        if path is not None and path != storable(path):
+            raise ItemError("its name is not valid UTF-8; rename it")
         name = item.id or path or digest.hex()[:16]
+        self._refuse_double(name, digest, facts)
         before = self._known.get(name)
         now = (digest, self._cutting.how, facts)
         if before is not None and (before.digest, before.how, before.metadata) == now:
             return name
-        cuts = cuts_of(content, self._model(), self._cutting)
-        return Draft(name, digest, self._cutting.how, cuts, facts, path=path)
+        cuts = cuts_of(content, self._model(), self._cutting, line)
+        if not cuts:
+            raise ItemError(NOTHING_SEEN)
+        size, device = _place_of(item.content)
+        return Draft(name, digest, self._cutting.how, cuts, facts, path=path, size=size, device=device)
+
+    def _refuse_double(self, name: str, digest: bytes, facts: Mapping[str, Any]) -> None:
+        """An item may come twice in a call, but not as two different documents under one id."""
+        first = self._firsts.setdefault(name, (digest, facts))
+        if first != (digest, facts):
+            what = "metadata" if first[0] == digest else "content"
+            raise ItemError(f"its id {name!r} is that of an item before it with other {what}: give ids")
+
+
+def _place_of(item: Any) -> tuple[int, int]:
+    """A file's size and the device it lies on, by which a sync tells a missing file from a missing disk."""
+    try:
+        status = item.stat() if isinstance(item, Path) else None
+    except OSError as error:
+        raise ItemError(f"{item}: {error.strerror}") from error
+    return (0, 0) if status is None else (status.st_size, status.st_dev)
+
+
+def _read(item: Any) -> tuple[str, bytes, Callable[[int], int] | None]:
+    """An item's text, the hash of what it was read from, and where its lines are, if it is a file."""
+    if isinstance(item, Path):
+        source = read(item)
+        return source.text, bytes.fromhex(source.digest), source.line
+    content = text.decode(item)
+    return content, hashlib.sha256(content.encode("utf-8")).digest(), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -98,13 +99,17 @@ class Collection:
         with self._lock:
             if self._model is None:
                 recorded = self._space()
-                self._model = self._load(recorded)
+                model = self._load(recorded)
                 if recorded is not None:
-                    cache = hub.cache_folder() / "identities.json"
-                    identity.check_same(
-                        recorded.identity, identity.identity_of(self._model, cache), recorded.name
-                    )
+                    identity.check_same(recorded.identity, self._identity(model), recorded.name)
+                self._model = model
             return self._model
+
+    def _identity(self, model: Embedder) -> dict[str, Any]:
+        """The model's identity; of one that was handed in, the files may have changed since it was loaded."""
+        if isinstance(self._given, Embedder):
+            return identity.json_of(model.identity)
+        return identity.identity_of(model, hub.cache_folder() / "identities.json")
 
     def _load(self, recorded: SpaceRecord | None) -> Embedder:
         if isinstance(self._given, Embedder):
@@ -129,14 +134,13 @@ class Collection:
             if self._checked:
                 return model
             if recorded is None:
-                made = identity.identity_of(model, hub.cache_folder() / "identities.json")
                 self._catalogue.put_space(
                     SpaceRecord(
                         SPACE,
                         model.name,
                         model.dim,
                         model.metric,
-                        made,
+                        self._identity(model),
                         dict(model.provenance),
                         identity.canaries_of(model),
                     )
@@ -206,19 +210,14 @@ class Collection:
         Raises:
             CollectionBusy: another sync took longer than `wait`.
         """
-        roots = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-        options = Options(hidden, encoding, max_bytes, dry_run)
+        roots = [Path(path).expanduser() for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        options, tell = Options(hidden, encoding, max_bytes, dry_run), on_event or _ignore
+        if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
+            cutting = Cutting(0) if self._space() is None else self._cutting()
+            return Sync(self._catalogue, self._names, self._writer, SPACE, cutting, options, tell).run(roots)
         with writer_lock(self.folder, wait, say):
-            run = Sync(
-                self._catalogue,
-                self._names,
-                self._writer,
-                SPACE,
-                self._cutting(),
-                options,
-                on_event or _ignore,
-            )
-            return run.run([root.expanduser() for root in roots])
+            cutting = self._cutting()
+            return Sync(self._catalogue, self._names, self._writer, SPACE, cutting, options, tell).run(roots)
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Removes documents; returns how many there were."""
@@ -273,6 +272,8 @@ class Collection:
         Raises:
             UsageError: an id is not in the collection, or `like` is empty.
         """
+        if k < 1:
+            raise UsageError(f"k={k}: at least 1")
         wanted, unwanted = ([names] if isinstance(names, str) else list(names) for names in (like, unlike))
         if not wanted:
             raise UsageError("recommend needs at least one id in `like`")
@@ -298,7 +299,8 @@ class Collection:
         return self.model.encode_query(question)
 
     def _nearest(self, vector: Floats, k: int, allowed: Keys | None) -> list[tuple[int, float]]:
-        keys, scores = self._exact().search(vector[None], k, allowed)
+        index = self._exact()
+        keys, scores = index.search(vector[None], max(1, min(k, len(index))), allowed)
         return [
             (key, score) for key, score in zip(keys[0].tolist(), scores[0].tolist(), strict=True) if key >= 0
         ]
@@ -341,6 +343,23 @@ class Collection:
     def path_of(self, document: str) -> Path:
         """The file of a document that came from one."""
         return self._names.path(document)
+
+
+def preview(
+    folder: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    hidden: bool = False,
+    encoding: str | None = None,
+    max_bytes: int = 64 * 2**20,
+    on_event: Callable[[Event], None] | None = None,
+) -> SyncReport:
+    """What `sync` would do to a collection that is not there yet; makes none. See `Collection.sync`."""
+    options = Options(hidden, encoding, max_bytes, dry_run=True)
+    names, tell = FileNames(Path(folder).expanduser().absolute().parent), on_event or _ignore
+    with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
+        sync = Sync(empty, names, load, SPACE, Cutting(0), options, tell)
+        return sync.run([Path(path).expanduser() for path in paths])
 
 
 def _one_model(

@@ -100,7 +100,7 @@ class Compiled:
         from omnivec.ops import openvino
 
         config = self.model.config
-        kind = f"{self.model.family.__name__.rpartition('.')[2]} {config.dim}"
+        kind = f"{self.model.name} {config.dim}"
         key = f"{runtime.cpu_name()} | openvino {openvino.version()} | {kind}"
         return runtime.kept_trial(self._trials, key, self._measure)
 

@@ -101,7 +101,7 @@ class Embedder:
             "name": self.name,
             "source": self.source,
             "folder": str(self.folder),
-            "family": model.family.__name__.rpartition(".")[2],
+            "family": model.name,
             "licence": facts.get("licence"),
             "dim": self.dim,
             "metric": self.metric,

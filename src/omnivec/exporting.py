@@ -8,47 +8,57 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, Protocol
 
 import numpy as np
 
-from omnivec.errors import ItemError, MissingExtra, UsageError
+from omnivec.errors import ItemError, MissingExtra, OmnivecError, UsageError
 from omnivec.types import Encoded
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
+_LONGEST_FIELD = 2**31 - 1
 
 
 class Source:
     """The items of files, one after the other; remembers the name of each until it is taken.
 
     Attributes:
-        failures: files and rows that gave no item, one line each.
+        failures: files that gave no items, or not all of them, one line each.
     """
 
     def __init__(self, sources: Sequence[str], column: str | None, lines: bool) -> None:
         self._sources, self._column, self._lines = sources, column, lines
         self._names: deque[str] = deque()
+        self._why: dict[int, str] = {}
+        self._count = 0
         self.failures: list[str] = []
 
     def __iter__(self) -> Iterator[Any]:
         for source in self._sources:
             try:
                 for name, item in self._items(source):
+                    if isinstance(
+                        item, ItemError
+                    ):  # Still an item: the rows of the result are those of the source.
+                        self._why[self._count] = str(item)
                     self._names.append(name)
-                    yield item
+                    self._count += 1
+                    yield None if isinstance(item, ItemError) else item
             except ItemError as error:
                 self.failures.append(str(error))
 
-    def take(self, n: int) -> list[str]:
-        """The names of the next n items."""
-        return [self._names.popleft() for _ in range(n)]
+    def take(self, encoded: Encoded) -> list[str]:
+        """The names of the items of one window; what a row lacked becomes the reason of its failure."""
+        encoded.failures |= {i: self._why.pop(i) for i in encoded.failures if i in self._why}
+        return [self._names.popleft() for _ in range(len(encoded.kept) + len(encoded.failures))]
 
     def _items(self, source: str) -> Iterator[tuple[str, Any]]:
         if source == "-":
-            yield from _numbered("-", sys.stdin)
+            yield from _numbered("-", _stdin())
             return
         path = Path(source)
         if path.is_dir():
@@ -67,55 +77,68 @@ class Source:
                     f"{source} has rows: --column names the field that holds the text, or use --lines"
                 )
             else:
-                yield from self._rows(path, lines, self._column)
-
-    def _rows(self, path: Path, lines: IO[str], column: str) -> Iterator[tuple[str, Any]]:
-        rows = (
-            _json_rows(path, lines)
-            if "json" in path.suffix.lower() or path.suffix == ".ndjson"
-            else _csv_rows(path, lines)
-        )
-        for i, row in rows:
-            if not isinstance(row, dict) or not isinstance(row.get(column), str):
-                fields = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-                self.failures.append(f"{path}:{i} has no text in {column!r}; it has {fields}")
-                continue
-            yield f"{path}:{i}", row[column]
+                read = _csv_rows if path.suffix.lower() in (".csv", ".tsv") else _json_rows
+                yield from _texts(path, read(path, lines, self._column), self._column)
 
 
-def _numbered(name: str, lines: IO[str]) -> Iterator[tuple[str, str]]:
+def _texts(path: Path, rows: Iterator[tuple[int, Any]], column: str) -> Iterator[tuple[str, Any]]:
+    for i, row in rows:
+        place = f"{path}:{i}"
+        if isinstance(row, ItemError):
+            yield place, row
+        elif isinstance(row, dict) and isinstance(row.get(column), str):
+            yield place, _checked(place, row[column])
+        else:
+            fields = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+            yield place, ItemError(f"{place} has no text in {column!r}; it has {fields}")
+
+
+def _numbered(name: str, lines: IO[str]) -> Iterator[tuple[str, Any]]:
+    for i, line in enumerate(lines, 1):
+        yield f"{name}:{i}", _checked(f"{name}:{i}", line.rstrip("\r\n"))
+
+
+def _checked(place: str, text: str) -> str | ItemError:
+    """A text, unless some of its bytes could not be decoded."""
     try:
-        for i, line in enumerate(lines, 1):
-            yield f"{name}:{i}", line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise ItemError(
-            f"{name} is not UTF-8 ({error.reason} at byte {error.start} of a block): convert it first"
-        ) from error
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return ItemError(f"{place} is not UTF-8 (character {error.start}): convert it first")
+    return text
+
+
+def _stdin() -> IO[str]:
+    """Standard input as UTF-8, whatever the locale says: bytes that are not cost only their line."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    return sys.stdin
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             yield lines
-    except UnicodeDecodeError as error:
-        raise ItemError(f"{path} is not UTF-8 ({error.reason}): convert it first") from error
     except OSError as error:
         raise ItemError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _json_rows(path: Path, lines: IO[str]) -> Iterator[tuple[int, Any]]:
+def _json_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:
     for i, line in enumerate(lines, 1):
         if line.strip():
             try:
                 yield i, json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise ItemError(f"{path}:{i} is no JSON: {error}") from error
+                yield i, ItemError(f"{path}:{i} is no JSON: {error}")
 
 
-def _csv_rows(path: Path, lines: IO[str]) -> Iterator[tuple[int, Any]]:
+def _csv_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     try:
+        if column not in (reader.fieldnames or ()):
+            names = ", ".join(reader.fieldnames or ()) or "none"
+            raise ItemError(f"{path} has no column {column!r}; its columns: {names}")
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
@@ -228,7 +251,8 @@ def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
         dim: length of a vector.
 
     Raises:
-        UsageError: another suffix, or a folder that is not there.
+        UsageError: another suffix, a folder that is not there, or the name of a folder.
+        OmnivecError: the file cannot be written.
     """
     if path is None:
         yield JsonSink(sys.stdout.buffer)
@@ -241,6 +265,9 @@ def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
     make = kinds.get(path.suffix.lower())
     if make is None:
         raise UsageError(f"{path}: the suffix says the format, one of {', '.join(kinds)}")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "would lie in a folder that is not there"
+        raise UsageError(f"{path} {what}: name a file in a folder that exists")
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
@@ -249,6 +276,7 @@ def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
             sink.close()
         scratch.replace(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise OmnivecError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What follows a family's forward, as the model's folder says: pooling, Dense, LayerNorm, Normalize.
 
 Read from a sentence-transformers folder (modules.json and a folder per module, the old and the new spellings). A
-folder without modules.json is pooled by the mean over its tokens.
+folder without modules.json is pooled as its family is: by the mean over its tokens, or by the last.
 """
 
 from __future__ import annotations
@@ -153,11 +153,16 @@ _POOLS = {
 }
 
 
-def read_head(folder: Path) -> tuple[Head, dict[str, weights.Tensor]]:
-    """The head of a model's folder and its weights, named by their module's folder."""
+def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weights.Tensor]]:
+    """The head of a model's folder and its weights, named by their module's folder.
+
+    Args:
+        folder: of the model.
+        default: the family's pooling, for a folder without modules.json.
+    """
     modules = read_json(folder / "modules.json", default=None)
     if modules is None:
-        return Head(), {}
+        return Head((default,)), {}
     pooling, include_prompt, steps = None, True, []
     tensors: dict[str, weights.Tensor] = {}
     for module in modules:

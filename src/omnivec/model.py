@@ -25,6 +25,7 @@ class Model:
 
     Attributes:
         folder: where it was read.
+        name: of its family, as `registry` has it.
         family: the module of its family.
         config: the family's record of config.json.
         tensors: weights under the family's names, those of the head under their folder's.
@@ -37,6 +38,7 @@ class Model:
     """
 
     folder: Path
+    name: str
     family: ModuleType
     config: Any
     tensors: Mapping[str, weights.Tensor]
@@ -88,7 +90,7 @@ class Model:
             f.name: getattr(self.config, f.name) for f in fields(self.config) if "dropout" not in f.name
         }
         return {
-            "family": self.family.__name__.rpartition(".")[2],
+            "family": self.name,
             "weights": self.hashes,
             "config": config,
             "tokenizer": self.preparer.tokenizer.digest(),
@@ -109,12 +111,13 @@ def read_model(folder: Path) -> Model:
     """A model from a folder in transformers' or sentence-transformers' layout."""
     root = transformer_folder(folder)
     published = read_json(root / "config.json")
-    family = registry.claimant(published, root).load()
+    claimant = registry.claimant(published, root)
+    family = claimant.load()
     family.refuse(published)
     config = read_config(family.Config, published, root)
     stored = weights.strip_prefixes(weights.read(root), family.PREFIXES)
     tensors = dict(weights.rename(stored, family.LAYOUTS))
-    head, own = read_head(folder)
+    head, own = read_head(folder, getattr(family, "POOLING", "mean"))
     tokenizer = load_tokenizer(root)
     sentence = read_json(root / "sentence_bert_config.json", default={})
     said = sentence.get("max_seq_length") or tokenizer.model_max_length or config.max_length
@@ -124,6 +127,7 @@ def read_model(folder: Path) -> Model:
     card = read_json(folder / "config_sentence_transformers.json", default={})
     return Model(
         folder=folder,
+        name=claimant.name,
         family=family,
         config=config,
         tensors={**tensors, **own},

@@ -25,6 +25,7 @@ from omnivec.store.sqlite import Catalogue
 
 # A file changed again within the clock's grain of its reading keeps its time: that time proves nothing.
 _GRAIN_NS = 2_000_000_000
+_LONG_AGO_NS = 2**62  # 146 years: what is further off need not fit into the catalogue's 64 bits.
 _UNSETTLED = -1
 
 Status = Literal["new", "changed", "unchanged", "removed", "failed"]
@@ -169,7 +170,7 @@ class Sync:
             self._fail(str(entry.path), str(error))
             return
         digest = bytes.fromhex(text.digest)
-        mtime = entry.mtime_ns if now - entry.mtime_ns > _GRAIN_NS else _UNSETTLED
+        mtime = entry.mtime_ns if _GRAIN_NS < now - entry.mtime_ns < _LONG_AGO_NS else _UNSETTLED
         if before is not None and before.digest == digest and self._is_how(before.how):
             if (mtime, entry.size, entry.device) != (before.mtime_ns, before.size, before.device):
                 self._touched[name] = (mtime, entry.size, entry.device)

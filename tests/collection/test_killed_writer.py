@@ -137,5 +137,7 @@ def test_a_log_cut_anywhere_loses_only_what_was_not_yet_wholly_in_it(
                 left.add("and it goes on", ids="after")
                 whole(left)
         except Exception as error:
-            raise AssertionError(f"log cut at byte {place} of {len(raw)}, {len(tail)} foreign bytes") from error
+            raise AssertionError(
+                f"log cut at byte {place} of {len(raw)}, {len(tail)} foreign bytes"
+            ) from error
         shutil.rmtree(copy)

@@ -32,10 +32,7 @@ if os.geteuid() == 0:
         sys.exit("no capset")
 """
 
-WORDS = (
-    "graph weights engine compiles once naïve café owners quick brown fox jumps lazy dog capital return "
-    "ops linear forward batch config straight built read iso 北京 東京 param"
-).split()
+WORDS = ["graph", "weights", "engine", "compiles", "once", "naïve", "café", "owners", "quick", "brown", "fox", "jumps", "lazy", "dog", "capital", "return", "ops", "linear", "forward", "batch", "config", "straight", "built", "read", "iso", "北京", "東京", "param"]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from omnivec.errors import ModelError, UnsupportedModel, WeightsError
 from omnivec.families import bert
 from omnivec.media.text import INPUTS
 from omnivec.model import read_model
-from omnivec.ops import openvino, torch as torch_ops
+from omnivec.ops import openvino
+from omnivec.ops import torch as torch_ops
 from omnivec.ops.base import Settings
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 

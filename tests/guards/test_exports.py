@@ -66,7 +66,9 @@ def test_every_module_class_and_function_is_described():
     lacking = []
     for module, path in house.modules().items():
         tree = house.parse(path)
-        defined = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+        defined = [
+            n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
         public = [node for node in defined if not node.name.startswith("_")]
         lacking += [module] if ast.get_docstring(tree) is None else []
         lacking += [f"{module}.{node.name}" for node in public if ast.get_docstring(node) is None]

@@ -37,8 +37,20 @@ CONFINED = {
     "huggingface_hub": ("hub",),
 }
 NEVER = frozenset(
-    "torchvision torchaudio torchcodec transformers sentence_transformers sklearn scipy pandas "
-    "librosa timm open_clip speechbrain".split()
+    [
+        "torchvision",
+        "torchaudio",
+        "torchcodec",
+        "transformers",
+        "sentence_transformers",
+        "sklearn",
+        "scipy",
+        "pandas",
+        "librosa",
+        "timm",
+        "open_clip",
+        "speechbrain",
+    ]
 )
 
 # The loop serves them all, so it knows none.
@@ -48,13 +60,15 @@ KNOWS_NO_MODALITY = "batching.py"
 
 def layer(module: str) -> str:
     """The part of the house that a module lies in; "" for the package itself."""
-    return (module.split(".") + [""])[1]
+    return ([*module.split("."), ""])[1]
 
 
 def violations(root: Path) -> list[str]:
     """What breaks the rules in a package's folder, one line each."""
     modules, imports = house.modules(root), house.imports(root)
-    found = [f"{name}: no rank is given to {layer(name)!r}" for name in modules if layer(name) not in (*RANK, "")]
+    found = [
+        f"{name}: no rank is given to {layer(name)!r}" for name in modules if layer(name) not in (*RANK, "")
+    ]
     for one in imports:
         why = _inside(one) if one.target.partition(".")[0] == house.NAME else _outside(one)
         if why:
@@ -114,8 +128,14 @@ def _modalities(path: Path) -> list[str]:
             continue
         for _, value in ast.iter_fields(node):
             said = value if isinstance(value, list) else [value]
-            words = [word for text in said if isinstance(text, str) for word in re.findall(r"[A-Za-z][a-z]*", text)]
-            found += [f"{path.name}:{node.lineno}: {word!r} is a modality" for word in words if MODALITY.fullmatch(word)]
+            words = [
+                word for text in said if isinstance(text, str) for word in re.findall(r"[A-Za-z][a-z]*", text)
+            ]
+            found += [
+                f"{path.name}:{node.lineno}: {word!r} is a modality"
+                for word in words
+                if MODALITY.fullmatch(word)
+            ]
     return found
 
 
@@ -167,7 +187,10 @@ BROKEN = {
         "imports go down only",
     ),
     "up, relative": ({"ops/base.py": "from ..model import M"}, "imports go down only"),
-    "up, by name": ({"files.py": "import importlib\nimportlib.import_module('omnivec.model')"}, "go down only"),
+    "up, by name": (
+        {"files.py": "import importlib\nimportlib.import_module('omnivec.model')"},
+        "go down only",
+    ),
     "sideways": ({"files.py": "from omnivec import weights"}, "rank 1 imports rank 1"),
     "circle": ({"store/base.py": "from omnivec.store.exact import E"}, "a circle"),
     "own package": ({"weights/files.py": "from omnivec.weights import read"}, "the package that it lies in"),
@@ -178,9 +201,15 @@ BROKEN = {
     "torch at large": ({"model.py": "import torch"}, "torch is imported in ops.torch and training only"),
     "torch, late": ({"embedder.py": "def f():\n    from torch.nn import Linear"}, "torch is imported in"),
     "torch beside its file": ({"ops/torches.py": "import torch"}, "torch is imported in"),
-    "openvino at large": ({"model.py": "import openvino.opset13"}, "openvino is imported in ops.openvino only"),
+    "openvino at large": (
+        {"model.py": "import openvino.opset13"},
+        "openvino is imported in ops.openvino only",
+    ),
     "hub at large": ({"files.py": "import huggingface_hub"}, "huggingface_hub is imported in hub only"),
-    "transformers": ({"ops/torch.py": "from transformers import AutoModel"}, "transformers is never imported"),
+    "transformers": (
+        {"ops/torch.py": "from transformers import AutoModel"},
+        "transformers is never imported",
+    ),
     "pandas, by name": ({"files.py": "__import__('pandas')"}, "pandas is never imported"),
     "unknown room": ({"utils.py": ""}, "no rank is given to 'utils'"),
     "unknown folder": ({"helpers/deep/one.py": ""}, "no rank is given to 'helpers'"),

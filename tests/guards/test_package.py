@@ -54,7 +54,9 @@ def test_extras_that_errors_name_exist():
 
 
 def test_the_extra_all_holds_what_users_may_need():
-    assert EXTRAS["all"] == [f"omnivec[{','.join(name for name in EXTRAS if name not in ('all', 'bench', 'dev'))}]"]
+    assert EXTRAS["all"] == [
+        f"omnivec[{','.join(name for name in EXTRAS if name not in ('all', 'bench', 'dev'))}]"
+    ]
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -36,7 +36,7 @@ NO_TELEMETRY = "assert sys.modules.get('openvino_telemetry') is None, 'openvino_
 END = "sys.exit(code)\n"
 
 # What may tell a program to stay quiet, or where to write, is taken away: the defaults are tested.
-UNSET = "OMNIVEC HF_ HUGGINGFACE XDG_ DO_NOT_TRACK OPENVINO".split()
+UNSET = ["OMNIVEC", "HF_", "HUGGINGFACE", "XDG_", "DO_NOT_TRACK", "OPENVINO"]
 
 
 class Machine:
@@ -159,22 +159,34 @@ def test_the_hub_is_told_not_to_count():
     assert done.stdout.strip() == "True"
 
 
-def test_openvino_gets_its_silent_stub():
+def test_openvino_gets_its_silent_stub(tmp_path):
     """Its import would write an id into the user's home; the stub's events go nowhere."""
     code = (
         "import sys, json\nimport omnivec.ops.openvino\n"
         "assert sys.modules['openvino_telemetry'] is None\n"
         "print(json.dumps([n for n in sys.modules if n.startswith('openvino_telemetry.')]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(house.SRC.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(house.SRC.parent), "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_hub_speaks_to_a_network():
-    speakers = "socket ssl http urllib.request ftplib smtplib asyncio huggingface_hub httpx requests".split()
+    speakers = [
+        "socket",
+        "ssl",
+        "http",
+        "urllib.request",
+        "ftplib",
+        "smtplib",
+        "asyncio",
+        "huggingface_hub",
+        "httpx",
+        "requests",
+    ]
     found = {
         str(one)
         for one in house.imports()

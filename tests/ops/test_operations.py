@@ -224,6 +224,24 @@ CASES: dict[str, Case] = {
         lambda b, w: torch.softmax(b.q @ b.k.transpose(-1, -2), -1) @ b.v,
         attention_arrays,
     ),
+    "constant": Case(
+        lambda o, b, p: b.x + o.constant(np.arange(4, dtype=np.float32))[:1],
+        lambda b, w: b.x,
+        x,
+    ),
+    "repeat_heads": Case(
+        lambda o, b, p: o.repeat_heads(o.transpose(o.reshape(b.x, (0, 0, 2, 2)), (0, 2, 1, 3)), 3),
+        lambda b, w: b.x.unflatten(2, (2, 2)).transpose(1, 2).repeat_interleave(3, 1),
+        lambda r: {"x": r.floats(r.n, r.t, 4)},
+    ),
+    "rotary": Case(
+        lambda o, b, p: o.rotary(o.reshape(b.x, (0, 0, 1, 6)), b.cos, b.sin),
+        lambda b, w: (
+            b.x.unflatten(2, (1, 6)) * b.cos
+            + torch.cat([-b.x[..., 3:], b.x[..., :3]], -1).unflatten(2, (1, 6)) * b.sin
+        ),
+        lambda r: {"x": r.floats(r.n, r.t, 6), "cos": r.floats(1, 6), "sin": r.floats(1, 6)},
+    ),
     "padding_bias": Case(
         lambda o, b, p: o.padding_bias(b.mask),
         lambda b, w: additive(b.mask)[:, None, None, :],

@@ -8,6 +8,7 @@ import click
 
 from omnivec.cli.common import (
     collection_option,
+    complain,
     count,
     filters,
     find_collection,
@@ -56,7 +57,7 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
         if check:
             click.echo(f"{'check':<15} {'sound' if not problems else count(len(problems), 'problem')}")
     for problem in problems:
-        click.echo(f"omnivec: {problem}", err=True)
+        complain(problem)
     return 1 if problems else 0
 
 
@@ -82,7 +83,11 @@ def list_documents(collection: Path | None, where: tuple[str, ...], as_json: boo
 @command.command()
 @click.argument("ids", nargs=-1, metavar="ID...")
 @collection_option
-@click.option("--under", type=click.Path(path_type=Path), help="All documents of files below this folder.")
+@click.option(
+    "--under",
+    type=click.Path(path_type=Path, readable=False),
+    help="All documents of files below this folder.",
+)
 @json_option
 def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as_json: bool) -> int:
     """Remove documents by their ids, as `list` shows them."""
@@ -101,7 +106,7 @@ def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as
         removed = found.delete(chosen)
     missing = [name for name in ids if name not in known]
     for name in missing:
-        click.echo(f"omnivec: no document {name!r}", err=True)
+        complain(f"no document {name!r}")
     if as_json:
         print_json({"document": name, "status": "removed"} for name in chosen)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -17,6 +18,9 @@ from omnivec.types import Hit
 NAME = ".omnivec"
 VARIABLE = "OMNIVEC_COLLECTION"
 
+# Control characters, line and paragraph separators, and what stands for bytes that are no UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -25,7 +29,7 @@ def collection_option(command: Command) -> Command:
     return click.option(
         "--collection",
         "-c",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help=f"The collection's folder. [default: ${VARIABLE}, else {NAME} here or in the nearest parent]",
     )(command)
 
@@ -78,9 +82,19 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
         click.echo(json.dumps(row, ensure_ascii=False, default=str))
 
 
+def complain(line: str) -> None:
+    """One line on stderr: names of files and texts of others may hold line ends and worse."""
+    click.echo(f"omnivec: {printable(line)}", err=True)
+
+
+def printable(text: str) -> str:
+    """A text for one line of a terminal: what would move the cursor or recolour the screen is escaped."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Rows in columns, numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     right = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))]
     for row in [list(header), *cells]:
@@ -95,11 +109,11 @@ def print_hits(hits: Sequence[Hit], as_json: bool, whole: bool = False) -> None:
         return
     width = min(shutil.get_terminal_size().columns, 110)
     for i, hit in enumerate(hits, 1):
-        place = hit.document + (f":{hit.line}" if hit.line is not None else "")
+        place = printable(hit.document) + (f":{hit.line}" if hit.line is not None else "")
         click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}")
         text = hit.text if whole else click.wrap_text(" ".join(hit.text.split())[: 3 * width], width - 4)
         for line in text.splitlines() if whole else text.splitlines()[:3]:
-            click.echo(f"    {line}")
+            click.echo(f"    {printable(line.expandtabs())}")
 
 
 def count(n: int, noun: str) -> str:

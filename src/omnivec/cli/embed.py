@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from omnivec.cli.common import count, model_option
+from omnivec.cli.common import complain, count, model_option
 from omnivec.embedder import DEFAULT_MODEL
 
 
@@ -15,7 +15,7 @@ from omnivec.embedder import DEFAULT_MODEL
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     help=".npy, .jsonl or .parquet. [default: JSON lines on stdout]",
 )
 @model_option
@@ -63,16 +63,17 @@ def command(
             items, batch_size=batch_size, prompt_name=prompt_name, normalize_embeddings=normalize, dim=dim
         )
         for encoded in stream:
-            window = len(encoded.kept) + len(encoded.failures)
-            sink.write(encoded, items.take(window))
-            done += window
+            names = items.take(encoded)
+            sink.write(encoded, names)
             lost += int((encoded.lost > 0).sum())
             failures += len(encoded.failures)
             for i, why in encoded.failures.items():
-                click.echo(f"omnivec: item {i}: {why}", err=True)
-            shown.advance(window)
+                name = names[i - done]
+                complain(why if why.startswith(name) else f"{name}: {why}")
+            done += len(names)
+            shown.advance(len(names))
     for why in items.failures:
-        click.echo(f"omnivec: {why}", err=True)
+        complain(why)
     cut = f"; {count(lost, 'item')} longer than the model's {embedder.max_length} tokens: cut" if lost else ""
-    click.echo(f"omnivec: {count(done, 'item')}, {failures:,} failed, {width} components{cut}", err=True)
+    complain(f"{count(done, 'item')}, {failures:,} failed, {width} components{cut}")
     return 3 if failures or items.failures else 0

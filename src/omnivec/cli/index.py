@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from omnivec.cli.common import collection_option, count, find_collection, json_option, model_option
+from omnivec.cli.common import collection_option, complain, count, find_collection, json_option, model_option
 from omnivec.progress import bar
 from omnivec.syncing import Event, SyncReport
 
 
 @click.command("index", short_help="Bring files and folders into a collection.")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="PATH..."
+)
 @collection_option
 @model_option
 @click.option("--hidden", is_flag=True, help="Take files and folders whose name begins with a dot too.")
 @click.option("--encoding", help="Of all files, such as latin-1. [default: found out for each]")
-@click.option("--max-size", default=64, show_default=True, help="Largest file, in MiB.")
+@click.option(
+    "--max-size", type=click.IntRange(min=1), default=64, show_default=True, help="Largest file, in MiB."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @json_option
 def command(
@@ -40,30 +45,25 @@ def command(
     removed. .gitignore and .omnivecignore are honoured. With --json, a document's line is printed after the commit
     that holds it, never before.
     """
-    from omnivec.collection import Collection
+    from omnivec.collection import Collection, preview
 
     started = time.perf_counter()
     folder = find_collection(collection)
-    with (
-        Collection(folder, model) as target,
-        bar("indexing", None, "documents", None if not as_json else False) as shown,
-    ):
+    options: dict[str, Any] = {"hidden": hidden, "encoding": encoding, "max_bytes": max_size * 2**20}
+    with bar("indexing", None, "documents", None if not as_json else False) as shown:
 
         def tell(event: Event) -> None:
             shown.advance(1)
             if as_json and event.status != "unchanged":
                 click.echo(json.dumps(_line(event), ensure_ascii=False))
 
-        report = target.sync(
-            list(paths),
-            hidden=hidden,
-            encoding=encoding,
-            max_bytes=max_size * 2**20,
-            dry_run=dry_run,
-            on_event=tell,
-            say=lambda line: click.echo(f"omnivec: {line}", err=True),
-            wait=None,
-        )
+        if dry_run and not folder.exists():
+            report = preview(folder, paths, **options, on_event=tell)
+        else:
+            with Collection(folder, model, create=not dry_run) as target:
+                report = target.sync(
+                    paths, **options, dry_run=dry_run, on_event=tell, say=complain, wait=None
+                )
     _summary(report, folder, time.perf_counter() - started, as_json)
     return 3 if report.failed else 0
 
@@ -72,18 +72,29 @@ def _line(event: Event) -> dict[str, Any]:
     return {key: value for key, value in asdict(event).items() if value is not None}
 
 
+def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for document, why in reasons.items():
+        groups.setdefault(why, []).append(document)
+    return groups
+
+
+def _more(n: int) -> str:
+    return f" and {n:,} more" if n > 0 else ""
+
+
 def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) -> None:
     for why in report.failed.values():
-        click.echo(f"omnivec: {why}", err=True)
-    for document, why in report.kept.items():
-        click.echo(f"omnivec: kept {document}: {why}", err=True)
+        complain(why)
+    for why, documents in _grouped(report.kept).items():
+        complain(f"kept {', '.join(documents[:3])}{_more(len(documents) - 3)}: {why}")
     if as_json:
         facts = {key: value for key, value in asdict(report).items() if key != "kept"}
         click.echo(json.dumps({"summary": {**facts, "seconds": round(seconds, 3)}}, ensure_ascii=False))
         return
     if report.skipped:
         kinds = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in report.skipped.most_common(8))
-        click.echo(f"omnivec: left out, no text by their names: {kinds}", err=True)
+        complain(f"left out, no text by their names: {kinds}")
     words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged", "removed")]
     would = "would be: " if report.dry_run else ""
     click.echo(f"{would}{', '.join(words)}, {len(report.failed):,} failed; {seconds:.1f} s; {folder}")

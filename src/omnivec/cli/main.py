@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from io import TextIOWrapper
 
 import click
 
+from omnivec.cli.common import complain
 from omnivec.errors import OmnivecError, UsageError
 from omnivec.version import VERSION
 
@@ -61,6 +63,9 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point: runs a command and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):  # A terminal that cannot show a letter must not end the work.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -91,5 +96,5 @@ def run(arguments: list[str]) -> int:
 
 
 def _said(line: str, code: int = 1) -> int:
-    click.echo(f"omnivec: {line}", err=True)
+    complain(line)
     return code

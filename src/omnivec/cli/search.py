@@ -8,6 +8,7 @@ import click
 
 from omnivec.cli.common import (
     collection_option,
+    complain,
     filters,
     find_collection,
     json_option,
@@ -52,5 +53,5 @@ def command(
     with Collection(find_collection(collection), model, create=False, readonly=True) as found:
         hits = found.search(query, k, condition, mode)  # type: ignore[arg-type]
     if not hits:
-        click.echo("omnivec: nothing found" + (" that passes the filter" if condition else ""), err=True)
+        complain("nothing found" + (" that passes the filter" if condition else ""))
     print_hits(hits, as_json, whole)

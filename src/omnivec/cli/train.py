@@ -62,8 +62,13 @@ def _option(option: Option) -> click.Option:
     flag = f"--{option.name.replace('_', '-')}"
     default = "" if option.default is None else f"  [default: {option.default}]"
     name = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+    short = ["-m"] if option.name == "model" else []
     return click.Option(
-        [name, option.name], type=kind, default=None, required=option.required, help=option.help + default
+        [name, *short, option.name],
+        type=kind,
+        default=None,
+        required=option.required,
+        help=option.help + default,
     )
 
 

@@ -96,6 +96,9 @@ class Ops(Protocol):
     states: list[Value]
 
     # tables and linear maps
+    def constant(self, array: NDArray[Any]) -> Value:
+        """An array that a family computes from its config: tables of positions, strips of relative biases."""
+
     def embedding(self, ids: Value, table: Value) -> Value:
         """Rows of a table: ids (...) integer, table (v, d) -> (..., d). Bounds are checked on the host."""
 
@@ -166,6 +169,15 @@ class Ops(Protocol):
 
     def causal_bias(self, mask: Value) -> Value:
         """mask (n, t) -> (n, 1, t, t): -1e4 on padding and on all that comes later."""
+
+    def repeat_heads(self, x: Value, times: int) -> Value:
+        """Each head `times` times in a row: x (n, h, t, d) -> (n, h * times, t, d), for grouped-query attention."""
+
+    def rotary(self, x: Value, cos: Value, sin: Value) -> Value:
+        """Rotary positions: x (n, h, t, d), cos and sin (t, d) -> x * cos + (-x2, x1) * sin, halves x1 and x2.
+
+        Su et al. 2021, arXiv:2104.09864, with the pairs (i, i + d / 2) that published checkpoints use.
+        """
 
     # places
     def conv(

@@ -128,6 +128,9 @@ class OpenVINOOps:
     def __init__(self) -> None:
         self.states: list[Value] = []
 
+    def constant(self, array: NDArray[Any]) -> Node:
+        return Node(o.constant(np.ascontiguousarray(array)))
+
     def embedding(self, ids: Node, table: Node) -> Node:
         return Node(o.gather(table.out, ids.out, _int(0)))
 
@@ -202,6 +205,18 @@ class OpenVINOOps:
         place = self.arange(mask, 1)
         past = Node(o.convert(o.less_equal(place[None, :].out, place[:, None].out), "f32"))
         return (past * self.cast(mask, "float32")[:, None, None, :] - 1.0) * 1e4
+
+    def repeat_heads(self, x: Node, times: int) -> Node:
+        ones = _ints(1, 1, times, 1, 1)
+        wide = o.broadcast(x[:, :, None].out, ones, broadcast_spec="BIDIRECTIONAL")
+        heads, width = x.out.get_partial_shape()[1], x.out.get_partial_shape()[3]
+        return Node(o.reshape(wide, _ints(0, heads.get_length() * times, -1, width.get_length()), True))
+
+    def rotary(self, x: Node, cos: Node, sin: Node) -> Node:
+        # Only with the axis written as -1 does the compiler fuse this into one RoPE node.
+        half = x.out.get_partial_shape()[3].get_length() // 2
+        turned = Node(o.concat([(-x[..., half:]).out, x[..., :half].out], -1))
+        return x * cos + turned * sin
 
     def conv(
         self,

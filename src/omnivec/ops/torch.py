@@ -22,9 +22,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.i
 class TorchOps:
     """The operations as torch calls; see `ops.base.Ops` for what each means."""
 
-    def __init__(self, training: bool = False) -> None:
+    def __init__(self, training: bool = False, device: torch.device | str = "cpu") -> None:
         self.training = training
         self.states: list[Value] = []
+        self._device = device
+
+    def constant(self, array: NDArray[Any]) -> Value:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def embedding(self, ids: Value, table: Value) -> Value:
         return F.embedding(ids.long(), table)
@@ -96,6 +100,14 @@ class TorchOps:
         t = mask.shape[1]
         past = torch.ones(t, t, device=mask.device).tril()
         return ((past * mask.to(torch.float32)[:, None, None, :]) - 1.0) * 1e4
+
+    def repeat_heads(self, x: Value, times: int) -> Value:
+        return x.repeat_interleave(times, 1)
+
+    def rotary(self, x: Value, cos: Value, sin: Value) -> Value:
+        half = x.shape[-1] // 2
+        turned = torch.cat([-x[..., half:], x[..., :half]], -1)
+        return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
 
     def conv(
         self,
@@ -221,7 +233,7 @@ class TorchExecutable:
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
         inputs = {name: torch.from_numpy(array).to(self._device) for name, array in batch.items()}
         with torch.inference_mode():
-            outputs = self._program(TorchOps(), inputs.__getitem__, self._params)
+            outputs = self._program(TorchOps(device=self._device), inputs.__getitem__, self._params)
             return {name: value.float().cpu().numpy() for name, value in outputs.items()}
 
     def bulk(self) -> TorchExecutable:

@@ -45,9 +45,9 @@ class Options:
     """What may be told to this recipe.
 
     Attributes:
-        model: what to begin with: a name, a folder, or a loaded model.
+        model: what to begin with: a name, a folder, hf:org/name, or an Embedder.
         epochs: passes over the pairs.
-        steps: batches in all; None as many as the epochs make.
+        steps: batches in all; when not given, as many as the epochs make.
         batch_size: most pairs in a batch; each is a negative for all others.
         lr: full learning rate of AdamW.
         warmup: share of the steps in which the learning rate rises; it then falls to zero.
@@ -55,11 +55,11 @@ class Options:
         symmetric: whether positives look for their anchors too.
         weight_decay: of matrices and tables; biases and norms have none.
         clip: largest norm of the whole gradient.
-        dropout: rate of every dropout; None the model's own.
-        max_length: where training texts are cut, in tokens; None the model's limit.
+        dropout: rate of every dropout; when not given, the model's own.
+        max_length: where training texts are cut, in tokens; when not given, at the model's limit.
         prompts: whether anchors stand behind the model's prompt for queries, the others behind that for documents.
         seed: of order and dropout; the same seed and number of threads make the same weights on a CPU.
-        device: "cpu", "cuda", "cuda:1"; None a GPU where there is one.
+        device: "cpu", "cuda", "cuda:1"; when not given, a GPU where there is one.
         show_progress_bar: progress on stderr; None on a terminal only.
         on_step: called after each step with its loss.
     """

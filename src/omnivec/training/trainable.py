@@ -68,7 +68,7 @@ class Trainable:
         self.cut += sum(row.lost > 0 for row in rows)
         batch = model.preparer.collate(rows, model.head.include_prompt)
         inputs = {name: torch.from_numpy(array).to(self._device) for name, array in batch.items()}
-        ops = TorchOps(training)
+        ops = TorchOps(training, self._device)
         out = model.body(ops, inputs.__getitem__, self._params)["vectors"]
         if model.head.has_products:
             out = model.tail(ops, {"pooled": out}.__getitem__, self._params)["vectors"]

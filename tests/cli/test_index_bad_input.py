@@ -1,0 +1,217 @@
+"""What `omnivec index` does with files that a stranger's folder holds: each named in one line, the others done."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from workbench import DROP, CommandLine, loaded, prose, whole, write_files
+
+from omnivec import Collection
+
+NOTES = "notes.omni"
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX file system")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="drops rights as Linux has them")
+
+
+def make_bad(docs: Path) -> dict[str, str]:
+    """Files that cannot be indexed; each with a part of the reason that must be given."""
+    bad: dict[str, tuple[bytes, str]] = {
+        "empty.txt": (b"", "empty"),
+        "blank.txt": (b" \n\t\n", "whitespace"),
+        "picture.txt": (bytes(range(256)) * 40, "binary"),
+        "broken.txt": ("naïve café ".encode() * 20 + b"\xe9\xff tail", "utf-8"),
+        "endless.txt": (b"x" * 2_000_000, "over the limit"),
+        "wide.txt": (b"word " * 400_000, "over the limit"),
+        "zero-width.txt": ("\u200b\u200d\u2060".encode() * 5, "nothing"),
+        "frame.html": (b"<html><script>var x = 1;</script></html>", "no text"),
+    }
+    for name, (data, _) in bad.items():
+        (docs / name).write_bytes(data)
+    with (docs / "huge.txt").open("wb") as file:
+        file.truncate(200 * 2**20)
+    (docs / "dangling.txt").symlink_to("nowhere.txt")
+    (docs / "loop.txt").symlink_to("loop.txt")
+    os.mkfifo(docs / "pipe.txt")
+    (docs / "two\nlines.txt").write_bytes(b"")
+    why = {name: part for name, (_, part) in bad.items()}
+    return why | {
+        "huge.txt": "over the limit",
+        "dangling.txt": "does not exist",
+        "loop.txt": "circles",
+        "pipe.txt": "FIFO",
+        "two\\nlines.txt": "empty",
+    }
+
+
+@posix
+def test_each_bad_file_is_named_in_one_line_and_the_others_are_done(omni: CommandLine, tiny: Path) -> None:
+    docs = omni.folder / "docs"
+    write_files(docs, {"good.txt": prose(1), "sub/fine.md": prose(2)})
+    why = make_bad(docs)
+    (docs / "sub" / "up").symlink_to("..")
+    name = os.fsdecode(b"caf\xe9.txt")
+    (docs / name).write_text(prose(3))
+    why["caf\\xe9.txt"] = "UTF-8"
+
+    done = omni("index", "docs", "-c", NOTES, "-m", tiny)
+    assert done.code == 3
+    lines = [line for line in done.errors if "does not say how tokens" not in line]
+    assert len(lines) == len(why), done.err
+    for name, part in why.items():
+        [line] = [line for line in lines if f"docs/{name}" in line]
+        assert line.startswith("omnivec: ") and part in line
+        assert "Traceback" not in line and "its earlier version" not in line
+    assert "2 new" in done.out and f"{len(why)} failed" in done.out
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        assert [entry.id for entry in notes.documents()] == ["docs/good.txt", "docs/sub/fine.md"]
+        whole(notes)
+
+    again = omni("index", "docs", "-c", NOTES, "--json")
+    assert again.code == 3
+    *events, last = again.rows
+    assert {event["status"] for event in events} == {"failed"} and len(events) == len(why)
+    assert all(event["why"] for event in events)
+    assert last["summary"]["unchanged"] == 2 and len(last["summary"]["failed"]) == len(why)
+    assert last["summary"]["new"] == last["summary"]["changed"] == last["summary"]["removed"] == 0
+
+
+@posix
+def test_bad_roots_do_not_cost_the_good_ones(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder, {"good.txt": prose(1), "late.txt": prose(2)})
+    (omni.folder / os.fsdecode(b"\xff.txt")).write_text(prose(3))
+    (omni.folder / os.fsdecode(b"\xff")).mkdir()
+    write_files(omni.folder / os.fsdecode(b"\xff"), {"inside.txt": prose(4)})
+    os.mkfifo(omni.folder / "pipe")
+    done = omni(
+        "index", "good.txt", b"\xff.txt", b"\xff", "absent", "pipe", "late.txt", "-c", NOTES, "-m", tiny
+    )
+    assert done.code == 3
+    assert "Traceback" not in done.err and "fault" not in done.err
+    named = [line for line in done.errors if line.endswith("rename it")]
+    assert len(named) == 2 and all("\\xff" in line for line in named)
+    assert sum("absent: does not exist" in line for line in done.errors) == 1
+    assert sum("pipe: is a FIFO" in line for line in done.errors) == 1
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        assert {"good.txt", "late.txt"} <= {entry.id for entry in notes.documents()}
+
+
+@linux
+def test_what_may_not_be_read_is_named_and_an_earlier_version_stays(omni: CommandLine, tiny: Path) -> None:
+    docs = omni.folder / "docs"
+    names = ("closed/a.txt", "shut/b.txt", "open.txt", "locked.txt")
+    write_files(docs, {name: prose(i) for i, name in enumerate(names)})
+    assert omni("index", "docs", "-c", NOTES, "-m", tiny).code == 0
+    with Collection(omni.folder / NOTES, model=loaded(tiny)) as notes:
+        before = notes.search("quick fox", 20)
+    (docs / "locked.txt").write_text(prose(40))
+    (docs / "open.txt").write_text(prose(41))
+    (docs / "locked.txt").chmod(0)
+    (docs / "closed").chmod(0)
+    (docs / "shut").chmod(0o600)  # can be listed, not entered
+    try:
+        done = omni("index", "docs", "-c", NOTES, "--json", before=DROP)
+    finally:
+        for name in ("closed", "shut", "locked.txt"):
+            (docs / name).chmod(0o700)
+    assert done.code == 3, done.err
+    events = {event["document"]: event for event in done.rows if "summary" not in event}
+    assert events.pop("docs/open.txt")["status"] == "changed"
+    assert all(event["status"] == "failed" for event in events.values())
+    assert "its earlier version stays" in events[str(docs / "locked.txt")]["why"]
+    assert done.rows[-1]["summary"]["removed"] == 0
+    for name in ("closed", "shut", "locked.txt"):
+        assert any(f"docs/{name}" in line and "permission denied" in line for line in done.errors), name
+    with Collection(omni.folder / NOTES, model=loaded(tiny)) as notes:
+        assert {entry.id for entry in notes.documents()} == {f"docs/{name}" for name in names}
+        kept = {hit.id: hit.text for hit in notes.search("quick fox", 20)}
+        assert all(kept[h.id] == h.text for h in before if h.document != "docs/open.txt")
+
+
+@linux
+def test_a_root_that_cannot_be_reached_keeps_its_documents(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "way" / "docs", {"a.txt": prose(1)})
+    write_files(omni.folder / "way", {"named.txt": prose(2)})
+    assert omni("index", "way/docs", "way/named.txt", "-c", NOTES, "-m", tiny).code == 0
+    (omni.folder / "way").chmod(0)
+    try:
+        done = omni("index", "way/docs", "-c", NOTES, before=DROP)
+        above = omni("index", "way", "-c", NOTES, before=DROP)
+    finally:
+        (omni.folder / "way").chmod(0o700)
+    for result in (done, above):
+        assert result.code == 3
+        assert "permission denied" in result.err and "fault" not in result.err
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        assert len(notes) == 2
+
+
+def test_an_older_version_stays_when_its_file_becomes_unfit(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", {"a.txt": prose(1), "b.txt": prose(2), "c.txt": prose(3)})
+    assert omni("index", "docs", "-c", NOTES, "-m", tiny).code == 0
+    (omni.folder / "docs" / "a.txt").write_bytes(b"\x00\x01" * 50)
+    (omni.folder / "docs" / "b.txt").unlink()
+    (omni.folder / "docs" / "b.txt").mkdir()
+    (omni.folder / "docs" / "c.txt").write_text("\u200b")
+    done = omni("index", "docs", "-c", NOTES, "--json")
+    assert done.code == 3
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        assert [entry.id for entry in notes.documents()] == ["docs/a.txt", "docs/c.txt"]
+        assert notes.search("document number 1", mode="text")[0].text.startswith("Document number 1")
+        assert notes.search("document number 3", mode="text")[0].text.startswith("Document number 3")
+    assert [e["status"] for e in done.rows[:-1]] == ["failed", "failed", "removed"]
+
+
+def test_times_no_calendar_holds(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", {"future.txt": prose(1), "past.txt": prose(2), "zero.txt": prose(3)})
+    for name, seconds in (("future.txt", 10**12), ("past.txt", -(10**11)), ("zero.txt", 0)):
+        os.utime(omni.folder / "docs" / name, (seconds, seconds))
+    done = omni("index", "docs", "-c", NOTES, "-m", tiny)
+    assert (done.code, "3 new" in done.out) == (0, True), done.err
+    again = omni("index", "docs", "-c", NOTES)
+    assert (again.code, "3 unchanged" in again.out) == (0, True), again.err
+
+
+def test_an_item_whose_vector_overflows_costs_only_itself(omni: CommandLine, tiny: Path) -> None:
+    """Weights with an infinity for one word: every text with it has no vector."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+    from tokenizers import Tokenizer
+
+    model = omni.folder / "model"
+    model.mkdir()
+    for file in tiny.iterdir():
+        (model / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(model / "model.safetensors")
+    word = Tokenizer.from_file(str(model / "tokenizer.json")).encode("owners").ids[1]
+    tensors["embeddings.word_embeddings.weight"][word] = np.inf
+    save_file(tensors, model / "model.safetensors")
+    write_files(omni.folder / "docs", {"a.txt": "the quick fox", "b.txt": "cafe owners", "c.txt": "lazy dog"})
+    done = omni("index", "docs", "-c", NOTES, "-m", model, "--json")
+    assert done.code == 3, done.err
+    [line] = [line for line in done.errors if "finite" in line]
+    assert "docs/b.txt: " in line
+    events = {event["document"]: event["status"] for event in done.rows[:-1]}
+    assert events == {
+        "docs/a.txt": "new",
+        str(omni.folder / "docs" / "b.txt"): "failed",
+        "docs/c.txt": "new",
+    }
+
+
+def test_an_encoding_can_be_corrected(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", {"a.txt": "the naïve café owners\n"})
+    wrong = omni("index", "docs", "-c", NOTES, "-m", tiny, "--encoding", "cp1252")
+    assert wrong.code == 0
+    right = omni("index", "docs", "-c", NOTES, "--encoding", "utf-8", "--json")
+    assert [event["status"] for event in right.rows[:-1]] == ["changed"]
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        assert notes.search("café", mode="text")[0].text == "the naïve café owners"
+    for arguments in ((), ("--encoding", "utf-8")):
+        again = omni("index", "docs", "-c", NOTES, "--json", *arguments)
+        assert json.loads(again.out)["summary"]["unchanged"] == 1
+    unknown = omni("index", "docs", "-c", NOTES, "--encoding", "no-such")
+    assert unknown.code in (0, 2) and "fault" not in unknown.err
