@@ -22,13 +22,13 @@ from omnivec.errors import (
     UsageError,
     WeightsError,
 )
-from omnivec.types import Audio, Encoded, Hit, Space
 from omnivec.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from omnivec.collection import Collection
     from omnivec.embedder import Embedder, load, similarity
     from omnivec.training.recipes import train
+    from omnivec.types import Audio, Encoded, Hit, Space
 
 __all__ = [
     "Audio",
@@ -59,10 +59,14 @@ __all__ = [
     "train",
 ]
 
-# Names whose modules load an engine or a database are imported when they are first asked for.
+# Names whose modules load NumPy, an engine or a database are imported when they are first asked for.
 _LAZY = {
+    "Audio": "types",
     "Collection": "collection",
     "Embedder": "embedder",
+    "Encoded": "types",
+    "Hit": "types",
+    "Space": "types",
     "load": "embedder",
     "similarity": "embedder",
     "train": "training.recipes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from omnivec.ops.base import Executable, Input, Program, Settings, Stored
 from omnivec.types import Floats, Precision, Prepared
 from omnivec.version import VERSION
 
-BUDGET = 2048
+BUDGET = 1024
 """Tokens in a batch: enough to fill the engine, few enough for several batches a stream and flat memory."""
 
 
@@ -173,7 +172,9 @@ def _engine_version(engine: runtime.EngineName) -> str:
         from omnivec.ops import openvino
 
         return openvino.version()
-    return importlib.metadata.version("torch")
+    from importlib.metadata import version
+
+    return version("torch")
 
 
 Compiler = Callable[[Program, Sequence[Input], Mapping[str, Stored], Settings], Executable]

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import checkpoints
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 import omnivec
 from omnivec import Collection
@@ -32,7 +34,36 @@ if os.geteuid() == 0:
         sys.exit("no capset")
 """
 
-WORDS = ["graph", "weights", "engine", "compiles", "once", "naïve", "café", "owners", "quick", "brown", "fox", "jumps", "lazy", "dog", "capital", "return", "ops", "linear", "forward", "batch", "config", "straight", "built", "read", "iso", "北京", "東京", "param"]
+WORDS = [
+    "graph",
+    "weights",
+    "engine",
+    "compiles",
+    "once",
+    "naïve",
+    "café",
+    "owners",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "lazy",
+    "dog",
+    "capital",
+    "return",
+    "ops",
+    "linear",
+    "forward",
+    "batch",
+    "config",
+    "straight",
+    "built",
+    "read",
+    "iso",
+    "北京",
+    "東京",
+    "param",
+]
 
 
 @dataclass(frozen=True)
@@ -102,11 +133,23 @@ class CommandLine:
         )
 
 
-def made_model(base: Path, seed: int) -> Path:
+def made_model(base: Path) -> Path:
     """A random BERT of 1 layer and 32 components; it and its tokenizer know 300 tokens and texts of 96."""
-    folder = base / f"tiny-{seed}"
+    folder = base / "tiny"
     if not folder.exists():
-        checkpoints.bert(folder, seed=seed, width=32, layers=1)
+        checkpoints.bert(folder, width=32, layers=1)
+    return folder
+
+
+def other_model(base: Path) -> Path:
+    """The same with other weights."""
+    folder = base / "other"
+    if not folder.exists():
+        shutil.copytree(made_model(base), folder)
+        tensors = load_file(folder / "model.safetensors")
+        chance = np.random.default_rng(1)
+        mixed = {name: chance.permutation(t.ravel()).reshape(t.shape) for name, t in tensors.items()}
+        save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
@@ -178,13 +221,13 @@ def whole(collection: Collection) -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small random model."""
-    return made_model(tmp_path_factory.getbasetemp(), 0)
+    return made_model(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of another random model of the same size, tokenizer and config."""
-    return made_model(tmp_path_factory.getbasetemp(), 1)
+    return other_model(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # A terminal that cannot show a letter must not end the work.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    sys.stderr.flush()
+    # Everything is written and closed: taking modules and engine down one by one only keeps the user waiting.
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:

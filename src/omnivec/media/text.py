@@ -1,6 +1,6 @@
 """Text, in characters and tokens: a `str`, or the `Path` of a text file.
 
-Its cost is its length in tokens, rounded up to a multiple of 16: few shapes keep the engine fast and its memory flat.
+Its cost is its length in tokens, rounded up: few shapes keep the engine fast and its memory flat.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.documents.read import read
 from omnivec.errors import ItemError, ModelError
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.ops.base import Input
 from omnivec.types import Prepared
 
 UNIT = "tokens"
-STEP = 16
 
 INPUTS = (Input("ids", np.int32, (None, None)), Input("mask", np.int32, (None, None)))
 COUNTED = Input("counted", np.int32, (None, None))
@@ -29,6 +27,8 @@ COUNTED = Input("counted", np.int32, (None, None))
 def decode(item: Any) -> str:
     """The text of an item; ItemError where it has none."""
     if isinstance(item, Path):
+        from omnivec.documents.read import read  # A search reads no file.
+
         return read(item).text
     if not isinstance(item, str):
         raise ItemError(f"{type(item).__name__} is no text: give a str, or a pathlib.Path of a text file")
@@ -44,6 +44,12 @@ def decode(item: Any) -> str:
 def size(text: str) -> int:
     """A rough cost, before tokenising: longer texts have more tokens."""
     return len(text)
+
+
+def rounded(length: int) -> int:
+    """A length in tokens, rounded up: to 8 where texts are short and padding costs most, else to 16."""
+    step = 8 if length <= 64 else 16
+    return -(-length // step) * step
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +87,7 @@ class TextPreparer:
             )
         kept = len(ids)
         seen = max(kept - self.tokenizer.special_count, 0)
-        return Prepared({"ids": ids}, min(-(-kept // STEP) * STEP, self.limit), seen, total - kept, skip)
+        return Prepared({"ids": ids}, min(rounded(kept), self.limit), seen, total - kept, skip)
 
     def collate(self, rows: Sequence[Prepared], pool_prompt: bool = True) -> dict[str, NDArray[Any]]:
         """Rows padded to one length: ids and mask (n, t) int32, and `counted` where a prompt is not pooled."""

@@ -196,7 +196,7 @@ class Connections:
             try:
                 if reader.depth == 1:
                     # BEGIN alone fixes nothing: the state is chosen by the first read.
-                    connection.execute("SELECT 1 FROM meta").fetchone()
+                    connection.execute("SELECT 1 FROM sqlite_master").fetchone()
                 yield connection
             finally:
                 reader.depth -= 1
