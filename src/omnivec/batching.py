@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -51,6 +51,9 @@ class Steps(Protocol):
     def decode(self, item: Any) -> Any:
         """What the item holds; ItemError where it cannot be read."""
 
+    def key(self, decoded: Any) -> Hashable:
+        """Equal for items that have one vector: it is computed once. None where that cannot be told."""
+
     def size(self, decoded: Any) -> int:
         """A rough cost, to sort by."""
 
@@ -80,12 +83,21 @@ class _Run:
     def __init__(self, items: Sequence[Any], steps: Steps, plan: Plan) -> None:
         self.steps, self.plan = steps, plan
         self.decoded: dict[int, Any] = {}
+        self.copies: dict[int, int] = {}
         self.failures: dict[int, str] = {}
+        firsts: dict[Hashable, int] = {}
         for i, item in enumerate(items):
             try:
-                self.decoded[i] = steps.decode(item)
+                decoded = steps.decode(item)
             except ItemError as error:
                 self.failures[i] = str(error)
+                continue
+            key = steps.key(decoded)
+            first = i if key is None else firsts.setdefault(key, i)
+            if first == i:
+                self.decoded[i] = decoded
+            else:
+                self.copies[i] = first
         self.vectors = np.zeros((len(items), steps.dim), np.float32)
         self.seen = np.zeros(len(items), np.int64)
         self.lost = np.zeros(len(items), np.int64)
@@ -141,6 +153,17 @@ class _Run:
         self.failures[index] = str(error) or type(error).__name__
 
     def encoded(self) -> Encoded:
+        """What came out, with what is equal copied from the one that was computed."""
+        for i, first in self.copies.items():
+            self.vectors[i], self.seen[i], self.lost[i] = (
+                self.vectors[first],
+                self.seen[first],
+                self.lost[first],
+            )
+            if first in self.failures:
+                self.failures[i] = self.failures[first]
+        if self.copies and self.plan.done is not None:
+            self.plan.done(len(self.copies))
         kept = np.array([i for i in range(len(self.vectors)) if i not in self.failures], np.int64)
         whole = len(kept) == len(self.vectors)
         vectors = self.vectors if whole else self.vectors[kept]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,10 @@ class Call:
     def decode(self, item: Any) -> str:
         """The text of an item."""
         return text.decode(item)
+
+    def key(self, decoded: str) -> Hashable:
+        """The text itself: equal texts have equal vectors."""
+        return decoded
 
     def size(self, decoded: str) -> int:
         """Characters of the text."""

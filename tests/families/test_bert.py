@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
 from omnivec.ops.base import Settings
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
+from omnivec.weights import same_weights
 
 MAKERS = {"bert": checkpoints.bert, "roberta": checkpoints.roberta}
 ENGINES = {"openvino": openvino.compile_program, "torch": torch_ops.compile_program}
@@ -235,3 +237,37 @@ def test_residual_stream_stays_float32_in_bfloat16(tmp_path: Path) -> None:
     ]
     assert {precision for kind, precision in kinds if kind == "MVN"} == {"f32"}
     assert "bf16" in {precision for kind, precision in kinds if kind == "FullyConnected"}
+
+
+def test_published_forms_of_the_same_weights(tmp_path: Path) -> None:
+    """A head's checkpoint, a sentence encoder's names, a torch file, shards and bfloat16: the same vectors."""
+    from transformers import BertForMaskedLM
+
+    model = checkpoints.bert(tmp_path / "plain")
+    expected = open_model(tmp_path / "plain").encode(list(TEXTS))
+
+    def copy(name: str) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(tmp_path / "plain", folder)
+        (folder / "model.safetensors").unlink()
+        return folder
+
+    whole = BertForMaskedLM(model.config)
+    whole.bert.load_state_dict(model.state_dict(), strict=False)
+    whole.save_pretrained(copy("with_head"))
+    torch.save(model.state_dict(), copy("torch_file") / "pytorch_model.bin")
+    torch.save(
+        model.state_dict(), copy("old_torch_file") / "pytorch_model.bin", _use_new_zipfile_serialization=False
+    )
+    renamed = {f"0.auto_model.{name}": value for name, value in model.state_dict().items()}
+    torch.save(renamed, copy("sentence_encoder") / "pytorch_model.bin")
+    model.save_pretrained(copy("shards"), max_shard_size="60KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    for name in ("with_head", "torch_file", "old_torch_file", "sentence_encoder", "shards"):
+        check_close(open_model(tmp_path / name).encode(list(TEXTS)), expected, name)
+        assert same_weights(read_model(tmp_path / name).hashes, read_model(tmp_path / "plain").hashes), name
+
+    half = copy("bfloat16")
+    checkpoints.bert(tmp_path / "again").bfloat16().save_pretrained(half)
+    check_close(open_model(half).encode(list(TEXTS)), expected, "bfloat16 weights", 0.05)
+    assert same_weights(read_model(half).hashes, read_model(tmp_path / "plain").hashes)

@@ -32,6 +32,9 @@ class Counting:
             raise ItemError(f"{item} is refused")
         return int(item)
 
+    def key(self, decoded: int) -> int | None:
+        return None
+
     def size(self, decoded: int) -> int:
         return decoded % 50
 
@@ -76,6 +79,22 @@ def test_a_bad_item_costs_only_itself(items: list[int], refuse: set[int], broken
     assert list(encoded.failures) == [i for i, item in enumerate(items) if item in bad]
     assert encoded.vectors[:, 0].tolist() == [item for item in items if item not in bad]
     assert encoded.kept.tolist() == [i for i, item in enumerate(items) if item not in bad]
+
+
+@given(items=st.lists(st.integers(0, 20), max_size=80), broken=st.sets(st.integers(0, 20), max_size=5))
+def test_equal_items_are_computed_once(items: list[int], broken: set[int]) -> None:
+    class Keyed(Counting):
+        def key(self, decoded: int) -> int | None:
+            return decoded
+
+    done: list[int] = []
+    steps = Keyed(1, break_on=tuple(broken))
+    encoded = batching.run(items, steps, Plan(rows=1, done=done.append))
+    assert sorted(v for batch in steps.batches for v in batch) == sorted(set(items))
+    assert encoded.vectors[:, 0].tolist() == [item for item in items if item not in broken]
+    assert list(encoded.failures) == [i for i, item in enumerate(items) if item in broken]
+    assert encoded.lost.tolist() == [item % 3 for item in items if item not in broken]
+    assert sum(done) == len(items) - len(set(items) & broken)
 
 
 def test_batches_are_full_and_the_costliest_come_first() -> None:

@@ -1,0 +1,160 @@
+"""Commands beside each other, interrupted ones, and readers that go away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from workbench import CommandLine, contents, loaded, prose, whole, write_files
+
+from omnivec import Collection
+
+NOTES = "notes.omni"
+SMALL_COMMITS = "import omnivec.indexing; omnivec.indexing.PASSAGES = 8"
+SLOWLY = f"""{SMALL_COMMITS}
+import time, omnivec.embedder
+run = omnivec.embedder.Embedder.run
+def slowly(*arguments, **settings):
+    time.sleep(0.05)
+    return run(*arguments, **settings)
+omnivec.embedder.Embedder.run = slowly
+"""
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+
+
+def test_two_at_once_end_as_one_would(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", [prose(i) for i in range(40)])
+    write_files(omni.folder / "more", [prose(i) for i in range(100, 120)])
+    first = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=SLOWLY)
+    assert first.stdout is not None
+    first.stdout.readline()  # it is at work
+    second = omni("index", "docs", "more", "--json", "-c", NOTES, "-m", tiny)
+    out, err = first.communicate(timeout=60)
+    assert (first.returncode, second.code) == (0, 0), err + second.err
+    [line] = [line for line in second.errors if "does not say how" not in line]
+    assert line.startswith(f"omnivec: waiting for process {first.pid}, which is writing to ")
+    assert json.loads(out.splitlines()[-1])["summary"]["new"] == 40
+    assert (second.rows[-1]["summary"]["new"], second.rows[-1]["summary"]["unchanged"]) == (20, 40)
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        whole(notes)
+        assert len(notes) == 60
+
+
+def test_many_at_once_make_one_new_collection(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", [prose(i) for i in range(10)])
+    started = [omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny) for _ in range(4)]
+    ends = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0] * 4, [err for _, err in ends]
+    new = [json.loads(out.splitlines()[-1])["summary"]["new"] for out, _ in ends]
+    assert sorted(new) == [0, 0, 0, 10]
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        whole(notes)
+
+
+@posix
+def test_ctrl_c_keeps_what_was_said_and_says_so_in_one_line(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", [prose(i) for i in range(120)])
+    process = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=SLOWLY)
+    assert process.stdout is not None and process.stderr is not None
+    said = [process.stdout.readline() for _ in range(20)]
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    lines = [line for line in err.splitlines() if "does not say how" not in line]
+    assert lines == ["omnivec: stopped; what was reported as done is done"]
+    done = [json.loads(line)["document"] for line in [*said, *rest.splitlines()]]
+    assert 20 <= len(done) < 120
+    with Collection(omni.folder / NOTES, model=loaded(tiny)) as notes:
+        whole(notes)
+        assert {entry.id for entry in notes.documents()} == set(done)
+        report = notes.sync(omni.folder / "docs")
+        assert (report.new, report.unchanged) == (120 - len(done), len(done))
+        after = contents(notes)
+    with Collection(omni.folder / "fresh.omni", model=loaded(tiny)) as fresh:
+        fresh.sync(omni.folder / "docs")
+        after.same_as(contents(fresh))
+
+
+@posix
+def test_ctrl_c_while_waiting_for_another(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", [prose(i) for i in range(60)])
+    first = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=SLOWLY)
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = omni.start("index", "docs", "--json", "-c", NOTES)
+    assert second.stderr is not None
+    while "waiting" not in second.stderr.readline():
+        pass
+    second.send_signal(signal.SIGINT)
+    out, err = second.communicate(timeout=30)
+    assert (second.returncode, out) == (1, "") and err.count("\n") == 1
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+
+
+def shell(omni: CommandLine, line: str) -> subprocess.CompletedProcess[str]:
+    """A line of sh, in which $OMNI is the command."""
+    wrapper = omni.folder / "omni.sh"
+    code = "from omnivec.cli.main import main; main()"
+    wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}" "$@"\n')
+    wrapper.chmod(0o755)
+    return subprocess.run(
+        ["sh", "-c", line],
+        cwd=omni.folder,
+        env={**omni.environment(), "OMNI": str(wrapper)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@posix
+@pytest.mark.parametrize(
+    "line",
+    [
+        "$OMNI search fox -k 900 --json | head -n 1",
+        "$OMNI search fox -k 900 --whole | head -n 1",
+        "$OMNI collection list --json | head -n 1",
+        "seq 20000 | $OMNI embed - -m $MODEL | head -n 1",
+        "$OMNI index more --json | head -n 1",
+        "$OMNI models --json | head -n 0",
+        "$OMNI --help | head -n 1",
+    ],
+)
+def test_a_reader_that_goes_away(omni: CommandLine, tiny: Path, line: str) -> None:
+    write_files(omni.folder / "docs", [prose(i, 200) for i in range(150)])
+    write_files(omni.folder / "more", [prose(i) for i in range(200, 700)])
+    with Collection(omni.folder / ".omnivec", model=tiny) as notes:
+        notes.sync(omni.folder / "docs")
+    done = shell(omni, line.replace("$MODEL", str(tiny)))
+    errors = [line for line in done.stderr.splitlines() if "does not say how" not in line]
+    assert errors == [] and done.returncode == 0
+    assert done.stdout.count("\n") == (0 if "-n 0" in line else 1)
+
+
+@posix
+def test_ctrl_c_leaves_no_half_file(omni: CommandLine, tiny: Path) -> None:
+    for suffix in (".npy", ".jsonl", ".parquet"):
+        process = omni.start("embed", "-", "-o", f"out{suffix}", "-m", tiny, stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        for _ in range(9000):  # more than one window: something was written
+            process.stdin.write("a line of text\n")
+        process.stdin.flush()
+        for _ in range(200):
+            if [file for file in omni.folder.iterdir() if suffix in file.name]:
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("no scratch file was seen")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert err.splitlines()[-1].startswith("omnivec: stopped") and "Traceback" not in err
+        assert not [file.name for file in omni.folder.iterdir() if suffix in file.name]
