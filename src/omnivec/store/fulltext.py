@@ -21,13 +21,19 @@ _OPENING = "\"'([{<«‹„“‘¿¡*_,;:!?"
 _CLOSING = "\"')]}>»›“”‘’.,;:!?…*_、。，！？"
 _DASHES = frozenset("-–—&/|")
 
+# English words that say nothing about a passage; a query of nothing else is looked up as it stands.
+STOP_WORDS = frozenset(
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
+    "this to was will with".split()
+)
+
 
 @dataclass(frozen=True)
 class Plan:
     """What a query asks of the tables.
 
     Attributes:
-        words: as unicode61 would cut them, without doubles.
+        words: as unicode61 would cut them; one that is said twice counts twice, as in BM25's own definition.
         trigrams: of the runs of scripts without spaces.
         short: runs of one or two such characters.
         literals: case-folded pieces that lose characters as words (C++, what's); passages that hold them
@@ -44,18 +50,19 @@ def plan(query: str) -> Plan:
     """Takes a query apart; every query has a plan, the empty one included."""
     query = storable(query)
     runs: list[str] = UNSPACED.findall(query)
-    words: dict[str, None] = {}
+    words: list[str] = []
     literals: dict[str, None] = {}
     for chunk in query.split():
         cut = _words(chunk)
-        words.update(dict.fromkeys(cut))
+        words += cut
         bare = chunk.lstrip(_OPENING).rstrip(_CLOSING)
         if bare and cut != [bare] and bare not in _DASHES:
             literals[bare.casefold()] = None
     if not words and not literals:
         literals = dict.fromkeys(chunk.casefold() for chunk in query.split())
+    telling = [word for word in words if word.casefold() not in STOP_WORDS]
     return Plan(
-        tuple(words),
+        tuple(telling or words),
         tuple(dict.fromkeys(run[i : i + 3] for run in runs for i in range(len(run) - 2))),
         tuple(dict.fromkeys(run for run in runs if len(run) < 3)),
         tuple(literals),

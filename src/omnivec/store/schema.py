@@ -76,7 +76,7 @@ CREATE TABLE vectors (
 
 CREATE VIEW unspaced AS SELECT key, text FROM passages WHERE unspaced;
 CREATE VIRTUAL TABLE passages_words USING fts5 (
-    text, content = 'passages', content_rowid = 'key', tokenize = 'unicode61 remove_diacritics 2'
+    text, content = 'passages', content_rowid = 'key', tokenize = 'porter unicode61 remove_diacritics 2'
 );
 CREATE VIRTUAL TABLE passages_trigrams USING fts5 (
     text, content = 'unspaced', content_rowid = 'key', tokenize = 'trigram'
