@@ -208,18 +208,23 @@ class Embedder:
             encoded.vectors = finish(encoded.vectors)
             yield encoded
 
-    def tokens(self, text: str) -> Tokens:
-        """A vector for each token of a text, from the model's last layer, with its characters."""
+    def tokens(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
+        """A vector for each token of a text in its context, with its characters.
+
+        Args:
+            text: one text; what is beyond the model's limit has no vectors.
+            layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
+        """
         row = self.model.preparer.prepare([text])[0]
         spans = self.model.preparer.tokenizer.spans(text)
         before = len(self.model.preparer.tokenizer.special_ids()[0])
-        vectors = self._compiled.hidden(row)[-1][before : before + len(spans)]
+        vectors = _layers(self._compiled.hidden(row), layer)[before : before + len(spans)]
         spans = spans[: len(vectors)]
         return Tokens(vectors, spans, tuple(text[a:b] for a, b in spans.tolist()))
 
-    def words(self, text: str) -> Tokens:
-        """A vector for each word and punctuation mark of a text: the mean of its tokens' vectors."""
-        tokens = self.tokens(text)
+    def words(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
+        """A vector for each word and punctuation mark of a text: the mean of its tokens' vectors; see `tokens`."""
+        tokens = self.tokens(text, layer)
         found, vectors, spans = [], [], []
         for match in _WORD.finditer(text):
             inside = (tokens.spans[:, 0] < match.end()) & (tokens.spans[:, 1] > match.start())
@@ -266,6 +271,16 @@ class Embedder:
             return _unit(out) if unit else out
 
         return finish
+
+
+def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:
+    chosen = [layer] if isinstance(layer, int) else list(layer)
+    wrong = [i for i in chosen if not -len(states) <= i < len(states)]
+    if wrong or not chosen:
+        raise UsageError(
+            f"layer={layer!r}: this model has the hidden states 0 to {len(states) - 1}, or -1 for the last"
+        )
+    return np.mean([states[i] for i in chosen], axis=0, dtype=np.float32)
 
 
 def _unit(vectors: Floats) -> Floats:

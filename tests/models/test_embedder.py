@@ -81,6 +81,41 @@ def test_tokens_and_words_lie_where_their_spans_say(folder: Path) -> None:
     assert model.words("").vectors.shape == (0, model.model.config.dim)
 
 
+def test_layers_are_picked_and_averaged(folder: Path) -> None:
+    model = omnivec.load(folder)
+    states = [model.tokens("the quick brown fox", layer=i).vectors for i in range(4)]
+    assert np.array_equal(states[3], model.tokens("the quick brown fox").vectors)
+    np.testing.assert_allclose(
+        model.tokens("the quick brown fox", layer=[1, -1]).vectors, (states[1] + states[3]) / 2, atol=1e-6
+    )
+    with pytest.raises(UsageError, match="0 to 3"):
+        model.words("x", layer=4)
+
+
+def test_a_word_has_another_vector_in_another_sense(minilm: Path, data_folder: Path) -> None:
+    """Bank, of money or of a river: the sense of the nearest use against the most frequent sense."""
+    model = omnivec.load("all-MiniLM-L6-v2", precision="float32")
+
+    def uses(part: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+        place = data_folder / "coarsewsd20" / "bank"
+        rows = (place / f"{part}.data.txt").read_text(encoding="utf-8").splitlines()[:most]
+        vectors = []
+        for row in rows:
+            position, sentence = row.split("\t")
+            at = len(" ".join(sentence.split(" ")[: int(position)])) + (int(position) > 0)
+            words = model.words(sentence)
+            vectors.append(words.vectors[words.spans[:, 0].tolist().index(at)])
+        gold = (place / f"{part}.gold.txt").read_text().split()[:most]
+        return np.array(vectors), np.array(gold)
+
+    (known, senses), (asked, gold) = uses("train", 300), uses("test", 200)
+    nearest = omnivec.similarity(asked, known).argmax(1)
+    frequent = max((senses == s).mean() for s in set(senses))
+    assert (senses[nearest] == gold).mean() > max(
+        frequent, (gold == max(set(senses), key=senses.tolist().count)).mean()
+    )
+
+
 def test_similarity() -> None:
     a, b = np.eye(2, dtype=np.float32), np.array([[1, 1], [2, 0]], np.float32)
     np.testing.assert_allclose(omnivec.similarity(a, b), [[0.5**0.5, 1], [0.5**0.5, 0]], atol=1e-6)
