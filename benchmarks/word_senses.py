@@ -51,7 +51,10 @@ def senseval(word: str) -> tuple[list[Use], list[Use]]:
         text = archive.read(f"senseval/{word}.pos").decode("latin-1")
     uses: list[Use] = []
     for part in text.split("<instance ")[1:]:
-        sense, context = re.search(r'senseid="([^"]+)"', part), re.search(r"<context>(.*?)</context>", part, re.S)
+        sense, context = (
+            re.search(r'senseid="([^"]+)"', part),
+            re.search(r"<context>(.*?)</context>", part, re.S),
+        )
         if sense is None or context is None or "<head>" not in context[1]:
             continue
         tokens, at = [], 0
@@ -63,7 +66,9 @@ def senseval(word: str) -> tuple[list[Use], list[Use]]:
     return [u for i, u in enumerate(uses) if i % 5], uses[::5]
 
 
-def vectors(model: omnivec.Embedder, uses: Sequence[Use], layer: int | list[int]) -> tuple[np.ndarray, np.ndarray]:
+def vectors(
+    model: omnivec.Embedder, uses: Sequence[Use], layer: int | list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """(n, width) vectors of the words in their sentences, and their senses; a word behind the limit is left out."""
     rows, senses = [], []
     for sentence, at, sense in uses:
@@ -75,7 +80,9 @@ def vectors(model: omnivec.Embedder, uses: Sequence[Use], layer: int | list[int]
     return np.array(rows), np.array(senses)
 
 
-def judged(model: omnivec.Embedder, known: list[Use], asked: list[Use], layer: int | list[int]) -> dict[str, object]:
+def judged(
+    model: omnivec.Embedder, known: list[Use], asked: list[Use], layer: int | list[int]
+) -> dict[str, object]:
     """Accuracy of the nearest neighbour and of the most frequent sense."""
     (table, senses), (queries, gold) = vectors(model, known, layer), vectors(model, asked, layer)
     nearest = senses[omnivec.similarity(queries, table).argmax(1)]
@@ -93,18 +100,24 @@ def tasks(most: int) -> Iterator[tuple[str, str, list[Use], list[Use]]]:
     folder = machine.data("coarsewsd20")
     for place in sorted(folder.iterdir()) if folder else []:
         if place.is_dir():
-            known, asked = coarse(place.name)
-            yield "coarsewsd20", place.name, known[:most], asked[:most]
+            yield "coarsewsd20", place.name, *(drawn(uses, most) for uses in coarse(place.name))
     if machine.data("senseval2_lexical", "senseval.zip"):
         for word in ("hard", "interest", "line", "serve"):
-            known, asked = senseval(word)
-            yield "senseval", word, known[:most], asked[:most]
+            yield "senseval", word, *(drawn(uses, most) for uses in senseval(word))
+
+
+def drawn(uses: list[Use], most: int) -> list[Use]:
+    """At most so many uses, drawn with a fixed seed: some files are sorted by sense."""
+    order = np.random.default_rng(0).permutation(len(uses))[:most]
+    return [uses[i] for i in sorted(order)]
 
 
 def main() -> None:
     """Judges every word, and each data set by the mean over its words."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--most", type=int, default=1000, help="uses of a word that are known, and that are asked")
+    parser.add_argument(
+        "--most", type=int, default=1000, help="uses of a word that are known, and that are asked"
+    )
     parser.add_argument("--layer", type=int, nargs="+", default=[-1], help="hidden states that are averaged")
     parser.add_argument("--out", type=Path, default=machine.RESULTS / "word_senses.csv")
     arguments = parser.parse_args()
@@ -119,7 +132,9 @@ def main() -> None:
         return
     for name in dict.fromkeys(row["data"] for row in rows):
         own = [row for row in rows if row["data"] == name]
-        mean = {k: round(float(np.mean([float(str(r[k])) for r in own])), 2) for k in ("nearest", "most_frequent")}
+        mean = {
+            k: round(float(np.mean([float(str(r[k])) for r in own])), 2) for k in ("nearest", "most_frequent")
+        }
         rows.append({**own[0], "word": "(mean)", "known": "", "asked": "", **mean})
         print(name, mean)
     machine.write_csv(arguments.out, rows)
