@@ -216,7 +216,7 @@ class Embedder:
             layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
         """
         row = self.model.preparer.prepare([text])[0]
-        spans = self.model.preparer.tokenizer.spans(text)
+        spans = self.model.preparer.tokenizer.spans(text, seen=True)
         before = len(self.model.preparer.tokenizer.special_ids()[0])
         vectors = _layers(self._compiled.hidden(row), layer)[before : before + len(spans)]
         spans = spans[: len(vectors)]
@@ -335,8 +335,11 @@ def load(
     choice = Choice(engine, precision, device, threads, deterministic)
     compiled = Compiled(read_model(resolved.folder), choice, hub.cache_folder() / "trials.json")
     if not compiled.model.head.stated:
+        taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
+        pooling = compiled.model.head.pooling[0]
         _say(
-            f"{resolved.name} does not say how tokens become one vector (no modules.json): their mean is taken"
+            f"{resolved.name} does not say how tokens become one vector (no modules.json): "
+            f"{taken.get(pooling, pooling)} is taken"
         )
     return Embedder(compiled, resolved.name, resolved.source, dim)
 

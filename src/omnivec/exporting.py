@@ -272,8 +272,10 @@ def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
     try:
         with scratch.open("wb") as file:
             sink = make(file, dim)
-            yield sink
-            sink.close()
+            try:
+                yield sink
+            finally:  # Whatever happened: a Parquet writer that outlives its file complains.
+                sink.close()
         scratch.replace(path)
     except OSError as error:
         raise OmnivecError(f"{path} cannot be written: {error.strerror}") from error

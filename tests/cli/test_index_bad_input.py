@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_each_bad_file_is_named_in_one_line_and_the_others_are_done(omni: Comman
 
     done = omni("index", "docs", "-c", NOTES, "-m", tiny)
     assert done.code == 3
-    lines = [line for line in done.errors if "does not say how tokens" not in line]
+    lines = done.errors
     assert len(lines) == len(why), done.err
     for name, part in why.items():
         [line] = [line for line in lines if f"docs/{name}" in line]
@@ -183,8 +184,7 @@ def test_an_item_whose_vector_overflows_costs_only_itself(omni: CommandLine, tin
 
     model = omni.folder / "model"
     model.mkdir()
-    for file in tiny.iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(tiny, model, dirs_exist_ok=True)
     tensors = load_file(model / "model.safetensors")
     word = Tokenizer.from_file(str(model / "tokenizer.json")).encode("owners").ids[1]
     tensors["embeddings.word_embeddings.weight"][word] = np.inf

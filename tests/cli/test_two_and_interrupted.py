@@ -21,9 +21,21 @@ SLOWLY = f"""{SMALL_COMMITS}
 import time, omnivec.embedder
 run = omnivec.embedder.Embedder.run
 def slowly(*arguments, **settings):
-    time.sleep(0.05)
+    time.sleep(0.25)
     return run(*arguments, **settings)
 omnivec.embedder.Embedder.run = slowly
+"""
+
+HELD = f"""{SMALL_COMMITS}
+import os, time, omnivec.embedder
+run = omnivec.embedder.Embedder.run
+calls = []
+def held(*arguments, **settings):
+    calls.append(1)
+    while len(calls) > 3 and not os.path.exists("go"):
+        time.sleep(0.01)
+    return run(*arguments, **settings)
+omnivec.embedder.Embedder.run = held
 """
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
@@ -32,16 +44,19 @@ posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 def test_two_at_once_end_as_one_would(omni: CommandLine, tiny: Path) -> None:
     write_files(omni.folder / "docs", [prose(i) for i in range(40)])
     write_files(omni.folder / "more", [prose(i) for i in range(100, 120)])
-    first = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=SLOWLY)
+    first = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=HELD)
     assert first.stdout is not None
-    first.stdout.readline()  # it is at work
-    second = omni("index", "docs", "more", "--json", "-c", NOTES, "-m", tiny)
-    out, err = first.communicate(timeout=60)
-    assert (first.returncode, second.code) == (0, 0), err + second.err
-    [line] = [line for line in second.errors if "does not say how" not in line]
+    first.stdout.readline()  # it is at work, and holds until it is told to go on
+    second = omni.start("index", "docs", "more", "--json", "-c", NOTES, "-m", tiny)
+    assert second.stderr is not None
+    line = second.stderr.readline()
     assert line.startswith(f"omnivec: waiting for process {first.pid}, which is writing to ")
+    (omni.folder / "go").touch()
+    (out, err), (more, complaints) = first.communicate(timeout=60), second.communicate(timeout=60)
+    assert (first.returncode, second.returncode, complaints) == (0, 0, ""), err + complaints
     assert json.loads(out.splitlines()[-1])["summary"]["new"] == 40
-    assert (second.rows[-1]["summary"]["new"], second.rows[-1]["summary"]["unchanged"]) == (20, 40)
+    summary = json.loads(more.splitlines()[-1])["summary"]
+    assert (summary["new"], summary["unchanged"]) == (20, 40)
     with Collection(omni.folder / NOTES, create=False) as notes:
         whole(notes)
         assert len(notes) == 60
@@ -67,15 +82,15 @@ def test_ctrl_c_keeps_what_was_said_and_says_so_in_one_line(omni: CommandLine, t
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=30)
     assert process.returncode == 1
-    lines = [line for line in err.splitlines() if "does not say how" not in line]
-    assert lines == ["omnivec: stopped; what was reported as done is done"]
+    assert err.splitlines() == ["omnivec: stopped; what was reported as done is done"]
     done = [json.loads(line)["document"] for line in [*said, *rest.splitlines()]]
     assert 20 <= len(done) < 120
     with Collection(omni.folder / NOTES, model=loaded(tiny)) as notes:
         whole(notes)
-        assert {entry.id for entry in notes.documents()} == set(done)
+        there = {entry.id for entry in notes.documents()}
+        assert set(done) <= there  # a batch may be in that was not told any more
         report = notes.sync(omni.folder / "docs")
-        assert (report.new, report.unchanged) == (120 - len(done), len(done))
+        assert (report.new, report.unchanged) == (120 - len(there), len(there))
         after = contents(notes)
     with Collection(omni.folder / "fresh.omni", model=loaded(tiny)) as fresh:
         fresh.sync(omni.folder / "docs")
@@ -90,8 +105,7 @@ def test_ctrl_c_while_waiting_for_another(omni: CommandLine, tiny: Path) -> None
     first.stdout.readline()
     second = omni.start("index", "docs", "--json", "-c", NOTES)
     assert second.stderr is not None
-    while "waiting" not in second.stderr.readline():
-        pass
+    assert "waiting" in second.stderr.readline()
     second.send_signal(signal.SIGINT)
     out, err = second.communicate(timeout=30)
     assert (second.returncode, out) == (1, "") and err.count("\n") == 1
@@ -134,8 +148,7 @@ def test_a_reader_that_goes_away(omni: CommandLine, tiny: Path, line: str) -> No
     with Collection(omni.folder / ".omnivec", model=tiny) as notes:
         notes.sync(omni.folder / "docs")
     done = shell(omni, line.replace("$MODEL", str(tiny)))
-    errors = [line for line in done.stderr.splitlines() if "does not say how" not in line]
-    assert errors == [] and done.returncode == 0
+    assert done.stderr == "" and done.returncode == 0
     assert done.stdout.count("\n") == (0 if "-n 0" in line else 1)
 
 
@@ -150,7 +163,7 @@ def test_ctrl_c_leaves_no_half_file(omni: CommandLine, tiny: Path) -> None:
         for _ in range(200):
             if [file for file in omni.folder.iterdir() if suffix in file.name]:
                 break
-            time.sleep(0.05)
+            time.sleep(0.25)
         else:
             raise AssertionError("no scratch file was seen")
         process.send_signal(signal.SIGINT)

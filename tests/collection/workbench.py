@@ -138,7 +138,20 @@ def made_model(base: Path) -> Path:
     folder = base / "tiny"
     if not folder.exists():
         checkpoints.bert(folder, width=32, layers=1)
+        say_pooling(folder, "mean_tokens")
     return folder
+
+
+def say_pooling(folder: Path, mode: str, *more: str) -> None:
+    """Makes a model's folder say how tokens become one vector, and what follows, as sentence-transformers does."""
+    listed = [
+        {"idx": i, "path": f"{i}_{name}" if i else "", "type": f"sentence_transformers.models.{name}"}
+        for i, name in enumerate(["Transformer", "Pooling", *more])
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": 32, f"pooling_mode_{mode}": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 
 
 def other_model(base: Path) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -77,9 +79,10 @@ def filters(texts: Sequence[str]) -> dict[str, Any] | None:
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows as JSON lines."""
+    """Rows as JSON lines, in plain ASCII where stdout cannot show every letter."""
+    utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
     for row in rows:
-        click.echo(json.dumps(row, ensure_ascii=False, default=str))
+        click.echo(json.dumps(row, ensure_ascii=not utf8, default=str))
 
 
 def complain(line: str) -> None:

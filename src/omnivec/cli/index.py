@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,7 +10,15 @@ from typing import Any
 
 import click
 
-from omnivec.cli.common import collection_option, complain, count, find_collection, json_option, model_option
+from omnivec.cli.common import (
+    collection_option,
+    complain,
+    count,
+    find_collection,
+    json_option,
+    model_option,
+    print_json,
+)
 from omnivec.progress import bar
 from omnivec.syncing import Event, SyncReport
 
@@ -55,7 +62,7 @@ def command(
         def tell(event: Event) -> None:
             shown.advance(1)
             if as_json and event.status != "unchanged":
-                click.echo(json.dumps(_line(event), ensure_ascii=False))
+                print_json([_line(event)])
 
         if dry_run and not folder.exists():
             report = preview(folder, paths, **options, on_event=tell)
@@ -90,7 +97,7 @@ def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) ->
         complain(f"kept {', '.join(documents[:3])}{_more(len(documents) - 3)}: {why}")
     if as_json:
         facts = {key: value for key, value in asdict(report).items() if key != "kept"}
-        click.echo(json.dumps({"summary": {**facts, "seconds": round(seconds, 3)}}, ensure_ascii=False))
+        print_json([{"summary": {**facts, "seconds": round(seconds, 3)}}])
         return
     if report.skipped:
         kinds = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in report.skipped.most_common(8))

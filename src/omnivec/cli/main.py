@@ -5,10 +5,13 @@ Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 3 done but some 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
+from typing import Any
 
 import click
 
@@ -46,6 +49,13 @@ class LazyGroup(click.Group):
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
         return command if isinstance(command, click.Command) else None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the subcommand; Ctrl-C is said by `run`, without the empty line that click would print."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.Abort from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the subcommands without importing them."""
         with formatter.section("Commands"):
@@ -67,7 +77,9 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     # Everything is written and closed: taking modules and engine down one by one only keeps the user waiting.
     os._exit(code)
 
@@ -84,6 +96,8 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        if sys.stderr.isatty():  # The terminal has printed ^C.
+            click.echo(err=True)
         return _said("stopped; what was reported as done is done")
     except OmnivecError as error:
         return _said(str(error), 2 if isinstance(error, UsageError) else 1)
@@ -92,6 +106,8 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return _said("no room is left where the output goes: it is not whole")
         if os.environ.get("OMNIVEC_DEBUG"):
             raise
         kind, line = type(error).__name__, " ".join(str(error).split())
