@@ -19,10 +19,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import machine
 import numpy as np
 from scipy.stats import spearmanr
 
+import machine
 import omnivec
 
 HERE = Path(__file__).parent

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import machine
 import numpy as np
 
+import machine
 import omnivec
 
 Use = tuple[str, int, str]

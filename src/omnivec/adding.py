@@ -21,6 +21,9 @@ from omnivec.store.text import storable
 from omnivec.store.writing import json_text
 from omnivec.syncing import FileNames
 
+WINDOW = 512
+"""Items that are compared with the collection together."""
+
 
 @dataclass
 class Added:
@@ -88,6 +91,20 @@ def items_of(
     return [Item(*parts) for parts in zip(listed, names, facts, strict=True)]
 
 
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """An item that was read: what `Draft` needs but its passages."""
+
+    id: str
+    text: str
+    digest: bytes
+    line: Callable[[int], int] | None
+    metadata: Mapping[str, Any]
+    path: str | None
+    size: int
+    device: int
+
+
 class Adding:
     """One call of `Collection.add`."""
 
@@ -101,7 +118,8 @@ class Adding:
     ) -> None:
         self._catalogue, self._names, self._model = catalogue, names, model
         self._space, self._cutting = space, cutting
-        self._known: Mapping[str, Entry] = {}
+        self._known: dict[str, Entry] = {}
+        self._indexer: Indexer | None = None
         self._places: dict[str, list[int]] = {}
         self._written: dict[str, Written] = {}
         self._firsts: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
@@ -109,26 +127,10 @@ class Adding:
 
     def run(self, items: Sequence[Item]) -> Added:
         """Embeds and commits what is new or changed."""
-        self._known = {entry.id: entry for entry in self._catalogue.documents()} if items else {}
-        indexer: Indexer | None = None
-        for i, item in enumerate(items):
-            try:
-                draft = self._draft(item)
-            except ItemError as error:
-                self.added.ids.append(item.id or "")
-                self.added.failures[i] = str(error)
-                continue
-            self.added.ids.append(draft if isinstance(draft, str) else draft.id)
-            if isinstance(draft, str):
-                self.added.unchanged += 1
-                self.added.kept.append(i)
-                continue
-            self._places.setdefault(draft.id, []).append(i)
-            if len(self._places[draft.id]) == 1:  # The same content a second time needs no second vector.
-                indexer = indexer or Indexer(self._catalogue, self._model(), self._space, self._done)
-                indexer.put(draft)
-        if indexer is not None:
-            indexer.flush()
+        for first in range(0, len(items), WINDOW):
+            self._window(first, items[first : first + WINDOW])
+        if self._indexer is not None:
+            self._indexer.flush()
         for name, places in self._places.items():
             why = self._written[name].failure
             if why is None:
@@ -137,6 +139,52 @@ class Adding:
                 self.added.failures.update(dict.fromkeys(places, why))
         self.added.kept.sort()
         return self.added
+
+    def _window(self, first: int, items: Sequence[Item]) -> None:
+        """Takes some items: what each is, which of them are there as they are, and the others to the indexer."""
+        ready: list[_Ready | None] = []
+        for i, item in enumerate(items, first):
+            try:
+                ready.append(self._ready(item))
+            except ItemError as error:
+                ready.append(None)
+                self.added.failures[i] = str(error)
+        names = [one.id for one in ready if one is not None and one.id not in self._places]
+        known = {entry.id: entry for entry in self._catalogue.documents(ids=names)}
+        self._known.update(known)
+        for i, (item, one) in enumerate(zip(items, ready, strict=True), first):
+            self.added.ids.append(one.id if one is not None else item.id or "")
+            if one is not None:
+                self._take(i, one, known.get(one.id))
+
+    def _take(self, i: int, one: _Ready, before: Entry | None) -> None:
+        if one.id in self._places:  # The same content a second time needs no second vector.
+            self._places[one.id].append(i)
+            return
+        now = (one.digest, self._cutting.how, one.metadata)
+        if before is not None and (before.digest, before.how, before.metadata) == now:
+            self.added.unchanged += 1
+            self.added.kept.append(i)
+            return
+        model = self._model()
+        cuts = cuts_of(one.text, model, self._cutting, one.line)
+        if not cuts:
+            self.added.failures[i] = NOTHING_SEEN
+            return
+        self._places[one.id] = [i]
+        self._indexer = self._indexer or Indexer(self._catalogue, model, self._space, self._done)
+        self._indexer.put(
+            Draft(
+                one.id,
+                one.digest,
+                self._cutting.how,
+                cuts,
+                one.metadata,
+                path=one.path,
+                size=one.size,
+                device=one.device,
+            )
+        )
 
     def _done(self, written: Written) -> None:
         self._written[written.id] = written
@@ -149,8 +197,8 @@ class Adding:
         else:
             self.added.new += 1
 
-    def _draft(self, item: Item) -> Draft | str:
-        """An item ready to be indexed; its id alone where it is in the collection as it is."""
+    def _ready(self, item: Item) -> _Ready:
+        """What an item is, before it is cut; ItemError where it cannot be read or named."""
         content, digest, line = _read(item.content)
         if not content.strip():
             raise ItemError("an empty text has nothing to be found by")
@@ -163,15 +211,7 @@ class Adding:
             raise ItemError("its name is not valid UTF-8; rename it")
         name = item.id or path or digest.hex()[:16]
         self._refuse_double(name, digest, facts)
-        before = self._known.get(name)
-        now = (digest, self._cutting.how, facts)
-        if before is not None and (before.digest, before.how, before.metadata) == now:
-            return name
-        cuts = cuts_of(content, self._model(), self._cutting, line)
-        if not cuts:
-            raise ItemError(NOTHING_SEEN)
-        size, device = _place_of(item.content)
-        return Draft(name, digest, self._cutting.how, cuts, facts, path=path, size=size, device=device)
+        return _Ready(name, content, digest, line, facts, path, *_place_of(item.content))
 
     def _refuse_double(self, name: str, digest: bytes, facts: Mapping[str, Any]) -> None:
         """An item may come twice in a call, but not as two different documents under one id."""

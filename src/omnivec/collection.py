@@ -65,6 +65,7 @@ class Collection:
         self._catalogue = Catalogue.open(self.folder, create=create and not readonly, readonly=readonly)
         self._lock = threading.RLock()
         self._model: Embedder | None = None
+        self._matched = False
         self._checked = False
         self._index: tuple[tuple[int, int], ExactIndex] | None = None
         recorded = self._space()
@@ -97,13 +98,13 @@ class Collection:
     def model(self) -> Embedder:
         """What embeds, loaded when first asked for and known to be the one that made the vectors."""
         with self._lock:
-            if self._model is None:
-                recorded = self._space()
-                model = self._load(recorded)
-                if recorded is not None:
-                    identity.check_same(recorded.identity, self._identity(model), recorded.name)
-                self._model = model
-            return self._model
+            recorded = self._space() if self._model is None or not self._matched else None
+            model = self._model or self._load(recorded)
+            if recorded is not None:  # Also where another process recorded it after the model was loaded.
+                identity.check_same(recorded.identity, self._identity(model), SPACE)
+                self._matched = True
+            self._model = model
+            return model
 
     def _identity(self, model: Embedder) -> dict[str, Any]:
         """The model's identity; of one that was handed in, the files may have changed since it was loaded."""
@@ -134,21 +135,25 @@ class Collection:
             if self._checked:
                 return model
             if recorded is None:
-                self._catalogue.put_space(
-                    SpaceRecord(
-                        SPACE,
-                        model.name,
-                        model.dim,
-                        model.metric,
-                        self._identity(model),
-                        dict(model.provenance),
-                        identity.canaries_of(model),
-                    )
-                )
-            else:
-                identity.check_canaries(recorded.canaries, model, SPACE)
+                recorded = self._claim(model)
+            identity.check_canaries(recorded.canaries, model, SPACE)
             self._checked = True
             return model
+
+    def _claim(self, model: Embedder) -> SpaceRecord:
+        """The space, recorded as made by this model; IdentityError where another process was first with another."""
+        own = SpaceRecord(
+            SPACE,
+            model.name,
+            model.dim,
+            model.metric,
+            self._identity(model),
+            dict(model.provenance),
+            identity.canaries_of(model),
+        )
+        recorded = self._catalogue.claim_space(own)
+        identity.check_same(recorded.identity, own.identity, SPACE)
+        return recorded
 
     def _cutting(self) -> Cutting:
         recorded = self._space()
@@ -210,14 +215,22 @@ class Collection:
         Raises:
             CollectionBusy: another sync took longer than `wait`.
         """
-        roots = [Path(path).expanduser() for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        named = [paths] if isinstance(paths, str | Path) else list(paths)
+        if "" in named:
+            raise UsageError("an empty path names no folder; the current one is '.'")
+        roots = [Path(path).expanduser() for path in named]
         options, tell = Options(hidden, encoding, max_bytes, dry_run), on_event or _ignore
         if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
             cutting = Cutting(0) if self._space() is None else self._cutting()
             return Sync(self._catalogue, self._names, self._writer, SPACE, cutting, options, tell).run(roots)
         with writer_lock(self.folder, wait, say):
             cutting = self._cutting()
-            return Sync(self._catalogue, self._names, self._writer, SPACE, cutting, options, tell).run(roots)
+            run = Sync(self._catalogue, self._names, self._writer, SPACE, cutting, options, tell)
+            report = run.run(roots)
+        if report.passages or report.removed:
+            # Commands that search open the collection to read: they use the matrix file, and do not write it.
+            matrix.load(self._catalogue, self.folder, SPACE)
+        return report
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Removes documents; returns how many there were."""

@@ -280,7 +280,8 @@ def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:
         raise UsageError(
             f"layer={layer!r}: this model has the hidden states 0 to {len(states) - 1}, or -1 for the last"
         )
-    return np.mean([states[i] for i in chosen], axis=0, dtype=np.float32)
+    mean: Floats = np.mean([states[i] for i in chosen], axis=0, dtype=np.float32)
+    return mean
 
 
 def _unit(vectors: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,7 +27,8 @@ class Model:
         folder: where it was read.
         name: of its family, as `registry` has it.
         family: the module of its family.
-        config: the family's record of config.json.
+        published: config.json.
+        config: the family's record of it.
         tensors: weights under the family's names, those of the head under their folder's.
         preparer: text to token ids.
         head: pooling and what follows it.
@@ -40,6 +41,7 @@ class Model:
     folder: Path
     name: str
     family: ModuleType
+    published: Mapping[str, Any]
     config: Any
     tensors: Mapping[str, weights.Tensor]
     preparer: text.TextPreparer
@@ -61,18 +63,20 @@ class Model:
 
     def hidden(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program of its hidden states: {"0": (n, t, d), ...}, the embeddings first, then each layer."""
-        self.family.forward(
-            ops, p, self.config, SimpleNamespace(**{i.name: get(i.name) for i in text.INPUTS})
-        )
+        self.family.forward(ops, p, self.config, self._batch(get))
         return {str(i): state for i, state in enumerate(ops.states)}
 
     def body(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from arrays to pooled vectors, finished where no matrix product follows."""
-        batch = SimpleNamespace(**{i.name: get(i.name) for i in text.INPUTS})
+        batch = self._batch(get)
         hidden = self.family.forward(ops, p, self.config, batch)
         counted = batch.mask if self.head.include_prompt else get("counted")
         pooled = self.head.pool(ops, hidden, batch.mask, counted)
         return {"vectors": pooled if self.head.has_products else self.head.finish(ops, p, pooled)}
+
+    def _batch(self, get: Callable[[str], Value]) -> SimpleNamespace:
+        """What a forward takes: ids and mask (n, t), and `limit`, an int: t is never more."""
+        return SimpleNamespace(limit=self.preparer.limit, **{i.name: get(i.name) for i in text.INPUTS})
 
     def tail(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from pooled vectors to finished ones."""
@@ -110,17 +114,19 @@ class Model:
 def read_model(folder: Path) -> Model:
     """A model from a folder in transformers' or sentence-transformers' layout."""
     root = transformer_folder(folder)
-    published = read_json(root / "config.json")
+    published = read_json(root / "config.json", default=None) or registry.implied(root)
     claimant = registry.claimant(published, root)
     family = claimant.load()
     family.refuse(published)
-    config = read_config(family.Config, published, root)
-    stored = weights.strip_prefixes(weights.read(root), family.PREFIXES)
+    found = family.original(root, published) if hasattr(family, "original") else None
+    published, stored, tokenizer = found or (published, weights.read(root), load_tokenizer(root))
+    config = read_config(family, published, root)
+    stored = weights.strip_prefixes(stored, family.PREFIXES)
     tensors = dict(weights.rename(stored, family.LAYOUTS))
     head, own = read_head(folder, getattr(family, "POOLING", "mean"))
-    tokenizer = load_tokenizer(root)
     sentence = read_json(root / "sentence_bert_config.json", default={})
-    said = sentence.get("max_seq_length") or tokenizer.model_max_length or config.max_length
+    usual = getattr(family, "USUAL_LENGTH", config.max_length)
+    said = sentence.get("max_seq_length") or tokenizer.model_max_length or usual
     preparer = text.TextPreparer(
         tokenizer, min(int(said), config.max_length), config.vocab_size, bool(sentence.get("do_lower_case"))
     )
@@ -128,11 +134,13 @@ def read_model(folder: Path) -> Model:
     return Model(
         folder=folder,
         name=claimant.name,
+        published=published,
         family=family,
         config=config,
         tensors={**tensors, **own},
         preparer=preparer,
-        head=head,
+        # In a form of its makers' own, a model is pooled as it was made: nothing is guessed.
+        head=replace(head, stated=head.stated or found is not None),
         prompts=dict(card.get("prompts") or {}),
         default_prompt=card.get("default_prompt_name"),
         metric=_metric(card.get("similarity_fn_name"), folder),
@@ -152,15 +160,27 @@ def transformer_folder(folder: Path) -> Path:
     return folder
 
 
-def read_config(kind: type[Any], published: Mapping[str, Any], folder: Path) -> Any:
-    """The family's record of a published config; keys that its forward does not depend on are left out."""
-    names = {f.name for f in fields(kind)}
+def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Any:
+    """The family's record of a published config; keys that its forward does not depend on are left out.
+
+    Where config.json has other spellings, a family says so in ALIASES (published key, with dots into tables -> its
+    own name) or, where values change too, in `canonical`.
+    """
+    names = {f.name for f in fields(family.Config)}
     try:
-        return kind(
-            **{name: value for name, value in published.items() if name in names and value is not None}
-        )
-    except TypeError as error:
-        raise ModelError(f"{folder}/config.json lacks a value: {error}") from error
+        said = family.canonical(published) if hasattr(family, "canonical") else published
+        spelt = [(name, _at(said, path)) for path, name in getattr(family, "ALIASES", {}).items()]
+        given = {name: value for name, value in [*spelt, *said.items()] if value is not None}
+        return family.Config(**{name: value for name, value in given.items() if name in names})
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}/config.json lacks a value or has one that cannot be: {error}") from error
+
+
+def _at(published: Any, path: str) -> Any:
+    """The value at a path of keys, "a.b"; None where there is none."""
+    for key in path.split("."):
+        published = published.get(key) if isinstance(published, Mapping) else None
+    return published
 
 
 def _metric(name: str | None, folder: Path) -> Metric:

@@ -10,13 +10,13 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from omnivec.errors import UnsupportedModel
+from omnivec.errors import ModelError, UnsupportedModel
 
 GROUP = "omnivec.families"
 
@@ -29,7 +29,8 @@ class Family:
         name: its file's name.
         module: what to import.
         summary: first line of its docstring.
-        claims: model types it answers for ("model_type") and its "modality".
+        claims: model types it answers for ("model_type"), more of them "where" more is said, "files" that stand
+            for a config, and its "modality".
         known: short name of a model -> its facts.
     """
 
@@ -38,6 +39,15 @@ class Family:
     summary: str
     claims: Mapping[str, Any]
     known: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def patterns(self) -> tuple[Mapping[str, Sequence[Any]], ...]:
+        """Configs that it answers for: of each key the values that it may have.
+
+        Beside its "model_type"s, a family may claim "where", a part of another's: the same model types with more said.
+        """
+        plain = {"model_type": self.claims.get("model_type", ())}
+        return (plain, self.claims["where"]) if "where" in self.claims else (plain,)
 
     def load(self) -> ModuleType:
         """Imports the family."""
@@ -77,13 +87,26 @@ def known() -> dict[str, Mapping[str, Any]]:
     return {name: {**facts, "family": f.name} for f in families().values() for name, facts in f.known.items()}
 
 
-def claimant(config: Mapping[str, Any], folder: Path) -> Family:
-    """The family that answers for a published config.json."""
-    kind = config.get("model_type")
+def implied(folder: Path) -> Mapping[str, Any]:
+    """The config of a folder without config.json, as one of its files tells: families claim them under "files"."""
     for family in families().values():
-        if kind is not None and kind in family.claims.get("model_type", ()):
-            return family
+        for name, config in family.claims.get("files", {}).items():
+            if (folder / name).is_file():
+                return dict(config)
+    raise ModelError(f"{folder}/config.json is missing: the model's folder is incomplete")
+
+
+def claimant(config: Mapping[str, Any], folder: Path) -> Family:
+    """The family that answers for a published config.json; of several the one whose claim says most."""
+    claims = [
+        (len(pattern), family)
+        for family in families().values()
+        for pattern in family.patterns
+        if all(config.get(key) in values for key, values in pattern.items())
+    ]
+    if claims:
+        return max(claims, key=lambda claim: claim[0])[1]
     covered = sorted(kind for f in families().values() for kind in f.claims.get("model_type", ()))
     raise UnsupportedModel(
-        f"{folder}: model_type {kind!r} is covered by no family; covered are {', '.join(covered)}"
+        f"{folder}: model_type {config.get('model_type')!r} is covered by no family; covered are {', '.join(covered)}"
     )

@@ -11,12 +11,11 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import ModelError
-from omnivec.files import read_json
 from omnivec.head import Head
 from omnivec.model import Model, transformer_folder
 
 # Small files that travel with a model; weights are written anew.
-COPIED = ("*.json", "*.txt", "*.model", "README.md", "LICENSE*")
+COPIED = ("*.json", "vocab.txt", "merges.txt", "*.model", "README.md", "LICENSE*")
 
 
 def write_model(model: Model, folder: Path) -> Path:
@@ -52,12 +51,13 @@ def _write(model: Model, scratch: Path) -> None:
             for path in sorted(source.glob(pattern)):
                 if not path.name.endswith(".index.json"):
                     shutil.copyfile(path, scratch / path.name)
-    config = read_json(scratch / "config.json")
     # The weights are written as float32, whatever they were read as: readers go by what the config says.
     _write_json(
         scratch / "config.json",
-        {k: v for k, v in config.items() if k != "torch_dtype"} | {"dtype": "float32"},
+        {k: v for k, v in model.published.items() if k != "torch_dtype"} | {"dtype": "float32"},
     )
+    if not model.preparer.tokenizer.files():
+        model.preparer.tokenizer.save(scratch)
     head_parts = tuple(f"{step.path}." for step in model.head.steps if step.path)
     body = {name: t.float32() for name, t in model.tensors.items() if not name.startswith(head_parts)}
     weights.save(scratch / "model.safetensors", body, {"format": "pt"})

@@ -83,7 +83,7 @@ class Hit:
         span: (start, end) characters in the document's text; (0, 0) where it has none.
         line: first line in the source, from 1; None where it has none.
         modality: of the passage.
-        space: name of the space it was found in; "text" for full-text search.
+        space: name of the space it was found in; "text search" where it was found by its words.
         score: higher is better; cosine, dot product or negative distance, by the space's metric; in hybrid
             mode the reciprocal-rank sum.
         text: of the passage; "" where it has none.

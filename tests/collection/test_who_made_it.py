@@ -297,3 +297,27 @@ def test_what_is_recorded(made: Path, tiny: Path) -> None:
     assert len(space.canaries) >= 6
     for text, vector in space.canaries:
         np.testing.assert_allclose(vector, model.encode(text), atol=1e-5)
+
+
+def test_of_two_first_writers_with_two_models_one_is_refused(tmp_path: Path, cache: Path, tiny: Path) -> None:
+    import checkpoints
+
+    checkpoints.bert(tmp_path / "other", seed=7, width=32, layers=1)
+    one = Collection(tmp_path / "notes.omni", omnivec.load(tiny))
+    two = Collection(tmp_path / "notes.omni", omnivec.load(tmp_path / "other"))
+    with one, two:
+        assert two.model is not None  # both looked when there was no space yet
+        one.add("the first")
+        with pytest.raises(IdentityError, match="weights"):
+            two.add("the second")
+        assert [entry.passages for entry in one.documents()] == [1]
+
+
+def test_a_sync_leaves_the_matrix_that_readers_use(
+    tmp_path: Path, cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnivec.store.matrix._WORTHWHILE", 10)
+    write_files(tmp_path / "docs", [prose(i) for i in range(20)])
+    with Collection(tmp_path / "notes.omni", model=loaded(tiny)) as notes:
+        notes.sync(tmp_path / "docs")
+    assert len(list((tmp_path / "notes.omni").glob("matrix-*"))) == 1

@@ -224,6 +224,28 @@ CASES: dict[str, Case] = {
         lambda b, w: torch.softmax(b.q @ b.k.transpose(-1, -2), -1) @ b.v,
         attention_arrays,
     ),
+    "attention with capped scores": Case(
+        lambda o, b, p: o.attention(b.q, b.k, b.v, b.bias, 0.3, cap=0.7),
+        lambda b, w: (
+            torch.softmax(torch.tanh(b.q @ b.k.transpose(-1, -2) * 0.3 / 0.7) * 0.7 + b.bias, -1) @ b.v
+        ),
+        attention_arrays,
+    ),
+    "attention with capped scores, without bias": Case(
+        lambda o, b, p: o.attention(b.q, b.k, b.v, None, 0.3, cap=0.7),
+        lambda b, w: torch.softmax(torch.tanh(b.q @ b.k.transpose(-1, -2) * 0.3 / 0.7) * 0.7, -1) @ b.v,
+        attention_arrays,
+    ),
+    "sloped_attention": Case(
+        lambda o, b, p: o.sloped_attention(b.q, b.k, b.v, b.bias, np.float32([0.5, 0.125]), 0.3),
+        lambda b, w: (
+            torch.softmax(
+                b.q @ b.k.transpose(-1, -2) * 0.3 + b.bias * torch.tensor([0.5, 0.125])[:, None, None], -1
+            )
+            @ b.v
+        ),
+        attention_arrays,
+    ),
     "constant": Case(
         lambda o, b, p: b.x + o.constant(np.arange(4, dtype=np.float32))[:1],
         lambda b, w: b.x,

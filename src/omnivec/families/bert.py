@@ -1,7 +1,8 @@
-"""BERT and RoBERTa: transformer encoders of text, and the sentence encoders built on them.
+"""BERT, RoBERTa, XLM-RoBERTa, CamemBERT and ELECTRA, and the sentence encoders built on them.
 
-Devlin et al. 2018, arXiv:1810.04805; Liu et al. 2019, arXiv:1907.11692. Weights are named as transformers'
-`BertModel` and `RobertaModel` save them.
+Devlin et al. 2018, arXiv:1810.04805; Liu et al. 2019, arXiv:1907.11692; Conneau et al. 2019, arXiv:1911.02116;
+Martin et al. 2019, arXiv:1911.03894; Clark et al. 2020, arXiv:2003.10555. Weights are named as transformers'
+`BertModel`, `RobertaModel` and `ElectraModel` save them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any
 from omnivec.errors import UnsupportedModel
 from omnivec.ops.base import Ops, Params, Value
 
-CLAIMS = {"model_type": ["bert", "roberta"], "modality": "text"}
+CLAIMS = {"model_type": ["bert", "roberta", "xlm-roberta", "camembert", "electra"], "modality": "text"}
+
+# Their positions begin behind the padding's.
+ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 
 ACTIVATIONS = {
     "gelu": lambda ops, x: ops.gelu(x),
@@ -49,12 +53,12 @@ class Config:
 
     @property
     def max_length(self) -> int:
-        """Longest text in tokens, special tokens included. RoBERTa's positions begin behind the padding's."""
-        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type == "roberta" else 0)
+        """Longest text in tokens, special tokens included."""
+        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type in ROBERTAS else 0)
 
 
 def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for the variants of these two that compute something else."""
+    """Raises UnsupportedModel for variants that compute something else."""
     act, position = published.get("hidden_act", "gelu"), published.get("position_embedding_type", "absolute")
     if act not in ACTIVATIONS:
         raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
@@ -69,17 +73,19 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
     x = x + p["embeddings.token_type_embeddings.weight"][0] + position(ops, p, config, batch)
     x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
-    x = ops.state(ops.dropout(x, config.hidden_dropout_prob))
-    bias = ops.padding_bias(batch.mask)
+    x = ops.dropout(x, config.hidden_dropout_prob)
+    if "embeddings_project" in p:  # ELECTRA's embeddings may be narrower than its layers.
+        x = ops.linear(x, p["embeddings_project"])
+    x, bias = ops.state(x), ops.padding_bias(batch.mask)
     for i in range(config.num_hidden_layers):
         x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
     return x
 
 
 def position(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
-    """Vectors of the places: BERT counts from 0; RoBERTa counts what is no padding, from pad_token_id + 1."""
+    """Vectors of the places: BERT counts from 0; RoBERTas count what is no padding, from pad_token_id + 1."""
     table = p["embeddings.position_embeddings.weight"]
-    if config.model_type == "bert":
+    if config.model_type not in ROBERTAS:
         return ops.embedding(ops.arange(batch.ids, 1), table)
     real = ops.not_equal(batch.ids, config.pad_token_id)
     return ops.embedding(ops.cast(ops.cumsum(real, 1) * real + config.pad_token_id, "int32"), table)
@@ -106,14 +112,15 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Val
     return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
 
 
-PREFIXES = ("bert.", "roberta.", "0.auto_model.", "auto_model.", "model.", "module.")
+PREFIXES = ("bert.", "roberta.", "electra.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
     # TensorFlow's names of a layer norm, in checkpoints of 2019.
     (r"(.*LayerNorm)\.gamma", r"\1.weight"),
     (r"(.*LayerNorm)\.beta", r"\1.bias"),
     # Heads and buffers that no embedding uses.
-    (r"(cls|lm_head|classifier|qa_outputs|pooler)\..*", None),
+    (r"(cls|lm_head|classifier|qa_outputs|pooler|discriminator_predictions)\..*", None),
+    (r"generator_(predictions|lm_head)\..*", None),
     (r"embeddings\.(position_ids|token_type_ids)", None),
 ]
 

@@ -69,18 +69,25 @@ class TextPreparer:
     lower: bool = False
 
     def prepare(self, texts: Sequence[str], prompt: str = "", pool_prompt: bool = True) -> list[Prepared]:
-        """Token ids of each text behind its prompt, cut to the limit; what was cut is counted."""
+        """Token ids of each text behind its prompt, cut to the limit; what was cut is counted.
+
+        Raises:
+            ItemError: a text without tokens, for a model that puts none of its own around it.
+        """
         shown = [prompt + text for text in texts] if prompt else texts
         if self.lower:
             shown = [text.lower() for text in shown]
-        skip = 0 if pool_prompt or not prompt else len(self.tokenizer.ids([prompt])[0]) - 1
+        behind = len(self.tokenizer.special_ids()[1])
+        skip = 0 if pool_prompt or not prompt else len(self.tokenizer.ids([prompt])[0]) - behind
         return [self._row(ids, skip) for ids in self.tokenizer.ids(shown)]
 
     def _row(self, ids: NDArray[np.int32], skip: int) -> Prepared:
         total = len(ids)
+        if not total:
+            raise ItemError("this text has no tokens: there is nothing to embed")
         if total > self.limit:
             ids = self.tokenizer.truncate(ids, self.limit)
-        if total and int(ids.max()) >= self.vocab_size:
+        if int(ids.max()) >= self.vocab_size:
             raise ModelError(
                 f"token id {ids.max()} is beyond the model's {self.vocab_size} rows: tokenizer and weights do not "
                 "belong together"

@@ -108,7 +108,8 @@ class Tokenizer:
         padding = backend.padding or {}
         backend.no_truncation()
         backend.no_padding()
-        self._backend = backend
+        self._backend, self._settings = backend, settings
+        self._drops = bool(settings.get("drop_unknown"))
         self._files = list(files)
         pad, unknown = (_content(settings.get(role)) for role in ("pad_token", "unk_token"))
         found = backend.token_to_id(pad) if pad else None
@@ -145,15 +146,22 @@ class Tokenizer:
             rows = self._backend.encode_batch_fast(texts, add_special_tokens=special)
         except Exception as exc:
             raise _why_not(texts, exc) from exc
-        return [np.array(row.ids, np.int32) for row in rows]
+        ids = [np.array(row.ids, np.int32) for row in rows]
+        return [row[row != self.unknown_id] for row in ids] if self._drops else ids
 
-    def spans(self, text: str) -> NDArray[np.int64]:
-        """Begin and end (n, 2) int64 of each token of a text, in characters, without special tokens."""
+    def spans(self, text: str, *, seen: bool = False) -> NDArray[np.int64]:
+        """Begin and end (n, 2) int64 of each token of a text, in characters, without special tokens.
+
+        Args:
+            text: any text.
+            seen: leave out the tokens that `ids` drops: unknown words, for a table of words.
+        """
         try:
             row = self._backend.encode(text, add_special_tokens=False)
         except Exception as exc:
             raise _why_not([text], exc) from exc
-        return np.array(row.offsets, np.int64).reshape(-1, 2)
+        spans = np.array(row.offsets, np.int64).reshape(-1, 2)
+        return spans[np.array(row.ids) != self.unknown_id] if seen and self._drops else spans
 
     def special_ids(self) -> tuple[Ids, Ids]:
         """The ids that go before a text and those that go behind it."""
@@ -178,14 +186,21 @@ class Tokenizer:
         return np.concatenate([before, kept, behind])
 
     def files(self) -> list[Path]:
-        """The files that it was read from."""
+        """The files that it was read from; none where it was made."""
         return list(self._files)
+
+    def save(self, folder: Path) -> None:
+        """Writes it to a model's folder, as `load_tokenizer` reads it."""
+        self._backend.save(str(folder / "tokenizer.json"), pretty=False)
+        (folder / "tokenizer_config.json").write_text(json.dumps(dict(self._settings)), encoding="utf-8")
 
     def digest(self) -> str:
         """Identity: sha256 over all that ids hang on, whatever the files look like."""
         parts = json.loads(self._backend.to_str())
         for name in BESIDE_IDS:
             parts.pop(name, None)
+        if self._drops:
+            parts["drop_unknown"] = True
         return hashlib.sha256(json.dumps(_canonical(parts), sort_keys=True).encode()).hexdigest()
 
     def _probes(self) -> Iterator[str]:

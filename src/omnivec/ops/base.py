@@ -157,11 +157,34 @@ class Ops(Protocol):
 
     # attention
     def attention(
-        self, q: Value, k: Value, v: Value, bias: Value | None, scale: float, dropout: float = 0.0
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        bias: Value | None,
+        scale: float,
+        dropout: float = 0.0,
+        cap: float = 0.0,
     ) -> Value:
         """softmax(q k' * scale + bias) v: q (n, h, t, d), k and v (n, h, s, d), bias to (n, h, t, s).
 
-        In training a share `dropout` of the attention weights is dropped.
+        In training a share `dropout` of the attention weights is dropped. A `cap` above 0 bends the scores before the
+        bias: x becomes cap * tanh(x / cap).
+        """
+
+    def sloped_attention(
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        bias: Value,
+        slopes: NDArray[np.float32],
+        scale: float,
+        dropout: float = 0.0,
+    ) -> Value:
+        """softmax(q k' * scale + slopes * bias) v: one bias (n, 1, t, s) for all heads, slopes (h,) of each.
+
+        Where the engine can, no bias of all heads is made: at 8192 places and 12 heads it would take 3 GiB.
         """
 
     def padding_bias(self, mask: Value) -> Value:

@@ -192,11 +192,36 @@ class OpenVINOOps:
         return x
 
     def attention(
-        self, q: Node, k: Node, v: Node, bias: Node | None, scale: float, dropout: float = 0.0
+        self,
+        q: Node,
+        k: Node,
+        v: Node,
+        bias: Node | None,
+        scale: float,
+        dropout: float = 0.0,
+        cap: float = 0.0,
     ) -> Node:
+        if cap:
+            scores = self.tanh(Node(o.matmul(q.out, k.out, False, True)) * (scale / cap)) * cap
+            return self.softmax(scores if bias is None else scores + bias) @ v
         # The scale is the fifth input: a bias has to stand before it.
         mask = o.constant(np.float32(0)) if bias is None else bias.out
         return Node(o.scaled_dot_product_attention(q.out, k.out, v.out, mask, o.constant(np.float32(scale))))
+
+    def sloped_attention(
+        self,
+        q: Node,
+        k: Node,
+        v: Node,
+        bias: Node,
+        slopes: NDArray[np.float32],
+        scale: float,
+        dropout: float = 0.0,
+    ) -> Node:
+        # In this order every factor lies on the way from one product to the other, and all becomes one kernel.
+        slope = slopes[:, None, None]
+        scores = (q * self.constant(scale / slope)) @ self.transpose(k, (0, 1, 3, 2)) + bias
+        return self.softmax(scores * self.constant(slope)) @ v
 
     def padding_bias(self, mask: Node) -> Node:
         return ((self.cast(mask, "float32") - 1.0) * 1e4)[:, None, None, :]
@@ -213,10 +238,10 @@ class OpenVINOOps:
         return Node(o.reshape(wide, _ints(0, heads.get_length() * times, -1, width.get_length()), True))
 
     def rotary(self, x: Node, cos: Node, sin: Node) -> Node:
-        # Only with the axis written as -1 does the compiler fuse this into one RoPE node.
+        # Only with the axis written as -1 and tables of four axes does the compiler fuse this into one RoPE node.
         half = x.out.get_partial_shape()[3].get_length() // 2
         turned = Node(o.concat([(-x[..., half:]).out, x[..., :half].out], -1))
-        return x * cos + turned * sin
+        return x * cos[None, None] + turned * sin[None, None]
 
     def conv(
         self,

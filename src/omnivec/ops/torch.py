@@ -87,11 +87,34 @@ class TorchOps:
         return F.dropout(x, rate, self.training)
 
     def attention(
-        self, q: Value, k: Value, v: Value, bias: Value | None, scale: float, dropout: float = 0.0
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        bias: Value | None,
+        scale: float,
+        dropout: float = 0.0,
+        cap: float = 0.0,
     ) -> Value:
         mask = None if bias is None else bias.to(q.dtype)
         rate = dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=rate, scale=scale)
+        if not cap:
+            return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=rate, scale=scale)
+        scores = torch.tanh(q @ k.transpose(-1, -2) * (scale / cap)) * cap
+        weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+        return F.dropout(weights, rate, self.training) @ v
+
+    def sloped_attention(
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        bias: Value,
+        slopes: NDArray[np.float32],
+        scale: float,
+        dropout: float = 0.0,
+    ) -> Value:
+        return self.attention(q, k, v, bias * self.constant(slopes[:, None, None]), scale, dropout)
 
     def padding_bias(self, mask: Value) -> Value:
         return ((mask.to(torch.float32) - 1.0) * 1e4)[:, None, None, :]

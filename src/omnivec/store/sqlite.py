@@ -144,6 +144,14 @@ class Catalogue:
             writing.put_space(connection, space)
             writing.count_change(connection)
 
+    def claim_space(self, space: SpaceRecord) -> SpaceRecord:
+        """Adds a space unless there is one of its name; returns the one that is there: of two writers one wins."""
+        with self._connections.transaction() as connection:
+            if connection.execute("SELECT 1 FROM spaces WHERE name = ?", (space.name,)).fetchone() is None:
+                writing.put_space(connection, space)
+                writing.count_change(connection)
+        return self.spaces()[space.name]
+
     # Reading.
 
     def changes(self) -> tuple[int, int]:
@@ -179,13 +187,22 @@ class Catalogue:
             for key, name, model, dim, metric, identity, provenance in rows
         }
 
-    def documents(self, where: Mapping[str, Any] | None = None) -> list[Entry]:
+    def documents(
+        self, where: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
+    ) -> list[Entry]:
         """The documents whose metadata matches, as a listing shows them, sorted by id.
+
+        Args:
+            where: a filter on metadata; None passes all.
+            ids: only these; None means all.
 
         Raises:
             FilterError: a `where` that cannot be read.
         """
         condition, parameters = compile_where(where or {})
+        if ids is not None:
+            condition += " AND id IN (SELECT value FROM json_each(?))"
+            parameters = [*parameters, json.dumps(list(ids))]
         rows = self._rows(
             "SELECT id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost,"
             " (SELECT count(*) FROM passages WHERE document = documents.key), indexed_ns"

@@ -1,0 +1,113 @@
+"""ALBERT: BERT with narrow embeddings and one set of weights for all layers.
+
+Lan et al. 2019, arXiv:1909.11942. Weights are named as transformers' `AlbertModel` saves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.base import Ops, Params, Value
+
+CLAIMS = {"model_type": ["albert"], "modality": "text"}
+
+ACTIVATIONS = {
+    "gelu": lambda ops, x: ops.gelu(x),
+    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
+    "relu": lambda ops, x: ops.relu(x),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it.
+
+    Attributes:
+        num_hidden_groups: sets of weights; each serves an equal share of the layers, in order.
+        inner_group_num: blocks in a layer, each with weights of its own.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_hidden_groups: int = 1
+    inner_group_num: int = 1
+    hidden_act: str = "gelu_new"
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self.max_position_embeddings
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    act, position = (
+        published.get("hidden_act", "gelu_new"),
+        published.get("position_embedding_type", "absolute"),
+    )
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
+    if position != "absolute":
+        raise UnsupportedModel(f"position_embedding_type {position!r}: only 'absolute' is covered")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
+    x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
+    x = x + p["embeddings.token_type_embeddings.weight"][0]
+    x = x + ops.embedding(ops.arange(batch.ids, 1), p["embeddings.position_embeddings.weight"])
+    x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
+    x = ops.dropout(x, config.hidden_dropout_prob)
+    x = ops.state(ops.linear(x, p["encoder.embedding_hidden_mapping_in"]))
+    bias = ops.padding_bias(batch.mask)
+    for i in range(config.num_hidden_layers):
+        group = i * config.num_hidden_groups // config.num_hidden_layers
+        for j in range(config.inner_group_num):
+            part = p[f"encoder.albert_layer_groups.{group}.albert_layers.{j}"]
+            x = ops.state(layer(ops, part, config, x, bias))
+    return x
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    y = ops.dropout(attention(ops, p["attention"], config, x, bias), config.hidden_dropout_prob)
+    x = ops.layer_norm(x + y, p["attention.LayerNorm"], config.layer_norm_eps)
+    y = ops.linear(ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["ffn"])), p["ffn_output"])
+    return ops.layer_norm(x + y, p["full_layer_layer_norm"], config.layer_norm_eps)
+
+
+def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """Multi-head self-attention: (n, t, hidden) -> (n, t, hidden)."""
+    h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    q, k, v = (
+        ops.transpose(ops.reshape(ops.linear(x, p[name]), (0, 0, h, d)), (0, 2, 1, 3))
+        for name in ("query", "key", "value")
+    )
+    y = ops.attention(q, k, v, bias, d**-0.5, config.attention_probs_dropout_prob)
+    return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["dense"])
+
+
+PREFIXES = ("albert.", "0.auto_model.", "auto_model.", "model.", "module.")
+
+LAYOUTS = [
+    # Heads and buffers that no embedding uses.
+    (r"(predictions|sop_classifier|classifier|qa_outputs|pooler|pooler_classifier)\..*", None),
+    (r"embeddings\.(position_ids|token_type_ids)", None),
+]
+
+KNOWN: dict[str, Any] = {}

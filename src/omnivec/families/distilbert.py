@@ -1,0 +1,92 @@
+"""DistilBERT: BERT with half the layers and one kind of token, and the sentence encoders built on it.
+
+Sanh et al. 2019, arXiv:1910.01108. Weights are named as transformers' `DistilBertModel` saves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.base import Ops, Params, Value
+
+CLAIMS = {"model_type": ["distilbert"], "modality": "text"}
+
+ACTIVATIONS = {"gelu": lambda ops, x: ops.gelu(x), "relu": lambda ops, x: ops.relu(x)}
+
+EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it.
+
+    Attributes:
+        dim: width of a token's vector.
+    """
+
+    vocab_size: int
+    dim: int
+    n_layers: int
+    n_heads: int
+    hidden_dim: int
+    max_position_embeddings: int
+    activation: str = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self.max_position_embeddings
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    act = published.get("activation", "gelu")
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"activation {act!r} is none of {', '.join(ACTIVATIONS)}")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, dim) float32."""
+    x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
+    x = x + ops.embedding(ops.arange(batch.ids, 1), p["embeddings.position_embeddings.weight"])
+    x = ops.layer_norm(x, p["embeddings.LayerNorm"], EPS)
+    x = ops.state(ops.dropout(x, config.dropout))
+    bias = ops.padding_bias(batch.mask)
+    for i in range(config.n_layers):
+        x = ops.state(layer(ops, p[f"transformer.layer.{i}"], config, x, bias))
+    return x
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    y = attention(ops, p["attention"], config, x, bias)
+    x = ops.layer_norm(x + y, p["sa_layer_norm"], EPS)
+    y = ops.linear(ACTIVATIONS[config.activation](ops, ops.linear(x, p["ffn.lin1"])), p["ffn.lin2"])
+    return ops.layer_norm(x + ops.dropout(y, config.dropout), p["output_layer_norm"], EPS)
+
+
+def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """Multi-head self-attention: (n, t, dim) -> (n, t, dim)."""
+    h, d = config.n_heads, config.dim // config.n_heads
+    q, k, v = (
+        ops.transpose(ops.reshape(ops.linear(x, p[name]), (0, 0, h, d)), (0, 2, 1, 3))
+        for name in ("q_lin", "k_lin", "v_lin")
+    )
+    y = ops.attention(q, k, v, bias, d**-0.5, config.attention_dropout)
+    return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["out_lin"])
+
+
+PREFIXES = ("distilbert.", "0.auto_model.", "auto_model.", "model.", "module.")
+
+LAYOUTS = [
+    # Heads and buffers that no embedding uses.
+    (r"(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier|classifier|qa_outputs)\..*", None),
+    (r"embeddings\.position_ids", None),
+]
+
+KNOWN: dict[str, Any] = {}

@@ -1,0 +1,125 @@
+"""T5, mT5 and UMT5: their encoders, and the sentence encoders built on them (sentence-T5, GTR).
+
+Raffel et al. 2020, arXiv:1910.10683; Ni et al. 2021, arXiv:2108.08877. Weights are named as transformers'
+`T5EncoderModel` saves them; the decoder of a whole model is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.relative import relative_bias
+
+CLAIMS = {"model_type": ["t5", "mt5", "umt5"], "modality": "text"}
+
+POOLING = "mean"
+
+# Tokens, for a folder that states no limit; relative positions reach any length.
+USUAL_LENGTH = 512
+
+# The activation of each feed_forward_proj. A gated network's GELU is the tanh formula, the other's is exact.
+FEED_FORWARDS: dict[str, Callable[[Ops, Value], Value]] = {
+    "relu": lambda ops, x: ops.relu(x),
+    "gelu": lambda ops, x: ops.gelu(x),
+    "gated-gelu": lambda ops, x: ops.gelu(x, "tanh"),
+    "gated-relu": lambda ops, x: ops.relu(x),
+    "gated-silu": lambda ops, x: ops.silu(x),
+}
+
+TABLE = "layer.0.SelfAttention.relative_attention_bias.weight"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it."""
+
+    model_type: str
+    vocab_size: int
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_layers: int
+    num_heads: int
+    feed_forward_proj: str = ""
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    dropout_rate: float = 0.1
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.d_model
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens: far beyond what memory holds, since relative positions have no end."""
+        return 1 << 20
+
+    @property
+    def network(self) -> str:
+        """The kind of feed-forward network: a key of FEED_FORWARDS."""
+        return self.feed_forward_proj or ("relu" if self.model_type == "t5" else "gated-gelu")
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    kind = published.get("feed_forward_proj")
+    if kind and kind not in FEED_FORWARDS:
+        raise UnsupportedModel(f"feed_forward_proj {kind!r} is none of {', '.join(FEED_FORWARDS)}")
+    if published.get("is_decoder"):
+        raise UnsupportedModel("is_decoder: this checkpoint is a decoder; only encoders are covered")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, d_model) float32."""
+    x = ops.dropout(ops.embedding(batch.ids, p["shared.weight"]), config.dropout_rate)
+    padding = ops.padding_bias(batch.mask)
+    count, furthest = config.relative_attention_num_buckets, config.relative_attention_max_distance
+    for i in range(config.num_layers):
+        x, block = ops.state(x), p[f"encoder.block.{i}"]
+        # The first block's table of distances serves all blocks of T5; each of UMT5's has its own.
+        if i == 0 or TABLE in block:
+            bias = relative_bias(ops, block[TABLE], x, count, furthest) + padding
+        x = x + self_attention(ops, block["layer.0"], config, x, bias)
+        x = x + feed_forward(ops, block["layer.1"], config, x)
+    x = ops.rms_norm(x, p["encoder.final_layer_norm.weight"], config.layer_norm_epsilon)
+    return ops.state(ops.dropout(x, config.dropout_rate))
+
+
+def self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """What attention adds to the stream. Its products are not scaled: the weights were initialised for that."""
+    h, d, rate = config.num_heads, config.d_kv, config.dropout_rate
+    y = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon)
+    q, k, v = (
+        ops.transpose(ops.reshape(ops.linear(y, p[f"SelfAttention.{name}"]), (0, 0, h, d)), (0, 2, 1, 3))
+        for name in ("q", "k", "v")
+    )
+    y = ops.transpose(ops.attention(q, k, v, bias, 1.0, rate), (0, 2, 1, 3))
+    return ops.dropout(ops.linear(ops.reshape(y, (0, 0, h * d)), p["SelfAttention.o"]), rate)
+
+
+def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+    """What the feed-forward network adds to the stream: wo(act(wi x)), or gated wo(act(wi_0 x) * wi_1 x)."""
+    y, p = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon), p["DenseReluDense"]
+    act = FEED_FORWARDS[config.network]
+    if config.network.startswith("gated-"):
+        y = act(ops, ops.linear(y, p["wi_0"])) * ops.linear(y, p["wi_1"])
+    else:
+        y = act(ops, ops.linear(y, p["wi"]))
+    return ops.dropout(ops.linear(ops.dropout(y, config.dropout_rate), p["wo"]), config.dropout_rate)
+
+
+PREFIXES = ("transformer.", "0.auto_model.", "auto_model.", "model.", "module.")
+
+LAYOUTS = [
+    (r"encoder\.embed_tokens\.weight", "shared.weight"),
+    # What generates text, and heads that no embedding uses.
+    (r"(decoder|lm_head|classifier|classification_head|qa_outputs)\..*", None),
+]
+
+KNOWN: dict[str, Any] = {}
