@@ -14,7 +14,8 @@ import pytest
 RANKS = (
     ("errors", "types", "version"),
     ("files", "progress", "ops", "documents", "weights", "registry", "hub"),
-    ("media", "families", "head", "store", "tasks", "kernels"),
+    ("media", "head", "store", "tasks", "kernels"),
+    ("families",),
     ("runtime", "batching", "model"),
     ("compiled", "saving"),
     ("embedder",),

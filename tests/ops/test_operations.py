@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -418,6 +420,23 @@ def test_half_precision_weights_are_widened_exactly() -> None:
             "out"
         ]
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5, err_msg=engine)
+
+
+def test_a_program_keeps_its_weights() -> None:
+    """Constants share the weights' memory; those of bfloat16 do not keep it, and nobody else may hold it."""
+    bits = np.full((4, 4), 0x3F80, np.uint16)  # 1.0
+    kept = weakref.ref(bits)
+
+    def program(ops: Ops, get: Callable[[str], Any], p: Params) -> dict[str, Any]:
+        return {"out": ops.embedding(get("ids"), p["table"])}
+
+    executable = openvino_engine.compile_program(
+        program, [Input("ids", np.int32, (None,))], {"table": Tensor("", "BF16", (4, 4), bits)}, Settings()
+    )
+    del bits
+    gc.collect()
+    assert kept() is not None
+    assert (executable.run({"ids": np.arange(4, dtype=np.int32)})["out"] == 1.0).all()
 
 
 def test_a_missing_weight_is_named_with_its_nearest() -> None:

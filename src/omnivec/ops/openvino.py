@@ -414,8 +414,17 @@ def version() -> str:
 class OpenVINOExecutable:
     """A compiled graph; see `ops.base.Executable`. Each thread has a request of its own."""
 
-    def __init__(self, model: Any, outputs: Sequence[str], settings: Settings, streams: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        outputs: Sequence[str],
+        tensors: Mapping[str, Stored],
+        settings: Settings,
+        streams: int,
+    ) -> None:
         self._model, self._outputs, self._settings, self.streams = model, outputs, settings, streams
+        # Constants share the weights' memory, and those of bfloat16 do not keep it alive.
+        self._tensors = tensors
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == "bfloat16" else "f32",
             "NUM_STREAMS": str(streams),
@@ -452,7 +461,7 @@ class OpenVINOExecutable:
         with self._lock:
             if self._bulk is None:
                 self._bulk = OpenVINOExecutable(
-                    self._model, self._outputs, self._settings, self._settings.streams
+                    self._model, self._outputs, self._tensors, self._settings, self._settings.streams
                 )
             return self._bulk
 
@@ -470,4 +479,4 @@ def compile_program(
             f"device={settings.device!r}: the engine openvino runs on the cpu; use engine='torch'"
         )
     model, outputs = trace(program, inputs, tensors)
-    return OpenVINOExecutable(model, outputs, settings, 1)
+    return OpenVINOExecutable(model, outputs, tensors, settings, 1)

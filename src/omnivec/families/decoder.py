@@ -1,0 +1,273 @@
+"""Llama, Mistral, Qwen and Gemma: transformer decoders of text, and the embedders built on them.
+
+Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Jiang et al. 2023, arXiv:2310.06825; Yang et al. 2024,
+arXiv:2407.10671; Yang et al. 2025, arXiv:2505.09388; Gemma Team 2024, arXiv:2403.08295 and 2408.00118, and 2025,
+arXiv:2503.19786. Weights are named as transformers' `LlamaModel` and its like save them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.ops import rotary
+from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.window import window_bias
+
+CLAIMS = {
+    "model_type": ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"],
+    "modality": "text",
+}
+
+POOLING = "lasttoken"
+
+ACTIVATIONS = {
+    "silu": lambda ops, x: ops.silu(x),
+    "swish": lambda ops, x: ops.silu(x),
+    "gelu": lambda ops, x: ops.gelu(x),
+    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
+    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
+    "relu": lambda ops, x: ops.relu(x),
+}
+
+# Gemma multiplies by 1 + w in its norms, and its embeddings by sqrt(hidden).
+GEMMA = ("gemma", "gemma2", "gemma3_text")
+# Queries and keys are normalised, head by head.
+NORMED_HEADS = ("qwen3", "gemma3_text")
+# What attention and the network put out is normalised too, before it is added.
+NORMED_OUTPUTS = ("gemma2", "gemma3_text")
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+# What a config.json that leaves it out means; what it says is null stays null.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
+    "qwen3": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28, "head_dim": 128},
+    "gemma": {"num_key_value_heads": 16, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh"},
+    "gemma2": {
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "attn_logit_softcapping": 50.0,
+    },
+    "gemma3_text": {
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it, in the spelling of `canonical`.
+
+    Attributes:
+        hidden_act: of the gated network.
+        attention_scale: the factor on the products of queries and keys.
+        attn_logit_softcapping: scores are bent to stay within plus and minus this; 0 for straight ones.
+        layer_types: of each layer, "full_attention" or "sliding_attention".
+        sliding_window: of the latter: places less than this apart see each other.
+        rope_parameters: of each of these, its rotary positions; see `ops.rotary`.
+        bidirectional: whether a token sees those behind it too.
+    """
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    layer_types: tuple[str, ...]
+    rope_parameters: Mapping[str, Mapping[str, Any]]
+    attention_scale: float
+    hidden_act: str = "silu"
+    rms_norm_eps: float = 1e-6
+    sliding_window: int = 0
+    attn_logit_softcapping: float = 0.0
+    bidirectional: bool = False
+    attention_dropout: float = 0.0
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self.max_position_embeddings
+
+
+def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
+    """The published config in one spelling: old and new names of rotary positions, windows and activations."""
+    kind = published["model_type"]
+    said = {**DEFAULTS[kind], **published}
+    heads = said["num_attention_heads"]
+    width = said.get("head_dim") or said["hidden_size"] // heads
+    layers = layer_types(said)
+    act = said.get("hidden_activation" if kind in NORMED_OUTPUTS else "hidden_act") or "silu"
+    return said | {
+        "num_key_value_heads": said.get("num_key_value_heads") or heads,
+        "head_dim": width,
+        # Gemma's first configs say "gelu" where its tanh formula is meant.
+        "hidden_act": "gelu_pytorch_tanh" if act == "gelu" and kind == "gemma" else act,
+        "layer_types": layers,
+        "sliding_window": window(said) if SLIDING in layers else 0,
+        "rope_parameters": ropes(said, layers),
+        "attention_scale": (said["query_pre_attn_scalar"] if kind in NORMED_OUTPUTS else width) ** -0.5,
+        "attn_logit_softcapping": said.get("attn_logit_softcapping") if kind == "gemma2" else None,
+        "bidirectional": bidirectional(said),
+    }
+
+
+def layer_types(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which layers attend within a window: listed, or by the rule of the model type."""
+    kind, count = said["model_type"], int(said["num_hidden_layers"])
+    if kind in ("llama", "gemma") or said.get("sliding_window") is None:
+        return (FULL,) * count
+    if kind == "mistral":
+        return (SLIDING,) * count
+    if kind in ("qwen2", "qwen3") and not said.get("use_sliding_window"):
+        return (FULL,) * count
+    if said.get("layer_types") is not None:
+        return tuple(said["layer_types"])
+    if kind in ("qwen2", "qwen3"):
+        return tuple(FULL if i < said["max_window_layers"] else SLIDING for i in range(count))
+    pattern = 2 if kind == "gemma2" else said.get("sliding_window_pattern") or 6
+    return tuple(SLIDING if (i + 1) % pattern else FULL for i in range(count))
+
+
+def window(said: Mapping[str, Any]) -> int:
+    """Places less than this apart see each other."""
+    width = int(said["sliding_window"])
+    if said.get("use_bidirectional_attention"):
+        return width // 2 + 1  # The published window is the sum of both sides.
+    # Looking both ways, the published window is the furthest that is seen.
+    return width if said.get("is_causal", True) else width + 1
+
+
+def ropes(said: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The rotary positions of each type of layer; Gemma 3 turns its sliding layers by a base of their own."""
+    table = said.get("rope_scaling") or said.get("rope_parameters") or {}
+    longest, theta = said["max_position_embeddings"], said.get("rope_theta") or 1e4
+    if said["model_type"] != "gemma3_text":
+        return {layer: rotary.canonical(table, theta, longest) for layer in sorted(set(layers))}
+    nested = said.get("rope_parameters") or {}
+    bases = {FULL: theta, SLIDING: said["rope_local_base_freq"]}
+    scaled = {FULL: said.get("rope_scaling") or {}, SLIDING: {}}
+    return {
+        layer: rotary.canonical({**(nested.get(layer) or {}), **scaled[layer]}, bases[layer], longest)
+        for layer in sorted(set(layers))
+    }
+
+
+def bidirectional(said: Mapping[str, Any]) -> bool:
+    """Whether the config says that tokens see those behind them: `is_causal`, or Gemma 3's own flag."""
+    return not said.get("is_causal", True) or bool(said.get("use_bidirectional_attention"))
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for the variants that compute something else."""
+    said = {**DEFAULTS[published["model_type"]], **published}
+    for key in ("hidden_act", "hidden_activation"):
+        if said.get(key) is not None and said[key] not in ACTIVATIONS:
+            raise UnsupportedModel(f"{key} {said[key]!r} is none of {', '.join(ACTIVATIONS)}")
+    if said["model_type"] in ("gemma", "gemma2") and said.get("use_bidirectional_attention"):
+        raise UnsupportedModel(
+            "use_bidirectional_attention is covered for gemma3_text only; is_causal for all"
+        )
+    own = (said.get("auto_map") or {}).get("AutoModel")
+    if own and "is_causal" not in said and "use_bidirectional_attention" not in said:
+        raise UnsupportedModel(
+            f"auto_map names a model of its own, {own}: covered are those that say is_causal in config.json"
+        )
+    unknown = sorted(set(said.get("layer_types") or ()) - {FULL, SLIDING})
+    if unknown:
+        raise UnsupportedModel(f"layer_types has {unknown[0]!r}, which is none of {FULL}, {SLIDING}")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
+    x = ops.embedding(batch.ids, p["embed_tokens.weight"])
+    x = ops.state(x * config.hidden_size**0.5 if config.model_type in GEMMA else x)
+    views = {kind: view(ops, config, kind, batch) for kind in sorted(set(config.layer_types))}
+    for i, kind in enumerate(config.layer_types):
+        x = layer(ops, p[f"layers.{i}"], config, x, *views[kind])
+        if i + 1 == config.num_hidden_layers:  # As published, the last hidden state is the normalised one.
+            x = norm(ops, p["norm"], config, x)
+        x = ops.state(x)
+    return x
+
+
+def view(ops: Ops, config: Config, kind: str, batch: Any) -> tuple[Value, tuple[Value, Value]]:
+    """What a type of layer sees: its bias on attention scores, and its rotary positions."""
+    bias = ops.padding_bias(batch.mask) if config.bidirectional else ops.causal_bias(batch.mask)
+    if kind == SLIDING:
+        bias = bias + window_bias(ops, batch.ids, config.sliding_window)
+    return bias, rotary.rotation(ops, batch.ids, config.rope_parameters[kind], config.head_dim, batch.limit)
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]) -> Value:
+    """One block: attention, then the gated network, each of a normalised input and added to it."""
+    y = attention(ops, p["self_attn"], config, norm(ops, p["input_layernorm"], config, x), bias, turn)
+    if config.model_type not in NORMED_OUTPUTS:
+        x = x + y
+        return x + network(ops, p["mlp"], config, norm(ops, p["post_attention_layernorm"], config, x))
+    x = x + norm(ops, p["post_attention_layernorm"], config, y)
+    y = network(ops, p["mlp"], config, norm(ops, p["pre_feedforward_layernorm"], config, x))
+    return x + norm(ops, p["post_feedforward_layernorm"], config, y)
+
+
+def norm(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+    """By the root of the mean square."""
+    weight = p["weight"] + 1.0 if config.model_type in GEMMA else p["weight"]
+    return ops.rms_norm(x, weight, config.rms_norm_eps)
+
+
+def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]) -> Value:
+    """Grouped-query self-attention: (n, t, hidden) -> (n, t, hidden)."""
+    h, kv, d = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+    q, k, v = (
+        ops.reshape(ops.linear(x, p[f"{name}_proj"]), (0, 0, count, d))
+        for name, count in (("q", h), ("k", kv), ("v", kv))
+    )
+    if config.model_type in NORMED_HEADS:
+        q, k = norm(ops, p["q_norm"], config, q), norm(ops, p["k_norm"], config, k)
+    q, k, v = (ops.transpose(y, (0, 2, 1, 3)) for y in (q, k, v))
+    q, k = ops.rotary(q, *turn), ops.rotary(k, *turn)
+    if h != kv:
+        k, v = ops.repeat_heads(k, h // kv), ops.repeat_heads(v, h // kv)
+    rate, cap = config.attention_dropout, config.attn_logit_softcapping
+    y = ops.attention(q, k, v, bias, config.attention_scale, rate, cap)
+    return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["o_proj"])
+
+
+def network(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+    """The gated feed-forward network: (n, t, hidden) -> (n, t, hidden)."""
+    gate = ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["gate_proj"]))
+    return ops.linear(gate * ops.linear(x, p["up_proj"]), p["down_proj"])
+
+
+PREFIXES = ("model.", "0.auto_model.", "auto_model.", "module.")
+
+LAYOUTS = [
+    # Frequencies that older versions kept beside the weights.
+    (r"(layers\.\d+\.self_attn\.)?rotary_emb\..*", None),
+    # Heads that no embedding uses.
+    (r"(lm_head|score|classifier|qa_outputs)\..*", None),
+]
+
+KNOWN: dict[str, Any] = {}

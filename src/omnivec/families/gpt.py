@@ -1,0 +1,187 @@
+"""GPT, GPT-2 and GPT-Neo: transformer decoders of text, each token seeing those before it.
+
+Radford et al. 2018 and 2019 (OpenAI); Black et al. 2021, doi:10.5281/zenodo.5297715. Weights are named and laid out
+as transformers' `OpenAIGPTModel`, `GPT2Model` and `GPTNeoModel` save them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.window import window_bias
+
+CLAIMS = {"model_type": ["openai-gpt", "gpt2", "gpt_neo"], "modality": "text"}
+
+POOLING = "lasttoken"
+
+ACTIVATIONS = {
+    "gelu": lambda ops, x: ops.gelu(x),
+    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
+    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
+    "relu": lambda ops, x: ops.relu(x),
+    "silu": lambda ops, x: ops.silu(x),
+    "swish": lambda ops, x: ops.silu(x),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it.
+
+    Attributes:
+        attention_layers: "global" or "local" for each layer.
+        window_size: of local attention: the last places that are seen, the own one included.
+    """
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int
+    attention_layers: tuple[str, ...]
+    window_size: int = 256
+    activation_function: str = "gelu_new"
+    layer_norm_epsilon: float = 1e-5
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    embedding_dropout: float = 0.1
+    residual_dropout: float = 0.1
+    attention_dropout: float = 0.1
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens."""
+        return self.max_position_embeddings
+
+    def scale(self, layer: int) -> float:
+        """The factor on the products of queries and keys of a layer."""
+        width = self.hidden_size // self.num_attention_heads
+        scale = width**-0.5 if self.scale_attn_weights else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+
+
+# Spellings of GPT and GPT-2, then of GPT-Neo.
+ALIASES = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+    "embd_pdrop": "embedding_dropout",
+    "resid_pdrop": "residual_dropout",
+    "attn_pdrop": "attention_dropout",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "embed_dropout": "embedding_dropout",
+    "resid_dropout": "residual_dropout",
+}
+
+
+def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
+    """The published config with the kinds of its layers spelt out, and what each of the three takes for granted."""
+    said = dict(published)
+    if said["model_type"] == "gpt_neo":
+        repeats = said.get("attention_types") or [[["global", "local"], 12]]
+        layers = tuple(kind for kinds, times in repeats for _ in range(times) for kind in kinds)
+        return said | {"attention_layers": layers, "scale_attn_weights": False}
+    said["attention_layers"] = ("global",) * said["n_layer"]
+    if said["model_type"] == "openai-gpt":
+        # GPT writes "gelu" for what others call "gelu_new".
+        act = said.pop("afn", "gelu")
+        said["activation_function"] = "gelu_new" if act == "gelu" else act
+    return said
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for the variants that compute something else."""
+    act = published.get("afn") or published.get("activation_function") or "gelu_new"
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"activation_function {act!r} is none of {', '.join(ACTIVATIONS)}")
+    if published.get("add_cross_attention"):
+        raise UnsupportedModel("add_cross_attention: only decoders of one text are covered")
+    for kinds, _ in published.get("attention_types") or ():
+        if not {"global", "local"}.issuperset(kinds):
+            raise UnsupportedModel(f"attention_types {kinds}: only 'global' and 'local' are covered")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
+    tokens, places = (
+        ("tokens_embed", "positions_embed") if config.model_type == "openai-gpt" else ("wte", "wpe")
+    )
+    x = ops.embedding(batch.ids, p[f"{tokens}.weight"])
+    x = x + ops.embedding(ops.arange(batch.ids, 1), p[f"{places}.weight"])
+    x = ops.state(ops.dropout(x, config.embedding_dropout))
+    causal = ops.causal_bias(batch.mask)
+    biases = {"global": causal}
+    if "local" in config.attention_layers:
+        biases["local"] = causal + window_bias(ops, batch.ids, config.window_size)
+    for i, kind in enumerate(config.attention_layers):
+        x = layer(ops, p[f"h.{i}"], config, x, biases[kind], config.scale(i))
+        # As published, the last hidden state is the normalised one; GPT's layers end in a norm of their own.
+        if i + 1 == config.num_hidden_layers and config.model_type != "openai-gpt":
+            x = ops.layer_norm(x, p["ln_f"], config.layer_norm_epsilon)
+        x = ops.state(x)
+    return x
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, scale: float) -> Value:
+    """One block: attention and feed-forward network, each added to its input. GPT normalises sums, others inputs."""
+    eps, rate = config.layer_norm_epsilon, config.residual_dropout
+    if config.model_type == "openai-gpt":
+        x = x + ops.dropout(attention(ops, p["attn"], config, x, bias, scale), rate)
+        x = ops.layer_norm(x, p["ln_1"], eps)
+        return ops.layer_norm(x + ops.dropout(network(ops, p["mlp"], config, x), rate), p["ln_2"], eps)
+    y = attention(ops, p["attn"], config, ops.layer_norm(x, p["ln_1"], eps), bias, scale)
+    x = x + ops.dropout(y, rate)
+    return x + ops.dropout(network(ops, p["mlp"], config, ops.layer_norm(x, p["ln_2"], eps)), rate)
+
+
+def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value, scale: float) -> Value:
+    """Multi-head self-attention: (n, t, hidden) -> (n, t, hidden)."""
+    h, width = config.num_attention_heads, config.hidden_size
+    if config.model_type == "gpt_neo":
+        p = p["attention"]
+        fused = [ops.linear(x, p[name]) for name in ("q_proj", "k_proj", "v_proj")]
+    else:
+        whole = map_rows(x, p["c_attn"])
+        fused = [whole[..., i * width : (i + 1) * width] for i in range(3)]
+    q, k, v = (ops.transpose(ops.reshape(y, (0, 0, h, width // h)), (0, 2, 1, 3)) for y in fused)
+    y = ops.attention(q, k, v, bias, scale, config.attention_dropout)
+    y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, width))
+    return ops.linear(y, p["out_proj"]) if config.model_type == "gpt_neo" else map_rows(y, p["c_proj"])
+
+
+def network(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+    """The feed-forward network: (n, t, hidden) -> (n, t, hidden)."""
+    if config.model_type == "gpt_neo":
+        y = ACTIVATIONS[config.activation_function](ops, ops.linear(x, p["c_fc"]))
+        return ops.linear(y, p["c_proj"])
+    y = ACTIVATIONS[config.activation_function](ops, map_rows(x, p["c_fc"]))
+    return map_rows(y, p["c_proj"])
+
+
+def map_rows(x: Value, p: Params) -> Value:
+    """A linear map whose weight is (in, out), as GPT and GPT-2 store theirs: x (..., in) -> (..., out)."""
+    return x @ p["weight"] + p["bias"]
+
+
+PREFIXES = ("transformer.", "0.auto_model.", "auto_model.", "model.", "module.")
+
+LAYOUTS = [
+    # Triangles of ones and constants that older versions kept beside the weights.
+    (r"h\.\d+\.attn\.(attention\.)?(masked_)?bias", None),
+    # Heads that no embedding uses.
+    (r"(lm_head|multiple_choice_head|score|classifier|qa_outputs)\..*", None),
+]
+
+KNOWN: dict[str, Any] = {}

@@ -1,0 +1,147 @@
+"""Jina embeddings v2: BERT with linear biases for positions (ALiBi) and gated feed-forward networks.
+
+Günther et al. 2023, arXiv:2310.19923; Press et al. 2021, arXiv:2108.12409. Weights are named as published: those of
+jina-embeddings-v2-small-en and base-en, and of base-code, which normalises queries, keys and residuals once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UnsupportedModel
+from omnivec.families.bert import ACTIVATIONS
+from omnivec.ops.base import Ops, Params, Value
+
+CLAIMS = {
+    "model_type": ["jina_bert"],
+    "where": {"model_type": ["bert"], "position_embedding_type": ["alibi"]},
+    "modality": "text",
+}
+
+GATES = {"geglu": "gelu", "reglu": "relu"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    hidden_act: str = "gelu"
+    feed_forward_type: str = "original"
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included: as published, since no table of positions ends."""
+        return self.max_position_embeddings
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for the variants that compute something else."""
+    position = published.get("position_embedding_type", "absolute")
+    if position != "alibi":
+        raise UnsupportedModel(f"position_embedding_type {position!r}: only 'alibi' is covered")
+    kind, act = published.get("feed_forward_type", "original"), published.get("hidden_act", "gelu")
+    if kind not in (*GATES, "original"):
+        raise UnsupportedModel(f"feed_forward_type {kind!r} is none of {', '.join(GATES)}, original")
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
+    if published.get("is_decoder") or published.get("add_cross_attention"):
+        raise UnsupportedModel("is_decoder: this checkpoint is a decoder; only encoders are covered")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
+    x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
+    x = x + p["embeddings.token_type_embeddings.weight"][0]
+    x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
+    x = ops.state(ops.dropout(x, config.hidden_dropout_prob))
+    bias = linear_bias(ops, config, batch)
+    for i in range(config.num_hidden_layers):
+        x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
+    return x
+
+
+def linear_bias(ops: Ops, config: Config, batch: Any) -> Value:
+    """ALiBi to both sides, before a head's slope: -|i - j| for places i, j, far more on padding: (n, 1, t, t)."""
+    place = ops.cast(ops.arange(batch.ids, 1), "float32")
+    step = place[None, :] - place[:, None]
+    flattest = float(slopes(config.num_attention_heads).min())
+    return ops.padding_bias(batch.mask) * (1.0 / flattest) - ops.maximum(step, -step)
+
+
+def slopes(heads: int) -> NDArray[np.float32]:
+    """The slope of each head, 2^(-8k / heads) for k = 1 ... heads: Press et al. 2021, section 3.
+
+    Where the number of heads is no power of two, those of the next lower power, then every other one of the double.
+    """
+    power = 1 << (heads.bit_length() - 1)
+    odd = np.arange(1, 2 * (heads - power), 2) / 2
+    return np.exp2(-8 * np.concatenate([np.arange(1, power + 1), odd]) / power).astype(np.float32)
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
+    y = ops.linear(attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
+    y = ops.layer_norm(x + ops.dropout(y, rate), p["attention.output.LayerNorm"], eps)
+    x = ops.layer_norm(x + y, p["layer_norm_1"], eps) if "layer_norm_1" in p else y
+    y, norm = feed_forward(ops, p, config, x)
+    return ops.layer_norm(x + y, norm, eps)
+
+
+def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> tuple[Value, Params]:
+    """The network before its residual, and the norm behind it; the two gated forms put their gate first or last."""
+    rate, inner = config.hidden_dropout_prob, config.intermediate_size
+    act = GATES.get(config.feed_forward_type, config.hidden_act)
+    if config.feed_forward_type == "original":
+        y = ops.linear(ACTIVATIONS[act](ops, ops.linear(x, p["intermediate.dense"])), p["output.dense"])
+        return ops.dropout(y, rate), p["output.LayerNorm"]
+    if "mlp.up_gated_layer" in p:
+        both = ops.linear(x, p["mlp.up_gated_layer"])
+        y = both[..., :inner] * ACTIVATIONS[act](ops, both[..., inner:])
+        return ops.linear(ops.dropout(y, rate), p["mlp.down_layer"]), p["layer_norm_2"]
+    both = ops.linear(x, p["mlp.gated_layers"])
+    y = ACTIVATIONS[act](ops, both[..., :inner]) * both[..., inner:]
+    return ops.linear(ops.dropout(y, rate), p["mlp.wo"]), p["mlp.layernorm"]
+
+
+def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+    """Multi-head self-attention before its output projection: (n, t, hidden) -> (n, t, hidden)."""
+    h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    q, k, v = (ops.linear(x, p[name]) for name in ("query", "key", "value"))
+    if "layer_norm_q" in p:
+        q = ops.layer_norm(q, p["layer_norm_q"], config.layer_norm_eps)
+        k = ops.layer_norm(k, p["layer_norm_k"], config.layer_norm_eps)
+    q, k, v = (ops.transpose(ops.reshape(y, (0, 0, h, d)), (0, 2, 1, 3)) for y in (q, k, v))
+    y = ops.sloped_attention(q, k, v, bias, slopes(h), d**-0.5, config.attention_probs_dropout_prob)
+    return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
+
+
+PREFIXES = ("bert.", "0.auto_model.", "auto_model.", "model.", "module.")
+
+LAYOUTS = [
+    # Heads and buffers that no embedding uses.
+    (r"(cls|lm_head|classifier|qa_outputs|pooler)\..*", None),
+    (r"embeddings\.(position_ids|token_type_ids)", None),
+    (r"encoder\.alibi", None),
+]
+
+KNOWN: dict[str, dict[str, Any]] = {}

@@ -1,0 +1,133 @@
+"""ModernBERT: rotary positions, local and global attention in turn, gated feed-forward networks.
+
+Warner et al. 2024, arXiv:2412.13663. Weights are named as transformers' `ModernBertModel` saves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.families.bert import ACTIVATIONS
+from omnivec.ops import rotary
+from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.window import window_bias
+
+CLAIMS = {"model_type": ["modernbert"], "modality": "text"}
+
+GLOBAL, LOCAL = "full_attention", "sliding_attention"
+# Of each kind of layer: the base of its rotary positions by its older name, and where none is given.
+BASES = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it.
+
+    Attributes:
+        local_attention: width of the window of local attention: a token sees half of it to either side.
+        layer_types: of each layer, GLOBAL or LOCAL.
+        rope_parameters: of each of these, its rotary positions; see `ops.rotary`.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    layer_types: tuple[str, ...]
+    rope_parameters: Mapping[str, Mapping[str, Any]]
+    max_position_embeddings: int = 8192
+    hidden_activation: str = "gelu"
+    norm_eps: float = 1e-5
+    local_attention: int = 128
+    attention_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    mlp_dropout: float = 0.0
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_size
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self.max_position_embeddings
+
+
+def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The published config with `layer_types` and `rope_parameters`, which older files say in other words."""
+    every, count = published.get("global_attn_every_n_layers", 3), published["num_hidden_layers"]
+    types = published.get("layer_types") or [LOCAL if i % every else GLOBAL for i in range(count)]
+    longest = published.get("max_position_embeddings", Config.max_position_embeddings)
+    scaled, rope = published.get("rope_scaling") or {}, published.get("rope_parameters") or {}
+    tables = {
+        kind: rotary.canonical(rope.get(kind) or scaled, published.get(name, base), longest)
+        for kind, (name, base) in BASES.items()
+    }
+    return {**published, "layer_types": tuple(types), "rope_parameters": tables}
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for the variants that compute something else."""
+    act = published.get("hidden_activation", "gelu")
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"hidden_activation {act!r} is none of {', '.join(ACTIVATIONS)}")
+    for kind in published.get("layer_types") or ():
+        if kind not in BASES:
+            raise UnsupportedModel(f"layer_types has {kind!r}, which is none of {', '.join(BASES)}")
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
+    x = ops.embedding(batch.ids, p["embeddings.tok_embeddings.weight"])
+    x = ops.dropout(ops.layer_norm(x, p["embeddings.norm"], config.norm_eps), config.embedding_dropout)
+    bias, width = ops.padding_bias(batch.mask), config.hidden_size // config.num_attention_heads
+    window = window_bias(ops, batch.ids, config.local_attention // 2 + 1)
+    views = {
+        kind: (
+            bias + window if kind == LOCAL else bias,
+            rotary.rotation(ops, batch.ids, rope, width, batch.limit),
+        )
+        for kind, rope in config.rope_parameters.items()
+    }
+    for i, kind in enumerate(config.layer_types):
+        x = layer(ops, p[f"layers.{i}"], config, ops.state(x), *views[kind])
+    return ops.state(ops.layer_norm(x, p["final_norm"], config.norm_eps))
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
+    """One block: attention, then the feed-forward network, each of a normalised input and added to it."""
+    # The embeddings are normalised already, so the first layer has no norm of its own.
+    y = ops.layer_norm(x, p["attn_norm"], config.norm_eps) if "attn_norm" in p else x
+    y = ops.linear(attention(ops, p["attn"], config, y, bias, rotated), p["attn.Wo"])
+    x = x + ops.dropout(y, config.attention_dropout)
+    both = ops.linear(ops.layer_norm(x, p["mlp_norm"], config.norm_eps), p["mlp.Wi"])
+    inner = config.intermediate_size
+    y = ACTIVATIONS[config.hidden_activation](ops, both[..., :inner]) * both[..., inner:]
+    return x + ops.linear(ops.dropout(y, config.mlp_dropout), p["mlp.Wo"])
+
+
+def attention(ops: Ops, p: Params, config: Any, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
+    """Multi-head self-attention with rotary positions and one matrix "Wqkv", before its output projection.
+
+    x (n, t, hidden) -> (n, t, hidden). Other families' configs have the same names for the three things it reads.
+    """
+    h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    heads = ops.transpose(ops.reshape(ops.linear(x, p["Wqkv"]), (0, 0, 3 * h, d)), (0, 2, 1, 3))
+    q, k = ops.rotary(heads[:, :h], *rotated), ops.rotary(heads[:, h : 2 * h], *rotated)
+    y = ops.attention(q, k, heads[:, 2 * h :], bias, d**-0.5, config.attention_dropout)
+    return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
+
+
+PREFIXES = ("model.", "0.auto_model.", "auto_model.", "module.")
+
+LAYOUTS = [
+    # Heads that no embedding uses.
+    (r"(head|decoder|classifier)\..*", None),
+]
+
+KNOWN: dict[str, dict[str, Any]] = {}
