@@ -18,6 +18,9 @@ from omnivec.types import Precision
 
 EngineName = Literal["openvino", "torch"]
 
+VARIABLE = "OMNIVEC_PRECISION"
+"""The environment variable that fixes the precision where no argument does."""
+
 # bfloat16 must beat float32 by this much in a trial: below it the exact one is worth more.
 WORTHWHILE = 1.15
 
@@ -104,11 +107,12 @@ def _precision(
     trial: Callable[[], Precision],
     reasons: dict[str, str],
 ) -> Precision:
-    if precision is not None:
-        if precision not in get_args(Precision):
-            raise UsageError(f"precision={precision!r} is none of {', '.join(get_args(Precision))}")
-        reasons["precision"] = "as asked"
-        return "bfloat16" if precision == "bfloat16" else "float32"
+    said = precision or os.environ.get(VARIABLE) or None
+    if said is not None:
+        if said not in get_args(Precision):
+            raise UsageError(f"precision={said!r} is none of {', '.join(get_args(Precision))}")
+        reasons["precision"] = "as asked" if precision else f"{VARIABLE} says so"
+        return "bfloat16" if said == "bfloat16" else "float32"
     if deterministic or engine == "torch":
         reasons["precision"] = "float32: deterministic" if deterministic else "float32: torch's default"
         return "float32"

@@ -194,7 +194,7 @@ def test_texts_of_others_do_not_reach_the_terminal_raw(omni: CommandLine, tiny: 
     )
     assert omni("index", "docs", "-m", tiny).code == 0
     for arguments in ((), ("--whole",)):
-        done = omni("search", "fox", "-k", "1", *arguments)
+        done = omni("search", "fox", "-k", "1", "--mode", "text", *arguments)
         assert done.code == 0
         assert "\x1b" not in done.out and "\x07" not in done.out
         assert "docs/a\\nb.txt:1" in done.out.splitlines()[0]

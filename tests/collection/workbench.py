@@ -96,6 +96,7 @@ class CommandLine:
     def environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("OMNIVEC_")}
         paths = [str(SOURCE), os.environ.get("PYTHONPATH", "")]
+        inherited["OMNIVEC_PRECISION"] = "float32"
         own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMNIVEC_CACHE": str(self.cache)}
         return {**inherited, **own, **self.variables}
 

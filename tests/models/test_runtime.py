@@ -24,6 +24,7 @@ def never() -> str:
 def choose(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], can: bool, trial: str = "float32", **given: object
 ) -> runtime.Runtime:
+    monkeypatch.delenv("OMNIVEC_PRECISION", raising=False)
     monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr(openvino, "cpu_can_bfloat16", lambda: can)
     asked = {
@@ -58,6 +59,19 @@ def test_what_is_asked_for_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (chosen.settings.precision, chosen.settings.threads, chosen.settings.streams) == ("float32", 3, 3)
     assert chosen.reasons["precision"] == chosen.reasons["threads"] == "as asked"
     assert choose(monkeypatch, {"amx_bf16"}, True, deterministic=True).settings.precision == "float32"
+
+
+def test_the_environment_may_fix_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(precision: str | None) -> runtime.Runtime:
+        return decide(None, precision, None, None, False, never)  # type: ignore[arg-type]
+
+    monkeypatch.setenv("OMNIVEC_PRECISION", "bfloat16")
+    assert asked(None).settings.precision == "bfloat16"
+    assert "OMNIVEC_PRECISION" in asked(None).reasons["precision"]
+    assert asked("float32").settings.precision == "float32"
+    monkeypatch.setenv("OMNIVEC_PRECISION", "half")
+    with pytest.raises(UsageError, match="half"):
+        asked(None)
 
 
 def test_a_gpu_needs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
