@@ -198,8 +198,10 @@ def test_texts_of_others_do_not_reach_the_terminal_raw(omni: CommandLine, tiny: 
         assert done.code == 0
         assert "\x1b" not in done.out and "\x07" not in done.out
         assert "docs/a\\nb.txt:1" in done.out.splitlines()[0]
-    assert "北京" in omni("search", "北京", "-k", "1", "--whole").out
-    assert omni("search", "fox", "-k", "1", "--json").rows[0]["text"].startswith("fox \x1b[2J")
+    assert "北京" in omni("search", "北京", "-k", "1", "--mode", "text", "--whole").out
+    assert (
+        omni("search", "fox", "-k", "1", "--mode", "text", "--json").rows[0]["text"].startswith("fox \x1b[2J")
+    )
 
 
 @pytest.mark.parametrize(
