@@ -256,7 +256,7 @@ REFUSED = [
     (bert, {"hidden_act": "mish"}),
     (bert, {"position_embedding_type": "relative_key"}),
     (bert, {"is_decoder": True}),
-    (distilbert, {"activation": "silu"}),
+    (distilbert, {"activation": "mish"}),
     (mpnet, {"hidden_act": "relu"}),
     (mpnet, {"relative_attention_num_buckets": 64}),
     (albert, {"hidden_act": "mish"}),

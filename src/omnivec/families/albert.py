@@ -10,15 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnivec.errors import UnsupportedModel
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 
 CLAIMS = {"model_type": ["albert"], "modality": "text"}
-
-ACTIVATIONS = {
-    "gelu": lambda ops, x: ops.gelu(x),
-    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
-    "relu": lambda ops, x: ops.relu(x),
-}
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnivec.errors import UnsupportedModel
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 
 CLAIMS = {"model_type": ["bert", "roberta", "xlm-roberta", "camembert", "electra"], "modality": "text"}
 
 # Their positions begin behind the padding's.
 ROBERTAS = ("roberta", "xlm-roberta", "camembert")
-
-ACTIVATIONS = {
-    "gelu": lambda ops, x: ops.gelu(x),
-    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
-    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
-    "relu": lambda ops, x: ops.relu(x),
-    "silu": lambda ops, x: ops.silu(x),
-    "swish": lambda ops, x: ops.silu(x),
-}
 
 
 @dataclass(frozen=True)

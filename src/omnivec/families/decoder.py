@@ -13,6 +13,7 @@ from typing import Any
 
 from omnivec.errors import UnsupportedModel
 from omnivec.ops import rotary
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
 
@@ -22,15 +23,6 @@ CLAIMS = {
 }
 
 POOLING = "lasttoken"
-
-ACTIVATIONS = {
-    "silu": lambda ops, x: ops.silu(x),
-    "swish": lambda ops, x: ops.silu(x),
-    "gelu": lambda ops, x: ops.gelu(x),
-    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
-    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
-    "relu": lambda ops, x: ops.relu(x),
-}
 
 # Gemma multiplies by 1 + w in its norms, and its embeddings by sqrt(hidden).
 GEMMA = ("gemma", "gemma2", "gemma3_text")

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnivec.errors import UnsupportedModel
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 
 CLAIMS = {"model_type": ["distilbert"], "modality": "text"}
-
-ACTIVATIONS = {"gelu": lambda ops, x: ops.gelu(x), "relu": lambda ops, x: ops.relu(x)}
 
 EPS = 1e-12
 

@@ -11,21 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnivec.errors import UnsupportedModel
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
 
 CLAIMS = {"model_type": ["openai-gpt", "gpt2", "gpt_neo"], "modality": "text"}
 
 POOLING = "lasttoken"
-
-ACTIVATIONS = {
-    "gelu": lambda ops, x: ops.gelu(x),
-    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
-    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
-    "relu": lambda ops, x: ops.relu(x),
-    "silu": lambda ops, x: ops.silu(x),
-    "swish": lambda ops, x: ops.silu(x),
-}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UnsupportedModel
-from omnivec.families.bert import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 
 CLAIMS = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnivec.errors import UnsupportedModel
-from omnivec.families.bert import ACTIVATIONS
 from omnivec.ops import rotary
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnivec.errors import UnsupportedModel
-from omnivec.families.bert import ACTIVATIONS
 from omnivec.families.modernbert import attention
 from omnivec.ops import rotary
+from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 
 CLAIMS = {"model_type": ["nomic_bert"], "modality": "text"}

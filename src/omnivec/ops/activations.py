@@ -1,0 +1,16 @@
+"""Activations by the names that published configs give them (`hidden_act`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from omnivec.ops.base import Ops, Value
+
+ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
+    "gelu": lambda ops, x: ops.gelu(x),
+    "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
+    "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
+    "relu": lambda ops, x: ops.relu(x),
+    "silu": lambda ops, x: ops.silu(x),
+    "swish": lambda ops, x: ops.silu(x),
+}
