@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -57,8 +57,8 @@ class Steps(Protocol):
     def size(self, decoded: Any) -> int:
         """A rough cost, to sort by."""
 
-    def prepare(self, decoded: Sequence[Any]) -> Sequence[Prepared]:
-        """Arrays of items."""
+    def prepare(self, decoded: Sequence[Any]) -> Sequence[Sequence[Prepared]]:
+        """Arrays of items: one for each, or several parts, whose mean by what each has seen is its vector."""
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
         """Vectors (n, dim) of one batch; `alone` says that no other batch runs beside it."""
@@ -75,6 +75,14 @@ class Plan:
 
     rows: int = 0
     done: Callable[[int], None] | None = None
+
+
+class _Row(NamedTuple):
+    """A part of an item, ready for a batch."""
+
+    item: int
+    part: int
+    prepared: Prepared
 
 
 class _Run:
@@ -102,17 +110,18 @@ class _Run:
         self.seen = np.zeros(len(items), np.int64)
         self.lost = np.zeros(len(items), np.int64)
         self.order = deque(sorted(self.decoded, key=lambda i: -steps.size(self.decoded[i])))
-        self.waiting: list[tuple[int, Prepared]] = []
+        self.waiting: list[_Row] = []
+        self.parts: dict[int, _Parts] = {}
         self.lock = threading.Lock()
 
-    def batches(self) -> Iterator[list[tuple[int, Prepared]]]:
+    def batches(self) -> Iterator[list[_Row]]:
         """Batches, the costliest first; each holds what the budget allows at the cost of its longest row."""
         while self.order or self.waiting:
             while self.order and len(self.waiting) < CHUNK:
                 self._prepare([self.order.popleft() for _ in range(min(CHUNK, len(self.order)))])
-            self.waiting.sort(key=lambda row: (-row[1].cost, row[0]))
+            self.waiting.sort(key=lambda row: (-row.prepared.cost, row.item))
             while self.waiting and (len(self.waiting) >= CHUNK or not self.order):
-                rows = max(1, self.steps.budget // max(1, self.waiting[0][1].cost))
+                rows = max(1, self.steps.budget // max(1, self.waiting[0].prepared.cost))
                 rows = min(rows, self.plan.rows) if self.plan.rows else rows
                 batch, self.waiting = self.waiting[:rows], self.waiting[rows:]
                 yield batch
@@ -127,33 +136,44 @@ class _Run:
                 return
             self._fail(indices[0], error)
             return
-        for i, row in zip(indices, prepared, strict=True):
-            self.seen[i], self.lost[i] = row.seen, row.lost
-            self.waiting.append((i, row))
+        for i, rows in zip(indices, prepared, strict=True):
+            self.seen[i], self.lost[i] = sum(row.seen for row in rows), sum(row.lost for row in rows)
+            if len(rows) > 1:
+                self.parts[i] = _Parts([row.seen for row in rows], self.steps.dim)
+            self.waiting += [_Row(i, part, row) for part, row in enumerate(rows)]
 
-    def compute(self, batch: list[tuple[int, Prepared]], alone: bool) -> None:
-        """Computes a batch into its rows; where it fails, each item by itself."""
-        indices, rows = [i for i, _ in batch], [row for _, row in batch]
+    def compute(self, batch: list[_Row], alone: bool) -> None:
+        """Computes a batch into its rows; where it fails, each row by itself."""
         try:
-            vectors = self.steps.compute(rows, alone)
+            vectors = self.steps.compute([row.prepared for row in batch], alone)
         except (OmnivecError, MemoryError, RuntimeError) as error:
             if len(batch) > 1:
                 for row in batch:
                     self.compute([row], alone)
                 return
-            self._fail(indices[0], error)
+            self._fail(batch[0].item, error)
             return
-        self.vectors[indices] = vectors
-        for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
-            self._fail(indices[i], ItemError("its vector is not finite: the model overflows on this item"))
+        finite: list[bool] = np.isfinite(vectors).all(axis=1).tolist()
+        done = 0
+        for row, vector, good in zip(batch, vectors, finite, strict=True):
+            parts = self.parts.get(row.item)
+            if parts is None:
+                self.vectors[row.item] = vector
+                done += 1
+            else:
+                done += parts.put(row.part, vector)
+            if not good:
+                self._fail(row.item, ItemError("its vector is not finite: the model overflows on this item"))
         if self.plan.done is not None:
-            self.plan.done(len(batch))
+            self.plan.done(done)
 
     def _fail(self, index: int, error: BaseException) -> None:
         self.failures[index] = str(error) or type(error).__name__
 
     def encoded(self) -> Encoded:
-        """What came out, with what is equal copied from the one that was computed."""
+        """What came out: parts joined, and what is equal copied from the one that was computed."""
+        for i, parts in self.parts.items():
+            self.vectors[i] = parts.mean()
         for i, first in self.copies.items():
             self.vectors[i], self.seen[i], self.lost[i] = (
                 self.vectors[first],
@@ -169,6 +189,27 @@ class _Run:
         vectors = self.vectors if whole else self.vectors[kept]
         failures = dict(sorted(self.failures.items()))
         return Encoded(vectors, kept, failures, self.seen[kept], self.lost[kept], self.steps.unit)
+
+
+class _Parts:
+    """The vectors of an item's parts, until they are averaged."""
+
+    def __init__(self, seen: Sequence[int], dim: int) -> None:
+        self._weights = np.maximum(np.array(seen, np.float32), 1e-9)
+        self._vectors = np.zeros((len(seen), dim), np.float32)
+        self._left, self._lock = len(seen), threading.Lock()
+
+    def put(self, part: int, vector: Floats) -> bool:
+        """Takes a part's vector; whether it was the last."""
+        self._vectors[part] = vector
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+    def mean(self) -> Floats:
+        """The mean by what each part has seen: the same whatever the order in which they came."""
+        mean: Floats = self._weights @ self._vectors / self._weights.sum()
+        return mean
 
 
 def run(items: Sequence[Any], steps: Steps, plan: Plan = Plan()) -> Encoded:

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec import runtime
-from omnivec.media import text
+from omnivec.media.text import Reading
 from omnivec.model import Model
+from omnivec.ops import memory
 from omnivec.ops.base import Executable, Input, Program, Settings, Stored
+from omnivec.ops.quantized import QuantizedWeights, bytes_of
 from omnivec.types import Floats, Precision, Prepared
 from omnivec.version import VERSION
 
@@ -31,6 +33,7 @@ class Choice:
     device: str | None = None
     threads: int | None = None
     deterministic: bool = False
+    max_memory: int | None = None
 
 
 class Compiled:
@@ -39,6 +42,7 @@ class Compiled:
     Attributes:
         model: what is run.
         runtime: where and how exactly, with the reasons.
+        budget: tokens in a batch.
     """
 
     def __init__(self, model: Model, choice: Choice, trials: Path) -> None:
@@ -46,21 +50,43 @@ class Compiled:
         self.runtime = runtime.decide(
             choice.engine, choice.precision, choice.device, choice.threads, choice.deterministic, self._trial
         )
-        settings = self.runtime.settings
+        self.budget, self._guard, before = BUDGET, None, 0
+        if choice.max_memory is not None:
+            before = memory.resident()
+            memory.require(choice.max_memory, before + bytes_of(model.tensors, self.runtime.precision))
         self._compile = _compiler(self.runtime.engine)
-        self._body = self._compile(model.body, model.inputs, model.tensors, settings)
-        self._tail: Executable | None = None
-        if model.head.has_products:
-            width = model.config.dim * len(model.head.pooling)
-            exact = replace(settings, precision="float32")
-            self._tail = self._compile(
-                model.tail, (Input("pooled", np.float32, (None, width)),), model.tensors, exact
-            )
-        self._hidden: Executable | None = None
+        self._tensors = QuantizedWeights(model.tensors) if self.runtime.int8 else model.tensors
+        self._body = self._compile(model.body, model.inputs, self._tensors, self.runtime.settings)
+        if self.runtime.int8 or choice.max_memory is not None:
+            memory.release(tensor.data for tensor in model.tensors.values())
+        if choice.max_memory is not None:
+            self._fit(choice.max_memory, before)
+        self._tail = self._finisher() if model.head.has_products else None
+        self._others: dict[str, Executable] = {}
 
-    def call(self, prompt: str) -> Call:
-        """What the loop needs for items behind a prompt."""
-        return Call(self, prompt)
+    def _fit(self, ceiling: int, before: int) -> None:
+        """Batches and streams that keep the process below a ceiling, found by running some."""
+        settings, longest = self.runtime.settings, self.model.preparer.limit
+
+        def run(rows: int, length: int) -> None:
+            self._body.run(_ones(self.model.inputs, rows, length))
+
+        run(1, min(memory.SHORT, longest))
+        twin = memory.resident() - before
+        memory.release(tensor.data for tensor in self.model.tensors.values())
+        least = settings.streams if self.runtime.deterministic else 1
+        limits = memory.fit(ceiling, memory.Probe(run, longest, BUDGET, settings.streams, least, twin))
+        self._body.narrow(limits.streams)
+        self.budget, self._guard = limits.budget, memory.Guard(limits)
+        reasons = {**self.runtime.reasons, "budget": f"as {memory.shown(ceiling)} of memory allow"}
+        if limits.streams < settings.streams:
+            reasons["streams"] = reasons["budget"]
+        settings = replace(settings, streams=limits.streams)
+        self.runtime = replace(self.runtime, settings=settings, reasons=reasons)
+
+    def call(self, reading: Reading) -> Call:
+        """What the loop needs for items that are read this way."""
+        return Call(self, replace(reading, pool_prompt=self.model.head.include_prompt))
 
     def streams(self) -> int:
         """Batches to compute at a time."""
@@ -72,12 +98,14 @@ class Compiled:
         return {
             "omnivec": VERSION,
             "engine": f"{engine} {_engine_version(engine)}",
-            "precision": settings.precision,
+            "precision": self.runtime.precision,
             "device": settings.device,
         }
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
         """Vectors (n, dim) float32 of one batch."""
+        if self._guard is not None:
+            self._guard.check(len(rows) * max(row.cost for row in rows))
         batch = self.model.preparer.collate(rows, self.model.head.include_prompt)
         single = alone and not self.runtime.deterministic
         output = (self._body if single else self._body.bulk()).run(batch)["vectors"]
@@ -85,15 +113,39 @@ class Compiled:
             output = (self._tail if single else self._tail.bulk()).run({"pooled": output})["vectors"]
         return output
 
-    def hidden(self, row: Prepared) -> list[NDArray[np.float32]]:
+    def hidden(self, row: Prepared) -> list[Floats]:
         """Hidden states (t, d) of one prepared item, the embeddings first, then each layer."""
-        if self._hidden is None:
-            self._hidden = self._compile(
-                self.model.hidden, text.INPUTS, self.model.tensors, self.runtime.settings
+        states = self._states("hidden", self.model.hidden, row)
+        return [states[str(i)] for i in range(len(states))]
+
+    def last(self, row: Prepared) -> Floats:
+        """What of one prepared item would be pooled: (t, d)."""
+        return self._states("last", self.model.last, row)["states"]
+
+    def finish(self, pooled: Floats) -> Floats:
+        """Vectors (n, dim) of pooled states (n, width)."""
+        if not self.model.head.steps:
+            return pooled
+        finisher = self._tail or self._others.get("tail")
+        if finisher is None:
+            finisher = self._others["tail"] = self._finisher()
+        return finisher.run({"pooled": pooled})["vectors"]
+
+    def _finisher(self) -> Executable:
+        width = self.model.config.dim * len(self.model.head.pooling)
+        exact = replace(self.runtime.settings, precision="float32")
+        pooled = Input("pooled", np.float32, (None, width))
+        return self._compile(self.model.tail, (pooled,), self.model.tensors, exact)
+
+    def _states(self, name: str, program: Program, row: Prepared) -> dict[str, Floats]:
+        """What a program that few calls need, compiled when the first does, makes of one item, less its padding."""
+        if name not in self._others:
+            self._others[name] = self._compile(
+                program, self.model.preparer.inputs, self._tensors, self.runtime.settings
             )
         length = len(row.arrays["ids"])
-        states = self._hidden.run(self.model.preparer.collate([row]))
-        return [states[str(i)][0, :length] for i in range(len(states))]
+        states = self._others[name].run(self.model.preparer.collate([row]))
+        return {key: state[0, :length] for key, state in states.items()}
 
     def _trial(self) -> Precision:
         from omnivec.ops import openvino
@@ -106,9 +158,8 @@ class Compiled:
     def _measure(self) -> Mapping[Precision, float]:
         """Seconds for the same batch in both precisions: interleaved, the best of five each."""
         compile_program = _compiler("openvino")
-        length = min(64, self.model.preparer.limit)
-        ids = np.full((16, length), self.model.preparer.tokenizer.pad_id, np.int32)
-        batch = {i.name: ids if i.name == "ids" else np.ones_like(ids) for i in self.model.inputs}
+        sample = self.model.preparer.sample()
+        batch = {i.name: sample[i.name] for i in self.model.inputs}
         precisions: tuple[Precision, ...] = ("float32", "bfloat16")
         best = dict.fromkeys(precisions, float("inf"))
         candidates = {
@@ -130,8 +181,12 @@ class Call:
     """One call's view of a compiled model: `batching.Steps`."""
 
     compiled: Compiled
-    prompt: str
-    unit: str = text.UNIT
+    reading: Reading
+
+    @property
+    def unit(self) -> str:
+        """What seen and lost count."""
+        return self.compiled.model.preparer.unit
 
     @property
     def dim(self) -> int:
@@ -141,34 +196,38 @@ class Call:
     @property
     def budget(self) -> int:
         """Tokens in a batch."""
-        return BUDGET
+        return self.compiled.budget
 
     @property
     def streams(self) -> int:
         """Batches to compute at a time."""
         return self.compiled.streams()
 
-    def decode(self, item: Any) -> str:
-        """The text of an item."""
-        return text.decode(item)
+    def decode(self, item: Any) -> Any:
+        """What the item holds."""
+        return self.compiled.model.preparer.decode(item)
 
-    def key(self, decoded: str) -> Hashable:
-        """The text itself: equal texts have equal vectors."""
-        return decoded
+    def key(self, decoded: Any) -> Hashable:
+        """Equal for items that have one vector."""
+        return self.compiled.model.preparer.key(decoded)
 
-    def size(self, decoded: str) -> int:
-        """Characters of the text."""
-        return text.size(decoded)
+    def size(self, decoded: Any) -> int:
+        """A rough cost."""
+        return self.compiled.model.preparer.size(decoded)
 
-    def prepare(self, decoded: Sequence[str]) -> list[Prepared]:
-        """Token ids behind the prompt."""
-        return self.compiled.model.preparer.prepare(
-            decoded, self.prompt, self.compiled.model.head.include_prompt
-        )
+    def prepare(self, decoded: Sequence[Any]) -> list[tuple[Prepared, ...]]:
+        """Arrays of items, in parts."""
+        return self.compiled.model.preparer.prepare(decoded, self.reading)
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
         """Vectors (n, dim) of one batch."""
         return self.compiled.compute(rows, alone)
+
+
+def _ones(inputs: Sequence[Input], rows: int, length: int) -> dict[str, NDArray[Any]]:
+    """A batch of so many items of a length: what does not matter where only memory is measured is 1."""
+    shapes = {i.name: (rows, length, *i.shape[2:]) for i in inputs}
+    return {i.name: np.ones(shapes[i.name], i.dtype) for i in inputs}
 
 
 def _engine_version(engine: runtime.EngineName) -> str:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from omnivec import batching, hub, progress, registry, saving
 from omnivec.compiled import Choice, Compiled
 from omnivec.errors import ItemErrors, UsageError
+from omnivec.late import Spans, span_vectors
+from omnivec.media.text import Reading
 from omnivec.model import Model, read_model
-from omnivec.types import Encoded, Floats, Metric, Modality, Space
+from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 SINGLE = (str, bytes, Path)
@@ -127,6 +129,8 @@ class Embedder:
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
         dim: int | None = None,
+        truncate: Truncate = "tail",
+        chunk: Chunk | None = None,
         show_progress_bar: bool | None = False,
     ) -> Floats:
         """Vectors of items.
@@ -138,6 +142,8 @@ class Embedder:
             prompt: a prompt given in words.
             normalize_embeddings: True for vectors of length 1; None as the model does.
             dim: only the first so many components, of length 1 again where the model's vectors are.
+            truncate: what an item beyond the model's limit loses: its "tail" or its "head"; "error" refuses it.
+            chunk: "pool" reads such an item whole, in parts whose vectors are averaged by their lengths.
             show_progress_bar: a bar on stderr; None on a terminal only.
 
         Returns:
@@ -155,6 +161,8 @@ class Embedder:
             prompt=prompt,
             normalize_embeddings=normalize_embeddings,
             dim=dim,
+            truncate=truncate,
+            chunk=chunk,
             show_progress_bar=show_progress_bar,
         )
         if encoded.failures:
@@ -178,12 +186,14 @@ class Embedder:
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
         dim: int | None = None,
+        truncate: Truncate = "tail",
+        chunk: Chunk | None = None,
         show_progress_bar: bool | None = False,
     ) -> Encoded:
         """Vectors of items, what failed and why, and how much of each item the model saw; see `encode`."""
         listed = list(items)
-        finish = self._finish(normalize_embeddings, dim)
-        call = self._compiled.call(self._prompt(prompt_name, prompt))
+        finish = self._finish(normalize_embeddings, dim, chunk)
+        call = self._compiled.call(Reading(self._prompt(prompt_name, prompt), True, truncate, chunk))
         with progress.bar("embedding", len(listed), "items", show_progress_bar) as shown:
             encoded = batching.run(
                 listed, call, batching.Plan(_rows(batch_size, self._compiled), shown.advance)
@@ -200,10 +210,12 @@ class Embedder:
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
         dim: int | None = None,
+        truncate: Truncate = "tail",
+        chunk: Chunk | None = None,
     ) -> Iterator[Encoded]:
         """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
-        finish = self._finish(normalize_embeddings, dim)
-        call = self._compiled.call(self._prompt(prompt_name, prompt))
+        finish = self._finish(normalize_embeddings, dim, chunk)
+        call = self._compiled.call(Reading(self._prompt(prompt_name, prompt), True, truncate, chunk))
         for encoded in batching.stream(items, call, batching.Plan(_rows(batch_size, self._compiled))):
             encoded.vectors = finish(encoded.vectors)
             yield encoded
@@ -215,7 +227,7 @@ class Embedder:
             text: one text; what is beyond the model's limit has no vectors.
             layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
         """
-        row = self.model.preparer.prepare([text])[0]
+        [[row]] = self.model.preparer.prepare([text])
         spans = self.model.preparer.tokenizer.spans(text, seen=True)
         before = len(self.model.preparer.tokenizer.special_ids()[0])
         vectors = _layers(self._compiled.hidden(row), layer)[before : before + len(spans)]
@@ -239,6 +251,30 @@ class Embedder:
             tuple(found),
         )
 
+    def encode_spans(
+        self, text: str, spans: Spans, *, prompt: str = "", normalize_embeddings: bool | None = None
+    ) -> Floats:
+        """Vectors of spans of one text, each in the context of the whole: late chunking.
+
+        The text goes through the model once, in windows that overlap where it is beyond the limit, and the states of
+        each span's tokens are pooled. The span (0, len(text)) has the text's own vector.
+
+        Args:
+            text: the whole.
+            spans: (n, 2) first and behind-last character of each.
+            prompt: what stands before the text.
+            normalize_embeddings: True for vectors of length 1; None as the model does.
+
+        Returns:
+            (n, dim) float32.
+
+        Raises:
+            UsageError: a span that is none or holds no token, or a model that pools otherwise than by the mean.
+
+        Source: Günther et al. 2024, arXiv:2409.04701.
+        """
+        return self._finish(normalize_embeddings, None)(span_vectors(self._compiled, text, spans, prompt))
+
     def save(self, folder: str | Path) -> Path:
         """Writes the model as a sentence-transformers folder that `omnivec.load` and others read."""
         return saving.write_model(self.model, Path(folder))
@@ -260,11 +296,14 @@ class Embedder:
             raise UsageError(f"prompt_name={chosen!r} is none of this model's prompts: {known}")
         return self.model.prompts[chosen]
 
-    def _finish(self, normalize: bool | None, dim: int | None) -> Callable[[Floats], Floats]:
+    def _finish(
+        self, normalize: bool | None, dim: int | None, chunk: Chunk | None = None
+    ) -> Callable[[Floats], Floats]:
         """What is done to finished vectors: truncated, and of length 1 where asked or where they were."""
         width = self.dim if dim is None else _checked_dim(dim, self.model.space.dim)
         cut = width < self.model.space.dim
-        unit = bool(normalize) or (cut and normalize is None and self.model.head.normalizes)
+        shortened = cut or chunk is not None  # A mean of vectors of length 1 is shorter.
+        unit = bool(normalize) or (shortened and normalize is None and self.model.head.normalizes)
 
         def finish(vectors: Floats) -> Floats:
             out = np.ascontiguousarray(vectors[:, :width]) if cut else vectors

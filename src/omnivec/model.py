@@ -54,17 +54,22 @@ class Model:
     @property
     def space(self) -> Space:
         """Its vector space."""
-        return Space(self.head.dim(self.config.dim), self.metric, ("text",))
+        return Space(self.head.dim(self.config.dim), self.metric, (self.preparer.modality,))
 
     @property
     def inputs(self) -> tuple[Input, ...]:
         """The arrays that its program takes."""
-        return text.INPUTS if self.head.include_prompt else (*text.INPUTS, text.COUNTED)
+        own = self.preparer.inputs
+        return own if self.head.include_prompt else (*own, text.COUNTED)
 
     def hidden(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program of its hidden states: {"0": (n, t, d), ...}, the embeddings first, then each layer."""
         self.family.forward(ops, p, self.config, self._batch(get))
         return {str(i): state for i, state in enumerate(ops.states)}
+
+    def last(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program of what is pooled, before it is: {"states": (n, t, d)}."""
+        return {"states": self.family.forward(ops, p, self.config, self._batch(get))}
 
     def body(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from arrays to pooled vectors, finished where no matrix product follows."""
@@ -76,7 +81,9 @@ class Model:
 
     def _batch(self, get: Callable[[str], Value]) -> SimpleNamespace:
         """What a forward takes: ids and mask (n, t), and `limit`, an int: t is never more."""
-        return SimpleNamespace(limit=self.preparer.limit, **{i.name: get(i.name) for i in text.INPUTS})
+        return SimpleNamespace(
+            limit=self.preparer.limit, **{i.name: get(i.name) for i in self.preparer.inputs}
+        )
 
     def tail(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from pooled vectors to finished ones."""

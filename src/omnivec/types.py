@@ -13,6 +13,9 @@ Modality = Literal["text", "image", "audio", "video", "series", "key"]
 Metric = Literal["cosine", "dot", "euclidean"]
 Precision = Literal["float32", "bfloat16"]
 
+Truncate = Literal["tail", "head", "error"]
+Chunk = Literal["pool"]
+
 Floats = NDArray[np.float32]
 Keys = NDArray[np.int64]
 

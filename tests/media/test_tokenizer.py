@@ -284,7 +284,16 @@ def test_special_ids_and_what_stays_when_a_text_is_cut(tmp_path):
     assert tokenizer.truncate(ids, 4, side="head").tolist() == [2, 12, 13, 3]
     assert tokenizer.truncate(ids, 2).tolist() == tokenizer.truncate(ids, 2, side="head").tolist() == [2, 3]
     assert tokenizer.truncate(ids, 6).tolist() == ids.tolist()
-    with pytest.raises(UsageError, match="limit of 1 tokens has no room for 2 special tokens"):
+    assert tokenizer.truncate(ids, 4, side="head", keep=2).tolist() == [2, 10, 13, 3]
+    assert [row.tolist() for row in tokenizer.windows(ids, 5)] == [[2, 10, 11, 3], [2, 12, 13, 3]]
+    assert [row.tolist() for row in tokenizer.windows(ids, 4, keep=2)] == [
+        [2, 10, 11, 3],
+        [2, 10, 12, 3],
+        [2, 10, 13, 3],
+    ]
+    with pytest.raises(UsageError, match="limit of 3 tokens has no room for 3 special and prompt tokens and a"):
+        tokenizer.windows(ids, 3, keep=2)
+    with pytest.raises(UsageError, match="limit of 1 tokens has no room for 2 special"):
         tokenizer.truncate(ids, 1)
 
 

@@ -38,8 +38,8 @@ class Counting:
     def size(self, decoded: int) -> int:
         return decoded % 50
 
-    def prepare(self, decoded: Sequence[int]) -> list[Prepared]:
-        return [Prepared({"x": np.array([d])}, max(1, d % 50), d % 50, d % 3) for d in decoded]
+    def prepare(self, decoded: Sequence[int]) -> list[list[Prepared]]:
+        return [[Prepared({"x": np.array([d])}, max(1, d % 50), d % 50, d % 3)] for d in decoded]
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> np.ndarray:
         values = [int(row.arrays["x"][0]) for row in rows]
@@ -138,6 +138,32 @@ def test_stream_counts_from_the_start_and_reads_one_window_ahead_at_most() -> No
     assert second.vectors[5, 0] == batching.WINDOW + 6
 
 
+class Parted(Counting):
+    """An item of value v comes in v % 4 + 1 parts, whose vectors are the part's number, seen as often."""
+
+    def prepare(self, decoded: Sequence[int]) -> list[list[Prepared]]:
+        return [
+            [Prepared({"x": np.array([part + 1])}, 1 + d % 9, part + 1, 0) for part in range(d % 4 + 1)]
+            for d in decoded
+        ]
+
+
+@given(items=st.lists(st.integers(0, 99), max_size=90), streams=st.integers(1, 3), rows=st.integers(0, 5))
+def test_parts_of_an_item_are_averaged_by_what_they_saw(items: list[int], streams: int, rows: int) -> None:
+    counted: list[int] = []
+    encoded = batching.run(items, Parted(streams), Plan(rows, counted.append))
+    parts = [np.arange(1, item % 4 + 2) for item in items]
+    assert np.allclose(encoded.vectors[:, 0], [(own * own).sum() / own.sum() for own in parts])
+    assert encoded.seen.tolist() == [own.sum() for own in parts]
+    assert sum(counted) == len(items)
+
+
+def test_a_bad_part_costs_its_item_alone() -> None:
+    encoded = batching.run([1, 4, 2, 3, 8], Parted(break_on=(3,)))
+    assert list(encoded.failures) == [2, 3]
+    assert np.allclose(encoded.vectors[:, 0], [5 / 3, 1, 1])
+
+
 def test_not_finite_vectors_are_failures() -> None:
     class Overflowing(Counting):
         def compute(self, rows: Sequence[Prepared], alone: bool) -> np.ndarray:
@@ -152,7 +178,7 @@ def test_not_finite_vectors_are_failures() -> None:
 
 def test_faults_of_the_model_are_not_hidden() -> None:
     class Broken(Counting):
-        def prepare(self, decoded: Sequence[int]) -> list[Prepared]:
+        def prepare(self, decoded: Sequence[int]) -> list[list[Prepared]]:
             raise ModelError("tokenizer and weights do not belong together")
 
     with pytest.raises(ModelError, match="belong together"):

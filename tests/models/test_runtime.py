@@ -12,6 +12,7 @@ import pytest
 from omnivec import runtime
 from omnivec.compiled import Choice, Compiled
 from omnivec.errors import MissingExtra, ModelError, UsageError
+from omnivec.media.text import Reading
 from omnivec.model import read_model
 from omnivec.ops import openvino
 from omnivec.runtime import decide, kept_trial
@@ -136,8 +137,8 @@ def test_deterministic_vectors_do_not_depend_on_threads(tmp_path: Path) -> None:
         compiled = Compiled(
             read_model(tmp_path / "m"), Choice(threads=threads, deterministic=True), tmp_path / "t.json"
         )
-        call = compiled.call("")
-        vectors.append(np.concatenate([call.compute([row], alone=False) for row in call.prepare(texts)]))
+        call = compiled.call(Reading())
+        vectors.append(np.concatenate([call.compute([row], alone=False) for [row] in call.prepare(texts)]))
     assert np.array_equal(vectors[0], vectors[1])
     assert np.array_equal(vectors[0], vectors[2])
     assert np.array_equal(vectors[0][:3], vectors[0][3:6])

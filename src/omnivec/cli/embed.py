@@ -8,6 +8,7 @@ import click
 
 from omnivec.cli.common import complain, count, model_option
 from omnivec.embedder import DEFAULT_MODEL
+from omnivec.types import Chunk, Truncate
 
 
 @click.command("embed", short_help="Write vectors of files, lines or columns to a file.")
@@ -29,6 +30,15 @@ from omnivec.embedder import DEFAULT_MODEL
     "--normalize/--as-is", "normalize", default=None, help="Vectors of length 1. [default: as the model does]"
 )
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[default: chosen by itself]")
+@click.option(
+    "--truncate",
+    type=click.Choice(["tail", "head", "error"]),
+    default="tail",
+    help="What an item beyond the model's limit loses; error: it fails.  [default: tail]",
+)
+@click.option(
+    "--chunk", type=click.Choice(["pool"]), help="Read such an item whole, in parts that are averaged."
+)
 @click.option("--batch-size", type=int, help="Most items in a batch. [default: filled to a budget of tokens]")
 def command(
     sources: tuple[str, ...],
@@ -40,6 +50,8 @@ def command(
     dim: int | None,
     normalize: bool | None,
     precision: str | None,
+    truncate: Truncate,
+    chunk: Chunk | None,
     batch_size: int | None,
 ) -> int:
     """Write vectors of FILES: a text file is one item, `-` is one text a line on stdin.
@@ -60,7 +72,13 @@ def command(
         bar("embedding", None, "items", None if output else False) as shown,
     ):
         stream = embedder.stream(
-            items, batch_size=batch_size, prompt_name=prompt_name, normalize_embeddings=normalize, dim=dim
+            items,
+            batch_size=batch_size,
+            prompt_name=prompt_name,
+            normalize_embeddings=normalize,
+            dim=dim,
+            truncate=truncate,
+            chunk=chunk,
         )
         for encoded in stream:
             names = items.take(encoded)

@@ -5,18 +5,18 @@ Its cost is its length in tokens, rounded up: few shapes keep the engine fast an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import ItemError, ModelError
+from omnivec.errors import ItemError, ModelError, UsageError
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.ops.base import Input
-from omnivec.types import Prepared
+from omnivec.types import Chunk, Modality, Prepared, Truncate
 
 UNIT = "tokens"
 
@@ -41,15 +41,35 @@ def decode(item: Any) -> str:
     return item
 
 
-def size(text: str) -> int:
-    """A rough cost, before tokenising: longer texts have more tokens."""
-    return len(text)
-
-
 def rounded(length: int) -> int:
     """A length in tokens, rounded up: to 8 where texts are short and padding costs most, else to 16."""
     step = 8 if length <= 64 else 16
     return -(-length // step) * step
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read.
+
+    Attributes:
+        prompt: what stands before each.
+        pool_prompt: whether the prompt's tokens are pooled too.
+        truncate: what a text beyond the limit loses: its "tail" or "head"; "error" refuses it.
+        chunk: "pool" reads such a text whole, in parts whose vectors are averaged; None truncates.
+    """
+
+    prompt: str = ""
+    pool_prompt: bool = True
+    truncate: Truncate = "tail"
+    chunk: Chunk | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("truncate", self.truncate, get_args(Truncate)),
+            ("chunk", self.chunk, (*get_args(Chunk), None)),
+        ):
+            if value not in known:
+                raise UsageError(f"{name}={value!r} is none of {', '.join(map(repr, known))}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,33 +88,77 @@ class TextPreparer:
     vocab_size: int
     lower: bool = False
 
-    def prepare(self, texts: Sequence[str], prompt: str = "", pool_prompt: bool = True) -> list[Prepared]:
+    unit = UNIT
+    modality: Modality = "text"
+    inputs = INPUTS
+
+    def decode(self, item: Any) -> str:
+        """The text of an item; ItemError where it has none."""
+        return decode(item)
+
+    def size(self, decoded: str) -> int:
+        """A rough cost, before tokenising: longer texts have more tokens."""
+        return len(decoded)
+
+    def key(self, decoded: str) -> Hashable:
+        """The text itself: equal texts have equal vectors."""
+        return decoded
+
+    def prepare(self, texts: Sequence[str], reading: Reading = Reading()) -> list[tuple[Prepared, ...]]:
         """Token ids of each text behind its prompt, cut to the limit; what was cut is counted.
 
+        Returns:
+            The parts of each text: one, or several of a long text with `chunk`.
+
         Raises:
-            ItemError: a text without tokens, for a model that puts none of its own around it.
+            ItemError: a text without tokens, for a model that puts none of its own around it; or one beyond the
+                limit, where `truncate` is "error".
         """
+        prompt = reading.prompt
         shown = [prompt + text for text in texts] if prompt else texts
         if self.lower:
             shown = [text.lower() for text in shown]
-        behind = len(self.tokenizer.special_ids()[1])
-        skip = 0 if pool_prompt or not prompt else len(self.tokenizer.ids([prompt])[0]) - behind
-        return [self._row(ids, skip) for ids in self.tokenizer.ids(shown)]
+        before, behind = self.tokenizer.special_ids()
+        keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
+        return [self._parts(ids, keep, reading) for ids in self.tokenizer.ids(shown)]
 
-    def _row(self, ids: NDArray[np.int32], skip: int) -> Prepared:
-        total = len(ids)
+    def _parts(self, ids: NDArray[np.int32], keep: int, reading: Reading) -> tuple[Prepared, ...]:
+        total, special = len(ids), self.tokenizer.special_count
         if not total:
             raise ItemError("this text has no tokens: there is nothing to embed")
-        if total > self.limit:
-            ids = self.tokenizer.truncate(ids, self.limit)
         if int(ids.max()) >= self.vocab_size:
             raise ModelError(
                 f"token id {ids.max()} is beyond the model's {self.vocab_size} rows: tokenizer and weights do not "
                 "belong together"
             )
-        kept = len(ids)
-        seen = max(kept - self.tokenizer.special_count, 0)
-        return Prepared({"ids": ids}, min(rounded(kept), self.limit), seen, total - kept, skip)
+        skip = 0 if reading.pool_prompt or not reading.prompt else keep
+        if total > self.limit and reading.truncate == "error" and reading.chunk is None:
+            raise ItemError(
+                f"{total:,} tokens, and the model reads {self.limit:,}: truncate='tail' or 'head' cuts, "
+                "chunk='pool' reads it in parts"
+            )
+        if reading.chunk is not None:
+            windows = self.tokenizer.windows(ids, self.limit, keep)
+        else:
+            side: Literal["tail", "head"] = "head" if reading.truncate == "head" else "tail"
+            windows = [self.tokenizer.truncate(ids, self.limit, side, keep)]
+        # What each part repeats, the special tokens and the prompt, was seen once.
+        repeated = [special] + [keep + special - len(self.tokenizer.special_ids()[0])] * (len(windows) - 1)
+        seen = [max(len(own) - again, 0) for own, again in zip(windows, repeated, strict=True)]
+        lost = max(total - special, 0) - sum(seen)
+        return tuple(
+            Prepared({"ids": own}, self.cost(len(own)), n, 0 if i else lost, skip)
+            for i, (own, n) in enumerate(zip(windows, seen, strict=True))
+        )
+
+    def cost(self, length: int) -> int:
+        """Places that so many tokens take of a batch."""
+        return min(rounded(length), self.limit)
+
+    def sample(self) -> dict[str, NDArray[Any]]:
+        """A batch of usual size, to measure with."""
+        ids = np.full((16, min(64, self.limit)), self.tokenizer.pad_id, np.int32)
+        return {"ids": ids, "mask": np.ones_like(ids), "counted": np.ones_like(ids)}
 
     def collate(self, rows: Sequence[Prepared], pool_prompt: bool = True) -> dict[str, NDArray[Any]]:
         """Rows padded to one length: ids and mask (n, t) int32, and `counted` where a prompt is not pooled."""

@@ -167,23 +167,52 @@ class Tokenizer:
         """The ids that go before a text and those that go behind it."""
         return self._around
 
-    def truncate(self, ids: Ids, limit: int, side: Literal["tail", "head"] = "tail") -> Ids:
+    def truncate(self, ids: Ids, limit: int, side: Literal["tail", "head"] = "tail", keep: int = 0) -> Ids:
         """At most `limit` of a text's ids, special ones included and kept: content goes from its tail or head.
 
+        Args:
+            ids: of one text, with its special tokens.
+            limit: most ids.
+            side: what goes.
+            keep: leading ids that stay whatever the side: the first special ones and a prompt's.
+
         Raises:
-            UsageError: the special tokens alone are more than `limit`.
+            UsageError: what stays is more than `limit`.
         """
         if len(ids) <= limit:
             return ids
-        before, behind = self.special_ids()
-        room = limit - len(before) - len(behind)
-        if room < 0:
-            raise UsageError(
-                f"a limit of {limit} tokens has no room for {self.special_count} special tokens."
-            )
-        content = ids[len(before) : len(ids) - len(behind)]
+        before, content, behind = self._parted(ids, keep)
+        room = self._room(before, behind, limit)
         kept = content[:room] if side == "tail" else content[len(content) - room :]
         return np.concatenate([before, kept, behind])
+
+    def windows(self, ids: Ids, limit: int, keep: int = 0) -> list[Ids]:
+        """A text's ids in windows of at most `limit`, as equal as can be, each with all that `truncate` keeps.
+
+        Raises:
+            UsageError: beside what stays there is no room for content.
+        """
+        if len(ids) <= limit:
+            return [ids]
+        before, content, behind = self._parted(ids, keep)
+        room = self._room(before, behind, limit, least=1)
+        pieces = np.array_split(content, -(-len(content) // room))
+        return [np.concatenate([before, piece, behind]) for piece in pieces]
+
+    def _parted(self, ids: Ids, keep: int) -> tuple[Ids, Ids, Ids]:
+        """What stays before the content, the content, and what stays behind it."""
+        before, behind = self.special_ids()
+        first, last = max(keep, len(before)), len(ids) - len(behind)
+        return ids[:first], ids[first:last], ids[last:]
+
+    def _room(self, before: Ids, behind: Ids, limit: int, least: int = 0) -> int:
+        room = limit - len(before) - len(behind)
+        if room < least:
+            raise UsageError(
+                f"a limit of {limit} tokens has no room for {len(before) + len(behind)} special and prompt tokens"
+                + (" and a text." if least else ".")
+            )
+        return room
 
     def files(self) -> list[Path]:
         """The files that it was read from; none where it was made."""

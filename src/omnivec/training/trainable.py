@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from omnivec.errors import UsageError
+from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.ops.base import Params, Settings
 from omnivec.ops.torch import TorchOps, device_of, parameters
@@ -63,7 +64,8 @@ class Trainable:
             training: whether dropout and batch statistics are live.
         """
         model = self._model
-        rows = model.preparer.prepare(texts, prompt, model.head.include_prompt)
+        reading = Reading(prompt, model.head.include_prompt)
+        rows = [parts[0] for parts in model.preparer.prepare(texts, reading)]
         self.seen += len(rows)
         self.cut += sum(row.lost > 0 for row in rows)
         batch = model.preparer.collate(rows, model.head.include_prompt)
