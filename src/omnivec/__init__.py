@@ -26,7 +26,9 @@ from omnivec.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from omnivec.collection import Collection
-    from omnivec.embedder import Embedder, load, similarity
+    from omnivec.embedder import Embedder, similarity
+    from omnivec.keyed import KeyedEmbedder
+    from omnivec.loading import load
     from omnivec.training.recipes import train
     from omnivec.types import Audio, Encoded, Hit, Space
 
@@ -44,6 +46,7 @@ __all__ = [
     "IdentityError",
     "ItemError",
     "ItemErrors",
+    "KeyedEmbedder",
     "MissingExtra",
     "ModelError",
     "ModelNotFound",
@@ -66,8 +69,9 @@ _LAZY = {
     "Embedder": "embedder",
     "Encoded": "types",
     "Hit": "types",
+    "KeyedEmbedder": "keyed",
     "Space": "types",
-    "load": "embedder",
+    "load": "loading",
     "similarity": "embedder",
     "train": "training.recipes",
 }

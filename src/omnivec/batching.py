@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from omnivec.errors import ItemError, OmnivecError
-from omnivec.types import Encoded, Floats, Prepared
+from omnivec.types import Encoded, Floats, Keys, Prepared
 
 CHUNK = 1024
 WINDOW = 8192
@@ -62,6 +62,28 @@ class Steps(Protocol):
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
         """Vectors (n, dim) of one batch; `alone` says that no other batch runs beside it."""
+
+
+class Whole(Protocol):
+    """The steps of a model that needs no batches: it takes as many items as there are, in any order."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def unit(self) -> str:
+        """What seen counts."""
+
+    @property
+    def nothing(self) -> str:
+        """Why an item of which nothing was seen has no vector."""
+
+    def decode(self, item: Any) -> Any:
+        """What the item holds; ItemError where it cannot be read."""
+
+    def vectors(self, decoded: Sequence[Any]) -> tuple[Floats, Keys]:
+        """Vectors (n, dim) of items, and how much of each they are made of (n,)."""
 
 
 @dataclass(frozen=True)
@@ -153,19 +175,24 @@ class _Run:
                 return
             self._fail(batch[0].item, error)
             return
-        finite: list[bool] = np.isfinite(vectors).all(axis=1).tolist()
-        done = 0
-        for row, vector, good in zip(batch, vectors, finite, strict=True):
-            parts = self.parts.get(row.item)
-            if parts is None:
-                self.vectors[row.item] = vector
-                done += 1
-            else:
-                done += parts.put(row.part, vector)
-            if not good:
-                self._fail(row.item, ItemError("its vector is not finite: the model overflows on this item"))
+        finished = len(batch)
+        if self.parts:
+            finished = sum(self._put(row, vector) for row, vector in zip(batch, vectors, strict=True))
+        else:
+            self.vectors[[row.item for row in batch]] = vectors
+        for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+            overflow = ItemError("its vector is not finite: the model overflows on this item")
+            self._fail(batch[i].item, overflow)
         if self.plan.done is not None:
-            self.plan.done(done)
+            self.plan.done(finished)
+
+    def _put(self, row: _Row, vector: Floats) -> bool:
+        """Takes a row's vector; whether its item is finished."""
+        parts = self.parts.get(row.item)
+        if parts is not None:
+            return parts.put(row.part, vector)
+        self.vectors[row.item] = vector
+        return True
 
     def _fail(self, index: int, error: BaseException) -> None:
         self.failures[index] = str(error) or type(error).__name__
@@ -243,17 +270,40 @@ def run(items: Sequence[Any], steps: Steps, plan: Plan = Plan()) -> Encoded:
     return job.encoded()
 
 
-def stream(items: Iterable[Any], steps: Steps, plan: Plan = Plan()) -> Iterator[Encoded]:
-    """`run` over windows of an iterable, in flat memory; indices count from the start of the iterable."""
+def run_whole(items: Sequence[Any], steps: Whole, plan: Plan = Plan()) -> Encoded:
+    """`run` for a model that needs no batches."""
+    decoded, places, failures = [], [], {}
+    for i, item in enumerate(items):
+        try:
+            decoded.append(steps.decode(item))
+            places.append(i)
+        except ItemError as error:
+            failures[i] = str(error)
+    vectors, seen = np.zeros((len(decoded), steps.dim), np.float32), np.zeros(len(decoded), np.int64)
+    for start in range(0, len(decoded), WINDOW):
+        part = slice(start, start + WINDOW)
+        vectors[part], seen[part] = steps.vectors(decoded[part])
+        if plan.done is not None:
+            plan.done(len(decoded[part]))
+    good = (seen > 0) & np.isfinite(vectors).all(axis=1)
+    failures |= {places[i]: steps.nothing for i in np.flatnonzero(~good).tolist()}
+    kept = np.array(places, np.int64)[good]
+    if not good.all():
+        vectors, seen = vectors[good], seen[good]
+    return Encoded(vectors, kept, dict(sorted(failures.items())), seen, np.zeros_like(seen), steps.unit)
+
+
+def stream(items: Iterable[Any], run: Callable[[Sequence[Any]], Encoded]) -> Iterator[Encoded]:
+    """Windows of an iterable through `run`, in flat memory; indices count from the start of the iterable."""
     window: list[Any] = []
     start = 0
     for item in items:
         window.append(item)
         if len(window) == WINDOW:
-            yield _moved(run(window, steps, plan), start)
+            yield _moved(run(window), start)
             start, window = start + len(window), []
     if window:
-        yield _moved(run(window, steps, plan), start)
+        yield _moved(run(window), start)
 
 
 def _moved(encoded: Encoded, start: int) -> Encoded:

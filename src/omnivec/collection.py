@@ -13,8 +13,9 @@ import numpy as np
 
 from omnivec import hub, identity
 from omnivec.adding import Added, Adding, items_of
-from omnivec.embedder import DEFAULT_MODEL, Embedder, load
+from omnivec.embedder import DEFAULT_MODEL, Embedder
 from omnivec.errors import CollectionError, ItemErrors, OmnivecError, UsageError
+from omnivec.loading import load
 from omnivec.media import text
 from omnivec.passages import Cutting
 from omnivec.store import matrix

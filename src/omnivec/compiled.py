@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec import runtime
+from omnivec import batching, runtime
+from omnivec.batching import Plan
 from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.ops import memory
 from omnivec.ops.base import Executable, Input, Program, Settings, Stored
 from omnivec.ops.quantized import QuantizedWeights, bytes_of
-from omnivec.types import Floats, Precision, Prepared
+from omnivec.types import Encoded, Floats, Precision, Prepared
 from omnivec.version import VERSION
 
 BUDGET = 1024
@@ -48,9 +49,16 @@ class Compiled:
     def __init__(self, model: Model, choice: Choice, trials: Path) -> None:
         self.model, self._trials = model, trials
         self.runtime = runtime.decide(
-            choice.engine, choice.precision, choice.device, choice.threads, choice.deterministic, self._trial
+            choice.engine,
+            choice.precision,
+            choice.device,
+            choice.threads,
+            choice.deterministic,
+            self._trial,
+            model.obstacle,
         )
-        self.budget, self._guard, before = BUDGET, None, 0
+        self.budget, before = BUDGET, 0
+        self._guard: memory.Guard | None = None
         if choice.max_memory is not None:
             before = memory.resident()
             memory.require(choice.max_memory, before + bytes_of(model.tensors, self.runtime.precision))
@@ -71,7 +79,8 @@ class Compiled:
         def run(rows: int, length: int) -> None:
             self._body.run(_ones(self.model.inputs, rows, length))
 
-        run(1, min(memory.SHORT, longest))
+        for length in (16, 32, 64, 128, memory.SHORT):
+            run(1, min(length, longest))
         twin = memory.resident() - before
         memory.release(tensor.data for tensor in self.model.tensors.values())
         least = settings.streams if self.runtime.deterministic else 1
@@ -83,6 +92,36 @@ class Compiled:
             reasons["streams"] = reasons["budget"]
         settings = replace(settings, streams=limits.streams)
         self.runtime = replace(self.runtime, settings=settings, reasons=reasons)
+
+    def at(self, precision: str) -> Compiled:
+        """The same model on the same engine in another precision."""
+        own = self.runtime
+        if own.precision == precision:
+            return self
+        settings = own.settings
+        choice = Choice(own.engine, precision, settings.device, settings.threads, own.deterministic)
+        return Compiled(self.model, choice, self._trials)
+
+    def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
+        """Vectors of items, in their order, and why the others have none."""
+        alone = replace(plan, rows=1) if self.runtime.deterministic else plan
+        return batching.run(items, self.call(reading), alone)
+
+    def facts(self) -> dict[str, Any]:
+        """How it pools, and how it runs here, each choice with its reason."""
+        head, settings = self.model.head, self.runtime.settings
+        return {
+            "pooling": list(head.pooling),
+            "pooling_stated": head.stated,
+            "steps": [step.kind for step in head.steps],
+            "engine": self.runtime.engine,
+            **asdict(settings),
+            "precision": self.runtime.precision,
+            "arithmetic": settings.precision,
+            "budget": self.budget,
+            "deterministic": self.runtime.deterministic,
+            "reasons": dict(self.runtime.reasons),
+        }
 
     def call(self, reading: Reading) -> Call:
         """What the loop needs for items that are read this way."""
@@ -226,8 +265,7 @@ class Call:
 
 def _ones(inputs: Sequence[Input], rows: int, length: int) -> dict[str, NDArray[Any]]:
     """A batch of so many items of a length: what does not matter where only memory is measured is 1."""
-    shapes = {i.name: (rows, length, *i.shape[2:]) for i in inputs}
-    return {i.name: np.ones(shapes[i.name], i.dtype) for i in inputs}
+    return {i.name: np.ones((rows, length, *(size or 1 for size in i.shape[2:])), i.dtype) for i in inputs}
 
 
 def _engine_version(engine: runtime.EngineName) -> str:

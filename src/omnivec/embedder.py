@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec import batching, hub, progress, registry, saving
-from omnivec.compiled import Choice, Compiled
-from omnivec.errors import ItemErrors, UsageError
+from omnivec import batching, progress, registry, saving
+from omnivec.batching import Plan
+from omnivec.compiled import Compiled
+from omnivec.errors import ItemErrors, ModelError, UsageError
 from omnivec.late import Spans, span_vectors
+from omnivec.lookup import TableModel
 from omnivec.media.text import Reading
-from omnivec.model import Model, read_model
+from omnivec.model import Model
+from omnivec.ops.loss import PrecisionLoss, measure
+from omnivec.ops.quantized import bytes_of
 from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -49,14 +52,16 @@ class Embedder:
         folder: where they are.
     """
 
-    def __init__(self, compiled: Compiled, name: str, source: str, dim: int | None = None) -> None:
+    def __init__(
+        self, compiled: Compiled | TableModel, name: str, source: str, dim: int | None = None
+    ) -> None:
         self._compiled = compiled
         self.name, self.source, self.folder = name, source, compiled.model.folder
         self._dim = compiled.model.space.dim if dim is None else _checked_dim(dim, compiled.model.space.dim)
 
     @property
-    def model(self) -> Model:
-        """What is run: family, config, weights, head."""
+    def model(self) -> Model | TableModel:
+        """What is run: family, config, weights, head; or a table."""
         return self._compiled.model
 
     @property
@@ -82,7 +87,7 @@ class Embedder:
     @property
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included; what is beyond is cut and counted."""
-        return self.model.preparer.limit
+        return self.model.limit
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -97,27 +102,20 @@ class Embedder:
     @property
     def card(self) -> dict[str, Any]:
         """The facts about the model and how it runs here, each choice with its reason."""
-        model, settings = self.model, self._compiled.runtime.settings
         facts = dict(registry.known().get(self.name, {}))
         return {
             "name": self.name,
             "source": self.source,
             "folder": str(self.folder),
-            "family": model.name,
+            "family": self.model.name,
             "licence": facts.get("licence"),
             "dim": self.dim,
             "metric": self.metric,
             "modalities": list(self.modalities),
             "max_length": self.max_length,
-            "pooling": list(model.head.pooling),
-            "pooling_stated": model.head.stated,
-            "steps": [step.kind for step in model.head.steps],
-            "prompts": dict(model.prompts),
-            "parameters": sum(int(np.prod(t.shape)) for t in model.tensors.values()),
-            "engine": self._compiled.runtime.engine,
-            **asdict(settings),
-            "deterministic": self._compiled.runtime.deterministic,
-            "reasons": dict(self._compiled.runtime.reasons),
+            "prompts": dict(self.model.prompts),
+            "parameters": self.model.parameters,
+            **self._compiled.facts(),
         }
 
     def encode(
@@ -193,11 +191,9 @@ class Embedder:
         """Vectors of items, what failed and why, and how much of each item the model saw; see `encode`."""
         listed = list(items)
         finish = self._finish(normalize_embeddings, dim, chunk)
-        call = self._compiled.call(Reading(self._prompt(prompt_name, prompt), True, truncate, chunk))
+        reading = Reading(self._prompt(prompt_name, prompt), True, truncate, chunk)
         with progress.bar("embedding", len(listed), "items", show_progress_bar) as shown:
-            encoded = batching.run(
-                listed, call, batching.Plan(_rows(batch_size, self._compiled), shown.advance)
-            )
+            encoded = self._compiled.run(listed, reading, Plan(_rows(batch_size), shown.advance))
         encoded.vectors = finish(encoded.vectors)
         return encoded
 
@@ -215,8 +211,9 @@ class Embedder:
     ) -> Iterator[Encoded]:
         """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
         finish = self._finish(normalize_embeddings, dim, chunk)
-        call = self._compiled.call(Reading(self._prompt(prompt_name, prompt), True, truncate, chunk))
-        for encoded in batching.stream(items, call, batching.Plan(_rows(batch_size, self._compiled))):
+        reading = Reading(self._prompt(prompt_name, prompt), True, truncate, chunk)
+        plan = Plan(_rows(batch_size))
+        for encoded in batching.stream(items, lambda window: self._compiled.run(window, reading, plan)):
             encoded.vectors = finish(encoded.vectors)
             yield encoded
 
@@ -227,10 +224,12 @@ class Embedder:
             text: one text; what is beyond the model's limit has no vectors.
             layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
         """
-        [[row]] = self.model.preparer.prepare([text])
-        spans = self.model.preparer.tokenizer.spans(text, seen=True)
-        before = len(self.model.preparer.tokenizer.special_ids()[0])
-        vectors = _layers(self._compiled.hidden(row), layer)[before : before + len(spans)]
+        compiled = self._network("tokens")
+        preparer = compiled.model.preparer
+        [[row]] = preparer.prepare([text])
+        spans = preparer.tokenizer.spans(text, seen=True)
+        before = len(preparer.tokenizer.special_ids()[0])
+        vectors = _layers(compiled.hidden(row), layer)[before : before + len(spans)]
         spans = spans[: len(vectors)]
         return Tokens(vectors, spans, tuple(text[a:b] for a, b in spans.tolist()))
 
@@ -273,11 +272,40 @@ class Embedder:
 
         Source: Günther et al. 2024, arXiv:2409.04701.
         """
-        return self._finish(normalize_embeddings, None)(span_vectors(self._compiled, text, spans, prompt))
+        return self._finish(normalize_embeddings, None)(
+            span_vectors(self._network("encode_spans"), text, spans, prompt)
+        )
+
+    def precision_loss(self, precision: str, texts: Iterable[str]) -> PrecisionLoss:
+        """What a precision would cost on texts of one's own: measured against float32, in turns, on this machine.
+
+        Args:
+            precision: "int8" or "bfloat16".
+            texts: of the kind that the model is for; some hundred or more say something about neighbours.
+        """
+        network = self._network("precision_loss")
+        exact, other = (
+            Embedder(network.at(name), self.name, self.source, self.dim) for name in ("float32", precision)
+        )
+        sizes = bytes_of(network.model.tensors, "float32"), bytes_of(network.model.tensors, precision)
+        return measure(precision, exact.encode, other.encode, list(texts), sizes)
+
+    def __reduce__(self) -> str:
+        raise ModelError(
+            f"a loaded model cannot be sent to another process: call omnivec.load({self.name!r}) there, once in each"
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model as a sentence-transformers folder that `omnivec.load` and others read."""
-        return saving.write_model(self.model, Path(folder))
+        return saving.write_model(self._network("save").model, Path(folder))
+
+    def _network(self, member: str) -> Compiled:
+        """Its programs; UsageError for a table, which computes nothing."""
+        if isinstance(self._compiled, TableModel):
+            raise UsageError(
+                f"{member}: {self.name} is a table, whose words have one vector in every context"
+            )
+        return self._compiled
 
     def task_prompt(self, task: str) -> str:
         """The model's prompt for "query" or "document"; a passage's prompt goes by several names."""
@@ -303,7 +331,7 @@ class Embedder:
         width = self.dim if dim is None else _checked_dim(dim, self.model.space.dim)
         cut = width < self.model.space.dim
         shortened = cut or chunk is not None  # A mean of vectors of length 1 is shorter.
-        unit = bool(normalize) or (shortened and normalize is None and self.model.head.normalizes)
+        unit = bool(normalize) or (shortened and normalize is None and self.model.normalizes)
 
         def finish(vectors: Floats) -> Floats:
             out = np.ascontiguousarray(vectors[:, :width]) if cut else vectors
@@ -335,59 +363,10 @@ def _checked_dim(dim: int, whole: int) -> int:
     return dim
 
 
-def _rows(batch_size: int | None, compiled: Compiled) -> int:
+def _rows(batch_size: int | None) -> int:
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size={batch_size}: at least 1")
-    return 1 if compiled.runtime.deterministic else batch_size or 0
-
-
-def load(
-    model: str | Path = DEFAULT_MODEL,
-    *,
-    engine: str | None = None,
-    precision: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    deterministic: bool = False,
-    dim: int | None = None,
-    offline: bool | None = None,
-) -> Embedder:
-    """Loads a model.
-
-    Args:
-        model: a known short name, a folder, "hf:org/name", "pypi:package"; see docs/load.md.
-        engine: "openvino" (CPU) or "torch"; chosen by itself when not given, as are the next three.
-        precision: "float32" or "bfloat16".
-        device: "cpu", "cuda", "cuda:1".
-        threads: CPU threads to use.
-        deterministic: vectors that depend on their item alone, bit by bit: not on batch, order or threads. Slower.
-        dim: only the first so many components of each vector.
-        offline: never ask a network; None follows HF_HUB_OFFLINE.
-
-    Raises:
-        ModelNotFound: no source has it; the message lists what each said.
-        UnsupportedModel: no family covers its form.
-        WeightsError: its weights are damaged or do not fit.
-    """
-    resolved = hub.resolve(
-        model, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
-    )
-    choice = Choice(engine, precision, device, threads, deterministic)
-    compiled = Compiled(read_model(resolved.folder), choice, hub.cache_folder() / "trials.json")
-    if not compiled.model.head.stated:
-        taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
-        pooling = compiled.model.head.pooling[0]
-        _say(
-            f"{resolved.name} does not say how tokens become one vector (no modules.json): "
-            f"{taken.get(pooling, pooling)} is taken"
-        )
-    return Embedder(compiled, resolved.name, resolved.source, dim)
-
-
-def _say(line: str) -> None:
-    """What a load did over the network, on stderr; a model that is at hand is loaded in silence."""
-    if not line.startswith("found"):
-        print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201
+    return batch_size or 0
 
 
 def similarity(a: Sequence[Any] | Floats, b: Sequence[Any] | Floats, metric: Metric = "cosine") -> Floats:

@@ -14,10 +14,19 @@ from omnivec.errors import ModelError
 _REQUIRED = object()
 
 
-def read_json(path: Path, default: Any = _REQUIRED) -> Any:
-    """The content of a JSON file; `default` where there is no such file."""
+def read_json(path: Path, default: Any = _REQUIRED, kind: type | None = None) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: of the file.
+        default: what it is where there is no such file.
+        kind: what the file must hold, `dict` or `list`; None for anything.
+
+    Raises:
+        ModelError: the file is missing and has no default, cannot be read, or holds something else.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if default is not _REQUIRED:
             return default
@@ -26,6 +35,19 @@ def read_json(path: Path, default: Any = _REQUIRED) -> Any:
         raise ModelError(f"{path} is no valid JSON ({error}): fetch the model again") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    if kind is not None and not isinstance(content, kind):
+        raise ModelError(f"{path} holds a {type(content).__name__} where a {kind.__name__} is due")
+    return content
+
+
+def write_json(path: Path, content: object, indent: int | None = 2) -> None:
+    """Writes JSON in ASCII, so that even half a surrogate pair comes back."""
+    path.write_text(json.dumps(content, indent=indent, default=_plain) + "\n", encoding="ascii")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's arrays and numbers as lists and numbers."""
+    return value.tolist()
 
 
 def part_of(folder: Path, path: str, said_by: str) -> Path:

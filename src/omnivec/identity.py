@@ -51,8 +51,8 @@ def json_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:
     """Canary texts and the vectors that this model makes of them."""
-    vectors = model.encode(list(CANARIES))
-    return tuple(zip(CANARIES, vectors, strict=True))
+    made = model.run(CANARIES)  # A table may know no word of some.
+    return tuple((CANARIES[i], vector) for i, vector in made)
 
 
 def check_same(recorded: Mapping[str, Any], given: Mapping[str, Any], space: str) -> None:

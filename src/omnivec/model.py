@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omnivec import registry, weights
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.files import read_json
@@ -57,6 +60,30 @@ class Model:
         return Space(self.head.dim(self.config.dim), self.metric, (self.preparer.modality,))
 
     @property
+    def limit(self) -> int:
+        """Longest item, in the preparer's unit."""
+        return self.preparer.limit
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether its vectors have length 1."""
+        return self.head.normalizes
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in its weights."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """First and behind-last character (n, 2) of each token of a text."""
+        return self.preparer.tokenizer.spans(text)
+
+    def taken(self, prompt: str) -> int:
+        """Tokens of the limit that a prompt and the special tokens take."""
+        tokenizer = self.preparer.tokenizer
+        return len(tokenizer.ids([prompt])[0]) if prompt else tokenizer.special_count
+
+    @property
     def inputs(self) -> tuple[Input, ...]:
         """The arrays that its program takes."""
         own = self.preparer.inputs
@@ -88,6 +115,13 @@ class Model:
     def tail(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from pooled vectors to finished ones."""
         return {"vectors": self.head.finish(ops, p, get("pooled"))}
+
+    def obstacle(self) -> str | None:
+        """Why only torch can run it; None where it is written in operations of both engines."""
+        if not hasattr(self.family, "obstacle"):
+            return None
+        found: str | None = self.family.obstacle(self.tensors, self.config)
+        return found
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -130,9 +164,12 @@ def read_model(folder: Path) -> Model:
     config = read_config(family, published, root)
     stored = weights.strip_prefixes(stored, family.PREFIXES)
     tensors = dict(weights.rename(stored, family.LAYOUTS))
-    head, own = read_head(folder, getattr(family, "POOLING", "mean"))
+    if hasattr(family, "fitted"):
+        tensors, config = family.fitted(tensors, config)
+    pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
+    head, own = read_head(folder, pooling)
     sentence = read_json(root / "sentence_bert_config.json", default={})
-    usual = getattr(family, "USUAL_LENGTH", config.max_length)
+    usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
     said = sentence.get("max_seq_length") or tokenizer.model_max_length or usual
     preparer = text.TextPreparer(
         tokenizer, min(int(said), config.max_length), config.vocab_size, bool(sentence.get("do_lower_case"))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from omnivec.documents.cut import cut
 from omnivec.embedder import Embedder
-from omnivec.media.tokenizer import Tokenizer
 
 # Longer passages blur what they are about, whatever a model could read at once.
 LONGEST = 512
@@ -66,21 +65,19 @@ def cuts_of(
         cutting: how long they are.
         line: character -> line in the source; None where there are no lines.
     """
-    tokenizer = model.model.preparer.tokenizer
-    prompt = model.task_prompt("document")
-    taken = len(tokenizer.ids([prompt])[0]) if prompt else tokenizer.special_count
+    taken = model.model.taken(model.task_prompt("document"))
     length, overlap = cutting.tokens(taken)
-    pieces = cut(text, spans_of(text, tokenizer), length=length, overlap=overlap)
+    pieces = cut(text, spans_of(text, model.model.spans), length=length, overlap=overlap)
     return [
         Cut(piece.start, piece.end, line(piece.start) if line else None, text[piece.start : piece.end])
         for piece in pieces
     ]
 
 
-def spans_of(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
+def spans_of(text: str, spans: Callable[[str], NDArray[np.int64]]) -> NDArray[np.int64]:
     """Character spans (n, 2) of all tokens, block by block: tokenising a large text whole takes gigabytes."""
-    spans = [tokenizer.spans(text[start:end]) + start for start, end in _blocks(text)]
-    return np.concatenate(spans) if spans else np.zeros((0, 2), np.int64)
+    found = [spans(text[start:end]) + start for start, end in _blocks(text)]
+    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:

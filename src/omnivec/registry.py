@@ -106,6 +106,9 @@ def claimant(config: Mapping[str, Any], folder: Path) -> Family:
     ]
     if claims:
         return max(claims, key=lambda claim: claim[0])[1]
+    for family in families().values():
+        if family.claims.get("otherwise") and config.get("model_type"):
+            return family
     covered = sorted(kind for f in families().values() for kind in f.claims.get("model_type", ()))
     raise UnsupportedModel(
         f"{folder}: model_type {config.get('model_type')!r} is covered by no family; covered are {', '.join(covered)}"

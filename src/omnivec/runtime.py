@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from omnivec.errors import MissingExtra, UsageError
+from omnivec.errors import MissingExtra, UnsupportedModel, UsageError
 from omnivec.files import read_kept, write_kept
 from omnivec.ops.base import Settings
 from omnivec.types import Precision
@@ -20,6 +20,11 @@ EngineName = Literal["openvino", "torch"]
 
 VARIABLE = "OMNIVEC_PRECISION"
 """The environment variable that fixes the precision where no argument does."""
+
+INT8 = "int8"
+"""The precision whose matrices are int8: its arithmetic is chosen as if none had been asked for."""
+
+PRECISIONS = (*get_args(Precision), INT8)
 
 # bfloat16 must beat float32 by this much in a trial: below it the exact one is worth more.
 WORTHWHILE = 1.15
@@ -34,12 +39,19 @@ class Runtime:
         settings: precision, threads, streams and device, as the engine takes them.
         deterministic: whether a vector depends on its item alone: batches of one, one thread each.
         reasons: choice -> why, one line each.
+        int8: whether matrices are rounded to int8; `settings.precision` is that of the arithmetic.
     """
 
     engine: EngineName
     settings: Settings
     deterministic: bool
     reasons: Mapping[str, str]
+    int8: bool = False
+
+    @property
+    def precision(self) -> str:
+        """The precision by the name that a user asks for it."""
+        return INT8 if self.int8 else self.settings.precision
 
 
 def decide(
@@ -49,37 +61,45 @@ def decide(
     threads: int | None,
     deterministic: bool,
     trial: Callable[[], Precision],
+    obstacle: Callable[[], str | None] = lambda: None,
 ) -> Runtime:
     """Fills in what the user left open.
 
     Args:
         engine: "openvino", "torch" or None.
-        precision: "float32", "bfloat16" or None.
+        precision: "float32", "bfloat16", "int8" or None.
         device: "cpu", "cuda", ... or None.
         threads: how many, or None for as many as this process may use.
         deterministic: see Runtime.
         trial: measures both precisions on this machine and returns the one to use.
+        obstacle: why only torch can run the model, or None; asked where OpenVINO would.
     """
     reasons: dict[str, str] = {}
-    chosen = _engine(engine, device, reasons)
+    chosen = _engine(engine, device, obstacle, reasons)
     place = device or "cpu"
     reasons["device"] = "as asked" if device else "the engine's default"
     count = _threads(threads, reasons)
-    exact = _precision(precision, chosen, place, deterministic, trial, reasons)
+    said = _said(precision, reasons)
+    exact: Precision = "bfloat16" if said == "bfloat16" else "float32"
+    if said in (None, INT8):
+        exact, why = _precision(chosen, deterministic, trial)
+        reasons["arithmetic" if said == INT8 else "precision"] = f"{exact}: {why}"
     streams = count if deterministic else max(1, min(count, 8))
     reasons["streams"] = "one per thread: deterministic" if deterministic else "one per thread, at most 8"
-    return Runtime(chosen, Settings(exact, count, streams, place), deterministic, reasons)
+    return Runtime(chosen, Settings(exact, count, streams, place), deterministic, reasons, said == INT8)
 
 
-def _engine(engine: str | None, device: str | None, reasons: dict[str, str]) -> EngineName:
+def _engine(
+    engine: str | None, device: str | None, obstacle: Callable[[], str | None], reasons: dict[str, str]
+) -> EngineName:
     if engine is None:
-        needs_torch = device is not None and device != "cpu"
+        needs_torch = f"device {device} needs torch" if device not in (None, "cpu") else obstacle()
         engine = "torch" if needs_torch else "openvino"
-        reasons["engine"] = (
-            f"device {device} needs torch" if needs_torch else "the fastest on a CPU, no torch needed"
-        )
+        reasons["engine"] = needs_torch or "the fastest on a CPU, no torch needed"
     elif engine in get_args(EngineName):
         reasons["engine"] = "as asked"
+        if engine == "openvino" and (why := obstacle()):
+            raise UnsupportedModel(f"engine='openvino': {why}; use engine='torch'")
     else:
         raise UsageError(f"engine={engine!r} is none of {', '.join(get_args(EngineName))}")
     if engine == "torch" and importlib.util.find_spec("torch") is None:
@@ -93,43 +113,40 @@ def _threads(threads: int | None, reasons: dict[str, str]) -> int:
             raise UsageError(f"threads={threads}: at least 1")
         reasons["threads"] = "as asked"
         return threads
-    # What this process may use, not what the machine has: containers and taskset restrict it.
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = open_cpus()
     reasons["threads"] = f"{count} CPUs are open to this process"
     return count
 
 
-def _precision(
-    precision: str | None,
-    engine: EngineName,
-    device: str,
-    deterministic: bool,
-    trial: Callable[[], Precision],
-    reasons: dict[str, str],
-) -> Precision:
+def _said(precision: str | None, reasons: dict[str, str]) -> str | None:
+    """The precision that the user fixes, by argument or environment."""
     said = precision or os.environ.get(VARIABLE) or None
-    if said is not None:
-        if said not in get_args(Precision):
-            raise UsageError(f"precision={said!r} is none of {', '.join(get_args(Precision))}")
-        reasons["precision"] = "as asked" if precision else f"{VARIABLE} says so"
-        return "bfloat16" if said == "bfloat16" else "float32"
+    if said is None:
+        return None
+    if said not in PRECISIONS:
+        raise UsageError(f"precision={said!r} is none of {', '.join(PRECISIONS)}")
+    reasons["precision"] = "as asked" if precision else f"{VARIABLE} says so"
+    return said
+
+
+def _precision(
+    engine: EngineName, deterministic: bool, trial: Callable[[], Precision]
+) -> tuple[Precision, str]:
+    """The precision of matrix products where the user fixes none, and why."""
     if deterministic or engine == "torch":
-        reasons["precision"] = "float32: deterministic" if deterministic else "float32: torch's default"
-        return "float32"
-    flags = cpu_flags()
-    if "amx_bf16" in flags:
-        reasons["precision"] = "bfloat16: this CPU has AMX"
-        return "bfloat16"
+        return "float32", "deterministic" if deterministic else "torch's default"
+    if "amx_bf16" in cpu_flags():
+        return "bfloat16", "this CPU has AMX"
     from omnivec.ops import openvino
 
     if not openvino.cpu_can_bfloat16():
-        reasons["precision"] = "float32: this CPU has no bfloat16"
-        return "float32"
-    chosen = trial()
-    reasons["precision"] = (
-        f"{chosen}: this CPU has bfloat16 without AMX; a short trial on this machine chose it"
-    )
-    return chosen
+        return "float32", "this CPU has no bfloat16"
+    return trial(), "this CPU has bfloat16 without AMX; a short trial on this machine chose it"
+
+
+def open_cpus() -> int:
+    """The CPUs that this process may use, not what the machine has: containers and taskset restrict it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

@@ -7,10 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from omnivec import weights
 from omnivec.errors import ModelError
+from omnivec.files import write_json
 from omnivec.head import Head
 from omnivec.model import Model, transformer_folder
 
@@ -52,7 +51,7 @@ def _write(model: Model, scratch: Path) -> None:
                 if not path.name.endswith(".index.json"):
                     shutil.copyfile(path, scratch / path.name)
     # The weights are written as float32, whatever they were read as: readers go by what the config says.
-    _write_json(
+    write_json(
         scratch / "config.json",
         {k: v for k, v in model.published.items() if k != "torch_dtype"} | {"dtype": "float32"},
     )
@@ -63,13 +62,13 @@ def _write(model: Model, scratch: Path) -> None:
     weights.save(scratch / "model.safetensors", body, {"format": "pt"})
     _write_head(model, model.head, scratch)
     limit = {"max_seq_length": model.preparer.limit, "do_lower_case": model.preparer.lower}
-    _write_json(scratch / "sentence_bert_config.json", limit)
+    write_json(scratch / "sentence_bert_config.json", limit)
     card = {
         "prompts": dict(model.prompts),
         "default_prompt_name": model.default_prompt,
         "similarity_fn_name": model.metric,
     }
-    _write_json(scratch / "config_sentence_transformers.json", card)
+    write_json(scratch / "config_sentence_transformers.json", card)
 
 
 def _write_head(model: Model, head: Head, scratch: Path) -> None:
@@ -80,7 +79,7 @@ def _write_head(model: Model, head: Head, scratch: Path) -> None:
         "pooling_mode": list(head.pooling) if len(head.pooling) > 1 else head.pooling[0],
         "include_prompt": head.include_prompt,
     }
-    _write_json(scratch / "1_Pooling" / "config.json", pooling)
+    write_json(scratch / "1_Pooling" / "config.json", pooling)
     for step in head.steps:
         modules.append((step.kind, step.path))
         target = scratch / step.path
@@ -92,19 +91,13 @@ def _write_head(model: Model, head: Head, scratch: Path) -> None:
         }
         if own:
             weights.save(target / "model.safetensors", own, {"format": "pt"})
-        _write_json(target / "config.json", _step_config(model, step.path) if own else {})
+        write_json(target / "config.json", _step_config(model, step.path) if own else {})
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (kind, path) in enumerate(modules)
     ]
-    _write_json(scratch / "modules.json", listed)
+    write_json(scratch / "modules.json", listed)
 
 
 def _step_config(model: Model, path: str) -> object:
     return json.loads((model.folder / path / "config.json").read_text(encoding="utf-8"))
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False, default=np.ndarray.tolist) + "\n", encoding="utf-8"
-    )

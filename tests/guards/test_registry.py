@@ -124,10 +124,15 @@ def test_a_family_of_another_package_is_found_and_runs(other, tmp_path):
     check_close(model.encode(["one", "two words"]), expected, "the same forward under another name")
 
 
-def test_a_model_type_of_no_family_is_refused_with_those_there_are(tmp_path):
+def test_a_config_without_a_model_type_is_refused_with_those_there_are(tmp_path):
     from omnivec.errors import UnsupportedModel
 
     with pytest.raises(
-        UnsupportedModel, match=r"'nokind' is covered by no family; covered are .*\bbert, .*\broberta\b"
+        UnsupportedModel, match=r"model_type None is covered by no family; covered are .*\bbert, .*\broberta\b"
     ):
-        registry.claimant({"model_type": "nokind"}, tmp_path)
+        registry.claimant({"hidden_size": 64}, tmp_path)
+
+
+def test_what_no_family_claims_is_left_to_transformers(tmp_path):
+    assert registry.claimant({"model_type": "nokind"}, tmp_path).name == "transformers"
+    assert [f.name for f in registry.families().values() if f.claims.get("otherwise")] == ["transformers"]

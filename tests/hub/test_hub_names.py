@@ -82,11 +82,11 @@ def test_a_path_that_is_not_there_is_never_looked_up_elsewhere(name):
         understand(name, KNOWN)
 
 
-def test_a_file_is_not_a_folder(tmp_path):
-    file = tmp_path / "model.safetensors"
+def test_a_model_may_be_a_file(tmp_path):
+    file = tmp_path / "vectors.txt"
     file.touch()
-    with pytest.raises(ModelNotFound, match="is a file"):
-        understand(file, {})
+    for name in (file, str(file), f"path:{file}"):
+        assert understand(name, {}).origins == (Folder(file),)
 
 
 def test_a_short_name_has_its_sources_in_order_and_any_case():

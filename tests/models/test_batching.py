@@ -129,7 +129,8 @@ def test_stream_counts_from_the_start_and_reads_one_window_ahead_at_most() -> No
             read += 1
             yield i
 
-    windows = batching.stream(endless(), Counting(refuse=(batching.WINDOW + 5,)))
+    steps = Counting(refuse=(batching.WINDOW + 5,))
+    windows = batching.stream(endless(), lambda window: batching.run(window, steps))
     first, second = next(windows), next(windows)
     assert read == 2 * batching.WINDOW
     assert first.kept.tolist() == list(range(batching.WINDOW))

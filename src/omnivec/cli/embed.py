@@ -29,7 +29,12 @@ from omnivec.types import Chunk, Truncate
 @click.option(
     "--normalize/--as-is", "normalize", default=None, help="Vectors of length 1. [default: as the model does]"
 )
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[default: chosen by itself]")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16", "int8"]), help="[default: chosen by itself]"
+)
+@click.option(
+    "--max-memory", metavar="SIZE", help="What the process shall stay below, such as 2GB or 500MiB."
+)
 @click.option(
     "--truncate",
     type=click.Choice(["tail", "head", "error"]),
@@ -50,6 +55,7 @@ def command(
     dim: int | None,
     normalize: bool | None,
     precision: str | None,
+    max_memory: str | None,
     truncate: Truncate,
     chunk: Chunk | None,
     batch_size: int | None,
@@ -59,12 +65,12 @@ def command(
     Rows stand in the order of the items. An item that fails is named; its row is NaN in .npy, and says why in .jsonl
     and .parquet.
     """
-    from omnivec.embedder import load
     from omnivec.exporting import Source, open_sink
+    from omnivec.loading import load
     from omnivec.progress import bar
 
     items = Source(sources, column, lines)
-    embedder = load(model or DEFAULT_MODEL, precision=precision)
+    embedder = load(model or DEFAULT_MODEL, precision=precision, max_memory=max_memory)
     failures = lost = done = 0
     width = dim or embedder.dim
     with (

@@ -1,28 +1,92 @@
-"""`omnivec info`: a model, and how it runs here."""
+"""`omnivec info`: a model, how it runs here, and what a lower precision would cost on texts of one's own."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from omnivec.cli.common import json_option, print_json
+from omnivec.cli.common import json_option, print_json, print_table
 from omnivec.embedder import DEFAULT_MODEL
+from omnivec.errors import UsageError
+
+if TYPE_CHECKING:
+    from omnivec.ops.loss import PrecisionLoss
 
 
 @click.command("info", short_help="Show what a model is and how it runs here.")
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("--engine", type=click.Choice(["openvino", "torch"]), help="[default: chosen by itself]")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[default: chosen by itself]")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16", "int8"]), help="[default: chosen by itself]"
+)
+@click.option(
+    "--texts",
+    metavar="FILE",
+    help="Measure what --precision costs against float32, on the lines of this file; - is stdin.",
+)
+@click.option(
+    "--max-memory", metavar="SIZE", help="What the process shall stay below, such as 2GB or 500MiB."
+)
 @json_option
-def command(model: str, engine: str | None, precision: str | None, as_json: bool) -> None:
-    """Show what MODEL is and how it runs on this machine, each choice with its reason."""
-    from omnivec.embedder import load
+def command(
+    model: str,
+    engine: str | None,
+    precision: str | None,
+    texts: str | None,
+    max_memory: str | None,
+    as_json: bool,
+) -> None:
+    """Show what MODEL is and how it runs on this machine, each choice with its reason.
 
-    card = load(model, engine=engine, precision=precision).card
-    if as_json:
-        print_json([card])
-        return
+    With --texts, show what a lower precision costs on them: how near its vectors are to those of float32, how many
+    nearest neighbours stay the same, the memory of the weights, and the speed.
+    """
+    from omnivec.loading import load
+
+    if texts is not None and precision in (None, "float32"):
+        raise UsageError("--texts measures a lower precision: give --precision int8 or bfloat16 too")
+    embedder = load(model, engine=engine, precision=precision, max_memory=max_memory)
+    if texts is not None and precision is not None:
+        _print_loss(embedder.precision_loss(precision, _lines(texts)), as_json)
+    elif as_json:
+        print_json([embedder.card])
+    else:
+        _print_card(embedder.card)
+
+
+def _lines(file: str) -> list[str]:
+    """The lines of a file that hold anything."""
+    from omnivec.exporting import Source
+
+    source = Source((file,), column=None, lines=True)
+    found = [item for item in source if item and item.strip()]
+    for why in source.failures:
+        raise UsageError(why)
+    return found
+
+
+def _print_card(card: dict[str, Any]) -> None:
     reasons = card.pop("reasons")
     for name, value in card.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         why = f"  ({reasons[name]})" if name in reasons else ""
         click.echo(f"{name.replace('_', ' '):<15} {shown if shown not in (None, '', {}) else '-'}{why}")
+
+
+def _print_loss(loss: PrecisionLoss, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(loss)])
+        return
+    rows = [
+        ("cosine to float32, mean", f"{loss.cosine_mean:.5f}"),
+        ("cosine to float32, 1st percentile", f"{loss.cosine_p1:.5f}"),
+        ("cosine to float32, smallest", f"{loss.cosine_min:.5f}"),
+        ("same nearest text", f"{loss.same_nearest:.1%}"),
+        ("same among the 10 nearest", f"{loss.same_10_nearest:.1%}"),
+        ("weights, float32", f"{loss.bytes_float32 / 1e6:,.1f} MB"),
+        (f"weights, {loss.precision}", f"{loss.bytes / 1e6:,.1f} MB"),
+        ("speed, float32 = 1 (CPU seconds)", f"{loss.speed:.2f}"),
+    ]
+    print_table((f"{loss.precision}, {loss.texts:,} different texts", ""), rows)

@@ -28,6 +28,7 @@ COMMANDS = {
     ),
     "search": ("omnivec.cli.search", "Find the passages that answer a query best."),
     "embed": ("omnivec.cli.embed", "Write vectors of files, lines or columns to a file."),
+    "analogy": ("omnivec.cli.analogy", "Add and subtract words: king - man + woman."),
     "models": ("omnivec.cli.models", "List known models and families."),
     "info": ("omnivec.cli.info", "Show what a model is and how it runs here, with reasons."),
     "train": ("omnivec.cli.train", "Train or fine-tune a model by a recipe."),

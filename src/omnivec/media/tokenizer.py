@@ -280,6 +280,25 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(backend, settings, [*sources, *beside])
 
 
+def tokenizer_of(content: bytes) -> Tokenizer:
+    """The tokenizer that the bytes of a tokenizer.json describe.
+
+    Raises:
+        ModelError: they describe none.
+    """
+    import tokenizers
+
+    try:
+        backend = tokenizers.Tokenizer.from_buffer(content)
+        model = json.loads(content)["model"]
+        # A Unigram model names its unknown token by its place.
+        place = model.get("unk_id")
+        unknown = model["vocab"][place][0] if isinstance(place, int) else model.get("unk_token")
+    except Exception as exc:
+        raise ModelError(f"no tokenizer can be made of {len(content):,} bytes of tokenizer.json: {exc}.") from exc
+    return Tokenizer(backend, {"unk_token": unknown} if unknown else {})
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     """What the folder says beside the vocabulary; special_tokens_map.json counts only in the older layout."""
     settings = _table(folder / "tokenizer_config.json")
@@ -290,12 +309,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    table = read_json(path, default={})
-    if not isinstance(table, dict):
-        raise ModelError(
-            f"{path} holds a {type(table).__name__} where a table is due: fetch the model again."
-        )
-    return table
+    return dict(read_json(path, default={}, kind=dict))
 
 
 def _override(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:

@@ -84,6 +84,26 @@ class Params:
         return self._prefix + name in self._names or self._prefix + name in self._parts
 
 
+class Foreign(Protocol):
+    """A network of torch whose weights are given with each call.
+
+    Attributes:
+        names: the weights that it takes.
+        graph: it as an OpenVINO graph, of the inputs and then the weights in that order.
+    """
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The weights that it takes."""
+
+    @property
+    def graph(self) -> Any:
+        """It as an OpenVINO graph."""
+
+    def __call__(self, inputs: Sequence[Any], p: Params, training: bool = False) -> list[Any]:
+        """What it gives, as torch tensors."""
+
+
 class Ops(Protocol):
     """The operations. `n` is the batch, `t` a length, `h` heads, `c` channels, `d` a width.
 
@@ -262,6 +282,10 @@ class Ops(Protocol):
     def cast(self, x: Value, dtype: Literal["float32", "int32"]) -> Value:
         """Another dtype; fractions are cut towards zero."""
 
+    # other libraries
+    def foreign(self, network: Foreign, inputs: Sequence[Value], p: Params) -> list[Value]:
+        """A network of another library as one operation: what it gives for these inputs with these weights."""
+
     def state(self, x: Value) -> Value:
         """Names x as the next hidden state and returns it: the embeddings first, then each layer."""
 
@@ -298,6 +322,9 @@ class Executable(Protocol):
 
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """Arrays by input name -> arrays by output name, all float32."""
+
+    def narrow(self, streams: int) -> None:
+        """At most so many batches at a time in `bulk`, which nobody has called yet."""
 
     def bulk(self) -> Executable:
         """The same program arranged for many batches at a time."""

@@ -9,13 +9,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
-from omnivec.ops.base import Batch, Input, Params, Program, Settings, Stored, Value
+from omnivec.ops.base import Batch, Foreign, Input, Params, Program, Settings, Stored, Value
+from omnivec.ops.quantized import Quantized
 
 # OpenVINO's import writes an id into the user's home and sends an event unless told otherwise; without the
 # package it takes its own silent stub. Nothing leaves the machine unasked.
@@ -24,6 +26,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402
 import openvino.opset12 as o12  # noqa: E402
 import openvino.opset13 as o  # noqa: E402
+
+from omnivec.ops.converted import splice  # noqa: E402
 
 _OPEN_END = np.iinfo(np.int64).max
 
@@ -339,6 +343,10 @@ class OpenVINOOps:
     def cast(self, x: Node, dtype: Literal["float32", "int32"]) -> Node:
         return Node(o.convert(x.out, {"float32": "f32", "int32": "i32"}[dtype]))
 
+    def foreign(self, network: Foreign, inputs: Sequence[Node], p: Params) -> list[Node]:
+        given = [x.out for x in (*inputs, *(p[name] for name in network.names))]
+        return [Node(out) for out in splice(network.graph, given)]
+
     def state(self, x: Node) -> Node:
         self.states.append(x)
         return x
@@ -350,6 +358,9 @@ def _axes(axis: int | Sequence[int]) -> Any:
 
 def constant(tensor: Stored) -> Node:
     """A weight as a float32 constant that shares the file's memory; half precision is widened in the graph."""
+    if isinstance(tensor, Quantized):  # So spelt, the compiler keeps it in int8.
+        whole = o.convert(o.constant(tensor.data, shared_memory=True), "f32")
+        return Node(o.multiply(whole, o.constant(tensor.scale.reshape(-1, 1))))
     if tensor.dtype == "BF16":
         bits = ov.Tensor(tensor.data, ov.Shape(list(tensor.data.shape)), ov.Type.bf16)
         return Node(o.convert(o.constant(bits, shared_memory=True), "f32"))
@@ -428,6 +439,8 @@ class OpenVINOExecutable:
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == "bfloat16" else "f32",
             "NUM_STREAMS": str(streams),
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # or what int8 matrices multiply would be rounded too
+            "CPU_RUNTIME_CACHE_CAPACITY": "32",  # kernels of past shapes: else memory grows with each new one
             # Pinned threads of two processes would share a core while others idle.
             "ENABLE_CPU_PINNING": "NO",
         }
@@ -454,6 +467,9 @@ class OpenVINOExecutable:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in batch.items())
             raise ModelError(f"OpenVINO could not run a batch ({shapes}): {_last_line(error)}") from error
         return {name: results[i] for i, name in enumerate(self._outputs)}
+
+    def narrow(self, streams: int) -> None:
+        self._settings = replace(self._settings, streams=streams)
 
     def bulk(self) -> OpenVINOExecutable:
         if self._settings.streams == self.streams:

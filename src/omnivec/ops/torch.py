@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
-from omnivec.ops.base import Batch, Input, Params, Program, Settings, Stored, Value
+from omnivec.ops.base import Batch, Foreign, Input, Params, Program, Settings, Stored, Value
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 
@@ -217,6 +217,9 @@ class TorchOps:
     def cast(self, x: Value, dtype: Literal["float32", "int32"]) -> Value:
         return x.to(DTYPES[dtype])
 
+    def foreign(self, network: Foreign, inputs: Sequence[Value], p: Params) -> list[Value]:
+        return network(inputs, p, self.training)
+
     def state(self, x: Value) -> Value:
         self.states.append(x)
         return x
@@ -258,6 +261,9 @@ class TorchExecutable:
         with torch.inference_mode():
             outputs = self._program(TorchOps(device=self._device), inputs.__getitem__, self._params)
             return {name: value.float().cpu().numpy() for name, value in outputs.items()}
+
+    def narrow(self, streams: int) -> None:
+        pass  # It has one anyway.
 
     def bulk(self) -> TorchExecutable:
         return self

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from omnivec import hub
 from omnivec.compiled import Choice, Compiled
-from omnivec.embedder import Embedder, load
+from omnivec.embedder import Embedder
+from omnivec.errors import UsageError
+from omnivec.loading import load
+from omnivec.model import Model
 from omnivec.training.data import Pair, batches, per_epoch, read_pairs
 from omnivec.training.loop import Plan, Step, fit
 from omnivec.training.recipes import check_limits
@@ -92,6 +95,8 @@ def run(data: Any, options: Options) -> Embedder:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     given = options.model
     base = given if isinstance(given, Embedder) else load(given, engine="torch", device="cpu")
+    if not isinstance(base.model, Model):
+        raise UsageError(f"{base.name} is a table, which pairs do not train: choose a network")
     trainable = Trainable(base.model, device, options.dropout, options.max_length)
     prompts = _prompts(base) if options.prompts else ("", "", "")
 

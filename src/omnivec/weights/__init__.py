@@ -11,7 +11,6 @@ from omnivec.weights.layouts import Row, rename, strip_prefixes
 from omnivec.weights.safetensors import save
 from omnivec.weights.tensor import Tensor, Weights
 from omnivec.weights.torchfile import read_torch
-from omnivec.weights.wordvectors import read_word_vectors
 
 __all__ = [
     "Row",
@@ -20,7 +19,6 @@ __all__ = [
     "content_hashes",
     "read",
     "read_torch",
-    "read_word_vectors",
     "rename",
     "same_weights",
     "save",

@@ -1,0 +1,66 @@
+"""`omnivec analogy`: what words add up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from omnivec.cli.common import json_option, print_json, print_table
+from omnivec.errors import UsageError
+
+SIGNS = ("+", "-")
+
+
+@click.command(
+    "analogy",
+    short_help="Add and subtract words: king - man + woman.",
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("words", nargs=-1, required=True, metavar="WORD [+|- WORD]...")
+@click.option(
+    "--model", "-m", required=True, help="A table of words: a folder, or a file in a published format."
+)
+@click.option("-k", type=click.IntRange(min=1), default=10, help="Answers.  [default: 10]")
+@click.option(
+    "--method",
+    type=click.Choice(["add", "mul"]),
+    default="add",
+    help="3CosAdd or 3CosMul.  [default: add]",
+)
+@json_option
+def command(words: tuple[str, ...], model: str, k: int, method: str, as_json: bool) -> None:
+    """Print the words nearest to a sum: `omnivec analogy -m words/ king - man + woman`. One WORD: its neighbours."""
+    from omnivec.keyed import KeyedEmbedder
+    from omnivec.loading import load
+
+    positive, negative = terms(words)
+    table = load(Path(model) if Path(model).expanduser().exists() else model)
+    if not isinstance(table, KeyedEmbedder):
+        raise UsageError(f"{model} is no table of words: its vectors are of whole texts")
+    found = table.most_similar(positive, negative, k, "mul" if method == "mul" else "add")
+    if as_json:
+        print_json({"key": key, "score": round(score, 6)} for key, score in found)
+    else:
+        print_table(("word", "score"), [(key, f"{score:.4f}") for key, score in found])
+
+
+def terms(words: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Words to be like, and words to be unlike.
+
+    Raises:
+        UsageError: a sign without a word, or two words without a sign.
+    """
+    parts: dict[str, list[str]] = {sign: [] for sign in SIGNS}
+    sign: str | None = "+"
+    for word in words:
+        if word in SIGNS and sign is None:
+            sign = word
+        elif word not in SIGNS and sign is not None:
+            parts[sign].append(word)
+            sign = None
+        else:
+            raise UsageError(f"{' '.join(words)!r}: words and signs in turn, as in king - man + woman")
+    if sign is not None:
+        raise UsageError(f"{' '.join(words)!r} ends with {sign}: a word is missing")
+    return parts["+"], parts["-"]

@@ -1,0 +1,128 @@
+"""Tables of word or token vectors: Word2Vec, GloVe, model2vec, StaticEmbedding; a text is the mean of its words.
+
+Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546; Pennington et al. 2014, "GloVe: Global Vectors for Word
+Representation"; smooth inverse frequency: Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence
+Embeddings", section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.media.fasttokens import FastTokenizer
+from omnivec.media.keys import UNIT, KeyCutter
+from omnivec.media.pooling import pooled
+from omnivec.media.tokenizer import Tokenizer, tokenizer_of
+from omnivec.types import Floats, Keys
+from omnivec.weights.tables.record import Table
+
+CLAIMS = {"model_type": ["static", "model2vec"], "modality": "text"}
+
+
+def encoder(table: Table) -> StaticEncoder | TokenEncoder:
+    """By the table's own tokenizer where it has one, else by its keys as words."""
+    return StaticEncoder(table) if table.tokenizer is None else TokenEncoder(table)
+
+
+class StaticEncoder:
+    """Texts by the words that are keys of a table."""
+
+    unit = UNIT
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.nothing = f"none of its words is among the table's {len(table):,}"
+
+    @cached_property
+    def cutter(self) -> KeyCutter:
+        """Text to words."""
+        return KeyCutter(self._table.keys)
+
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+        """The mean of each text's words, weighted where the table has weights."""
+        rows, offsets = self.cutter.flat(texts)
+        return pooled(
+            self._table.vectors, rows.astype(np.int32), offsets, weights=self._table.weights
+        ), np.diff(offsets)
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Characters of each known word."""
+        return self.cutter.spans(text)
+
+    def words(self, text: str) -> list[str]:
+        """The known words."""
+        return self.cutter.words(text)
+
+    def rows(self) -> Floats:
+        """The table."""
+        return self._table.vectors
+
+    def row(self, key: str) -> Floats | None:
+        """The row of a key."""
+        row = self.cutter.rows.get(key)
+        return None if row is None else self._table.vectors[row]
+
+
+class TokenEncoder:
+    """Texts by the tokens of a tokenizer whose ids are the table's rows; unknown tokens count for nothing."""
+
+    unit = "tokens"
+    nothing = "it has no token that the table knows"
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """As published."""
+        return tokenizer_of(self._table.tokenizer or b"")
+
+    @cached_property
+    def _fast(self) -> FastTokenizer:
+        return FastTokenizer(self.tokenizer)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self._table.keys)}
+
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+        """The mean of each text's tokens, weighted where the table has weights."""
+        flat = self._fast.flat_ids(texts, special=False, threads=threads)
+        ids, offsets = flat.ids, flat.offsets
+        unknown = self.tokenizer.unknown_id
+        if unknown is not None and self._table.settings.get("drop_unknown", True):
+            ids, offsets = _without(ids, offsets, unknown)
+        return pooled(
+            self._table.vectors, ids, offsets, weights=self._table.weights, threads=threads
+        ), np.diff(offsets)
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Characters of each token."""
+        return self.tokenizer.spans(text)
+
+    def words(self, text: str) -> list[str]:
+        """The tokens."""
+        [ids] = self.tokenizer.ids([text], special=False)
+        return [self._table.keys[i] for i in ids.tolist()]
+
+    def rows(self) -> Floats:
+        """The table."""
+        return self._table.vectors
+
+    def row(self, key: str) -> Floats | None:
+        """The row of a token."""
+        row = self._places.get(key)
+        return None if row is None else self._table.vectors[row]
+
+
+def _without(
+    ids: NDArray[np.int32], offsets: NDArray[np.int64], unknown: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Ids less the unknown ones, and where each text begins in them."""
+    kept = ids != unknown
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return ids[kept], before[offsets]

@@ -1,0 +1,235 @@
+"""Memory of this process: how much it has, what a batch takes of it, and batches that stay below a ceiling."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from omnivec.errors import ItemError, ModelError, UsageError
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+STATM = Path("/proc/self/statm")
+SMAPS = Path("/proc/self/smaps")
+SHORT = 256
+"""Greatest length of the items that are run before anything is measured: kernels and weights are packed then."""
+
+MARGIN = 1.25
+"""What several streams take, in what one was measured to take: each keeps buffers of its own."""
+
+SLACK = 48 * 10**6
+"""Bytes left for what grows a little at first: kernels of shapes not seen yet, the tokenizer, items at hand."""
+
+WAYS_OUT = "give more, or take precision='int8' or fewer threads"
+
+
+def parse_size(said: int | str) -> int:
+    """Bytes of a size: a whole number of bytes, or a text such as "2GB", "1.5 GiB" or "500MB"."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(said))
+    if isinstance(said, bool) or not found or found[2].upper() not in UNITS:
+        raise UsageError(f"max_memory={said!r} is no size: give bytes, or a text such as '2GB' or '500MiB'")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def shown(size: float) -> str:
+    """A size for people: 1,234 MB."""
+    return f"{size / 1e6:,.0f} MB"
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory, mapped files included.
+
+    Raises:
+        UsageError: this system does not say.
+    """
+    try:
+        return int(STATM.read_bytes().split()[1]) * mmap.PAGESIZE
+    except OSError as error:
+        raise UsageError(f"max_memory needs {STATM}, which only Linux has: leave it out here") from error
+
+
+def require(ceiling: int, needed: int) -> None:
+    """Raises ModelError where the weights alone, with what the process has, are above a ceiling."""
+    if needed > ceiling:
+        raise ModelError(
+            f"max_memory={shown(ceiling)} is too low: the process with this model's weights needs {shown(needed)}, and "
+            f"more for items; {WAYS_OUT}"
+        )
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """The most bytes that were resident while a call ran."""
+    top, done = resident(), threading.Event()
+
+    def watch() -> None:
+        nonlocal top
+        while not done.wait(0.0005):
+            top = max(top, resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        call()
+    finally:
+        done.set()
+        watcher.join()
+    return max(top, resident())
+
+
+def release(arrays: Iterable[NDArray[Any]]) -> None:
+    """Lets go of file pages that arrays have brought into memory; they come again where they are asked for."""
+    maps: dict[int, tuple[mmap.mmap, int]] = {}
+    for array in arrays:
+        base: Any = array
+        while base is not None and not isinstance(base, mmap.mmap):
+            base = getattr(base, "base", None)
+        if base is not None:
+            maps[id(base)] = base, array.ctypes.data
+    for one, address in maps.values():
+        with contextlib.suppress(OSError, AttributeError):  # Other systems keep them.
+            # What was written to is nowhere but in memory: it stays. Clean pages go, shared ones too.
+            if _unchanged(address):
+                one.madvise(mmap.MADV_DONTNEED)
+
+
+def _unchanged(address: int) -> bool:
+    """Whether the mapping that holds an address has no page of its own: all are those of the file."""
+    inside = False
+    with SMAPS.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            head = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
+            if head:
+                inside = int(head[1], 16) <= address < int(head[2], 16)
+            elif inside and line.startswith("Anonymous:"):
+                return line.split()[1] == "0"
+    return False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What batches may take, so that the process stays below a ceiling.
+
+    Attributes:
+        ceiling: bytes of the process.
+        each: bytes that a place of a batch takes.
+        budget: places of a batch.
+        streams: batches at a time.
+    """
+
+    ceiling: int
+    each: float
+    budget: int
+    streams: int
+
+
+class Guard:
+    """Stands before each batch: other data of the process may have grown since the limits were found."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self._largest = limits, 0
+
+    def check(self, places: int) -> None:
+        """Raises ItemError where a batch of so many places would lift the process above the ceiling."""
+        # What the largest batch took, the engine has kept.
+        now, more = resident(), max(0, places - self._largest) * self.limits.each
+        if now + more > self.limits.ceiling:
+            raise ItemError(
+                f"no memory for a batch of {places:,} tokens: the process has {shown(now)} and it takes up to "
+                f"{shown(more)} more, max_memory is {shown(self.limits.ceiling)}; raise it, or let go of other data"
+            )
+        self._largest = max(self._largest, places)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What `fit` measures with.
+
+    Attributes:
+        run: computes a batch of (rows, length).
+        longest: greatest length of an item.
+        budget: places that a batch may hold where memory does not matter.
+        streams: batches at a time that are wanted.
+        least: fewest streams that will do.
+        twin: bytes that a second compiled program takes, for several streams.
+    """
+
+    run: Callable[[int, int], object]
+    longest: int
+    budget: int
+    streams: int
+    least: int
+    twin: int
+
+
+def fit(ceiling: int, probe: Probe) -> Limits:
+    """Batches that stay below a ceiling, found by growing ones; no batch runs that is not expected to fit.
+
+    Raises:
+        ModelError: one item of the greatest length does not fit; the message says what would be needed.
+    """
+    first, longest = min(SHORT, probe.longest), probe.longest
+    points = [(first, peak_of(lambda: probe.run(1, first)))]
+    lengths = sorted({3 * first // 2, *_doubled(2 * first, longest), longest})
+    for length in (one for one in lengths if first < one <= longest):
+        _refuse(ceiling, points, longest, length)
+        points.append((length, peak_of(lambda n=length: probe.run(1, n))))  # type: ignore[misc]
+    _refuse(ceiling, points, longest, longest)
+    for rows in _doubled(2, probe.budget // longest + 1):
+        if _expected(points, rows * longest) + SLACK > ceiling:
+            break
+        points.append((rows * longest, peak_of(lambda n=rows: probe.run(n, longest))))  # type: ignore[misc]
+    base, top = points[0][1], points[-1][1]
+    each = max((top - base) / max(points[-1][0] - first, 1), 1.0)
+    for streams in range(probe.streams, 0, -1):
+        # What the first program has been measured to hold, it keeps.
+        held, share = (top + probe.twin, streams * MARGIN) if streams > 1 else (base, 1.0)
+        budget = min(probe.budget, int((ceiling - SLACK - held) / (each * share)))
+        if budget >= longest or streams == 1:
+            break
+    if streams < probe.least:
+        needed = SLACK + top + probe.twin + int(probe.least * MARGIN * each * longest)
+        raise ModelError(_too_low(ceiling, needed, longest) + ", or deterministic=False")
+    return Limits(ceiling, each, max(budget, longest), streams)
+
+
+def _doubled(start: int, end: int) -> list[int]:
+    """start, 2 start, 4 start ... below end."""
+    out = []
+    while start < end:
+        out.append(start)
+        start *= 2
+    return out
+
+
+def _refuse(ceiling: int, points: list[tuple[int, int]], longest: int, length: int) -> None:
+    """Raises ModelError where an item of a length is not expected to fit, or has not."""
+    if _expected(points, length) + SLACK > ceiling:
+        raise ModelError(_too_low(ceiling, _expected(points, longest) + SLACK, longest))
+
+
+def _too_low(ceiling: int, needed: int, longest: int) -> str:
+    return (
+        f"max_memory={shown(ceiling)} is too low: the process with this model and one item of {longest:,} tokens "
+        f"needs about {shown(needed)}; {WAYS_OUT}"
+    )
+
+
+def _expected(points: list[tuple[int, int]], places: int) -> int:
+    """Bytes of the process with a larger batch than the last; attention may grow with the square of a length."""
+    if len(points) == 1 or places <= points[-1][0]:
+        return points[-1][1]
+    (t1, p1), (t2, p2) = points[-2:]
+    slope, bend = max(0.0, (p2 - p1) / (t2 - t1)), 0.0
+    if len(points) > 2:
+        t0, p0 = points[-3]
+        bend = max(0.0, (slope - max(0.0, (p1 - p0) / (t1 - t0))) / (t2 - t0))
+    return int(p2 + (places - t2) * (slope + bend * (places - t1)))

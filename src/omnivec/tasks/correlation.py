@@ -1,0 +1,34 @@
+"""Spearman's rank correlation, ties included."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from omnivec.errors import UsageError
+
+
+def ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """The place of each value in their order, from 1; equal ones share the mean of their places."""
+    array = np.asarray(values, np.float64)
+    _, group, sizes = np.unique(array, return_inverse=True, return_counts=True)
+    last = np.cumsum(sizes)
+    mean_place: NDArray[np.float64] = (last - (sizes - 1) / 2)[group]
+    return mean_place
+
+
+def spearman(one: ArrayLike, other: ArrayLike) -> float:
+    """Correlation of the ranks of two lists of values, -1 to 1; NaN where all values of one are equal.
+
+    Raises:
+        UsageError: lists of different lengths, or of fewer than two values.
+    """
+    first, second = ranks(one), ranks(other)
+    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
+        raise UsageError(f"spearman of {first.shape} and {second.shape} values: as many, and at least 2")
+    first -= first.mean()
+    second -= second.mean()
+    spread = math.sqrt(float(first @ first) * float(second @ second))
+    return float(first @ second) / spread if spread else math.nan

@@ -1,0 +1,104 @@
+"""NumPy's own files, never pickled: npz with keys and vectors, npy with vectors and a text file of keys beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UsageError, WeightsError
+from omnivec.weights.tables.checks import check_finite, limited, replacing, unique, utf8
+from omnivec.weights.tables.record import Table
+from omnivec.weights.tables.subwords import composed
+
+
+def load_npy(path: Path) -> NDArray[Any]:
+    """The array of an npy file as a copy-on-write map.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or holds pickled objects.
+    """
+    try:
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    # NumPy lets everything through that its own header parser raises.
+    except Exception as error:
+        raise WeightsError(f"{path}: a damaged npy file, or one of pickled objects ({error})") from error
+    return np.asarray(array)
+
+
+def read_npy(path: Path, limit: int = 0) -> Table:
+    """Vectors (n, dim), mapped; keys from `<name>.txt` beside it, one a line, else the numbers of the rows."""
+    vectors = load_npy(path)
+    beside = path.with_suffix(".txt")
+    keys = [str(row) for row in range(len(vectors))] if vectors.ndim else []
+    if beside.exists():
+        try:
+            keys = beside.read_bytes().decode().removesuffix("\n").split("\n")
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{beside} cannot be read: {error}") from error
+    return _table(path, keys, vectors, limit)
+
+
+def read_npz(path: Path, limit: int = 0) -> Table:
+    """The one array of text in an npz file as keys, the one matrix of floats as vectors."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    # NumPy lets everything through that zip, zlib and its own header parser raise.
+    except Exception as error:
+        raise WeightsError(f"{path}: a damaged npz file, or one of pickled objects ({error})") from error
+    texts = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
+    tables = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind == "f"]
+    if len(texts) != 1 or len(tables) != 1:
+        said = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
+        raise WeightsError(
+            f"{path} needs one array of text and one matrix of floats; it has {said or 'nothing'}"
+        )
+    keys = arrays[texts[0]]
+    try:
+        decoded = [key.decode() for key in keys.tolist()] if keys.dtype.kind == "S" else keys.tolist()
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path}: its keys are no UTF-8: {error}") from error
+    return _table(path, decoded, arrays[tables[0]], limit)
+
+
+def _table(path: Path, keys: list[str], vectors: NDArray[Any], limit: int) -> Table:
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(keys):
+        raise WeightsError(f"{path}: {len(keys)} keys for vectors of {vectors.dtype} {vectors.shape}")
+    check_finite(path, vectors)
+    return limited(unique(Table(keys, vectors.astype(np.float32, copy=False))), limit)
+
+
+def write_npz(path: Path, table: Table) -> None:
+    """Writes `keys` as text and `vectors`; of a table with n-grams, the vectors that they make up.
+
+    Raises:
+        UsageError: a key that ends with a zero, which an array of text drops.
+    """
+    for key in table.keys:
+        utf8(key)
+        if key.endswith("\0"):
+            raise UsageError(
+                f"the key {key[:60]!r} ends with a zero character, which npz drops: write parquet"
+            )
+    keys = np.array(table.keys, np.str_)
+    with replacing(path) as partial, partial.open("wb") as stream:
+        np.savez(stream, keys=keys, vectors=composed(table))
+
+
+def write_npy(path: Path, table: Table) -> None:
+    """Writes vectors, and `<name>.txt` beside them with a key on each line."""
+    for key in table.keys:
+        if "\n" in key:
+            raise UsageError(f"the key {key[:60]!r} holds a line feed: write npz or parquet")
+    lines = b"".join(utf8(key) + b"\n" for key in table.keys)
+    with replacing(path.with_suffix(".txt")) as partial:
+        partial.write_bytes(lines)
+    with replacing(path) as partial, partial.open("wb") as stream:
+        np.save(stream, composed(table), allow_pickle=False)

@@ -1,0 +1,118 @@
+"""word2vec's binary file: a first line of two numbers, then key, blank and float32 numbers, row behind row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from omnivec.errors import WeightsError
+from omnivec.types import Floats
+from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, replacing, unique
+from omnivec.weights.tables.record import Table
+from omnivec.weights.tables.subwords import composed
+from omnivec.weights.tables.text import Header, parse_header
+
+_FIRST_LINE = 64  # bytes
+_LONGEST_KEY = 1 << 16  # bytes
+_WINDOW = 1 << 23  # bytes that are read at once
+
+
+def read_word2vec_binary(path: Path, limit: int = 0, *, dim: int = 0, errors: str = "strict") -> Table:
+    """Reads a binary file of word2vec.
+
+    Keys are of any length, so that the rows lie at no regular places and cannot stay in a map of the file. It is read
+    piece by piece: memory holds the vectors that are asked for, their keys and one piece.
+
+    Args:
+        path: the file.
+        limit: read the first so many rows; 0 for all.
+        dim: numbers of a row, for a file without a first line; 0: it has one.
+        errors: "strict", or "replace" for keys that are no UTF-8, such as those cut in the middle of a character.
+
+    Raises:
+        WeightsError: the file cannot be read, is cut short, or its first line says what cannot be.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            said, exact = _begin(path, stream, size, limit, dim)
+            keys, vectors = _rows(path, stream, said, exact)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not keys:
+        raise WeightsError(f"{path} holds no vectors")
+    return unique(Table(decoded(path, keys, range(1, len(keys) + 1), errors, "row"), vectors))
+
+
+def _begin(path: Path, stream: BinaryIO, size: int, limit: int, dim: int) -> tuple[Header, bool]:
+    """The rows to read, and whether they are known to be there; the stream then stands at the first of them."""
+    line = stream.read(_FIRST_LINE).partition(b"\n")[0]
+    said = parse_header(line)
+    if said is None and dim:
+        stream.seek(0)
+        return Header(min(size // (4 * dim + 1), limit or size), dim), False
+    if said is None or not said.dim:
+        raise WeightsError(
+            f"{path}: its first line {line[:40]!r} is not the number of keys and of dimensions"
+        )
+    # A row has at least a blank and its numbers: no memory is asked for what a first line claims beyond that.
+    possible = (size - len(line) - 1) // (4 * said.dim + 1)
+    wanted = min(said.keys, limit or said.keys)
+    if wanted > possible:
+        raise WeightsError(
+            f"{path}: its first line says {said.keys} rows of {said.dim} numbers, its {size} bytes hold at most "
+            f"{possible}: cut short or wrong"
+        )
+    stream.seek(len(line) + 1)
+    return Header(wanted, said.dim), True
+
+
+def _rows(path: Path, stream: BinaryIO, wanted: Header, exact: bool) -> tuple[list[bytes], Floats]:
+    keys: list[bytes] = []
+    vectors = np.empty((wanted.keys, wanted.dim), np.float32)
+    rest = b""
+    while len(keys) < wanted.keys:
+        piece = stream.read(_WINDOW)
+        window = rest + piece
+        found, places, end = _scan(window, wanted.keys - len(keys), 4 * wanted.dim)
+        if places:
+            rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(window, np.uint8), 4 * wanted.dim)
+            numbers = rows[places].view("<f4")
+            check_finite(path, numbers, len(keys) + 1)
+            vectors[len(keys) : len(keys) + len(places)] = numbers
+            keys += found
+        rest = window[end:]
+        if not piece and not exact and not rest.strip():
+            break
+        if not places and (not piece or len(rest) > _LONGEST_KEY + 4 * wanted.dim):
+            raise WeightsError(
+                f"{path}: cut short or damaged: row {len(keys) + 1} of {wanted.keys} "
+                f"at byte {stream.tell() - len(rest)}"
+            )
+    return keys, vectors[: len(keys)]
+
+
+def _scan(window: bytes, most: int, size: int) -> tuple[list[bytes], list[int], int]:
+    """The keys of the whole rows in a window, where the numbers of each begin, and where the last row ends."""
+    keys: list[bytes] = []
+    places: list[int] = []
+    end = 0
+    while len(keys) < most:
+        blank = window.find(b" ", end)
+        if blank < 0 or blank + 1 + size > len(window):
+            break
+        keys.append(window[end:blank].lstrip(b"\n"))
+        places.append(blank + 1)
+        end = blank + 1 + size
+    return keys, places, end
+
+
+def write_word2vec_binary(path: Path, table: Table) -> None:
+    """Writes word2vec's binary file; of a table with n-grams, the vectors that they make up."""
+    keys = encoded(table.keys, "word2vec binary")
+    with replacing(path) as partial, partial.open("wb") as stream:
+        stream.write(b"%d %d\n" % (len(table), table.dim))
+        rows = (row for block in blocks(composed(table)) for row in block)
+        stream.writelines(b"%s %s\n" % (key, row.tobytes()) for key, row in zip(keys, rows, strict=True))

@@ -1,0 +1,223 @@
+"""fastText's .bin: settings, dictionary, the rows of words and n-grams, and the output matrix, all little-endian.
+
+The layout is that of version 12 (and 11) of its own writer: Args, Dictionary, DenseMatrix, DenseMatrix.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.types import Floats
+from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, limited, replacing, unique
+from omnivec.weights.tables.record import Subwords, Table
+from omnivec.weights.tensor import Bytes, map_file, typed
+
+MAGIC = 793712314
+VERSIONS = (11, 12)
+_ARGS = struct.Struct("<12id")
+_DICTIONARY = struct.Struct("<3i2q")
+_MATRIX = struct.Struct("<?2q")
+_ENTRY = struct.Struct("<qb")  # behind a key and its zero byte: count and kind
+_WINDOW = 1 << 20  # bytes
+
+LOSSES = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
+MODELS = {1: "cbow", 2: "skipgram", 3: "supervised"}
+# The settings in the file's order, with what is written where a table does not say.
+ARGS: dict[str, Any] = {
+    "dim": 0,
+    "window": 5,
+    "epochs": 5,
+    "min_count": 1,
+    "negative": 5,
+    "word_ngrams": 1,
+    "loss": "ns",
+    "model": "skipgram",
+    "buckets": 0,
+    "min_n": 0,
+    "max_n": 0,
+    "lr_update_rate": 100,
+    "sample": 1e-4,
+}
+
+
+@dataclass(frozen=True)
+class _Dictionary:
+    """What follows the settings; `entries` are words first, then labels."""
+
+    keys: list[str]
+    counts: NDArray[np.int64]
+    words: int
+    tokens: int
+    end: int
+
+
+def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> Table:
+    """Reads a model of fastText, of words or a classifier.
+
+    Args:
+        path: the file.
+        limit: keep the first so many words; 0 for all. The n-grams are kept whole.
+        errors: "strict", or "replace" for words that are no UTF-8.
+
+    Returns:
+        vectors are the words' own rows, subwords the n-grams', output the rows of words or of `settings["labels"]`.
+
+    Raises:
+        WeightsError: the file is damaged or cut short.
+        UnsupportedModel: it is quantised, or of another version.
+    """
+    raw = map_file(path)
+    settings = _settings(path, raw)
+    dictionary = _dictionary(path, raw, 8 + _ARGS.size, errors)
+    own, position = _matrix(path, raw, dictionary.end, "input")
+    output, position = _matrix(path, raw, position, "output")
+    if position != len(raw):
+        raise WeightsError(f"{path}: {len(raw) - position} bytes behind its end: damaged")
+    words, dim, buckets = dictionary.words, settings["dim"], settings.pop("buckets")
+    if own.shape != (words + buckets, dim):
+        raise WeightsError(
+            f"{path}: an input matrix of {own.shape} for {words} words, {buckets} buckets and {dim} dimensions: damaged"
+        )
+    rows = typed(own.reshape(-1).view(np.uint8), np.dtype("<f4")).reshape(own.shape)
+    check_finite(path, rows)
+    settings["tokens"] = dictionary.tokens
+    if labels := dictionary.keys[words:]:
+        settings |= {"labels": labels, "label_counts": dictionary.counts[words:].tolist()}
+    min_n, max_n = settings.pop("min_n"), settings.pop("max_n")
+    table = Table(
+        dictionary.keys[:words],
+        rows[:words],
+        counts=dictionary.counts[:words],
+        subwords=Subwords(rows[words:], min_n, max_n) if buckets else None,
+        output=output,
+        settings=settings,
+    )
+    return limited(unique(table), limit)
+
+
+def _settings(path: Path, raw: Bytes) -> dict[str, Any]:
+    head = raw[: 8 + _ARGS.size].tobytes()
+    magic, version = struct.unpack_from("<2i", head.ljust(8, b"\0"))
+    if magic != MAGIC or len(head) < 8 + _ARGS.size:
+        raise WeightsError(f"{path}: no fastText model, or cut short at {len(raw)} bytes")
+    if version not in VERSIONS:
+        raise UnsupportedModel(f"{path}: fastText's version {version}; 11 and 12 are read")
+    values = dict(zip(ARGS, _ARGS.unpack_from(head, 8), strict=True))
+    loss, model = values["loss"], values["model"]
+    if loss not in LOSSES or model not in MODELS or min(values["dim"], values["buckets"] + 1) < 1:
+        raise WeightsError(
+            f"{path}: loss {loss}, model {model}, {values['dim']} dimensions, {values['buckets']} buckets: damaged"
+        )
+    values |= {"loss": LOSSES[loss], "model": MODELS[model]}
+    if version == 11 and values["model"] == "supervised":
+        values["max_n"] = 0  # classifiers had no n-grams of characters then
+    return values
+
+
+def _dictionary(path: Path, raw: Bytes, position: int, errors: str) -> _Dictionary:
+    head = raw[position : position + _DICTIONARY.size].tobytes()
+    if len(head) < _DICTIONARY.size:
+        raise WeightsError(f"{path}: cut short at {len(raw)} bytes, in its dictionary")
+    size, words, labels, tokens, pruned = _DICTIONARY.unpack(head)
+    position += _DICTIONARY.size
+    if size != words + labels or min(words, labels) < 0 or size * (_ENTRY.size + 1) > len(raw) - position:
+        raise WeightsError(
+            f"{path}: a dictionary of {size} entries, {words} words and {labels} labels in {len(raw)} bytes: damaged"
+        )
+    if pruned >= 0:
+        raise UnsupportedModel(
+            f"{path}: a dictionary pruned to {pruned} n-grams, as quantised models have: use the .bin it was made from"
+        )
+    keys, counts, kinds, position = _entries(path, raw, position, size)
+    if kinds != bytes(words) + b"\1" * labels:
+        raise WeightsError(f"{path}: its {words} words do not stand before its {labels} labels: damaged")
+    texts = decoded(path, keys, range(1, size + 1), errors, "row")
+    return _Dictionary(texts, np.array(counts, np.int64), words, tokens, position)
+
+
+def _entries(path: Path, raw: Bytes, position: int, size: int) -> tuple[list[bytes], list[int], bytes, int]:
+    """Keys, counts, kinds and where they end."""
+    keys, counts, kinds = [], [], bytearray()
+    window, base = b"", position
+    for row in range(size):
+        zero = window.find(b"\0", position - base)
+        if zero < 0 or zero + 1 + _ENTRY.size > len(window):
+            window, base = raw[position : position + _WINDOW].tobytes(), position
+            zero = window.find(b"\0")
+        if zero < 0 or zero + 1 + _ENTRY.size > len(window):
+            raise WeightsError(f"{path}: cut short or damaged: entry {row + 1} of {size} at byte {position}")
+        count, kind = _ENTRY.unpack_from(window, zero + 1)
+        keys.append(window[position - base : zero])
+        counts.append(count)
+        kinds.append(kind & 0xFF)
+        position = base + zero + 1 + _ENTRY.size
+    return keys, counts, bytes(kinds), position
+
+
+def _matrix(path: Path, raw: Bytes, position: int, name: str) -> tuple[Floats, int]:
+    """A matrix as a view of the map, and where it ends."""
+    head = raw[position : position + _MATRIX.size].tobytes()
+    if len(head) < _MATRIX.size:
+        raise WeightsError(f"{path}: cut short at {len(raw)} bytes, before its {name} matrix")
+    quantised, rows, dim = _MATRIX.unpack(head)
+    if quantised:
+        raise UnsupportedModel(f"{path}: a quantised model (.ftz): use the .bin that it was made from")
+    begin = position + _MATRIX.size
+    if min(rows, dim) < 0 or begin + 4 * rows * dim > len(raw):
+        raise WeightsError(
+            f"{path}: cut short or damaged: its {name} matrix of {rows} x {dim} ends at byte {begin + 4 * rows * dim} "
+            f"of {len(raw)}"
+        )
+    end = begin + 4 * rows * dim
+    return np.ndarray((rows, dim), "<f4", raw.data, begin), end
+
+
+def write_fasttext_bin(path: Path, table: Table) -> None:
+    """Writes a model that fastText itself loads; zeros where the table has no counts or no output matrix.
+
+    Raises:
+        UsageError: a key with a blank or a line feed inside.
+        WeightsError: the disk refused.
+    """
+    settings = dict(table.settings)
+    labels = encoded(settings.get("labels", ()), "fastText .bin")
+    words = encoded(table.keys, "fastText .bin")
+    counts = np.ones(len(words), np.int64) if table.counts is None else table.counts
+    label_counts = settings.get("label_counts", [1] * len(labels))
+    output = (
+        np.zeros((len(labels) or len(words), table.dim), np.float32) if table.output is None else table.output
+    )
+    with replacing(path) as partial, partial.open("wb") as stream:
+        stream.write(struct.pack("<2i", MAGIC, VERSIONS[-1]) + _packed_settings(table))
+        size = len(words), len(labels), settings.get("tokens", int(counts.sum())), -1
+        stream.write(_DICTIONARY.pack(size[0] + size[1], *size))
+        for kind, keys, seen in ((0, words, counts.tolist()), (1, labels, label_counts)):
+            stream.writelines(
+                key + b"\0" + _ENTRY.pack(count, kind) for key, count in zip(keys, seen, strict=True)
+            )
+        grams = [] if table.subwords is None else [table.subwords.vectors]
+        _write_matrix(stream, [table.vectors, *grams])
+        _write_matrix(stream, [output])
+
+
+def _packed_settings(table: Table) -> bytes:
+    said = ARGS | {name: value for name, value in table.settings.items() if name in ARGS}
+    said["dim"] = table.dim
+    if table.subwords is not None:
+        said["buckets"] = len(table.subwords.vectors)
+        said["min_n"], said["max_n"] = table.subwords.min_n, table.subwords.max_n
+    numbers = {name: number for names in (LOSSES, MODELS) for number, name in names.items()}
+    return _ARGS.pack(*(numbers.get(value, value) for value in said.values()))
+
+
+def _write_matrix(stream: BinaryIO, parts: list[Floats]) -> None:
+    stream.write(_MATRIX.pack(False, sum(map(len, parts)), parts[0].shape[1]))
+    for part in parts:
+        stream.writelines(block.tobytes() for block in blocks(part))

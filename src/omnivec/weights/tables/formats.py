@@ -1,0 +1,176 @@
+"""The published forms of a table: told apart by their content, read and written."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnivec.errors import UnsupportedModel, UsageError, WeightsError
+from omnivec.files import read_json
+from omnivec.weights.tables.arrays import read_npy, read_npz, write_npy, write_npz
+from omnivec.weights.tables.binary import read_word2vec_binary, write_word2vec_binary
+from omnivec.weights.tables.fasttext import MAGIC, read_fasttext_bin, write_fasttext_bin
+from omnivec.weights.tables.gensim import read_gensim
+from omnivec.weights.tables.own import MODEL_TYPES, read_own, write_own
+from omnivec.weights.tables.parquet import read_parquet, write_parquet
+from omnivec.weights.tables.record import Table
+from omnivec.weights.tables.static import (
+    read_model2vec,
+    read_static_embedding,
+    write_model2vec,
+    write_static_embedding,
+)
+from omnivec.weights.tables.text import (
+    parse_header,
+    read_glove,
+    read_word2vec_text,
+    write_glove,
+    write_vec,
+    write_word2vec_text,
+)
+
+_HEAD = 1 << 20  # bytes that a file is judged by
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one form is read and written; `write` is None for what is read only."""
+
+    read: Callable[[Path, int], Table]
+    write: Callable[[Path, Table], None] | None
+
+
+FORMATS = {
+    "word2vec-text": Format(read_word2vec_text, write_word2vec_text),
+    "word2vec-binary": Format(read_word2vec_binary, write_word2vec_binary),
+    "glove": Format(read_glove, write_glove),
+    "fasttext-vec": Format(read_word2vec_text, write_vec),
+    "fasttext-bin": Format(read_fasttext_bin, write_fasttext_bin),
+    "gensim": Format(read_gensim, None),
+    "npz": Format(read_npz, write_npz),
+    "npy": Format(read_npy, write_npy),
+    "parquet": Format(read_parquet, write_parquet),
+    "model2vec": Format(read_model2vec, write_model2vec),
+    "static-embedding": Format(read_static_embedding, write_static_embedding),
+    "omnivec": Format(read_own, write_own),
+}
+
+
+def read_table(path: Path, limit: int = 0, format: str | None = None) -> Table:
+    """Reads a table of keys and vectors.
+
+    Args:
+        path: a file or a folder in one of `FORMATS`.
+        limit: keep the first so many keys; 0 for all.
+        format: its form; None: as `sniff` finds it.
+
+    Raises:
+        UsageError: an unknown form, or a limit below 0.
+        ModelError: the file is damaged, unsafe, or in a form that is not read.
+    """
+    if limit < 0:
+        raise UsageError(f"limit={limit}: 0 for all rows, or how many")
+    return _format(format or sniff(path)).read(path, limit)
+
+
+def write_table(path: Path, table: Table, format: str) -> None:
+    """Writes a table in one of `FORMATS`, whole or not at all.
+
+    Raises:
+        UsageError: an unknown form, one that is only read, or a table that it cannot hold.
+        WeightsError: the disk refused.
+    """
+    write = _format(format).write
+    if write is None:
+        raise UsageError(f"{format} is only read; gensim loads word2vec-text and word2vec-binary")
+    write(path, table)
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise UsageError(f"unknown format {name!r}: one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def sniff(path: Path) -> str:
+    """The name in `FORMATS` of what a file or folder holds, by its content.
+
+    fastText's .vec is word2vec's text.
+
+    Raises:
+        UnsupportedModel: it is none of them.
+        WeightsError: it cannot be read.
+    """
+    if path.is_dir():
+        return _sniff_folder(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    found = _sniff_magic(path, head) or _sniff_text(head)
+    if found is None:
+        raise UnsupportedModel(f"{path} begins with {head[:24]!r}: none of {', '.join(FORMATS)}")
+    return found
+
+
+def _sniff_magic(path: Path, head: bytes) -> str | None:
+    if head[:2] in (b"\x1f\x8b", b"BZ"):
+        raise UnsupportedModel(
+            f"{path} is compressed: unpack it first (gunzip or bunzip2), so that it can be mapped"
+        )
+    if head[:4] == b"PAR1":
+        return "parquet"
+    if head[:6] == b"\x93NUMPY":
+        return "npy"
+    if head[:4] == b"PK\x03\x04":
+        return "npz" if b".npy" in head[:512] else None
+    if head[:4] == struct.pack("<i", MAGIC):
+        return "fasttext-bin"
+    # A pickle begins with its protocol; the oldest have none and begin with a name.
+    if (head[:1] == b"\x80" or head[:5] in (b"ccopy", b"cgens")) and b"gensim" in head[:4096]:
+        return "gensim"
+    return None
+
+
+def _sniff_text(head: bytes) -> str | None:
+    line, _, rest = head.partition(b"\n")
+    said = parse_header(line)
+    if said is not None:
+        second = rest.partition(b"\n")[0]
+        if _numbers(second) == said.dim:
+            return "word2vec-text"
+        if said.dim > 1 or b" " in rest:
+            return "word2vec-binary"
+    return "glove" if _numbers(line) > 0 and b"\0" not in line else None
+
+
+def _numbers(line: bytes) -> int:
+    """Numbers behind the key of a line; 0 where something else stands there."""
+    count = 0
+    for part in reversed(line.split()[1:]):
+        try:
+            float(part)
+        except ValueError:
+            break
+        count += 1
+    return count
+
+
+def _sniff_folder(folder: Path) -> str:
+    config = read_json(folder / "config.json", {}, dict)
+    kind = config.get("model_type")
+    if kind in MODEL_TYPES and (folder / "keys.json").is_file():
+        return "omnivec"
+    modules = read_json(folder / "modules.json", [], list)
+    first = str(modules[0].get("type", "")) if modules and isinstance(modules[0], dict) else ""
+    # model2vec writes a modules.json too, but its config.json says more.
+    if kind == "model2vec" or config.get("architectures") == ["StaticModel"]:
+        return "model2vec"
+    if first.rpartition(".")[2] == "StaticEmbedding":
+        return "static-embedding"
+    raise UnsupportedModel(
+        f"{folder} is no folder of a table: {kind or 'no model_type'}, first module {first or 'none'}"
+    )

@@ -1,0 +1,138 @@
+"""omnivec's own folder of a table: config.json, model.safetensors, keys.json and, where it has one, tokenizer.json.
+
+Everything that a table holds is kept, and its matrices are mapped when it is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivec.errors import WeightsError
+from omnivec.files import read_json, write_json
+from omnivec.types import Floats
+from omnivec.weights.safetensors import read_safetensors, save
+from omnivec.weights.tables.checks import first_rows, limited, replacing
+from omnivec.weights.tables.record import Subwords, Table
+from omnivec.weights.tensor import Array, Weights
+
+MODEL_TYPES = ("static", "fasttext", "doc2vec")
+_WORDS = "words"
+
+
+def model_type(table: Table) -> str:
+    """What config.json calls the table."""
+    if table.words is not None:
+        return "doc2vec"
+    return "static" if table.subwords is None else "fasttext"
+
+
+def write_own(folder: Path, table: Table) -> None:
+    """Writes a folder, whole or not at all.
+
+    Raises:
+        WeightsError: the disk refused, or the folder holds something else.
+    """
+    config: dict[str, Any] = {"model_type": model_type(table), **_config(table)}
+    tensors = _tensors(table, "")
+    with replacing(folder) as partial:
+        partial.mkdir()
+        write_json(partial / "keys.json", list(table.keys), indent=None)
+        if table.words is not None:
+            config[_WORDS] = _config(table.words)
+            tensors |= _tensors(table.words, f"{_WORDS}.")
+            write_json(partial / f"{_WORDS}.json", list(table.words.keys), indent=None)
+        if table.tokenizer is not None:
+            (partial / "tokenizer.json").write_bytes(table.tokenizer)
+        save(partial / "model.safetensors", tensors)
+        write_json(partial / "config.json", config)
+
+
+def _config(table: Table) -> dict[str, Any]:
+    grams = table.subwords
+    said = {} if grams is None else {"min_n": grams.min_n, "max_n": grams.max_n}
+    return {"dim": table.dim, **said, "settings": dict(table.settings)}
+
+
+def _tensors(table: Table, prefix: str) -> dict[str, Array]:
+    arrays = {
+        "vectors": table.vectors,
+        "counts": table.counts,
+        "weights": table.weights,
+        "subwords": None if table.subwords is None else table.subwords.vectors,
+        "output": table.output,
+    }
+    return {prefix + name: array for name, array in arrays.items() if array is not None}
+
+
+def read_own(folder: Path, limit: int = 0) -> Table:
+    """Reads a folder that `write_own` wrote.
+
+    Raises:
+        ModelError: a file is missing or damaged, or the parts do not fit together.
+    """
+    config = read_json(folder / "config.json", kind=dict)
+    tensors = read_safetensors(folder / "model.safetensors")
+    words = None
+    if config.get("model_type") == "doc2vec":
+        words = _table(folder, _WORDS, config.get(_WORDS, {}), tensors, f"{_WORDS}.", None, None)
+    tokenizer = folder / "tokenizer.json"
+    kept = tokenizer.read_bytes() if tokenizer.is_file() else None
+    return limited(_table(folder, "keys", config, tensors, "", words, kept), limit)
+
+
+def _table(
+    folder: Path,
+    name: str,
+    config: dict[str, Any],
+    tensors: Weights,
+    prefix: str,
+    words: Table | None,
+    tokenizer: bytes | None,
+) -> Table:
+    keys = read_json(folder / f"{name}.json", kind=list)
+    if not all(isinstance(key, str) for key in keys):
+        raise WeightsError(f"{folder}/{name}.json holds keys that are no text")
+    if (rows := first_rows(keys)) is not None:
+        raise WeightsError(f"{folder}/{name}.json has {len(keys) - len(rows)} keys twice")
+    found = {
+        part: _part(folder, tensors, prefix + part)
+        for part in ("vectors", "weights", "subwords", "output")
+        if prefix + part in tensors
+    }
+    counts = (
+        tensors[f"{prefix}counts"].data.astype(np.int64, copy=False) if f"{prefix}counts" in tensors else None
+    )
+    vectors, grams = found.get("vectors"), found.pop("subwords", None)
+    dim = config.get("dim")
+    if vectors is None or vectors.shape != (len(keys), dim):
+        shape = None if vectors is None else vectors.shape
+        raise WeightsError(f"{folder}: vectors of {shape} for {len(keys)} keys of {dim} dimensions")
+    each = (counts, found.get("weights"))
+    if any(array is not None and array.shape != (len(keys),) for array in each):
+        raise WeightsError(f"{folder}: counts or weights that are not one for each of {len(keys)} keys")
+    settings = config.get("settings", {})
+    lengths = config.get("min_n", 0), config.get("max_n", 0)
+    if not isinstance(settings, dict) or not all(isinstance(each, int) for each in lengths):
+        raise WeightsError(f"{folder}/config.json: settings or min_n and max_n are damaged")
+    subwords = None if grams is None else Subwords(grams, *lengths)
+    return Table(
+        keys,
+        vectors,
+        counts=counts,
+        weights=found.get("weights"),
+        subwords=subwords,
+        output=found.get("output"),
+        words=words,
+        tokenizer=tokenizer,
+        settings=settings,
+    )
+
+
+def _part(folder: Path, tensors: Weights, name: str) -> Floats:
+    tensor = tensors[name]
+    if len(tensor.shape) != (1 if name.endswith("weights") else 2):
+        raise WeightsError(f"{folder}: {name} has shape {tensor.shape}")
+    return tensor.float32()

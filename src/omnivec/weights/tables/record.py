@@ -1,0 +1,66 @@
+"""A table of keys and vectors, whatever file it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.types import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Subwords:
+    """fastText's hashed character n-grams.
+
+    Attributes:
+        vectors: (buckets, dim), the row of each bucket; may be a memory map.
+        min_n: shortest n-gram, in characters of the word between "<" and ">".
+        max_n: longest; 0 for none (the buckets of a classifier may hold n-grams of words).
+    """
+
+    vectors: Floats
+    min_n: int
+    max_n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a trained table knows: a key and its vector in each row.
+
+    Attributes:
+        keys: (n,) unique, in the file's order.
+        vectors: (n, dim); may be a memory map. With `subwords` these are the keys' own rows, and the vectors of
+            the words are `subwords.composed`.
+        counts: (n,) how often each key was seen in training.
+        weights: (n,) what each vector is multiplied by before a mean: model2vec's weights, idf, SIF.
+        subwords: fastText's n-grams.
+        output: (m, dim) the other side of training: context rows, or those of `settings["labels"]`. May be a view
+            of a file that is not aligned.
+        words: of a table of documents, that of their words, from which new documents are inferred.
+        tokenizer: tokenizer.json; the keys are then its tokens in the order of their ids.
+        settings: what the file says besides: normalize, loss, labels, ...
+        duplicates: rows of the file that were left out because their key had come before.
+    """
+
+    keys: Sequence[str]
+    vectors: Floats
+    counts: NDArray[np.int64] | None = None
+    weights: Floats | None = None
+    subwords: Subwords | None = None
+    output: Floats | None = None
+    words: Table | None = None
+    tokenizer: bytes | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    duplicates: int = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.vectors.shape[1])

@@ -1,0 +1,176 @@
+"""Tables as embedders: keys, texts by their words, what is near, and the same model in every published form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gensim.models import KeyedVectors
+
+import omnivec
+from omnivec.errors import ItemErrors, UnsupportedModel, UsageError
+from omnivec.testing import check_close
+from omnivec.weights.tables.formats import FORMATS, write_table
+from omnivec.weights.tables.record import Subwords, Table
+
+WORDS = ["the", "king", "queen", "man", "woman", "cat", "sat", "don't", "co-op", "."]
+RANDOM = np.random.default_rng(3)
+VECTORS = RANDOM.normal(size=(len(WORDS), 12)).astype(np.float32)
+VECTORS[2] = VECTORS[1] - VECTORS[3] + VECTORS[4]
+COUNTS = np.array([900, 50, 40, 70, 60, 30, 20, 10, 5, 1000], np.int64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("table") / "words"
+    write_table(place, Table(WORDS, VECTORS, COUNTS), "omnivec")
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> omnivec.KeyedEmbedder:
+    loaded = omnivec.load(folder)
+    assert isinstance(loaded, omnivec.KeyedEmbedder)
+    return loaded
+
+
+def row(word: str) -> np.ndarray:
+    return VECTORS[WORDS.index(word)]
+
+
+def test_keys_and_their_vectors(model: omnivec.KeyedEmbedder) -> None:
+    assert model.keys == WORDS
+    assert np.array_equal(model.vectors, VECTORS)
+    assert model.vectors.dtype == np.float32
+    assert "king" in model
+    assert "kong" not in model
+    assert np.array_equal(model.vector("king"), row("king"))
+    assert (model.dim, model.metric, model.modalities) == (12, "cosine", ("text", "key"))
+
+
+def test_a_text_is_the_mean_of_its_words(model: omnivec.KeyedEmbedder) -> None:
+    texts = ["the king sat", "The KING, sat.", "don't", "a co-op's queen!", "queen"]
+    expected = [
+        (row("the") + row("king") + row("sat")) / 3,
+        (row("the") + row("king") + row("sat") + row(".")) / 4,
+        row("don't"),
+        (row("co-op") + row("queen")) / 2,
+        row("queen"),
+    ]
+    got = model.run(texts)
+    check_close(got.vectors[[0, 1, 2, 4]], np.array(expected)[[0, 1, 2, 4]], "means")
+    assert got.seen.tolist()[:3] == [3, 4, 1]
+    assert got.unit == "words"
+    assert got.lost.tolist() == [0] * 5
+
+
+def test_a_text_of_unknown_words_fails_alone(model: omnivec.KeyedEmbedder) -> None:
+    with pytest.raises(ItemErrors) as caught:
+        model.encode(["the king", "xyzzy plugh", "", 3])
+    assert list(caught.value.failures) == [1, 2, 3]
+    assert "none of its words is among the table's 10" in caught.value.failures[1]
+    check_close(caught.value.partial.vectors, model.encode(["the king"]), "the other")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:gensim.*")
+def test_analogies_equal_gensim(model: omnivec.KeyedEmbedder) -> None:
+    reference = KeyedVectors(12)
+    reference.add_vectors(WORDS, VECTORS)
+    found = model.most_similar(["king", "woman"], ["man"], k=5)
+    assert found[0][0] == "queen"
+    assert [key for key, _ in found] == [
+        k for k, _ in reference.most_similar(["king", "woman"], ["man"], topn=5)
+    ]
+    by_product = reference.most_similar_cosmul(["king", "woman"], ["man"], topn=3)
+    assert [k for k, _ in model.most_similar(["king", "woman"], "man", k=3, method="mul")] == [
+        k for k, _ in by_product
+    ]
+    listed = ["king", "queen", "cat", "man"]
+    assert model.odd_one_out(listed) == reference.doesnt_match(listed)
+
+
+def test_what_cannot_be_asked(model: omnivec.KeyedEmbedder) -> None:
+    with pytest.raises(UsageError, match=r"'kng': not among the table's 10 keys; near 'kng' are 'king'"):
+        model.vector("kng")
+    with pytest.raises(UsageError, match="k=0"):
+        model.most_similar("king", k=0)
+    with pytest.raises(UsageError, match="a table, whose words have one vector"):
+        model.tokens("the king")
+    with pytest.raises(UsageError, match="give at least 2"):
+        model.odd_one_out(["king"])
+    with pytest.raises(UsageError, match="weighting='tf'"):
+        model.weighted("tf")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="texts="):
+        model.weighted("idf")
+
+
+def test_weights_by_frequency(model: omnivec.KeyedEmbedder) -> None:
+    share = COUNTS / COUNTS.sum()
+    sif = 1e-3 / (1e-3 + share)
+    the, king = WORDS.index("the"), WORDS.index("king")
+    expected = (sif[the] * VECTORS[the] + sif[king] * VECTORS[king]) / 2
+    check_close(model.weighted("sif").encode("the king"), expected, "sif")
+    idf = model.weighted("idf", ["the king", "the the cat", "nothing known"])
+    expected = (np.log(4 / 3) * row("the") + np.log(4 / 2) * row("king")) / 2
+    check_close(idf.encode("the king"), expected, "idf")
+    check_close(idf.weighted("mean").encode("the king"), model.encode("the king"), "back to the mean")
+    assert idf.identity != model.identity
+
+
+@pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary", "glove", "npz", "parquet", "omnivec"])
+def test_every_form_is_the_same_model(model: omnivec.KeyedEmbedder, tmp_path: Path, form: str) -> None:
+    again = omnivec.load(model.export(tmp_path / "written", form))
+    assert isinstance(again, omnivec.KeyedEmbedder)
+    assert again.keys == WORDS
+    check_close(again.vectors, VECTORS, form)
+    assert again.identity == model.identity
+
+
+def test_an_unknown_form_names_those_there_are(model: omnivec.KeyedEmbedder, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="word2vec-binary"):
+        model.export(tmp_path / "x", "pickle")
+    assert "gensim" in FORMATS
+
+
+def test_a_file_that_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(bytes(range(256)))
+    with pytest.raises(UnsupportedModel, match="give the folder that holds it"):
+        omnivec.load(tmp_path / "model.bin")
+
+
+def test_subwords_spell_what_was_never_seen(tmp_path: Path) -> None:
+    grams = Subwords(RANDOM.normal(size=(50, 12)).astype(np.float32), 3, 4)
+    table = Table(WORDS, VECTORS, COUNTS, subwords=grams)
+    write_table(tmp_path / "ft", table, "omnivec")
+    write_table(tmp_path / "ft.bin", table, "fasttext-bin")
+    import fasttext
+
+    reference = fasttext.load_model(str(tmp_path / "ft.bin"))
+    for place in (tmp_path / "ft", tmp_path / "ft.bin"):
+        model = omnivec.load(place)
+        assert isinstance(model, omnivec.KeyedEmbedder)
+        for word in ("king", "kings", "unkingly"):
+            check_close(model.vector(word), reference.get_word_vector(word), word)
+        check_close(model.encode("king kingly"), reference.get_sentence_vector("king kingly"), "a text")
+        near = [key for key, _ in model.most_similar("kingz", k=4)]
+        assert near == [key for _, key in reference.get_nearest_neighbors("kingz", k=4)]
+        assert "kingz" not in near
+
+
+def test_a_table_makes_a_collection(model: omnivec.KeyedEmbedder, folder: Path, tmp_path: Path) -> None:
+    texts = ["the cat sat", "king and queen", "a man and a woman", "xyzzy"]
+    with omnivec.Collection(tmp_path / "notes.omni", model=folder) as notes:
+        with pytest.raises(ItemErrors, match="item 3: the model's tokenizer sees nothing"):
+            notes.add(texts, ids=["cat", "royal", "people", "nothing"])
+        assert [hit.document for hit in notes.search("queen", k=1)] == ["royal"]
+    with omnivec.Collection(tmp_path / "notes.omni", model=folder) as notes:
+        assert len(notes.search("woman", k=3)) == 3
+
+
+def test_card_and_identity_are_plain(model: omnivec.KeyedEmbedder) -> None:
+    json.dumps(model.card)
+    json.dumps(dict(model.identity))
+    assert model.card["family"] == "static"
+    assert model.card["keys"] == 10

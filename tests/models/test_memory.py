@@ -1,0 +1,262 @@
+"""Memory and company: sizes, ceilings that batches obey, flat use over shapes, threads and processes."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+
+import omnivec
+from omnivec.compiled import Compiled
+from omnivec.errors import ModelError, UsageError
+from omnivec.ops import memory
+from omnivec.ops.memory import Guard, Limits, Probe, fit
+from omnivec.testing import check_close, open_model
+from omnivec.types import Prepared
+
+MB = 10**6
+
+pytestmark = pytest.mark.skipif(not memory.STATM.exists(), reason="only Linux says what is resident")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("memory")
+    checkpoints.bert(place)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [(5, 5), ("5", 5), ("2GB", 2 * 10**9), ("1.5 GiB", 3 * 2**29), ("500MiB", 500 * 2**20), ("7 mb", 7 * MB)],
+)
+def test_sizes(said: int | str, size: int) -> None:
+    assert memory.parse_size(said) == size
+
+
+@pytest.mark.parametrize("said", ["", "much", "2 XB", "-1", "1e9", True, None])
+def test_what_is_no_size_is_refused(said: object) -> None:
+    with pytest.raises(UsageError, match="max_memory"):
+        memory.parse_size(said)  # type: ignore[arg-type]
+
+
+def test_resident_memory_is_seen_and_file_pages_leave(tmp_path: Path) -> None:
+    block = np.ones(40 * MB, np.uint8)
+    with_block = memory.resident()
+    del block
+    assert with_block - memory.resident() > 30 * MB
+
+    def work() -> None:
+        held = np.ones(40 * MB, np.uint8)
+        time.sleep(0.05)
+        del held
+
+    assert memory.peak_of(work) - memory.resident() > 30 * MB
+
+    np.full(40 * MB, 7, np.uint8).tofile(tmp_path / "pages")
+    mapped = np.memmap(tmp_path / "pages", np.uint8, mode="c").view(np.ndarray)
+    assert int(mapped.sum()) == 280 * MB
+    before = memory.resident()
+    memory.release([mapped[:10], np.ones(3)])
+    assert before - memory.resident() > 30 * MB
+    mapped[0] = 9
+    memory.release([mapped])
+    assert mapped[0] == 9  # What was changed is kept,
+    assert int(mapped.sum()) == 280 * MB + 2  # and the rest is read again.
+
+
+class Imagined:
+    """A process whose memory is a formula of the largest batch that it has run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, base: int, each: int, square: int = 0) -> None:
+        self.base, self.each, self.square, self.held = base, each, square, 0
+        self.runs: list[tuple[int, int]] = []
+        monkeypatch.setattr(memory, "resident", lambda: self.base + self.held)
+
+    def run(self, rows: int, length: int) -> None:
+        self.runs.append((rows, length))
+        self.held = max(self.held, rows * (length * self.each + length * length * self.square))
+
+    @property
+    def peak(self) -> int:
+        return self.base + self.held
+
+
+def probe(process: Imagined, longest: int, streams: int = 2, least: int = 1, twin: int = 50 * MB) -> Probe:
+    return Probe(process.run, longest, 1024, streams, least, twin)
+
+
+def test_where_memory_is_plenty_batches_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Imagined(monkeypatch, 100 * MB, 20_000)
+    limits = fit(10_000 * MB, probe(process, 256))
+    assert (limits.budget, limits.streams) == (1024, 2)
+    assert limits.each == pytest.approx(20_000)
+
+
+@pytest.mark.parametrize("square", [0, 12, 48])
+@pytest.mark.parametrize("longest", [128, 512, 8192])
+@pytest.mark.parametrize("ceiling", [160, 250, 400, 800, 1600, 6400])
+def test_no_batch_that_is_run_or_allowed_is_above_the_ceiling(
+    monkeypatch: pytest.MonkeyPatch, square: int, longest: int, ceiling: int
+) -> None:
+    each = 20_000
+    process = Imagined(monkeypatch, 100 * MB, each, square)
+    one = longest * each + longest**2 * square
+    try:
+        limits = fit(ceiling * MB, probe(process, longest))
+    except ModelError as error:
+        assert process.peak <= ceiling * MB
+        # Refused only where it does not fit, but for what is left free and what the bend of a curve may hide.
+        assert process.base + memory.SLACK + 1.4 * one > ceiling * MB, error
+        return
+    assert process.base + one <= ceiling * MB
+    rows = max(1, limits.budget // longest)
+    total = process.base + limits.streams * rows * one + (50 * MB if limits.streams > 1 else 0)
+    assert max(total, process.peak) <= ceiling * MB
+    assert limits.budget >= min(longest, 1024)
+
+
+def test_a_ceiling_that_is_too_low_is_refused_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Imagined(monkeypatch, 100 * MB, 100_000)
+    with pytest.raises(ModelError, match=r"max_memory=200 MB .* 8,192 tokens needs about 967 MB") as caught:
+        fit(200 * MB, probe(process, 8192))
+    assert "int8" in str(caught.value) and "fewer threads" in str(caught.value)
+    assert process.peak < 200 * MB
+    with pytest.raises(ModelError, match="deterministic=False"):
+        fit(300 * MB, probe(Imagined(monkeypatch, 100 * MB, 100_000), 1024, streams=4, least=4))
+
+
+def test_one_batch_that_no_longer_fits_costs_only_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process grows behind the model's back until a long text has no room, but a short one has."""
+    model = open_model(folder)
+    compiled = model._compiled
+    now = memory.resident()
+    compiled._guard = Guard(Limits(now + 100 * MB, each=2 * MB, budget=96, streams=1))
+    monkeypatch.setattr(memory, "resident", lambda: now)
+    compiled.budget = 96
+    found = model.run(["short", "word " * 90, "brief"])
+    assert found.kept.tolist() == [0, 2]
+    why = found.failures[1]
+    assert "96 tokens" in why and "192 MB more" in why and "max_memory" in why
+    assert "\n" not in why
+
+
+def test_batches_obey_a_ceiling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"word number {i} " * (1 + i % 20) for i in range(300)]
+    free = open_model(folder)
+    sizes: list[int] = []
+    compute = Compiled.compute
+
+    def counted(self: Compiled, rows: list[Prepared], alone: bool) -> np.ndarray:
+        sizes.append(len(rows) * max(row.cost for row in rows))
+        return compute(self, rows, alone)
+
+    monkeypatch.setattr(Compiled, "compute", counted)
+    whole = free.encode(texts)
+    assert max(sizes) > 900
+    sizes.clear()
+    narrow = open_model(folder)
+    narrow._compiled.budget = 200
+    narrow._compiled._guard = Guard(Limits(memory.resident() + 500 * MB, 20_000, 200, 1))
+    check_close(narrow.encode(texts), whole, "under a ceiling")
+    assert 96 < max(sizes) <= 200
+
+
+def test_a_real_process_stays_below_its_ceiling(folder: Path) -> None:
+    code = f"""
+import threading, omnivec
+from omnivec.ops.memory import resident
+top, done = resident(), threading.Event()
+def watch():
+    global top
+    while not done.wait(0.002): top = max(top, resident())
+watcher = threading.Thread(target=watch); watcher.start()
+refused = ""
+try: omnivec.load({str(folder)!r}, max_memory="100MB")
+except omnivec.ModelError as error: refused = str(error)
+assert "max_memory=100 MB is too low" in refused and "needs" in refused, refused
+model = omnivec.load({str(folder)!r}, max_memory="400MB")
+assert model.card["budget"] <= 1024 and "400 MB" in model.card["reasons"]["budget"]
+model.encode([f"{{i}} " + "word " * 80 for i in range(400)])
+done.set(); watcher.join()
+assert top < 400e6, top
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_varied_shapes_leave_memory_flat(folder: Path) -> None:
+    code = f"""
+import numpy as np, omnivec
+from omnivec.ops.memory import resident
+model = omnivec.load({str(folder)!r}, precision="float32")
+rng = np.random.default_rng(0)
+def work():
+    for call in range(400):
+        rows, length = int(rng.integers(1, 33)), int(rng.integers(1, 90))
+        model.encode([f"{{call}} {{row}} " + "word " * length for row in range(rows)])
+work(); before = resident(); work()
+grown = (resident() - before) / 1e6
+assert grown < 30, grown
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_eight_threads_at_once_get_the_vectors_that_one_gets(folder: Path, engine: str) -> None:
+    model = open_model(folder, engine=engine)
+    texts = [[f"thread {n} text {i} " * (1 + (i + n) % 9) for i in range(60)] for n in range(8)]
+    alone = [model.encode(own) for own in texts]
+    fresh = open_model(folder, engine=engine)  # What is compiled at first use is so by eight at once.
+    together: dict[int, np.ndarray] = {}
+    start = threading.Barrier(8)
+
+    def work(n: int) -> None:
+        start.wait()
+        together[n] = np.concatenate([fresh.encode(texts[n]), [fresh.encode(texts[n][0])]])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in range(8):
+        check_close(together[n][:-1], alone[n], f"thread {n}")
+        check_close(together[n][-1], alone[n][0], f"thread {n}, one text")
+
+
+def test_a_model_is_not_pickled_and_says_what_to_do(folder: Path) -> None:
+    model = omnivec.load(folder)
+    with pytest.raises(ModelError, match=r"omnivec\.load\(.*\) there"):
+        pickle.dumps(model)
+
+
+def test_spawned_processes_load_the_model_themselves(folder: Path, tmp_path: Path) -> None:
+    """As a user writes it: a module with a function that loads, and a pool of two processes."""
+    (tmp_path / "pooled.py").write_text(
+        f"""
+import multiprocessing, numpy as np, omnivec
+
+def work(texts):
+    return omnivec.load({str(folder)!r}, precision="float32", threads=1).encode(texts)
+
+if __name__ == "__main__":
+    model = omnivec.load({str(folder)!r}, precision="float32", threads=1)
+    texts = [["one", "two words"], ["three", "and a fourth text"]]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        made = pool.map(work, texts)
+        try: pool.map(model.encode, texts)
+        except omnivec.ModelError as error: assert "there, once in each" in str(error)
+        else: raise SystemExit("a model was sent to another process")
+    assert np.abs(np.concatenate(made) - model.encode(sum(texts, []))).max() < 1e-5
+"""
+    )
+    subprocess.run([sys.executable, str(tmp_path / "pooled.py")], check=True, timeout=120, cwd=tmp_path)
