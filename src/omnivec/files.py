@@ -1,10 +1,11 @@
-"""Small JSON files: those of a model's folder, with errors that name the file, and those that are only kept."""
+"""Small JSON files, of a model's folder and of the cache, and where the cache is."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def part_of(folder: Path, path: str, said_by: str) -> Path:
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise ModelError(f"{folder}/{said_by}: the path {path!r} leads out of the model's folder")
     return folder / path
+
+
+def cache_folder() -> Path:
+    """The cache of omnivec alone: OMNIVEC_CACHE, else the platform's place. It need not exist yet."""
+    if stated := os.environ.get("OMNIVEC_CACHE"):
+        return Path(stated).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "omnivec" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "omnivec"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "omnivec"
 
 
 def read_kept(path: Path) -> dict[str, Any]:

@@ -369,7 +369,8 @@ def test_operation_equals_float64_torch(name: str, seed: int) -> None:
 def test_every_operation_is_held() -> None:
     held = " ".join(CASES)
     operations = [name for name in vars(Ops) if not name.startswith("_") and callable(getattr(Ops, name))]
-    assert [name for name in operations if name not in held] == []
+    elsewhere = ["foreign"]  # tests/families/test_transformers_bridge.py
+    assert [name for name in operations if name not in held] == elsewhere
     assert len(operations) >= 30
 
 

@@ -8,7 +8,7 @@ resolve(Path("model/"), known={})                 a folder
 
 from __future__ import annotations
 
-from omnivec.hub.cache import cache_folder
+from omnivec.files import cache_folder
 from omnivec.hub.names import Resolved
 from omnivec.hub.report import Progress
 from omnivec.hub.resolving import cached, resolve

@@ -9,28 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from omnivec.files import cache_folder
 from omnivec.hub.contents import is_whole
 from omnivec.hub.names import Folder, Origin, Package, Repository, Resolved, Wanted
 from omnivec.hub.versions import parse
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _UNNAMED_FOLDER = "model"  # the folder that the wheel itself makes plain
-
-
-def cache_folder() -> Path:
-    """The cache of omnivec alone: OMNIVEC_CACHE, else the platform's place. It need not exist yet."""
-    if stated := os.environ.get("OMNIVEC_CACHE"):
-        return Path(stated).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "omnivec" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "omnivec"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "omnivec"
 
 
 def hub_cache_folder() -> Path:

@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from omnivec.errors import DownloadError
-from omnivec.hub.cache import cache_folder, package_folder
+from omnivec.files import cache_folder
+from omnivec.hub.cache import package_folder
 from omnivec.hub.disk import alone, assembling, digest, verify, writing
 from omnivec.hub.index import Wheel, choose
 from omnivec.hub.names import Package, Resolved, Wanted
