@@ -17,7 +17,10 @@ from omnivec.runtime import cpu_flags, cpu_name
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-PACKAGES = ("omnivec", "openvino", "tokenizers", "numpy", "torch", "transformers", "sentence-transformers")
+PACKAGES = (
+    *("omnivec", "openvino", "tokenizers", "numpy", "torch", "transformers", "sentence-transformers"),
+    *("numba", "gensim", "fasttext-numpy2-wheel", "model2vec"),
+)
 
 
 @dataclass(frozen=True)

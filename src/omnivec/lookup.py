@@ -216,7 +216,10 @@ class _Steps:
 
     def vectors(self, decoded: Sequence[str]) -> tuple[Floats, Keys]:
         shown = [self.prompt + each for each in decoded] if self.prompt else decoded
-        return self.model.encoder.vectors(shown, self.model.threads)
+        vectors, seen = self.model.encoder.vectors(shown, self.model.threads)
+        if self.model.normalizes:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        return vectors, seen
 
 
 def is_table(place: Path) -> bool:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
+import torch
 from gensim.models import KeyedVectors
+from model2vec import StaticModel
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules
+from tokenizers import Tokenizer
 
 import omnivec
 from omnivec.errors import ItemErrors, UnsupportedModel, UsageError
@@ -157,6 +163,46 @@ def test_subwords_spell_what_was_never_seen(tmp_path: Path) -> None:
         near = [key for key, _ in model.most_similar("kingz", k=4)]
         assert near == [key for _, key in reference.get_nearest_neighbors("kingz", k=4)]
         assert "kingz" not in near
+
+
+TEXTS = ["the quick engine", "The king's ENGINE, sat!", "a fox jumps over ünïcode zzz", "jumps " * 700]
+
+
+def tokens(folder: Path) -> tuple[bytes, np.ndarray]:
+    """A WordPiece tokenizer, and a row for each of its tokens."""
+    folder.mkdir(parents=True)
+    size = checkpoints.wordpiece(folder)
+    return (folder / "tokenizer.json").read_bytes(), RANDOM.normal(size=(size, 20)).astype(np.float32)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_model2vec_folders(tmp_path: Path, weighted: bool, normalize: bool) -> None:
+    content, rows = tokens(tmp_path / "t")
+    weights = RANDOM.random(len(rows)).astype(np.float32) if weighted else None
+    reference = StaticModel(
+        rows, Tokenizer.from_buffer(content), config={"normalize": normalize}, normalize=normalize, weights=weights
+    )
+    reference.save_pretrained(tmp_path / "m")
+    model = omnivec.load(tmp_path / "m")
+    check_close(model.encode(TEXTS), reference.encode(TEXTS, max_length=None), "model2vec")
+    assert isinstance(model, omnivec.KeyedEmbedder)
+    assert model.card["steps"] == (["Normalize"] if normalize else [])
+    again = omnivec.load(model.export(tmp_path / "again", "model2vec"))
+    check_close(again.encode(TEXTS), model.encode(TEXTS), "written and read")
+    theirs = StaticModel.from_pretrained(tmp_path / "again")
+    check_close(theirs.encode(TEXTS, max_length=None), model.encode(TEXTS), "read by model2vec")
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_static_embeddings_of_sentence_transformers(tmp_path: Path, normalize: bool) -> None:
+    content, rows = tokens(tmp_path / "t")
+    first = modules.StaticEmbedding(Tokenizer.from_buffer(content), embedding_weights=rows)
+    reference = SentenceTransformer(modules=[first, *([modules.Normalize()] if normalize else [])], device="cpu")
+    reference.save(str(tmp_path / "m"))
+    model = omnivec.load(tmp_path / "m")
+    with torch.no_grad():
+        check_close(model.encode(TEXTS), reference.encode(TEXTS), "StaticEmbedding")
 
 
 def test_a_table_makes_a_collection(model: omnivec.KeyedEmbedder, folder: Path, tmp_path: Path) -> None:

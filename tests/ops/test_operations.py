@@ -100,6 +100,33 @@ def conv_case(dims: int, groups: int, stride: int, padding: int, dilation: int) 
     )
 
 
+def same_case(groups: int, stride: int, dilation: int = 1) -> Case:
+    """TensorFlow's rule: ceil(size / stride) windows, and where the zeros are odd one more behind."""
+
+    def reference(b: Any, w: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        x, reach = b.x, 2 * dilation + 1
+        for axis in (2, 3):
+            size = x.shape[axis]
+            total = max(reach + stride * ((size + stride - 1) // stride - 1) - size, 0)
+            zeros = [torch.zeros_like(x.narrow(axis, 0, 1))]
+            x = torch.cat(zeros * (total // 2) + [x] + zeros * ((total + 1) // 2), axis)
+        return F.conv2d(x, w["c.weight"], w["c.bias"], stride, 0, dilation, groups)
+
+    return Case(
+        lambda o, b, p: o.conv(b.x, p["c"], [stride] * 2, "same", [dilation] * 2, groups),
+        reference,
+        lambda r: {"x": r.floats(r.n, r.c, *(int(k) for k in r.rng.integers(3, 10, 2)))},
+        conv_weights(2, groups),
+    )
+
+
+def windows(x: torch.Tensor, axis: int, count: int) -> list[torch.Tensor]:
+    """An axis in `count` windows: each from the floor of its share to the ceiling of the next one's."""
+    size = x.shape[axis]
+    ends = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+    return [x.narrow(axis, start, stop - start) for start, stop in ends]
+
+
 def additive(mask: torch.Tensor) -> torch.Tensor:
     return torch.where(mask.bool(), 0.0, -1e4)
 
@@ -158,6 +185,11 @@ CASES: dict[str, Case] = {
         x,
         lambda r, a: {"l.weight": r.floats(r.d, r.c)},
     ),
+    "mixed": Case(
+        lambda o, b, p: o.mixed(b.x, np.float32([[0.5, -2], [1, 0], [3, 0.25]])),
+        lambda b, w: torch.tensor([[0.5, -2], [1, 0], [3, 0.25]]).double() @ b.x,
+        lambda r: {"x": r.floats(r.n, 2, r.d)},
+    ),
     "layer_norm": Case(
         lambda o, b, p: o.layer_norm(b.x, p["n"], 1e-3),
         lambda b, w: (
@@ -209,6 +241,7 @@ CASES: dict[str, Case] = {
     "sqrt": Case(lambda o, b, p: o.sqrt(b.x * b.x + 1.0), lambda b, w: (b.x**2 + 1).sqrt(), x),
     "maximum of a number": Case(lambda o, b, p: o.maximum(b.x, 0.25), lambda b, w: b.x.clamp(min=0.25), x),
     "maximum of two": Case(lambda o, b, p: o.maximum(b.x, -b.x), lambda b, w: b.x.abs(), x),
+    "clip": Case(lambda o, b, p: o.clip(b.x, -0.5, 0.25), lambda b, w: b.x.clamp(-0.5, 0.25), x),
     "not_equal": Case(
         lambda o, b, p: o.not_equal(b.ids, 1),
         lambda b, w: (b.ids != 1).double(),
@@ -281,6 +314,26 @@ CASES: dict[str, Case] = {
     "conv 2d": conv_case(2, 1, 2, 1, 1),
     "conv 2d in groups": conv_case(2, 4, 1, 1, 1),
     "conv 3d": conv_case(3, 1, 1, 0, 1),
+    "conv 2d, uneven zeros": Case(
+        lambda o, b, p: o.conv(b.x, p["c"], (2, 2), ((0, 1), (2, 0))),
+        lambda b, w: F.conv2d(F.pad(b.x, (2, 0, 0, 1)), w["c.weight"], w["c.bias"], 2),
+        lambda r: {"x": r.floats(r.n, r.c, 7, 8)},
+        conv_weights(2, 1),
+    ),
+    "conv 2d, same": same_case(1, 2),
+    "conv 2d in groups, same": same_case(4, 2),
+    "conv 2d dilated, same": same_case(1, 1, 2),
+    "adaptive_mean": Case(
+        lambda o, b, p: o.adaptive_mean(b.x, (3, 4)),
+        lambda b, w: torch.stack(
+            [
+                torch.stack([part.mean((2, 3)) for part in windows(rows, 3, 4)], -1)
+                for rows in windows(b.x, 2, 3)
+            ],
+            -2,
+        ),
+        lambda r: {"x": r.floats(r.n, r.c, *(int(k) for k in r.rng.integers(2, 10, 2)))},
+    ),
     "max_pool": Case(
         lambda o, b, p: o.max_pool(b.x, (3, 3), (2, 2), (1, 1)),
         lambda b, w: F.max_pool2d(b.x, 3, 2, 1),

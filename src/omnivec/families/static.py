@@ -45,9 +45,9 @@ class StaticEncoder:
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
         """The mean of each text's words, weighted where the table has weights."""
         rows, offsets = self.cutter.flat(texts)
-        return pooled(
-            self._table.vectors, rows.astype(np.int32), offsets, weights=self._table.weights
-        ), np.diff(offsets)
+        table, weights = self._table.vectors, self._table.weights
+        means = pooled(table, rows.astype(np.int32), offsets, weights=weights, threads=threads)
+        return means, np.diff(offsets)
 
     def spans(self, text: str) -> NDArray[np.int64]:
         """Characters of each known word."""
@@ -79,7 +79,7 @@ class TokenEncoder:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """As published."""
-        return tokenizer_of(self._table.tokenizer or b"")
+        return tokenizer_of(self._table.tokenizer or b"", self._table.settings.get("drop_unknown", True))
 
     @cached_property
     def _fast(self) -> FastTokenizer:
@@ -92,13 +92,9 @@ class TokenEncoder:
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
         """The mean of each text's tokens, weighted where the table has weights."""
         flat = self._fast.flat_ids(texts, special=False, threads=threads)
-        ids, offsets = flat.ids, flat.offsets
-        unknown = self.tokenizer.unknown_id
-        if unknown is not None and self._table.settings.get("drop_unknown", True):
-            ids, offsets = _without(ids, offsets, unknown)
-        return pooled(
-            self._table.vectors, ids, offsets, weights=self._table.weights, threads=threads
-        ), np.diff(offsets)
+        table, weights = self._table.vectors, self._table.weights
+        means = pooled(table, flat.ids, flat.offsets, weights=weights, threads=threads)
+        return means, np.diff(flat.offsets)
 
     def spans(self, text: str) -> NDArray[np.int64]:
         """Characters of each token."""
@@ -117,12 +113,3 @@ class TokenEncoder:
         """The row of a token."""
         row = self._places.get(key)
         return None if row is None else self._table.vectors[row]
-
-
-def _without(
-    ids: NDArray[np.int32], offsets: NDArray[np.int64], unknown: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Ids less the unknown ones, and where each text begins in them."""
-    kept = ids != unknown
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return ids[kept], before[offsets]

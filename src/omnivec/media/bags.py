@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.media.subwords import Ragged, char_ngrams, known, word_hashes, word_ngrams
+from omnivec.weights.ngrams import Ragged, char_ngrams, known, word_hashes, word_ngrams
 
 END = "</s>"
 

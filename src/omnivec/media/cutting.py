@@ -76,7 +76,7 @@ class _Bytes:
 
 def cutter_for(tokenizer: Tokenizer) -> Cutter | None:
     """How to cut for a tokenizer; None where a part of it may look across blanks, or numba is missing."""
-    backend = tokenizer._backend
+    backend = tokenizer.backend
     normalizers = [part["type"] for part in _parts(backend.normalizer, "normalizers")]
     cuts = _parts(backend.pre_tokenizer, "pretokenizers")
     if not cuts or getattr(backend.model, "dropout", None):
@@ -181,7 +181,7 @@ def _one_blank() -> _Bytes:
 def _cutter(tokenizer: Tokenizer, letters: _Bytes, words: _Words | None, glued: bool) -> Cutter | None:
     from omnivec.kernels import wordpiece
 
-    reserved = _reserved(tokenizer._backend, letters)
+    reserved = _reserved(tokenizer.backend, letters)
     if reserved is None or any(letters.kinds[one[0]] == wordpiece.BLANK for one in reserved):
         return None
     if glued:
@@ -205,7 +205,7 @@ def _cutter(tokenizer: Tokenizer, letters: _Bytes, words: _Words | None, glued: 
         pieces=words is not None,
         glued=glued,
         unknown=words.unknown if words else 0,
-        dropped=-1 if not tokenizer._drops or tokenizer.unknown_id is None else tokenizer.unknown_id,
+        dropped=-1 if not tokenizer.drops_unknown or tokenizer.unknown_id is None else tokenizer.unknown_id,
         longest_word=words.longest_word if words else 0,
     )
     return Cutter(rules, wordpiece.Vocabulary(_spelt(plain), _spelt(behind)))

@@ -95,6 +95,8 @@ class Tokenizer:
     Attributes:
         pad_id: id for padding; 0 where the model has no padding token, since padding is masked.
         unknown_id: id of the token that stands for what the vocabulary lacks; None where there is none.
+        backend: the library's tokenizer, without truncation or padding.
+        drops_unknown: whether ids leave out the unknown token.
         model_max_length: longest text in tokens, special tokens included; None where nothing is said.
     """
 
@@ -108,8 +110,8 @@ class Tokenizer:
         padding = backend.padding or {}
         backend.no_truncation()
         backend.no_padding()
-        self._backend, self._settings = backend, settings
-        self._drops = bool(settings.get("drop_unknown"))
+        self.backend, self._settings = backend, settings
+        self.drops_unknown = bool(settings.get("drop_unknown"))
         self._files = list(files)
         pad, unknown = (_content(settings.get(role)) for role in ("pad_token", "unk_token"))
         found = backend.token_to_id(pad) if pad else None
@@ -124,7 +126,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """The number of tokens, added ones included."""
-        return int(self._backend.get_vocab_size())
+        return int(self.backend.get_vocab_size())
 
     @property
     def special_count(self) -> int:
@@ -143,11 +145,11 @@ class Tokenizer:
         """
         texts = list(texts)
         try:
-            rows = self._backend.encode_batch_fast(texts, add_special_tokens=special)
+            rows = self.backend.encode_batch_fast(texts, add_special_tokens=special)
         except Exception as exc:
             raise _why_not(texts, exc) from exc
         ids = [np.array(row.ids, np.int32) for row in rows]
-        return [row[row != self.unknown_id] for row in ids] if self._drops else ids
+        return [row[row != self.unknown_id] for row in ids] if self.drops_unknown else ids
 
     def spans(self, text: str, *, seen: bool = False) -> NDArray[np.int64]:
         """Begin and end (n, 2) int64 of each token of a text, in characters, without special tokens.
@@ -157,11 +159,11 @@ class Tokenizer:
             seen: leave out the tokens that `ids` drops: unknown words, for a table of words.
         """
         try:
-            row = self._backend.encode(text, add_special_tokens=False)
+            row = self.backend.encode(text, add_special_tokens=False)
         except Exception as exc:
             raise _why_not([text], exc) from exc
         spans = np.array(row.offsets, np.int64).reshape(-1, 2)
-        return spans[np.array(row.ids) != self.unknown_id] if seen and self._drops else spans
+        return spans[np.array(row.ids) != self.unknown_id] if seen and self.drops_unknown else spans
 
     def special_ids(self) -> tuple[Ids, Ids]:
         """The ids that go before a text and those that go behind it."""
@@ -220,27 +222,27 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes it to a model's folder, as `load_tokenizer` reads it."""
-        self._backend.save(str(folder / "tokenizer.json"), pretty=False)
+        self.backend.save(str(folder / "tokenizer.json"), pretty=False)
         (folder / "tokenizer_config.json").write_text(json.dumps(dict(self._settings)), encoding="utf-8")
 
     def digest(self) -> str:
         """Identity: sha256 over all that ids hang on, whatever the files look like."""
-        parts = json.loads(self._backend.to_str())
+        parts = json.loads(self.backend.to_str())
         for name in BESIDE_IDS:
             parts.pop(name, None)
-        if self._drops:
+        if self.drops_unknown:
             parts["drop_unknown"] = True
         return hashlib.sha256(json.dumps(_canonical(parts), sort_keys=True).encode()).hexdigest()
 
     def _probes(self) -> Iterator[str]:
         yield from ("a", "0", "A")
-        yield from self._backend.get_vocab()
+        yield from self.backend.get_vocab()
 
     @cached_property
     def _around(self) -> tuple[Ids, Ids]:
         # A text with at least one token shows what goes before it and what behind.
         for probe in self._probes():
-            row = self._backend.encode(probe)
+            row = self.backend.encode(probe)
             content = np.flatnonzero(np.array(row.special_tokens_mask) == 0)
             if len(content):
                 ids = np.array(row.ids, np.int32)
@@ -280,8 +282,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer(backend, settings, [*sources, *beside])
 
 
-def tokenizer_of(content: bytes) -> Tokenizer:
+def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
     """The tokenizer that the bytes of a tokenizer.json describe.
+
+    Args:
+        content: the file's.
+        drop_unknown: whether ids leave out the unknown token.
 
     Raises:
         ModelError: they describe none.
@@ -296,7 +302,7 @@ def tokenizer_of(content: bytes) -> Tokenizer:
         unknown = model["vocab"][place][0] if isinstance(place, int) else model.get("unk_token")
     except Exception as exc:
         raise ModelError(f"no tokenizer can be made of {len(content):,} bytes of tokenizer.json: {exc}.") from exc
-    return Tokenizer(backend, {"unk_token": unknown} if unknown else {})
+    return Tokenizer(backend, {"unk_token": unknown, "drop_unknown": drop_unknown} if unknown else {})
 
 
 def _settings(folder: Path) -> dict[str, Any]:

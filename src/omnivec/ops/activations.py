@@ -10,6 +10,7 @@ ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
     "gelu": lambda ops, x: ops.gelu(x),
     "gelu_new": lambda ops, x: ops.gelu(x, "tanh"),
     "gelu_pytorch_tanh": lambda ops, x: ops.gelu(x, "tanh"),
+    "quick_gelu": lambda ops, x: x * ops.sigmoid(x * 1.702),
     "relu": lambda ops, x: ops.relu(x),
     "silu": lambda ops, x: ops.silu(x),
     "swish": lambda ops, x: ops.silu(x),

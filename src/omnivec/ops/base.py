@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from omnivec.errors import WeightsError
 
 Value = Any
+Padding = Sequence[int | tuple[int, int]] | Literal["same"]
+"""Zeros around each spatial axis: as many on both sides, or (before, after); or "same", so many that there are
+ceil(size / stride) windows, the odd one after, as TensorFlow pads."""
 Batch = Mapping[str, NDArray[Any]]
 
 
@@ -125,6 +128,9 @@ class Ops(Protocol):
     def linear(self, x: Value, p: Params) -> Value:
         """x (..., in) by p["weight"] (out, in), plus p["bias"] (out,) where there is one -> (..., out)."""
 
+    def mixed(self, x: Value, shares: NDArray[np.float32]) -> Value:
+        """Rows weighed together: shares (s, t) of x (n, t, d) -> (n, s, d), in float32, then of x's dtype."""
+
     # normalisation
     def layer_norm(self, x: Value, p: Params, eps: float) -> Value:
         """Over the last axis, biased variance, eps inside the root; p["weight"], p["bias"] (d,)."""
@@ -165,6 +171,9 @@ class Ops(Protocol):
 
     def maximum(self, x: Value, y: Value | float) -> Value:
         """The larger of two, element by element."""
+
+    def clip(self, x: Value, low: float, high: float) -> Value:
+        """x, but no less than `low` and no more than `high`."""
 
     def not_equal(self, x: Value, number: float) -> Value:
         """1.0 where x differs from the number, else 0.0: float32 of x's shape."""
@@ -228,7 +237,7 @@ class Ops(Protocol):
         x: Value,
         p: Params,
         stride: Sequence[int],
-        padding: Sequence[int],
+        padding: Padding,
         dilation: Sequence[int] = (),
         groups: int = 1,
     ) -> Value:
@@ -238,6 +247,9 @@ class Ops(Protocol):
         self, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
     ) -> Value:
         """Largest value of each window: x (n, c, ...); padding never wins."""
+
+    def adaptive_mean(self, x: Value, size: Sequence[int]) -> Value:
+        """x (n, c, ...) -> (n, c, *size): means of windows that begin and end at equal shares of each axis."""
 
     def lstm(self, x: Value, p: Params, lengths: Value, bidirectional: bool = False) -> tuple[Value, Value]:
         """One layer with torch's weight names (weight_ih_l0, ...): x (n, t, in), lengths (n,).

@@ -6,9 +6,8 @@ A program is traced once, with dynamic sizes; OpenVINO fuses and compiles the gr
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,112 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
-from omnivec.ops.base import Batch, Foreign, Input, Params, Program, Settings, Stored, Value
+from omnivec.ops.base import Batch, Foreign, Input, Padding, Params, Program, Settings, Stored, Value
 from omnivec.ops.quantized import Quantized
 
-# OpenVINO's import writes an id into the user's home and sends an event unless told otherwise; without the
-# package it takes its own silent stub. Nothing leaves the machine unasked.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# First, for it silences the telemetry that OpenVINO's import would send.
+from omnivec.ops.openvino_nodes import Node, integer, integers  # isort: skip
+import openvino as ov
+import openvino.opset12 as o12
+import openvino.opset13 as o
 
-import openvino as ov  # noqa: E402
-import openvino.opset12 as o12  # noqa: E402
-import openvino.opset13 as o  # noqa: E402
-
-from omnivec.ops.converted import splice  # noqa: E402
-
-_OPEN_END = np.iinfo(np.int64).max
-
-
-def _ints(*values: int) -> Any:
-    return o.constant(np.array(values, np.int64))
-
-
-def _int(value: int) -> Any:
-    return o.constant(np.int64(value))
-
-
-class Node:
-    """An output of a graph with the operators of an array; numbers and dtypes are aligned, which bare nodes do not."""
-
-    __slots__ = ("out",)
-
-    def __init__(self, out: Any) -> None:
-        self.out = out if isinstance(out, ov.Output) else out.output(0)
-
-    @property
-    def _type(self) -> Any:
-        return self.out.get_element_type()
-
-    def _with(self, other: Node | float, call: Callable[[Any, Any], Any], swapped: bool = False) -> Node:
-        x, y = self.out, other
-        if isinstance(other, Node):
-            y = other.out
-            if other._type != self._type:
-                kind = next(
-                    t for t in (ov.Type.f32, ov.Type.i64, ov.Type.i32) if t in (self._type, other._type)
-                )
-                x, y = (v if v.get_element_type() == kind else o.convert(v, kind.to_string()) for v in (x, y))
-        else:
-            if isinstance(other, float) and self._type.is_integral():
-                x = o.convert(x, "f32").output(0)
-            y = o.constant(np.array(other, x.get_element_type().to_dtype()))
-        return Node(call(y, x) if swapped else call(x, y))
-
-    def __add__(self, other: Node | float) -> Node:
-        return self._with(other, o.add)
-
-    def __radd__(self, other: float) -> Node:
-        return self._with(other, o.add, True)
-
-    def __sub__(self, other: Node | float) -> Node:
-        return self._with(other, o.subtract)
-
-    def __rsub__(self, other: float) -> Node:
-        return self._with(other, o.subtract, True)
-
-    def __mul__(self, other: Node | float) -> Node:
-        return self._with(other, o.multiply)
-
-    def __rmul__(self, other: float) -> Node:
-        return self._with(other, o.multiply, True)
-
-    def __truediv__(self, other: Node | float) -> Node:
-        return self._with(other, o.divide)
-
-    def __rtruediv__(self, other: float) -> Node:
-        return self._with(other, o.divide, True)
-
-    def __neg__(self) -> Node:
-        return Node(o.negative(self.out))
-
-    def __matmul__(self, other: Node) -> Node:
-        return Node(o.matmul(self.out, other.out, False, False))
-
-    def __getitem__(self, key: Any) -> Node:
-        keys = key if isinstance(key, tuple) else (key,)
-        rank = len(self.out.get_partial_shape())
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
-            gap = rank - sum(k is not None and k is not Ellipsis for k in keys)
-            keys = keys[:at] + (slice(None),) * gap + keys[at + 1 :]
-        out, axis, drop, new = self.out, 0, [], []
-        for place, k in enumerate(keys):
-            if k is None:
-                new.append(place)
-                continue
-            if isinstance(k, int):
-                out = _slice(out, axis, k, k + 1 if k != -1 else _OPEN_END)
-                drop.append(axis)
-            elif k != slice(None):
-                out = _slice(out, axis, k.start or 0, _OPEN_END if k.stop is None else k.stop)
-            axis += 1
-        out = o.squeeze(out, _ints(*drop)) if drop else out
-        shift = [place - sum(isinstance(k, int) for k in keys[:place]) for place in new]
-        return Node(o.unsqueeze(out, _ints(*shift)) if shift else out)
-
-
-def _slice(x: Any, axis: int, start: int, stop: int) -> Any:
-    return o.slice(x, _ints(start), _ints(stop), _ints(1), _ints(axis)).output(0)
+from omnivec.ops.converted import splice
 
 
 class OpenVINOOps:
@@ -136,20 +39,23 @@ class OpenVINOOps:
         return Node(o.constant(np.ascontiguousarray(array)))
 
     def embedding(self, ids: Node, table: Node) -> Node:
-        return Node(o.gather(table.out, ids.out, _int(0)))
+        return Node(o.gather(table.out, ids.out, integer(0)))
 
     def linear(self, x: Node, p: Params) -> Node:
         y = Node(o.matmul(x.out, p["weight"].out, False, True))
         return y + p["bias"] if "bias" in p else y
 
+    def mixed(self, x: Node, shares: NDArray[np.float32]) -> Node:
+        return self.constant(shares) @ x
+
     def layer_norm(self, x: Node, p: Params, eps: float) -> Node:
-        y: Node = Node(o.mvn(x.out, _ints(-1), True, eps, "inside_sqrt")) * p["weight"]
+        y: Node = Node(o.mvn(x.out, integers(-1), True, eps, "inside_sqrt")) * p["weight"]
         return y + p["bias"] if "bias" in p else y
 
     def rms_norm(self, x: Node, weight: Node, eps: float) -> Node:
         # Spelt so that the compiler fuses it into one RMS node.
         square = o.power(x.out, o.constant(np.float32(2)))
-        mean = Node(o.reduce_mean(square, _ints(-1), True))
+        mean = Node(o.reduce_mean(square, integers(-1), True))
         return x * (1.0 / self.sqrt(mean + eps)) * weight
 
     def group_norm(self, x: Node, p: Params, groups: int, eps: float) -> Node:
@@ -160,7 +66,7 @@ class OpenVINOOps:
         return Node(o.batch_norm_inference(x.out, *parts, eps))
 
     def normalize(self, x: Node, eps: float = 1e-12) -> Node:
-        return Node(o.normalize_l2(x.out, _ints(-1), eps, "max"))
+        return Node(o.normalize_l2(x.out, integers(-1), eps, "max"))
 
     def gelu(self, x: Node, approximate: Literal["none", "tanh"] = "none") -> Node:
         return Node(o.gelu(x.out, "tanh" if approximate == "tanh" else "erf"))
@@ -184,10 +90,13 @@ class OpenVINOOps:
         return Node(o.sqrt(x.out))
 
     def maximum(self, x: Node, y: Node | float) -> Node:
-        return x._with(y, o.maximum)
+        return x.aligned(y, o.maximum)
+
+    def clip(self, x: Node, low: float, high: float) -> Node:
+        return Node(o.clamp(x.out, low, high))
 
     def not_equal(self, x: Node, number: float) -> Node:
-        return Node(o.convert(x._with(number, o.not_equal).out, "f32"))
+        return Node(o.convert(x.aligned(number, o.not_equal).out, "f32"))
 
     def softmax(self, x: Node, axis: int = -1) -> Node:
         return Node(o.softmax(x.out, axis))
@@ -236,10 +145,10 @@ class OpenVINOOps:
         return (past * self.cast(mask, "float32")[:, None, None, :] - 1.0) * 1e4
 
     def repeat_heads(self, x: Node, times: int) -> Node:
-        ones = _ints(1, 1, times, 1, 1)
+        ones = integers(1, 1, times, 1, 1)
         wide = o.broadcast(x[:, :, None].out, ones, broadcast_spec="BIDIRECTIONAL")
         heads, width = x.out.get_partial_shape()[1], x.out.get_partial_shape()[3]
-        return Node(o.reshape(wide, _ints(0, heads.get_length() * times, -1, width.get_length()), True))
+        return Node(o.reshape(wide, integers(0, heads.get_length() * times, -1, width.get_length()), True))
 
     def rotary(self, x: Node, cos: Node, sin: Node) -> Node:
         # Only with the axis written as -1 and tables of four axes does the compiler fuse this into one RoPE node.
@@ -252,23 +161,36 @@ class OpenVINOOps:
         x: Node,
         p: Params,
         stride: Sequence[int],
-        padding: Sequence[int],
+        padding: Padding,
         dilation: Sequence[int] = (),
         groups: int = 1,
     ) -> Node:
-        weight, ones = p["weight"], list(dilation or [1] * len(stride))
-        steps, pads = list(stride), list(padding)
+        weight, steps = p["weight"], list(stride)
+        pads = (
+            [(0, 0)] * len(steps)
+            if padding == "same"
+            else [(k, k) if isinstance(k, int) else k for k in padding]
+        )
+        how = (
+            [before for before, _ in pads],
+            [after for _, after in pads],
+            list(dilation or [1] * len(steps)),
+            "same_upper" if padding == "same" else "explicit",
+        )
         if groups > 1:
             out, inner, *kernel = weight.out.get_shape()
-            grouped = o.reshape(weight.out, _ints(groups, out // groups, inner, *kernel), False)
-            y = Node(o.group_convolution(x.out, grouped, steps, pads, pads, ones))
+            grouped = o.reshape(weight.out, integers(groups, out // groups, inner, *kernel), False)
+            y = Node(o.group_convolution(x.out, grouped, steps, *how))
         else:
-            y = Node(o.convolution(x.out, weight.out, steps, pads, pads, ones))
+            y = Node(o.convolution(x.out, weight.out, steps, *how))
         return y + self.reshape(p["bias"], (1, -1, *[1] * len(steps))) if "bias" in p else y
 
     def max_pool(self, x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Node:
         ones, pads = [1] * len(kernel), list(padding)
         return Node(o.max_pool(x.out, list(stride), ones, pads, pads, list(kernel)))
+
+    def adaptive_mean(self, x: Node, size: Sequence[int]) -> Node:
+        return Node(o.adaptive_avg_pool(x.out, integers(*size)))
 
     def lstm(self, x: Node, p: Params, lengths: Node, bidirectional: bool = False) -> tuple[Node, Node]:
         y, last = self._lstm_forward(x, p, lengths, "")
@@ -285,17 +207,17 @@ class OpenVINOOps:
     def _lstm_forward(self, x: Node, p: Params, lengths: Node, end: str) -> tuple[Node, Node]:
         def gates(name: str) -> Any:  # torch keeps i f g o, OpenVINO f i c o
             value = p[f"{name}_l0{end}"].out
-            i, f, g, out = o.split(value, _int(0), 4).outputs()
+            i, f, g, out = o.split(value, integer(0), 4).outputs()
             return o.concat([f, i, g, out], 0)
 
         hidden = p[f"weight_hh_l0{end}"].out.get_shape()[1]
         count = self.cast(lengths, "int32")
-        size = o.gather(o.shape_of(x.out), _ints(0), _int(0))
-        zero = o.broadcast(o.constant(np.float32(0)), o.concat([size, _ints(1, hidden)], 0))
-        w, r = (o.unsqueeze(gates(name), _ints(0)) for name in ("weight_ih", "weight_hh"))
-        b = o.unsqueeze(o.add(gates("bias_ih"), gates("bias_hh")), _ints(0))
+        size = o.gather(o.shape_of(x.out), integers(0), integer(0))
+        zero = o.broadcast(o.constant(np.float32(0)), o.concat([size, integers(1, hidden)], 0))
+        w, r = (o.unsqueeze(gates(name), integers(0)) for name in ("weight_ih", "weight_hh"))
+        b = o.unsqueeze(o.add(gates("bias_ih"), gates("bias_hh")), integers(0))
         out = o.lstm_sequence(x.out, zero, zero, count.out, w, r, b, hidden, "forward").output(0)
-        y = Node(o.squeeze(out, _ints(1)))
+        y = Node(o.squeeze(out, integers(1)))
         inside = Node(o.less(self.arange(x, 1)[None, :].out, count[:, None].out))
         y = y * self.cast(inside, "float32")[:, :, None]
         return y, self.take(y, count - 1)
@@ -313,29 +235,29 @@ class OpenVINOOps:
         return Node(o.reduce_max(x.out, _axes(axis), keep))
 
     def cumsum(self, x: Node, axis: int) -> Node:
-        return Node(o.cum_sum(x.out, _int(axis)))
+        return Node(o.cum_sum(x.out, integer(axis)))
 
     def arange(self, x: Node, axis: int) -> Node:
-        size = o.gather(o.shape_of(x.out), _int(axis), _int(0))
-        return Node(o.range(_int(0), size, _int(1), "i32"))
+        size = o.gather(o.shape_of(x.out), integer(axis), integer(0))
+        return Node(o.range(integer(0), size, integer(1), "i32"))
 
     def reshape(self, x: Node, shape: Sequence[int]) -> Node:
-        return Node(o.reshape(x.out, _ints(*shape), True))
+        return Node(o.reshape(x.out, integers(*shape), True))
 
     def transpose(self, x: Node, order: Sequence[int]) -> Node:
-        return Node(o.transpose(x.out, _ints(*order)))
+        return Node(o.transpose(x.out, integers(*order)))
 
     def concat(self, xs: Sequence[Node], axis: int) -> Node:
         return Node(o.concat([x.out for x in xs], axis))
 
     def expand(self, x: Node, like: Node) -> Node:
-        size = o.gather(o.shape_of(like.out), _ints(0), _int(0))
-        rest = _ints(*[1] * (len(x.out.get_partial_shape()) - 1))
+        size = o.gather(o.shape_of(like.out), integers(0), integer(0))
+        rest = integers(*[1] * (len(x.out.get_partial_shape()) - 1))
         return Node(o.broadcast(x.out, o.concat([size, rest], 0), broadcast_spec="BIDIRECTIONAL"))
 
     def take(self, x: Node, index: Node) -> Node:
-        picked = o.gather(x.out, o.unsqueeze(index.out, _ints(1)), _int(1), 1)
-        return Node(o.squeeze(picked, _ints(1)))
+        picked = o.gather(x.out, o.unsqueeze(index.out, integers(1)), integer(1), 1)
+        return Node(o.squeeze(picked, integers(1)))
 
     def where(self, condition: Node, x: Node, y: Node) -> Node:
         return Node(o.select(o.convert(condition.out, "boolean"), x.out, y.out))
@@ -353,7 +275,7 @@ class OpenVINOOps:
 
 
 def _axes(axis: int | Sequence[int]) -> Any:
-    return _ints(axis) if isinstance(axis, int) else _ints(*axis)
+    return integers(axis) if isinstance(axis, int) else integers(*axis)
 
 
 def constant(tensor: Stored) -> Node:

@@ -5,6 +5,7 @@ The only module outside `training` that imports torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
-from omnivec.ops.base import Batch, Foreign, Input, Params, Program, Settings, Stored, Value
+from omnivec.ops.base import Batch, Foreign, Input, Padding, Params, Program, Settings, Stored, Value
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 
@@ -35,6 +36,9 @@ class TorchOps:
 
     def linear(self, x: Value, p: Params) -> Value:
         return F.linear(x, p["weight"], p["bias"] if "bias" in p else None)
+
+    def mixed(self, x: Value, shares: NDArray[np.float32]) -> Value:
+        return (self.constant(shares) @ x.float()).to(x.dtype)
 
     def layer_norm(self, x: Value, p: Params, eps: float) -> Value:
         return F.layer_norm(x, x.shape[-1:], p["weight"], p["bias"] if "bias" in p else None, eps)
@@ -76,6 +80,9 @@ class TorchOps:
 
     def maximum(self, x: Value, y: Value | float) -> Value:
         return torch.clamp(x, min=y) if isinstance(y, int | float) else torch.maximum(x, y)
+
+    def clip(self, x: Value, low: float, high: float) -> Value:
+        return torch.clamp(x, low, high)
 
     def not_equal(self, x: Value, number: float) -> Value:
         return (x != number).to(torch.float32)
@@ -137,27 +144,35 @@ class TorchOps:
         x: Value,
         p: Params,
         stride: Sequence[int],
-        padding: Sequence[int],
+        padding: Padding,
         dilation: Sequence[int] = (),
         groups: int = 1,
     ) -> Value:
         call = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
-        ones = dilation or [1] * len(stride)
-        return call(
-            x,
-            p["weight"],
-            p["bias"] if "bias" in p else None,
-            list(stride),
-            list(padding),
-            list(ones),
-            groups,
-        )
+        ones, weight = list(dilation or [1] * len(stride)), p["weight"]
+        if padding == "same":
+            spans = [step * (k - 1) + 1 for step, k in zip(ones, weight.shape[2:], strict=True)]
+            missing = [
+                max((math.ceil(size / step) - 1) * step + span - size, 0)
+                for size, step, span in zip(x.shape[2:], stride, spans, strict=True)
+            ]
+            padding = [(total // 2, total - total // 2) for total in missing]
+        pads = [(k, k) if isinstance(k, int) else k for k in padding]
+        if any(before != after for before, after in pads):
+            # torch names the last axis first.
+            x, pads = F.pad(x, [k for pair in reversed(pads) for k in pair]), [(0, 0)] * len(pads)
+        bias = p["bias"] if "bias" in p else None
+        return call(x, weight, bias, list(stride), [k for k, _ in pads], ones, groups)
 
     def max_pool(
         self, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
     ) -> Value:
         call = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(kernel) - 1]
         return call(x, list(kernel), list(stride), list(padding))
+
+    def adaptive_mean(self, x: Value, size: Sequence[int]) -> Value:
+        call = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[len(size) - 1]
+        return call(x, list(size))
 
     def lstm(self, x: Value, p: Params, lengths: Value, bidirectional: bool = False) -> tuple[Value, Value]:
         names = [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from omnivec.embedder import Embedder
 
 # What a recipe may import that the base install lacks, and the extra that brings it.
-EXTRAS = {"torch": "train"}
+EXTRAS = {"torch": "train", "numba": "words"}
 
 
 @dataclass(frozen=True)

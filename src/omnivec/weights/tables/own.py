@@ -15,10 +15,13 @@ from omnivec.files import read_json, write_json
 from omnivec.types import Floats
 from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tables.checks import first_rows, limited, replacing
+from omnivec.weights.tables.int8 import quantized, restored
 from omnivec.weights.tables.record import Subwords, Table
 from omnivec.weights.tensor import Array, Weights
 
 MODEL_TYPES = ("static", "fasttext", "doc2vec")
+STORED = "stored_as"
+"""The setting that says how vectors lie on disk: "int8", with a scale for each row; otherwise float32."""
 _WORDS = "words"
 
 
@@ -57,13 +60,15 @@ def _config(table: Table) -> dict[str, Any]:
 
 
 def _tensors(table: Table, prefix: str) -> dict[str, Array]:
-    arrays = {
+    arrays: dict[str, Array | None] = {
         "vectors": table.vectors,
         "counts": table.counts,
         "weights": table.weights,
         "subwords": None if table.subwords is None else table.subwords.vectors,
         "output": table.output,
     }
+    if table.settings.get(STORED) == "int8":
+        arrays["vectors"], arrays["scales"] = quantized(table.vectors)
     return {prefix + name: array for name, array in arrays.items() if array is not None}
 
 
@@ -135,4 +140,9 @@ def _part(folder: Path, tensors: Weights, name: str) -> Floats:
     tensor = tensors[name]
     if len(tensor.shape) != (1 if name.endswith("weights") else 2):
         raise WeightsError(f"{folder}: {name} has shape {tensor.shape}")
-    return tensor.float32()
+    if tensor.dtype != "I8":
+        return tensor.float32()
+    scales = tensors.get(name.removesuffix("vectors") + "scales")
+    if scales is None or scales.shape != tensor.shape[:1]:
+        raise WeightsError(f"{folder}: {name} is int8 without a scale for each of {tensor.shape[0]} rows")
+    return restored(tensor.data, scales.float32())

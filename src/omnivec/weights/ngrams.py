@@ -64,7 +64,8 @@ def char_ngrams(words: Sequence[str], min_n: int, max_n: int, bucket: int) -> Ra
 
     Args:
         words: as they are looked up, without the angle brackets.
-        min_n, max_n: characters of the shortest and of the longest n-gram; a single bracket is none.
+        min_n: characters of the shortest n-gram; a single bracket is none.
+        max_n: characters of the longest; 0 for no n-grams.
         bucket: number of buckets.
     """
     data, begins = _bytes(f"<{word}>" for word in words)

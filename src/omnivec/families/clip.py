@@ -1,0 +1,436 @@
+"""CLIP, OpenCLIP, SigLIP and SigLIP 2: texts and images in one space.
+
+Radford et al. 2021, arXiv:2103.00020; Cherti et al. 2022, arXiv:2212.07143; Zhai et al. 2023, arXiv:2303.15343;
+Tschannen et al. 2025, arXiv:2502.14786, at a fixed resolution. Weights are named as transformers' `CLIPModel` and
+`SiglipModel` save them; OpenCLIP's own files are read too, with towers that are vision transformers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from omnivec import weights
+from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.files import read_json
+from omnivec.media.tokenizer import Tokenizer, load_tokenizer
+from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.base import Ops, Params, Stored, Value
+
+CLAIMS = {
+    "model_type": ["clip", "siglip", "siglip2", "open_clip"],
+    "files": {"open_clip_config.json": {"model_type": "open_clip"}},
+    "modality": "text",
+}
+
+# Configs of before 2023 all say so, whatever their end of text is: it then is the token of the highest id.
+LEGACY_EOS = 2
+# SigLIP 2 pads Gemma's vocabulary with 0, which its configs leave unsaid.
+GEMMA_VOCABULARY = 256000
+
+
+class Tower(NamedTuple):
+    """One of the two transformers, as the published config describes it."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_act: str
+    layer_norm_eps: float
+    attention_dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forwards depend on it.
+
+    Attributes:
+        model_type: "clip" or "siglip".
+        dim: length of a vector.
+        vocab_size: of the texts.
+        max_position_embeddings: longest text in tokens.
+        eos_token_id: of CLIP: the token whose place stands for the text; 2 means the one of the highest id.
+        pad_token_id: of SigLIP, which reads its padding.
+        image_size: width and height of an image in pixels.
+        patch_size: of a patch.
+        text: the transformer of texts.
+        vision: that of images.
+    """
+
+    model_type: str
+    dim: int
+    vocab_size: int
+    max_position_embeddings: int
+    eos_token_id: int
+    pad_token_id: int
+    image_size: int
+    patch_size: int
+    text: Tower
+    vision: Tower
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return self.max_position_embeddings
+
+
+# What the published configs leave out.
+DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "clip": {
+        "text_config": {
+            "vocab_size": 49408,
+            "max_position_embeddings": 77,
+            "eos_token_id": 49407,
+            "hidden_size": 512,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 8,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+        },
+        "vision_config": {
+            "image_size": 224,
+            "patch_size": 32,
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+        },
+    },
+    "siglip": {
+        "text_config": {
+            "vocab_size": 32000,
+            "max_position_embeddings": 64,
+            "eos_token_id": 1,
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+        },
+        "vision_config": {
+            "image_size": 224,
+            "patch_size": 16,
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+        },
+    },
+}
+
+
+def part(published: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A tower's published config with its defaults; in old files "..._config_dict" counts instead, as a whole."""
+    said = published.get(f"{name}_dict") or published.get(name) or {}
+    given = {key: value for key, value in said.items() if value is not None}
+    return {"attention_dropout": 0.0} | dict(DEFAULTS[published["model_type"]][name]) | given
+
+
+def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
+    """The published config as the fields of `Config`."""
+    text, vision = part(published, "text_config"), part(published, "vision_config")
+    padding = 0 if text["vocab_size"] == GEMMA_VOCABULARY else 1
+    is_clip = published["model_type"] == "clip"
+    return {
+        "model_type": published["model_type"],
+        "dim": (published.get("projection_dim") or 512) if is_clip else vision["hidden_size"],
+        **{key: text[key] for key in ("vocab_size", "max_position_embeddings", "eos_token_id")},
+        "pad_token_id": text.get("pad_token_id", padding),
+        **{key: vision[key] for key in ("image_size", "patch_size")},
+        "text": Tower(*(text[key] for key in Tower._fields)),
+        "vision": Tower(*(vision[key] for key in Tower._fields)),
+    }
+
+
+def tokenized(config: Config, tokenizer: Tokenizer) -> Config:
+    """The config with the padding of the model's tokenizer, which configs of SigLIP leave unsaid."""
+    return replace(config, pad_token_id=tokenizer.pad_id)
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    kind = published["model_type"]
+    if kind == "open_clip":
+        return  # `original` reads what there is to refuse.
+    if kind == "siglip2":
+        raise UnsupportedModel(
+            "siglip2 (NaFlex) takes images of any shape, which is not covered; take a SigLIP 2 of fixed resolution, "
+            "as google/siglip2-base-patch16-224, whose model_type is 'siglip'"
+        )
+    text, vision = part(published, "text_config"), part(published, "vision_config")
+    for act in (text["hidden_act"], vision["hidden_act"]):
+        if act not in ACTIVATIONS:
+            raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
+    if not isinstance(vision["image_size"], int) or not isinstance(vision["patch_size"], int):
+        raise UnsupportedModel(
+            f"image_size {vision['image_size']} of patches {vision['patch_size']}: only squares are covered"
+        )
+    if vision.get("vision_use_head") is False:
+        raise UnsupportedModel("vision_use_head false: this image tower makes no vector of its patches")
+
+
+def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, 1, dim) float32, projected and not yet of length 1."""
+    own, tower, is_clip = p["text_model"], config.text, config.model_type == "clip"
+    ids = batch.ids if is_clip else padded(ops, config, batch)
+    x = ops.embedding(ids, own["embeddings.token_embedding.weight"])
+    x = x + ops.embedding(ops.arange(ids, 1), own["embeddings.position_embedding.weight"])
+    x = encoder(ops, own["encoder"], tower, x, ops.causal_bias(batch.mask) if is_clip else None)
+    x = ops.layer_norm(x, own["final_layer_norm"], tower.layer_norm_eps)
+    if is_clip:
+        return ops.linear(ops.take(x, end(ops, config, batch)), p["text_projection"])[:, None]
+    return ops.linear(x[:, -1], own["head"])[:, None]
+
+
+def forward_image(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.pixels (n, 3, image_size, image_size) float32, normalised -> (n, 1, dim) float32, as of texts."""
+    own, tower, is_clip = p["vision_model"], config.vision, config.model_type == "clip"
+    x = ops.conv(batch.pixels, own["embeddings.patch_embedding"], [config.patch_size] * 2, [0, 0])
+    x = ops.transpose(ops.reshape(x, (0, 0, -1)), (0, 2, 1))
+    if is_clip:
+        x = ops.concat([ops.expand(own["embeddings.class_embedding"][None, None], x), x], 1)
+    x = x + own["embeddings.position_embedding.weight"]
+    if is_clip:
+        x = ops.layer_norm(x, own["pre_layrnorm"], tower.layer_norm_eps)
+    x = encoder(ops, own["encoder"], tower, x, None)
+    if is_clip:
+        x = ops.layer_norm(x[:, 0], own["post_layernorm"], tower.layer_norm_eps)
+        return ops.linear(x, p["visual_projection"])[:, None]
+    return look(ops, own["head"], tower, ops.layer_norm(x, own["post_layernorm"], tower.layer_norm_eps))
+
+
+def padded(ops: Ops, config: Config, batch: Any) -> Value:
+    """Ids (n, max_position_embeddings): SigLIP was trained on texts of one length, whose padding it sees."""
+    length, token = config.max_position_embeddings, config.pad_token_id
+    ids = ops.where(batch.mask, batch.ids, ops.constant(np.full(1, token, np.int32)))
+    rest = ops.expand(ops.constant(np.full((1, length), token, np.int32)), ids)
+    return ops.concat([ids, rest], 1)[:, :length]
+
+
+def end(ops: Ops, config: Config, batch: Any) -> Value:
+    """Place (n,) of each text's first end; 0 for a text without one."""
+    ids = batch.ids * batch.mask
+    if config.eos_token_id == LEGACY_EOS:
+        hit = 1.0 - ops.not_equal(ids - ops.max(ids, 1, keep=True), 0)
+    else:
+        hit = 1.0 - ops.not_equal(ids, config.eos_token_id)
+    before = 1.0 - ops.not_equal(ops.cumsum(hit, 1), 0)
+    return ops.cast(ops.sum(before, 1) * ops.max(hit, 1), "int32")
+
+
+def encoder(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) -> Value:
+    """The layers: (n, t, hidden) -> (n, t, hidden)."""
+    x = ops.state(x)
+    for i in range(tower.num_hidden_layers):
+        x = ops.state(layer(ops, p[f"layers.{i}"], tower, x, bias))
+    return x
+
+
+def layer(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) -> Value:
+    """One block: attention, then the feed-forward network, each of the normalised input and added to it."""
+    y = ops.layer_norm(x, p["layer_norm1"], tower.layer_norm_eps)
+    x = x + attention(ops, p["self_attn"], tower, y, y, bias)
+    return x + network(ops, p["mlp"], tower, ops.layer_norm(x, p["layer_norm2"], tower.layer_norm_eps))
+
+
+def attention(ops: Ops, p: Params, tower: Tower, x: Value, source: Value, bias: Value | None) -> Value:
+    """Multi-head attention of x (n, t, hidden) to the source (n, s, hidden) -> (n, t, hidden)."""
+    h, d = tower.num_attention_heads, tower.hidden_size // tower.num_attention_heads
+    q, k, v = (
+        ops.transpose(ops.reshape(ops.linear(of, p[name]), (0, 0, h, d)), (0, 2, 1, 3))
+        for name, of in (("q_proj", x), ("k_proj", source), ("v_proj", source))
+    )
+    y = ops.attention(q, k, v, bias, d**-0.5, tower.attention_dropout)
+    return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["out_proj"])
+
+
+def network(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
+    """The feed-forward network: (n, t, hidden) -> (n, t, hidden)."""
+    return ops.linear(ACTIVATIONS[tower.hidden_act](ops, ops.linear(x, p["fc1"])), p["fc2"])
+
+
+def look(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
+    """SigLIP's pooling: a learned probe looks at all patches (n, t, hidden) -> (n, 1, hidden)."""
+    y = attention(ops, p["attention"], tower, ops.expand(p["probe"], x), x, None)
+    return y + network(ops, p["mlp"], tower, ops.layer_norm(y, p["layernorm"], tower.layer_norm_eps))
+
+
+def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float | None]:
+    """What turns a cosine of this space into a logit: scale and bias.
+
+    A model with a bias was trained with a sigmoid of each pair (SigLIP); without, None, with a softmax over the
+    candidates (CLIP): see `tasks.zero_shot`.
+
+    Args:
+        config: of the model.
+        tensors: its weights; a checkpoint without a scale has CLIP's at its limit, 100.
+    """
+    said = {
+        name: float(tensors[name].float32().reshape(-1)[0])
+        for name in ("logit_scale", "logit_bias")
+        if name in tensors
+    }
+    return math.exp(said.get("logit_scale", math.log(100.0))), said.get("logit_bias")
+
+
+def original(
+    folder: Path, published: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], weights.Weights, Tokenizer] | None:
+    """The config, in transformers' terms, the weights and the tokenizer of OpenCLIP's own files; None for others.
+
+    Raises:
+        ModelError: open_clip_config.json or the tokenizer is missing.
+        UnsupportedModel: towers that are not covered, or weights that are none of CLIP.
+    """
+    if published["model_type"] != "open_clip":
+        return None
+    said = read_json(folder / "open_clip_config.json", default=None)
+    if not said or "model_cfg" not in said:
+        raise ModelError(f"{folder}/open_clip_config.json has no model_cfg: it describes no model")
+    config = from_open_clip(said["model_cfg"]) | {"preprocess_cfg": said.get("preprocess_cfg") or {}}
+    refuse(config)
+    files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    found = next((folder / name for name in files if (folder / name).is_file()), folder)
+    try:
+        tokenizer = load_tokenizer(folder)
+    except ModelError as error:
+        raise ModelError(
+            f"{error} OpenCLIP's models share CLIP's tokenizer: copy tokenizer.json and tokenizer_config.json of "
+            "openai/clip-vit-base-patch32 into the folder"
+        ) from error
+    return config, weights.read(found), tokenizer
+
+
+# What OpenCLIP's records may hold beside the sizes: nothing but these values, or training's own business.
+OPEN_CLIP_NEUTRAL: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "text_cfg": {
+        "pool_type": ("argmax",),
+        "proj_type": ("linear",),
+        "no_causal_mask": (False,),
+        "embed_cls": (False,),
+        "ls_init_value": (None,),
+        "act_kwargs": ({}, None),
+    },
+    "vision_cfg": {
+        "pool_type": ("tok",),
+        "no_ln_pre": (False,),
+        "final_ln_after_pool": (False,),
+        "attentional_pool": (False,),
+        "global_average_pool": (False,),
+        "input_patchnorm": (False,),
+        "pos_embed_type": ("learnable",),
+        "ls_init_value": (None,),
+        "act_kwargs": ({}, None),
+    },
+}
+OPEN_CLIP_FREE = (
+    *("context_length", "vocab_size", "width", "heads", "layers", "head_width", "mlp_ratio", "norm_kwargs"),
+    *("image_size", "patch_size", "patch_dropout", "output_tokens", "proj_bias", "pad_id", "eos_id"),
+    *("hf_tokenizer_name", "tokenizer_kwargs"),
+)
+
+
+def from_open_clip(said: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenCLIP's model_cfg as transformers' config of the same model.
+
+    Raises:
+        UnsupportedModel: a tower that is no plain transformer.
+    """
+    text, vision = said["text_cfg"], said["vision_cfg"]
+    if vision.get("timm_model_name") or text.get("hf_model_name"):
+        named = vision.get("timm_model_name") or text.get("hf_model_name")
+        raise UnsupportedModel(
+            f"OpenCLIP's tower {named!r} is another library's; covered are its own transformers of text and images: "
+            "look for the same model in transformers' layout (config.json)"
+        )
+    if not isinstance(vision.get("layers", 12), int):
+        raise UnsupportedModel(
+            f"OpenCLIP's image tower with layers {vision['layers']} is a ResNet; covered are vision transformers, "
+            "such as ViT-B-32"
+        )
+    for name, cfg in (("text_cfg", text), ("vision_cfg", vision)):
+        _refuse_parts(name, cfg)
+    if said.get("multimodal_cfg"):
+        raise UnsupportedModel("OpenCLIP's multimodal_cfg: captioning models (CoCa) are not covered")
+    act = "quick_gelu" if said.get("quick_gelu") else "gelu"
+    width = vision.get("width", 768)
+    return {
+        "model_type": "clip",
+        "projection_dim": said["embed_dim"],
+        "text_config": {
+            "vocab_size": text.get("vocab_size", 49408),
+            "max_position_embeddings": text.get("context_length", 77),
+            "eos_token_id": LEGACY_EOS,
+            "hidden_size": text.get("width", 512),
+            "num_hidden_layers": text.get("layers", 12),
+            "num_attention_heads": text.get("heads", 8),
+            "hidden_act": act,
+            "layer_norm_eps": (text.get("norm_kwargs") or {}).get("eps", 1e-5),
+        },
+        "vision_config": {
+            "image_size": vision.get("image_size", 224),
+            "patch_size": vision.get("patch_size", 16),
+            "hidden_size": width,
+            "num_hidden_layers": vision.get("layers", 12),
+            "num_attention_heads": width // vision.get("head_width", 64),
+            "hidden_act": act,
+            "layer_norm_eps": (vision.get("norm_kwargs") or {}).get("eps", 1e-5),
+        },
+    }
+
+
+def _refuse_parts(name: str, cfg: Mapping[str, Any]) -> None:
+    neutral = OPEN_CLIP_NEUTRAL[name]
+    for key, value in cfg.items():
+        if key not in OPEN_CLIP_FREE and value not in neutral.get(key, (None, False)):
+            raise UnsupportedModel(f"OpenCLIP's {name} has {key} {value!r}, which is not covered")
+
+
+PREFIXES = ("module.", "clip.", "siglip.")
+
+_QKV = ("q_proj", "k_proj", "v_proj")
+
+
+def _open_clip(prefix: str, tower: str) -> list[weights.Row]:
+    """OpenCLIP's (and OpenAI's) names of a transformer."""
+    block, own = rf"{prefix}transformer\.resblocks\.(\d+)\.", rf"{tower}.encoder.layers.\1."
+    return [
+        (block + r"attn\.in_proj_(weight|bias)", tuple(rf"{own}self_attn.{name}.\2" for name in _QKV)),
+        (block + r"attn\.out_proj\.(weight|bias)", own + r"self_attn.out_proj.\2"),
+        (block + r"ln_(1|2)\.(weight|bias)", own + r"layer_norm\2.\3"),
+        (block + r"mlp\.c_fc\.(weight|bias)", own + r"mlp.fc1.\2"),
+        (block + r"mlp\.c_proj\.(weight|bias)", own + r"mlp.fc2.\2"),
+    ]
+
+
+LAYOUTS: list[weights.Row] = [
+    *_open_clip(r"visual\.", "vision_model"),
+    *_open_clip(r"(?:text\.)?", "text_model"),
+    (r"visual\.class_embedding", "vision_model.embeddings.class_embedding"),
+    (r"visual\.conv1\.weight", "vision_model.embeddings.patch_embedding.weight"),
+    (r"visual\.positional_embedding", "vision_model.embeddings.position_embedding.weight"),
+    (r"visual\.ln_pre\.(weight|bias)", r"vision_model.pre_layrnorm.\1"),
+    (r"visual\.ln_post\.(weight|bias)", r"vision_model.post_layernorm.\1"),
+    (r"visual\.proj", "visual_projection.weight", "transpose"),
+    (r"(?:text\.)?token_embedding\.weight", "text_model.embeddings.token_embedding.weight"),
+    (r"(?:text\.)?positional_embedding", "text_model.embeddings.position_embedding.weight"),
+    (r"(?:text\.)?ln_final\.(weight|bias)", r"text_model.final_layer_norm.\1"),
+    (r"(?:text\.)?text_projection", "text_projection.weight", "transpose"),
+    (r"text\.text_projection\.(weight|bias)", r"text_projection.\1"),
+    # SigLIP's pooling, as torch fuses its attention.
+    (
+        r"vision_model\.head\.attention\.in_proj_(weight|bias)",
+        tuple(rf"vision_model.head.attention.{name}.\1" for name in _QKV),
+    ),
+    # Buffers, and the sizes that OpenAI keeps among the weights.
+    (r".*\.position_ids|(?:text\.)?attn_mask|input_resolution|context_length|vocab_size", None),
+]
+
+KNOWN: dict[str, Any] = {}

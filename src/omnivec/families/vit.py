@@ -1,0 +1,314 @@
+"""ViT, DeiT, MAE, MSN, I-JEPA and DINO 1 to 3: transformers over the patches of an image.
+
+Dosovitskiy et al. 2020, arXiv:2010.11929; Touvron et al. 2020, arXiv:2012.12877, and 2022, arXiv:2204.07118; Caron et
+al. 2021, arXiv:2104.14294; He et al. 2021, arXiv:2111.06377; Assran et al. 2022, arXiv:2204.07141, and 2023,
+arXiv:2301.08243; Oquab et al. 2023, arXiv:2304.07193; Darcet et al. 2023, arXiv:2309.16588; Siméoni et al. 2025,
+arXiv:2508.10104. Weights are named as transformers' `ViTModel` saves them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec import weights
+from omnivec.errors import UnsupportedModel
+from omnivec.ops import grid
+from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.base import Ops, Params, Value
+
+# fmt: off
+CLAIMS = {
+    "model_type": [
+        "vit", "deit", "vit_mae", "vit_msn", "ijepa", "dinov2", "dinov2_with_registers", "dinov3_vit",
+    ],
+    # timm's config.json names an architecture and no model_type.
+    "where": {
+        "architecture": [
+            "vit_tiny_patch16_224", "vit_tiny_patch16_384", "vit_small_patch32_224", "vit_small_patch32_384",
+            "vit_small_patch16_224", "vit_small_patch16_384", "vit_small_patch8_224", "vit_base_patch32_224",
+            "vit_base_patch32_384", "vit_base_patch16_224", "vit_base_patch16_384", "vit_base_patch8_224",
+            "vit_base_patch16_224_miil", "vit_large_patch32_224", "vit_large_patch32_384",
+            "vit_large_patch16_224", "vit_large_patch16_384", "vit_large_patch14_224", "vit_huge_patch14_224",
+            "vit_giant_patch14_224", "vit_gigantic_patch14_224",
+            "vit_huge_patch14_gap_224", "vit_huge_patch16_gap_448", "vit_giant_patch16_gap_224",
+            "deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224",
+            "deit_base_patch16_384", "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224",
+            "deit_base_distilled_patch16_224", "deit_base_distilled_patch16_384",
+            "deit3_small_patch16_224", "deit3_small_patch16_384", "deit3_medium_patch16_224",
+            "deit3_base_patch16_224", "deit3_base_patch16_384", "deit3_large_patch16_224",
+            "deit3_large_patch16_384", "deit3_huge_patch14_224",
+            "vit_small_patch14_dinov2", "vit_base_patch14_dinov2", "vit_large_patch14_dinov2",
+            "vit_giant_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_base_patch14_reg4_dinov2",
+            "vit_large_patch14_reg4_dinov2", "vit_giant_patch14_reg4_dinov2",
+            "vit_tiny_patch16_dinov3_qkvb", "vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb",
+            "vit_small_plus_patch16_dinov3", "vit_small_plus_patch16_dinov3_qkvb", "vit_base_patch16_dinov3",
+            "vit_base_patch16_dinov3_qkvb", "vit_large_patch16_dinov3", "vit_large_patch16_dinov3_qkvb",
+            "vit_huge_plus_patch16_dinov3", "vit_huge_plus_patch16_dinov3_qkvb", "vit_7b_patch16_dinov3",
+        ],
+    },
+    "modality": "image",
+}
+# fmt: on
+
+CLS, DISTILLATION, REGISTERS = "cls_token", "distillation_token", "register_tokens"
+
+# What each model_type is where its config.json does not say.
+KINDS: dict[str, dict[str, Any]] = {
+    "vit": {},
+    "deit": {"tokens": (CLS, DISTILLATION), "placed": 2},
+    "vit_mae": {"pool": "mean"},
+    "vit_msn": {"layer_norm_eps": 1e-6},
+    "ijepa": {"tokens": (), "placed": 0, "pool": "mean"},
+    "dinov2": {"layer_norm_eps": 1e-6, "patch_size": 14},
+    "dinov2_with_registers": {
+        "layer_norm_eps": 1e-6,
+        "tokens": (CLS, REGISTERS),
+        "num_register_tokens": 4,
+        "antialias": True,
+    },
+    "dinov3_vit": {"layer_norm_eps": 1e-5, "tokens": (CLS, REGISTERS), "placed": 0, "rope_theta": 100.0},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it, in the spelling of `canonical`.
+
+    Attributes:
+        image_size: height and width in pixels of the grid that the learned positions were made for.
+        tokens: what stands before the patches, in order; the registers may be several.
+        placed: how many of these have a row among the learned positions: the first ones.
+        antialias: how learned positions are fitted to other grids; see `ops.grid.resampled`.
+        rope_theta: base of the rotary positions; 0 where positions are learned.
+        pool: "cls", or "mean" over the patches.
+    """
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    image_size: tuple[int, int] = (224, 224)
+    patch_size: tuple[int, int] = (16, 16)
+    tokens: tuple[str, ...] = (CLS,)
+    placed: int = 1
+    num_register_tokens: int = 0
+    antialias: bool = False
+    rope_theta: float = 0.0
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    pool: str = "cls"
+
+    @property
+    def dim(self) -> int:
+        """Width of a token's vector."""
+        return self.hidden_size
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches, which a mean leaves out."""
+        return sum(self.num_register_tokens if name == REGISTERS else 1 for name in self.tokens)
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of whole patches in an image of (height, width) pixels."""
+        return size[0] // self.patch_size[0], size[1] // self.patch_size[1]
+
+
+def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config.json of transformers or timm in the words of `Config`."""
+    said = {**KINDS[published["model_type"]], **published} if "model_type" in published else timm(published)
+    sizes = {name: _pair(said[name]) for name in ("image_size", "patch_size") if name in said}
+    if said.get("use_swiglu_ffn"):
+        said["hidden_act"] = "silu"
+    if "attention_dropout" in said:
+        said["attention_probs_dropout_prob"] = said["attention_dropout"]
+    return {**said, **sizes}
+
+
+def _pair(size: int | list[int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    act, pool = published.get("hidden_act", "gelu"), published.get("global_pool") or "token"
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
+    if "architecture" in published and pool != "token" and not _pools(published["architecture"]):
+        raise UnsupportedModel(
+            f"global_pool {pool!r}: {published['architecture']} is covered with 'token' only"
+        )
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.pixels (n, 3, h, w) float32, normalised, batch.size (h, w) its ints -> (n, t, hidden) float32.
+
+    t is config.prefix and then a token for each patch, row by row. The states are those before the last norm.
+    """
+    x = ops.state(embeddings(ops, p["embeddings"], config, batch))
+    turn = rotation(ops, config, batch.size) if config.rope_theta else None
+    for i in range(config.num_hidden_layers):
+        x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, turn))
+    return ops.layer_norm(x, p["layernorm"], config.layer_norm_eps)
+
+
+def embeddings(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """The tokens before the patches and the patches, with learned positions where there are any."""
+    x = ops.conv(batch.pixels, p["patch_embeddings.projection"], config.patch_size, (0, 0))
+    x = ops.transpose(ops.reshape(x, (0, 0, -1)), (0, 2, 1))
+    before = [p[name] for name in config.tokens]
+    if not config.rope_theta:
+        table, first = p["position_embeddings"], config.placed
+        before = [token + table[:, i : i + 1] if i < first else token for i, token in enumerate(before)]
+        old, new = config.grid(config.image_size), config.grid(batch.size)
+        x = x + grid.resampled(ops, table[:, first:], old, new, config.antialias)
+    x = ops.concat([*(ops.expand(token, x) for token in before), x], 1)
+    return ops.dropout(x, config.hidden_dropout_prob)
+
+
+def rotation(ops: Ops, config: Config, size: tuple[int, int]) -> tuple[Value, Value]:
+    """Cosines and sines of every token's place, as `Ops.rotary` takes them; those before the patches stay."""
+    width = config.hidden_size // config.num_attention_heads
+    cos, sin = grid.rotation(config.grid(size), config.prefix, config.rope_theta, width)
+    return ops.constant(cos), ops.constant(sin)
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Value] | None) -> Value:
+    """One block: attention, then the feed-forward network, each of a normalised input and added to it."""
+    rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
+    y = attention(ops, p["attention.attention"], config, ops.layer_norm(x, p["layernorm_before"], eps), turn)
+    y = ops.dropout(ops.linear(y, p["attention.output.dense"]), rate)
+    x = x + scaled(p, "layer_scale1", y)
+    y = feed_forward(ops, p, config, ops.layer_norm(x, p["layernorm_after"], eps))
+    return x + scaled(p, "layer_scale2", ops.dropout(y, rate))
+
+
+def scaled(p: Params, name: str, y: Value) -> Value:
+    """What a block adds, each channel by a factor of its own where the model has them."""
+    return y * p[f"{name}.lambda1"] if name in p else y
+
+
+def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+    """Two linear maps with an activation between them; where there is a gate, it is the one that is activated."""
+    act, y = ACTIVATIONS[config.hidden_act], ops.linear(x, p["intermediate.dense"])
+    y = act(ops, ops.linear(x, p["gate.dense"])) * y if "gate" in p else act(ops, y)
+    return ops.linear(y, p["output.dense"])
+
+
+def attention(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Value] | None) -> Value:
+    """Multi-head self-attention before its output projection: (n, t, hidden) -> (n, t, hidden)."""
+    h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    q, k, v = (
+        ops.transpose(ops.reshape(ops.linear(x, p[name]), (0, 0, h, d)), (0, 2, 1, 3))
+        for name in ("query", "key", "value")
+    )
+    if turn is not None:
+        q, k = ops.rotary(q, *turn), ops.rotary(k, *turn)
+    y = ops.attention(q, k, v, None, d**-0.5, config.attention_probs_dropout_prob)
+    return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
+
+
+def pooling(config: Config) -> str:
+    """How tokens are pooled where the folder does not say."""
+    return config.pool
+
+
+# Of timm's models by their width: layers and heads.
+SHAPES = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
+SHAPES |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
+GATED = ("vit_giant_patch14_dinov2", "vit_giant_patch14_reg4_dinov2", "plus_patch16_dinov3", "vit_7b_")
+
+
+def timm(published: Mapping[str, Any]) -> dict[str, Any]:
+    """timm's config.json in transformers' words: it says little beside the architecture's name."""
+    name, width = published["architecture"], published["num_features"]
+    layers, heads = SHAPES[width]
+    said = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 20 if "huge_plus" in name else heads,
+        "patch_size": int(name.partition("_patch")[2].partition("_")[0]),
+        "image_size": list(published["pretrained_cfg"]["input_size"])[1:],
+        "layer_norm_eps": 1e-6,
+        "antialias": True,
+        "hidden_act": "silu" if any(part in name for part in GATED) else "gelu",
+    }
+    if "dinov3" in name:
+        said |= KINDS["dinov3_vit"] | {"num_register_tokens": 4}
+    elif "_reg4_" in name:
+        said |= {"tokens": (CLS, REGISTERS), "placed": 0, "num_register_tokens": 4}
+    elif "_distilled_" in name:
+        said |= KINDS["deit"]
+    elif "_gap_" in name:
+        said |= {"tokens": (), "placed": 0}
+    elif name.startswith("deit3_"):
+        said |= {"placed": 0}
+    return said | {"pool": "mean" if _pools(name) and published.get("global_pool") == "avg" else "cls"}
+
+
+def _pools(architecture: str) -> bool:
+    """Whether timm's mean over an architecture's patches follows its last norm, as here; others have it before."""
+    return "_gap_" in architecture or "_dinov3" in architecture
+
+
+def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+    """The weights, the gate with a matrix of its own: timm has it in one with what it opens, under fc1's name."""
+    rows: list[weights.Row] = []
+    for name, tensor in tensors.items():
+        block, found, end = name.partition(".intermediate.dense.")
+        out = tensors.get(f"{block}.output.dense.weight")
+        if found and out is not None and tensor.shape[0] == 2 * out.shape[1]:
+            rows.append((re.escape(name), (f"{block}.gate.dense.{end}", name)))
+    return dict(weights.rename(weights.Weights(dict(tensors), (), {}), rows)), config
+
+
+PREFIXES = (
+    *("vit.", "deit.", "ijepa.", "dinov2.", "dinov2_with_registers."),
+    *("model.", "backbone.", "module."),
+)
+
+BLOCK = r"(?:encoder\.layer|layers?|blocks(?:\.\d+)?)\.(\d+)\."
+END = r"\.(weight|bias)"
+PATCHES = r"embeddings.patch_embeddings.projection.\1"
+SELF = r"encoder.layer.\1.attention.attention."
+
+LAYOUTS: list[weights.Row] = [
+    # The parts of a block in the words of timm and DINO's makers, of DINOv2 and 3, and of transformers' modules.
+    (rf"{BLOCK}(?:norm1|layernorm_before){END}", r"encoder.layer.\1.layernorm_before.\2"),
+    (rf"{BLOCK}(?:norm2|layernorm_after){END}", r"encoder.layer.\1.layernorm_after.\2"),
+    (
+        rf"{BLOCK}attn\.qkv{END}",
+        (rf"{SELF}query.\2", rf"{SELF}key.\2", rf"{SELF}value.\2"),
+    ),
+    (rf"{BLOCK}(?:attn\.q_|attention\.q_proj\.)(weight|bias)", rf"{SELF}query.\2"),
+    (rf"{BLOCK}(?:attn\.k_|attention\.k_proj\.)(weight|bias)", rf"{SELF}key.\2"),
+    (rf"{BLOCK}(?:attn\.v_|attention\.v_proj\.)(weight|bias)", rf"{SELF}value.\2"),
+    (rf"{BLOCK}(?:attn\.proj|attention\.o_proj){END}", r"encoder.layer.\1.attention.output.dense.\2"),
+    (
+        rf"{BLOCK}mlp\.(?:w12|weights_in){END}",
+        (r"encoder.layer.\1.gate.dense.\2", r"encoder.layer.\1.intermediate.dense.\2"),
+    ),
+    (rf"{BLOCK}mlp\.(?:fc1_g|gate_proj){END}", r"encoder.layer.\1.gate.dense.\2"),
+    (rf"{BLOCK}mlp\.(?:fc1|fc1_x|up_proj){END}", r"encoder.layer.\1.intermediate.dense.\2"),
+    (rf"{BLOCK}mlp\.(?:fc2|w3|weights_out|down_proj){END}", r"encoder.layer.\1.output.dense.\2"),
+    (
+        rf"{BLOCK}(?:ls|layer_scale|gamma_)([12])(?:\.gamma|\.lambda1)?",
+        r"encoder.layer.\1.layer_scale\2.lambda1",
+    ),
+    # What surrounds the blocks.
+    (r"cls_token", r"embeddings.cls_token"),
+    (r"dist_token", r"embeddings.distillation_token"),
+    (r"reg_token|register_tokens", r"embeddings.register_tokens"),
+    (r"pos_embed", r"embeddings.position_embeddings"),
+    (r"(?:patch_embed\.proj|embeddings\.patch_embeddings)\.(weight|bias)", PATCHES),
+    (r"norm\.(weight|bias)", r"layernorm.\1"),
+    # Heads, decoders and masks that no embedding uses.
+    (r"(pooler|classifier|cls_classifier|distillation_classifier|head|head_dist)\..*", None),
+    (r"decoder.*|(embeddings\.)?mask_token", None),
+]
+
+KNOWN: dict[str, dict[str, Any]] = {}

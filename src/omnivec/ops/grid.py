@@ -1,0 +1,79 @@
+"""Positions of patches on a grid: learned tables fitted to other grids, and rotary angles in two dimensions.
+
+What depends on sizes alone is computed in NumPy, float32, in the order of operations of the published models.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.ops.base import Ops, Value
+
+Floats = NDArray[np.float32]
+Grid = tuple[int, int]
+
+# The sharpness of the bicubic kernel: torch's without antialiasing, and with it, as Pillow has it.
+PLAIN, ANTIALIASED = -0.75, -0.5
+
+
+def resampled(ops: Ops, table: Value, old: Grid, new: Grid, antialias: bool = False) -> Value:
+    """A learned table of places (1, h * w, d), row by row, stretched bicubically to another grid of (h, w) patches.
+
+    As torch's `interpolate(mode="bicubic", align_corners=False)` to a given size does it. Rows and columns are
+    stretched one after the other, each by one matrix: where the grid is known, the graph holds the result only.
+    """
+    if old == new:
+        return table
+    (rows, columns), (new_rows, new_columns) = (bicubic(*sizes, antialias) for sizes in zip(old, new)), new
+    x = ops.mixed(ops.reshape(table, (1, old[0], -1)), rows)
+    x = ops.mixed(ops.reshape(x, (new_rows, old[1], -1)), columns)
+    return ops.reshape(x, (1, new_rows * new_columns, -1))
+
+
+@functools.lru_cache(maxsize=32)
+def bicubic(old: int, new: int, antialias: bool) -> Floats:
+    """How much each of `old` places gives to each of `new`: (new, old) float32, each row of sum 1.
+
+    Antialiased, the kernel widens with the places that one new place covers; else it sees its four neighbours, and
+    the outermost places go on beyond the edge.
+    """
+    scale = np.float32(old) / np.float32(new)
+    centre = scale * (np.arange(new, dtype=np.float32) + np.float32(0.5))[:, None]
+    if antialias:
+        distance = (np.arange(old, dtype=np.float32) + np.float32(0.5) - centre) / max(scale, np.float32(1))
+        weights = _kernel(distance, ANTIALIASED)
+        return weights / weights.sum(1, keepdims=True)
+    centre -= np.float32(0.5)
+    neighbours = np.floor(centre) + np.arange(-1, 3, dtype=np.float32)
+    weights = np.zeros((new, old), np.float32)
+    places = np.clip(neighbours, 0, old - 1).astype(np.int64)
+    np.add.at(weights, (np.arange(new)[:, None], places), _kernel(neighbours - centre, PLAIN))
+    return weights
+
+
+def _kernel(distance: Floats, sharpness: float) -> Floats:
+    """Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15."""
+    a, x = np.float32(sharpness), np.abs(distance)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((x - 5) * x + 8) * x * a - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, np.float32(0))).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def rotation(grid: Grid, prefix: int, theta: float, width: int) -> tuple[Floats, Floats]:
+    """Cosines and sines (prefix + h * w, width) float32 for `Ops.rotary`; what stands before the patches stays.
+
+    A patch's angles are those of its centre, from -1 to 1 in both directions: half of the pairs turn with the
+    height, half with the width. Siméoni et al. 2025, arXiv:2508.10104, section 3.2.
+    """
+    exponent = np.arange(0, 1, 4 / width, dtype=np.float32)
+    frequency = np.float32(1) / np.power(np.float32(theta), exponent)
+    centres = [np.float32(2) * (np.arange(0.5, size, dtype=np.float32) / size) - 1 for size in grid]
+    places = np.stack(np.meshgrid(*centres, indexing="ij"), -1).reshape(-1, 2, 1)
+    angles = (np.float32(2 * math.pi) * places * frequency).reshape(len(places), -1)
+    angles = np.pad(np.tile(angles, 2), ((prefix, 0), (0, 0)))
+    return np.cos(angles), np.sin(angles)

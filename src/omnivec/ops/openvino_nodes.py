@@ -1,0 +1,113 @@
+"""Outputs of an OpenVINO graph with the operators of an array."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+# OpenVINO's import writes an id into the user's home and sends an event unless told otherwise; without the
+# package it takes its own silent stub. Nothing leaves the machine unasked.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino as ov  # noqa: E402
+import openvino.opset13 as o  # noqa: E402
+
+_OPEN_END = np.iinfo(np.int64).max
+
+
+def integers(*values: int) -> Any:
+    """A constant vector of int64, as shapes and axes are given."""
+    return o.constant(np.array(values, np.int64))
+
+
+def integer(value: int) -> Any:
+    """A constant number of int64."""
+    return o.constant(np.int64(value))
+
+
+class Node:
+    """An output of a graph with the operators of an array; numbers and dtypes are aligned, which bare nodes do not."""
+
+    __slots__ = ("out",)
+
+    def __init__(self, out: Any) -> None:
+        self.out = out if isinstance(out, ov.Output) else out.output(0)
+
+    @property
+    def _type(self) -> Any:
+        return self.out.get_element_type()
+
+    def aligned(self, other: Node | float, call: Callable[[Any, Any], Any], swapped: bool = False) -> Node:
+        """call(self, other), or the other way round, with both of one element type."""
+        x, y = self.out, other
+        if isinstance(other, Node):
+            y = other.out
+            if other._type != self._type:
+                kind = next(
+                    t for t in (ov.Type.f32, ov.Type.i64, ov.Type.i32) if t in (self._type, other._type)
+                )
+                x, y = (v if v.get_element_type() == kind else o.convert(v, kind.to_string()) for v in (x, y))
+        else:
+            if isinstance(other, float) and self._type.is_integral():
+                x = o.convert(x, "f32").output(0)
+            y = o.constant(np.array(other, x.get_element_type().to_dtype()))
+        return Node(call(y, x) if swapped else call(x, y))
+
+    def __add__(self, other: Node | float) -> Node:
+        return self.aligned(other, o.add)
+
+    def __radd__(self, other: float) -> Node:
+        return self.aligned(other, o.add, True)
+
+    def __sub__(self, other: Node | float) -> Node:
+        return self.aligned(other, o.subtract)
+
+    def __rsub__(self, other: float) -> Node:
+        return self.aligned(other, o.subtract, True)
+
+    def __mul__(self, other: Node | float) -> Node:
+        return self.aligned(other, o.multiply)
+
+    def __rmul__(self, other: float) -> Node:
+        return self.aligned(other, o.multiply, True)
+
+    def __truediv__(self, other: Node | float) -> Node:
+        return self.aligned(other, o.divide)
+
+    def __rtruediv__(self, other: float) -> Node:
+        return self.aligned(other, o.divide, True)
+
+    def __neg__(self) -> Node:
+        return Node(o.negative(self.out))
+
+    def __matmul__(self, other: Node) -> Node:
+        return Node(o.matmul(self.out, other.out, False, False))
+
+    def __getitem__(self, key: Any) -> Node:
+        keys = key if isinstance(key, tuple) else (key,)
+        rank = len(self.out.get_partial_shape())
+        if Ellipsis in keys:
+            at = keys.index(Ellipsis)
+            gap = rank - sum(k is not None and k is not Ellipsis for k in keys)
+            keys = keys[:at] + (slice(None),) * gap + keys[at + 1 :]
+        out, axis, drop, new = self.out, 0, [], []
+        for place, k in enumerate(keys):
+            if k is None:
+                new.append(place)
+                continue
+            if isinstance(k, int):
+                out = _slice(out, axis, k, k + 1 if k != -1 else _OPEN_END)
+                drop.append(axis)
+            elif k != slice(None):
+                out = _slice(out, axis, k.start or 0, _OPEN_END if k.stop is None else k.stop)
+            axis += 1
+        out = o.squeeze(out, integers(*drop)) if drop else out
+        shift = [place - sum(isinstance(k, int) for k in keys[:place]) for place in new]
+        return Node(o.unsqueeze(out, integers(*shift)) if shift else out)
+
+
+def _slice(x: Any, axis: int, start: int, stop: int) -> Any:
+    return o.slice(x, integers(start), integers(stop), integers(1), integers(axis)).output(0)

@@ -1,0 +1,241 @@
+"""Vectors of whole documents, learned with their words; new documents are inferred (paragraph vectors).
+
+Le and Mikolov 2014, arXiv:1405.4053.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.keyed import trained
+from omnivec.training.corpus import check_numba
+from omnivec.training.documents import Documents, read_documents
+from omnivec.training.fasttext import LIMITS, Own, pace, settings_of, uniform
+from omnivec.training.passes import Outcome, Piece, over
+from omnivec.training.recipes import check_limits
+from omnivec.weights.tables.record import Table
+
+if TYPE_CHECKING:
+    from omnivec.embedder import Embedder
+
+SPAN = 1.0
+"""Of the first values of rows, in 1 / dim, as in word2vec."""
+OWN = (
+    "dim",
+    "window",
+    "negative",
+    "min_count",
+    "max_vocab",
+    "sample",
+    "epochs",
+    "lr",
+    "min_lr",
+    "threads",
+    "seed",
+)
+
+KEPT = (
+    "dm",
+    "dm_mean",
+    "dm_concat",
+    "dbow_words",
+    "window",
+    "negative",
+    "sample",
+    "epochs",
+    "lr",
+    "min_lr",
+    "seed",
+)
+"""What inference has to know."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be told to this recipe.
+
+    Attributes:
+        dim: components of a vector.
+        dm: whether words around help to foretell each word (PV-DM); otherwise the document alone does (PV-DBOW).
+        dm_mean: whether PV-DM takes the mean of the vectors; otherwise their sum.
+        dm_concat: whether PV-DM puts the vectors one behind the other, in place of their mean; slow, and needs much
+            text.
+        dbow_words: whether words learn too in PV-DBOW, by skip-gram.
+        window: words on either side, at most; each word draws its own from 1 to it, but for dm_concat.
+        negative: words drawn against each word; 0 for a hierarchical softmax instead.
+        min_count: rarer words are left out.
+        max_vocab: only so many words, the most frequent, are learned; None keeps all.
+        sample: share of the corpus above which a word is thinned; 0 thins none.
+        epochs: passes over the documents, and over a new one that is inferred.
+        lr: learning rate at the beginning; it falls in a straight line.
+        min_lr: what it falls to.
+        threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
+        seed: of all that is drawn.
+        show_progress_bar: progress on stderr; None on a terminal only.
+    """
+
+    dim: int = 100
+    dm: bool = True
+    dm_mean: bool = True
+    dm_concat: bool = False
+    dbow_words: bool = False
+    window: int = 5
+    negative: int = 5
+    min_count: int = 5
+    max_vocab: int | None = None
+    sample: float = 1e-3
+    epochs: int = 10
+    lr: float = 0.025
+    min_lr: float = 0.0001
+    threads: int | None = None
+    seed: int = 1
+    show_progress_bar: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self, {name: LIMITS[name] for name in OWN})
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What was learned.
+
+    Attributes:
+        tags: of the documents' vectors.
+        documents: (tags, dim) float32.
+        words: by falling count.
+        counts: (v,) occurrences of each.
+        inputs: (v + 1, dim) float32, of the words; not learned by PV-DBOW without `dbow_words`. The last stands beyond
+            a document's ends where vectors are one behind the other.
+        outputs: (v, dim) float32, of the words as targets, or of their tree's nodes; (v, (1 + 2 * window) * dim) where
+            vectors are one behind the other.
+        outcome: of the training.
+    """
+
+    tags: list[str]
+    documents: NDArray[np.float32]
+    words: list[str]
+    counts: NDArray[np.int64]
+    inputs: NDArray[np.float32]
+    outputs: NDArray[np.float32]
+    outcome: Outcome
+
+
+def run(data: Any, options: Options) -> Embedder:
+    """Trains on documents; `data` as `training.documents.read_documents` takes it."""
+    documents = read_documents(data, options.min_count, options.max_vocab)
+    learned = fit(documents, options)
+    words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
+    settings = {name: getattr(options, name) for name in KEPT}
+    beyond = learned.inputs[-1].tolist()
+    table = Table(learned.tags, learned.documents, words=words, settings=settings | {"beyond": beyond})
+    return trained(table, "doc2vec")
+
+
+def fit(documents: Documents, options: Options) -> Vectors:
+    """Learns vectors of documents."""
+    check_numba()
+    from omnivec.kernels import doc2vec as kernels
+    from omnivec.kernels.word2vec import room, zeros
+
+    corpus = documents.corpus
+    inputs = uniform((len(corpus.words) + 1, options.dim), options.seed, SPAN)
+    vectors = uniform((len(documents.tags), options.dim), options.seed + 1, SPAN)
+    how = _how(options, inputs.shape[1])
+    outputs = zeros(len(corpus.words), how.settings.width)
+    model, text, targets = _model(corpus.counts, inputs, outputs, corpus.ids, corpus.starts, options)
+    reading = kernels.Documents(text, documents.rows, vectors)
+    longest = int(np.diff(corpus.starts).max())
+    own = Own(lambda: room(longest, options.window, targets, how.settings.width))
+
+    def work(piece: Piece) -> tuple[float, int]:
+        loss, count = kernels.learn(
+            reading, model, how.settings, how.way, own.get(), piece.first, piece.last, piece.lr, piece.seed
+        )
+        return float(loss), int(count)
+
+    outcome = over(corpus.starts, pace(options), work)
+    found, words, targeted = (
+        _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs)
+    )
+    return Vectors(documents.tags, found, corpus.words, corpus.counts, words, targeted, outcome)
+
+
+def infer(
+    model: Vectors,
+    options: Options,
+    ids: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    epochs: int | None = None,
+) -> NDArray[np.float32]:
+    """(documents, dim) float32, vectors of new documents; each depends on its own words and the seed alone.
+
+    Args:
+        model: what was learned.
+        options: as in training.
+        ids: places in `model.words` of all documents' words, one document after the other.
+        starts: where each begins, and the end of the last.
+        epochs: passes over each; by default as many as in training.
+    """
+    check_numba()
+    from omnivec.kernels import doc2vec as kernels
+
+    inputs, outputs = _padded(model.inputs, options.dim), _padded(model.outputs, options.dim)
+    how = _how(options, inputs.shape[1])
+    learned, text, targets = _model(model.counts, inputs, outputs, ids, starts, options)
+    threads = pace(options).threads
+    found = kernels.infer(
+        text, learned, how.settings, how.way, targets, epochs or options.epochs, options.seed, threads
+    )
+    return np.ascontiguousarray(found[:, : options.dim])
+
+
+def _cut(table: NDArray[np.float32], width: int, dim: int) -> NDArray[np.float32]:
+    """Rows of one or several vectors without their padding."""
+    return table.reshape(len(table), -1, width)[:, :, :dim].reshape(len(table), -1).copy()
+
+
+def _padded(table: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """Rows of one or several vectors, each padded to whole lanes."""
+    from omnivec.kernels.word2vec import width_of, zeros
+
+    parts, width = table.shape[1] // dim, width_of(dim)
+    rows = zeros(len(table), parts * width)
+    rows.reshape(len(table), parts, width)[:, :, :dim] = table.reshape(len(table), parts, dim)
+    return rows
+
+
+class _How(NamedTuple):
+    """How documents learn, for the kernel."""
+
+    settings: Any
+    way: Any
+
+
+def _how(options: Options, width: int) -> _How:
+    from omnivec.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
+
+    kind = DBOW
+    if options.dm:
+        kind = CONCATENATED if options.dm_concat else MEAN if options.dm_mean else SUM
+    hidden = width * (1 + 2 * options.window) if kind == CONCATENATED else width
+    return _How(settings_of(options, True, hidden), Way(kind, options.dbow_words, True))
+
+
+def _model(
+    counts: NDArray[np.int64],
+    inputs: NDArray[np.float32],
+    outputs: NDArray[np.float32],
+    ids: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    options: Options,
+) -> tuple[Any, Any, int]:
+    """Model and text, for the kernel, and the most targets of a word."""
+    from omnivec.kernels import draws, fasttext, word2vec
+
+    alias, tree, targets = fasttext.targets_of(counts, options.negative)
+    text = word2vec.Text(ids, starts, draws.keep_table(counts, options.sample))
+    return word2vec.Model(inputs, outputs, alias, tree), text, targets

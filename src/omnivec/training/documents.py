@@ -1,0 +1,107 @@
+"""Documents as words in numbers, each with the tag that its vector is known by."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UsageError
+from omnivec.training.corpus import OPENERS, Corpus
+
+
+class Documents(NamedTuple):
+    """Documents in numbers.
+
+    Attributes:
+        tags: of the vectors, in order of their first.
+        rows: (documents,) int32, the place of each document's tag in `tags`.
+        corpus: its sentences are the documents, none left out and none cut.
+    """
+
+    tags: list[str]
+    rows: NDArray[np.int32]
+    corpus: Corpus
+
+
+def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) -> Documents:
+    """Reads documents.
+
+    Args:
+        data: the path of a UTF-8 text (.gz and .bz2 too), a document on each line; or an iterable of documents, each a
+            str, a list of words, or a pair (tag, either of them) whose tag is a str or an int. Words of a str are
+            parted by white space and taken as they are. Without tags they are numbered from "0"; documents of the same
+            tag share a vector.
+        min_count: rarer words are left out.
+        max_vocab: only so many words, the most frequent, are kept.
+
+    Raises:
+        UsageError: nothing to read, an item that is no document, or no word that is frequent enough.
+    """
+    numbers: defaultdict[str, int] = defaultdict()
+    numbers.default_factory = numbers.__len__
+    tags: defaultdict[str, int] = defaultdict()
+    tags.default_factory = tags.__len__
+    rows, parts = [], []
+    for i, (tag, words) in enumerate(_documents(data)):
+        rows.append(tags[tag if tag is not None else str(i)])
+        parts.append(np.fromiter((numbers[word] for word in words), np.int32))
+    if not parts:
+        raise UsageError("data holds no document")
+    flat = np.concatenate(parts)
+    counts = np.bincount(flat, minlength=len(numbers)).astype(np.int64)
+    order = np.argsort(-counts, kind="stable")
+    kept = order[counts[order] >= min_count][:max_vocab]
+    if not len(kept):
+        raise UsageError(
+            f"no word occurs {min_count} times or more in {len(flat):,} words of {len(parts):,} documents: "
+            "lower min_count, or give more text"
+        )
+    ranks = np.full(len(counts), -1, np.int32)
+    ranks[kept] = np.arange(len(kept))
+    spelled = list(numbers)
+    ids = ranks[flat]
+    before = np.append(0, np.cumsum(ids >= 0))
+    starts = before[np.append(0, np.cumsum([len(part) for part in parts], dtype=np.int64))]
+    corpus = Corpus([spelled[i] for i in kept], counts[kept], ids[ids >= 0], starts, len(flat))
+    return Documents(list(tags), np.array(rows, np.int32), corpus)
+
+
+def _documents(data: Any) -> Iterator[tuple[str | None, Sequence[str]]]:
+    if isinstance(data, str | Path):
+        yield from ((None, line.split()) for line in _lines(Path(data).expanduser()))
+        return
+    if isinstance(data, Mapping):
+        data = data.items()
+    if isinstance(data, bytes) or not isinstance(data, Iterable):
+        raise UsageError(
+            f"data is a {type(data).__name__}: give the path of a text, or documents, each a str, a list of words, or "
+            "(tag, either)"
+        )
+    for i, item in enumerate(data):
+        tag, words = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+        if isinstance(tag, int):
+            tag = str(tag)
+        if isinstance(words, str):
+            words = words.split()
+        fine = isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)
+        if not fine or not isinstance(tag, str | None):
+            raise UsageError(
+                f"document {i} is {str(item)[:40]!r}: expected a str, a list of words, or (tag, either of them)"
+            )
+        yield tag, words
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opener: Any = OPENERS.get(path.suffix, open)
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            yield from file
+    except (OSError, EOFError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error

@@ -1,0 +1,162 @@
+"""Labels of texts from their words and word n-grams: a softmax over the mean of their vectors (fastText).
+
+Joulin et al. 2017, arXiv:1607.01759.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UsageError
+from omnivec.keyed import trained
+from omnivec.media.bags import Bag, frequent, odds
+from omnivec.training.corpus import check_numba
+from omnivec.training.fasttext import LIMITS, SPAN, Own, dense, pace, uniform
+from omnivec.training.labelled import Labelled, read_labelled
+from omnivec.training.passes import Outcome, Piece, over
+from omnivec.training.recipes import check_limits
+from omnivec.weights.tables.record import Subwords, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omnivec.embedder import Embedder
+
+OWN = ("dim", "epochs", "lr", "min_lr", "min_count", "max_n", "bucket", "threads", "seed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be told to this recipe.
+
+    Attributes:
+        dim: components of a vector.
+        word_ngrams: words of the longest n-gram of words; 1 for words alone.
+        epochs: passes over the texts.
+        lr: learning rate at the beginning; it falls in a straight line.
+        min_lr: what it falls to.
+        min_count: rarer words are left out.
+        min_n: characters of the shortest n-gram, angle brackets included.
+        max_n: characters of the longest; 0 for no n-grams of characters.
+        bucket: numbers that n-grams are hashed to.
+        threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
+        seed: of all that is drawn, and of the order of the texts.
+        show_progress_bar: progress on stderr; None on a terminal only.
+    """
+
+    dim: int = 100
+    word_ngrams: int = 1
+    epochs: int = 5
+    lr: float = 0.1
+    min_lr: float = 0.0
+    min_count: int = 1
+    min_n: int = 3
+    max_n: int = 0
+    bucket: int = 2_000_000
+    threads: int | None = None
+    seed: int = 1
+    show_progress_bar: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(
+            self, {name: LIMITS[name] for name in OWN} | {"word_ngrams": (1, 100), "min_n": (1, 1000)}
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """What was learned.
+
+    Attributes:
+        bag: what the rows of `inputs` stand for.
+        counts: (words,) occurrences of each word.
+        inputs: (words + buckets, dim) float32; a text's vector is the mean of its rows.
+        labels: by falling count.
+        outputs: (labels, dim) float32.
+        outcome: of the training.
+    """
+
+    bag: Bag
+    counts: NDArray[np.int64]
+    inputs: NDArray[np.float32]
+    labels: list[str]
+    outputs: NDArray[np.float32]
+    outcome: Outcome
+
+
+def run(data: Any, options: Options) -> Embedder:
+    """Trains on texts with labels; `data` as `training.labelled.read_labelled` takes it."""
+    learned = fit(read_labelled(data), options)
+    bag, words = learned.bag, len(learned.bag.words)
+    hashed = Subwords(dense(bag.buckets, learned.inputs[words:], bag.bucket), bag.min_n, bag.max_n)
+    settings = {
+        "model": "supervised",
+        "loss": "softmax",
+        "labels": learned.labels,
+        **{name: getattr(options, name) for name in ("word_ngrams", "min_count", "epochs", "lr")},
+    }
+    table = Table(
+        list(bag.words),
+        learned.inputs[:words],
+        learned.counts,
+        subwords=hashed,
+        output=learned.outputs,
+        settings=settings,
+    )
+    return trained(table, "fasttext_supervised")
+
+
+def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
+    """Learns labels of texts; the order is shuffled once by the seed."""
+    check_numba()
+    from omnivec.kernels import fasttext as kernels
+
+    shuffled = np.random.default_rng(options.seed).permutation(len(examples))
+    texts = [examples[i].text for i in shuffled]
+    words, counts = frequent(texts, options.min_count)
+    if not words:
+        raise UsageError(f"no word occurs {options.min_count} times or more: lower min_count")
+    hashing = (options.word_ngrams, options.min_n, options.max_n, options.bucket)
+    ngrams = Bag(words, np.empty(0, np.int32), *hashing).parts(texts)[1]
+    bag = Bag(words, np.unique(ngrams.values), *hashing)
+    rows = bag.rows(texts)
+    labels = [label for label, _ in Counter(one.label for one in examples).most_common()]
+    numbers = {label: i for i, label in enumerate(labels)}
+    gold = np.array([numbers[examples[i].label] for i in shuffled], np.int32)
+    inputs = uniform((len(words) + len(bag.buckets), options.dim), options.seed, SPAN)
+    outputs = np.zeros((len(labels), inputs.shape[1]), np.float32)
+    own = Own(lambda: np.zeros(2 * inputs.shape[1] + len(labels), np.float32))
+
+    def work(piece: Piece) -> tuple[float, int]:
+        bags = kernels.Subwords(*rows)
+        loss, count = kernels.classify(
+            bags, gold, inputs, outputs, own.get(), piece.first, piece.last, piece.lr
+        )
+        return float(loss), int(count)
+
+    outcome = over(rows.starts, pace(options), work)
+    dim = options.dim
+    return Classifier(bag, counts, inputs[:, :dim].copy(), labels, outputs[:, :dim].copy(), outcome)
+
+
+def predict(
+    model: Classifier, texts: Sequence[str], k: int = 1
+) -> tuple[list[list[str]], NDArray[np.float32]]:
+    """The most probable labels of texts.
+
+    Args:
+        model: what was learned.
+        texts: to be labelled.
+        k: labels for each text, at most as many as there are.
+
+    Returns:
+        Labels of each text, the most probable first, and their probabilities (n, k) float32.
+    """
+    probable = odds(model.bag.rows(texts).means(model.inputs), model.outputs)
+    best = np.argsort(-probable, axis=1, kind="stable")[:, :k]
+    return [[model.labels[i] for i in row] for row in best], np.take_along_axis(probable, best, 1)

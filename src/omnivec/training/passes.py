@@ -1,0 +1,230 @@
+"""Passes over a corpus by threads: pieces of it in turn, a learning rate that falls, progress, and Ctrl-C.
+
+It knows no recipe: the work on a piece is a function that lets go of the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec import progress
+from omnivec.errors import ModelError
+
+PAUSE = 10.0
+"""Seconds between two lines about the loss."""
+LARGEST = 100_000
+"""Words of a piece, about."""
+PIECES = 64
+"""Pieces that an epoch has at least, where the corpus is large enough for them."""
+SMALLEST = 1_000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long and how fast to learn.
+
+    Attributes:
+        epochs: passes.
+        lr: learning rate of the first piece; it falls in a straight line.
+        min_lr: what it falls to.
+        threads: that work at a time. One gives the same bits for the same seed; several do not.
+        seed: of all that is drawn.
+        show_progress_bar: whether to show progress on stderr; None on a terminal only.
+    """
+
+    epochs: int
+    lr: float
+    min_lr: float
+    threads: int
+    seed: int
+    show_progress_bar: bool | None = None
+
+
+class Piece(NamedTuple):
+    """What one call works on.
+
+    Attributes:
+        first, last: sentences first <= i < last.
+        words: in them.
+        lr: learning rate.
+        seed: of what is drawn here, 63 bits.
+        epoch: from 0.
+    """
+
+    first: int
+    last: int
+    words: int
+    lr: float
+    seed: int
+    epoch: int
+
+
+class Outcome(NamedTuple):
+    """What became of the passes.
+
+    Attributes:
+        loss: mean over the last epoch begun.
+        words: worked on, all passes together.
+        seconds: on the clock.
+        stopped: whether Ctrl-C ended them early.
+    """
+
+    loss: float
+    words: int
+    seconds: float
+    stopped: bool
+
+
+Work = Callable[[Piece], tuple[float, int]]
+"""Learns from a piece; returns the sum of its losses and their number."""
+
+
+def over(starts: NDArray[np.int64], pace: Pace, work: Work) -> Outcome:
+    """Works through a corpus, pieces in order, some at a time.
+
+    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says so.
+
+    Args:
+        starts: where each sentence begins, and the end of the last.
+        pace: how long and how fast.
+        work: what to do with a piece; called from several threads.
+
+    Raises:
+        ModelError: the loss is not finite.
+    """
+    pieces, done, stop = (
+        _Locked(_pieces(starts, pace)),
+        queue.SimpleQueue[_Done | BaseException](),
+        threading.Event(),
+    )
+    threads = [
+        threading.Thread(target=_take, args=(pieces, work, done, stop), daemon=True)
+        for _ in range(pace.threads)
+    ]
+    report = _Report(pace, int(starts[-1] - starts[0]))
+    stopped = False
+    with progress.bar("training", report.total, "words", pace.show_progress_bar) as bar:
+        for thread in threads:
+            thread.start()
+        try:
+            while report.words < report.total:
+                one = done.get()
+                if isinstance(one, BaseException):
+                    raise one
+                report.add(one)
+                bar.advance(one.piece.words)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    if stopped:
+        _say(
+            f"stopped after {report.words / report.total:.0%} of {pace.epochs} epochs: what was learned so far is kept"
+        )
+    return Outcome(report.loss(), report.words, report.elapsed(), stopped)
+
+
+class _Done(NamedTuple):
+    piece: Piece
+    loss: float
+    losses: int
+
+
+def _pieces(starts: NDArray[np.int64], pace: Pace) -> Iterator[Piece]:
+    """Whole sentences, about as many words in each piece."""
+    total = int(starts[-1] - starts[0])
+    size = min(max(total // PIECES, SMALLEST), LARGEST)
+    ends = np.searchsorted(starts, np.arange(starts[0] + size, starts[-1] + size, size)).clip(
+        max=len(starts) - 1
+    )
+    ends = np.unique(ends[ends > 0])
+    firsts = np.append(0, ends[:-1]) if len(ends) else ends
+    for epoch in range(pace.epochs):
+        for i, (first, last) in enumerate(zip(firsts.tolist(), ends.tolist(), strict=True)):
+            share = (epoch + int(starts[first] - starts[0]) / total) / pace.epochs
+            seed = int(
+                np.random.SeedSequence([pace.seed, epoch, i]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+            )
+            words = int(starts[last] - starts[first])
+            yield Piece(first, last, words, pace.lr + (pace.min_lr - pace.lr) * share, seed, epoch)
+
+
+class _Locked:
+    """An iterator that several threads take from."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
+        self._lock = threading.Lock()
+
+    def take(self) -> Piece | None:
+        with self._lock:
+            return next(self._pieces, None)
+
+
+def _take(
+    pieces: _Locked, work: Work, done: queue.SimpleQueue[_Done | BaseException], stop: threading.Event
+) -> None:
+    try:
+        while not stop.is_set() and (piece := pieces.take()) is not None:
+            loss, count = work(piece)
+            if not np.isfinite(loss):
+                raise ModelError(
+                    f"epoch {piece.epoch + 1}: loss {loss} at lr={piece.lr:.1e}: use a smaller lr"
+                )
+            done.put(_Done(piece, loss, count))
+    except BaseException as error:
+        done.put(error)
+
+
+class _Report:
+    """Counts, and lines about the loss on stderr, where progress is shown: every few seconds, and at the end."""
+
+    def __init__(self, pace: Pace, words: int) -> None:
+        wanted = pace.show_progress_bar
+        self._shown = sys.stderr.isatty() if wanted is None else wanted
+        self._pace = pace
+        self._start = time.perf_counter()
+        self._said = -PAUSE  # The first rate is said at once.
+        self._losses = np.zeros((pace.epochs, 2))
+        self._epoch = 0
+        self.words = 0
+        self.total = words * pace.epochs
+
+    def elapsed(self) -> float:
+        """Seconds since training began."""
+        return time.perf_counter() - self._start
+
+    def loss(self) -> float:
+        """Mean over the last epoch begun."""
+        total, count = self._losses[self._epoch]
+        return float(total / max(count, 1))
+
+    def add(self, one: _Done) -> None:
+        """Says how it goes, unless that was reported just now."""
+        self.words += one.piece.words
+        self._epoch = max(self._epoch, one.piece.epoch)
+        self._losses[one.piece.epoch] += one.loss, one.losses
+        seconds = self.elapsed()
+        if self._shown and (self.words == self.total or seconds - self._said >= PAUSE):
+            self._said = seconds
+            rate = self.words / max(seconds, 1e-9)
+            left = (self.total - self.words) / rate
+            _say(
+                f"epoch {self._epoch + 1} of {self._pace.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
+                f"{left:.0f} s left"
+            )
+
+
+def _say(line: str) -> None:
+    print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,112 @@
+"""Short texts of many lengths, cut from any text: what a teacher is asked about."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from omnivec.errors import UsageError
+
+SHORTEST, LONGEST = 2.5, 24.0
+"""Words of a snippet; between them its length is drawn so that each doubling is equally likely."""
+MARKS = ".,!?;:'\"()-$%&/"
+OPENERS: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
+
+
+def read_texts(data: Any) -> Iterator[str]:
+    """Texts one by one.
+
+    Args:
+        data: the path of a UTF-8 text (.gz and .bz2 too) with a text on each line, or an iterable of texts or of such
+            paths as `pathlib.Path`s.
+
+    Raises:
+        UsageError: a file that cannot be read, or data of another kind.
+    """
+    if isinstance(data, str | Path):
+        data = [Path(data)]
+    if isinstance(data, bytes) or not isinstance(data, Iterable):
+        raise UsageError(f"data is a {type(data).__name__}: give the path of a text, or an iterable of texts")
+    for number, item in enumerate(data):
+        if isinstance(item, Path):
+            yield from _lines(item.expanduser())
+        elif isinstance(item, str):
+            yield item
+        else:
+            raise UsageError(
+                f"data, item {number} is a {type(item).__name__}: expected a str, or the Path of a text"
+            )
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except (OSError, EOFError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def sample(texts: Iterable[str], most: int, random: np.random.Generator) -> list[str]:
+    """Snippets of texts, in random order: all of them, or `most` of which each had the same chance.
+
+    Raises:
+        UsageError: the texts hold no word.
+    """
+    keys: list[float] = []
+    found: list[str] = []
+    bar = 1.0
+    for text in texts:
+        pieces = cut(text, random)
+        for key, piece in zip(random.random(len(pieces)).tolist(), pieces, strict=True):
+            if key < bar:
+                keys.append(key)
+                found.append(piece)
+        if len(keys) > 2 * most:
+            kept = np.argpartition(keys, most)[:most].tolist()
+            keys, found = [keys[i] for i in kept], [found[i] for i in kept]
+            bar = max(keys)
+    if not found:
+        raise UsageError(
+            "data holds no text: a table is fitted to what a teacher says of texts, so give some"
+        )
+    return [found[i] for i in np.argsort(keys)[:most].tolist()]
+
+
+def cut(text: str, random: np.random.Generator) -> list[str]:
+    """A text in runs of words of many lengths; half of the short texts stay whole."""
+    words = text.split()
+    if len(words) <= SHORTEST or (len(words) <= LONGEST and random.random() < 0.5):
+        return [" ".join(words)] if words else []
+    drawn = random.uniform(np.log(SHORTEST), np.log(LONGEST), len(words) // int(SHORTEST) + 1)
+    ends = np.cumsum(np.rint(np.exp(drawn)).astype(int))
+    bounds = [0, *ends[ends < len(words)].tolist(), len(words)]
+    return [" ".join(words[a:b]) for a, b in pairwise(bounds)]
+
+
+def scattered(texts: Sequence[str], words: Sequence[str], random: np.random.Generator) -> list[str]:
+    """Texts with one or two of the words at random places, and with punctuation.
+
+    A corpus shows most words of a vocabulary seldom and, where it was cleaned, punctuation never; what a teacher makes
+    of a text with and without them says what they weigh.
+    """
+    marks = [mark for mark in MARKS if mark in set(words)]
+    out = []
+    for text in texts:
+        parts = text.split()
+        for _ in range(int(random.integers(1, 3)) if words else 0):
+            parts.insert(int(random.integers(len(parts) + 1)), words[int(random.integers(len(words)))])
+        chance = random.random()
+        if "." in marks and chance < 0.5:
+            parts.append(".")
+        elif marks and chance < 0.75:
+            parts.insert(int(random.integers(len(parts) + 1)), marks[int(random.integers(len(marks)))])
+        out.append(" ".join(parts))
+    return out

@@ -1,0 +1,153 @@
+"""A teacher's tokens: which of them a table keeps, how they are spelled, and the teacher's vector of each."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.compiled import Compiled
+from omnivec.errors import UsageError
+from omnivec.media.tokenizer import Tokenizer, tokenizer_of
+from omnivec.types import Floats, Prepared
+
+ROWS = 256
+"""Tokens in a batch."""
+PRUNABLE = ("WordPiece", "Unigram")
+"""Tokenizers that can do without some of their tokens; a byte-pair token is made of others."""
+PROBE = "a"
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The tokens that a table has a row for.
+
+    Attributes:
+        tokens: in the order of their new ids.
+        ids: (n,) int32, what the teacher calls them.
+        words: those that are a text by themselves, as they are written.
+        content: tokenizer.json, without what goes around a text.
+        unknown: new id of the token for what cannot be spelled; None where there is none.
+    """
+
+    tokens: list[str]
+    ids: NDArray[np.int32]
+    words: list[str]
+    content: bytes
+    unknown: int | None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to the new ids."""
+        return tokenizer_of(self.content)
+
+
+def published(tokenizer: Tokenizer, lower: bool = False) -> dict[str, Any]:
+    """What tokenizer.json says of it, less truncation, padding and what goes around a text.
+
+    Args:
+        tokenizer: of the teacher.
+        lower: whether the teacher lower-cases texts before it tokenises them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        said: dict[str, Any] = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
+    if lower:
+        own = [said["normalizer"]] if said.get("normalizer") else []
+        said["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *own]}
+    return said | {"truncation": None, "padding": None, "post_processor": None}
+
+
+def choose(said: Mapping[str, Any], counts: NDArray[np.int64], most: int | None) -> Vocabulary:
+    """The tokens to keep, and a tokenizer of them.
+
+    Kept are the unknown token and ASCII characters, by which what is lost can still be spelled; then what texts hold,
+    the most frequent first; then other words, in the teacher's order.
+
+    Args:
+        said: as `published` returns it.
+        counts: (v,) how often texts have each of the teacher's tokens.
+        most: how many to keep; None for all.
+
+    Raises:
+        UsageError: a tokenizer that cannot do without some, or a number that has no room for the characters.
+    """
+    model = said["model"]
+    unigram = isinstance(model["vocab"], list)
+    numbers = {pair[0]: i for i, pair in enumerate(model["vocab"])} if unigram else dict(model["vocab"])
+    place = model.get("unk_id")
+    unknown = model["vocab"][place][0] if unigram and place is not None else model.get("unk_token")
+    added = {each["content"]: each["id"] for each in said.get("added_tokens") or ()}
+    if most is None or most >= len(numbers.keys() | added.keys()) or model["type"] not in PRUNABLE:
+        return _whole(said, numbers | added, unknown, counts)
+    prefix = str(model.get("continuing_subword_prefix") or "▁")
+    usable = {token: number for token, number in numbers.items() if token == unknown or token not in added}
+    base = {token for token in usable if token == unknown or _letter(token, prefix)}
+    if len(base) > most:
+        raise UsageError(f"max_vocab={most}: {len(base)} single characters alone are kept, so give more")
+    words = dict(zip(usable, spelled(list(usable), list(usable.values()), said), strict=True))
+    seen = {token: int(counts[number]) if number < len(counts) else 0 for token, number in usable.items()}
+    wanted = [token for token in usable if token not in base and (seen[token] or words[token])]
+    wanted.sort(key=lambda token: (-seen[token], usable[token]))
+    tokens = sorted(base | set(wanted[: most - len(base)]), key=usable.__getitem__)
+    kept = [pair for pair in model["vocab"] if pair[0] in set(tokens)] if unigram else None
+    content = {
+        **said,
+        "added_tokens": [],
+        "model": {**model, "vocab": kept or {token: i for i, token in enumerate(tokens)}},
+    }
+    where = tokens.index(unknown) if unknown in usable else None
+    if unigram:
+        content["model"]["unk_id"] = where
+    ids = np.array([usable[token] for token in tokens], np.int32)
+    return Vocabulary(tokens, ids, [w for t in tokens if (w := words[t])], _bytes(content), where)
+
+
+def _whole(
+    said: Mapping[str, Any], numbers: Mapping[str, int], unknown: str | None, counts: NDArray[np.int64]
+) -> Vocabulary:
+    named = {number: token for token, number in numbers.items()}
+    size = max([*named, len(counts) - 1]) + 1
+    tokens = [named.get(number, f"[row {number}]") for number in range(size)]
+    words = [word for word in spelled(list(numbers), list(numbers.values()), said) if word]
+    where = None if unknown is None else numbers.get(unknown)
+    return Vocabulary(tokens, np.arange(size, dtype=np.int32), words, _bytes(said), where)
+
+
+def _letter(token: str, prefix: str) -> bool:
+    character = token.removeprefix(prefix)
+    return token == prefix or (len(character) == 1 and character.isascii())
+
+
+def spelled(tokens: Sequence[str], ids: Sequence[int], said: Mapping[str, Any]) -> list[str]:
+    """How each token is written where it is a whole word; "" for pieces, special tokens and what no text is cut into."""
+    special = {each["content"] for each in said.get("added_tokens") or ()}
+    tokenizer = tokenizer_of(_bytes(said))
+    begin = len(tokenizer.ids([PROBE], special=False)[0])
+    written = [token.replace("▁", " ").replace("Ġ", " ").strip() for token in tokens]
+    found = tokenizer.ids([f"{PROBE} {word}" for word in written], special=False)
+    return [
+        word if len(row) == begin + 1 and row[-1] == number and token not in special else ""
+        for token, word, row, number in zip(tokens, written, found, ids, strict=True)
+    ]
+
+
+def token_vectors(teacher: Compiled, ids: NDArray[np.int32]) -> Floats:
+    """The teacher's vector (n, width) of each token by itself, between the tokens that go around a text."""
+    before, behind = teacher.model.preparer.tokenizer.special_ids()
+    rows = [np.concatenate([before, [number], behind]).astype(np.int32) for number in ids.tolist()]
+    prepared = [Prepared({"ids": row}, len(row), 1, 0) for row in rows]
+    parts = [
+        teacher.compute(prepared[first : first + ROWS], alone=True) for first in range(0, len(prepared), ROWS)
+    ]
+    return np.concatenate(parts)
+
+
+def _bytes(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,88 @@
+"""Vectors of documents: alike where the words are, inferred near where they were trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+import small_corpus
+
+from omnivec.errors import UsageError
+from omnivec.training.doc2vec import Options, fit, infer
+from omnivec.training.documents import read_documents
+
+SMALL = {"dim": 20, "epochs": 30, "lr": 0.05, "threads": 1, "sample": 0.0, "min_count": 1, "window": 3}
+WAYS = {
+    "dbow": {"dm": False},
+    "dbow and words": {"dm": False, "dbow_words": True},
+    "mean": {"dm": True},
+    "sum": {"dm_mean": False},
+    "concatenated": {"dm_concat": True, "epochs": 60},
+    "hierarchical": {"dm": False, "negative": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return read_documents(small_corpus.sentences(200, 20), min_count=1)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_document_is_inferred_near_where_it_was_trained(documents, name):
+    options = Options(**{**SMALL, **WAYS[name]})
+    model = fit(documents, options)
+    starts = documents.corpus.starts[:41]
+    found = infer(model, options, documents.corpus.ids[: starts[-1]], starts)
+    unit, trained = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (found, model.documents))
+    cosines = unit @ trained.T
+    own, kind = np.diag(cosines[:, :40]), np.arange(200) % 2
+    assert (own[:, None] >= cosines).mean() > 0.99 and own.mean() > cosines.mean() + 0.4
+    if name == "dbow":  # elsewhere the words say of which kind they are, and the document what is left to say
+        same = kind[:40, None] == kind
+        assert cosines[same].mean() > cosines[~same].mean() + 0.2
+    assert found.tobytes() == infer(model, options, documents.corpus.ids[: starts[-1]], starts).tobytes()
+
+
+def test_a_seed_makes_the_same_bits_and_another_others(documents):
+    one, same, other = (fit(documents, Options(**{**SMALL, "epochs": 2, "seed": seed})) for seed in (3, 3, 4))
+    assert (
+        one.documents.tobytes() == same.documents.tobytes()
+        and one.outputs.tobytes() == same.outputs.tobytes()
+    )
+    assert one.documents.tobytes() != other.documents.tobytes()
+
+
+def test_documents_of_a_tag_share_a_vector(tmp_path):
+    found = read_documents([("x", "a b"), (7, ["b", "c"]), ("x", "c d d")], min_count=1)
+    assert found.tags == ["x", "7"] and found.rows.tolist() == [0, 1, 0]
+    spelled = [[found.corpus.words[i] for i in found.corpus.ids[a:b]] for a, b in zip(
+        found.corpus.starts, found.corpus.starts[1:], strict=False
+    )]  # fmt: skip
+    assert spelled == [["a", "b"], ["b", "c"], ["c", "d", "d"]]
+    path = tmp_path / "documents.txt"
+    path.write_text("a b\n\nd d a\n", encoding="utf-8")
+    lines = read_documents(path, min_count=2)
+    assert lines.tags == ["0", "1", "2"] and lines.corpus.starts.tolist() == [0, 1, 1, 4]
+    assert sorted(lines.corpus.words) == ["a", "d"] and lines.corpus.total == 5
+    assert fit(lines, Options(**SMALL)).documents.shape == (3, 20)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "data holds no document"),
+        ([3], "document 0 is '3': expected a str"),
+        (["a b c"], "no word occurs 5 times or more in 3 words of 1 documents"),
+        (3, "data is a int"),
+    ],
+)
+def test_bad_data_is_one_clear_line(data, message):
+    with pytest.raises(UsageError, match=message):
+        read_documents(data)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        read_documents(tmp_path / "missing.txt")

@@ -1,0 +1,159 @@
+"""The recipe: what it learns, the same bits for the same seed, interruption, beginning from a model."""
+
+from __future__ import annotations
+
+import bz2
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from omnivec.errors import ModelError, UsageError
+from omnivec.training import recipes
+from omnivec.training.corpus import read_corpus
+from omnivec.training.word2vec import Epoch, Options, fit, read
+
+MODES = [{}, {"sg": False}, {"hs": True}, {"hs": True, "sg": False}]
+
+
+def groups(count=1500, seed=0):
+    """Sentences of words of one of two kinds."""
+    random = np.random.default_rng(seed)
+    kinds = [[f"{kind}{i}" for i in range(8)] for kind in "ab"]
+    return [random.choice(kinds[i % 2], 8).tolist() for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return read_corpus(groups())
+
+
+def options(**given):
+    return Options(**{"dim": 16, "epochs": 5, "sample": 0.0, "threads": 1, **given})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_words_that_stand_together_come_together(corpus, mode):
+    trained = fit(corpus, options(**mode))
+    vectors = trained.vectors / np.linalg.norm(trained.vectors, axis=1, keepdims=True)
+    kinds = np.array([word[0] for word in trained.words])
+    same = kinds[:, None] == kinds
+    cosines = vectors @ vectors.T
+    assert trained.vectors.shape == (16, 16) and trained.vectors.dtype == np.float32
+    assert cosines[same].mean() > cosines[~same].mean() + 0.3
+    assert (trained.words, trained.counts.tolist()) == (corpus.words, corpus.counts.tolist())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_thread_and_a_seed_make_the_same_bits(corpus, mode):
+    one, same, other = (fit(corpus, options(epochs=1, seed=seed, **mode)) for seed in (1, 1, 2))
+    assert one.vectors.tobytes() == same.vectors.tobytes()
+    assert one.outputs.tobytes() == same.outputs.tobytes()
+    assert one.vectors.tobytes() != other.vectors.tobytes()
+    assert one.outcome.loss == same.outcome.loss
+
+
+def test_the_loss_falls_from_epoch_to_epoch(corpus):
+    seen: list[Epoch] = []
+    fit(corpus, options(on_epoch=seen.append))
+    losses = [epoch.loss for epoch in seen]
+    assert [(epoch.number, epoch.of) for epoch in seen] == [(i, 5) for i in range(1, 6)]
+    assert losses[0] > losses[1] > losses[-1]
+    assert losses[0] < 6 * np.log(2)  # what telling one word from five negatives costs who knows nothing
+
+
+def test_interruption_keeps_what_was_learned(corpus, capsys):
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    trained = fit(corpus, options(on_epoch=stop, epochs=50))
+    assert trained.outcome.stopped
+    assert np.abs(trained.vectors).max() > 1 / 32  # beyond what it began with
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "what was learned so far is kept" in said
+
+
+def test_several_threads_learn_as_much(corpus):
+    one, three = (fit(corpus, options(threads=threads)) for threads in (1, 3))
+    assert three.outcome.words == one.outcome.words == 5 * len(corpus.ids)
+    assert three.outcome.loss == pytest.approx(one.outcome.loss, rel=0.05)
+
+
+def test_a_model_is_continued_with_new_words_added(corpus):
+    known = {"a0": np.full(16, 0.5, np.float32), "elsewhere": np.full(16, 2, np.float32)}
+    trained = fit(corpus, options(lr=1e-9, min_lr=1e-9), known)
+    assert trained.words == [*corpus.words, "elsewhere"]
+    assert trained.counts[-1] == 0
+    place = trained.words.index("a0")
+    np.testing.assert_allclose(trained.vectors[[place, -1]], list(known.values()), atol=1e-6)
+    new = np.delete(trained.vectors, [place, len(trained.words) - 1], axis=0)
+    assert np.abs(new).max() <= 1 / 32 + 1e-6
+
+
+def test_phrases_become_words(tmp_path):
+    text = [["new", "york", "is", f"big{i % 3}"] for i in range(40)] + [["york", "new"]] * 20
+    path = recipes.train("phrases", text, threshold=1.0).save(tmp_path / "phrases.txt")
+    corpus = read(text, options(phrases=path))
+    assert "new_york" in corpus.words
+    assert corpus.counts[corpus.words.index("new_york")] == 40
+    assert corpus.counts[corpus.words.index("york")] == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ([["a"] * 9], "only 'a' is frequent enough"),
+        ([["a"]] * 9 + [["b"]] * 9, "no two words stand in one of the 18"),
+    ],
+)
+def test_a_text_that_teaches_nothing(text, why):
+    with pytest.raises(UsageError, match=why):
+        fit(read_corpus(text), options())
+
+
+def test_numbers_that_overflow_are_an_error(corpus):
+    with pytest.raises(ModelError, match=r"not finite at lr=1e\+30: use a smaller lr"):
+        fit(corpus, options(lr=1e30, min_lr=1e30))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"dim": 0},
+        {"window": 0},
+        {"sample": 2.0},
+        {"epochs": 0},
+        {"threads": 0},
+        {"min_lr": 0.5},
+        {"seed": -1},
+    ],
+)
+def test_options_outside_their_limits(given):
+    with pytest.raises(UsageError, match=f"{next(iter(given))}="):
+        Options(**given)
+
+
+def test_every_option_is_described_without_importing_the_recipe():
+    recipe = recipes.recipes()["word2vec"]
+    assert [option.name for option in recipe.options] == [field.name for field in fields(Options)]
+    assert all(option.help for option in recipe.options)
+    recipe.check({"sg": 1, "hs": True, "phrases": "x", "threads": 2})
+
+
+def test_real_text_makes_vectors_that_agree_with_people(data_folder, tmp_path):
+    from omnivec.evaluation.word_similarity import read_pairs, score_pairs
+
+    source, people = (
+        data_folder / name for name in ("wiki17m/wiki17m_docs.txt.bz2", "word_similarity/EN-WS-353-ALL.txt")
+    )
+    if not (source.exists() and people.exists()):
+        pytest.skip("wiki17m and word_similarity are not in the data folder")
+    with bz2.open(source) as file:
+        (tmp_path / "text.txt").write_bytes(file.read(6_000_000))
+    trained = fit(read(tmp_path / "text.txt", Options()), Options(lr=0.05, threads=2))
+    assert len(trained.words) > 5000
+    assert score_pairs(trained.words, trained.vectors, read_pairs(people)).spearman > 0.2
