@@ -171,7 +171,7 @@ def parts(wanted: Sequence[str]) -> dict[str, Part]:
 
 
 def measured(name: str, part: Part, task: Task, repetitions: int, words: int) -> list[dict[str, Any]]:
-    """A row for each program: medians of what it took, and of what its vectors are worth."""
+    """A row for each program: medians of what it took, and means over the seeds of what its vectors are worth."""
     took: dict[str, list[machine.Spent]] = {program: [] for program in part}
     worth: dict[str, list[dict[str, float]]] = {program: [] for program in part}
     for repetition, program in machine.in_turns(list(part), repetitions):
@@ -199,7 +199,7 @@ def measured(name: str, part: Part, task: Task, repetitions: int, words: int) ->
                 "ratio_wall": significant(ratio(own, first, "wall"), 3),
                 "ratio_cpu": significant(ratio(own, first, "cpu"), 3),
                 **{
-                    kind: round(statistics.median(each[kind] for each in worth[program]), 1)
+                    kind: round(statistics.mean(each[kind] for each in worth[program]), 1)
                     if worth[program]
                     else ""
                     for kind in ("semantic", "syntactic", "analogies", "wordsim", "simlex")

@@ -9,7 +9,6 @@ logistic regression on the vectors, trained on documents of the training part an
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 import machine
 from machine import significant
-from omnivec.training.doc2vec import Options, fit, infer
+from omnivec.training.doc2vec import Options, embedder, fit
 from omnivec.training.documents import Documents, read_documents
 
 Vectors = NDArray[np.float64]
@@ -110,10 +109,9 @@ def worth(
     """Accuracy with omnivec's vectors and with gensim's."""
     options = Options(epochs=epochs, min_count=2, seed=seed, **way)
     model = fit(read_documents(train, min_count=2), options)
-    index = {word: i for i, word in enumerate(model.words)}
-    ids = [[index[word] for word in words if word in index] for words in held]
-    starts = np.append(0, np.cumsum([len(each) for each in ids])).astype(np.int64)
-    found = infer(model, options, np.fromiter(itertools.chain.from_iterable(ids), np.int32), starts)
+    inferred = embedder(model, options).run([" ".join(words) for words in held])
+    found = np.zeros((len(held), model.documents.shape[1]), np.float32)
+    found[inferred.kept] = inferred.vectors
     other, learn = gensim(train, way, epochs, 2, seed)
     learn()
     theirs = np.stack([other.infer_vector(words) for words in held])

@@ -162,7 +162,8 @@ def labels(folder: Path, **given: Any) -> list[dict[str, Any]]:
 def own_labels(texts: Sequence[Labelled], file: Path, asked: list[str], seed: int, **given: Any) -> list[str]:
     """Trained and predicted with omnivec."""
     model = fasttext_supervised.fit(texts, fasttext_supervised.Options(seed=seed, **given))
-    return [found[0] for found in fasttext_supervised.predict(model, asked)[0]]
+    table = fasttext_supervised.embedder(model, fasttext_supervised.Options(seed=seed, **given))
+    return [best[0][0] for best in table.predict(asked)]
 
 
 def fasttext_labels(

@@ -13,7 +13,7 @@ import numpy as np
 
 from omnivec.embedder import Embedder
 from omnivec.errors import UsageError
-from omnivec.lookup import TableModel, table_model
+from omnivec.lookup import Labels, TableModel, table_model
 from omnivec.tasks.keys import Method, most_similar, odd_one_out
 from omnivec.types import Floats
 from omnivec.weights.tables.formats import write_table
@@ -99,6 +99,29 @@ class KeyedEmbedder(Embedder):
         if len(listed) < 2:
             raise UsageError(f"odd_one_out of {len(listed)} keys: give at least 2")
         return listed[odd_one_out(np.stack([self.vector(key) for key in listed]))]
+
+    def predict(self, texts: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
+        """The most probable labels of each text, best first, with their probabilities.
+
+        Args:
+            texts: to be labelled.
+            k: labels for each, at most as many as there are.
+
+        Raises:
+            UsageError: a table that was not trained on labels, or k below 1.
+        """
+        encoder = self._table_model.encoder
+        if not isinstance(encoder, Labels):
+            raise UsageError(f"{self.name} knows no labels: train one with the recipe fasttext_supervised")
+        if k < 1:
+            raise UsageError(f"k={k}: at least 1")
+        labels = self.table.settings["labels"]
+        probable = encoder.probabilities(list(texts))
+        best = np.argsort(-probable, axis=1, kind="stable")[:, :k]
+        return [
+            [(labels[i], float(row[i])) for i in order]
+            for row, order in zip(probable, best.tolist(), strict=True)
+        ]
 
     def weighted(self, weighting: Weighting, texts: Iterable[str] | None = None) -> KeyedEmbedder:
         """The same table whose texts are weighted means of their words.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,14 @@ class Encoder(Protocol):
 
     def row(self, key: str) -> Floats | None:
         """The vector (dim,) of a key, or of a word that has one all the same."""
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """What an encoder whose table was trained on labels has besides."""
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Of each label for each text: (n, labels) float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +148,7 @@ class TableModel:
                 ("vectors", part.vectors),
                 ("weights", part.weights),
                 ("subwords", None if part.subwords is None else part.subwords.vectors),
+                ("buckets", None if part.subwords is None else part.subwords.buckets),
                 ("output", part.output),
             )
             if array is not None
@@ -151,7 +160,8 @@ class TableModel:
         """What makes its vectors what they are."""
         table = self.table
         keys = json.dumps([list(table.keys), list(table.words.keys) if table.words else []])
-        grams = [table.subwords.min_n, table.subwords.max_n] if table.subwords else []
+        own = table.subwords
+        grams = [own.min_n, own.max_n, own.hashed_to] if own else []
         spelling = hashlib.sha256(keys.encode() + (table.tokenizer or b"")).hexdigest()
         return {
             "family": self.name,

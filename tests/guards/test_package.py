@@ -14,6 +14,7 @@ PROJECT = tomllib.loads((house.ROOT / "pyproject.toml").read_text(encoding="utf-
 EXTRAS = PROJECT["optional-dependencies"]
 TEST_COMMAND = "pip install -e '.[dev]' && pytest"
 
+IMPORTED_AS = {"pillow": "PIL"}
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 60
 
@@ -21,7 +22,7 @@ LONGEST_FUNCTION = 60
 def named(requirements: list[str]) -> set[str]:
     """The packages of requirements, as they are imported."""
     found = {re.match(r"[\w.-]+", line).group().lower().replace("-", "_") for line in requirements}
-    return found - {"omnivec"}
+    return {IMPORTED_AS.get(name, name) for name in found} - {"omnivec"}
 
 
 def libraries() -> set[str]:

@@ -9,8 +9,9 @@ pytest.importorskip("numba")
 
 import small_corpus
 
+import omnivec
 from omnivec.errors import UsageError
-from omnivec.training.doc2vec import Options, fit, infer
+from omnivec.training.doc2vec import Options, embedder, fit
 from omnivec.training.documents import read_documents
 
 SMALL = {"dim": 20, "epochs": 30, "lr": 0.05, "threads": 1, "sample": 0.0, "min_count": 1, "window": 3}
@@ -30,11 +31,16 @@ def documents():
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_a_document_is_inferred_near_where_it_was_trained(documents, name):
+def test_a_document_is_inferred_near_where_it_was_trained(documents, name, tmp_path):
     options = Options(**{**SMALL, **WAYS[name]})
     model = fit(documents, options)
-    starts = documents.corpus.starts[:41]
-    found = infer(model, options, documents.corpus.ids[: starts[-1]], starts)
+    corpus = documents.corpus
+    texts = [
+        " ".join(corpus.words[i] for i in corpus.ids[a:b])
+        for a, b in zip(corpus.starts[:40], corpus.starts[1:41], strict=True)
+    ]
+    inferring = embedder(model, options)
+    found = inferring.encode(texts)
     unit, trained = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (found, model.documents))
     cosines = unit @ trained.T
     own, kind = np.diag(cosines[:, :40]), np.arange(200) % 2
@@ -42,7 +48,12 @@ def test_a_document_is_inferred_near_where_it_was_trained(documents, name):
     if name == "dbow":  # elsewhere the words say of which kind they are, and the document what is left to say
         same = kind[:40, None] == kind
         assert cosines[same].mean() > cosines[~same].mean() + 0.2
-    assert found.tobytes() == infer(model, options, documents.corpus.ids[: starts[-1]], starts).tobytes()
+    assert found.tobytes() == inferring.encode(texts).tobytes()
+    assert found[3:5].tobytes() == inferring.encode(texts[3:5]).tobytes()
+    assert inferring.keys[:2] == ["0", "1"]
+    assert np.array_equal(inferring.vector("1"), model.documents[1])
+    again = omnivec.load(inferring.save(tmp_path / "saved"))
+    np.testing.assert_allclose(again.encode(texts[:5]), found[:5], atol=1e-6)
 
 
 def test_a_seed_makes_the_same_bits_and_another_others(documents):

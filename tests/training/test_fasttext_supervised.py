@@ -13,9 +13,10 @@ pytest.importorskip("numba")
 
 import small_corpus
 
+import omnivec
 from omnivec.errors import UsageError
 from omnivec.media.bags import Bag, odds
-from omnivec.training.fasttext_supervised import Options, fit, predict
+from omnivec.training.fasttext_supervised import Options, embedder, fit
 from omnivec.training.labelled import Labelled, read_labelled
 from omnivec.weights.ngrams import char_ngrams, word_hashes, word_ngrams
 
@@ -32,12 +33,13 @@ def test_questions_are_classified_far_better_than_by_the_majority():
         return [Labelled(text, label) for label, _, text in (line.partition(" ") for line in lines if line)]
 
     train, test = read("TREC.train.all"), read("TREC.test.all")
-    model = fit(train, Options(epochs=10, word_ngrams=2, threads=1, dim=50, lr=0.25))
-    labels, probable = predict(model, [one.text for one in test], k=2)
-    right = np.mean([found[0] == one.label for found, one in zip(labels, test, strict=True)])
+    options = Options(epochs=10, word_ngrams=2, threads=1, dim=50, lr=0.25)
+    model = fit(train, options)
+    found = embedder(model, options).predict([one.text for one in test], k=2)
+    right = np.mean([best[0] == one.label for (best, _), one in zip(found, test, strict=True)])
     majority = np.mean([one.label == model.labels[0] for one in test])
     assert right > 0.82 > majority + 0.4
-    assert probable.shape == (500, 2) and (probable[:, 0] >= probable[:, 1]).all()
+    assert all(one >= other for (_, one), (_, other) in found)
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +49,24 @@ def examples():
 
 
 @pytest.mark.parametrize("given", [{}, {"word_ngrams": 2}, {"max_n": 4}])
-def test_seeds_and_unknown_words(examples, given):
+def test_seeds_and_unknown_words(examples, given, tmp_path):
     options = Options(dim=10, threads=1, epochs=20, lr=0.5, **given)
     model, again = fit(examples, options), fit(examples, options)
     assert (
         model.inputs.tobytes() == again.inputs.tobytes()
         and model.outputs.tobytes() == again.outputs.tobytes()
     )
-    labels, probable = predict(model, ["blue red", "foal foal", "horsehorse", ""], k=9)
-    assert labels[0][0] == "colour" and labels[1][0] == "animal" and len(labels[0]) == 2
-    np.testing.assert_allclose(probable.sum(1), 1, atol=1e-6)
+    texts = ["blue red", "foal foal", "horsehorse", ""]
+    found = embedder(model, options).predict(texts, k=9)
+    assert found[0][0][0] == "colour" and found[1][0][0] == "animal" and len(found[0]) == 2
+    np.testing.assert_allclose([sum(odds for _, odds in each) for each in found], 1, atol=1e-6)
     if "max_n" in given:
-        assert labels[2][0] == "animal"
+        assert found[2][0][0] == "animal"
+    saved = omnivec.load(embedder(model, options).save(tmp_path / "saved"))
+    assert isinstance(saved, omnivec.KeyedEmbedder)
+    assert [[label for label, _ in each] for each in saved.predict(texts, k=9)] == [
+        [label for label, _ in each] for each in found
+    ]
 
 
 def test_a_bag_has_words_their_ngrams_and_those_of_words():
@@ -121,3 +129,25 @@ def test_a_file_without_labels_says_so(tmp_path):
     path.write_text("no labels here\n", encoding="utf-8")
     with pytest.raises(UsageError, match="line 1: no word begins with __label__"):
         read_labelled(path)
+
+
+def test_a_published_classifier_predicts_as_fasttext_does(tmp_path):
+    import fasttext
+
+    lines = [f"__label__{'animal' if i % 2 == 0 else 'colour'} {' '.join(words)}" for i, words in enumerate(
+        small_corpus.sentences(200, 5)
+    )]  # fmt: skip
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
+    reference = fasttext.train_supervised(
+        str(tmp_path / "train.txt"), dim=10, thread=10, epoch=20, lr=0.5, wordNgrams=2, bucket=1000, verbose=0
+    )
+    reference.save_model(str(tmp_path / "model.bin"))
+    model = omnivec.load(tmp_path / "model.bin")
+    assert isinstance(model, omnivec.KeyedEmbedder)
+    for text in ("blue red", "foal horse", "red foal blue"):
+        expected = {
+            label.removeprefix("__label__"): odds
+            for odds, label in reference.f.predict(text + "\n", 2, 0.0, "")
+        }
+        got = {label.removeprefix("__label__"): odds for label, odds in model.predict([text], k=2)[0]}
+        assert got == pytest.approx(expected, abs=1e-4)

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.errors import UnsupportedModel
+from omnivec.media.bags import Bag, odds
 from omnivec.media.keys import UNIT, KeyCutter
 from omnivec.media.pooling import pooled
 from omnivec.types import Floats, Keys
@@ -22,8 +24,8 @@ CLAIMS = {"model_type": ["fasttext"], "modality": "text"}
 
 
 def encoder(table: Table) -> FastTextEncoder:
-    """By the table's keys, and by n-grams for all other words."""
-    return FastTextEncoder(table)
+    """By the table's keys, and by n-grams for all other words; of a classifier by the bag of all that it hashes."""
+    return ClassifierEncoder(table) if table.settings.get("labels") else FastTextEncoder(table)
 
 
 class FastTextEncoder:
@@ -82,3 +84,42 @@ class FastTextEncoder:
     def _made(self, word: str) -> Floats | None:
         vector = unseen(self._table, word)
         return vector if vector.any() else None
+
+
+class ClassifierEncoder(FastTextEncoder):
+    """Texts as a classifier sees them: the mean of all rows, of words, their n-grams and n-grams of words.
+
+    Joulin et al. 2017, arXiv:1607.01759.
+    """
+
+    nothing = "no row of the table belongs to it"
+
+    @cached_property
+    def _bag(self) -> Bag:
+        own = self._table.subwords
+        words, length = list(self._table.keys), int(self._table.settings.get("word_ngrams", 1))
+        if own is None:
+            return Bag(words, np.zeros(0, np.int32), length, bucket=1)
+        buckets = np.arange(len(own.vectors), dtype=np.int32) if own.buckets is None else own.buckets
+        return Bag(words, buckets, length, own.min_n, own.max_n, own.hashed_to)
+
+    @cached_property
+    def _inputs(self) -> Floats:
+        own = self._table.subwords
+        return self._table.vectors if own is None else np.concatenate([self._table.vectors, own.vectors])
+
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+        """The mean of each text's rows; white space parts its words, which are taken as they are."""
+        rows = self._bag.rows(texts)
+        return rows.means(self._inputs), np.diff(rows.starts)
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Of each label for each text: (n, labels) float32, by a softmax.
+
+        Raises:
+            UnsupportedModel: the classifier was trained with another loss.
+        """
+        loss = self._table.settings.get("loss", "softmax")
+        if loss != "softmax" or self._table.output is None:
+            raise UnsupportedModel(f"a classifier with the loss {loss!r}: softmax is covered")
+        return odds(self.vectors(texts)[0], np.asarray(self._table.output, np.float32))

@@ -1,4 +1,4 @@
-"""Tables of word or token vectors: Word2Vec, GloVe, model2vec, StaticEmbedding; a text is the mean of its words.
+"""Tables of word or token vectors (Word2Vec, GloVe, model2vec); a text is their mean.
 
 Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546; Pennington et al. 2014, "GloVe: Global Vectors for Word
 Representation"; smooth inverse frequency: Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from omnivec.kernels.spellings import uncounted
+from omnivec.kernels.simd import lean
 
 
-@uncounted
+@lean
 def add_rows(table: Any, ids: Any, offsets: Any, out: Any) -> None:
     """Adds the rows of each text to its sum, one after the other; four in a pass, to read and write the sum less.
 
@@ -31,7 +31,7 @@ def add_rows(table: Any, ids: Any, offsets: Any, out: Any) -> None:
             i += 1
 
 
-@uncounted
+@lean
 def add_weighted_rows(table: Any, weights: Any, ids: Any, offsets: Any, out: Any) -> None:
     """`add_rows`, each row times its weight: `weights` (v,) float32."""
     dim = table.shape[1]

@@ -14,7 +14,7 @@ import hashlib
 import operator
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numba
 from llvmlite import ir
@@ -54,26 +54,24 @@ def lean(function: F) -> F:
     Numba then counts no references. It counts them by atomic operations, as often as an array is taken from a record:
     that was five sixths of the time of scanning a text.
     """
-    return _compiled(function, _nrt=False)
+    return _compiled(function, counted=False)
 
 
 def inlined(function: F) -> F:
     """`lean`, and a part of its callers: a call would pass each array as seven numbers on the stack."""
-    return _compiled(function, _nrt=False, inline="always")
+    return _compiled(function, counted=False, inline="always")
 
 
-def _compiled(function: F, **options: Any) -> F:
+def _compiled(function: F, counted: bool = True, inline: Literal["never", "always"] = "never") -> F:
     stated = numba.config.CACHE_DIR
     if not stated:
         numba.config.CACHE_DIR = _machine_code()
     try:
         cache = bool(numba.config.CACHE_DIR)
-        return cast(
-            F,
-            numba.njit(nogil=True, error_model="numpy", cache=cache, no_cfunc_wrapper=True, **options)(
-                function
-            ),
+        compiler = numba.njit(
+            nogil=True, error_model="numpy", cache=cache, no_cfunc_wrapper=True, inline=inline, _nrt=counted
         )
+        return cast(F, compiler(function))
     finally:
         numba.config.CACHE_DIR = stated
 

@@ -7,28 +7,18 @@ exact whatever the hashes do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.kernels.simd import compiled
+from omnivec.kernels.simd import lean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SEED = np.uint64(14695981039346656037)
 PRIME = np.uint64(1099511628211)
 HALF = np.uint64(32)
-
-
-def uncounted(function: F) -> F:
-    """`compiled`, for kernels that make no arrays: references to those of a tuple are not counted.
-
-    Counting them, at every call within a kernel, takes four fifths of its time.
-    """
-    kernel: Any = compiled(function)
-    kernel.targetoptions["_nrt"] = False
-    return cast(F, kernel)
 
 
 class Spellings(NamedTuple):
@@ -76,13 +66,13 @@ def of(spellings: Sequence[bytes], values: Sequence[int]) -> Spellings:
     return table
 
 
-@uncounted
+@lean
 def step(tag: Any, letter: Any) -> Any:
     """The hash of a spelling with one more byte."""
     return (tag ^ np.uint64(letter)) * PRIME
 
 
-@uncounted
+@lean
 def _slot(table: Any, tag: Any, letters: Any, begin: Any, end: Any) -> Any:
     """The slot that holds the spelling letters[begin:end], or the free one where it belongs."""
     mask = np.int64(len(table.slots) - 1)
@@ -101,13 +91,13 @@ def _slot(table: Any, tag: Any, letters: Any, begin: Any, end: Any) -> Any:
         slot = (slot + 1) & mask
 
 
-@uncounted
+@lean
 def find(table: Any, tag: Any, letters: Any, begin: Any, end: Any) -> Any:
     """The entry of a spelling, letters[begin:end], whose hash is `tag`; -1 where there is none."""
     return table.slots[_slot(table, tag, letters, begin, end)]
 
 
-@uncounted
+@lean
 def find_or_add(table: Any, letters: Any, begin: Any, end: Any) -> Any:
     """The entry of a spelling, made where there was none; -1 where the table is full."""
     tag = SEED
@@ -128,7 +118,7 @@ def find_or_add(table: Any, letters: Any, begin: Any, end: Any) -> Any:
     return np.int32(entry)
 
 
-@uncounted
+@lean
 def _fill(table: Any, letters: Any, starts: Any, values: Any) -> None:
     for i in range(len(values)):
         table.values[find_or_add(table, letters, starts[i], starts[i + 1])] = values[i]

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.kernels import spellings
-from omnivec.kernels.spellings import Spellings, find, find_or_add, step, uncounted
+from omnivec.kernels.simd import lean
+from omnivec.kernels.spellings import Spellings, find, find_or_add, step
 
 # What a byte is, once normalised.
 INSIDE = 0
@@ -116,7 +117,7 @@ def output(size: int, texts: int, rules: Rules, memory: Spellings) -> Output:
     )
 
 
-@uncounted
+@lean
 def _is_reserved(text: Any, i: Any, end: Any, rules: Any) -> Any:
     """Whether a reserved spelling begins at a byte."""
     for r in range(len(rules.reserved_starts) - 1):
@@ -129,7 +130,7 @@ def _is_reserved(text: Any, i: Any, end: Any, rules: Any) -> Any:
     return False
 
 
-@uncounted
+@lean
 def _put(out: Any, at: Any, token: Any, rules: Any) -> Any:
     if token == rules.dropped:
         return at
@@ -137,7 +138,7 @@ def _put(out: Any, at: Any, token: Any, rules: Any) -> Any:
     return at + 1
 
 
-@uncounted
+@lean
 def _pieces(length: Any, rules: Any, vocabulary: Any, out: Any, at: Any) -> Any:
     """Writes the pieces of a word, the longest first, or the unknown word's id; the place behind them."""
     begin, to = 0, at
@@ -161,7 +162,7 @@ def _pieces(length: Any, rules: Any, vocabulary: Any, out: Any, at: Any) -> Any:
     return to
 
 
-@uncounted
+@lean
 def _words(text: Any, begin: Any, end: Any, rules: Any, vocabulary: Any, out: Any, at: Any) -> Any:
     """Writes the ids of a chunk of ASCII; the place behind them."""
     i = begin
@@ -192,7 +193,7 @@ def _words(text: Any, begin: Any, end: Any, rules: Any, vocabulary: Any, out: An
     return at
 
 
-@uncounted
+@lean
 def _chunk(text: Any, i: Any, end: Any, rules: Any) -> Any:
     """Where the chunk that begins at a byte ends, and the gravest kind of its bytes."""
     gravest = INSIDE
@@ -208,7 +209,7 @@ def _chunk(text: Any, i: Any, end: Any, rules: Any) -> Any:
     return i, gravest
 
 
-@uncounted
+@lean
 def _text(
     text: Any, i: Any, end: Any, rules: Any, vocabulary: Any, memory: Any, out: Any, at: Any, count: Any
 ) -> Any:
@@ -240,7 +241,7 @@ def _text(
         at += 1
 
 
-@uncounted
+@lean
 def scan(text: Any, offsets: Any, rules: Any, vocabulary: Any, memory: Any, out: Any) -> Any:
     """Cuts texts into ids and marks.
 
@@ -267,7 +268,7 @@ def scan(text: Any, offsets: Any, rules: Any, vocabulary: Any, memory: Any, out:
     return count
 
 
-@uncounted
+@lean
 def lengths(ids: Any, ends: Any, known: Any, rest: Any, totals: Any) -> None:
     """The number of ids (n,) int64 of each text, marks expanded."""
     begin = 0
@@ -286,7 +287,7 @@ def lengths(ids: Any, ends: Any, known: Any, rest: Any, totals: Any) -> None:
         begin = ends[t]
 
 
-@uncounted
+@lean
 def expand(
     ids: Any, ends: Any, known: Any, rest: Any, before: Any, behind: Any, offsets: Any, out: Any
 ) -> None:

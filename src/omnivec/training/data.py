@@ -76,7 +76,7 @@ def per_epoch(count: int, size: int) -> int:
 def _open(data: Any) -> tuple[str, Rows]:
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
-        readers = {".csv": _table, ".tsv": _table, ".jsonl": _lines}
+        readers = {".csv": _table, ".tsv": _table, ".jsonl": lines_of}
         if path.suffix.lower() not in readers:
             raise UsageError(f"{str(data)!r}: pairs come from {', '.join(readers)}, or from a list of tuples")
         return str(path), readers[path.suffix.lower()](path)
@@ -87,7 +87,8 @@ def _open(data: Any) -> tuple[str, Rows]:
     return "data", ((f"row {i}", row) for i, row in enumerate(data))
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """The text of a file; UsageError where it has none."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -98,7 +99,7 @@ def _read(path: Path) -> str:
 
 def _table(path: Path) -> Rows:
     reader = csv.reader(
-        io.StringIO(_read(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+        io.StringIO(read(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
     )
     header: dict[str, int] | None = None
     try:
@@ -127,8 +128,9 @@ def _header(path: Path, row: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _lines(path: Path) -> Rows:
-    for number, line in enumerate(_read(path).split("\n"), 1):
+def lines_of(path: Path) -> Rows:
+    """The rows of a .jsonl file and where they stand."""
+    for number, line in enumerate(read(path).split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)

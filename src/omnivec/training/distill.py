@@ -27,7 +27,6 @@ from omnivec.errors import UsageError
 from omnivec.keyed import KeyedEmbedder
 from omnivec.loading import load
 from omnivec.lookup import table_model
-from omnivec.media.fasttokens import FastTokenizer
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.model import Model
 from omnivec.training import loop
@@ -164,10 +163,9 @@ def run(data: Any, options: Options) -> Embedder:
 
 def bags(texts: Sequence[str], tokenizer: Tokenizer, unknown: int | None = None) -> Bags:
     """Texts as token ids, without the unknown one."""
-    flat = FastTokenizer(tokenizer).flat_ids(texts, special=False)
-    kept = flat.ids != (-1 if unknown is None else unknown)
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return Bags(flat.ids[kept], before[flat.offsets])
+    rows = [row[row != (-1 if unknown is None else unknown)] for row in tokenizer.ids(texts, special=False)]
+    offsets = np.cumsum([0, *map(len, rows)])
+    return Bags(np.concatenate(rows), offsets)
 
 
 def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:

@@ -6,15 +6,16 @@ Le and Mikolov 2014, arXiv:1405.4053.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.families.doc2vec import KEPT, how_of
 from omnivec.keyed import trained
 from omnivec.training.corpus import check_numba
 from omnivec.training.documents import Documents, read_documents
-from omnivec.training.fasttext import LIMITS, Own, pace, settings_of, uniform
+from omnivec.training.fasttext import LIMITS, Own, pace, uniform
 from omnivec.training.passes import Outcome, Piece, over
 from omnivec.training.recipes import check_limits
 from omnivec.weights.tables.record import Table
@@ -37,21 +38,6 @@ OWN = (
     "threads",
     "seed",
 )
-
-KEPT = (
-    "dm",
-    "dm_mean",
-    "dm_concat",
-    "dbow_words",
-    "window",
-    "negative",
-    "sample",
-    "epochs",
-    "lr",
-    "min_lr",
-    "seed",
-)
-"""What inference has to know."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +112,14 @@ class Vectors:
 
 def run(data: Any, options: Options) -> Embedder:
     """Trains on documents; `data` as `training.documents.read_documents` takes it."""
-    documents = read_documents(data, options.min_count, options.max_vocab)
-    learned = fit(documents, options)
+    return embedder(fit(read_documents(data, options.min_count, options.max_vocab), options), options)
+
+
+def embedder(learned: Vectors, options: Options) -> Embedder:
+    """What was learned, as a table of tags that infers vectors of new documents."""
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
-    settings = {name: getattr(options, name) for name in KEPT}
-    beyond = learned.inputs[-1].tolist()
-    table = Table(learned.tags, learned.documents, words=words, settings=settings | {"beyond": beyond})
-    return trained(table, "doc2vec")
+    said = {name: getattr(options, name) for name in KEPT} | {"beyond": learned.inputs[-1].tolist()}
+    return trained(Table(learned.tags, learned.documents, words=words, settings=said), "doc2vec")
 
 
 def fit(documents: Documents, options: Options) -> Vectors:
@@ -144,16 +131,16 @@ def fit(documents: Documents, options: Options) -> Vectors:
     corpus = documents.corpus
     inputs = uniform((len(corpus.words) + 1, options.dim), options.seed, SPAN)
     vectors = uniform((len(documents.tags), options.dim), options.seed + 1, SPAN)
-    how = _how(options, inputs.shape[1])
-    outputs = zeros(len(corpus.words), how.settings.width)
+    settings, way = how_of(vars(options), inputs.shape[1])
+    outputs = zeros(len(corpus.words), settings.width)
     model, text, targets = _model(corpus.counts, inputs, outputs, corpus.ids, corpus.starts, options)
     reading = kernels.Documents(text, documents.rows, vectors)
     longest = int(np.diff(corpus.starts).max())
-    own = Own(lambda: room(longest, options.window, targets, how.settings.width))
+    own = Own(lambda: room(longest, options.window, targets, settings.width))
 
     def work(piece: Piece) -> tuple[float, int]:
         loss, count = kernels.learn(
-            reading, model, how.settings, how.way, own.get(), piece.first, piece.last, piece.lr, piece.seed
+            reading, model, settings, way, own.get(), piece.first, piece.last, piece.lr, piece.seed
         )
         return float(loss), int(count)
 
@@ -164,65 +151,9 @@ def fit(documents: Documents, options: Options) -> Vectors:
     return Vectors(documents.tags, found, corpus.words, corpus.counts, words, targeted, outcome)
 
 
-def infer(
-    model: Vectors,
-    options: Options,
-    ids: NDArray[np.int32],
-    starts: NDArray[np.int64],
-    epochs: int | None = None,
-) -> NDArray[np.float32]:
-    """(documents, dim) float32, vectors of new documents; each depends on its own words and the seed alone.
-
-    Args:
-        model: what was learned.
-        options: as in training.
-        ids: places in `model.words` of all documents' words, one document after the other.
-        starts: where each begins, and the end of the last.
-        epochs: passes over each; by default as many as in training.
-    """
-    check_numba()
-    from omnivec.kernels import doc2vec as kernels
-
-    inputs, outputs = _padded(model.inputs, options.dim), _padded(model.outputs, options.dim)
-    how = _how(options, inputs.shape[1])
-    learned, text, targets = _model(model.counts, inputs, outputs, ids, starts, options)
-    threads = pace(options).threads
-    found = kernels.infer(
-        text, learned, how.settings, how.way, targets, epochs or options.epochs, options.seed, threads
-    )
-    return np.ascontiguousarray(found[:, : options.dim])
-
-
 def _cut(table: NDArray[np.float32], width: int, dim: int) -> NDArray[np.float32]:
     """Rows of one or several vectors without their padding."""
     return table.reshape(len(table), -1, width)[:, :, :dim].reshape(len(table), -1).copy()
-
-
-def _padded(table: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """Rows of one or several vectors, each padded to whole lanes."""
-    from omnivec.kernels.word2vec import width_of, zeros
-
-    parts, width = table.shape[1] // dim, width_of(dim)
-    rows = zeros(len(table), parts * width)
-    rows.reshape(len(table), parts, width)[:, :, :dim] = table.reshape(len(table), parts, dim)
-    return rows
-
-
-class _How(NamedTuple):
-    """How documents learn, for the kernel."""
-
-    settings: Any
-    way: Any
-
-
-def _how(options: Options, width: int) -> _How:
-    from omnivec.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
-
-    kind = DBOW
-    if options.dm:
-        kind = CONCATENATED if options.dm_concat else MEAN if options.dm_mean else SUM
-    hidden = width * (1 + 2 * options.window) if kind == CONCATENATED else width
-    return _How(settings_of(options, True, hidden), Way(kind, options.dbow_words, True))
 
 
 def _model(

@@ -125,9 +125,7 @@ def run(data: Any, options: Options) -> Embedder:
         show_progress_bar=options.show_progress_bar,
     )
     learned = fit(corpus, options)
-    hashed = Subwords(
-        dense(learned.buckets, learned.bucket_vectors, options.bucket), options.min_n, options.max_n
-    )
+    hashed = Subwords(learned.bucket_vectors, options.min_n, options.max_n, learned.buckets, options.bucket)
     settings = {
         "model": "skipgram" if options.sg else "cbow",
         "loss": "ns" if options.negative else "hs",
@@ -234,13 +232,6 @@ def used(ngrams: Ragged) -> tuple[NDArray[np.int32], Ragged]:
     ranks = np.empty(len(order), np.int32)
     ranks[order] = np.arange(len(order))
     return buckets[order], Ragged(ranks[places], ngrams.starts)
-
-
-def dense(buckets: NDArray[np.int32], vectors: NDArray[np.float32], bucket: int) -> NDArray[np.float32]:
-    """(bucket, dim) rows of all buckets, zero for those without one: memory that is only touched where it is not."""
-    rows = np.zeros((bucket, vectors.shape[1]), np.float32)
-    rows[buckets] = vectors
-    return rows
 
 
 def with_own(ngrams: Ragged) -> Ragged:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.keyed import trained
-from omnivec.media.bags import Bag, frequent, odds
+from omnivec.keyed import KeyedEmbedder, trained
+from omnivec.media.bags import Bag, frequent
 from omnivec.training.corpus import check_numba
-from omnivec.training.fasttext import LIMITS, SPAN, Own, dense, pace, uniform
+from omnivec.training.fasttext import LIMITS, SPAN, Own, pace, uniform
 from omnivec.training.labelled import Labelled, read_labelled
 from omnivec.training.passes import Outcome, Piece, over
 from omnivec.training.recipes import check_limits
@@ -25,7 +25,6 @@ from omnivec.weights.tables.record import Subwords, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from omnivec.embedder import Embedder
 
 OWN = ("dim", "epochs", "lr", "min_lr", "min_count", "max_n", "bucket", "threads", "seed")
 
@@ -89,11 +88,15 @@ class Classifier:
     outcome: Outcome
 
 
-def run(data: Any, options: Options) -> Embedder:
+def run(data: Any, options: Options) -> KeyedEmbedder:
     """Trains on texts with labels; `data` as `training.labelled.read_labelled` takes it."""
-    learned = fit(read_labelled(data), options)
+    return embedder(fit(read_labelled(data), options), options)
+
+
+def embedder(learned: Classifier, options: Options) -> KeyedEmbedder:
+    """What was learned, as a table that says the labels of texts."""
     bag, words = learned.bag, len(learned.bag.words)
-    hashed = Subwords(dense(bag.buckets, learned.inputs[words:], bag.bucket), bag.min_n, bag.max_n)
+    hashed = Subwords(learned.inputs[words:], bag.min_n, bag.max_n, bag.buckets, bag.bucket)
     settings = {
         "model": "supervised",
         "loss": "softmax",
@@ -142,21 +145,3 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
     outcome = over(rows.starts, pace(options), work)
     dim = options.dim
     return Classifier(bag, counts, inputs[:, :dim].copy(), labels, outputs[:, :dim].copy(), outcome)
-
-
-def predict(
-    model: Classifier, texts: Sequence[str], k: int = 1
-) -> tuple[list[list[str]], NDArray[np.float32]]:
-    """The most probable labels of texts.
-
-    Args:
-        model: what was learned.
-        texts: to be labelled.
-        k: labels for each text, at most as many as there are.
-
-    Returns:
-        Labels of each text, the most probable first, and their probabilities (n, k) float32.
-    """
-    probable = odds(model.bag.rows(texts).means(model.inputs), model.outputs)
-    best = np.argsort(-probable, axis=1, kind="stable")[:, :k]
-    return [[model.labels[i] for i in row] for row in best], np.take_along_axis(probable, best, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omnivec.errors import UsageError
-from omnivec.training.data import SHOWN, Rows, _lines, _read
+from omnivec.training.data import SHOWN, Rows, lines_of, read
 
 MARK = "__label__"
 """What a label begins with in a file of plain text, as fastText has it."""
@@ -62,7 +62,7 @@ def read_labelled(data: Any) -> list[Labelled]:
 def _open(data: Any) -> tuple[str, Rows]:
     if isinstance(data, str | Path):
         path = Path(data).expanduser()
-        readers = {".csv": _table, ".tsv": _table, ".jsonl": _lines}
+        readers = {".csv": _table, ".tsv": _table, ".jsonl": lines_of}
         return str(path), readers.get(path.suffix.lower(), _marked)(path)
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
         raise UsageError(
@@ -73,7 +73,7 @@ def _open(data: Any) -> tuple[str, Rows]:
 
 
 def _marked(path: Path) -> Rows:
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in enumerate(read(path).split("\n"), 1):
         if line.strip():
             words = line.split()
             labels = [word.removeprefix(MARK) for word in words if word.startswith(MARK)]
@@ -83,7 +83,7 @@ def _marked(path: Path) -> Rows:
 
 def _table(path: Path) -> Rows:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(_read(path)), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(read(path)), delimiter=delimiter, strict=True)
     columns: Sequence[int] | None = None
     try:
         for row in filter(None, reader):

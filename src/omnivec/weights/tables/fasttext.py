@@ -202,7 +202,7 @@ def write_fasttext_bin(path: Path, table: Table) -> None:
             stream.writelines(
                 key + b"\0" + _ENTRY.pack(count, kind) for key, count in zip(keys, seen, strict=True)
             )
-        grams = [] if table.subwords is None else [table.subwords.vectors]
+        grams = [] if table.subwords is None else [table.subwords.dense()]
         _write_matrix(stream, [table.vectors, *grams])
         _write_matrix(stream, [output])
 
@@ -211,7 +211,7 @@ def _packed_settings(table: Table) -> bytes:
     said = ARGS | {name: value for name, value in table.settings.items() if name in ARGS}
     said["dim"] = table.dim
     if table.subwords is not None:
-        said["buckets"] = len(table.subwords.vectors)
+        said["buckets"] = table.subwords.hashed_to
         said["min_n"], said["max_n"] = table.subwords.min_n, table.subwords.max_n
     numbers = {name: number for names in (LOSSES, MODELS) for number, name in names.items()}
     return _ARGS.pack(*(numbers.get(value, value) for value in said.values()))

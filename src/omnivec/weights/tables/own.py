@@ -5,6 +5,7 @@ Everything that a table holds is kept, and its matrices are mapped when it is re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tables.checks import first_rows, limited, replacing
 from omnivec.weights.tables.int8 import quantized, restored
 from omnivec.weights.tables.record import Subwords, Table
-from omnivec.weights.tensor import Array, Weights
+from omnivec.weights.tensor import Array, Tensor, Weights
 
 MODEL_TYPES = ("static", "fasttext", "doc2vec")
 STORED = "stored_as"
@@ -55,7 +56,7 @@ def write_own(folder: Path, table: Table) -> None:
 
 def _config(table: Table) -> dict[str, Any]:
     grams = table.subwords
-    said = {} if grams is None else {"min_n": grams.min_n, "max_n": grams.max_n}
+    said = {} if grams is None else {"min_n": grams.min_n, "max_n": grams.max_n, "buckets": grams.number}
     return {"dim": table.dim, **said, "settings": dict(table.settings)}
 
 
@@ -65,6 +66,7 @@ def _tensors(table: Table, prefix: str) -> dict[str, Array]:
         "counts": table.counts,
         "weights": table.weights,
         "subwords": None if table.subwords is None else table.subwords.vectors,
+        "buckets": None if table.subwords is None else table.subwords.buckets,
         "output": table.output,
     }
     if table.settings.get(STORED) == "int8":
@@ -119,10 +121,10 @@ def _table(
     if any(array is not None and array.shape != (len(keys),) for array in each):
         raise WeightsError(f"{folder}: counts or weights that are not one for each of {len(keys)} keys")
     settings = config.get("settings", {})
-    lengths = config.get("min_n", 0), config.get("max_n", 0)
+    lengths = [config.get(name, 0) for name in ("min_n", "max_n", "buckets")]
     if not isinstance(settings, dict) or not all(isinstance(each, int) for each in lengths):
-        raise WeightsError(f"{folder}/config.json: settings or min_n and max_n are damaged")
-    subwords = None if grams is None else Subwords(grams, *lengths)
+        raise WeightsError(f"{folder}/config.json: settings, min_n, max_n or buckets are damaged")
+    subwords = None if grams is None else _subwords(folder, grams, lengths, tensors.get(f"{prefix}buckets"))
     return Table(
         keys,
         vectors,
@@ -134,6 +136,17 @@ def _table(
         tokenizer=tokenizer,
         settings=settings,
     )
+
+
+def _subwords(folder: Path, rows: Floats, lengths: Sequence[int], buckets: Tensor | None) -> Subwords:
+    min_n, max_n, number = lengths
+    if buckets is None:
+        return Subwords(rows, min_n, max_n)
+    kept = buckets.data.astype(np.int32, copy=False)
+    rising = kept.shape == (len(rows),) and bool((np.diff(kept) > 0).all())
+    if not rising or (len(kept) and not 0 <= int(kept[0]) <= int(kept[-1]) < number):
+        raise WeightsError(f"{folder}: buckets that are not one of {number} for each of {len(rows)} rows")
+    return Subwords(rows, min_n, max_n, kept, number)
 
 
 def _part(folder: Path, tensors: Weights, name: str) -> Floats:

@@ -17,14 +17,31 @@ class Subwords:
     """fastText's hashed character n-grams.
 
     Attributes:
-        vectors: (buckets, dim), the row of each bucket; may be a memory map.
+        vectors: (n, dim), the rows of the buckets that the table has; may be a memory map.
         min_n: shortest n-gram, in characters of the word between "<" and ">".
         max_n: longest; 0 for none (the buckets of a classifier may hold n-grams of words).
+        buckets: (n,) int32, rising: which buckets these are; None for all of them, in order.
+        number: of all buckets, with `buckets`.
     """
 
     vectors: Floats
     min_n: int
     max_n: int
+    buckets: NDArray[np.int32] | None = None
+    number: int = 0
+
+    @property
+    def hashed_to(self) -> int:
+        """The number of buckets that n-grams are hashed to."""
+        return len(self.vectors) if self.buckets is None else self.number
+
+    def dense(self) -> Floats:
+        """A row for every bucket; zeros for those that the table does not have."""
+        if self.buckets is None:
+            return self.vectors
+        rows = np.zeros((self.number, self.vectors.shape[1]), np.float32)
+        rows[self.buckets] = self.vectors
+        return rows
 
 
 @dataclass(frozen=True, eq=False)

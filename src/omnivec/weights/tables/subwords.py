@@ -12,41 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.types import Floats
-from omnivec.weights.tables.record import Table
+from omnivec.weights.ngrams import char_ngrams, known
+from omnivec.weights.tables.record import Subwords, Table
 
 SENTENCE_END = "</s>"  # a word of the vocabulary that has no n-grams
-FNV_OFFSET = 2166136261
-FNV_PRIME = 16777619
-_SIGN_EXTENDED = tuple(byte if byte < 128 else byte | 0xFFFFFF00 for byte in range(256))
 _BLOCK = 4096
 
 
-def subword_ids(word: str, min_n: int, max_n: int, buckets: int) -> NDArray[np.int64]:
+def subword_ids(word: str, min_n: int, max_n: int, buckets: int) -> NDArray[np.int32]:
     """The buckets of a word's n-grams, in fastText's order.
 
     Args:
         word: without "<" and ">".
         min_n: shortest n-gram, in characters.
         max_n: longest n-gram.
-        buckets: rows of the table of n-grams.
+        buckets: how many there are.
 
     Returns:
         (n-grams,) in [0, buckets); one that falls into the same bucket twice is there twice.
     """
     if not buckets or word == SENTENCE_END:
-        return np.zeros(0, np.int64)
-    letters = [letter.encode() for letter in f"<{word}>"]
-    last = len(letters) - 1
-    found = []
-    for start in range(len(letters)):
-        hashed = FNV_OFFSET
-        for end, letter in enumerate(letters[start : start + max_n], start):
-            for byte in letter:
-                hashed = (hashed ^ _SIGN_EXTENDED[byte]) * FNV_PRIME & 0xFFFFFFFF
-            at_the_edge = start == end and start in (0, last)
-            if end - start + 1 >= min_n and not at_the_edge:
-                found.append(hashed % buckets)
-    return np.array(found, np.int64)
+        return np.zeros(0, np.int32)
+    return char_ngrams([word], min_n, max_n, buckets).row(0)
 
 
 def composed(table: Table) -> Floats:
@@ -56,30 +43,27 @@ def composed(table: Table) -> Floats:
         return table.vectors
     vectors = np.array(table.vectors, np.float32)
     for start in range(0, len(table), _BLOCK):
-        sums, counts = _summed(table, table.keys[start : start + _BLOCK])
-        vectors[start : start + _BLOCK] += sums
-        vectors[start : start + _BLOCK] /= 1 + counts[:, None]
+        means, counts = _means(subwords, table.keys[start : start + _BLOCK])
+        own = vectors[start : start + _BLOCK]
+        own += means * counts[:, None]
+        own /= 1 + counts[:, None]
     return vectors
 
 
 def unseen(table: Table, word: str) -> Floats:
     """The vector (dim,) of a word that the table lacks: the mean of its n-grams' rows, zeros where it has none."""
-    sums, counts = _summed(table, [word])
-    mean: Floats = sums[0] / np.float32(max(counts[0], 1))
-    return mean
-
-
-def _summed(table: Table, words: Sequence[str]) -> tuple[Floats, Floats]:
-    """The sum of each word's n-gram rows (words, dim), and how many they are (words,)."""
-    sums = np.zeros((len(words), table.dim), np.float32)
-    counts = np.zeros(len(words), np.float32)
     if table.subwords is None:
-        return sums, counts
-    rows, min_n, max_n = table.subwords.vectors, table.subwords.min_n, table.subwords.max_n
-    ids = [subword_ids(word, min_n, max_n, len(rows)) for word in words]
-    counts[:] = [len(each) for each in ids]
-    some = np.flatnonzero(counts)
-    if some.size:
-        starts = np.cumsum([0, *counts[some][:-1]]).astype(np.int64)
-        sums[some] = np.add.reduceat(rows[np.concatenate(ids)], starts, axis=0)
-    return sums, counts
+        return np.zeros(table.dim, np.float32)
+    vector: Floats = _means(table.subwords, [word])[0][0]
+    return vector
+
+
+def _means(subwords: Subwords, words: Sequence[str]) -> tuple[Floats, Floats]:
+    """The mean of each word's n-gram rows (words, dim), and how many they are (words,)."""
+    ngrams = char_ngrams(words, subwords.min_n, subwords.max_n, max(subwords.hashed_to, 1))
+    spelled = np.array([word != SENTENCE_END and subwords.hashed_to > 0 for word in words], bool)
+    ngrams = ngrams.only(np.repeat(spelled, np.diff(ngrams.starts)))
+    if subwords.buckets is not None:
+        ngrams = known(ngrams, subwords.buckets)
+    rows = np.asarray(subwords.vectors)
+    return ngrams.means(rows), np.diff(ngrams.starts).astype(np.float32)

@@ -1,0 +1,195 @@
+"""Vectors of whole documents, known by their tags; those of new documents are inferred (Doc2Vec).
+
+Le and Mikolov 2014, arXiv:1405.4053. Inference is training with the words left as they are, so it needs Numba.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import MissingExtra, UsageError
+from omnivec.media.keys import UNIT, KeyCutter
+from omnivec.types import Floats, Keys
+from omnivec.weights.tables.record import Table
+
+CLAIMS = {"model_type": ["doc2vec"], "modality": "text"}
+
+KEPT = (
+    *("dm", "dm_mean", "dm_concat", "dbow_words", "window", "negative"),
+    *("sample", "epochs", "lr", "min_lr", "seed"),
+)
+"""Settings of the training that inference needs."""
+
+
+def encoder(table: Table) -> DocumentEncoder:
+    """By the words of the table's documents."""
+    return DocumentEncoder(table)
+
+
+class DocumentEncoder:
+    """Texts by inference; tags by their rows."""
+
+    unit = UNIT
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._words = table.words or Table([], np.zeros((0, table.dim), np.float32))
+        self.nothing = f"none of its words is among the {len(self._words):,} of the documents"
+
+    @cached_property
+    def cutter(self) -> KeyCutter:
+        """Text to words."""
+        return KeyCutter(self._words.keys)
+
+    @cached_property
+    def _tags(self) -> dict[str, int]:
+        return {tag: row for row, tag in enumerate(self._table.keys)}
+
+    @cached_property
+    def _learned(self) -> Learned:
+        settings, words = self._table.settings, self._words
+        if words.output is None or words.counts is None or not set(KEPT) <= settings.keys():
+            raise UsageError(
+                "this table does not say how it was trained: vectors of its tags alone are known"
+            )
+        beyond = np.array(settings.get("beyond") or np.zeros(self._table.dim), np.float32)
+        inputs = np.concatenate([words.vectors, beyond[None]])
+        return learned_of(
+            settings, words.counts, inputs, np.asarray(words.output, np.float32), self._table.dim
+        )
+
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+        """Each depends on its own words and the seed of the training alone."""
+        rows, offsets = self.cutter.flat(texts)
+        found = infer(self._learned, rows.astype(np.int32), offsets, self._table.dim, threads)
+        return found, np.diff(offsets)
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Characters of each known word."""
+        return self.cutter.spans(text)
+
+    def words(self, text: str) -> list[str]:
+        """The known words."""
+        return self.cutter.words(text)
+
+    def rows(self) -> Floats:
+        """The documents' vectors."""
+        return self._table.vectors
+
+    def row(self, key: str) -> Floats | None:
+        """The vector of a tag."""
+        row = self._tags.get(key)
+        return None if row is None else self._table.vectors[row]
+
+
+class Learned(NamedTuple):
+    """Words and outputs as the kernels take them.
+
+    Attributes:
+        model: inputs and outputs, padded to whole lanes, and what targets are drawn from.
+        keep: how often each word is kept.
+        targets: most targets of a word.
+        settings: how windows are learned from.
+        way: what foretells a word.
+        epochs: passes over a document.
+        seed: of what is drawn.
+    """
+
+    model: Any
+    keep: Any
+    targets: int
+    settings: Any
+    way: Any
+    epochs: int
+    seed: int
+
+
+def learned_of(
+    settings: Mapping[str, Any], counts: NDArray[np.int64], inputs: Floats, outputs: Floats, dim: int
+) -> Learned:
+    """What was learned, for `infer`.
+
+    Args:
+        settings: those of KEPT.
+        counts: (v,) of the words.
+        inputs: (v + 1, dim): the words', and what stands beyond a document's ends.
+        outputs: (v, dim), or (v, (1 + 2 * window) * dim) where vectors are one behind the other.
+        dim: components of a vector.
+    """
+    if importlib.util.find_spec("numba") is None:
+        raise MissingExtra("vectors of new documents are inferred with numba: pip install 'omnivec[words]'")
+    from omnivec.kernels import draws, fasttext, word2vec
+
+    width = word2vec.width_of(dim)
+    alias, tree, targets = fasttext.targets_of(counts, settings["negative"])
+    model = word2vec.Model(padded(inputs, dim), padded(outputs, dim), alias, tree)
+    how = how_of(settings, width)
+    keep = draws.keep_table(counts, settings["sample"])
+    return Learned(model, keep, targets, how[0], how[1], settings["epochs"], settings["seed"])
+
+
+def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
+    """How documents learn: `kernels.word2vec.Settings` and `kernels.doc2vec.Way`."""
+    from omnivec.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
+    from omnivec.kernels.word2vec import Settings
+
+    kind = DBOW
+    if settings["dm"]:
+        kind = CONCATENATED if settings["dm_concat"] else MEAN if settings["dm_mean"] else SUM
+    hidden = width * (1 + 2 * settings["window"]) if kind == CONCATENATED else width
+    window = Settings(
+        skipgram=True,
+        negative=settings["negative"],
+        window=settings["window"],
+        shrink=True,
+        mean=True,
+        rate=settings["lr"],
+        least=settings["min_lr"],
+        words=0,
+        width=hidden,
+    )
+    return window, Way(kind, settings["dbow_words"], True)
+
+
+def infer(
+    learned: Learned, ids: NDArray[np.int32], starts: NDArray[np.int64], dim: int, threads: int = 1
+) -> Floats:
+    """Vectors (documents, dim) float32 of new documents; each depends on its own words and the seed alone.
+
+    Args:
+        learned: words and outputs.
+        ids: rows of all documents' words, one document after the other.
+        starts: where each begins, and the end of the last.
+        dim: components of a vector.
+        threads: that work at a time.
+    """
+    from omnivec.kernels import doc2vec, word2vec
+
+    text = word2vec.Text(ids, starts, learned.keep)
+    found = doc2vec.infer(
+        text,
+        learned.model,
+        learned.settings,
+        learned.way,
+        learned.targets,
+        learned.epochs,
+        learned.seed,
+        threads,
+    )
+    return np.ascontiguousarray(found[:, :dim])
+
+
+def padded(table: Floats, dim: int) -> Floats:
+    """Rows of one or several vectors, each padded to whole lanes."""
+    from omnivec.kernels.word2vec import width_of, zeros
+
+    parts, width = table.shape[1] // dim, width_of(dim)
+    rows: Floats = zeros(len(table), parts * width)
+    rows.reshape(len(table), parts, width)[:, :, :dim] = table.reshape(len(table), parts, dim)
+    return rows
