@@ -123,7 +123,7 @@ def model2vec(folder: Path) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as place:
         model.save_pretrained(place)
         rows, dim = model.embedding.shape
-        yield row("model2vec distill, float32", model.encode, dim, rows, size(Path(place)), spent)
+        yield row("model2vec distill", model.encode, dim, rows, size(Path(place)), spent)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PACKAGES = (
     *("omnivec", "openvino", "tokenizers", "numpy", "torch", "transformers", "sentence-transformers"),
-    *("numba", "gensim", "fasttext-numpy2-wheel", "model2vec"),
+    *("numba", "gensim", "fasttext-numpy2-wheel", "model2vec", "pillow"),
 )
 
 

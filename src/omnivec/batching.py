@@ -18,7 +18,6 @@ import numpy as np
 from omnivec.errors import ItemError, OmnivecError
 from omnivec.types import Encoded, Floats, Keys, Prepared
 
-CHUNK = 1024
 WINDOW = 8192
 
 
@@ -29,6 +28,7 @@ class Steps(Protocol):
         dim: length of a vector.
         unit: what `seen` and `lost` count.
         budget: cost that one batch may hold.
+        chunk: items to prepare at a time.
         streams: batches to compute at a time.
     """
 
@@ -45,6 +45,10 @@ class Steps(Protocol):
         """Cost that one batch may hold."""
 
     @property
+    def chunk(self) -> int:
+        """Items to prepare at a time."""
+
+    @property
     def streams(self) -> int:
         """Batches to compute at a time."""
 
@@ -57,8 +61,11 @@ class Steps(Protocol):
     def size(self, decoded: Any) -> int:
         """A rough cost, to sort by."""
 
-    def prepare(self, decoded: Sequence[Any]) -> Sequence[Sequence[Prepared]]:
-        """Arrays of items: one for each, or several parts, whose mean by what each has seen is its vector."""
+    def prepare(self, decoded: Sequence[Any]) -> Sequence[Sequence[Prepared] | ItemError]:
+        """Arrays of items: one for each, or several parts, whose mean by what each has seen is its vector.
+
+        In place of an item that cannot be prepared stands why.
+        """
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
         """Vectors (n, dim) of one batch; `alone` says that no other batch runs beside it."""
@@ -139,26 +146,23 @@ class _Run:
     def batches(self) -> Iterator[list[_Row]]:
         """Batches, the costliest first; each holds what the budget allows at the cost of its longest row."""
         while self.order or self.waiting:
-            while self.order and len(self.waiting) < CHUNK:
-                self._prepare([self.order.popleft() for _ in range(min(CHUNK, len(self.order)))])
+            chunk = self.steps.chunk
+            while self.order and len(self.waiting) < chunk:
+                self._prepare([self.order.popleft() for _ in range(min(chunk, len(self.order)))])
             self.waiting.sort(key=lambda row: (-row.prepared.cost, row.item))
-            while self.waiting and (len(self.waiting) >= CHUNK or not self.order):
+            while self.waiting and (len(self.waiting) >= chunk or not self.order):
                 rows = max(1, self.steps.budget // max(1, self.waiting[0].prepared.cost))
                 rows = min(rows, self.plan.rows) if self.plan.rows else rows
                 batch, self.waiting = self.waiting[:rows], self.waiting[rows:]
                 yield batch
 
     def _prepare(self, indices: list[int]) -> None:
-        try:
-            prepared = self.steps.prepare([self.decoded[i] for i in indices])
-        except ItemError as error:
-            if len(indices) > 1:
-                for i in indices:
-                    self._prepare([i])
-                return
-            self._fail(indices[0], error)
-            return
+        # What an item holds goes as soon as its arrays are there: photographs are large.
+        prepared = self.steps.prepare([self.decoded.pop(i) for i in indices])
         for i, rows in zip(indices, prepared, strict=True):
+            if isinstance(rows, ItemError):
+                self._fail(i, rows)
+                continue
             self.seen[i], self.lost[i] = sum(row.seen for row in rows), sum(row.lost for row in rows)
             if len(rows) > 1:
                 self.parts[i] = _Parts([row.seen for row in rows], self.steps.dim)

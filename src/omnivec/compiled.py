@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from omnivec import batching, runtime
 from omnivec.batching import Plan
+from omnivec.errors import ItemError
 from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.ops import memory
@@ -20,9 +21,6 @@ from omnivec.ops.base import Executable, Input, Program, Settings, Stored
 from omnivec.ops.quantized import QuantizedWeights, bytes_of
 from omnivec.types import Encoded, Floats, Precision, Prepared
 from omnivec.version import VERSION
-
-BUDGET = 1024
-"""Tokens in a batch: enough to fill the engine, few enough for several batches a stream and flat memory."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Compiled:
             self._trial,
             model.obstacle,
         )
-        self.budget, before = BUDGET, 0
+        self.budget, before = model.preparer.budget, 0
         self._guard: memory.Guard | None = None
         if choice.max_memory is not None:
             before = memory.resident()
@@ -84,7 +82,7 @@ class Compiled:
         twin = memory.resident() - before
         memory.release(tensor.data for tensor in self.model.tensors.values())
         least = settings.streams if self.runtime.deterministic else 1
-        limits = memory.fit(ceiling, memory.Probe(run, longest, BUDGET, settings.streams, least, twin))
+        limits = memory.fit(ceiling, memory.Probe(run, longest, self.budget, settings.streams, least, twin))
         self._body.narrow(limits.streams)
         self.budget, self._guard = limits.budget, memory.Guard(limits)
         reasons = {**self.runtime.reasons, "budget": f"as {memory.shown(ceiling)} of memory allow"}
@@ -238,6 +236,11 @@ class Call:
         return self.compiled.budget
 
     @property
+    def chunk(self) -> int:
+        """Items to prepare at a time."""
+        return self.compiled.model.preparer.chunk
+
+    @property
     def streams(self) -> int:
         """Batches to compute at a time."""
         return self.compiled.streams()
@@ -254,7 +257,7 @@ class Call:
         """A rough cost."""
         return self.compiled.model.preparer.size(decoded)
 
-    def prepare(self, decoded: Sequence[Any]) -> list[tuple[Prepared, ...]]:
+    def prepare(self, decoded: Sequence[Any]) -> list[tuple[Prepared, ...] | ItemError]:
         """Arrays of items, in parts."""
         return self.compiled.model.preparer.prepare(decoded, self.reading)
 

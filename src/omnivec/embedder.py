@@ -21,6 +21,7 @@ from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.ops.loss import PrecisionLoss, measure
 from omnivec.ops.quantized import bytes_of
+from omnivec.towers import Towers
 from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -53,15 +54,15 @@ class Embedder:
     """
 
     def __init__(
-        self, compiled: Compiled | TableModel, name: str, source: str, dim: int | None = None
+        self, compiled: Compiled | TableModel | Towers, name: str, source: str, dim: int | None = None
     ) -> None:
         self._compiled = compiled
         self.name, self.source, self.folder = name, source, compiled.model.folder
         self._dim = compiled.model.space.dim if dim is None else _checked_dim(dim, compiled.model.space.dim)
 
     @property
-    def model(self) -> Model | TableModel:
-        """What is run: family, config, weights, head; or a table."""
+    def model(self) -> Model | TableModel | Towers:
+        """What is run: family, config, weights, head; or a table; or a tower for each modality."""
         return self._compiled.model
 
     @property
@@ -150,7 +151,7 @@ class Embedder:
         Raises:
             ItemErrors: some items failed; .failures says why, .partial holds the others.
         """
-        single = isinstance(items, SINGLE) or not isinstance(items, Iterable)
+        single = isinstance(items, SINGLE) or not isinstance(items, Iterable) or _is_pixels(items)
         listed = [items] if single else list(items)
         encoded = self.run(
             listed,
@@ -225,8 +226,8 @@ class Embedder:
             layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
         """
         compiled = self._network("tokens")
-        preparer = compiled.model.preparer
-        [[row]] = preparer.prepare([text])
+        preparer = compiled.model.texts
+        [row] = preparer.rows([text])
         spans = preparer.tokenizer.spans(text, seen=True)
         before = len(preparer.tokenizer.special_ids()[0])
         vectors = _layers(compiled.hidden(row), layer)[before : before + len(spans)]
@@ -305,7 +306,7 @@ class Embedder:
             raise UsageError(
                 f"{member}: {self.name} is a table, whose words have one vector in every context"
             )
-        return self._compiled
+        return self._compiled.texts if isinstance(self._compiled, Towers) else self._compiled
 
     def task_prompt(self, task: str) -> str:
         """The model's prompt for "query" or "document"; a passage's prompt goes by several names."""
@@ -338,6 +339,11 @@ class Embedder:
             return _unit(out) if unit else out
 
         return finish
+
+
+def _is_pixels(items: Any) -> bool:
+    """Whether an array is an image, which is no list of its rows."""
+    return isinstance(items, np.ndarray) and items.dtype == np.uint8 and items.ndim < 4
 
 
 def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:

@@ -83,8 +83,19 @@ class Head:
     steps: tuple[Step, ...] = ()
     stated: bool = False
 
-    def pool(self, ops: Ops, x: Value, mask: Value, counted: Value) -> Value:
-        """x (n, t, d), mask and counted (n, t) of 1 and 0 -> (n, modes * d); `counted` leaves out a prompt."""
+    def pool(self, ops: Ops, x: Value, mask: Value | None, counted: Value, prefix: int = 0) -> Value:
+        """x (n, t, d) -> (n, modes * d).
+
+        Args:
+            ops: of an engine.
+            x: states of tokens.
+            mask: (n, t) of 1 and 0; None where all tokens are real.
+            counted: `mask` without a prompt's tokens.
+            prefix: tokens before those of the content, where `mask` is None: a mean leaves them out.
+        """
+        if mask is None:
+            pooled = [_WHOLE[mode](ops, x, prefix) for mode in self.pooling]
+            return pooled[0] if len(pooled) == 1 else ops.concat(pooled, -1)
         inside = ops.cast(counted, "float32")
         pooled = [_POOLS[mode](ops, x, ops.cast(mask, "float32"), inside) for mode in self.pooling]
         return pooled[0] if len(pooled) == 1 else ops.concat(pooled, -1)
@@ -150,6 +161,15 @@ _POOLS = {
     "mean_sqrt_len_tokens": _mean_sqrt,
     "weightedmean": _weighted_mean,
     "lasttoken": _last,
+}
+
+
+# Where all tokens are real: patches of images, behind a few that stand for the whole.
+_WHOLE = {
+    "cls": lambda ops, x, prefix: x[:, 0],
+    "max": lambda ops, x, prefix: ops.max(x[:, prefix:], 1),
+    "mean": lambda ops, x, prefix: ops.mean(x[:, prefix:], 1),
+    "lasttoken": lambda ops, x, prefix: x[:, -1],
 }
 
 

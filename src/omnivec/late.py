@@ -88,7 +88,7 @@ def _states(compiled: Compiled, text: str, prompt: str) -> tuple[NDArray[np.int6
     single span over the whole text is the text's own vector. The prompt's tokens are seen; whether they are pooled, the
     model says.
     """
-    preparer, head = compiled.model.preparer, compiled.model.head
+    preparer, head = compiled.model.texts, compiled.model.head
     tokenizer = preparer.tokenizer
     shown = (prompt + text).lower() if preparer.lower else prompt + text
     [ids] = tokenizer.ids([shown])

@@ -10,8 +10,9 @@ from omnivec.compiled import Choice, Compiled
 from omnivec.embedder import DEFAULT_MODEL, Embedder
 from omnivec.keyed import KeyedEmbedder
 from omnivec.lookup import is_table, read_table_model
-from omnivec.model import read_model
+from omnivec.model import read_models
 from omnivec.ops.memory import parse_size
+from omnivec.towers import Towers
 
 
 def load(
@@ -52,7 +53,11 @@ def load(
         return KeyedEmbedder(read_table_model(resolved.folder, threads), resolved.name, resolved.source, dim)
     ceiling = None if max_memory is None else parse_size(max_memory)
     choice = Choice(engine, precision, device, threads, deterministic, ceiling)
-    compiled = Compiled(read_model(resolved.folder), choice, hub.cache_folder() / "trials.json")
+    models, trials = read_models(resolved.folder), hub.cache_folder() / "trials.json"
+    if len(models) > 1:
+        return Embedder(Towers.of(models, choice, trials), resolved.name, resolved.source, dim)
+    [only] = models.values()
+    compiled = Compiled(only, choice, trials)
     if not compiled.model.head.stated:
         taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
         pooling = compiled.model.head.pooling[0]

@@ -6,20 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec import registry, weights
-from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.errors import ModelError, UnsupportedModel, UsageError
 from omnivec.files import read_json
-from omnivec.head import Head, read_head
-from omnivec.media import text
-from omnivec.media.tokenizer import load_tokenizer
+from omnivec.head import Head, Step, read_head
+from omnivec.media import image, text
+from omnivec.media.published import read_processing
+from omnivec.media.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops.base import Input, Ops, Params, Value
-from omnivec.types import Metric, Space
+from omnivec.runtime import open_cpus
+from omnivec.types import Metric, Modality, Space
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class Model:
         default_prompt: name of the prompt that is used when none is asked for.
         metric: of its space.
         stored: whether the tensors are those in the folder; False once they were trained.
+        tower: of a family with a forward for each modality, which; "" for the only one.
     """
 
     folder: Path
@@ -47,12 +50,21 @@ class Model:
     published: Mapping[str, Any]
     config: Any
     tensors: Mapping[str, weights.Tensor]
-    preparer: text.TextPreparer
+    preparer: text.TextPreparer | image.ImagePreparer
     head: Head
     prompts: Mapping[str, str]
     default_prompt: str | None
     metric: Metric
     stored: bool = True
+    tower: str = ""
+
+    @property
+    def forward(self) -> Callable[..., Value]:
+        """The family's program, or that of its tower."""
+        program: Callable[..., Value] = getattr(
+            self.family, f"forward_{self.tower}" if self.tower else "forward"
+        )
+        return program
 
     @property
     def space(self) -> Space:
@@ -63,6 +75,13 @@ class Model:
     def limit(self) -> int:
         """Longest item, in the preparer's unit."""
         return self.preparer.limit
+
+    @property
+    def texts(self) -> text.TextPreparer:
+        """Text to token ids; UsageError of a model of images."""
+        if not isinstance(self.preparer, text.TextPreparer):
+            raise UsageError(f"{self.folder}: a model of images has no tokens")
+        return self.preparer
 
     @property
     def normalizes(self) -> bool:
@@ -76,11 +95,11 @@ class Model:
 
     def spans(self, text: str) -> NDArray[np.int64]:
         """First and behind-last character (n, 2) of each token of a text."""
-        return self.preparer.tokenizer.spans(text)
+        return self.texts.tokenizer.spans(text)
 
     def taken(self, prompt: str) -> int:
         """Tokens of the limit that a prompt and the special tokens take."""
-        tokenizer = self.preparer.tokenizer
+        tokenizer = self.texts.tokenizer
         return len(tokenizer.ids([prompt])[0]) if prompt else tokenizer.special_count
 
     @property
@@ -91,26 +110,20 @@ class Model:
 
     def hidden(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program of its hidden states: {"0": (n, t, d), ...}, the embeddings first, then each layer."""
-        self.family.forward(ops, p, self.config, self._batch(get))
+        self.forward(ops, p, self.config, self.preparer.batch(ops, get))
         return {str(i): state for i, state in enumerate(ops.states)}
 
     def last(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program of what is pooled, before it is: {"states": (n, t, d)}."""
-        return {"states": self.family.forward(ops, p, self.config, self._batch(get))}
+        return {"states": self.forward(ops, p, self.config, self.preparer.batch(ops, get))}
 
     def body(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from arrays to pooled vectors, finished where no matrix product follows."""
-        batch = self._batch(get)
-        hidden = self.family.forward(ops, p, self.config, batch)
+        batch = self.preparer.batch(ops, get)
+        hidden = self.forward(ops, p, self.config, batch)
         counted = batch.mask if self.head.include_prompt else get("counted")
-        pooled = self.head.pool(ops, hidden, batch.mask, counted)
+        pooled = self.head.pool(ops, hidden, batch.mask, counted, getattr(self.config, "prefix", 0))
         return {"vectors": pooled if self.head.has_products else self.head.finish(ops, p, pooled)}
-
-    def _batch(self, get: Callable[[str], Value]) -> SimpleNamespace:
-        """What a forward takes: ids and mask (n, t), and `limit`, an int: t is never more."""
-        return SimpleNamespace(
-            limit=self.preparer.limit, **{i.name: get(i.name) for i in self.preparer.inputs}
-        )
 
     def tail(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from pooled vectors to finished ones."""
@@ -138,8 +151,7 @@ class Model:
             "family": self.name,
             "weights": self.hashes,
             "config": config,
-            "tokenizer": self.preparer.tokenizer.digest(),
-            "preprocessing": {"limit": self.preparer.limit, "lower": self.preparer.lower},
+            **self.preparer.identity,
             "pooling": list(self.head.pooling),
             "include_prompt": self.head.include_prompt,
             "steps": [
@@ -153,42 +165,71 @@ class Model:
 
 
 def read_model(folder: Path) -> Model:
-    """A model from a folder in transformers' or sentence-transformers' layout."""
+    """A model from a folder in transformers' or sentence-transformers' layout; of several towers that of texts."""
+    return next(iter(read_models(folder).values()))
+
+
+def read_models(folder: Path) -> dict[Modality, Model]:
+    """The model in a folder, by its modality; of a family with a forward for each modality several, texts first."""
     root = transformer_folder(folder)
     published = read_json(root / "config.json", default=None) or registry.implied(root)
     claimant = registry.claimant(published, root)
     family = claimant.load()
     family.refuse(published)
     found = family.original(root, published) if hasattr(family, "original") else None
-    published, stored, tokenizer = found or (published, weights.read(root), load_tokenizer(root))
+    published, stored, tokenizer = found or (published, weights.read(root), None)
     config = read_config(family, published, root)
     stored = weights.strip_prefixes(stored, family.PREFIXES)
     tensors = dict(weights.rename(stored, family.LAYOUTS))
     if hasattr(family, "fitted"):
         tensors, config = family.fitted(tensors, config)
-    pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
-    head, own = read_head(folder, pooling)
+    towers: tuple[Modality, ...] = ("text", "image") if hasattr(family, "forward_image") else ()
+    own: dict[str, weights.Tensor] = {}
+    if towers:
+        tokenizer = tokenizer or load_tokenizer(root)
+        config = family.tokenized(config, tokenizer)
+        head = Head(("cls",), steps=(Step("Normalize", ""),), stated=True)
+    else:
+        pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
+        head, own = read_head(folder, pooling)
+    card = read_json(folder / "config_sentence_transformers.json", default={})
+    modality: Modality = claimant.claims.get("modality", "text")
+    models: dict[Modality, Model] = {}
+    for name in towers or (modality,):
+        images = name == "image"
+        models[name] = Model(
+            folder=folder,
+            name=claimant.name,
+            published=published,
+            family=family,
+            config=config,
+            tensors={**tensors, **own},
+            preparer=_images(family, root, published)
+            if images
+            else _texts(family, config, root, tokenizer or load_tokenizer(root)),
+            # In a form of its makers' own, and of images, a model is pooled as it was made: nothing is guessed.
+            head=replace(head, stated=head.stated or found is not None or images),
+            prompts=dict(card.get("prompts") or {}),
+            default_prompt=card.get("default_prompt_name"),
+            metric=_metric(card.get("similarity_fn_name"), folder),
+            tower=name if towers else "",
+        )
+    return models
+
+
+def _texts(family: ModuleType, config: Any, root: Path, tokenizer: Tokenizer) -> text.TextPreparer:
     sentence = read_json(root / "sentence_bert_config.json", default={})
     usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
     said = sentence.get("max_seq_length") or tokenizer.model_max_length or usual
-    preparer = text.TextPreparer(
+    return text.TextPreparer(
         tokenizer, min(int(said), config.max_length), config.vocab_size, bool(sentence.get("do_lower_case"))
     )
-    card = read_json(folder / "config_sentence_transformers.json", default={})
-    return Model(
-        folder=folder,
-        name=claimant.name,
-        published=published,
-        family=family,
-        config=config,
-        tensors={**tensors, **own},
-        preparer=preparer,
-        # In a form of its makers' own, a model is pooled as it was made: nothing is guessed.
-        head=replace(head, stated=head.stated or found is not None),
-        prompts=dict(card.get("prompts") or {}),
-        default_prompt=card.get("default_prompt_name"),
-        metric=_metric(card.get("similarity_fn_name"), folder),
-    )
+
+
+def _images(family: ModuleType, root: Path, published: Mapping[str, Any]) -> image.ImagePreparer:
+    usual = getattr(family, "PREPROCESSING", None)
+    own = None if usual is None else {**usual, **published.get("pretrained_cfg", {})}
+    return image.ImagePreparer(read_processing(root, own), threads=open_cpus())
 
 
 def transformer_folder(folder: Path) -> Path:

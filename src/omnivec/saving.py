@@ -11,6 +11,7 @@ from omnivec import weights
 from omnivec.errors import ModelError
 from omnivec.files import write_json
 from omnivec.head import Head
+from omnivec.media.image import ImagePreparer
 from omnivec.model import Model, transformer_folder
 
 # Small files that travel with a model; weights are written anew.
@@ -55,13 +56,16 @@ def _write(model: Model, scratch: Path) -> None:
         scratch / "config.json",
         {k: v for k, v in model.published.items() if k != "torch_dtype"} | {"dtype": "float32"},
     )
-    if not model.preparer.tokenizer.files():
-        model.preparer.tokenizer.save(scratch)
     head_parts = tuple(f"{step.path}." for step in model.head.steps if step.path)
     body = {name: t.float32() for name, t in model.tensors.items() if not name.startswith(head_parts)}
     weights.save(scratch / "model.safetensors", body, {"format": "pt"})
+    if model.tower or isinstance(model.preparer, ImagePreparer):
+        return  # Nothing follows that the folder would have to say.
     _write_head(model, model.head, scratch)
-    limit = {"max_seq_length": model.preparer.limit, "do_lower_case": model.preparer.lower}
+    texts = model.texts
+    if not texts.tokenizer.files():
+        texts.tokenizer.save(scratch)
+    limit = {"max_seq_length": texts.limit, "do_lower_case": texts.lower}
     write_json(scratch / "sentence_bert_config.json", limit)
     card = {
         "prompts": dict(model.prompts),

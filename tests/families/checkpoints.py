@@ -31,7 +31,7 @@ def discriminate(model: torch.nn.Module, seed: int) -> torch.nn.Module:
             elif "embeddings" in name:
                 p.copy_(noise)
             else:
-                p.copy_(noise * 2 / p.shape[-1] ** 0.5)
+                p.copy_(noise * 2 / (p.shape[-1] if p.ndim else 1) ** 0.5)
     return model.eval()
 
 

@@ -291,7 +291,9 @@ def test_special_ids_and_what_stays_when_a_text_is_cut(tmp_path):
         [2, 10, 12, 3],
         [2, 10, 13, 3],
     ]
-    with pytest.raises(UsageError, match="limit of 3 tokens has no room for 3 special and prompt tokens and a"):
+    with pytest.raises(
+        UsageError, match="limit of 3 tokens has no room for 3 special and prompt tokens and a"
+    ):
         tokenizer.windows(ids, 3, keep=2)
     with pytest.raises(UsageError, match="limit of 1 tokens has no room for 2 special"):
         tokenizer.truncate(ids, 1)

@@ -181,7 +181,11 @@ def test_model2vec_folders(tmp_path: Path, weighted: bool, normalize: bool) -> N
     content, rows = tokens(tmp_path / "t")
     weights = RANDOM.random(len(rows)).astype(np.float32) if weighted else None
     reference = StaticModel(
-        rows, Tokenizer.from_buffer(content), config={"normalize": normalize}, normalize=normalize, weights=weights
+        rows,
+        Tokenizer.from_buffer(content),
+        config={"normalize": normalize},
+        normalize=normalize,
+        weights=weights,
     )
     reference.save_pretrained(tmp_path / "m")
     model = omnivec.load(tmp_path / "m")
@@ -198,7 +202,9 @@ def test_model2vec_folders(tmp_path: Path, weighted: bool, normalize: bool) -> N
 def test_static_embeddings_of_sentence_transformers(tmp_path: Path, normalize: bool) -> None:
     content, rows = tokens(tmp_path / "t")
     first = modules.StaticEmbedding(Tokenizer.from_buffer(content), embedding_weights=rows)
-    reference = SentenceTransformer(modules=[first, *([modules.Normalize()] if normalize else [])], device="cpu")
+    reference = SentenceTransformer(
+        modules=[first, *([modules.Normalize()] if normalize else [])], device="cpu"
+    )
     reference.save(str(tmp_path / "m"))
     model = omnivec.load(tmp_path / "m")
     with torch.no_grad():

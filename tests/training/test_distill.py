@@ -12,7 +12,7 @@ import checkpoints
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -57,6 +57,7 @@ def mini(teacher: Embedder) -> KeyedEmbedder:
 # snippets
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(0, 2**32))
 def test_a_text_is_cut_into_all_of_its_words(text: str, seed: int) -> None:
     pieces = snippets.cut(text, np.random.default_rng(seed))
@@ -377,6 +378,7 @@ rows_of = arrays.arrays(
 )
 
 
+@settings(deadline=None)
 @given(rows_of)
 def test_rounded_rows_are_within_half_a_scale_and_stay_as_they_are(rows: np.ndarray) -> None:
     codes, scales = quantized(rows)

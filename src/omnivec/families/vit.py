@@ -18,6 +18,7 @@ from omnivec.errors import UnsupportedModel
 from omnivec.ops import grid
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.maps import rows
 
 # fmt: off
 CLAIMS = {
@@ -49,9 +50,49 @@ CLAIMS = {
             "vit_huge_plus_patch16_dinov3", "vit_huge_plus_patch16_dinov3_qkvb", "vit_7b_patch16_dinov3",
         ],
     },
+    # What the makers of DINO, MAE and DINOv2 publish: weights alone.
+    "files": {
+        "dino_deitsmall16_pretrain.pth":
+            {"model_type": "vit", "hidden_size": 384, "patch_size": 16, "layer_norm_eps": 1e-6},
+        "dino_deitsmall8_pretrain.pth":
+            {"model_type": "vit", "hidden_size": 384, "patch_size": 8, "layer_norm_eps": 1e-6},
+        "dino_vitbase16_pretrain.pth":
+            {"model_type": "vit", "hidden_size": 768, "patch_size": 16, "layer_norm_eps": 1e-6},
+        "dino_vitbase8_pretrain.pth":
+            {"model_type": "vit", "hidden_size": 768, "patch_size": 8, "layer_norm_eps": 1e-6},
+        "mae_pretrain_vit_base.pth":
+            {"model_type": "vit_mae", "hidden_size": 768, "patch_size": 16, "layer_norm_eps": 1e-6},
+        "mae_pretrain_vit_large.pth":
+            {"model_type": "vit_mae", "hidden_size": 1024, "patch_size": 16, "layer_norm_eps": 1e-6},
+        "mae_pretrain_vit_huge.pth":
+            {"model_type": "vit_mae", "hidden_size": 1280, "patch_size": 14, "layer_norm_eps": 1e-6},
+        "dinov2_vits14_pretrain.pth": {"model_type": "dinov2", "hidden_size": 384, "image_size": 518},
+        "dinov2_vitb14_pretrain.pth": {"model_type": "dinov2", "hidden_size": 768, "image_size": 518},
+        "dinov2_vitl14_pretrain.pth": {"model_type": "dinov2", "hidden_size": 1024, "image_size": 518},
+        "dinov2_vitg14_pretrain.pth":
+            {"model_type": "dinov2", "hidden_size": 1536, "image_size": 518, "use_swiglu_ffn": True},
+        "dinov2_vits14_reg4_pretrain.pth":
+            {"model_type": "dinov2_with_registers", "hidden_size": 384, "patch_size": 14, "image_size": 518},
+        "dinov2_vitb14_reg4_pretrain.pth":
+            {"model_type": "dinov2_with_registers", "hidden_size": 768, "patch_size": 14, "image_size": 518},
+        "dinov2_vitl14_reg4_pretrain.pth":
+            {"model_type": "dinov2_with_registers", "hidden_size": 1024, "patch_size": 14, "image_size": 518},
+        "dinov2_vitg14_reg4_pretrain.pth":
+            {"model_type": "dinov2_with_registers", "hidden_size": 1536, "patch_size": 14, "image_size": 518,
+             "use_swiglu_ffn": True},
+    },
     "modality": "image",
 }
 # fmt: on
+
+# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
+PREPROCESSING = {
+    "input_size": (3, 224, 224),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
 
 CLS, DISTILLATION, REGISTERS = "cls_token", "distillation_token", "register_tokens"
 
@@ -71,6 +112,10 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "dinov3_vit": {"layer_norm_eps": 1e-5, "tokens": (CLS, REGISTERS), "placed": 0, "rope_theta": 100.0},
 }
+
+# Of the models whose files say no more than their width: layers and heads.
+SHAPES = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
+SHAPES |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
 
 
 @dataclass(frozen=True)
@@ -120,12 +165,20 @@ class Config:
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A config.json of transformers or timm in the words of `Config`."""
     said = {**KINDS[published["model_type"]], **published} if "model_type" in published else timm(published)
-    sizes = {name: _pair(said[name]) for name in ("image_size", "patch_size") if name in said}
+    if "num_hidden_layers" not in said:
+        said |= shape(said["hidden_size"])
+    sizes: dict[str, Any] = {name: _pair(said[name]) for name in ("image_size", "patch_size") if name in said}
     if said.get("use_swiglu_ffn"):
         said["hidden_act"] = "silu"
     if "attention_dropout" in said:
         said["attention_probs_dropout_prob"] = said["attention_dropout"]
     return {**said, **sizes}
+
+
+def shape(width: int) -> dict[str, int]:
+    """Layers and heads of a published model of this width."""
+    layers, heads = SHAPES[width]
+    return {"num_hidden_layers": layers, "num_attention_heads": heads}
 
 
 def _pair(size: int | list[int]) -> tuple[int, int]:
@@ -138,9 +191,16 @@ def refuse(published: Mapping[str, Any]) -> None:
     act, pool = published.get("hidden_act", "gelu"), published.get("global_pool") or "token"
     if act not in ACTIVATIONS:
         raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    if "architecture" in published and pool != "token" and not _pools(published["architecture"]):
+    if published.get("num_channels", 3) != 3:
+        raise UnsupportedModel(f"num_channels {published['num_channels']}: images have 3")
+    if "model_type" in published:
+        return
+    name = published["architecture"]
+    if pool != "token" and not (pool == "avg" and _pools(name)):
+        raise UnsupportedModel(f"global_pool {pool!r}: {name} is covered with 'token' only")
+    if set(published.get("model_args") or ()) - {"img_size", "dynamic_img_size"}:
         raise UnsupportedModel(
-            f"global_pool {pool!r}: {published['architecture']} is covered with 'token' only"
+            f"model_args {published['model_args']}: of {name} only img_size may be another"
         )
 
 
@@ -158,8 +218,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 def embeddings(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """The tokens before the patches and the patches, with learned positions where there are any."""
-    x = ops.conv(batch.pixels, p["patch_embeddings.projection"], config.patch_size, (0, 0))
-    x = ops.transpose(ops.reshape(x, (0, 0, -1)), (0, 2, 1))
+    x = rows(ops, ops.conv(batch.pixels, p["patch_embeddings.projection"], config.patch_size, (0, 0)))
     before = [p[name] for name in config.tokens]
     if not config.rope_theta:
         table, first = p["position_embeddings"], config.placed
@@ -217,26 +276,24 @@ def pooling(config: Config) -> str:
     return config.pool
 
 
-# Of timm's models by their width: layers and heads.
-SHAPES = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
-SHAPES |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
+# Architectures of timm with a gate.
 GATED = ("vit_giant_patch14_dinov2", "vit_giant_patch14_reg4_dinov2", "plus_patch16_dinov3", "vit_7b_")
 
 
 def timm(published: Mapping[str, Any]) -> dict[str, Any]:
     """timm's config.json in transformers' words: it says little beside the architecture's name."""
-    name, width = published["architecture"], published["num_features"]
-    layers, heads = SHAPES[width]
+    name, args = published["architecture"], published.get("model_args") or {}
     said = {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 20 if "huge_plus" in name else heads,
+        "hidden_size": published["num_features"],
+        **shape(published["num_features"]),
         "patch_size": int(name.partition("_patch")[2].partition("_")[0]),
-        "image_size": list(published["pretrained_cfg"]["input_size"])[1:],
+        "image_size": args.get("img_size") or list(published["pretrained_cfg"]["input_size"])[1:],
         "layer_norm_eps": 1e-6,
         "antialias": True,
         "hidden_act": "silu" if any(part in name for part in GATED) else "gelu",
     }
+    if "huge_plus" in name:
+        said |= {"num_attention_heads": 20}
     if "dinov3" in name:
         said |= KINDS["dinov3_vit"] | {"num_register_tokens": 4}
     elif "_reg4_" in name:
@@ -257,13 +314,13 @@ def _pools(architecture: str) -> bool:
 
 def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
     """The weights, the gate with a matrix of its own: timm has it in one with what it opens, under fc1's name."""
-    rows: list[weights.Row] = []
+    halves: list[weights.Row] = []
     for name, tensor in tensors.items():
         block, found, end = name.partition(".intermediate.dense.")
         out = tensors.get(f"{block}.output.dense.weight")
         if found and out is not None and tensor.shape[0] == 2 * out.shape[1]:
-            rows.append((re.escape(name), (f"{block}.gate.dense.{end}", name)))
-    return dict(weights.rename(weights.Weights(dict(tensors), (), {}), rows)), config
+            halves.append((re.escape(name), (f"{block}.gate.dense.{end}", name)))
+    return dict(weights.rename(weights.Weights(dict(tensors), (), {}), halves)), config
 
 
 PREFIXES = (

@@ -1,7 +1,8 @@
 """Image files to pixels, in pixels: what is read, what is refused, and JPEG at a fraction of its size.
 
 `look` reads a header, so that many images can be known before one is decoded; `upright` decodes. Alpha is laid over
-white, as transformers' processors do; of 16 bits a channel the upper 8 are taken; of an animation the first frame.
+white, as transformers' processors do (timm and OpenCLIP show the colours beneath); of 16 bits a channel the upper 8 are
+taken; of an animation the first frame. Colour profiles are not applied: no published preprocessing does.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,13 +41,18 @@ _READERS = {
     "AVIF": ((), "PIL.AvifImagePlugin", "AvifImageFile"),
     "HEIC": ((), "pillow_heif.as_plugin", "HeifImageFile"),
 }
-_BRANDS = {"AVIF": (b"avif", b"avis"), "HEIC": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1")}
+_BRANDS = {
+    "AVIF": (b"avif", b"avis"),
+    "HEIC": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1"),
+}
 
 # EXIF's orientation -> the number of Pillow's transposition that undoes it.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _SWAPS = frozenset((5, 6, 7, 8))
 _STARTS_RIGHT, _STARTS_BELOW = frozenset((2, 3, 6, 7)), frozenset((3, 4, 7, 8))
 _ORIENTATION = 0x0112
+
+_LOADING = Lock()  # one PIL image may be given twice, and is not to be loaded by two threads at a time
 
 Enough = Callable[[int, int], tuple[int, int]]
 """(height, width) of a whole image -> the (height, width) from which on more pixels make no difference."""
@@ -100,14 +107,14 @@ def look(item: Any, max_pixels: int = MAX_PIXELS) -> Picture:
         raise ItemError(f"a str is text, never an image: give pathlib.Path({item[:80]!r}) for the file")
     name = _name(item)
     with _border(name), _opened(item) as image:
-        width, height = image.size
-        _refuse_size(width, height, max_pixels)
+        _refuse_size(image.size, max_pixels)
+        pixels = image.size[0] * image.size[1]
         if isinstance(item, Path):
             status = item.stat()
             key: Hashable = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         else:
             key = item if isinstance(item, bytes) else None
-    return Picture(item, name, width * height, key)
+    return Picture(item, name, pixels, key)
 
 
 def upright(picture: Picture, enough: Enough | None = None, max_pixels: int = MAX_PIXELS) -> Upright:
@@ -122,27 +129,184 @@ def upright(picture: Picture, enough: Enough | None = None, max_pixels: int = MA
     Raises:
         ItemError: damaged, cut off, or of a kind whose values are no colours; one line that names it.
     """
+    from PIL import Image
+
     with _border(picture.name), _opened(picture.source) as image:
-        width, height = image.size
-        _refuse_size(width, height, max_pixels)
-        right, lower = float(width), float(height)
-        if enough is not None and image.format == "JPEG" and not isinstance(picture.source, _images()):
-            swapped = _orientation(image) in _SWAPS
-            wanted = enough(width, height)[::-1] if swapped else enough(height, width)
-            drafted = image.draft(None, wanted[::-1])
-            right, lower = drafted[1][2:] if drafted else (right, lower)
+        _refuse_size(image.size, max_pixels)
+        whole, part = _reduce(image, enough) if isinstance(picture.source, Path | bytes) else (None, None)
         image.load()
+        (width, height), (right, lower) = whole or image.size, part or image.size
         turn = _orientation(image)  # after loading: TIFF turns itself, and drops the tag
         shown = _rgb(image)
-        if not drafted_fits(image.size, (right, lower)):
-            right, lower = image.size
-            width, height = image.size
         if turn in _TURNS:
-            from PIL import Image
-
             shown = shown.transpose(Image.Transpose(_TURNS[turn]))
     if turn in _SWAPS:
         width, height, right, lower = height, width, lower, right
     left = shown.width - right if turn in _STARTS_RIGHT else 0.0
     upper = shown.height - lower if turn in _STARTS_BELOW else 0.0
     return Upright(shown, height, width, (left, upper, left + right, upper + lower))
+
+
+def _reduce(
+    image: Any, enough: Enough | None
+) -> tuple[tuple[int, int], tuple[float, float]] | tuple[None, None]:
+    """Has a JPEG file decoded at a part of its size; (width, height) of the whole, and of it in the reduced one."""
+    if enough is None or image.format != "JPEG":
+        return None, None
+    width, height = whole = image.size
+    swapped = _orientation(image) in _SWAPS
+    wanted = enough(width, height) if swapped else enough(height, width)[::-1]
+    drafted = image.draft(None, wanted)
+    return (whole, drafted[1][2:]) if drafted else (None, None)
+
+
+def _orientation(image: Any) -> int:
+    """How EXIF says that an image lies, 1 to 8; 1 where it says nothing that can be read."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a broken tag is no reason to lose the pixels
+        return 1
+
+
+def _rgb(image: Any) -> Image.Image:
+    """An image in RGB, by what its mode means."""
+    from PIL import Image
+
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image  # type: ignore[no-any-return]
+    if mode.startswith("I;16"):
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if mode in ("I", "F"):
+        raise ItemError(
+            f"its pixels are 32-bit numbers (mode {mode}) of which none is white: save it with 8 or 16 bits"
+        )
+    if "transparency" in image.info or "A" in image.getbands() or "a" in image.getbands():
+        see_through = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, see_through).convert("RGB")
+    return image.convert("RGB")  # type: ignore[no-any-return]
+
+
+def _refuse_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if not width or not height:
+        raise ItemError(f"{width} x {height} pixels: there is nothing to see")
+    if width * height > max_pixels:
+        raise ItemError(
+            f"{width:,} x {height:,} = {width * height:,} pixels, over the limit of {max_pixels:,}: "
+            "a decompression bomb? else make it smaller"
+        )
+
+
+@contextmanager
+def _opened(source: Any) -> Iterator[Any]:
+    """A PIL image whose header was read."""
+    if isinstance(source, Path):
+        with _file(source) as file:
+            yield _parsed(file)
+    elif isinstance(source, bytes):
+        with io.BytesIO(source) as file:
+            yield _parsed(file)
+    elif isinstance(source, np.ndarray):
+        yield _of_array(source)
+    else:
+        with _LOADING:
+            source.load()
+        yield source
+
+
+def _file(path: Path) -> IO[bytes]:
+    # Without O_NONBLOCK a FIFO would hold us for ever.
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    )
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise ItemError("a folder, not an image file")
+        if not stat.S_ISREG(kind):
+            raise ItemError("not a regular file (a FIFO, socket or device), which is never read")
+        return open(os.open(path, flags), "rb")  # noqa: PTH123, a descriptor that the caller closes
+    except FileNotFoundError as error:
+        raise ItemError("does not exist; check the spelling") from error
+    except PermissionError as error:
+        raise ItemError("permission denied; give read access or leave it out") from error
+
+
+def _parsed(file: IO[bytes]) -> Any:
+    """A PIL image of a file, told by its first bytes. Pillow's `open` is passed by: its limit warns, ours refuses."""
+    head = file.read(_HEAD)
+    file.seek(0)
+    if not head:
+        raise ItemError("empty (0 bytes): there is no image in it")
+    name = _format(head)
+    if name is None:
+        known = ", ".join(_READERS)
+        raise ItemError(f"no image: it begins with {head[:12]!r}; what can be read is {known}")
+    _, module, reader = _READERS[name]
+    try:
+        return getattr(importlib.import_module(module), reader)(file)
+    except ImportError as error:
+        raise ItemError(f"{name} is read with pillow-heif: pip install pillow-heif") from error
+
+
+def _format(head: bytes) -> str | None:
+    """The format of a file by its first bytes; None where it is no image."""
+    if head[4:8] == b"ftyp":
+        brands = {head[i : i + 4] for i in (8, *range(16, min(int.from_bytes(head[:4], "big"), _HEAD), 4))}
+        return next((name for name, own in _BRANDS.items() if brands.intersection(own)), None)
+    for name, (beginnings, _, _) in _READERS.items():
+        if head.startswith(beginnings):
+            return name if name != "WebP" or head[8:12] == b"WEBP" else None
+    return None
+
+
+def _of_array(array: NDArray[Any]) -> Image.Image:
+    from PIL import Image
+
+    shape = array.shape
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (3, 4))):
+        raise ItemError(
+            f"{array.dtype} {shape}: an image in memory is uint8 (height, width, 3), or a PIL image"
+        )
+    if not array.size:
+        raise ItemError(f"{shape[1]} x {shape[0]} pixels: there is nothing to see")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _name(item: Any) -> str:
+    """How errors call an item; ItemError where it cannot be an image."""
+    if isinstance(item, Path):
+        shown = os.fsencode(item).decode("utf-8", "backslashreplace")
+        return shown if shown.isprintable() else repr(shown)
+    if isinstance(item, bytes):
+        return f"image file of {len(item):,} bytes"
+    if isinstance(item, np.ndarray):
+        return "image array"
+    from PIL import Image
+
+    if isinstance(item, Image.Image):
+        return str(getattr(item, "filename", "") or "PIL image")
+    raise ItemError(
+        f"{type(item).__name__} is no image: give a pathlib.Path, bytes, a PIL image or uint8 (height, width, 3)"
+    )
+
+
+@contextmanager
+def _border(name: str) -> Iterator[None]:
+    """What decoders and the system raise, in one line that names the image. They raise anything on damaged files."""
+    from PIL.Image import DecompressionBombError
+
+    try:
+        yield
+    except ItemError as error:
+        raise ItemError(f"{name}: {error}") from error.__cause__
+    except DecompressionBombError as error:  # of one tile of a TIFF, or a frame
+        raise ItemError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise ItemError(f"{name}: not enough memory to decode it; make it smaller") from error
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ItemError(f"{name}: damaged or cut off ({why}); copy it again from where it came") from error

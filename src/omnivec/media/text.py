@@ -5,9 +5,10 @@ Its cost is its length in tokens, rounded up: few shapes keep the engine fast an
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ItemError, ModelError, UsageError
 from omnivec.media.tokenizer import Tokenizer
-from omnivec.ops.base import Input
+from omnivec.ops.base import Input, Ops, Value
 from omnivec.types import Chunk, Modality, Prepared, Truncate
 
 UNIT = "tokens"
+BUDGET = 1024
+"""Tokens in a batch: enough to fill the engine, few enough for several batches a stream and flat memory."""
 
 INPUTS = (Input("ids", np.int32, (None, None)), Input("mask", np.int32, (None, None)))
 COUNTED = Input("counted", np.int32, (None, None))
@@ -91,6 +94,20 @@ class TextPreparer:
     unit = UNIT
     modality: Modality = "text"
     inputs = INPUTS
+    budget = BUDGET
+    chunk = 1024
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes its ids what they are."""
+        return {
+            "tokenizer": self.tokenizer.digest(),
+            "preprocessing": {"limit": self.limit, "lower": self.lower},
+        }
+
+    def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
+        """What a forward takes: ids and mask (n, t), and `limit`, an int: t is never more."""
+        return SimpleNamespace(limit=self.limit, ids=get("ids"), mask=get("mask"))
 
     def decode(self, item: Any) -> str:
         """The text of an item; ItemError where it has none."""
@@ -104,15 +121,15 @@ class TextPreparer:
         """The text itself: equal texts have equal vectors."""
         return decoded
 
-    def prepare(self, texts: Sequence[str], reading: Reading = Reading()) -> list[tuple[Prepared, ...]]:
+    def prepare(
+        self, texts: Sequence[str], reading: Reading = Reading()
+    ) -> list[tuple[Prepared, ...] | ItemError]:
         """Token ids of each text behind its prompt, cut to the limit; what was cut is counted.
 
         Returns:
-            The parts of each text: one, or several of a long text with `chunk`.
-
-        Raises:
-            ItemError: a text without tokens, for a model that puts none of its own around it; or one beyond the
-                limit, where `truncate` is "error".
+            The parts of each text: one, or several of a long text with `chunk`. An ItemError stands for a text without
+            tokens, of a model that puts none of its own around it, and for one beyond the limit where `truncate` is
+            "error".
         """
         prompt = reading.prompt
         shown = [prompt + text for text in texts] if prompt else texts
@@ -122,10 +139,10 @@ class TextPreparer:
         keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
         return [self._parts(ids, keep, reading) for ids in self.tokenizer.ids(shown)]
 
-    def _parts(self, ids: NDArray[np.int32], keep: int, reading: Reading) -> tuple[Prepared, ...]:
+    def _parts(self, ids: NDArray[np.int32], keep: int, reading: Reading) -> tuple[Prepared, ...] | ItemError:
         total, special = len(ids), self.tokenizer.special_count
         if not total:
-            raise ItemError("this text has no tokens: there is nothing to embed")
+            return ItemError("this text has no tokens: there is nothing to embed")
         if int(ids.max()) >= self.vocab_size:
             raise ModelError(
                 f"token id {ids.max()} is beyond the model's {self.vocab_size} rows: tokenizer and weights do not "
@@ -133,7 +150,7 @@ class TextPreparer:
             )
         skip = 0 if reading.pool_prompt or not reading.prompt else keep
         if total > self.limit and reading.truncate == "error" and reading.chunk is None:
-            raise ItemError(
+            return ItemError(
                 f"{total:,} tokens, and the model reads {self.limit:,}: truncate='tail' or 'head' cuts, "
                 "chunk='pool' reads it in parts"
             )
@@ -154,6 +171,15 @@ class TextPreparer:
     def cost(self, length: int) -> int:
         """Places that so many tokens take of a batch."""
         return min(rounded(length), self.limit)
+
+    def rows(self, texts: Sequence[str], reading: Reading = Reading()) -> list[Prepared]:
+        """The first part of each text; ItemError where one has none."""
+        found = []
+        for parts in self.prepare(texts, reading):
+            if isinstance(parts, ItemError):
+                raise parts
+            found.append(parts[0])
+        return found
 
     def sample(self) -> dict[str, NDArray[Any]]:
         """A batch of usual size, to measure with."""

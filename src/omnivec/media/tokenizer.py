@@ -301,7 +301,9 @@ def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
         place = model.get("unk_id")
         unknown = model["vocab"][place][0] if isinstance(place, int) else model.get("unk_token")
     except Exception as exc:
-        raise ModelError(f"no tokenizer can be made of {len(content):,} bytes of tokenizer.json: {exc}.") from exc
+        raise ModelError(
+            f"no tokenizer can be made of {len(content):,} bytes of tokenizer.json: {exc}."
+        ) from exc
     return Tokenizer(backend, {"unk_token": unknown, "drop_unknown": drop_unknown} if unknown else {})
 
 

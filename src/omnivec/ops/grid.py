@@ -28,10 +28,9 @@ def resampled(ops: Ops, table: Value, old: Grid, new: Grid, antialias: bool = Fa
     """
     if old == new:
         return table
-    (rows, columns), (new_rows, new_columns) = (bicubic(*sizes, antialias) for sizes in zip(old, new)), new
-    x = ops.mixed(ops.reshape(table, (1, old[0], -1)), rows)
-    x = ops.mixed(ops.reshape(x, (new_rows, old[1], -1)), columns)
-    return ops.reshape(x, (1, new_rows * new_columns, -1))
+    x = ops.reshape(table, (1, old[0], -1))
+    x = ops.reshape(ops.mixed(x, bicubic(old[0], new[0], antialias)), (new[0], old[1], -1))
+    return ops.reshape(ops.mixed(x, bicubic(old[1], new[1], antialias)), (1, new[0] * new[1], -1))
 
 
 @functools.lru_cache(maxsize=32)
@@ -44,14 +43,14 @@ def bicubic(old: int, new: int, antialias: bool) -> Floats:
     scale = np.float32(old) / np.float32(new)
     centre = scale * (np.arange(new, dtype=np.float32) + np.float32(0.5))[:, None]
     if antialias:
-        distance = (np.arange(old, dtype=np.float32) + np.float32(0.5) - centre) / max(scale, np.float32(1))
-        weights = _kernel(distance, ANTIALIASED)
-        return weights / weights.sum(1, keepdims=True)
+        places = np.arange(old, dtype=np.float32) + np.float32(0.5)
+        wide = _kernel((places - centre) / np.maximum(scale, np.float32(1)), ANTIALIASED)
+        return np.asarray(wide / wide.sum(1, keepdims=True))
     centre -= np.float32(0.5)
     neighbours = np.floor(centre) + np.arange(-1, 3, dtype=np.float32)
     weights = np.zeros((new, old), np.float32)
-    places = np.clip(neighbours, 0, old - 1).astype(np.int64)
-    np.add.at(weights, (np.arange(new)[:, None], places), _kernel(neighbours - centre, PLAIN))
+    inside = np.clip(neighbours, 0, old - 1).astype(np.int64)
+    np.add.at(weights, (np.arange(new)[:, None], inside), _kernel(neighbours - centre, PLAIN))
     return weights
 
 

@@ -162,7 +162,7 @@ class TorchOps:
             # torch names the last axis first.
             x, pads = F.pad(x, [k for pair in reversed(pads) for k in pair]), [(0, 0)] * len(pads)
         bias = p["bias"] if "bias" in p else None
-        return call(x, weight, bias, list(stride), [k for k, _ in pads], ones, groups)
+        return call(x.to(weight.dtype), weight, bias, list(stride), [k for k, _ in pads], ones, groups)
 
     def max_pool(
         self, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
@@ -241,9 +241,18 @@ class TorchOps:
 
 
 def parameters(tensors: Mapping[str, Stored], settings: Settings) -> dict[str, torch.Tensor]:
-    """Weights as torch tensors of their own on the device, in the precision of the settings."""
+    """Weights as torch tensors of their own on the device, in the precision of the settings.
+
+    Those of a batch norm stay float32: rounded statistics would shift and scale whole channels.
+    """
     device, dtype = device_of(settings.device), DTYPES[settings.precision]
-    return {name: torch.from_numpy(np.array(t.float32())).to(device, dtype) for name, t in tensors.items()}
+    exact = {name.removesuffix("running_mean") for name in tensors if name.endswith(".running_mean")}
+    return {
+        name: torch.from_numpy(np.array(t.float32())).to(
+            device, torch.float32 if name.rpartition(".")[0] + "." in exact else dtype
+        )
+        for name, t in tensors.items()
+    }
 
 
 def device_of(name: str) -> torch.device:

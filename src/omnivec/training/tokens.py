@@ -126,7 +126,7 @@ def _letter(token: str, prefix: str) -> bool:
 
 
 def spelled(tokens: Sequence[str], ids: Sequence[int], said: Mapping[str, Any]) -> list[str]:
-    """How each token is written where it is a whole word; "" for pieces, special tokens and what no text is cut into."""
+    """How each token is written where it is a whole word; "" for pieces, special tokens and what no text has."""
     special = {each["content"] for each in said.get("added_tokens") or ()}
     tokenizer = tokenizer_of(_bytes(said))
     begin = len(tokenizer.ids([PROBE], special=False)[0])
@@ -140,7 +140,7 @@ def spelled(tokens: Sequence[str], ids: Sequence[int], said: Mapping[str, Any]) 
 
 def token_vectors(teacher: Compiled, ids: NDArray[np.int32]) -> Floats:
     """The teacher's vector (n, width) of each token by itself, between the tokens that go around a text."""
-    before, behind = teacher.model.preparer.tokenizer.special_ids()
+    before, behind = teacher.model.texts.tokenizer.special_ids()
     rows = [np.concatenate([before, [number], behind]).astype(np.int32) for number in ids.tolist()]
     prepared = [Prepared({"ids": row}, len(row), 1, 0) for row in rows]
     parts = [

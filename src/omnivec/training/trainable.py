@@ -46,7 +46,7 @@ class Trainable:
         self._model = replace(
             model,
             config=_with_dropout(model.config, dropout),
-            preparer=replace(model.preparer, limit=self.limit),
+            preparer=replace(model.texts, limit=self.limit),
         )
         floating = {name: t for name, t in model.tensors.items() if t.dtype in FLOATING}
         self.weights = parameters(floating, Settings(device=device))
@@ -65,7 +65,7 @@ class Trainable:
         """
         model = self._model
         reading = Reading(prompt, model.head.include_prompt)
-        rows = [parts[0] for parts in model.preparer.prepare(texts, reading)]
+        rows = model.texts.rows(texts, reading)
         self.seen += len(rows)
         self.cut += sum(row.lost > 0 for row in rows)
         batch = model.preparer.collate(rows, model.head.include_prompt)
@@ -99,7 +99,7 @@ def _with_dropout(config: Any, rate: float | None) -> Any:
 
 
 def _limit(model: Model, max_length: int | None) -> int:
-    most, least = model.preparer.limit, model.preparer.tokenizer.special_count + 1
+    most, least = model.texts.limit, model.texts.tokenizer.special_count + 1
     if max_length is not None and not least <= max_length <= most:
         raise UsageError(f"max_length={max_length}: this model takes {least} to {most} tokens")
     return most if max_length is None else max_length

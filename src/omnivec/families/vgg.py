@@ -1,0 +1,145 @@
+"""VGG: plain stacks of 3x3 convolutions for images, 11 to 19 layers, with and without batch norm.
+
+Simonyan and Zisserman 2014, arXiv:1409.1556, table 1. Weights are named as torchvision saves them; timm's names are
+read too. Beside a state dict a config.json of `{"architecture": "vgg16"}` is enough, and none is needed beside a file
+as torchvision names it. The vector is what the last hidden layer says, 4096 numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omnivec import weights
+from omnivec.errors import UnsupportedModel
+from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.maps import rows
+
+# fmt: off
+CLAIMS = {
+    "where": {
+        "architecture": [
+            "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
+        ]
+    },
+    "files": {
+        "vgg11-8a719046.pth": {"architecture": "vgg11"},
+        "vgg13-19584684.pth": {"architecture": "vgg13"},
+        "vgg16-397923af.pth": {"architecture": "vgg16"},
+        "vgg19-dcbb9e9d.pth": {"architecture": "vgg19"},
+        "vgg11_bn-6002323d.pth": {"architecture": "vgg11_bn"},
+        "vgg13_bn-abd245e5.pth": {"architecture": "vgg13_bn"},
+        "vgg16_bn-6c64b313.pth": {"architecture": "vgg16_bn"},
+        "vgg19_bn-c79401a0.pth": {"architecture": "vgg19_bn"},
+    },
+    "modality": "image",
+}
+# fmt: on
+
+# There is one place only.
+POOLING = "mean"
+
+# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
+PREPROCESSING = {
+    "input_size": (3, 224, 224),
+    "crop_pct": 0.875,
+    "interpolation": "bilinear",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+
+# Convolutions in each stage: columns A, B, D and E of the paper's table.
+DEPTHS = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+EPS = 1e-5
+
+# Places along each side of the map that the first hidden layer takes in.
+SIDE = 7
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the architecture's name says.
+
+    Attributes:
+        depths: convolutions in each stage.
+        batch_norm: whether each is followed by one.
+        num_features: width of the hidden layers.
+        drop_rate: of the hidden layers, in training.
+    """
+
+    depths: tuple[int, ...]
+    batch_norm: bool
+    num_features: int = 4096
+    drop_rate: float = 0.5
+
+    @property
+    def dim(self) -> int:
+        """Width of the vector."""
+        return self.num_features
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    if published.get("model_args"):
+        raise UnsupportedModel(
+            f"model_args {published['model_args']}: only the plain architecture is covered"
+        )
+
+
+def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The architecture's name taken apart, beside what else is said."""
+    name, _, norm = str(published["architecture"]).partition("_")
+    return {**published, "depths": DEPTHS[name], "batch_norm": norm == "bn"}
+
+
+def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+    """timm's hidden layers, convolutions that cover the whole map, as the matrices that they are."""
+    flat = dict(tensors)
+    for name in ("classifier.0.weight", "classifier.3.weight"):
+        if name in tensors:
+            matrix = tensors[name].data.reshape(len(tensors[name].data), -1)
+            flat[name] = replace(tensors[name], shape=matrix.shape, data=matrix)
+    return flat, config
+
+
+def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.pixels (n, 3, h, w) float32, normalised -> (n, 1, num_features) float32.
+
+    From 224 pixels a side the last map has 7 places a side; from others it is averaged to as many, as torchvision does.
+    """
+    x, place = batch.pixels, 0
+    for depth in config.depths:
+        for _ in range(depth):
+            x = ops.conv(x, p[f"features.{place}"], (1, 1), (1, 1))
+            if config.batch_norm:
+                x = ops.batch_norm(x, p[f"features.{place + 1}"], EPS)
+            x = ops.relu(x)
+            place += 3 if config.batch_norm else 2
+        x = ops.max_pool(x, (2, 2), (2, 2), (0, 0))
+        place += 1
+        ops.state(rows(ops, x))
+    x = ops.reshape(ops.adaptive_mean(x, (SIDE, SIDE)), (0, 1, -1))
+    x = ops.state(ops.relu(ops.linear(x, p["classifier.0"])))
+    x = ops.dropout(x, config.drop_rate)
+    return ops.state(ops.relu(ops.linear(x, p["classifier.3"])))
+
+
+PREFIXES = ("timm_model.", "backbone.", "model.", "module.")
+
+LAYOUTS = [
+    (r".*\.num_batches_tracked", None),
+    # Heads that no embedding uses.
+    (r"(classifier\.6|head)\..*", None),
+    # timm's names.
+    (r"pre_logits\.fc1\.(.*)", r"classifier.0.\1"),
+    (r"pre_logits\.fc2\.(.*)", r"classifier.3.\1"),
+]
+
+KNOWN: dict[str, dict[str, Any]] = {}

@@ -1,0 +1,168 @@
+"""A model of several modalities: a tower for each, whose vectors lie in one space (CLIP, SigLIP)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.batching import Plan
+from omnivec.compiled import Choice, Compiled
+from omnivec.media import image
+from omnivec.media.text import Reading
+from omnivec.model import Model
+from omnivec.types import Encoded, Metric, Modality, Space
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """The programs of each modality; the counterpart of `compiled.Compiled`.
+
+    Attributes:
+        parts: of each modality its own, texts first.
+    """
+
+    parts: Mapping[Modality, Compiled]
+
+    @classmethod
+    def of(cls, models: Mapping[Modality, Model], choice: Choice, trials: Path) -> Towers:
+        """Each model on its engine."""
+        return cls({modality: Compiled(model, choice, trials) for modality, model in models.items()})
+
+    @property
+    def model(self) -> Towers:
+        """Itself: what is said of the model is said of both towers."""
+        return self
+
+    @property
+    def texts(self) -> Compiled:
+        """The tower of texts."""
+        return self.parts["text"]
+
+    @property
+    def _first(self) -> Model:
+        return self.texts.model
+
+    @property
+    def folder(self) -> Path:
+        """Where it was read."""
+        return self._first.folder
+
+    @property
+    def name(self) -> str:
+        """Of its family."""
+        return self._first.name
+
+    @property
+    def stored(self) -> bool:
+        """Whether the weights are those in the folder."""
+        return self._first.stored
+
+    @property
+    def space(self) -> Space:
+        """Its vector space."""
+        own = self._first.space
+        return Space(own.dim, own.metric, tuple(self.parts))
+
+    @property
+    def metric(self) -> Metric:
+        """Of its space."""
+        return self._first.metric
+
+    @property
+    def limit(self) -> int:
+        """Longest text in tokens."""
+        return self._first.limit
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors have length 1."""
+        return self._first.normalizes
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """By name, as published."""
+        return self._first.prompts
+
+    @property
+    def default_prompt(self) -> str | None:
+        """The prompt that is used when none is asked for."""
+        return self._first.default_prompt
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the weights of all towers."""
+        return self._first.parameters
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes its vectors what they are."""
+        others = {
+            modality: part.model.preparer.identity
+            for modality, part in self.parts.items()
+            if modality != "text"
+        }
+        return {**self._first.identity, "towers": others}
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """First and behind-last character (n, 2) of each token of a text."""
+        return self._first.spans(text)
+
+    def taken(self, prompt: str) -> int:
+        """Tokens of the limit that a prompt and the special tokens take."""
+        return self._first.taken(prompt)
+
+    def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
+        """Vectors of items, each through the tower of its modality, in their order; why the others have none."""
+        meant = [modality_of(item) for item in items]
+        dim = self.space.dim
+        vectors, seen, lost = np.zeros((len(items), dim), np.float32), *np.zeros((2, len(items)), np.int64)
+        kept = np.zeros(len(items), bool)
+        failures: dict[int, str] = {}
+        for modality, part in self.parts.items():
+            places = np.array([i for i, own in enumerate(meant) if own == modality], np.int64)
+            if not len(places):
+                continue
+            encoded = part.run([items[i] for i in places], reading, plan)
+            rows = places[encoded.kept]
+            vectors[rows], seen[rows], lost[rows], kept[rows] = (
+                encoded.vectors,
+                encoded.seen,
+                encoded.lost,
+                True,
+            )
+            failures |= {int(places[i]): why for i, why in encoded.failures.items()}
+        units = [part.model.preparer.unit for modality, part in self.parts.items() if modality in meant]
+        return Encoded(
+            vectors[kept],
+            np.flatnonzero(kept),
+            dict(sorted(failures.items())),
+            seen[kept],
+            lost[kept],
+            " and ".join(units) or self.texts.model.preparer.unit,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """How it runs here, of each modality."""
+        return {
+            **self.texts.facts(),
+            "towers": {modality: part.facts() for modality, part in self.parts.items()},
+        }
+
+    def provenance(self) -> dict[str, str]:
+        """How exactly it computes."""
+        return self.texts.provenance()
+
+
+def modality_of(item: Any) -> Modality:
+    """What an item is: a str is a text, always; a file by its name; bytes, arrays and pictures are images."""
+    if isinstance(item, str):
+        return "text"
+    if isinstance(item, Path):
+        return "image" if item.suffix.lower() in image.SUFFIXES else "text"
+    return "image"

@@ -1,0 +1,135 @@
+"""A joint model's folder: two models and, for each, the head that brings its vectors into the space of both.
+
+    config.json         {"model_type": "joint", "dim": ..., "metric": "cosine", "left": {"model": "left", "layers": 1},
+                         "right": {...}, "training": {...}}
+    heads.safetensors   left.0.weight (out, in), left.0.bias (out,), left.1.weight, ..., right.0.weight, ...
+    left/, right/       the models, each a folder of its own; or "model" names them as `omnivec.load` takes them
+
+A vector of a side is its model's, scaled to length 1, through the side's linear layers with a ReLU between each two,
+scaled to length 1 again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivec.errors import ModelError, WeightsError
+from omnivec.files import read_json, write_json
+from omnivec.types import Floats
+from omnivec.weights.safetensors import read_safetensors, save
+from omnivec.weights.tensor import Weights
+
+SIDES = ("left", "right")
+HEADS = "heads.safetensors"
+
+Layers = tuple[tuple[Floats, Floats], ...]
+"""A weight (out, in) and a bias (out,) each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two models.
+
+    Attributes:
+        model: its folder below the joint model's, or its name.
+        layers: its head.
+    """
+
+    model: str
+    layers: Layers
+
+    def source(self, folder: Path) -> Path | str:
+        """What `omnivec.load` is given: its folder where the joint model holds one, else its name."""
+        inside = folder / self.model
+        return inside if self.model in SIDES and inside.is_dir() else self.model
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """What a joint model's folder says.
+
+    Attributes:
+        left: the one side.
+        right: the other.
+        training: how it was made: method, pairs, recall on held-out ones.
+    """
+
+    left: Side
+    right: Side
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.left.layers[-1][0].shape[0])
+
+
+def write_joint(joint: Joint, folder: Path) -> None:
+    """Writes the config and the heads of a joint model; its models lie in the folder already, or are only named.
+
+    Raises:
+        WeightsError: the disk refused.
+        ModelError: so did it.
+    """
+    said: dict[str, Any] = {"model_type": "joint", "dim": joint.dim, "metric": "cosine"}
+    tensors: dict[str, Floats] = {}
+    for name, side in ((name, getattr(joint, name)) for name in SIDES):
+        said[name] = {"model": side.model, "layers": len(side.layers)}
+        for i, (weight, bias) in enumerate(side.layers):
+            tensors |= {f"{name}.{i}.weight": weight, f"{name}.{i}.bias": bias}
+    save(folder / HEADS, {name: np.asarray(value, np.float32) for name, value in tensors.items()})
+    try:
+        write_json(folder / "config.json", {**said, "training": dict(joint.training)})
+    except OSError as error:
+        raise ModelError(f"{folder}/config.json cannot be written: {error.strerror}") from error
+
+
+def read_joint(folder: Path) -> Joint:
+    """A joint model's config and heads.
+
+    Raises:
+        ModelError: config.json is missing, or describes no joint model.
+        WeightsError: a head is incomplete, or its layers do not fit.
+    """
+    said = read_json(folder / "config.json", kind=dict)
+    try:
+        named = {name: (str(said[name]["model"]), int(said[name]["layers"])) for name in SIDES}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder}/config.json describes no joint model: {error} is missing") from error
+    tensors = read_safetensors(folder / HEADS)
+    sides = {
+        name: Side(model, _layers(tensors, name, count, folder)) for name, (model, count) in named.items()
+    }
+    joint = Joint(sides["left"], sides["right"], dict(said.get("training") or {}))
+    if joint.right.layers[-1][0].shape[0] != joint.dim:
+        raise WeightsError(
+            f"{folder}/{HEADS}: the left head makes {joint.dim} components, the right one "
+            f"{joint.right.layers[-1][0].shape[0]}: they meet in no space"
+        )
+    return joint
+
+
+def _layers(tensors: Weights, side: str, count: int, folder: Path) -> Layers:
+    found: list[tuple[Floats, Floats]] = []
+    for i in range(count):
+        names = (f"{side}.{i}.weight", f"{side}.{i}.bias")
+        if lacking := [name for name in names if name not in tensors]:
+            raise WeightsError(f"{folder}/{HEADS} lacks {lacking[0]!r}: it is incomplete")
+        weight, bias = (tensors[name].float32() for name in names)
+        if (
+            weight.ndim != 2
+            or bias.shape != weight.shape[:1]
+            or (found and found[-1][0].shape[0] != weight.shape[1])
+        ):
+            raise WeightsError(
+                f"{folder}/{HEADS}: layer {i} of {side} is {weight.shape} with a bias {bias.shape}: it does not fit"
+            )
+        found.append((weight, bias))
+    if not found:
+        raise WeightsError(f"{folder}/config.json: the head of {side} has no layers")
+    return tuple(found)

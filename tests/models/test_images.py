@@ -1,0 +1,160 @@
+"""Images through `omnivec.load`: from files, bytes, pictures and arrays to the vectors that transformers makes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
+
+import omnivec
+import photographs
+from omnivec.errors import ItemErrors, UsageError
+from omnivec.testing import check_close, open_model
+
+SIZE = 48
+PREPARED = {
+    "resize": {"do_resize": True, "size": {"height": SIZE, "width": SIZE}, "resample": 2},
+    "mean": {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.25], "do_normalize": True},
+}
+SAID = {"image_processor_type": "ViTImageProcessor", **PREPARED["resize"], **PREPARED["mean"]}
+NAMES = ("astronaut", "coffee", "camera", "chelsea")
+
+
+def prepared(pictures: list[Image.Image]) -> torch.Tensor:
+    """What transformers' own processor makes of pictures."""
+    place = importlib.import_module("transformers.models.vit.image_processing_pil_vit")
+    said = {name: value for name, value in SAID.items() if name != "image_processor_type"}
+    return torch.from_numpy(np.stack(place.ViTImageProcessorPil(**said)(pictures)["pixel_values"]))
+
+
+def saved(folder: Path, model: torch.nn.Module) -> torch.nn.Module:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(SAID))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("vit")
+    config = ViTConfig(
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=128,
+        image_size=SIZE,
+        patch_size=16,
+    )
+    return folder, saved(folder, checkpoints.discriminate(ViTModel(config, add_pooling_layer=False), 0))
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_every_way_to_hand_over_an_image(vit: tuple[Path, Any], tmp_path: Path, engine: str) -> None:
+    model = open_model(vit[0], engine)
+    pictures = [photographs.rgb(name) for name in NAMES]
+    with torch.no_grad():
+        expected = vit[1](pixel_values=prepared(pictures)).last_hidden_state[:, 0].numpy()
+    pictures[0].save(tmp_path / "a.png")
+    items = [
+        tmp_path / "a.png",
+        photographs.encoded(pictures[1], "PNG"),
+        pictures[2],
+        np.asarray(pictures[3]),
+    ]
+    got = model.run(items)
+    check_close(got.vectors, expected, engine)
+    assert (got.unit, model.modalities) == ("pixels", ("image",))
+    check_close(model.encode(np.asarray(pictures[3])), expected[3], "one array is one image")
+    check_close(model.encode(items * 5), np.tile(expected, (5, 1)), "in any batch")
+    again = open_model(model.save(tmp_path / "again"), engine)
+    check_close(again.encode(items), expected, "saved and loaded")
+    assert again.identity == model.identity
+
+
+def test_a_network_of_convolutions(tmp_path: Path) -> None:
+    config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 2], layer_type="basic")
+    reference = saved(tmp_path, checkpoints.discriminate(ResNetModel(config), 1))
+    pictures = [photographs.rgb(name) for name in NAMES]
+    with torch.no_grad():
+        expected = reference(pixel_values=prepared(pictures)).pooler_output[:, :, 0, 0].numpy()
+    check_close(open_model(tmp_path).encode(pictures), expected, "the mean over the last map")
+
+
+def test_bad_files_are_named_and_the_others_are_there(vit: tuple[Path, Any], tmp_path: Path) -> None:
+    good = photographs.rgb("coffee")
+    whole = photographs.encoded(good, "JPEG")
+    (tmp_path / "good.jpg").write_bytes(whole)
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no picture at all")
+    (tmp_path / "empty.png").write_bytes(b"")
+    names = ["cut.jpg", "good.jpg", "text.jpg", "empty.png", "missing.png"]
+    model = open_model(vit[0])
+    with pytest.raises(ItemErrors) as caught:
+        model.encode([*(tmp_path / name for name in names), "a text"])
+    assert list(caught.value.failures) == [0, 2, 3, 4, 5]
+    assert all(name in caught.value.failures[i] for i, name in enumerate(names) if i != 1)
+    assert len(caught.value.partial.vectors) == 1
+
+
+def test_what_needs_tokens_says_so(vit: tuple[Path, Any]) -> None:
+    with pytest.raises(UsageError, match="a model of images has no tokens"):
+        open_model(vit[0]).tokens("the engine")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("clip")
+    size = checkpoints.wordpiece(folder)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    config = CLIPConfig(
+        text_config={**sizes, "vocab_size": size, "max_position_embeddings": 24, "eos_token_id": 3},
+        vision_config={**sizes, "image_size": SIZE, "patch_size": 16},
+        projection_dim=40,
+    )
+    return folder, saved(folder, checkpoints.discriminate(CLIPModel(config), 2))
+
+
+def features(found: Any) -> np.ndarray:
+    vectors = getattr(found, "pooler_output", found)
+    return torch.nn.functional.normalize(vectors, dim=-1).numpy()
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_texts_and_images_in_one_space(clip: tuple[Path, Any], tmp_path: Path, engine: str) -> None:
+    model = omnivec.load(clip[0], engine=engine)
+    assert model.modalities == ("text", "image")
+    pictures = [photographs.rgb(name) for name in NAMES[:2]]
+    texts = ["the quick engine", "a fox"]
+    ids = [model.model.texts.model.texts.tokenizer.ids([text])[0] for text in texts]
+    with torch.no_grad():
+        of_texts = [
+            features(clip[1].get_text_features(torch.from_numpy(own[None].astype(np.int64)))) for own in ids
+        ]
+        of_images = features(clip[1].get_image_features(prepared(pictures)))
+    pictures[1].save(tmp_path / "b.png")
+    got = model.run([texts[0], pictures[0], 3.5, texts[1], tmp_path / "b.png", tmp_path / "no.png"])
+    assert got.kept.tolist() == [0, 1, 3, 4]
+    assert list(got.failures) == [2, 5]
+    expected = np.stack([of_texts[0][0], of_images[0], of_texts[1][0], of_images[1]])
+    check_close(got.vectors, expected, engine)
+    check_close(np.linalg.norm(got.vectors, axis=1), np.ones(4), "length")
+    json.dumps(model.card)
+    assert model.identity == omnivec.load(clip[0]).identity
+
+
+def test_the_published_lite_network_knows_an_astronaut() -> None:
+    from omnivec import hub, registry
+
+    facts = registry.known()["efficientnet-lite0"]
+    folder = hub.resolve("efficientnet-lite0", known=registry.known()).folder
+    vector = open_model(folder).encode(photographs.rgb("astronaut"))
+    assert vector.shape == (facts["dim"],)
+    check_close(vector[:5], np.array(facts["components"]), "the first components", 1e-4)
