@@ -98,6 +98,7 @@ def command(
             shown.advance(len(names))
     for why in items.failures:
         complain(why)
-    cut = f"; {count(lost, 'item')} longer than the model's {embedder.max_length} tokens: cut" if lost else ""
+    limit = f"longer than the model's {embedder.max_length} tokens: cut"
+    cut = f"; {count(lost, 'item')} {'cropped' if 'image' in embedder.modalities else limit}" if lost else ""
     complain(f"{count(done, 'item')}, {failures:,} failed, {width} components{cut}")
     return 3 if failures or items.failures else 0
