@@ -189,7 +189,7 @@ def test_what_is_cut_is_said(omni: CommandLine, tiny: Path) -> None:
         (["-", "--dim", "33"], 2, "1 to 32"),
         (["-", "--batch-size", "0"], 2, "at least 1"),
         (["-", "--prompt-name", "query"], 2, "none of this model's prompts"),
-        (["-", "--precision", "int8"], 2, "int8"),
+        (["-", "--precision", "int4"], 2, "int4"),
         (["absent.csv", "--column", "x"], 3, "cannot be read"),
         (["empty.csv", "--column", "x"], 3, "its columns: none"),
     ],

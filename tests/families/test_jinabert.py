@@ -189,7 +189,7 @@ def made(
     return folder, request.param, make(folder, request.param)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     lengths=st.lists(st.integers(1, 24), min_size=1, max_size=3),
     padding=st.integers(0, 9),
@@ -308,8 +308,8 @@ def test_claims_say_more_than_the_model_type(tmp_path: Path) -> None:
     assert registry.claimant(plain | {"position_embedding_type": "absolute"}, tmp_path).name == "bert"
     assert registry.claimant(plain | {"position_embedding_type": "alibi"}, tmp_path).name == "jinabert"
     assert registry.claimant({"model_type": "jina_bert"}, tmp_path).name == "jinabert"
-    with pytest.raises(UnsupportedModel, match="'roberta-x' is covered by no family"):
-        registry.claimant({"model_type": "roberta-x", "position_embedding_type": "alibi"}, tmp_path)
+    other = {"model_type": "roberta-x", "position_embedding_type": "alibi"}
+    assert registry.claimant(other, tmp_path).name == "transformers"
 
 
 def test_remote_code_is_never_run(tmp_path: Path) -> None:

@@ -196,14 +196,14 @@ def test_training_lowers_the_loss_and_finds_the_pairs(folder: Path, pairs: Pairs
     trained = made(
         pairs,
         model=folder,
-        steps=20,
+        steps=40,
         batch_size=12,
         lr=3e-3,
         dropout=0.0,
         on_step=seen.append,
     )
     assert isinstance(trained, Embedder)
-    assert [step.number for step in seen] == list(range(1, 21))
+    assert [step.number for step in seen] == list(range(1, 41))
     assert np.mean([step.loss for step in seen[-3:]]) < 0.05 * np.mean([step.loss for step in seen[:3]])
     assert accuracy(before, pairs) < 0.9
     assert accuracy(trained.model, pairs) == 1.0
