@@ -35,7 +35,8 @@ from text_encode import MODEL, SETS, passages
 
 Ids = NDArray[np.int32]
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
-STEPS = {"8": (8, 8), "16": (16, 16), "32": (32, 32), "none": (1, 1), "8 to 64, then 16": (8, 16)}
+STEPS = {"8": (8, 8), "16": (16, 16), "32": (32, 32), "none": (1, 1)}
+STEPS |= {"8 to 64, then 16": (8, 16), "4 to 64, then 16": (4, 16)}
 STREAMS = (1, 2, 4)
 SHORT = 64
 AHEAD = 128
@@ -224,6 +225,8 @@ def main() -> None:
     )
     parser.add_argument("--repetitions", "--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=machine.cores())
+    parser.add_argument("--budgets", help="tokens in a batch, parted by commas; not given: all")
+    parser.add_argument("--streams", help="batches at a time, likewise")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="not given: as omnivec chooses")
     parser.add_argument("--out", type=Path, default=machine.RESULTS / "batching.csv")
     asked = parser.parse_args()
@@ -233,8 +236,8 @@ def main() -> None:
         return
     model = omnivec.load(MODEL, threads=asked.threads, precision=asked.precision)
     used = Policy(1024, "8 to 64, then 16", max(s for s in STREAMS if s <= max(1, asked.threads)))
-    budgets = (512, 1024) if asked.quick else BUDGETS
-    policies = [Policy(*one) for one in product(budgets, STEPS, STREAMS)]
+    budgets = numbers(asked.budgets, (512, 1024) if asked.quick else BUDGETS)
+    policies = [Policy(*one) for one in product(budgets, STEPS, numbers(asked.streams, STREAMS))]
     rows = []
     for kind, size in SETS.items():
         texts = size.texts // 10 if asked.quick else size.texts
@@ -250,6 +253,11 @@ def main() -> None:
     machine.print_table(rows, [column for column in rows[0] if column not in ("repetitions", "threads")])
     print(*verdicts(rows, used), sep="\n")
     machine.write_csv(asked.out, rows)
+
+
+def numbers(said: str | None, usual: tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers parted by commas; `usual` where nothing is said."""
+    return tuple(int(each) for each in said.split(",")) if said else usual
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import checkpoints
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -380,6 +380,7 @@ rows_of = arrays.arrays(
 
 @settings(deadline=None)
 @given(rows_of)
+@example(rows=np.array([[6.7e-44]], np.float32))
 def test_rounded_rows_are_within_half_a_scale_and_stay_as_they_are(rows: np.ndarray) -> None:
     codes, scales = quantized(rows)
     assert codes.dtype == np.int8 and scales.shape == (len(rows),)

@@ -21,8 +21,10 @@ def quantized(rows: Floats) -> tuple[NDArray[np.int8], Floats]:
     Args:
         rows: (n, d); the largest component of a row becomes 127.
     """
-    wanted = np.abs(rows).max(axis=1, initial=0.0).astype(np.float32) / np.float32(TOP)
-    bits = wanted.view(np.uint32)
+    largest = np.abs(rows).max(axis=1, initial=0.0).astype(np.float32)
+    bits = (largest / np.float32(TOP)).view(np.uint32)
+    # The least numbers there are, by 127, would be no scale at all.
+    bits = np.maximum(bits, (largest > 0).astype(np.uint32))
     scales: Floats = ((bits + _BITS) & ~_BITS).view(np.float32)  # rounded up, so that no code is above 127
     codes = np.rint(
         np.divide(rows, scales[:, None], out=np.zeros(rows.shape, np.float32), where=scales[:, None] > 0)
