@@ -106,7 +106,16 @@ def engines(folder: Path, threads: int, calls: int) -> dict[str, Encode]:
 
     def ours(threads: int) -> Encode:
         models = [omnivec.load(folder, threads=threads) for _ in range(calls)]
-        return lambda texts: models.pop().encode(texts)
+
+        def encode(texts: list[str]) -> NDArray[np.float32]:
+            encoded = models.pop().run(texts)
+            vectors = np.zeros(
+                (len(texts), DIM), np.float32
+            )  # model2vec's for a text that it sees nothing of
+            vectors[encoded.kept] = encoded.vectors
+            return vectors
+
+        return encode
 
     return {
         PEERS[0]: lambda texts: peer.encode(texts, max_length=None),
