@@ -207,15 +207,20 @@ def mean_pooled(model: Any, tokenizer: Any, texts: list[str], limit: int) -> np.
     batch = tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     mask = batch["attention_mask"]
     with torch.no_grad():
-        hidden = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+        hidden = model(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state.float()
     return ((hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)).numpy()
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of each row of one with its own row of the other."""
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
 def bfloat16_cosine(folder: Path, engine: str, texts: list[str]) -> np.ndarray:
     """Cosine of each text's vector in bfloat16 and in float32."""
     a, b = (open_model(folder, engine, precision).encode(texts) for precision in ("bfloat16", "float32"))
     assert np.isfinite(a).all()
-    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return cosines(a, b)
 
 
 def changed(family: Any, **changes: Any) -> Forward:
