@@ -235,7 +235,7 @@ def main() -> None:
         print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     model = omnivec.load(MODEL, threads=asked.threads, precision=asked.precision)
-    used = Policy(1024, "8 to 64, then 16", max(s for s in STREAMS if s <= max(1, asked.threads)))
+    used = Policy(1024, "4 to 64, then 16", max(s for s in STREAMS if s <= max(1, asked.threads)))
     budgets = numbers(asked.budgets, (512, 1024) if asked.quick else BUDGETS)
     policies = [Policy(*one) for one in product(budgets, STEPS, numbers(asked.streams, STREAMS))]
     rows = []

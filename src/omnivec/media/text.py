@@ -45,8 +45,8 @@ def decode(item: Any) -> str:
 
 
 def rounded(length: int) -> int:
-    """A length in tokens, rounded up: to 8 where texts are short and padding costs most, else to 16."""
-    step = 8 if length <= 64 else 16
+    """A length in tokens, rounded up: to 4 where texts are short and padding costs most, else to 16."""
+    step = 4 if length <= 64 else 16
     return -(-length // step) * step
 
 
