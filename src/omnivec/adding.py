@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omnivec.documents.read import read
-from omnivec.embedder import SINGLE, Embedder
+from omnivec.contents import Content, content_of
+from omnivec.embedder import is_single
 from omnivec.errors import ItemError, UsageError
-from omnivec.indexing import Draft, Indexer, Written
-from omnivec.media import text
-from omnivec.passages import NOTHING_SEEN, Cutting, cuts_of
+from omnivec.indexing import BYTES, Draft, Indexing, Written
+from omnivec.spaces import Spaces
 from omnivec.store.records import Entry
 from omnivec.store.sqlite import Catalogue
 from omnivec.store.text import storable
@@ -33,6 +31,7 @@ class Added:
         ids: of the items, in their order; "" for one that failed before it had an id.
         kept: indices of the items that are in the collection.
         failures: index of an item -> why it is not in.
+        notes: index of an item -> what of it was left out, though the rest is in.
         new: documents that were not there before.
         changed: documents whose content or metadata was replaced.
         unchanged: items that were there as they are.
@@ -43,6 +42,7 @@ class Added:
     ids: list[str] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
     new: int = 0
     changed: int = 0
     unchanged: int = 0
@@ -65,8 +65,7 @@ def items_of(
     metadata: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
 ) -> list[Item]:
     """The items of a call, each with its id and metadata; UsageError where the numbers do not fit."""
-    single = isinstance(items, SINGLE) or not isinstance(items, Iterable)
-    listed = [items] if single else list(items)
+    listed = [items] if is_single(items) else list(items)
     names: list[str | None] = (
         [None] * len(listed) if ids is None else [ids] if isinstance(ids, str) else list(ids)
     )
@@ -96,9 +95,7 @@ class _Ready:
     """An item that was read: what `Draft` needs but its passages."""
 
     id: str
-    text: str
-    digest: bytes
-    line: Callable[[int], int] | None
+    content: Content
     metadata: Mapping[str, Any]
     path: str | None
     size: int
@@ -108,18 +105,10 @@ class _Ready:
 class Adding:
     """One call of `Collection.add`."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        names: FileNames,
-        model: Callable[[], Embedder],
-        space: str,
-        cutting: Cutting,
-    ) -> None:
-        self._catalogue, self._names, self._model = catalogue, names, model
-        self._space, self._cutting = space, cutting
+    def __init__(self, catalogue: Catalogue, names: FileNames, spaces: Spaces) -> None:
+        self._catalogue, self._names = catalogue, names
+        self._indexing = Indexing(catalogue, spaces.writer, spaces.cutting, self._done)
         self._known: dict[str, Entry] = {}
-        self._indexer: Indexer | None = None
         self._places: dict[str, list[int]] = {}
         self._written: dict[str, Written] = {}
         self._firsts: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
@@ -127,33 +116,42 @@ class Adding:
 
     def run(self, items: Sequence[Item]) -> Added:
         """Embeds and commits what is new or changed."""
-        for first in range(0, len(items), WINDOW):
-            self._window(first, items[first : first + WINDOW])
-        if self._indexer is not None:
-            self._indexer.flush()
+        waiting: list[_Ready | None] = []
+        held = 0
+        for i, item in enumerate(items):
+            waiting.append(self._read(i, item))
+            held += waiting[-1].content.held if waiting[-1] is not None else 0
+            if len(waiting) == WINDOW or held >= BYTES or i == len(items) - 1:
+                self._window(i + 1 - len(waiting), waiting)
+                waiting, held = [], 0
+        self._indexing.flush()
         for name, places in self._places.items():
             why = self._written[name].failure
             if why is None:
                 self.added.kept.extend(places)
             else:
                 self.added.failures.update(dict.fromkeys(places, why))
+                self.added.notes.pop(places[0], None)
         self.added.kept.sort()
         return self.added
 
-    def _window(self, first: int, items: Sequence[Item]) -> None:
-        """Takes some items: what each is, which of them are there as they are, and the others to the indexer."""
-        ready: list[_Ready | None] = []
-        for i, item in enumerate(items, first):
-            try:
-                ready.append(self._ready(item))
-            except ItemError as error:
-                ready.append(None)
-                self.added.failures[i] = str(error)
+    def _read(self, i: int, item: Item) -> _Ready | None:
+        """What an item is; None where it cannot be read."""
+        try:
+            ready = self._ready(item)
+        except ItemError as error:
+            self.added.ids.append(item.id or "")
+            self.added.failures[i] = str(error)
+            return None
+        self.added.ids.append(ready.id)
+        return ready
+
+    def _window(self, first: int, ready: Sequence[_Ready | None]) -> None:
+        """Takes some items: which of them are there as they are, and the others to the indexer."""
         names = [one.id for one in ready if one is not None and one.id not in self._places]
         known = {entry.id: entry for entry in self._catalogue.documents(ids=names)}
         self._known.update(known)
-        for i, (item, one) in enumerate(zip(items, ready, strict=True), first):
-            self.added.ids.append(one.id if one is not None else item.id or "")
+        for i, one in enumerate(ready, first):
             if one is not None:
                 self._take(i, one, known.get(one.id))
 
@@ -161,24 +159,27 @@ class Adding:
         if one.id in self._places:  # The same content a second time needs no second vector.
             self._places[one.id].append(i)
             return
-        now = (one.digest, self._cutting.how, one.metadata)
+        content, how = one.content, self._indexing.how(one.content.modality)
+        now = (content.digest, how, one.metadata)
         if before is not None and (before.digest, before.how, before.metadata) == now:
             self.added.unchanged += 1
             self.added.kept.append(i)
             return
-        model = self._model()
-        cuts = cuts_of(one.text, model, self._cutting, one.line)
-        if not cuts:
-            self.added.failures[i] = NOTHING_SEEN
+        try:
+            cuts = self._indexing.cuts(content)
+        except ItemError as error:
+            self.added.failures[i] = str(error)
             return
         self._places[one.id] = [i]
-        self._indexer = self._indexer or Indexer(self._catalogue, model, self._space, self._done)
-        self._indexer.put(
+        if content.note is not None:
+            self.added.notes[i] = content.note
+        self._indexing.put(
             Draft(
                 one.id,
-                one.digest,
-                self._cutting.how,
+                content.digest,
+                how,
                 cuts,
+                content.image,
                 one.metadata,
                 path=one.path,
                 size=one.size,
@@ -199,19 +200,19 @@ class Adding:
 
     def _ready(self, item: Item) -> _Ready:
         """What an item is, before it is cut; ItemError where it cannot be read or named."""
-        content, digest, line = _read(item.content)
-        if not content.strip():
+        content = content_of(item.content)
+        if content.image is None and not content.text.strip():
             raise ItemError("an empty text has nothing to be found by")
         try:
-            facts = json.loads(json_text(item.metadata, "metadata"))
+            facts = json.loads(json_text({**content.facts, **item.metadata}, "metadata"))
         except UsageError as error:
             raise ItemError(str(error)) from error
         path = self._names.of(item.content) if isinstance(item.content, Path) else None
         if path is not None and path != storable(path):
             raise ItemError("its name is not valid UTF-8; rename it")
-        name = item.id or path or digest.hex()[:16]
-        self._refuse_double(name, digest, facts)
-        return _Ready(name, content, digest, line, facts, path, *_place_of(item.content))
+        name = item.id or path or content.digest.hex()[:16]
+        self._refuse_double(name, content.digest, facts)
+        return _Ready(name, content, facts, path, *_place_of(item.content))
 
     def _refuse_double(self, name: str, digest: bytes, facts: Mapping[str, Any]) -> None:
         """An item may come twice in a call, but not as two different documents under one id."""
@@ -228,12 +229,3 @@ def _place_of(item: Any) -> tuple[int, int]:
     except OSError as error:
         raise ItemError(f"{item}: {error.strerror}") from error
     return (0, 0) if status is None else (status.st_size, status.st_dev)
-
-
-def _read(item: Any) -> tuple[str, bytes, Callable[[int], int] | None]:
-    """An item's text, the hash of what it was read from, and where its lines are, if it is a file."""
-    if isinstance(item, Path):
-        source = read(item)
-        return source.text, bytes.fromhex(source.digest), source.line
-    content = text.decode(item)
-    return content, hashlib.sha256(content.encode("utf-8")).digest(), None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,26 +10,20 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from omnivec import hub, identity
 from omnivec.adding import Added, Adding, items_of
-from omnivec.embedder import DEFAULT_MODEL, Embedder
-from omnivec.errors import CollectionError, ItemErrors, OmnivecError, UsageError
-from omnivec.loading import load
-from omnivec.media import text
-from omnivec.passages import Cutting
+from omnivec.contents import MAX_BYTES, Content, content_of
+from omnivec.embedder import Embedder
+from omnivec.errors import ItemErrors, UsageError
+from omnivec.ranking import Ranked, Ranking, fused, target
+from omnivec.spaces import Given, Source, Spaces
 from omnivec.store import matrix
-from omnivec.store.exact import ExactIndex
 from omnivec.store.lock import writer_lock
 from omnivec.store.records import Counts, Entry, Found, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.syncing import Event, FileNames, Options, Sync, SyncReport
-from omnivec.types import Floats, Hit, Keys
+from omnivec.types import Floats, Hit, Keys, Modality
 
-SPACE = "text"
 Mode = Literal["vector", "text", "hybrid"]
-
-RRF = 60
-"""The constant of reciprocal rank fusion: Cormack, Clarke, Buettcher 2009."""
 
 _DEEP = 50
 
@@ -40,39 +33,33 @@ class Collection:
 
     Args:
         folder: the directory; made where there is none, unless `create` is False.
-        model: what embeds: a name as in `load`, a folder, or an Embedder. None takes the model that made the
-            collection, or for a new one the default.
-        models: the same by space, in place of `model`; this version has the space "text".
+        model: what embeds all that it takes, texts or images or both: a name as in `load`, a folder, or an
+            Embedder. None takes the models that made the collection, and the defaults for what is new in it.
+        models: the same by modality, in place of `model`: {"text": ..., "image": ...}, or one of them.
         create: whether a collection that is not there is made.
         readonly: refuse every change; needs no right to write.
 
     Raises:
         CollectionError: there is none, or it cannot be opened.
-        IdentityError: `model` is not the one that made the vectors.
+        IdentityError: a model is not the one that made the vectors.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        model: str | Path | Embedder | None = None,
+        model: Source | None = None,
         *,
-        models: Mapping[str, str | Path | Embedder] | None = None,
+        models: Mapping[str, Source] | None = None,
         create: bool = True,
         readonly: bool = False,
     ) -> None:
         self.folder = Path(folder).expanduser().absolute()
-        self._given = _one_model(model, models)
+        given = Given.of(model, models)
         self._names = FileNames(self.folder.parent)
         self._catalogue = Catalogue.open(self.folder, create=create and not readonly, readonly=readonly)
-        self._lock = threading.RLock()
-        self._model: Embedder | None = None
-        self._matched = False
-        self._checked = False
-        self._index: tuple[tuple[int, int], ExactIndex] | None = None
-        recorded = self._space()
+        self._ranking = Ranking(self._catalogue, self.folder)
         try:
-            if recorded is not None and self._given is not None and str(self._given) != recorded.model:
-                self.model  # noqa: B018  another model than the recorded one is refused at once
+            self._spaces = Spaces(self._catalogue, given)
         except BaseException:
             self.close()
             raise
@@ -93,74 +80,17 @@ class Collection:
         """How many documents there are."""
         return self.counts().documents
 
-    # The model, and whether it is the right one.
+    # The models.
 
     @property
     def model(self) -> Embedder:
-        """What embeds, loaded when first asked for and known to be the one that made the vectors."""
-        with self._lock:
-            recorded = self._space() if self._model is None or not self._matched else None
-            model = self._model or self._load(recorded)
-            if recorded is not None:  # Also where another process recorded it after the model was loaded.
-                identity.check_same(recorded.identity, self._identity(model), SPACE)
-                self._matched = True
-            self._model = model
-            return model
+        """What embeds texts, loaded when first asked for and known to be the one that made their vectors."""
+        return self._spaces.model("text")
 
-    def _identity(self, model: Embedder) -> dict[str, Any]:
-        """The model's identity; of one that was handed in, the files may have changed since it was loaded."""
-        if isinstance(self._given, Embedder):
-            return identity.json_of(model.identity)
-        return identity.identity_of(model, hub.cache_folder() / "identities.json")
-
-    def _load(self, recorded: SpaceRecord | None) -> Embedder:
-        if isinstance(self._given, Embedder):
-            return self._given
-        name = self._given or (recorded.model if recorded is not None else DEFAULT_MODEL)
-        try:
-            return load(name)
-        except OmnivecError as error:
-            if self._given is None and recorded is not None:
-                raise CollectionError(
-                    f"{self.folder} was made by {name!r}, which cannot be loaded: {error}"
-                ) from error
-            raise
-
-    def _space(self) -> SpaceRecord | None:
-        return self._catalogue.spaces().get(SPACE)
-
-    def _writer(self) -> Embedder:
-        """The model, with its space recorded and its canaries checked: what every write of vectors needs."""
-        with self._lock:
-            model, recorded = self.model, self._space()
-            if self._checked:
-                return model
-            if recorded is None:
-                recorded = self._claim(model)
-            identity.check_canaries(recorded.canaries, model, SPACE)
-            self._checked = True
-            return model
-
-    def _claim(self, model: Embedder) -> SpaceRecord:
-        """The space, recorded as made by this model; IdentityError where another process was first with another."""
-        own = SpaceRecord(
-            SPACE,
-            model.name,
-            model.dim,
-            model.metric,
-            self._identity(model),
-            dict(model.provenance),
-            identity.canaries_of(model),
-        )
-        recorded = self._catalogue.claim_space(own)
-        identity.check_same(recorded.identity, own.identity, SPACE)
-        return recorded
-
-    def _cutting(self) -> Cutting:
-        recorded = self._space()
-        if recorded is not None:
-            return Cutting(int(recorded.identity["preprocessing"]["limit"]))
-        return Cutting(self._writer().max_length)
+    @property
+    def models(self) -> Mapping[str, Embedder]:
+        """Name of each recorded space -> its model, loaded when it is looked up."""
+        return self._spaces
 
     # Writing.
 
@@ -173,8 +103,9 @@ class Collection:
         """Adds items, or replaces those whose id is there; equal content is not embedded again.
 
         Args:
-            items: one item or several: a str is a text, a pathlib.Path a text file.
-            ids: one for each; None names a text by the hash of its content and a file by its path.
+            items: one item or several: a str is a text, a pathlib.Path a file of text or an image, a PIL image or
+                uint8 (h, w, 3) an image.
+            ids: one for each; None names texts and images in memory by the hash of their content, files by their path.
             metadata: one for each, or one for all; JSON's types.
 
         Returns:
@@ -184,7 +115,7 @@ class Collection:
             ItemErrors: some items failed; the others are in, .partial says which.
         """
         listed = items_of(items, ids, metadata)
-        added = Adding(self._catalogue, self._names, self._writer, SPACE, self._cutting()).run(listed)
+        added = Adding(self._catalogue, self._names, self._spaces).run(listed)
         if added.failures:
             raise ItemErrors(added.failures, added)
         return added
@@ -195,7 +126,7 @@ class Collection:
         *,
         hidden: bool = False,
         encoding: str | None = None,
-        max_bytes: int = 64 * 2**20,
+        max_bytes: int = MAX_BYTES,
         dry_run: bool = False,
         on_event: Callable[[Event], None] | None = None,
         say: Callable[[str], None] | None = None,
@@ -206,7 +137,7 @@ class Collection:
         Args:
             paths: folders and files.
             hidden: whether files and folders whose name begins with a dot are taken.
-            encoding: of all files; None finds it out.
+            encoding: of all files of text; None finds it out.
             max_bytes: largest file.
             dry_run: only say what would be done.
             on_event: called for each document after the commit that holds it.
@@ -220,18 +151,21 @@ class Collection:
         if "" in named:
             raise UsageError("an empty path names no folder; the current one is '.'")
         roots = [Path(path).expanduser() for path in named]
-        options, tell = Options(hidden, encoding, max_bytes, dry_run), on_event or _ignore
+        options = Options(hidden, encoding, max_bytes, dry_run)
         if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
-            cutting = Cutting(0) if self._space() is None else self._cutting()
-            return Sync(self._catalogue, self._names, self._writer, SPACE, cutting, options, tell).run(roots)
+            return self._sync(roots, options, on_event)
         with writer_lock(self.folder, wait, say):
-            cutting = self._cutting()
-            run = Sync(self._catalogue, self._names, self._writer, SPACE, cutting, options, tell)
-            report = run.run(roots)
+            report = self._sync(roots, options, on_event)
         if report.passages or report.removed:
-            # Commands that search open the collection to read: they use the matrix file, and do not write it.
-            matrix.load(self._catalogue, self.folder, SPACE)
+            # Commands that search open the collection to read: they use the matrix files, and do not write them.
+            for space in self._spaces.records():
+                matrix.load(self._catalogue, self.folder, space)
         return report
+
+    def _sync(
+        self, roots: Sequence[Path], options: Options, on_event: Callable[[Event], None] | None
+    ) -> SyncReport:
+        return Sync(self._catalogue, self._names, self._spaces, options, on_event or _ignore).run(roots)
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Removes documents; returns how many there were."""
@@ -241,15 +175,16 @@ class Collection:
 
     def search(
         self,
-        query: str | Path,
+        query: Any,
         k: int = 10,
         where: Mapping[str, Any] | None = None,
         mode: Mode = "vector",
     ) -> list[Hit]:
-        """The k passages that answer a query best.
+        """The k passages that answer a query best, of all spaces whose model reads it.
 
         Args:
-            query: a str is a text, a pathlib.Path a file whose content is sought.
+            query: a str is a text, a pathlib.Path a file whose content is sought, a PIL image or uint8 (h, w, 3) an
+                image.
             k: how many.
             where: a filter on metadata: {"year": {"$gte": 2024}}; see docs/collection.md.
             mode: "vector" by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion).
@@ -257,20 +192,33 @@ class Collection:
         Raises:
             ItemError: the query cannot be read.
             FilterError: `where` cannot be read.
+            UsageError: no space has a model that reads such a query, or an image is to be found by its words.
         """
         if mode not in get_args(Mode):
             raise UsageError(f"mode={mode!r} is none of {', '.join(get_args(Mode))}")
         if k < 1:
             raise UsageError(f"k={k}: at least 1")
-        question = text.decode(query)
-        vector = self._query_vector(question) if mode != "text" else None
+        asked = content_of(query)
+        if asked.image is not None and mode != "vector":
+            raise UsageError(
+                f"mode={mode!r} looks for words, and the query is an image: mode='vector' finds by it"
+            )
+        vectors = self._query_vectors(asked) if mode != "text" else {}
         with self._catalogue.snapshot():
             allowed = None if where is None else self._catalogue.passage_keys(where)
             deep = k if mode != "hybrid" else max(_DEEP, 4 * k)
-            by_vector = [] if vector is None else self._nearest(vector, deep, allowed)
-            by_text = [] if mode == "vector" else self._catalogue.text_search(question, deep, allowed)
-            ranked = by_vector or by_text if mode != "hybrid" else _fused(by_vector, by_text)
-            return self._hits(ranked[:k], "text search" if mode == "text" else SPACE)
+            near = self._ranking.nearest(vectors, deep, allowed)
+            if mode == "vector":
+                return self._hits(near[:k])
+            by_words = self._catalogue.text_search(asked.text, deep, allowed)
+            if mode == "text":
+                return self._hits([Ranked(key, score, "text search") for key, score in by_words[:k]])
+            texts = self._spaces.recorded("text")
+            return self._hits(fused(near, by_words, texts.name if texts else "text")[:k])
+
+    def unreached(self, modality: Modality) -> tuple[str, ...]:
+        """What a query of a modality cannot find, because no model there reads it: one line for each such space."""
+        return self._spaces.unreached(modality)
 
     def recommend(
         self,
@@ -281,7 +229,7 @@ class Collection:
     ) -> list[Hit]:
         """Passages near the documents one likes and far from those one does not, none of them among the hits.
 
-        The target is mean(like) + (mean(like) - mean(unlike)).
+        In each space that holds something liked, the target is mean(like) + (mean(like) - mean(unlike)).
 
         Raises:
             UsageError: an id is not in the collection, or `like` is empty.
@@ -292,47 +240,35 @@ class Collection:
         if not wanted:
             raise UsageError("recommend needs at least one id in `like`")
         with self._catalogue.snapshot():
-            target = self._mean(wanted)
-            if unwanted:
-                target = 2 * target - self._mean(unwanted)
-            shown = self._catalogue.keys_of([*wanted, *unwanted])
+            liked, disliked = self._keys_of(wanted), self._keys_of(unwanted)
+            targets = {}
+            for space in self._catalogue.spaces():
+                near, far = (self._catalogue.vectors(space, keys)[1] for keys in (liked, disliked))
+                if len(near):
+                    targets[space] = target(near, far)
+            shown = {*liked.tolist(), *disliked.tolist()}
             allowed = None if where is None else self._catalogue.passage_keys(where)
-            ranked = self._nearest(target, k + len(shown), allowed)
-            return self._hits([hit for hit in ranked if hit[0] not in set(shown.tolist())][:k], SPACE)
+            ranked = self._ranking.nearest(targets, k + len(shown), allowed)
+            return self._hits([one for one in ranked if one.key not in shown][:k])
 
-    def _mean(self, names: Sequence[str]) -> Floats:
+    def _keys_of(self, names: Sequence[str]) -> Keys:
         missing = [name for name in names if not len(self._catalogue.keys_of([name]))]
         if missing:
             raise UsageError(f"no document {missing[0]!r} in {self.folder}")
-        vectors: Floats = self._catalogue.vectors(SPACE, self._catalogue.keys_of(names))[1]
-        return np.asarray(vectors.mean(axis=0), np.float32)
+        return self._catalogue.keys_of(names)
 
-    def _query_vector(self, question: str) -> Floats | None:
-        if self._space() is None:  # Nothing was ever added: nothing can be near.
-            return None
-        return self.model.encode_query(question)
+    def _query_vectors(self, asked: Content) -> dict[str, Floats]:
+        """Name of each space whose model reads such a query -> the query's vector (dim,) there."""
+        reading = self._spaces.reading(asked.modality)
+        closed = () if reading else self._spaces.unreached(asked.modality)
+        if closed:
+            raise UsageError(f"{self.folder}: {'; '.join(closed)}")
+        item = asked.text if asked.image is None else asked.image
+        return {name: self._spaces[name].encode_query(item) for name in reading}
 
-    def _nearest(self, vector: Floats, k: int, allowed: Keys | None) -> list[tuple[int, float]]:
-        index = self._exact()
-        keys, scores = index.search(vector[None], max(1, min(k, len(index))), allowed)
-        return [
-            (key, score) for key, score in zip(keys[0].tolist(), scores[0].tolist(), strict=True) if key >= 0
-        ]
-
-    def _exact(self) -> ExactIndex:
-        """The index of this state of the catalogue; made again after a write."""
-        with self._lock:
-            state, space = self._catalogue.changes(), self._space()
-            if space is None:
-                raise CollectionError(f"{self.folder} is empty: add something first")
-            if self._index is None or self._index[0] != state:
-                keys, vectors = matrix.load(self._catalogue, self.folder, SPACE)
-                self._index = (state, ExactIndex(space.dim, space.metric, keys, vectors))
-            return self._index[1]
-
-    def _hits(self, ranked: Sequence[tuple[int, float]], space: str) -> list[Hit]:
-        found = self._catalogue.passages(np.array([key for key, _ in ranked], np.int64))
-        return [_hit(found[key], score, space) for key, score in ranked if key in found]
+    def _hits(self, ranked: Sequence[Ranked]) -> list[Hit]:
+        found = self._catalogue.passages(np.array([one.key for one in ranked], np.int64))
+        return [_hit(found[one.key], one) for one in ranked if one.key in found]
 
     def documents(self, where: Mapping[str, Any] | None = None) -> list[Entry]:
         """The documents, by id; those that pass a filter."""
@@ -347,8 +283,12 @@ class Collection:
         return self._catalogue.roots()
 
     def space(self) -> SpaceRecord | None:
-        """The vector space and its maker; None while nothing was added."""
-        return self._space()
+        """The vector space of texts and its maker, or the only one; None while nothing was added."""
+        return self._spaces.recorded("text") or next(iter(self.spaces().values()), None)
+
+    def spaces(self) -> dict[str, SpaceRecord]:
+        """All vector spaces with their makers, by name: "text", "image", or "text+image" where one model takes both."""
+        return self._spaces.records()
 
     def check(self) -> list[str]:
         """Problems of the files, one line each; empty where all is well."""
@@ -365,51 +305,30 @@ def preview(
     *,
     hidden: bool = False,
     encoding: str | None = None,
-    max_bytes: int = 64 * 2**20,
+    max_bytes: int = MAX_BYTES,
     on_event: Callable[[Event], None] | None = None,
 ) -> SyncReport:
     """What `sync` would do to a collection that is not there yet; makes none. See `Collection.sync`."""
     options = Options(hidden, encoding, max_bytes, dry_run=True)
     names, tell = FileNames(Path(folder).expanduser().absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
-        sync = Sync(empty, names, load, SPACE, Cutting(0), options, tell)
+        sync = Sync(empty, names, Spaces(empty, Given()), options, tell)
         return sync.run([Path(path).expanduser() for path in paths])
-
-
-def _one_model(
-    model: str | Path | Embedder | None, models: Mapping[str, str | Path | Embedder] | None
-) -> str | Path | Embedder | None:
-    if models is None:
-        return model
-    if model is not None or set(models) != {SPACE}:
-        raise UsageError(
-            f"models={sorted(models)}: give either model=, or models= with the one space {SPACE!r}"
-        )
-    return models[SPACE]
 
 
 def _ignore(event: Event) -> None:
     pass
 
 
-def _fused(*lists: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion: the sum of 1 / (60 + rank) over the lists; ties to the smaller key."""
-    scores: dict[int, float] = {}
-    for ranked in lists:
-        for rank, (key, _) in enumerate(ranked, 1):
-            scores[key] = scores.get(key, 0.0) + 1 / (RRF + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _hit(found: Found, score: float, space: str) -> Hit:
+def _hit(found: Found, ranked: Ranked) -> Hit:
     return Hit(
         id=f"{found.document}#{found.ordinal}",
         document=found.document,
         span=(found.start, found.end),
         line=found.line,
         modality=found.modality,
-        space=space,
-        score=score,
+        space=ranked.space,
+        score=ranked.score,
         text=found.text,
         metadata=found.metadata,
     )

@@ -19,7 +19,7 @@ from omnivec.model import Model
 from omnivec.ops import memory
 from omnivec.ops.base import Executable, Input, Program, Settings, Stored
 from omnivec.ops.quantized import QuantizedWeights, bytes_of
-from omnivec.types import Encoded, Floats, Precision, Prepared
+from omnivec.types import Decode, Encoded, Floats, Precision, Prepared
 from omnivec.version import VERSION
 
 
@@ -33,6 +33,7 @@ class Choice:
     threads: int | None = None
     deterministic: bool = False
     max_memory: int | None = None
+    decode: Decode = "reduced"
 
 
 class Compiled:
@@ -41,7 +42,7 @@ class Compiled:
     Attributes:
         model: what is run.
         runtime: where and how exactly, with the reasons.
-        budget: tokens in a batch.
+        budget: cost of a batch: tokens, or pixels.
     """
 
     def __init__(self, model: Model, choice: Choice, trials: Path) -> None:
@@ -54,8 +55,10 @@ class Compiled:
             choice.deterministic,
             self._trial,
             model.obstacle,
+            getattr(model.family, "EXACT", ""),
         )
-        self.budget, before = model.preparer.budget, 0
+        self.budget = model.preparer.budget
+        self._cold = self._twin = before = 0
         self._guard: memory.Guard | None = None
         if choice.max_memory is not None:
             before = memory.resident()
@@ -66,30 +69,54 @@ class Compiled:
         if self.runtime.int8 or choice.max_memory is not None:
             memory.release(tensor.data for tensor in model.tensors.values())
         if choice.max_memory is not None:
-            self._fit(choice.max_memory, before)
+            self._twin = memory.resident() - before
         self._tail = self._finisher() if model.head.has_products else None
         self._others: dict[str, Executable] = {}
 
-    def _fit(self, ceiling: int, before: int) -> None:
-        """Batches and streams that keep the process below a ceiling, found by running some."""
-        settings, longest = self.runtime.settings, self.model.preparer.limit
-
-        def run(rows: int, length: int) -> None:
-            self._body.run(_ones(self.model.inputs, rows, length))
-
-        for length in (16, 32, 64, 128, memory.SHORT):
-            run(1, min(length, longest))
-        twin = memory.resident() - before
+    def warm(self) -> None:
+        """Runs the first items, for which an engine packs weights and makes kernels: after them memory is steady."""
+        start = memory.resident()
+        self._cold = start if self._fixed else 0
+        for length in (1,) if self._fixed else (16, 32, 64, 128, memory.SHORT):
+            self._probe(1, min(length, self.model.preparer.limit))
+        self._twin += memory.resident() - start
         memory.release(tensor.data for tensor in self.model.tensors.values())
-        least = settings.streams if self.runtime.deterministic else 1
-        limits = memory.fit(ceiling, memory.Probe(run, longest, self.budget, settings.streams, least, twin))
+
+    def fit(self, ceiling: int, others: int) -> None:
+        """Takes batches and streams that keep the process below a ceiling, found by running some; `warm` comes first.
+
+        Args:
+            ceiling: bytes of the process.
+            others: those of them that the model's other programs may still take.
+        """
+        settings, preparer = self.runtime.settings, self.model.preparer
+        probe = memory.Probe(
+            self._probe,
+            preparer.limit,
+            self.budget,
+            settings.streams,
+            least=settings.streams if self.runtime.deterministic else 1,
+            twin=self._twin,
+            cold=self._cold,
+            others=others,
+            unit=preparer.unit,
+        )
+        limits = memory.fit(ceiling, probe)
         self._body.narrow(limits.streams)
-        self.budget, self._guard = limits.budget, memory.Guard(limits)
+        self.budget, self._guard = limits.budget, memory.Guard(limits, preparer.unit)
         reasons = {**self.runtime.reasons, "budget": f"as {memory.shown(ceiling)} of memory allow"}
         if limits.streams < settings.streams:
             reasons["streams"] = reasons["budget"]
         settings = replace(settings, streams=limits.streams)
         self.runtime = replace(self.runtime, settings=settings, reasons=reasons)
+
+    @property
+    def _fixed(self) -> bool:
+        """Whether all items are of one size."""
+        return all(None not in i.shape[1:] for i in self.model.inputs)
+
+    def _probe(self, rows: int, length: int) -> None:
+        self._body.run(_ones(self.model.inputs, rows, length))
 
     def at(self, precision: str) -> Compiled:
         """The same model on the same engine in another precision."""
@@ -137,6 +164,7 @@ class Compiled:
             "engine": f"{engine} {_engine_version(engine)}",
             "precision": self.runtime.precision,
             "device": settings.device,
+            **self.model.preparer.provenance,
         }
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
@@ -232,7 +260,7 @@ class Call:
 
     @property
     def budget(self) -> int:
-        """Tokens in a batch."""
+        """Cost of a batch."""
         return self.compiled.budget
 
     @property
@@ -267,8 +295,29 @@ class Call:
 
 
 def _ones(inputs: Sequence[Input], rows: int, length: int) -> dict[str, NDArray[Any]]:
-    """A batch of so many items of a length: what does not matter where only memory is measured is 1."""
-    return {i.name: np.ones((rows, length, *(size or 1 for size in i.shape[2:])), i.dtype) for i in inputs}
+    """A batch of so many items of a length, where sizes are open: what does not matter for memory is 1."""
+    shapes = {
+        i.name: [size or (length if axis == 0 else 1) for axis, size in enumerate(i.shape[1:])]
+        for i in inputs
+    }
+    return {i.name: np.ones((rows, *shapes[i.name]), i.dtype) for i in inputs}
+
+
+def keep_below(ceiling: int, parts: Sequence[Compiled]) -> None:
+    """Divides what memory is left below a ceiling among the programs of a model, and fits each to its share.
+
+    Raises:
+        ModelError: one has no room for an item of its greatest length.
+    """
+    for part in parts:
+        part.warm()
+    left = ceiling - memory.SLACK - memory.resident()
+    for i, part in enumerate(parts):
+        share = left // (len(parts) - i)
+        # What those before were promised and have not taken yet stays theirs.
+        own = memory.resident() + memory.SLACK + share
+        part.fit(ceiling, max(0, ceiling - own))
+        left -= share
 
 
 def _engine_version(engine: runtime.EngineName) -> str:

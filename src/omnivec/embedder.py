@@ -25,7 +25,7 @@ from omnivec.towers import Towers
 from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
-SINGLE = (str, bytes, Path)
+DEFAULT_IMAGE_MODEL = "efficientnet-lite0"
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
@@ -151,7 +151,7 @@ class Embedder:
         Raises:
             ItemErrors: some items failed; .failures says why, .partial holds the others.
         """
-        single = isinstance(items, SINGLE) or not isinstance(items, Iterable) or _is_pixels(items)
+        single = is_single(items)
         listed = [items] if single else list(items)
         encoded = self.run(
             listed,
@@ -341,9 +341,11 @@ class Embedder:
         return finish
 
 
-def _is_pixels(items: Any) -> bool:
-    """Whether an array is an image, which is no list of its rows."""
-    return isinstance(items, np.ndarray) and items.dtype == np.uint8 and items.ndim < 4
+def is_single(items: Any) -> bool:
+    """Whether this is one item and not several: an image of uint8 is no list of its rows."""
+    if isinstance(items, np.ndarray):
+        return items.dtype == np.uint8 and items.ndim < 4
+    return isinstance(items, str | bytes | Path) or not isinstance(items, Iterable)
 
 
 def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:

@@ -4,35 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from omnivec.embedder import Embedder
-from omnivec.passages import Cut
+from omnivec.contents import IMAGE, Content
+from omnivec.errors import ItemError
+from omnivec.passages import NOTHING_SEEN, Cut, Cutting, cuts_of
+from omnivec.spaces import Writer
 from omnivec.store.records import Document, Passage
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Encoded, Keys, Modality
 
+if TYPE_CHECKING:
+    from omnivec.media.pixels import Picture
+
 PASSAGES = 512
 """Passages that are embedded and committed together: what a killed run may have to do again."""
+
+BYTES = 64 * 2**20
+"""Bytes of waiting images, from which on they are embedded and committed too: a dozen photographs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A document that waits for its vectors; see `store.records.Document`."""
+    """A document that waits for its vectors; see `store.records.Document`.
+
+    Attributes:
+        cuts: its passages; of an image one, without text.
+        image: what is embedded in place of a text.
+    """
 
     id: str
     digest: bytes
     how: str
     cuts: Sequence[Cut]
+    image: Picture | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     root: str | None = None
     path: str | None = None
     size: int = 0
     mtime_ns: int = 0
     device: int = 0
-    modality: Modality = "text"
+
+    @property
+    def modality(self) -> Modality:
+        """What kind of thing it is."""
+        return "text" if self.image is None else "image"
+
+    @property
+    def items(self) -> list[Any]:
+        """What is embedded, one for each passage."""
+        return [cut.text for cut in self.cuts] if self.image is None else [self.image]
 
 
 @dataclass(frozen=True)
@@ -53,30 +76,30 @@ class Written:
 
 
 class Indexer:
-    """Takes drafts; reports each after the commit that holds it, never before."""
+    """Takes the drafts of one space; reports each after the commit that holds it, never before."""
 
-    def __init__(
-        self, catalogue: Catalogue, model: Embedder, space: str, report: Callable[[Written], None]
-    ) -> None:
-        self._catalogue, self._model, self._space, self._report = catalogue, model, space, report
+    def __init__(self, catalogue: Catalogue, writer: Writer, report: Callable[[Written], None]) -> None:
+        self._catalogue, self._writer, self._report = catalogue, writer, report
         self._waiting: list[Draft] = []
-        self._count = 0
+        self._count = self._held = 0
 
     def put(self, draft: Draft) -> None:
         """Takes a draft, and commits when enough have come together."""
         self._waiting.append(draft)
         self._count += len(draft.cuts)
-        if self._count >= PASSAGES:
+        self._held += draft.image.held if draft.image is not None else 0
+        if self._count >= PASSAGES or self._held >= BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Embeds and commits what is waiting, then reports it."""
-        drafts, self._waiting, self._count = self._waiting, [], 0
+        drafts, self._waiting, self._count, self._held = self._waiting, [], 0, 0
         if not drafts:
             return
-        texts = [cut.text for draft in drafts for cut in draft.cuts]
-        encoded = self._model.run(texts, prompt=self._model.task_prompt("document"))
-        rows = np.full(len(texts), -1, np.int64)
+        model = self._writer.model
+        items = [item for draft in drafts for item in draft.items]
+        encoded = model.run(items, prompt=model.task_prompt("document"))
+        rows = np.full(len(items), -1, np.int64)
         rows[encoded.kept] = np.arange(len(encoded.kept))
         documents, written, first = [], [], 0
         for draft in drafts:
@@ -86,8 +109,9 @@ class Indexer:
             if failed is not None:
                 written.append(Written(draft.id, 0, 0, failed))
                 continue
-            lost = int(encoded.lost[rows[places.start : places.stop]].sum())
-            documents.append(self._document(draft, encoded, rows[places.start : places.stop], lost))
+            own = rows[places.start : places.stop]
+            lost = int(encoded.lost[own].sum()) if draft.image is None else 0
+            documents.append(self._document(draft, encoded, own, lost))
             written.append(Written(draft.id, len(draft.cuts), lost))
         self._catalogue.write(documents)
         for one in written:
@@ -101,7 +125,7 @@ class Indexer:
                 cut.line,
                 cut.text,
                 draft.modality,
-                {self._space: encoded.vectors[row : row + 1]},
+                {self._writer.space: encoded.vectors[row : row + 1]},
             )
             for cut, row in zip(draft.cuts, rows, strict=True)
         )
@@ -119,3 +143,59 @@ class Indexer:
             lost=lost,
             passages=passages,
         )
+
+
+class Indexing:
+    """Contents to drafts to the indexer of their space: what `add` and `sync` share.
+
+    Args:
+        catalogue: where they go.
+        writer: what makes the vectors of a modality, its space claimed.
+        cutting: how texts are cut; asked when the first comes.
+        report: is told what became of each, after the commit.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        writer: Callable[[Modality], Writer],
+        cutting: Callable[[], Cutting],
+        report: Callable[[Written], None],
+    ) -> None:
+        self._catalogue, self._writer, self._report = catalogue, writer, report
+        self._asked = cutting
+        self._cutting: Cutting | None = None
+        self._indexers: dict[str, Indexer] = {}
+
+    def how(self, modality: Modality) -> str:
+        """How documents of a modality are made: those made otherwise are made anew."""
+        return IMAGE if modality == "image" else self.cutting.how
+
+    @property
+    def cutting(self) -> Cutting:
+        """How texts are cut."""
+        if self._cutting is None:
+            self._cutting = self._asked()
+        return self._cutting
+
+    def cuts(self, content: Content) -> list[Cut]:
+        """The passages of what was read; ItemError where there is none, or no model for it."""
+        writer = self._writer(content.modality)
+        if content.image is not None:
+            return [Cut(0, 0, None, "")]
+        found = cuts_of(content.text, writer.model, self.cutting, content.line)
+        if not found:
+            raise ItemError(NOTHING_SEEN)
+        return found
+
+    def put(self, draft: Draft) -> None:
+        """Takes a draft."""
+        writer = self._writer(draft.modality)
+        if writer.space not in self._indexers:
+            self._indexers[writer.space] = Indexer(self._catalogue, writer, self._report)
+        self._indexers[writer.space].put(draft)
+
+    def flush(self) -> None:
+        """Embeds and commits all that is waiting."""
+        for indexer in self._indexers.values():
+            indexer.flush()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from omnivec import hub, progress, registry
-from omnivec.compiled import Choice, Compiled
+from omnivec.compiled import Choice, Compiled, keep_below
 from omnivec.embedder import DEFAULT_MODEL, Embedder
+from omnivec.errors import ModelError, UsageError
+from omnivec.joint import JointEmbedder, JointTowers, Program
 from omnivec.keyed import KeyedEmbedder
-from omnivec.lookup import is_table, read_table_model
-from omnivec.model import read_models
+from omnivec.lookup import TableModel, is_table, read_table_model
+from omnivec.media.image import ImagePreparer
+from omnivec.model import Model, read_models
 from omnivec.ops.memory import parse_size
 from omnivec.towers import Towers
+from omnivec.types import Decode
+from omnivec.weights.joint import SIDES, is_joint, read_joint
 
 
 def load(
@@ -25,6 +32,7 @@ def load(
     deterministic: bool = False,
     dim: int | None = None,
     max_memory: int | str | None = None,
+    decode: Decode = "reduced",
     offline: bool | None = None,
 ) -> Embedder:
     """Loads a model.
@@ -38,34 +46,67 @@ def load(
         deterministic: vectors that depend on their item alone, bit by bit: not on batch, order or threads. Slower.
         dim: only the first so many components of each vector.
         max_memory: bytes, or a text such as "2GB", that the process shall stay below: batches obey it.
+        decode: of JPEG files: "reduced" at the smallest size that is at least twice what the model sees, "exact" whole.
         offline: never ask a network; None follows HF_HUB_OFFLINE.
 
     Raises:
         ModelError: `max_memory` has no room for the model and one item of the greatest length.
         ModelNotFound: no source has it; the message lists what each said.
         UnsupportedModel: no family covers its form.
+        UsageError: `decode` is neither of the two.
         WeightsError: its weights are damaged or do not fit.
     """
+    if decode not in get_args(Decode):
+        raise UsageError(f"decode={decode!r} is none of {', '.join(get_args(Decode))}")
     resolved = hub.resolve(
         model, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
     )
-    if is_table(resolved.folder):
-        return KeyedEmbedder(read_table_model(resolved.folder, threads), resolved.name, resolved.source, dim)
     ceiling = None if max_memory is None else parse_size(max_memory)
-    choice = Choice(engine, precision, device, threads, deterministic, ceiling)
-    models, trials = read_models(resolved.folder), hub.cache_folder() / "trials.json"
-    if len(models) > 1:
-        return Embedder(Towers.of(models, choice, trials), resolved.name, resolved.source, dim)
-    [only] = models.values()
-    compiled = Compiled(only, choice, trials)
-    if not compiled.model.head.stated:
+    choice = Choice(engine, precision, device, threads, deterministic, ceiling, decode)
+    program = _program(resolved.folder, choice)
+    if ceiling is not None:
+        keep_below(ceiling, _networks(program))
+    kinds: dict[type, type[Embedder]] = {TableModel: KeyedEmbedder, JointTowers: JointEmbedder}
+    embedder = kinds.get(type(program), Embedder)(program, resolved.name, resolved.source, dim)
+    if isinstance(program, Compiled) and not program.model.head.stated:
         taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
-        pooling = compiled.model.head.pooling[0]
+        pooling = program.model.head.pooling[0]
         _say(
             f"{resolved.name} does not say how tokens become one vector (no modules.json): "
             f"{taken.get(pooling, pooling)} is taken"
         )
-    return Embedder(compiled, resolved.name, resolved.source, dim)
+    return embedder
+
+
+def _program(folder: Path, choice: Choice) -> Program:
+    """What runs the model in a folder."""
+    if is_table(folder):
+        return read_table_model(folder, choice.threads)
+    if is_joint(folder):
+        joint = read_joint(folder)
+        if lacking := [side for side in SIDES if not (folder / side).is_dir()]:
+            raise ModelError(f"{folder / lacking[0]} is missing: the joint model's folder is incomplete")
+        return JointTowers.of_sides([_program(folder / side, choice) for side in SIDES], joint, folder)
+    models = {modality: _reading(model, choice.decode) for modality, model in read_models(folder).items()}
+    trials = hub.cache_folder() / "trials.json"
+    if len(models) > 1:
+        return Towers.of(models, choice, trials)
+    [only] = models.values()
+    return Compiled(only, choice, trials)
+
+
+def _reading(model: Model, decode: Decode) -> Model:
+    """A model that decodes as asked; one of texts as it is."""
+    if not isinstance(model.preparer, ImagePreparer):
+        return model
+    return replace(model, preparer=replace(model.preparer, exact=decode == "exact"))
+
+
+def _networks(program: Program) -> list[Compiled]:
+    """What of a model takes memory for batches."""
+    if isinstance(program, Towers):
+        return program.networks
+    return [program] if isinstance(program, Compiled) else []
 
 
 def _say(line: str) -> None:

@@ -62,6 +62,7 @@ def decide(
     deterministic: bool,
     trial: Callable[[], Precision],
     obstacle: Callable[[], str | None] = lambda: None,
+    exact_because: str = "",
 ) -> Runtime:
     """Fills in what the user left open.
 
@@ -73,6 +74,7 @@ def decide(
         deterministic: see Runtime.
         trial: measures both precisions on this machine and returns the one to use.
         obstacle: why only torch can run the model, or None; asked where OpenVINO would.
+        exact_because: why bfloat16 is only for those who ask for it, as the model's family says; "" where it is not.
     """
     reasons: dict[str, str] = {}
     chosen = _engine(engine, device, obstacle, reasons)
@@ -82,7 +84,7 @@ def decide(
     said = _said(precision, reasons)
     exact: Precision = "bfloat16" if said == "bfloat16" else "float32"
     if said in (None, INT8):
-        exact, why = _precision(chosen, deterministic, trial)
+        exact, why = _precision(chosen, deterministic, exact_because, trial)
         reasons["arithmetic" if said == INT8 else "precision"] = f"{exact}: {why}"
     streams = count if deterministic else max(1, min(count, 8))
     reasons["streams"] = "one per thread: deterministic" if deterministic else "one per thread, at most 8"
@@ -130,11 +132,13 @@ def _said(precision: str | None, reasons: dict[str, str]) -> str | None:
 
 
 def _precision(
-    engine: EngineName, deterministic: bool, trial: Callable[[], Precision]
+    engine: EngineName, deterministic: bool, exact_because: str, trial: Callable[[], Precision]
 ) -> tuple[Precision, str]:
     """The precision of matrix products where the user fixes none, and why."""
     if deterministic or engine == "torch":
         return "float32", "deterministic" if deterministic else "torch's default"
+    if exact_because:
+        return "float32", exact_because
     if "amx_bf16" in cpu_flags():
         return "bfloat16", "this CPU has AMX"
     from omnivec.ops import openvino

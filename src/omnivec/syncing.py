@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from omnivec.documents.read import Text, read
+from omnivec.contents import IMAGE, MAX_BYTES, Content, read
+from omnivec.documents.suffixes import kind_of
 from omnivec.documents.walk import Entry, Walk, walk
-from omnivec.embedder import Embedder
 from omnivec.errors import ItemError
-from omnivec.indexing import Draft, Indexer, Written
-from omnivec.passages import NOTHING_SEEN, Cutting, cuts_of
+from omnivec.indexing import Draft, Indexing, Written
+from omnivec.passages import Cutting
+from omnivec.spaces import Spaces
 from omnivec.store.records import Entry as Listed
 from omnivec.store.records import Signature
 from omnivec.store.sqlite import Catalogue
@@ -41,6 +42,7 @@ class Event:
         passages: how many it has now.
         lost: tokens that the model's limit cut off.
         why: of a failure.
+        note: what else of it is not in, such as the frames of an animation behind the first.
     """
 
     document: str
@@ -48,6 +50,7 @@ class Event:
     passages: int = 0
     lost: int = 0
     why: str | None = None
+    note: str | None = None
 
 
 @dataclass
@@ -61,7 +64,8 @@ class SyncReport:
         removed: documents whose files are provably gone.
         failed: path -> why it could not be read; an earlier version of it stays.
         kept: document whose file was not seen -> why it is not known to be gone.
-        skipped: lower-case suffix -> files left out because they promise no text.
+        notes: path -> what of it was left out, though the rest is in.
+        skipped: lower-case suffix -> files left out because they promise neither text nor image.
         passages: passages written.
         lost: tokens that the model's limit cut off.
         dry_run: whether this is only what would be done.
@@ -73,6 +77,7 @@ class SyncReport:
     removed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     passages: int = 0
     lost: int = 0
@@ -92,7 +97,7 @@ class Options:
 
     hidden: bool = False
     encoding: str | None = None
-    max_bytes: int = 64 * 2**20
+    max_bytes: int = MAX_BYTES
     dry_run: bool = False
 
 
@@ -113,20 +118,21 @@ class Sync:
         self,
         catalogue: Catalogue,
         names: Names,
-        model: Callable[[], Embedder],
-        space: str,
-        cutting: Cutting,
+        spaces: Spaces,
         options: Options,
         tell: Callable[[Event], None],
     ) -> None:
-        self._catalogue, self._names, self._model, self._space = catalogue, names, model, space
-        self._cutting, self._options, self._tell = cutting, options, tell
+        self._catalogue, self._names = catalogue, names
+        self._options, self._tell = options, tell
+        # What changes nothing needs no model: where no text is in yet, none is to be compared.
+        untold = options.dry_run and spaces.recorded("text") is None
+        cutting = _uncut if untold else spaces.cutting
+        self._indexing = Indexing(catalogue, spaces.writer, cutting, self._done)
         self._before: Mapping[str, Signature] = {}
-        self._indexer: Indexer | None = None
+        self._notes: dict[str, str] = {}
         self._touched: dict[str, tuple[int, int, int]] = {}
         self._devices: dict[int, int] = {}
         self._seen: set[str] = set()
-        self._how = cutting.how + (f" encoding={options.encoding}" if options.encoding else "")
         self.report = SyncReport(dry_run=options.dry_run)
 
     def run(self, roots: Sequence[Path]) -> SyncReport:
@@ -138,7 +144,8 @@ class Sync:
             if _shown(given) != str(given):
                 self._fail(_shown(given), f"{_shown(given)}: its name is not valid UTF-8; rename it")
                 continue
-            listing = walk(given, hidden=self._options.hidden, max_bytes=self._options.max_bytes)
+            options = self._options
+            listing = walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=_is_wanted)
             walks.append(listing)
             root = self._names.of(listing.root)
             if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
@@ -165,36 +172,39 @@ class Sync:
             return
         now = time.time_ns()
         try:
-            text = read(entry.path, encoding=self._options.encoding, max_bytes=self._options.max_bytes)
+            content = read(entry.path, encoding=self._options.encoding, max_bytes=self._options.max_bytes)
         except ItemError as error:
             self._fail(str(entry.path), str(error))
             return
-        digest = bytes.fromhex(text.digest)
         mtime = entry.mtime_ns if _GRAIN_NS < now - entry.mtime_ns < _LONG_AGO_NS else _UNSETTLED
-        if before is not None and before.digest == digest and self._is_how(before.how):
+        if before is not None and before.digest == content.digest and self._is_how(before.how):
             if (mtime, entry.size, entry.device) != (before.mtime_ns, before.size, before.device):
                 self._touched[name] = (mtime, entry.size, entry.device)
             self._unchanged(name)
             return
+        if content.note is not None:
+            self._notes[name] = content.note
         if self._options.dry_run:
             self._done(Written(name, 0, 0))
             return
-        self._put(entry, root, text, mtime)
+        self._put(entry, root, content, mtime)
 
-    def _put(self, entry: Entry, root: str, text: Text, mtime_ns: int) -> None:
+    def _put(self, entry: Entry, root: str, content: Content, mtime_ns: int) -> None:
         """Hands a file that is new or changed to the indexer."""
-        model, name = self._model(), self._names.of(entry.path)
-        cuts = cuts_of(text.text, model, self._cutting, text.line)
-        if not cuts:
-            self._fail(str(entry.path), f"{_shown(entry.path)}: {NOTHING_SEEN}")
+        name = self._names.of(entry.path)
+        try:
+            cuts = self._indexing.cuts(content)
+        except ItemError as error:
+            self._fail(str(entry.path), f"{_shown(entry.path)}: {error}")
             return
-        self._index(model).put(
+        self._indexing.put(
             Draft(
                 name,
-                bytes.fromhex(text.digest),
-                self._how,
+                content.digest,
+                self._how(content),
                 cuts,
-                metadata_of(entry, name),
+                content.image,
+                {**metadata_of(entry, name), **content.facts},
                 root,
                 name,
                 entry.size,
@@ -203,23 +213,23 @@ class Sync:
             )
         )
 
+    def _how(self, content: Content) -> str:
+        encoding = self._options.encoding if content.modality == "text" else None
+        return self._indexing.how(content.modality) + (f" encoding={encoding}" if encoding else "")
+
     def _looks_unchanged(self, before: Signature, entry: Entry) -> bool:
         same = (before.size, before.mtime_ns, before.device) == (entry.size, entry.mtime_ns, entry.device)
         return same and self._is_how(before.how)
 
     def _is_how(self, how: str) -> bool:
         """Whether a document was made as this run would make it; one without an encoding takes what is there."""
-        cutting, _, _ = how.partition(" encoding=")
-        return how == self._how or (self._options.encoding is None and cutting == self._cutting.how)
-
-    def _index(self, model: Embedder) -> Indexer:
-        if self._indexer is None:
-            self._indexer = Indexer(self._catalogue, model, self._space, self._done)
-        return self._indexer
+        if how == IMAGE:
+            return True
+        cutting, _, encoding = how.partition(" encoding=")
+        return cutting == self._indexing.how("text") and self._options.encoding in (None, encoding)
 
     def _flush(self) -> None:
-        if self._indexer is not None:
-            self._indexer.flush()
+        self._indexing.flush()
         if not self._options.dry_run:
             self._catalogue.touch(self._touched)
 
@@ -229,8 +239,8 @@ class Sync:
 
     def _done(self, written: Written) -> None:
         if written.failure is not None:
-            path = str(self._names.path(written.id))
-            self._fail(path, f"{path}: {written.failure}")
+            path, why = str(self._names.path(written.id)), written.failure
+            self._fail(path, why if why.startswith(path) else f"{path}: {why}")
             return
         status: Status = "changed" if written.id in self._before else "new"
         if status == "new":
@@ -239,7 +249,10 @@ class Sync:
             self.report.changed += 1
         self.report.passages += written.passages
         self.report.lost += written.lost
-        self._tell(Event(written.id, status, written.passages, written.lost))
+        note = self._notes.get(written.id)
+        if note is not None:
+            self.report.notes[str(self._names.path(written.id))] = note
+        self._tell(Event(written.id, status, written.passages, written.lost, note=note))
 
     def _fail(self, path: str, why: str) -> None:
         if path in self.report.failed:  # Two roots may hold it.
@@ -298,6 +311,15 @@ def metadata_of(entry: Entry, name: str) -> dict[str, Any]:
         changed = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC)
         facts["modified"] = changed.isoformat(timespec="seconds")
     return facts
+
+
+def _is_wanted(path: Path) -> bool:
+    """Whether a file's name promises text or an image."""
+    return kind_of(path) is not None
+
+
+def _uncut() -> Cutting:
+    return Cutting(0)
 
 
 def _roots_of(path: Path, listings: Mapping[Path, Walk]) -> list[Path]:

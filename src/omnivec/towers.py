@@ -1,4 +1,4 @@
-"""A model of several modalities: a tower for each, whose vectors lie in one space (CLIP, SigLIP)."""
+"""A model of several modalities: a tower for each, whose vectors lie in one space (CLIP, SigLIP, joint models)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 
 from omnivec.batching import Plan
 from omnivec.compiled import Choice, Compiled
+from omnivec.errors import UsageError
+from omnivec.lookup import TableModel
 from omnivec.media import image
 from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.types import Encoded, Metric, Modality, Space
+
+Tower = Compiled | TableModel
+Logits = tuple[float, float | None]
+"""Scale and bias of cosines; see `tasks.zero_shot`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +33,7 @@ class Towers:
         parts: of each modality its own, texts first.
     """
 
-    parts: Mapping[Modality, Compiled]
+    parts: Mapping[Modality, Tower]
 
     @classmethod
     def of(cls, models: Mapping[Modality, Model], choice: Choice, trials: Path) -> Towers:
@@ -41,12 +47,22 @@ class Towers:
 
     @property
     def texts(self) -> Compiled:
-        """The tower of texts."""
-        return self.parts["text"]
+        """The network of texts; UsageError where there is none."""
+        found = self.parts.get("text")
+        if not isinstance(found, Compiled):
+            raise UsageError(
+                f"{self.folder}: no network reads texts here, so there are no states of their tokens"
+            )
+        return found
 
     @property
-    def _first(self) -> Model:
-        return self.texts.model
+    def networks(self) -> list[Compiled]:
+        """What computes, tables left out."""
+        return [part for part in self.parts.values() if isinstance(part, Compiled)]
+
+    @property
+    def _first(self) -> Model | TableModel:
+        return next(iter(self.parts.values())).model
 
     @property
     def folder(self) -> Path:
@@ -85,6 +101,15 @@ class Towers:
         return self._first.normalizes
 
     @property
+    def logits(self) -> Logits | None:
+        """What turns a cosine of two modalities into a logit, as it was learned; None where nothing was."""
+        first = self._first
+        if isinstance(first, Model) and hasattr(first.family, "logits"):
+            scale, bias = first.family.logits(first.config, first.tensors)
+            return scale, bias
+        return None
+
+    @property
     def prompts(self) -> Mapping[str, str]:
         """By name, as published."""
         return self._first.prompts
@@ -105,7 +130,7 @@ class Towers:
         others = {
             modality: part.model.preparer.identity
             for modality, part in self.parts.items()
-            if modality != "text"
+            if modality != "text" and isinstance(part, Compiled)
         }
         return {**self._first.identity, "towers": others}
 
@@ -120,15 +145,21 @@ class Towers:
     def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
         """Vectors of items, each through the tower of its modality, in their order; why the others have none."""
         meant = [modality_of(item) for item in items]
-        dim = self.space.dim
+        dim, units = self.space.dim, []
         vectors, seen, lost = np.zeros((len(items), dim), np.float32), *np.zeros((2, len(items)), np.int64)
         kept = np.zeros(len(items), bool)
-        failures: dict[int, str] = {}
+        known = " and ".join(self.parts)
+        failures = {
+            i: f"this model reads {known}, and this is of the modality {own}"
+            for i, own in enumerate(meant)
+            if own not in self.parts
+        }
         for modality, part in self.parts.items():
             places = np.array([i for i, own in enumerate(meant) if own == modality], np.int64)
             if not len(places):
                 continue
             encoded = part.run([items[i] for i in places], reading, plan)
+            units.append(encoded.unit)
             rows = places[encoded.kept]
             vectors[rows], seen[rows], lost[rows], kept[rows] = (
                 encoded.vectors,
@@ -137,26 +168,33 @@ class Towers:
                 True,
             )
             failures |= {int(places[i]): why for i, why in encoded.failures.items()}
-        units = [part.model.preparer.unit for modality, part in self.parts.items() if modality in meant]
         return Encoded(
             vectors[kept],
             np.flatnonzero(kept),
             dict(sorted(failures.items())),
             seen[kept],
             lost[kept],
-            " and ".join(units) or self.texts.model.preparer.unit,
+            " and ".join(units) or "tokens",
         )
 
     def facts(self) -> dict[str, Any]:
         """How it runs here, of each modality."""
-        return {
-            **self.texts.facts(),
-            "towers": {modality: part.facts() for modality, part in self.parts.items()},
-        }
+        parts = {modality: part.facts() for modality, part in self.parts.items()}
+        scale, bias = self.logits or (None, None)
+        return {**next(iter(parts.values())), "scale": scale, "bias": bias, "towers": parts}
 
     def provenance(self) -> dict[str, str]:
-        """How exactly it computes."""
-        return self.texts.provenance()
+        """How exactly it computes; of each tower where they differ."""
+        said: dict[str, dict[str, str]] = {}
+        for modality, part in self.parts.items():
+            for name, value in part.provenance().items():
+                said.setdefault(name, {})[modality] = value
+        return {
+            name: next(iter(of.values()))
+            if len(set(of.values())) == 1
+            else ", ".join(f"{modality} {value}" for modality, value in of.items())
+            for name, of in said.items()
+        }
 
 
 def modality_of(item: Any) -> Modality:

@@ -15,6 +15,7 @@ Precision = Literal["float32", "bfloat16"]
 
 Truncate = Literal["tail", "head", "error"]
 Chunk = Literal["pool"]
+Decode = Literal["reduced", "exact"]
 
 Floats = NDArray[np.float32]
 Keys = NDArray[np.int64]
@@ -87,8 +88,9 @@ class Hit:
         line: first line in the source, from 1; None where it has none.
         modality: of the passage.
         space: name of the space it was found in; "text search" where it was found by its words.
-        score: higher is better; cosine, dot product or negative distance, by the space's metric; in hybrid
-            mode the reciprocal-rank sum.
+        score: higher is better; cosine, dot product or negative distance, by the space's metric; where several
+            spaces were searched, how surprising that is there (-log10 of the share of a random sample that scores as
+            high), or 1 / (60 + rank) where one of them is too small to tell; in hybrid mode the reciprocal-rank sum.
         text: of the passage; "" where it has none.
         metadata: of the document.
     """

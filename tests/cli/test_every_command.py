@@ -77,7 +77,9 @@ def test_json_everywhere(project: CommandLine, tiny: Path) -> None:
     assert project("search", "zebra", "--mode", "text", "--json").rows == []
     [status] = project("collection", "status", "--check", "--json").rows
     assert (status["documents"], status["problems"], status["roots"]) == (4, [], ["docs"])
-    assert status["vectors"] == {"text": status["passages"]} and status["model"] == str(tiny)
+    [space] = status["spaces"]
+    assert status["vectors"] == {"text": status["passages"]}
+    assert (space["space"], space["model"], space["dim"]) == ("text", str(tiny), 32)
     listed = project("collection", "list", "--json").rows
     assert [row["document"] for row in listed] == [
         "docs/dog.md",
@@ -111,6 +113,15 @@ def test_for_people(project: CommandLine) -> None:
     under = project("collection", "remove", "--under", "docs")
     assert (under.code, under.out) == (0, "3 documents removed\n")
     assert project("collection", "list").out.splitlines() == ["document  passages  cut off"]
+    again = project("collection", "remove", "--under", "docs")
+    assert (again.code, again.out) == (3, "0 documents removed\n")
+    assert again.err == f"omnivec: no document of a file below {project.folder / 'docs'}\n"
+    empty = project("search", "dog")
+    way_out = "holds no documents yet; `omnivec index PATH` brings some in"
+    assert (empty.code, empty.err) == (
+        0,
+        f"omnivec: nothing found: {project.folder / '.omnivec'} {way_out}\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "collection"))
 
-from workbench import cache, notes, omni, other, shared_cache, tiny  # noqa: F401
+from workbench import both, cache, clip, docs, joint, notes, omni, other, shared_cache, tiny, vit  # noqa: F401

@@ -13,24 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workbench import CommandLine, contents, loaded, prose, whole, write_files
+from workbench import CommandLine, contents, loaded, prose, whole, write_files, write_pictures
 
 from omnivec import Collection
-from omnivec.collection import SPACE
 
 FILES = 300
-KILLS = 50
+KILLS = {"texts": 50, "texts and images": 16}
 
 # More commits in the same time: more moments that could go wrong.
-SMALL_COMMITS = "import omnivec.indexing; omnivec.indexing.PASSAGES = 40"
+SMALL_COMMITS = "import omnivec.indexing; omnivec.indexing.PASSAGES = 40; omnivec.indexing.BYTES = 20_000"
 
 
 def passages_of(collection: Collection, document: str) -> int:
     """How many passages of a document are there, each with a vector and found by its words."""
     catalogue = collection._catalogue
     keys = catalogue.keys_of([document])
-    having, vectors = catalogue.vectors(SPACE, keys)
-    assert having.tolist() == keys.tolist() and len(vectors) == len(keys)
+    having = [key for space in catalogue.spaces() for key in catalogue.vectors(space, keys)[0].tolist()]
+    assert sorted(having) == keys.tolist()
     return len(keys)
 
 
@@ -49,24 +48,29 @@ def killed(command: list[Any], omni: CommandLine, out: Path, seconds: float, lin
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+@pytest.mark.parametrize("kind", KILLS)
 def test_a_killed_index_keeps_what_it_said_and_the_next_one_ends_as_if_undisturbed(
-    omni: CommandLine, tiny: Path, tmp_path: Path
+    omni: CommandLine, tiny: Path, vit: Path, tmp_path: Path, kind: str
 ) -> None:
-    write_files(omni.folder / "docs", [prose(i, 60) for i in range(FILES)])
-    arguments = ("index", "docs", "--json", "--model", tiny, "-c", "notes.omni")
+    images = 0 if kind == "texts" else FILES // 2
+    write_files(omni.folder / "docs", [prose(i, 60) for i in range(FILES - images)])
+    write_pictures(omni.folder / "docs", images)
+    models = {"text": loaded(tiny), "image": loaded(vit)}
+    named = [f"--model={modality}={folder}" for modality, folder in (("text", tiny), ("image", vit))]
+    arguments = ("index", "docs", "--json", *named, "-c", "notes.omni")
     command = omni.command(*arguments, before=SMALL_COMMITS)
     begun = time.monotonic()
     done = omni(*arguments, before=SMALL_COMMITS)
     whole_run = time.monotonic() - begun
     assert done.code == 0, done.err
-    with Collection(omni.folder / "notes.omni", model=loaded(tiny)) as undisturbed:
+    with Collection(omni.folder / "notes.omni", models=models) as undisturbed:
         whole(undisturbed)
         wanted = contents(undisturbed)
         assert len(wanted.documents) == FILES < undisturbed.counts().passages
     shutil.rmtree(omni.folder / "notes.omni")
 
     chance, seen = random.Random(11), Counter[str]()
-    for turn in range(KILLS):
+    for turn in range(KILLS[kind]):
         out = tmp_path / "said.jsonl"
         if turn % 2:  # anywhere in its run time
             seconds, lines = chance.uniform(0.0, whole_run), 0
@@ -80,7 +84,7 @@ def test_a_killed_index_keeps_what_it_said_and_the_next_one_ends_as_if_undisturb
             assert not said
             seen["before there was anything"] += 1
             continue
-        with Collection(omni.folder / "notes.omni", model=loaded(tiny)) as left:
+        with Collection(omni.folder / "notes.omni", models=models) as left:
             whole(left)
             there = {entry.id: entry.passages for entry in left.documents()}
             for line in said:
@@ -96,7 +100,7 @@ def test_a_killed_index_keeps_what_it_said_and_the_next_one_ends_as_if_undisturb
                 whole(left)
                 contents(left).same_as(wanted)
         shutil.rmtree(omni.folder / "notes.omni")
-    assert seen["half way"] >= KILLS // 4, seen  # else the moments missed what this is about
+    assert seen["half way"] >= KILLS[kind] // 4, seen  # else the moments missed what this is about
 
 
 def test_a_log_cut_anywhere_loses_only_what_was_not_yet_wholly_in_it(

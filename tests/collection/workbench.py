@@ -167,6 +167,68 @@ def other_model(base: Path) -> Path:
     return folder
 
 
+SIDE = 32
+PIXELS = {
+    "image_processor_type": "ViTImageProcessor",
+    "size": {"height": SIDE, "width": SIDE},
+    "resample": 2,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.3, 0.25],
+}
+LAYERS = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+
+
+def image_model(base: Path, seed: int = 0) -> Path:
+    """A random ViT of 1 layer and 32 components, for images of 32 pixels a side."""
+    from transformers import ViTConfig, ViTModel
+
+    folder = base / f"vit{seed}"
+    if not folder.exists():
+        config = ViTConfig(**LAYERS, image_size=SIDE, patch_size=8)
+        checkpoints.discriminate(ViTModel(config, add_pooling_layer=False), seed).save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps(PIXELS))
+    return folder
+
+
+def joint_model(base: Path) -> Path:
+    """A random CLIP of 1 layer and 24 components, for texts of 48 tokens and images of 32 pixels a side."""
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = base / "clip"
+    if not folder.exists():
+        folder.mkdir()
+        size = checkpoints.wordpiece(folder)
+        text = {
+            **LAYERS,
+            "vocab_size": size,
+            "max_position_embeddings": 48,
+            "eos_token_id": 3,
+            "bos_token_id": 2,
+        }
+        vision = {**LAYERS, "image_size": SIDE, "patch_size": 8}
+        config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+        checkpoints.discriminate(CLIPModel(config), 2).save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps(PIXELS))
+    return folder
+
+
+def picture(seed: int, width: int = 64, height: int = 48) -> Any:
+    """A PIL image of large coloured shapes, different for different seeds."""
+    from PIL import Image
+
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write_pictures(folder: Path, count: int, first: int = 0, suffix: str = "png") -> list[Path]:
+    """Image files in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"p{first + i:03}.{suffix}" for i in range(count)]
+    for i, file in enumerate(files):
+        picture(first + i).save(file)
+    return files
+
+
 @functools.cache
 def loaded(folder: Path) -> omnivec.Embedder:
     """A model, loaded once, as the commands load it: with the cache of the tests."""
@@ -219,7 +281,7 @@ def contents(collection: Collection) -> Contents:
         assert found is not None
         passages = [(p.start, p.end, p.line, p.text) for p in found.passages]
         documents[entry.id] = (found.digest, found.how, found.lost, dict(found.metadata), passages)
-        vectors[entry.id] = np.concatenate([p.vectors["text"] for p in found.passages])
+        vectors[entry.id] = np.concatenate([own for p in found.passages for own in p.vectors.values()])
     return Contents(documents, vectors)
 
 
@@ -229,7 +291,7 @@ def whole(collection: Collection) -> None:
     counts = collection.counts()
     assert counts.passages == sum(entry.passages for entry in collection.documents())
     assert all(entry.passages > 0 for entry in collection.documents())
-    assert set(counts.vectors.values()) <= {counts.passages}
+    assert sum(counts.vectors.values()) == counts.passages
 
 
 @pytest.fixture(scope="session")
@@ -242,6 +304,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of another random model of the same size, tokenizer and config."""
     return other_model(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small random model of images."""
+    return image_model(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small random model of texts and images."""
+    return joint_model(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
@@ -270,3 +344,28 @@ def notes(tmp_path: Path, cache: Path, tiny: Path) -> Iterator[Collection]:
     """An empty collection with a small model."""
     with Collection(tmp_path / "notes.omni", model=loaded(tiny)) as opened:
         yield opened
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    """A folder with three texts and three images."""
+    folder = tmp_path / "docs"
+    write_files(folder, {"a.txt": prose(1, 10), "b.md": prose(2, 10), "sub/c.txt": prose(3, 10)})
+    write_pictures(folder / "sub", 3)
+    return folder
+
+
+@pytest.fixture
+def both(tmp_path: Path, cache: Path, tiny: Path, vit: Path) -> Iterator[Collection]:
+    """An empty collection with a model of texts and one of images."""
+    with Collection(
+        tmp_path / "both.omni", models={"text": loaded(tiny), "image": loaded(vit)}
+    ) as collection:
+        yield collection
+
+
+@pytest.fixture
+def joint(tmp_path: Path, cache: Path, clip: Path) -> Iterator[Collection]:
+    """An empty collection with one model of both."""
+    with Collection(tmp_path / "joint.omni", model=loaded(clip)) as collection:
+        yield collection

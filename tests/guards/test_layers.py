@@ -22,14 +22,16 @@ RANKS = (
     ("compiled", "saving"),
     ("late", "towers"),
     ("embedder",),
-    ("keyed",),
+    ("keyed", "joint"),
     ("loading",),
-    ("passages", "identity"),
+    ("passages", "identity", "contents"),
+    ("spaces", "ranking"),
     ("indexing",),
     ("syncing",),
     ("adding",),
-    ("collection", "training", "evaluation", "exporting"),
-    ("server", "cli", "viewer", "testing"),
+    ("collection", "training", "evaluation", "exporting", "classifying", "deduplicating"),
+    ("viewer",),
+    ("server", "cli", "testing"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 

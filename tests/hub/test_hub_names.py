@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from omnivec.errors import ModelNotFound, OmnivecError, UsageError
 from omnivec.hub.cache import package_folder, repository_folder
-from omnivec.hub.names import Folder, Package, Repository, understand
+from omnivec.hub.names import Folder, Package, Repository, local, understand
 
 KNOWN = {
     "all-MiniLM-L6-v2": {
@@ -147,3 +147,12 @@ def test_no_name_leads_out_of_a_cache(prefix, rest):
     else:
         assert not prefix
         assert origin.path.is_dir()
+
+
+def test_what_lies_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    for name in ("own", "./own/", "path:own", Path("own"), tmp_path / "own"):
+        assert local(name) == tmp_path / "own"
+    for name in ("none", "path:none", Path("none"), "hf:own/own", "pypi:own", "hf:own"):
+        assert local(name) is None

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from omnivec.kernels import draws, word2vec
+from omnivec.kernels import draws, windows
 
 WORDS, DIM, NEGATIVE = 9, 20, 3
-WIDTH = word2vec.width_of(DIM)
+WIDTH = windows.width_of(DIM)
 COUNTS = np.arange(WORDS, 0, -1).astype(np.int64) * 10
 
 
 def table(random, rows, dim=DIM):
-    found = word2vec.zeros(rows, dim)
+    found = windows.zeros(rows, dim)
     found[:, :dim] = random.standard_normal((rows, dim)) * 0.4
     return found
 
 
 def settings(window=2, skipgram=True, width=WIDTH, negative=NEGATIVE):
-    return word2vec.Settings(
-        skipgram, negative, window, True, True, rate=0.1, least=0.1, words=0, width=width
-    )
+    return windows.Settings(skipgram, negative, window, True, True, width)
 
 
 def advanced(state):
     return draws.advance(np.uint64(state))
 
 
-def windows(sentence, chosen, alias, state, drawn_reach=True):
+def drawn_windows(sentence, chosen, alias, state, drawn_reach=True):
     """(centre's place, reach, targets) in order, drawn as the kernels draw them; every word is kept."""
     targets, state = _targets(sentence[0], chosen, alias, state)
     for i in range(len(sentence)):
@@ -44,7 +42,7 @@ def windows(sentence, chosen, alias, state, drawn_reach=True):
 
 def begun(seed, first, words):
     """The state behind the draws that thin a sentence."""
-    state = word2vec._start(np.uint64(seed), first)
+    state = draws.first_state(np.uint64(seed), first)
     for _ in range(words):
         state = advanced(state)
     return state

@@ -12,7 +12,7 @@ pytest.importorskip("numba")
 import stated
 
 from omnivec.kernels import doc2vec as kernels
-from omnivec.kernels import draws, word2vec
+from omnivec.kernels import draws, trees, windows
 
 SENTENCE = [3, 1, 4, 1, 5, 0, 2, 6, 5]
 RATE, SEED, WINDOW = 0.1, 5, 2
@@ -38,7 +38,7 @@ def reference(way, vectors, inputs, outputs, chosen, alias):
     vectors, inputs, outputs = (each.astype(np.float64) for each in (vectors, inputs, outputs))
     n, document = len(SENTENCE), vectors[1]
     drawn = way.kind != kernels.CONCATENATED and (way.kind != kernels.DBOW or way.words)
-    for i, reach, targets in stated.windows(SENTENCE, chosen, alias, stated.begun(SEED, 0, n), drawn):
+    for i, reach, targets in stated.drawn_windows(SENTENCE, chosen, alias, stated.begun(SEED, 0, n), drawn):
         near = [j for j in range(max(0, i - reach), min(n, i + reach + 1)) if j != i]
         words = [SENTENCE[j] for j in near]
         if way.kind == kernels.DBOW:
@@ -69,10 +69,10 @@ def test_a_document_changes_what_the_statement_says(name):
     alias = draws.negatives_table(stated.COUNTS)
     expected = reference(way, vectors, inputs, outputs, chosen, alias)
     ids = np.array(SENTENCE, np.int32)
-    text = word2vec.Text(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
-    model = word2vec.Model(inputs, outputs, alias, word2vec.no_tree())
+    text = windows.Text(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
+    model = windows.Model(inputs, outputs, alias, trees.no_tree())
     documents = kernels.Documents(text, np.array([1], np.int32), vectors)
-    room = word2vec.room(len(ids), WINDOW, stated.NEGATIVE + 1, chosen.width)
+    room = windows.room(len(ids), WINDOW, stated.NEGATIVE + 1, chosen.width)
     before = vectors.copy()
     loss, losses = kernels.learn(documents, model, chosen, way, room, 0, 1, RATE, SEED)
     assert losses >= 1 and loss > 0
@@ -88,12 +88,14 @@ def test_inference_changes_nothing_but_its_vectors_and_knows_no_neighbours(name)
     before = inputs.copy(), outputs.copy()
     alias = draws.negatives_table(stated.COUNTS)
     keep = draws.keep_table(stated.COUNTS, 0.0)
-    model = word2vec.Model(inputs, outputs, alias, word2vec.no_tree())
+    model = windows.Model(inputs, outputs, alias, trees.no_tree())
 
     def infer(sentences, seed=1, threads=1):
         ids = np.fromiter(itertools.chain.from_iterable(sentences), np.int32)
-        text = word2vec.Text(ids, np.cumsum([0, *map(len, sentences)]).astype(np.int64), keep)
-        return kernels.infer(text, model, chosen, way, stated.NEGATIVE + 1, 5, seed, threads)
+        text = windows.Text(ids, np.cumsum([0, *map(len, sentences)]).astype(np.int64), keep)
+        return kernels.infer(
+            text, model, chosen, way, stated.NEGATIVE + 1, np.linspace(0.1, 0.05, 5), seed, threads
+        )
 
     many = [SENTENCE, [], [2], *([i % 9, 3, 4] for i in range(100)), SENTENCE[::-1]]
     together = infer(many, threads=2)

@@ -10,7 +10,7 @@ pytest.importorskip("numba")
 
 import stated
 
-from omnivec.kernels import draws, word2vec
+from omnivec.kernels import draws, trees, windows
 from omnivec.kernels import fasttext as kernels
 
 SENTENCE = [3, 1, 4, 1, 5, 0, 2, 6, 5, 3, 8]
@@ -31,7 +31,7 @@ def reference(rows, inputs, outputs, chosen, alias):
     """In float64: sums when a word enters the window, changes of its rows when it leaves."""
     inputs, outputs = inputs.astype(np.float64), outputs.astype(np.float64)
     n, size = len(SENTENCE), chosen.window
-    around = {i: (reach, targets) for i, reach, targets in stated.windows(
+    around = {i: (reach, targets) for i, reach, targets in stated.drawn_windows(
         SENTENCE, chosen, alias, stated.begun(SEED, 0, n)
     )}  # fmt: skip
     means, pending = {}, {}
@@ -66,8 +66,8 @@ def test_a_sentence_changes_what_the_statement_says(skipgram, window):
     expected = reference(rows, inputs, outputs, chosen, alias)
     before = inputs.copy()
     ids = np.array(SENTENCE, np.int32)
-    text = word2vec.Text(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
-    model = word2vec.Model(inputs, outputs, alias, word2vec.no_tree())
+    text = windows.Text(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
+    model = windows.Model(inputs, outputs, alias, trees.no_tree())
     room = kernels.ring(window, stated.NEGATIVE + 1, stated.WIDTH, len(ids))
     loss, losses = kernels.learn(text, words, model, chosen, room, 0, 1, RATE, SEED)
     assert losses >= 1 and loss / losses > 0

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -96,3 +100,20 @@ def test_machine_code_lies_apart_from_the_source_by_the_digest_of_all_kernels(tm
     (tmp_path / "file").touch()
     monkeypatch.setenv("OMNIVEC_CACHE", str(tmp_path / "file"))  # no folder can be made below a file
     assert simd._machine_code() == ""
+
+
+def test_machine_code_of_other_kernels_is_forgotten_after_a_month(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMNIVEC_CACHE", str(tmp_path))
+    old, recent, strange = (tmp_path / "numba" / name for name in ("old", "recent", "strange"))
+    for folder, days in ((old, 31), (recent, 29), (strange, None)):
+        (folder / "word2vec_1").mkdir(parents=True)
+        (folder / "word2vec_1" / "learn.nbc").touch()
+        if days:
+            used = folder / simd.USED
+            used.touch()
+            os.utime(used, (time.time() - days * 86_400,) * 2)
+    own = Path(simd._machine_code())
+    left = {path.name for path in (tmp_path / "numba").iterdir()}
+    assert left == {"recent", "strange", own.name}  # one without our mark is not ours
+    os.utime(own / simd.USED, (0, 0))
+    assert simd._machine_code() == str(own) and time.time() - (own / simd.USED).stat().st_mtime < 60

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from omnivec.kernels import draws
+from omnivec.kernels import draws, trees, windows
 from omnivec.kernels import word2vec as kernels
 
 RATE, DIM, WORDS, DRAWN = 0.3, 20, 12, 4
@@ -23,13 +23,12 @@ SENTENCE = [0, 1, 0, 2, DRAWN, 0, 3, 3, 11, 5]
 
 def settings(**given):
     chosen = {"skipgram": True, "negative": 5, "window": 2, "shrink": False, "mean": True, **given}
-    width = kernels.width_of(DIM)
-    return kernels.Settings(**chosen, rate=RATE, least=RATE, words=0, width=width)
+    return windows.Settings(**chosen, width=windows.width_of(DIM))
 
 
 def tables(seed=0):
     random = np.random.default_rng(seed)
-    inputs, outputs = kernels.zeros(WORDS, DIM), kernels.zeros(WORDS, DIM)
+    inputs, outputs = windows.zeros(WORDS, DIM), windows.zeros(WORDS, DIM)
     for table in (inputs, outputs):
         table[:, :DIM] = random.standard_normal((WORDS, DIM)) * 0.3
     return inputs, outputs
@@ -38,10 +37,10 @@ def tables(seed=0):
 def learn(inputs, outputs, chosen, tree, sentence=SENTENCE, weights=None, seed=1):
     weights = np.eye(WORDS)[DRAWN] if weights is None else weights
     ids = np.array(sentence, np.int32)
-    text = kernels.Text(ids, np.array([0, len(ids)]), draws.keep_table(np.ones(WORDS, np.int64), 0.0))
-    model = kernels.Model(inputs.reshape(-1), outputs.reshape(-1), draws.alias_table(weights + 1e-300), tree)
+    text = windows.Text(ids, np.array([0, len(ids)]), draws.keep_table(np.ones(WORDS, np.int64), 0.0))
+    model = windows.Model(inputs.reshape(-1), outputs.reshape(-1), draws.alias_table(weights + 1e-300), tree)
     most = chosen.negative + 1 if chosen.negative else int(np.diff(tree.starts).max())
-    room = kernels.room(len(ids), chosen.window, most, chosen.width)
+    room = windows.room(len(ids), chosen.window, most, chosen.width)
     return kernels.learn(text, model, chosen, room, 0, 1, RATE, seed)
 
 
@@ -78,7 +77,7 @@ def test_negative_sampling_follows_the_gradient(given, negative):
         return [centre, *drawn], [1] + [0] * len(drawn)
 
     expected = reference(inputs, outputs, chosen, targets_of)
-    learn(inputs, outputs, chosen, kernels.no_tree())
+    learn(inputs, outputs, chosen, trees.no_tree())
     np.testing.assert_allclose(inputs[:, :DIM], expected[0], atol=3e-6)
     np.testing.assert_allclose(outputs[:, :DIM], expected[1], atol=3e-6)
     assert not inputs[:, DIM:].any() and not outputs[:, DIM:].any()
@@ -87,7 +86,7 @@ def test_negative_sampling_follows_the_gradient(given, negative):
 @pytest.mark.parametrize("given", [{}, {"skipgram": False}, {"skipgram": False, "mean": False}])
 def test_the_hierarchical_softmax_follows_the_gradient(given):
     chosen, (inputs, outputs) = settings(negative=0, **given), tables()
-    tree = kernels.huffman_tree(2 ** np.arange(WORDS)[::-1])
+    tree = trees.huffman_tree(2 ** np.arange(WORDS)[::-1])
     assert np.diff(tree.starts).max() == WORDS - 1  # two groups of targets
 
     def targets_of(centre):
@@ -103,7 +102,7 @@ def test_the_hierarchical_softmax_follows_the_gradient(given):
 def test_a_drawn_window_is_smaller_and_the_seed_draws_it():
     def changed(seed, **given):
         inputs, outputs = tables()
-        learn(inputs, outputs, settings(**given), kernels.no_tree(), seed=seed)
+        learn(inputs, outputs, settings(**given), trees.no_tree(), seed=seed)
         return inputs
 
     assert np.array_equal(changed(1, shrink=True), changed(1, shrink=True))
@@ -114,19 +113,19 @@ def test_a_drawn_window_is_smaller_and_the_seed_draws_it():
 def test_the_loss_is_that_of_telling_a_word_from_its_negatives():
     inputs, outputs = tables()
     outputs[:] = 0  # every product is 0: six targets, one bit each
-    loss, count = learn(inputs, outputs, settings(), kernels.no_tree(), [0, 1] * 4000, np.eye(WORDS)[3])
+    loss, count = learn(inputs, outputs, settings(), trees.no_tree(), [0, 1] * 4000, np.eye(WORDS)[3])
     assert count > 50
     assert 0 < loss / count < 6 * np.log(2)
     inputs[:] = 0
     outputs[:] = 0  # nothing is learned from zeros
-    loss, count = learn(inputs, outputs, settings(), kernels.no_tree(), [0, 1] * 4000, np.eye(WORDS)[3])
+    loss, count = learn(inputs, outputs, settings(), trees.no_tree(), [0, 1] * 4000, np.eye(WORDS)[3])
     assert loss / count == pytest.approx(6 * np.log(2), rel=1e-5)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=60))
 def test_the_tree_is_huffmans(counts):
     counts = np.array(counts)
-    tree = kernels.huffman_tree(counts)
+    tree = trees.huffman_tree(counts)
     heap = list(map(int, counts))
     heapq.heapify(heap)
     cost = 0

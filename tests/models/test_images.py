@@ -16,7 +16,9 @@ from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTCo
 
 import omnivec
 import photographs
-from omnivec.errors import ItemErrors, UsageError
+from omnivec import runtime
+from omnivec.compiled import Compiled
+from omnivec.errors import ItemErrors, ModelError, UsageError
 from omnivec.testing import check_close, open_model
 
 SIZE = 48
@@ -150,6 +152,50 @@ def test_texts_and_images_in_one_space(clip: tuple[Path, Any], tmp_path: Path, e
     assert model.identity == omnivec.load(clip[0]).identity
 
 
+def test_images_and_towers_obey_a_ceiling(vit: tuple[Path, Any], clip: tuple[Path, Any]) -> None:
+    pictures = [photographs.rgb(name) for name in NAMES]
+    for folder, texts in ((vit[0], []), (clip[0], ["the quick engine"])):
+        model = omnivec.load(folder, max_memory="3GB")
+        check_close(
+            model.encode([*pictures, *texts]), omnivec.load(folder).encode([*pictures, *texts]), "below"
+        )
+        cards = model.card.get("towers", {"image": model.card}).values()
+        assert all(card["reasons"]["budget"] == "as 3,000 MB of memory allow" for card in cards)
+    with pytest.raises(ModelError, match="max_memory=120 MB is too low"):
+        omnivec.load(clip[0], max_memory="120MB")
+
+
+def test_batches_of_images_are_as_small_as_the_budget(
+    vit: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows, compute = open_model(vit[0]), [], Compiled.compute
+
+    def counted(self: Compiled, batch: Any, alone: bool) -> np.ndarray:
+        rows.append(len(batch))
+        return compute(self, batch, alone)
+
+    monkeypatch.setattr(Compiled, "compute", counted)
+    pixels = np.random.default_rng(0).integers(0, 256, (11, SIZE, SIZE, 3)).astype(np.uint8)
+    whole = model.encode(list(pixels))
+    assert sorted(rows) == [3, 8]
+    model._compiled.budget = int(2.9 * SIZE * SIZE)
+    rows.clear()
+    check_close(model.encode(list(pixels)), whole, "in batches of two")
+    assert sorted(rows) == [1, 2, 2, 2, 2, 2]
+
+
+def test_efficientnets_are_exact_unless_asked_otherwise(
+    monkeypatch: pytest.MonkeyPatch, vit: tuple[Path, Any]
+) -> None:
+    monkeypatch.delenv("OMNIVEC_PRECISION")
+    monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    card = omnivec.load("efficientnet-lite0").card
+    assert card["precision"] == "float32" and "1 - cosine = 1e-2" in card["reasons"]["precision"]
+    assert omnivec.load("efficientnet-lite0", precision="bfloat16").card["precision"] == "bfloat16"
+    assert omnivec.load("efficientnet-lite0", precision="int8").card["arithmetic"] == "float32"
+    assert omnivec.load(vit[0]).card["precision"] == "bfloat16"  # others are as the CPU has it
+
+
 def test_the_published_lite_network_knows_an_astronaut() -> None:
     from omnivec import hub, registry
 
@@ -158,3 +204,24 @@ def test_the_published_lite_network_knows_an_astronaut() -> None:
     vector = open_model(folder).encode(photographs.rgb("astronaut"))
     assert vector.shape == (facts["dim"],)
     check_close(vector[:5], np.array(facts["components"]), "the first components", 1e-4)
+
+
+def test_jpegs_are_decoded_whole_where_asked(vit: tuple[Path, Any], tmp_path: Path) -> None:
+    """A photograph of many times the model's size, through `load`; provenance says which way was taken."""
+    path = tmp_path / "large.jpg"
+    photographs.rgb("coffee").resize((1200, 800)).save(path, quality=95)
+    reduced, exact = (
+        omnivec.load(vit[0], decode=decode, precision="float32") for decode in ("reduced", "exact")
+    )
+    assert [model.provenance["decode"] for model in (reduced, exact)] == ["reduced", "exact"]
+    assert reduced.identity == exact.identity
+    whole = omnivec.load(vit[0], precision="float32").encode(Image.open(path))
+    check_close(exact.encode(path), whole, "decoded whole")
+    a, b = reduced.encode(path), exact.encode(path)
+    assert not np.array_equal(a, b)
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+
+
+def test_another_way_to_decode_is_refused(vit: tuple[Path, Any]) -> None:
+    with pytest.raises(UsageError, match="decode='fast' is none of reduced, exact"):
+        omnivec.load(vit[0], decode="fast")  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import pickle
 import subprocess
 import sys
@@ -12,10 +14,11 @@ from pathlib import Path
 import checkpoints
 import numpy as np
 import pytest
+from transformers import ViTConfig, ViTModel
 
 import omnivec
-from omnivec.compiled import Compiled
-from omnivec.errors import ModelError, UsageError
+from omnivec.compiled import Compiled, keep_below
+from omnivec.errors import ItemError, ModelError, UsageError
 from omnivec.ops import memory
 from omnivec.ops.memory import Guard, Limits, Probe, fit
 from omnivec.testing import check_close, open_model
@@ -121,6 +124,94 @@ def test_no_batch_that_is_run_or_allowed_is_above_the_ceiling(
     total = process.base + limits.streams * rows * one + (50 * MB if limits.streams > 1 else 0)
     assert max(total, process.peak) <= ceiling * MB
     assert limits.budget >= min(longest, 1024)
+
+
+@pytest.mark.parametrize("each", [50, 400, 2000])
+@pytest.mark.parametrize("ceiling", [200, 300, 500, 2000])
+def test_images_of_one_size_obey_a_ceiling(monkeypatch: pytest.MonkeyPatch, each: int, ceiling: int) -> None:
+    """Nothing smaller than an image can be run; what a first run packs is not taken for what an image takes."""
+    process, packed, pixels = Imagined(monkeypatch, 100 * MB, each), 30 * MB, 224 * 224
+    process.base += packed
+    images = Probe(process.run, pixels, 8 * pixels, 2, 1, 60 * MB, cold=100 * MB, unit="pixels")
+    process.run(1, pixels)
+    try:
+        limits = fit(ceiling * MB, images)
+    except ModelError as error:
+        assert f"max_memory={ceiling} MB" in str(error) and "50,176 pixels" in str(error)
+        assert process.base + pixels * each + memory.SLACK > ceiling * MB
+        return
+    rows = limits.budget // pixels
+    assert 1 <= rows <= 8 and (ceiling < 2000 or each == 2000 or rows == 8)
+    total = process.base + limits.streams * rows * pixels * each + (60 * MB if limits.streams > 1 else 0)
+    assert max(total, process.peak) <= ceiling * MB
+    assert all(own[0] in (1, 2, 4, 8) for own in process.runs)
+    monkeypatch.setattr(memory, "resident", lambda: ceiling * MB - MB)
+    if limits.streams == 1:
+        Guard(limits, "pixels").check(pixels)  # What has run before has its memory.
+    else:
+        with pytest.raises(ItemError, match="batch of 50,176 pixels"):
+            Guard(limits, "pixels").check(pixels)
+
+
+def test_several_programs_share_what_is_left_below_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = {"": 200 * MB}
+    monkeypatch.setattr(memory, "resident", lambda: sum(used.values()))
+
+    class Part:
+        def __init__(self, name: str, wants: int) -> None:
+            self.name, self.wants, self.may = name, wants, 0
+
+        def warm(self) -> None:
+            used[self.name] = 10 * MB
+
+        def fit(self, ceiling: int, others: int) -> None:
+            self.may = ceiling - others - memory.resident() - memory.SLACK
+            used[self.name] += min(self.wants, self.may)
+
+    for wants in itertools.product((0, 20 * MB, 900 * MB), repeat=3):
+        parts = [Part(str(i), own) for i, own in enumerate(wants)]
+        used |= {part.name: 0 for part in parts}
+        keep_below(600 * MB, parts)  # type: ignore[arg-type]
+        assert all(part.may > 30 * MB for part in parts)
+        # If each takes all that it may take later, the process is still below.
+        assert 230 * MB + sum(part.may for part in parts) + memory.SLACK <= 600 * MB
+
+
+@pytest.mark.slow
+def test_a_real_process_of_images_stays_below_its_ceiling(tmp_path: Path) -> None:
+    config = ViTConfig(
+        hidden_size=256, num_hidden_layers=3, num_attention_heads=4, intermediate_size=1024, patch_size=8
+    )
+    checkpoints.discriminate(ViTModel(config, add_pooling_layer=False), 0).save_pretrained(tmp_path)
+    said = {"image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    code = f"""
+import re, threading, numpy as np, omnivec
+from omnivec.compiled import Compiled
+from omnivec.ops.memory import resident
+ceiling = 150
+for _ in range(8):
+    try: model = omnivec.load({str(tmp_path)!r}, max_memory=f"{{ceiling}}MB", precision="float32")
+    except omnivec.ModelError as error: ceiling = int(re.search(r"needs about (\\d+) MB", str(error))[1]) + 10
+    else: break
+top, done = resident(), threading.Event()
+def watch():
+    global top
+    while not done.wait(0.002): top = max(top, resident())
+watcher = threading.Thread(target=watch); watcher.start()
+rows, compute = [], Compiled.compute
+def counted(self, batch, alone):
+    rows.append(len(batch))
+    return compute(self, batch, alone)
+Compiled.compute = counted
+pixels = np.random.default_rng(0).integers(0, 256, (24, 224, 224, 3)).astype(np.uint8)
+found = model.run(list(pixels))
+done.set(); watcher.join()
+assert len(found) == 24, found.failures
+assert max(rows) < 8 and max(rows) <= model.card["budget"] // 224**2, (rows, model.card)
+assert top < ceiling * 10**6, (top, ceiling)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
 
 
 def test_a_ceiling_that_is_too_low_is_refused_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

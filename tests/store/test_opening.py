@@ -50,7 +50,7 @@ def test_a_new_collection_has_the_promised_settings(made):
     connection.close()
     assert values == {
         "application_id": 0x4F4D4E49,
-        "user_version": 1,
+        "user_version": 2,
         "page_size": 16384,
         "journal_mode": "wal",
     }
@@ -88,37 +88,78 @@ def test_another_programs_database(tmp_path):
 
 def test_a_newer_schema_names_both_versions(made):
     tampered(made, "PRAGMA user_version = 7")
-    refused(SchemaError, made, "version 7.*up to 1")
+    refused(SchemaError, made, "version 7.*up to 2")
 
 
 def test_an_older_schema_without_a_migration_names_both_versions(made, monkeypatch):
     monkeypatch.setattr(schema, "MIGRATIONS", ((4, "SELECT 1;"),))
-    refused(SchemaError, made, "version 1.*reads 4")
+    refused(SchemaError, made, "version 2.*reads 4")
 
 
 MIGRATIONS = (
     *schema.MIGRATIONS,
-    (2, "ALTER TABLE documents ADD COLUMN colour TEXT;"),
-    (3, "UPDATE documents SET colour = 'red';\nCREATE INDEX documents_colour ON documents (colour);"),
+    (3, "ALTER TABLE documents ADD COLUMN colour TEXT;"),
+    (4, "UPDATE documents SET colour = 'red';\nCREATE INDEX documents_colour ON documents (colour);"),
 )
 
 
 def test_an_older_schema_is_migrated(made, monkeypatch):
     monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS)
-    refused(SchemaError, made, "version 1.*open the collection once for writing", readonly=True)
+    monkeypatch.setattr(schema, "READABLE", 3)
+    refused(SchemaError, made, "version 2.*open the collection once for writing", readonly=True)
+    monkeypatch.setattr(schema, "READABLE", 2)
+    with Catalogue.open(made, create=False, readonly=True) as catalogue:
+        assert catalogue.counts().documents == 50
     with Catalogue.open(made, create=False) as catalogue:
         assert catalogue._rows("SELECT DISTINCT colour FROM documents") == [("red",)]
-        assert catalogue._rows("PRAGMA user_version") == [(3,)]
+        assert catalogue._rows("PRAGMA user_version") == [(4,)]
         assert catalogue.check() == []
 
 
 def test_a_migration_that_fails_changes_nothing(made, monkeypatch):
-    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS[:2], (3, "CREATE TABLE documents (key);")))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS[:3], (4, "CREATE TABLE documents (key);")))
     refused(CollectionError, made, "already exists")
     monkeypatch.undo()
     with Catalogue.open(made, create=False) as catalogue:
-        assert catalogue._rows("PRAGMA user_version") == [(1,)]
+        assert catalogue._rows("PRAGMA user_version") == [(2,)]
         assert catalogue.counts().documents == 50
+
+
+def test_a_collection_from_before_there_were_images(tmp_path, monkeypatch):
+    """Read as it is; migrated by its first writer, and what was in it is found as before."""
+    folder = tmp_path / "old"
+    texts = ["the quick fox", "a lazy dog and a fox", "北京 and 東京", ""]
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+    with Catalogue.open(folder, create=True) as catalogue:
+        catalogue.put_space(space())
+        catalogue.write([document(str(i), [text], i) for i, text in enumerate(texts)])
+        found = {query: catalogue.text_search(query, 9) for query in ("fox", "東京")}
+    monkeypatch.undo()
+    with Catalogue.open(folder, create=False, readonly=True) as catalogue:
+        assert {query: catalogue.text_search(query, 9) for query in found} == found
+        assert catalogue._rows("PRAGMA user_version") == [(1,)]
+    with Catalogue.open(folder, create=False) as catalogue:
+        assert catalogue._rows("PRAGMA user_version") == [(2,)]
+        for query, before in found.items():
+            assert [key for key, _ in catalogue.text_search(query, 9)] == [key for key, _ in before]
+        assert catalogue.check() == []
+        catalogue.write([document("4", ["", "one more fox"], 4)], remove=["3", "0"])
+        assert len(catalogue.text_search("fox", 9)) == 2 and catalogue.check() == []
+
+
+def test_passages_without_text_do_not_change_how_words_rank(tmp_path):
+    texts = [f"{'fox ' * (i % 3)}dog {'x' * i} and {i} more words" for i in range(12)]
+    ranked = []
+    for name, empty in (("alone", 0), ("beside", 200)):
+        with Catalogue.open(tmp_path / name, create=True) as catalogue:
+            catalogue.put_space(space())
+            catalogue.write([document(str(i), [text], i) for i, text in enumerate(texts)])
+            catalogue.write([document(f"image {i}", [""], i) for i in range(empty)])
+            ranked.append({query: catalogue.text_search(query, 20) for query in ("fox", "dog words 3")})
+            assert catalogue.check() == []
+            assert catalogue.delete([f"image {i}" for i in range(0, empty, 2)]) == empty / 2
+            assert catalogue.text_search("fox", 20) == ranked[-1]["fox"] and catalogue.check() == []
+    assert ranked[0] == ranked[1]
 
 
 def test_a_truncated_file(made):

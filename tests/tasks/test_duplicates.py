@@ -17,7 +17,7 @@ import photographs
 from omnivec.errors import UsageError
 from omnivec.media.hashes import image_hash
 from omnivec.tasks import duplicates
-from omnivec.tasks.duplicates import by_hash, by_vector
+from omnivec.tasks.duplicates import by_hash, by_vector, hash_pairs, joined, vector_pairs
 
 
 def components(near: np.ndarray) -> list[list[int]]:
@@ -69,6 +69,63 @@ def test_groups_by_vector_are_the_components_of_near_pairs(seed, count, cosine, 
         patch.setattr(duplicates, "_PAIRS", pairs)
         found = by_vector(vectors, cosine)
     assert listed(found) == components(cosines >= cosine)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hashes=st.lists(st.sampled_from([0, 1, 3, 7, 2**63, 0xFF00FF, 0xFF00FE]) | st.integers(0, 2**64 - 1)),
+    distance=st.integers(0, 64),
+    pairs=st.integers(1, 20),
+)
+def test_pairs_of_hashes_are_all_near_ones_once(hashes, distance, pairs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_PAIRS", pairs)
+        found = [tuple(pair) for part in hash_pairs(np.array(hashes, np.uint64), distance) for pair in part]
+    expected = [
+        (i, j)
+        for i in range(len(hashes))
+        for j in range(i + 1, len(hashes))
+        if hashes[i] and hashes[j] and (hashes[i] ^ hashes[j]).bit_count() <= distance
+    ]
+    assert sorted(found) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    count=st.integers(0, 40),
+    cosine=st.floats(-0.9, 0.9),
+    most=st.integers(1, 50),
+    pairs=st.integers(1, 500),
+)
+def test_pairs_of_vectors_are_the_nearest_of_each(seed, count, cosine, most, pairs):
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((count, 5)).astype(np.float32)
+    vectors[rng.random(count) < 0.1] = 0
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    rows = vectors / np.where(norms > 0, norms, np.nan)[:, None]
+    cosines = np.nan_to_num(rows @ rows.T, nan=-2)
+    np.fill_diagonal(cosines, -2)
+    if np.abs(cosines - cosine).min(initial=1) < 1e-5:
+        return  # rounding decides
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_PAIRS", pairs)
+        found = {tuple(pair) for part in vector_pairs(vectors, cosine, most) for pair in part.tolist()}
+    expected = {
+        (min(i, j), max(i, j))
+        for i in range(count)
+        for j in np.argsort(-cosines[i])[:most].tolist()
+        if cosines[i, j] >= cosine
+    }
+    assert found == expected
+
+
+def test_pairs_join_groups():
+    pairs = np.array([[0, 4], [2, 3], [4, 5]])
+    assert listed(joined(7, pairs)) == [[0, 4, 5], [2, 3]]
+    assert joined(3, np.zeros((0, 2), np.int64)) == []
+    with pytest.raises(UsageError, match="most=0"):
+        list(vector_pairs(np.ones((2, 2), np.float32), 0.5, 0))
 
 
 def test_equal_rows_are_one_group_at_the_strictest():

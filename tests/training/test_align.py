@@ -17,10 +17,12 @@ from click.testing import CliRunner
 from omnivec.cli.train import command
 from omnivec.embedder import Embedder
 from omnivec.errors import ModelError, UsageError, WeightsError
+from omnivec.joint import JointEmbedder
+from omnivec.loading import load
 from omnivec.tasks.alignment import Head, recall
 from omnivec.testing import check_close, open_model
 from omnivec.training import train
-from omnivec.training.align import METHODS, JointModel, Options, learn, read_items
+from omnivec.training.align import METHODS, Options, learn, read_items
 from omnivec.training.projector import Settings, Side, contrastive, tags
 from omnivec.weights import safetensors
 from omnivec.weights.joint import Joint, read_joint, write_joint
@@ -140,25 +142,27 @@ def test_dimensions_that_cannot_be_are_refused() -> None:
 def test_two_models_meet_in_one_space(models: tuple[Embedder, Embedder], tmp_path: Path, capsys: Any) -> None:
     pairs = [(text, text) for text in TEXTS]
     joint = train("align", pairs[:200], left=models[0], right=models[1], show_progress_bar=False)
-    assert isinstance(joint, JointModel) and joint.dim == 32
+    assert isinstance(joint, JointEmbedder) and joint.dim == 32 and 1 < joint.scale < 100
     assert "held-out pairs the partner is among the first 10" in capsys.readouterr().err
-    a, b = joint.encode_left(TEXTS[200:]), joint.encode_right(TEXTS[200:])
+    a, b = joint.left.encode(TEXTS[200:]), joint.right.encode(TEXTS[200:])
     assert a.shape == b.shape == (len(TEXTS) - 200, 32) and a.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1, rtol=1e-5)
     assert min(recall(a, b, 3)) > 0.8  # by chance 0.08
-    np.testing.assert_allclose(joint.encode_left(TEXTS[200]), a[0], atol=1e-5)
+    np.testing.assert_allclose(joint.left.encode(TEXTS[200]), a[0], atol=1e-5)
 
     saved = joint.save(tmp_path / "joint")
     said = json.loads((saved / "config.json").read_text())
-    assert (said["model_type"], said["dim"], said["left"]) == ("joint", 32, {"model": "left", "layers": 1})
+    assert (said["model_type"], said["dim"], said["left"]["layers"]) == ("joint", 32, 1)
+    assert said["left"]["name"] == models[0].name and said["scale"] == joint.scale
     assert said["training"]["method"] == "cca" and said["training"]["pairs"] == 200
     read = read_joint(saved)
-    assert read.left.source(saved) == saved / "left" and read.dim == 32
+    assert read.dim == 32
+    again = load(saved, precision="float32")
+    assert isinstance(again, JointEmbedder)
     for name, right in (("left", a), ("right", b)):
-        side = getattr(read, name)
-        again = Head(side.layers)(open_model(Path(side.source(saved))).encode(TEXTS[200:]))
-        check_close(again, right, f"{name}, saved and read")
-    assert joint.save(saved) == saved  # over itself
+        plain = Head(read.sides[name].layers)(open_model(saved / name).encode(TEXTS[200:]))
+        check_close(plain, right, f"{name}, its model and its head")
+        check_close(getattr(again, name).encode(TEXTS[200:]), right, f"{name}, loaded")
 
 
 def test_what_cannot_be_embedded_costs_its_pair_only(models: tuple[Embedder, Embedder], capsys: Any) -> None:
@@ -168,7 +172,7 @@ def test_what_cannot_be_embedded_costs_its_pair_only(models: tuple[Embedder, Emb
     found = train("align", bad, left=models[0], right=models[1], strength=0.1, held_out=0.0)
     said = capsys.readouterr().err
     assert "left item of pair 30 is left out" in said and "2 of 62 pairs are left out" in said
-    check_close(found.encode_left(TEXTS[:5]), expected.encode_left(TEXTS[:5]), "without the bad pairs", 1e-4)
+    check_close(found.left.encode(TEXTS[:5]), expected.left.encode(TEXTS[:5]), "without the bad pairs", 1e-4)
     with pytest.raises(UsageError, match="of 5 pairs 0 can be embedded"):
         train("align", [(object(), "x")] * 5, left=models[0], right=models[1])
 
@@ -203,14 +207,19 @@ def test_from_the_command_line(models: tuple[Embedder, Embedder], tmp_path: Path
     assert "--left" in help_text and "regularisation of cca and ridge" in " ".join(help_text.split())
 
 
-def test_a_folder_with_other_things_is_not_written_to(
-    models: tuple[Embedder, Embedder], tmp_path: Path
-) -> None:
-    left, right = planted(count=40)
-    heads, facts = learn(left, right, Options("a", "b", strength=0.1))
-    (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ModelError, match="is not empty and holds no model"):
-        JointModel(*models, heads, facts).save(tmp_path)
+def test_a_joint_model_is_no_side_of_another(models: tuple[Embedder, Embedder]) -> None:
+    pairs = [(text, text) for text in TEXTS[:40]]
+    joint = train("align", pairs, left=models[0], right=models[1], strength=0.1, held_out=0.0)
+    with pytest.raises(UsageError, match="is a joint model itself"):
+        train("align", pairs, left=joint, right=models[1])
+
+
+def test_the_scale_is_the_likeliest_of_pairs_that_were_held_out() -> None:
+    left, right = planted()
+    heads, _ = learn(left, right, Options("a", "b", strength=0.1))
+    assert heads.scale == learn(left, right, Options("a", "b", strength=0.1))[0].scale
+    alike = learn(left, left, Options("a", "b", strength=0.1))[0].scale
+    assert 2 < heads.scale < alike  # who is surer has the higher scale
 
 
 # --- pairs --------------------------------------------------------------------------------------------------------
@@ -275,9 +284,9 @@ def test_heads_come_back_as_they_were(tmp_path: Path, method: str) -> None:
     left, right = planted(count=80)
     heads, facts = learn(left, right, Options("a", "b", method=method, epochs=2))
     sides = (Written("org/a", heads.left.layers), Written("org/b", heads.right.layers))
-    write_joint(Joint(*sides, training=facts), tmp_path)
+    write_joint(Joint(*sides, heads.scale, facts), tmp_path)
     read = read_joint(tmp_path)
-    assert (read.left.model, read.right.source(tmp_path)) == ("org/a", "org/b")
+    assert (read.left.name, read.right.name, read.scale) == ("org/a", "org/b", heads.scale)
     assert read.training == json.loads(json.dumps(facts)) and read.dim == facts["dim"]
     np.testing.assert_array_equal(Head(read.left.layers)(left), heads.left(left))
     np.testing.assert_array_equal(Head(read.right.layers)(right), heads.right(right))
@@ -288,7 +297,7 @@ def test_folders_that_are_damaged_are_told(tmp_path: Path) -> None:
     heads, _ = learn(left, right, Options("a", "b", strength=0.1))
 
     def written() -> dict[str, np.ndarray]:
-        write_joint(Joint(Written("a", heads.left.layers), Written("b", heads.right.layers)), tmp_path)
+        write_joint(Joint(Written("a", heads.left.layers), Written("b", heads.right.layers), 9.0), tmp_path)
         tensors = safetensors.read_safetensors(tmp_path / "heads.safetensors")
         return {name: tensor.float32().copy() for name, tensor in tensors.items()}
 
@@ -307,6 +316,12 @@ def test_folders_that_are_damaged_are_told(tmp_path: Path) -> None:
     safetensors.save(tmp_path / "heads.safetensors", tensors)
     with pytest.raises(WeightsError, match=r"lacks 'right\.0\.bias'"):
         read_joint(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "joint", "left": {"model": "a"}}')
-    with pytest.raises(ModelError, match="describes no joint model: 'layers' is missing"):
-        read_joint(tmp_path)
+    for said, why in (
+        ('{"model_type": "joint", "left": {"name": "a"}}', "describes no joint model: 'layers' is missing"),
+        ((tmp_path / "config.json").read_text().replace("9.0", '"much"'), "describes no joint model"),
+        ((tmp_path / "config.json").read_text().replace("9.0", "-1"), "a scale of -1.0 is none"),
+    ):
+        (tmp_path / "config.json").write_text(said)
+        with pytest.raises(ModelError, match=why) as caught:
+            read_joint(tmp_path)
+        assert "\n" not in str(caught.value)

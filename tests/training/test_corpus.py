@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib
 import sys
+import threading
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +20,7 @@ pytest.importorskip("numba")
 
 from omnivec.errors import MissingExtra, UsageError
 from omnivec.training import corpus as module
+from omnivec.training import tables
 from omnivec.training.corpus import MOST, cut, kept, read_corpus
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=300)
@@ -198,3 +201,29 @@ def test_without_numba_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(MissingExtra, match=r"pip install 'omnivec\[words\]'"):
         read_corpus(["a b"])
+
+
+def test_what_is_done_meanwhile_runs_in_a_thread_of_its_own_and_harms_nothing():
+    seen, ready = [], threading.Event()
+
+    def work():
+        seen.append(threading.current_thread())
+        ready.set()
+        raise RuntimeError("will be said where it counts")
+
+    corpus = read_corpus([["a", "b"]] * 9, meanwhile=work)
+    assert corpus.words == ["a", "b"] and ready.wait(10)
+    seen[0].join()
+    assert len(seen) == 1 and seen[0] is not threading.current_thread()
+
+
+@pytest.mark.parametrize("name", ["word2vec", "fasttext", "glove"])
+def test_a_rehearsal_compiles_what_training_calls(name):
+    module = importlib.import_module(f"omnivec.training.{name}")
+    chosen = module.Options(dim=20, epochs=2, threads=1, min_count=1, show_progress_bar=False)
+    tables.rehearsal(module.fit, chosen)()
+    kernels = importlib.import_module(f"omnivec.kernels.{name}")
+    compiled = [each for each in vars(kernels).values() if hasattr(each, "signatures")]
+    before = [len(each.signatures) for each in compiled]
+    module.fit(read_corpus([["a", "b", "c"]] * 9, min_count=1), chosen)
+    assert any(before) and [len(each.signatures) for each in compiled] == before

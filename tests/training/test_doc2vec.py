@@ -65,6 +65,15 @@ def test_a_seed_makes_the_same_bits_and_another_others(documents):
     assert one.documents.tobytes() != other.documents.tobytes()
 
 
+def test_documents_begin_far_enough_from_each_other(documents):
+    options = Options(**{**SMALL, "epochs": 1, "lr": 1e-9, "min_lr": 1e-9})
+    found = fit(documents, options)
+    for table in (found.documents, found.inputs):  # from -1 / dim to 1 / dim, evenly
+        assert abs(table.mean()) < 0.1 / options.dim
+        assert 0.95 / options.dim < np.abs(table).max() < 1.001 / options.dim
+        np.testing.assert_allclose(table.std(), 1 / options.dim / 3**0.5, rtol=0.1)
+
+
 def test_documents_of_a_tag_share_a_vector(tmp_path):
     found = read_documents([("x", "a b"), (7, ["b", "c"]), ("x", "c d d")], min_count=1)
     assert found.tags == ["x", "7"] and found.rows.tolist() == [0, 1, 0]

@@ -92,17 +92,22 @@ def test_ctrl_c_keeps_what_was_learned(
     assert fitted.stopped
     assert fitted.costs == after_three.costs
     assert np.array_equal(fitted.vectors, after_three.vectors)
-    assert (
-        capsys.readouterr().err == "omnivec: stopped after epoch 3 of 40: what was learned so far is kept\n"
-    )
+    said = "omnivec: stopped: 3 of 40 epochs and 0% of the next are learned, and kept\n"
+    assert capsys.readouterr().err == said
 
 
-def test_ctrl_c_before_an_epoch_is_done_is_an_interruption(
+def test_ctrl_c_before_anything_is_learned_is_an_interruption(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counts = glove.count(corpus, Options(**SMALL))
     monkeypatch.setattr(glove.progress, "bar", lambda *_: Interrupted(1))
+
+    def stop(report: object, one: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(glove._Report, "add", stop)
     with pytest.raises(KeyboardInterrupt):
-        fit(corpus, Options(**SMALL))
+        glove.factorise(counts, Options(**SMALL))
 
 
 def test_progress_tells_cost_rate_and_time_left(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:

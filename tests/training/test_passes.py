@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from omnivec.errors import ModelError
-from omnivec.training.passes import Pace, over
+from omnivec.training.passes import Pace, over, stopped_line
 
 STARTS = np.array([0, 0, 700, 900, 4000, 4001, 9000, 9000])
 
@@ -62,4 +62,22 @@ def test_interrupted_it_keeps_what_was_learned(capsys):
 
     outcome = over(STARTS, Pace(1000, 0.1, 0.0, 1, 0), work)
     assert outcome.stopped and 4 <= len(done) < 200
-    assert "what was learned so far is kept" in capsys.readouterr().err
+    assert outcome.words == sum(piece.words for piece in done)  # the last, finished while stopping, too
+    share = outcome.words / 9000
+    said = f"omnivec: stopped: {int(share)} of 1000 epochs and {share % 1:.0%} of the next are learned, and kept\n"
+    assert capsys.readouterr().err == said
+
+
+def test_interrupted_before_anything_was_learned_it_stops_as_ever():
+    def work(piece):
+        _thread.interrupt_main()
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        over(STARTS, Pace(1000, 0.1, 0.0, 1, 0), work)
+
+
+def test_the_line_says_how_much_is_kept():
+    line = stopped_line(0.5, 5)
+    assert line == "stopped: 2 of 5 epochs and 50% of the next are learned, and kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from omnivec.cli.train import command
 from omnivec.errors import UsageError
 from omnivec.training import contrastive
 from omnivec.training.recipes import read_recipe, recipes, train
@@ -44,6 +47,56 @@ class Options:
     names: tuple[str, ...] | None = ("a", "b")
     each: Callable[[int | str], None] | None = None
 '''
+
+
+BASE = '''
+class Base:
+    """Shared.
+
+    Attributes:
+        dim: of a vector.
+        lr: rate.
+    """
+
+    dim: int = 100
+    lr: float = 0.5
+'''
+DERIVED = '''"""Derived."""
+from omnivec.training.base import Base
+DATA = "a text"
+class Options(Base):
+    """Told.
+
+    Attributes:
+        lr: another rate.
+        own: more.
+    """
+
+    lr: float = 0.1
+    own: bool = True
+'''
+
+
+def test_a_recipe_inherits_options_from_a_file_beside(tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text(BASE)
+    (tmp_path / "derived.py").write_text(DERIVED)
+    recipe = read_recipe(tmp_path / "derived.py")
+    assert recipe is not None and recipe.data == "a text" and read_recipe(tmp_path / "base.py") is None
+    told = [(option.name, option.default, option.help) for option in recipe.options]
+    assert told == [("dim", 100, "of a vector."), ("lr", 0.1, "another rate."), ("own", True, "more.")]
+
+
+@pytest.mark.parametrize(
+    "name", ["word2vec", "glove", "fasttext", "fasttext_supervised", "doc2vec", "phrases"]
+)
+def test_inherited_or_not_it_is_what_the_record_says(name: str) -> None:
+    record = importlib.import_module(f"omnivec.training.{name}").Options
+    recipe = recipes()[name]
+    expected = [(f.name, f.type, f.default) for f in fields(record)]
+    assert [(o.name, o.type, o.default) for o in recipe.options] == expected
+    assert recipe.data and all(option.help for option in recipe.options)
+    shown = CliRunner().invoke(command, [name, "--help"])
+    assert shown.exit_code == 0 and f"DATA: {recipe.data}" in " ".join(shown.output.split())
 
 
 def test_a_recipe_is_one_file(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from gensim.models.fasttext import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+import omnivec
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.weights.tables.fasttext import read_fasttext_bin, write_fasttext_bin
+from omnivec.weights.tables.formats import sniff
 from omnivec.weights.tables.record import Subwords, Table
 from omnivec.weights.tables.subwords import composed, subword_ids, unseen
 from omnivec.weights.tables.text import read_word2vec_text, write_vec
@@ -169,13 +171,41 @@ def test_gensims_fasttext_both_ways(tmp_path):
     np.testing.assert_array_equal(again.syn1neg, model.syn1neg)
 
 
-def test_a_quantised_model_is_refused(tmp_path):
-    (tmp_path / "train.txt").write_text("".join(f"__label__{i % 2} w{i} the\n" for i in range(600)))
-    model = fasttext.train_supervised(str(tmp_path / "train.txt"), dim=10, thread=THREADS, verbose=0)
-    model.quantize(retrain=False)
+@pytest.mark.parametrize(
+    ("given", "how"),
+    [
+        ({"dim": 10}, {}),
+        ({"dim": 10}, {"qnorm": True, "qout": True}),
+        ({"dim": 9, "minn": 2, "maxn": 3}, {"dsub": 2}),
+        ({"dim": 10, "wordNgrams": 2, "minn": 2, "maxn": 2}, {"cutoff": 300, "qnorm": True}),
+    ],
+)
+def test_a_quantised_model_is_what_fasttext_makes_of_it(tmp_path, given, how):
+    text = tmp_path / "train.txt"
+    text.write_text("".join(f"__label__l{i % 300} w{i} the cat{i % 7}\n" for i in range(900)))
+    model = fasttext.train_supervised(str(text), bucket=500, thread=THREADS, verbose=0, **given)
+    model.quantize(str(text), **how)
     model.save_model(str(tmp_path / "m.ftz"))
-    with pytest.raises(UnsupportedModel, match=r"quantised"):
-        read_fasttext_bin(tmp_path / "m.ftz")
+    assert model.is_quantized() and sniff(tmp_path / "m.ftz") == "fasttext-bin"
+    table = read_fasttext_bin(tmp_path / "m.ftz")
+    assert table.keys == model.get_words() and table.settings["labels"] == model.get_labels()
+    own = np.stack([model.get_input_vector(row) for row in range(len(table))])
+    np.testing.assert_array_equal(table.vectors, own)
+    for word, vector in zip(table.keys, composed(table), strict=True):
+        np.testing.assert_allclose(vector, model.get_word_vector(word), atol=1e-6, rtol=0)
+    for word in ("cats", "w77x", "zz"):
+        np.testing.assert_allclose(unseen(table, word), model.get_word_vector(word), atol=1e-6, rtol=0)
+    judge = omnivec.load(tmp_path / "m.ftz")
+    for line in ("w5 the cat3", "the the cat1"):
+        labels, odds = model.predict(line, k=3)
+        ours = judge.predict([line], k=3)[0]
+        np.testing.assert_allclose([p for _, p in ours], odds, atol=1e-4)
+        assert ours[0][0] == labels[0] or np.ptp(odds) < 1e-5
+    whole = (tmp_path / "m.ftz").read_bytes()
+    for count in (len(whole) - 1, len(whole) // 2, len(whole) // 4):
+        (tmp_path / "cut.ftz").write_bytes(whole[:count])
+        with pytest.raises(WeightsError, match=r"cut short|damaged"):
+            read_fasttext_bin(tmp_path / "cut.ftz")
 
 
 def small(tmp_path):
@@ -201,7 +231,7 @@ def test_every_truncation_is_named(tmp_path):
         (8, struct.pack("<i", 4), "input matrix of"),
         (32, struct.pack("<i", 9), "loss 9"),
         (64, struct.pack("<2i", 2**31 - 1, 2**31 - 1), "a dictionary of 2147483647 entries"),
-        (84, struct.pack("<q", 5), "pruned to 5"),
+        (84, struct.pack("<q", 5), "5 n-grams that pruning left do not each have a row"),
         (94, b"\7", "cut short|damaged"),
         (-1, b"\x7f", "NaN|damaged"),
     ],

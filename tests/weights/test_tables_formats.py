@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import json
+import os
+import struct
 import sys
 from dataclasses import fields
 
@@ -59,7 +62,10 @@ def test_gensims_saves_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "named"),
     [
-        (gzip.compress(b"a 1 2\n"), UnsupportedModel, "compressed: unpack it first"),
+        (gzip.compress(b"PAR1", mtime=0), UnsupportedModel, "packed parquet file: unpack it first .gunzip"),
+        (gzip.compress(struct.pack("<2i", 793712314, 12), mtime=0), UnsupportedModel, "packed fasttext-bin file"),
+        (bz2.compress(b"a 1 2\n"), UnsupportedModel, "unpack it first .bunzip2"),
+        (gzip.compress(b"a 1 2\n", mtime=0)[:12], WeightsError, "cannot be read: Compressed file ended"),
         (b"\x89PNG\r\n", UnsupportedModel, "begins with b'.x89PNG"),
         (b"", UnsupportedModel, "begins with b''"),
         (b"only words here\n", UnsupportedModel, "none of word2vec-text"),
@@ -71,6 +77,37 @@ def test_what_is_none_of_them(tmp_path, content, error, named):
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(error, match=named):
         sniff(tmp_path / "f")
+
+
+@pytest.mark.parametrize("name", ["word2vec-text", "fasttext-vec", "word2vec-binary", "glove"])
+def test_tables_are_read_from_gzip(tmp_path, name):
+    plain, packed = tmp_path / "plain", tmp_path / "named.gz"
+    random = np.random.default_rng(0)
+    keys = [f"key{i}" for i in range(3000)]
+    write_table(plain, Table(keys, random.standard_normal((3000, 5)).astype(np.float32)), name)
+    packed.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+    assert sniff(packed) == sniff(plain)
+    found, expected = read_table(packed), read_table(plain)
+    assert list(found.keys) == keys
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
+    assert list(read_table(packed, 7).keys) == keys[:7]
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WeightsError, match="cannot be read: Compressed file ended"):
+        read_table(packed, format=name)
+    packed.write_bytes(whole[:3000] + bytes(3000) + whole[6000:])
+    with pytest.raises(WeightsError):
+        read_table(packed, format=name)
+
+
+def test_our_own_folder_is_as_readable_as_its_files_before(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_table(tmp_path / "words", table(), "omnivec")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "words").iterdir()}
+    assert set(modes.values()) == {0o644} and "model.safetensors" in modes
 
 
 def test_folders_that_are_none_and_arguments(tmp_path):

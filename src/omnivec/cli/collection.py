@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,32 +35,47 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
     from omnivec.collection import Collection
 
     with Collection(find_collection(collection), create=False, readonly=True) as found:
-        counts, space, roots = found.counts(), found.space(), found.roots()
+        counts, spaces, roots = found.counts(), found.spaces(), found.roots()
         problems = found.check() if check else []
         facts = {
             "collection": str(found.folder),
             "documents": counts.documents,
             "passages": counts.passages,
-            "vectors": dict(counts.vectors),
             "bytes": counts.bytes,
             "tokens_cut_off": counts.lost,
             "roots": list(roots),
-            "model": None if space is None else space.model,
-            "dim": None if space is None else space.dim,
-            "metric": None if space is None else space.metric,
-            "made_with": None if space is None else dict(space.provenance),
         }
+    makers = [
+        {
+            "space": name,
+            "model": one.model,
+            "dim": one.dim,
+            "metric": one.metric,
+            "made_with": dict(one.provenance),
+        }
+        for name, one in spaces.items()
+    ]
     if as_json:
-        print_json([{**facts, **({"problems": problems} if check else {})}])
+        more = {"problems": problems} if check else {}
+        print_json([{**facts, "vectors": dict(counts.vectors), "spaces": makers, **more}])
     else:
         for name, value in facts.items():
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             click.echo(f"{name.replace('_', ' '):<15} {shown if shown not in (None, '') else '-'}")
+        for maker in makers:
+            click.echo(f"{'space':<15} {_described(maker, counts.vectors)}")
         if check:
             click.echo(f"{'check':<15} {'sound' if not problems else count(len(problems), 'problem')}")
     for problem in problems:
         complain(problem)
     return 1 if problems else 0
+
+
+def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
+    """A space in one line: text: all-MiniLM-L6-v2, dim 384, cosine; 12 vectors, openvino 2026.1.0, float32."""
+    made = [str(maker["made_with"][name]) for name in ("engine", "precision") if name in maker["made_with"]]
+    sizes = [maker["model"], f"dim {maker['dim']}", maker["metric"]]
+    return f"{maker['space']}: {', '.join(sizes)}; {', '.join([count(vectors[maker['space']], 'vector'), *made])}"
 
 
 @command.command("list")
@@ -95,6 +112,7 @@ def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as
 
     if not ids and under is None:
         raise click.UsageError("name documents, or --under a folder")
+    empty = None
     with Collection(find_collection(collection), create=False) as found:
         entries = found.documents()
         known = {entry.id for entry in entries}
@@ -102,11 +120,13 @@ def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as
         if under is not None:
             folder = under.absolute()
             paths = [(e.id, found.path_of(e.id)) for e in entries if e.path is not None]
-            chosen += [name for name, path in paths if path.is_relative_to(folder) and name not in chosen]
+            below = [name for name, path in paths if path.is_relative_to(folder)]
+            empty = None if below else f"no document of a file below {folder}"
+            chosen += [name for name in below if name not in chosen]
         removed = found.delete(chosen)
-    missing = [name for name in ids if name not in known]
-    for name in missing:
-        complain(f"no document {name!r}")
+    missing = [f"no document {name!r}" for name in ids if name not in known] + ([empty] if empty else [])
+    for line in missing:
+        complain(line)
     if as_json:
         print_json({"document": name, "status": "removed"} for name in chosen)
     else:

@@ -105,18 +105,31 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         click.echo("  ".join(parts).rstrip())
 
 
-def print_hits(hits: Sequence[Hit], as_json: bool, whole: bool = False) -> None:
-    """Found passages: place and score on one line, the text below it."""
+def print_hits(
+    hits: Sequence[Hit], as_json: bool, whole: bool = False, picture: Callable[[Hit], str] | None = None
+) -> None:
+    """Found passages: place and score on one line, below it the text, and what `picture` makes of an image."""
     if as_json:
         print_json({**asdict(hit), "score": round(hit.score, 6)} for hit in hits)
         return
     width = min(shutil.get_terminal_size().columns, 110)
     for i, hit in enumerate(hits, 1):
         place = printable(hit.document) + (f":{hit.line}" if hit.line is not None else "")
-        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}")
+        sides = _pixel_size(hit)
+        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}{sides and '  ' + sides}")
         text = hit.text if whole else click.wrap_text(" ".join(hit.text.split())[: 3 * width], width - 4)
         for line in text.splitlines() if whole else text.splitlines()[:3]:
             click.echo(f"    {printable(line.expandtabs())}")
+        for line in picture(hit).splitlines() if picture else ():
+            click.echo(f"    {line}", color=True)  # in a pipe, too, where it was asked for
+
+
+def _pixel_size(hit: Hit) -> str:
+    if hit.modality != "image":
+        return ""
+    from omnivec.viewer.thumbnails import pixel_size
+
+    return pixel_size(hit.metadata)
 
 
 def count(n: int, noun: str) -> str:

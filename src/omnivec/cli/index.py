@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from omnivec.cli.common import (
     count,
     find_collection,
     json_option,
-    model_option,
     print_json,
 )
 from omnivec.progress import bar
@@ -28,9 +27,16 @@ from omnivec.syncing import Event, SyncReport
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="PATH..."
 )
 @collection_option
-@model_option
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    metavar="[text=|image=]MODEL",
+    help="A known name, a folder, hf:org/name or pypi:package, for all that it takes; or for one modality, repeated.",
+)
 @click.option("--hidden", is_flag=True, help="Take files and folders whose name begins with a dot too.")
-@click.option("--encoding", help="Of all files, such as latin-1. [default: found out for each]")
+@click.option("--encoding", help="Of all texts, such as latin-1. [default: found out for each]")
 @click.option(
     "--max-size", type=click.IntRange(min=1), default=64, show_default=True, help="Largest file, in MiB."
 )
@@ -39,14 +45,14 @@ from omnivec.syncing import Event, SyncReport
 def command(
     paths: tuple[Path, ...],
     collection: Path | None,
-    model: str | None,
+    models: tuple[str, ...],
     hidden: bool,
     encoding: str | None,
     max_size: int,
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Bring files and folders into a collection, and keep it in step with them.
+    """Bring files and folders, texts and images, into a collection, and keep it in step with them.
 
     What is new or changed is embedded, what is unchanged is left alone, and what is provably gone from these paths is
     removed. .gitignore and .omnivecignore are honoured. With --json, a document's line is printed after the commit
@@ -55,6 +61,7 @@ def command(
     from omnivec.collection import Collection, preview
 
     started = time.perf_counter()
+    whole, named = _models(models)
     folder = find_collection(collection)
     options: dict[str, Any] = {"hidden": hidden, "encoding": encoding, "max_bytes": max_size * 2**20}
     with bar("indexing", None, "documents", None if not as_json else False) as shown:
@@ -67,12 +74,29 @@ def command(
         if dry_run and not folder.exists():
             report = preview(folder, paths, **options, on_event=tell)
         else:
-            with Collection(folder, model, create=not dry_run) as target:
+            with Collection(folder, whole, models=named, create=not dry_run) as target:
                 report = target.sync(
                     paths, **options, dry_run=dry_run, on_event=tell, say=complain, wait=None
                 )
     _summary(report, folder, time.perf_counter() - started, as_json)
     return 3 if report.failed else 0
+
+
+def _models(given: Sequence[str]) -> tuple[str | None, dict[str, str] | None]:
+    """The --model of all, and those of one modality each."""
+    named: dict[str, str] = {}
+    whole: list[str] = []
+    for text in given:
+        modality, equals, name = text.partition("=")
+        if not equals or modality not in ("text", "image"):  # The path of a folder may have "=" in it.
+            whole.append(text)
+        elif modality in named:
+            raise click.UsageError(f"--model {modality}=... is given twice")
+        else:
+            named[modality] = name
+    if len(whole) + bool(named) > 1:
+        raise click.UsageError("--model is given once, or as text=MODEL and image=MODEL")
+    return (whole[0] if whole else None), named or None
 
 
 def _line(event: Event) -> dict[str, Any]:
@@ -93,15 +117,17 @@ def _more(n: int) -> str:
 def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) -> None:
     for why in report.failed.values():
         complain(why)
+    for note in report.notes.values():
+        complain(note)
     for why, documents in _grouped(report.kept).items():
         complain(f"kept {', '.join(documents[:3])}{_more(len(documents) - 3)}: {why}")
     if as_json:
-        facts = {key: value for key, value in asdict(report).items() if key != "kept"}
+        facts = {one.name: getattr(report, one.name) for one in fields(report) if one.name != "kept"}
         print_json([{"summary": {**facts, "seconds": round(seconds, 3)}}])
         return
     if report.skipped:
         kinds = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in report.skipped.most_common(8))
-        complain(f"left out, no text by their names: {kinds}")
+        complain(f"left out, neither text nor image by their names: {kinds}")
     words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged", "removed")]
     would = "would be: " if report.dry_run else ""
     click.echo(f"{would}{', '.join(words)}, {len(report.failed):,} failed; {seconds:.1f} s; {folder}")

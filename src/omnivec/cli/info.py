@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from omnivec.errors import UsageError
 
 if TYPE_CHECKING:
     from omnivec.ops.loss import PrecisionLoss
+
+PARTS = ("towers", "sides")
+"""What of a card holds the facts of several models."""
 
 
 @click.command("info", short_help="Show what a model is and how it runs here.")
@@ -67,12 +71,28 @@ def _lines(file: str) -> list[str]:
     return found
 
 
-def _print_card(card: dict[str, Any]) -> None:
-    reasons = card.pop("reasons")
+def _print_card(card: Mapping[str, Any], indent: str = "") -> None:
+    """A line for each fact, with its reason; the parts of a model below its own facts, each under its name."""
+    reasons, parts = card.get("reasons", {}), {}
     for name, value in card.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        why = f"  ({reasons[name]})" if name in reasons else ""
-        click.echo(f"{name.replace('_', ' '):<15} {shown if shown not in (None, '', {}) else '-'}{why}")
+        if name in PARTS:
+            parts = value
+        elif name != "reasons":
+            why = f"  ({reasons[name]})" if name in reasons else ""
+            click.echo(f"{indent}{name.replace('_', ' '):<15} {_shown(value)}{why}")
+    for part, facts in parts.items():
+        click.echo(f"\n{indent}{part}")
+        _print_card(facts, indent + "  ")
+
+
+def _shown(value: Any) -> object:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_shown(own)}" for name, own in value.items()) or "-"
+    return (
+        (", ".join(map(str, value)) if isinstance(value, list) else value)
+        if value not in (None, "", [])
+        else "-"
+    )
 
 
 def _print_loss(loss: PrecisionLoss, as_json: bool) -> None:

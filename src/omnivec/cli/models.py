@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import click
 
 from omnivec.cli.common import json_option, print_json, print_table
+from omnivec.errors import ModelError
 
 
 @click.command("models", short_help="List known models and families.")
@@ -16,11 +21,14 @@ def command(as_json: bool) -> None:
     """
     from omnivec import hub, registry
 
-    known = registry.known()
-    here = {resolved.name: resolved.source for resolved in hub.cached(known)}
+    known, families = registry.known(), registry.families()
+    found = hub.cached(known)
+    here = {resolved.name: resolved.source for resolved in found}
+    others = [
+        resolved.name for resolved in found if resolved.name not in known and _holds_model(resolved.folder)
+    ]
     if as_json:
         print_json({"model": name, **facts, "here": here.get(name)} for name, facts in known.items())
-        others = [name for name in here if name not in known]
         print_json({"model": name, "here": here[name]} for name in others)
         return
     rows = [
@@ -28,18 +36,39 @@ def command(as_json: bool) -> None:
             name,
             facts["family"],
             facts["dim"],
-            facts["length"],
+            _reads(facts, families[facts["family"]].claims),
             facts["licence"],
             "yes" if name in here else "no",
         )
         for name, facts in known.items()
     ]
-    print_table(("model", "family", "dim", "tokens", "licence", "here"), rows)
-    for name in here:
-        if name not in known:
-            click.echo(name)
+    print_table(("model", "family", "dim", "reads", "licence", "here"), rows)
+    for name in others:
+        click.echo(name)
     click.echo("\nfamilies")
     print_table(
         ("family", "model types", "what"),
-        [(f.name, " ".join(f.claims.get("model_type", ())), f.summary) for f in registry.families().values()],
+        [(f.name, " ".join(f.claims.get("model_type", ())), f.summary) for f in families.values()],
     )
+
+
+def _reads(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
+    """How much of an item a known model sees: tokens of a text, pixels of an image."""
+    if claims.get("modality") != "image":
+        return f"{facts['length']} tokens"
+    height, width = facts.get("preprocessing", {}).get("input_size", [3, facts["length"], facts["length"]])[
+        1:
+    ]
+    return f"{height}x{width} px"
+
+
+def _holds_model(folder: Path) -> bool:
+    """Whether a folder of a cache is a model's: of a wheel whose models lie deeper, a copy of all of it is none."""
+    from omnivec import registry
+
+    if any((folder / name).is_file() for name in ("config.json", "modules.json")):
+        return True
+    try:
+        return bool(registry.implied(folder))
+    except ModelError:
+        return False

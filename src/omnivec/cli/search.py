@@ -1,8 +1,12 @@
-"""`omnivec search`: a question to a collection."""
+"""`omnivec search`: a question to a collection, in words or by an image."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,16 +18,38 @@ from omnivec.cli.common import (
     json_option,
     model_option,
     print_hits,
+    printable,
     where_option,
 )
+from omnivec.types import Hit
+
+if TYPE_CHECKING:
+    from omnivec.collection import Collection
 
 
-@click.command("search", short_help="Find the passages that answer a query best.")
-@click.argument("query")
+def _query_or_image(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
+    """Refuses a search for nothing and one for two things; --image is eager, so it is known by now."""
+    image = context.params.get("image")
+    if not context.resilient_parsing and (query is None) == (image is None):
+        given = "neither is" if query is None else "both are"
+        raise click.UsageError(f"a search takes QUERY or --image FILE: {given} given", context)
+    if query is not None and not query.strip():
+        raise click.UsageError("QUERY is empty: say what is sought", context)
+    return query
+
+
+@click.command("search", short_help="Find the passages and images that answer a query best.")
+@click.argument("query", required=False, callback=_query_or_image)
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path, readable=False),
+    is_eager=True,
+    help="An image file, in place of QUERY.",
+)
 @collection_option
 @model_option
 @where_option
-@click.option("-k", default=10, show_default=True, help="How many passages.")
+@click.option("-k", default=10, show_default=True, help="How many.")
 @click.option(
     "--mode",
     type=click.Choice(["vector", "text", "hybrid"]),
@@ -32,26 +58,90 @@ from omnivec.cli.common import (
     help="By meaning, by words (BM25), or by both.",
 )
 @click.option("--whole", is_flag=True, help="Whole passages, not their beginnings.")
+@click.option(
+    "--thumbnails/--no-thumbnails",
+    default=None,
+    help="Show found images.  [default: where the terminal can]",
+)
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path, readable=False),
+    help="Also write them to a page, with thumbnails, that needs nothing else.",
+)
 @json_option
 def command(
-    query: str,
+    query: str | None,
+    image: Path | None,
     collection: Path | None,
     model: str | None,
     where: tuple[str, ...],
     k: int,
     mode: str,
     whole: bool,
+    thumbnails: bool | None,
+    page: Path | None,
     as_json: bool,
 ) -> None:
-    """Find the passages that answer QUERY best.
+    """Find the passages and images that answer QUERY, or that are like an image, best.
 
-    Each hit shows its score, its file and line, and its text.
+    Each hit shows its score, its file and line, and its text or, where the terminal can show it, its picture.
     """
     from omnivec.collection import Collection
 
     condition = filters(where)
+    _check(image, page)
     with Collection(find_collection(collection), model, create=False, readonly=True) as found:
-        hits = found.search(query, k, condition, mode)  # type: ignore[arg-type]
-    if not hits:
-        complain("nothing found" + (" that passes the filter" if condition else ""))
-    print_hits(hits, as_json, whole)
+        asked = image or query or ""
+        hits = found.search(asked, k, condition, mode)  # type: ignore[arg-type]
+        for line in found.unreached("text" if image is None else "image") if mode != "text" else ():
+            complain(line)
+        if not hits:
+            complain(_nothing(found, condition))
+    if page is not None:
+        _write(page, asked, hits, found.path_of)
+    print_hits(hits, as_json, whole, pictures(found.path_of, thumbnails))
+
+
+def _nothing(searched: Collection, condition: object) -> str:
+    """Why there may be nothing to show."""
+    if not len(searched):
+        return f"nothing found: {searched.folder} holds no documents yet; `omnivec index PATH` brings some in"
+    return "nothing found" + (" that passes the filter" if condition else "")
+
+
+def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Callable[[Hit], str]:
+    """What shows a found image below its line; "" where this terminal cannot."""
+    from omnivec.errors import ItemError
+    from omnivec.viewer.terminal import best_way
+
+    way = best_way(os.environ, sys.stdout.isatty(), sys.stdout.encoding or "utf-8", wanted)
+
+    def picture(hit: Hit) -> str:
+        if way is None or hit.modality != "image":
+            return ""
+        try:
+            return way.show(file_of(hit.document))
+        except ItemError as error:
+            return printable(f"no picture: {error}")
+
+    return picture
+
+
+def _check(image: Path | None, page: Path | None) -> None:
+    """Refuses what cannot be an image or a page before a model is loaded."""
+    if image is not None:
+        from omnivec.media.pixels import look
+
+        look(image)  # the file of a text would be a query too, but not the one that was meant
+    if page is not None:
+        from omnivec.viewer.page import check_target
+
+        check_target(page)
+
+
+def _write(path: Path, asked: str | Path, hits: list[Hit], file_of: Callable[[str], Path]) -> None:
+    from omnivec.viewer.page import page, write_page
+
+    write_page(path, page(asked, hits, file_of))
+    complain(f"written to {path}")

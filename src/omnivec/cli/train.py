@@ -41,7 +41,7 @@ def _command(recipe: Recipe) -> click.Command:
     return click.Command(
         recipe.name,
         callback=run,
-        help=f"{recipe.summary}\n\nDATA: a .csv, .tsv or .jsonl file; see docs/train.md.",
+        help=f"{recipe.summary}\n\nDATA: {recipe.data or 'a file'}; see docs/train.md.",
         short_help=recipe.summary,
         params=[
             click.Argument(["data"], type=click.Path(path_type=Path)),

@@ -1,4 +1,4 @@
-"""A file to text: decoded, checked, its lines known."""
+"""A file to bytes, and to text: decoded, checked, its lines known."""
 
 from __future__ import annotations
 
@@ -81,11 +81,12 @@ def read(path: Path, *, encoding: str | None = None, max_bytes: int = MAX_BYTES)
             line, or (HTML) has no text; the message begins with its path.
         UsageError: `encoding` is not the name of one.
     """
-    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-    if not shown.isprintable():
-        shown = repr(shown)
+    return text_of(read_bytes(path, max_bytes), path, encoding=encoding)
+
+
+def text_of(data: bytes, path: Path, *, encoding: str | None = None) -> Text:
+    """The text in the bytes of a file; see `read`."""
     try:
-        data = _bytes(path, max_bytes)
         kind = kind_of(path) or "plain"
         chosen = _encoding(data, encoding, kind)
         text = _decode(data, chosen).replace("\r\n", "\n").replace("\r", "\n")
@@ -101,8 +102,22 @@ def read(path: Path, *, encoding: str | None = None, max_bytes: int = MAX_BYTES)
             )
         _refuse_endless(text, lines)
     except ItemError as exc:
-        raise ItemError(f"{shown}: {exc}") from exc.__cause__
+        raise ItemError(f"{shown(path)}: {exc}") from exc.__cause__
     return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen)
+
+
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file of at most `max_bytes`; ItemError, beginning with its path, of all else."""
+    try:
+        return _bytes(path, max_bytes)
+    except ItemError as exc:
+        raise ItemError(f"{shown(path)}: {exc}") from exc.__cause__
+
+
+def shown(path: Path) -> str:
+    """How messages call a file: bytes of its name that are not UTF-8, or that no line can hold, as escapes."""
+    name = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return name if name.isprintable() else repr(name)
 
 
 def _bytes(path: Path, max_bytes: int) -> bytes:

@@ -1,11 +1,11 @@
-"""Which files are text, and of what kind, told by their names."""
+"""Which files are text or an image, and of what kind, told by their names."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 from typing import Literal
 
-Kind = Literal["plain", "markdown", "rst", "html", "code", "data"]
+Kind = Literal["plain", "markdown", "rst", "html", "code", "data", "image"]
 
 _KINDS: dict[Kind, tuple[str, str]] = {
     # kind: (suffixes, whole names of files without a suffix), lower case
@@ -24,6 +24,7 @@ _KINDS: dict[Kind, tuple[str, str]] = {
         "asm s v sv vhd vhdl proto thrift graphql gql cmake mk bzl nix tf sol",
         "makefile gnumakefile dockerfile containerfile jenkinsfile vagrantfile rakefile gemfile justfile",
     ),
+    "image": ("jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif", ""),
 }
 
 SUFFIXES: dict[str, Kind] = {
@@ -34,6 +35,6 @@ NAMES["cmakelists.txt"] = "code"
 
 
 def kind_of(path: PurePath) -> Kind | None:
-    """The kind of text in a file, told by its name alone; None where the name promises no text."""
+    """The kind of a file, told by its name alone; None where the name promises neither text nor image."""
     name = path.name.lower()
     return NAMES.get(name) or SUFFIXES.get(path.suffix.lower())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from errno import ENAMETOOLONG, ENOENT
 from pathlib import Path
@@ -26,6 +26,9 @@ _SPECIAL = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
 }
+
+Wanted = Callable[[Path], bool]
+"""Whether a file is to be listed, told by its name alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,17 @@ class Walk(Iterator[Entry]):
     Attributes:
         root: the absolute path of what is listed, a folder or a file.
         failures: path -> why it could not be listed, one line; whole once the iterator is exhausted.
-        skipped: lower-case suffix -> how many files were left out because it promises no text.
+        skipped: lower-case suffix -> how many files were left out because their names promise nothing wanted.
     """
 
-    def __init__(self, root: Path, hidden: bool, max_bytes: int) -> None:
+    def __init__(self, root: Path, hidden: bool, max_bytes: int, wanted: Wanted) -> None:
         # abspath would take ".." off a link, which leads elsewhere.
         self.root = root.resolve() if ".." in root.parts else root.absolute()
         self.failures: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self._hidden = hidden
         self._max_bytes = max_bytes
+        self._wanted = wanted
         self._devices: dict[Path, int] = {}
         self._names: dict[tuple[int, int], Path] = {}
         self._aliases: dict[Path, Path] = {}
@@ -170,7 +174,7 @@ class Walk(Iterator[Entry]):
             self._fail(
                 path, f"{_shown(path)}: is {what}, which is never read; leave it out with {ignore.OWN_FILE}"
             )
-        elif path != self.root and kind_of(path) is None:
+        elif path != self.root and not self._wanted(path):
             self.skipped[path.suffix.lower()] += 1
         elif status.st_size > self._max_bytes:
             size = f"{status.st_size:,} bytes, over the limit of {self._max_bytes:,}"
@@ -183,23 +187,29 @@ class Walk(Iterator[Entry]):
         self.failures[_shown(path)] = why
 
 
-def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES) -> Walk:
-    """List the text files under a root, links followed, ignore files honoured.
+def is_text(path: Path) -> bool:
+    """Whether a file's name promises text."""
+    return kind_of(path) not in (None, "image")
+
+
+def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES, wanted: Wanted = is_text) -> Walk:
+    """List the files of a kind under a root, texts unless told, links followed, ignore files honoured.
 
     Left out: what `.omnivecignore` and, where that says nothing, `.gitignore` files name (those of parent
     folders too, up to the top of the repository); version control's own folders, collections, caches and
-    virtual environments; hidden files and folders; files whose name promises no text (counted in `skipped`).
+    virtual environments; hidden files and folders; files that are not wanted (counted in `skipped`).
     A root that is a file, or lies in an ignored folder, was named on purpose and is taken.
 
     Args:
         root: a folder or a file; need not exist (then that is the one failure).
         hidden: take files and folders whose name begins with a dot, too.
         max_bytes: a larger file is a failure.
+        wanted: whether a file is, told by its name alone.
 
     Returns:
         An iterator of `Entry`; its `failures`, `skipped` and `covers` are whole once it is exhausted.
     """
-    return Walk(Path(root), hidden, max_bytes)
+    return Walk(Path(root), hidden, max_bytes, wanted)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

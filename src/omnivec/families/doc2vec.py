@@ -45,7 +45,8 @@ class DocumentEncoder:
     @cached_property
     def cutter(self) -> KeyCutter:
         """Text to words."""
-        return KeyCutter(self._words.keys)
+        # Training dropped rare words whole: their parts would be words that it has not seen there.
+        return KeyCutter(self._words.keys, whole=True)
 
     @cached_property
     def _tags(self) -> dict[str, int]:
@@ -97,7 +98,7 @@ class Learned(NamedTuple):
         targets: most targets of a word.
         settings: how windows are learned from.
         way: what foretells a word.
-        epochs: passes over a document.
+        rates: the learning rate of each pass over a document.
         seed: of what is drawn.
     """
 
@@ -106,7 +107,7 @@ class Learned(NamedTuple):
     targets: int
     settings: Any
     way: Any
-    epochs: int
+    rates: Any
     seed: int
 
 
@@ -124,20 +125,21 @@ def learned_of(
     """
     if importlib.util.find_spec("numba") is None:
         raise MissingExtra("vectors of new documents are inferred with numba: pip install 'omnivec[words]'")
-    from omnivec.kernels import draws, fasttext, word2vec
+    from omnivec.kernels import draws, windows
 
-    width = word2vec.width_of(dim)
-    alias, tree, targets = fasttext.targets_of(counts, settings["negative"])
-    model = word2vec.Model(padded(inputs, dim), padded(outputs, dim), alias, tree)
+    width = windows.width_of(dim)
+    alias, tree, targets = windows.targets_of(counts, settings["negative"])
+    model = windows.Model(padded(inputs, dim), padded(outputs, dim), alias, tree)
     how = how_of(settings, width)
     keep = draws.keep_table(counts, settings["sample"])
-    return Learned(model, keep, targets, how[0], how[1], settings["epochs"], settings["seed"])
+    rates = np.linspace(settings["lr"], settings["min_lr"], settings["epochs"])
+    return Learned(model, keep, targets, how[0], how[1], rates, settings["seed"])
 
 
 def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
-    """How documents learn: `kernels.word2vec.Settings` and `kernels.doc2vec.Way`."""
+    """How documents learn: `kernels.windows.Settings` and `kernels.doc2vec.Way`."""
     from omnivec.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
-    from omnivec.kernels.word2vec import Settings
+    from omnivec.kernels.windows import Settings
 
     kind = DBOW
     if settings["dm"]:
@@ -149,9 +151,6 @@ def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
         window=settings["window"],
         shrink=True,
         mean=True,
-        rate=settings["lr"],
-        least=settings["min_lr"],
-        words=0,
         width=hidden,
     )
     return window, Way(kind, settings["dbow_words"], True)
@@ -169,16 +168,16 @@ def infer(
         dim: components of a vector.
         threads: that work at a time.
     """
-    from omnivec.kernels import doc2vec, word2vec
+    from omnivec.kernels import doc2vec, windows
 
-    text = word2vec.Text(ids, starts, learned.keep)
+    text = windows.Text(ids, starts, learned.keep)
     found = doc2vec.infer(
         text,
         learned.model,
         learned.settings,
         learned.way,
         learned.targets,
-        learned.epochs,
+        learned.rates,
         learned.seed,
         threads,
     )
@@ -187,7 +186,7 @@ def infer(
 
 def padded(table: Floats, dim: int) -> Floats:
     """Rows of one or several vectors, each padded to whole lanes."""
-    from omnivec.kernels.word2vec import width_of, zeros
+    from omnivec.kernels.windows import width_of, zeros
 
     parts, width = table.shape[1] // dim, width_of(dim)
     rows: Floats = zeros(len(table), parts * width)

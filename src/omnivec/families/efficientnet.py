@@ -17,6 +17,7 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
+from omnivec.media.published import IMAGENET
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Padding, Params, Value
 from omnivec.ops.maps import rows
@@ -64,14 +65,8 @@ CLAIMS = {
 
 POOLING = "mean"
 
-# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
-PREPROCESSING = {
-    "input_size": (3, 224, 224),
-    "crop_pct": 0.875,
-    "interpolation": "bicubic",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
+# What happens to a picture where the folder does not say.
+PREPROCESSING = IMAGENET
 
 # Width and depth beside B0's (section 4 of the paper); Lite's first and last stage stay as B0 has them.
 SCALES = {
@@ -262,6 +257,9 @@ def connected(ops: Ops, x: Value, rate: float) -> Value:
         return x
     return x * ops.dropout(ops.expand(ops.constant(np.ones((1, 1, 1, 1), np.float32)), x), rate)
 
+
+# Measured with Lite0 on 23 photographs. Its narrow ends of blocks are added up without an activation between them.
+EXACT = "bfloat16 turns this family's vectors of photographs by up to 1 - cosine = 1e-2, 2e-3 on average"
 
 PREFIXES = ("efficientnet.", "timm_model.", "backbone.", "model.", "module.")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnivec.errors import UnsupportedModel
+from omnivec.media.published import IMAGENET
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
@@ -35,14 +36,8 @@ CLAIMS = {
 
 POOLING = "mean"
 
-# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
-PREPROCESSING = {
-    "input_size": (3, 224, 224),
-    "crop_pct": 0.875,
-    "interpolation": "bilinear",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
+# What happens to a picture where the folder does not say.
+PREPROCESSING = {**IMAGENET, "interpolation": "bilinear"}
 
 # Of timm's and torchvision's: layers in each stage, and their kind.
 ARCHITECTURES = {

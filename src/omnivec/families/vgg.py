@@ -13,6 +13,7 @@ from typing import Any
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
+from omnivec.media.published import IMAGENET
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
 
@@ -40,14 +41,8 @@ CLAIMS = {
 # There is one place only.
 POOLING = "mean"
 
-# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
-PREPROCESSING = {
-    "input_size": (3, 224, 224),
-    "crop_pct": 0.875,
-    "interpolation": "bilinear",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
+# What happens to a picture where the folder does not say.
+PREPROCESSING = {**IMAGENET, "interpolation": "bilinear"}
 
 # Convolutions in each stage: columns A, B, D and E of the paper's table.
 DEPTHS = {

@@ -15,6 +15,7 @@ from typing import Any
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
+from omnivec.media.published import IMAGENET
 from omnivec.ops import grid
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
@@ -85,14 +86,8 @@ CLAIMS = {
 }
 # fmt: on
 
-# What happens to a picture where the folder does not say, in the words of timm's pretrained_cfg.
-PREPROCESSING = {
-    "input_size": (3, 224, 224),
-    "crop_pct": 0.875,
-    "interpolation": "bicubic",
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-}
+# What happens to a picture where the folder does not say.
+PREPROCESSING = IMAGENET
 
 CLS, DISTILLATION, REGISTERS = "cls_token", "distillation_token", "register_tokens"
 

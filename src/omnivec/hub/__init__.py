@@ -9,8 +9,8 @@ resolve(Path("model/"), known={})                 a folder
 from __future__ import annotations
 
 from omnivec.files import cache_folder
-from omnivec.hub.names import Resolved
+from omnivec.hub.names import Resolved, local
 from omnivec.hub.report import Progress
 from omnivec.hub.resolving import cached, resolve
 
-__all__ = ["Progress", "Resolved", "cache_folder", "cached", "resolve"]
+__all__ = ["Progress", "Resolved", "cache_folder", "cached", "local", "resolve"]

@@ -155,6 +155,15 @@ def prefixed(name: str) -> Origin | None:
     return _package(name, rest)
 
 
+def local(name: str | Path) -> Path | None:
+    """The folder, or the file, of this machine that a name means; None where it means none that is there."""
+    try:
+        origin = _folder(name) if isinstance(name, Path) else prefixed(name) or _folder_if_there(name)
+    except (ModelNotFound, UsageError):
+        return None
+    return origin.path if isinstance(origin, Folder) else None
+
+
 def _folder(path: Path) -> Folder:
     try:
         path = path.expanduser()

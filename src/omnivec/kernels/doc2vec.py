@@ -11,24 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.kernels.draws import advance, below, thin
+from omnivec.kernels.draws import advance, below, first_state, thin
 from omnivec.kernels.parallel import in_order
 from omnivec.kernels.simd import LANES, fma, inlined, lean, load, splat, store
-from omnivec.kernels.word2vec import (
+from omnivec.kernels.windows import (
     GROUP,
     WATCHED,
     Model,
     Room,
     Settings,
     Text,
-    _add,
-    _errors,
-    _fetch,
-    _loss,
-    _prepare,
-    _start,
-    _step,
+    add,
+    errors,
+    fetch,
+    loss_of,
+    prepare,
     room,
+    step,
 )
 from omnivec.types import Floats
 
@@ -76,7 +75,7 @@ def learn(
         documents: what is read; their vectors are changed in place.
         model: changed in place, by several threads at once, without locks. Of `inputs` the last row stands beyond a
             document's ends where CONCATENATED; `outputs` are as wide as the hidden vector.
-        settings: how; `width` is that of the hidden vector. Its rates and number of words are not asked.
+        settings: how; `width` is that of the hidden vector.
         way: what foretells a word.
         mine: this thread's arrays, for `width`.
         first: document.
@@ -88,7 +87,7 @@ def learn(
         The sum of the losses taken, and their number.
     """
     text, loss, losses = documents.text, 0.0, 0
-    state = _start(seed, first)
+    state = first_state(seed, first)
     for s in range(first, last):
         count, state = thin(text.ids, text.starts[s], text.starts[s + 1], text.keep, state, mine.sentence)
         at = np.int64(documents.rows[s]) * documents.vectors.shape[1]
@@ -99,17 +98,24 @@ def learn(
 
 
 def infer(
-    text: Text, model: Model, settings: Settings, way: Way, targets: int, epochs: int, seed: int, threads: int
+    text: Text,
+    model: Model,
+    settings: Settings,
+    way: Way,
+    targets: int,
+    rates: NDArray[np.float64],
+    seed: int,
+    threads: int,
 ) -> Floats:
     """Vectors of documents that were not trained; each depends on its own words and the seed alone.
 
     Args:
         text: its sentences are the documents; words that the model lacks are left out.
         model: as learned.
-        settings: as in training; the learning rate falls in a line from the first pass to the last.
+        settings: as in training.
         way: as in training; nothing but the documents' vectors is changed.
         targets: most targets of a word.
-        epochs: passes over each document.
+        rates: the learning rate of each pass over a document.
         seed: of all that is drawn.
         threads: that work at a time.
 
@@ -125,7 +131,7 @@ def infer(
         last = min(first + BLOCK, count)
         longest = int(np.diff(text.starts[first : last + 1]).max())
         mine = room(longest, settings.window, targets, settings.width)
-        _infer(documents, model, settings, way, mine, first, last, epochs, seed)
+        _infer(documents, model, settings, way, mine, first, last, rates, seed)
 
     for _ in in_order(work, range(0, count, BLOCK), threads):
         pass
@@ -134,17 +140,16 @@ def infer(
 
 @lean
 def _infer(
-    documents: Documents, model: Model, settings: Settings, way: Way, mine: Room, first: int, last: int, epochs: int,
-    seed: int,
+    documents: Documents, model: Model, settings: Settings, way: Way, mine: Room, first: int, last: int,
+    rates: NDArray[np.float64], seed: int,
 ) -> None:  # fmt: skip
     text = documents.text
     for s in range(first, last):
         begin, end, at = text.starts[s], text.starts[s + 1], s * documents.vectors.shape[1]
-        state = _start(seed, 0)
+        state = first_state(seed, 0)
         for i in range(begin, end):
             state = advance(state ^ (np.uint64(text.ids[i]) << np.uint64(20)) | np.uint64(1))
-        for epoch in range(epochs):
-            rate = settings.rate + (settings.least - settings.rate) * epoch / max(epochs - 1, 1)
+        for rate in rates:
             count, state = thin(text.ids, begin, end, text.keep, state, mine.sentence)
             _, _, state = _document(documents.vectors, at, model, settings, way, mine, count, rate, state)
 
@@ -166,9 +171,9 @@ def _document(
     for i in range(-1, count):
         many, side = ready, i & 1
         if i + 1 < count:
-            ready, state = _prepare(model, settings, mine, 1 - side, mine.sentence[i + 1], state)
+            ready, state = prepare(model, settings, mine, 1 - side, mine.sentence[i + 1], state)
             if way.kind != DBOW and i + 1 + settings.window < count:
-                _fetch(model.inputs, np.int64(mine.sentence[i + 1 + settings.window]) * width, width)
+                fetch(model.inputs, np.int64(mine.sentence[i + 1 + settings.window]) * width, width)
         if i < 0 or many == 0:
             continue
         reach = settings.window
@@ -177,14 +182,14 @@ def _document(
             reach = 1 + below(state, settings.window)
         inputs = _around(model, settings, way, mine, i, reach, count, width)
         if way.kind == DBOW and way.learn and inputs > 0:
-            _step(model.inputs, mine.around, inputs, model.outputs, width, mine, side, many, rate)
+            step(model.inputs, mine.around, inputs, model.outputs, width, mine, side, many, rate)
             for k in range(inputs):
-                _add(model.inputs, mine.around[k], mine.changes, k * width, width)
+                add(model.inputs, mine.around[k], mine.changes, k * width, width)
         share = _compose(vectors, at, model, way, mine, inputs, width)
         _predict(model, settings, way, mine, side, many, rate)
         _spread(vectors, at, model, way, mine, inputs, width, share)
         if i % WATCHED == 0:
-            loss += _loss(mine, 1, side, many, rate)
+            loss += loss_of(mine, 1, side, many, rate)
             losses += 1
     return loss, losses, state
 
@@ -238,10 +243,10 @@ def _predict(
     """The hidden vector against its targets; its change is left in `mine.changes`, the outputs change where told."""
     width, outputs = settings.width, model.outputs
     if way.learn:
-        _step(mine.hidden, mine.origin, 1, outputs, width, mine, side, many, rate)
+        step(mine.hidden, mine.origin, 1, outputs, width, mine, side, many, rate)
         return
     for t in range(0, many, GROUP):
-        _errors(mine.hidden, 0, outputs, width, mine, side, t, t, rate)
+        errors(mine.hidden, 0, outputs, width, mine, side, t, t, rate)
     for d in range(0, width, LANES):
         change = splat(0.0)
         for t in range(many):
@@ -257,8 +262,8 @@ def _spread(
     if way.kind == SUM:
         for d in range(0, width, LANES):
             store(mine.changes, d, load(mine.changes, d) * splat(share))
-    _add(vectors, at, mine.changes, 0, width)
+    add(vectors, at, mine.changes, 0, width)
     if way.learn and way.kind != DBOW:
         for k in range(inputs):
             own = (1 + k) * width if way.kind == CONCATENATED else 0
-            _add(model.inputs, mine.around[k], mine.changes, own, width)
+            add(model.inputs, mine.around[k], mine.changes, own, width)

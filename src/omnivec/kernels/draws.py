@@ -12,7 +12,7 @@ import numpy as np
 from numba import uint64
 from numpy.typing import NDArray
 
-from omnivec.kernels.simd import compiled, inlined
+from omnivec.kernels.simd import inlined, lean
 
 FULL = 2**32
 
@@ -33,7 +33,7 @@ def alias_table(weights: NDArray[np.float64]) -> Alias:
     """The table by which rows are drawn in proportion to their weights."""
     shares: NDArray[np.float64] = weights * (len(weights) / weights.sum())
     others = np.arange(len(weights), dtype=np.int32)
-    _pair(shares, others)
+    _pair(shares, others, np.flatnonzero(shares < 1.0), np.flatnonzero(shares >= 1.0))
     return Alias((shares * FULL).clip(0, FULL - 1).astype(np.uint32), others)
 
 
@@ -56,10 +56,9 @@ def keep_table(counts: NDArray[np.int64], sample: float) -> NDArray[np.uint32]:
     return keep
 
 
-@compiled
-def _pair(shares: Any, others: Any) -> None:
+@lean
+def _pair(shares: Any, others: Any, small: Any, large: Any) -> None:
     """Walker's pairing: each place that is not full is filled up by one that is more than full."""
-    small, large = np.flatnonzero(shares < 1.0), np.flatnonzero(shares >= 1.0)
     low, high = len(small), len(large)
     while low > 0 and high > 0:
         low -= 1
@@ -70,6 +69,15 @@ def _pair(shares: Any, others: Any) -> None:
             high -= 1
             small[low] = rich
             low += 1
+
+
+@inlined
+def first_state(seed: int, chunk: int) -> Any:
+    """A state of the draws for a chunk (the finaliser of splitmix64)."""
+    state = np.uint64(seed) + np.uint64(chunk + 1) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (state ^ (state >> np.uint64(31))) | np.uint64(1)
 
 
 @inlined

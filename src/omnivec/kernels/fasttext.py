@@ -13,23 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.kernels import word2vec
-from omnivec.kernels.draws import Alias, advance, below, negatives_table, thin
+from omnivec.kernels.draws import advance, below, first_state, thin
 from omnivec.kernels.simd import LANES, fma, inlined, lean, load, splat, store, total
-from omnivec.kernels.word2vec import (
+from omnivec.kernels.trees import Places
+from omnivec.kernels.windows import (
     WATCHED,
     Model,
-    Places,
     Room,
     Settings,
     Text,
-    Tree,
-    _add,
-    _fetch,
-    _loss,
-    _prepare,
-    _start,
-    _step,
+    add,
+    fetch,
+    loss_of,
+    prepare,
+    room,
+    step,
 )
 from omnivec.types import Floats
 
@@ -66,15 +64,8 @@ def ring(window: int, targets: int, width: int, sentence: int) -> Ring:
     return Ring(
         np.zeros(shape, np.float32),
         np.zeros(shape, np.float32),
-        word2vec.room(sentence, window, targets, width),
+        room(sentence, window, targets, width),
     )
-
-
-def targets_of(counts: Places, negative: int) -> tuple[Alias, Tree, int]:
-    """By what negatives are drawn, the tree that is used without negatives, and the most targets of a word."""
-    tree = word2vec.no_tree() if negative else word2vec.huffman_tree(counts)
-    most = negative + 1 if negative else int(np.diff(tree.starts).max(initial=1))
-    return negatives_table(counts), tree, most
 
 
 @lean
@@ -88,7 +79,7 @@ def learn(
         text: what is read.
         subwords: which rows of `model.inputs` make a word.
         model: changed in place, by several threads at once, without locks (Recht et al. 2011).
-        settings: how; its rates and number of words are not asked.
+        settings: how.
         around: this thread's arrays.
         first: sentence.
         last: behind the last one.
@@ -99,7 +90,7 @@ def learn(
         The sum of the losses taken, and their number.
     """
     loss, losses = 0.0, 0
-    state = _start(seed, first)
+    state = first_state(seed, first)
     for s in range(first, last):
         count, state = thin(
             text.ids, text.starts[s], text.starts[s + 1], text.keep, state, around.mine.sentence
@@ -122,7 +113,7 @@ def _sentence(
             _enter(subwords, model.inputs, around, i + size, count, span, width)
         many, side = ready, i & 1
         if -1 <= i < count - 1:
-            ready, state = _prepare(model, settings, mine, 1 - side, mine.sentence[i + 1], state)
+            ready, state = prepare(model, settings, mine, 1 - side, mine.sentence[i + 1], state)
         if 0 <= i < count:
             state = advance(state)
             reach = 1 + below(state, size)
@@ -136,13 +127,13 @@ def _sentence(
                 if not settings.skipgram:
                     _mean_around(subwords, around, i, reach, count, span, width)
                     table, places, predicting = mine.hidden, mine.origin, 1
-                _step(table, places, predicting, model.outputs, width, mine, side, many, rate)
+                step(table, places, predicting, model.outputs, width, mine, side, many, rate)
                 for k in range(inputs):
                     change = k * width if settings.skipgram else 0
-                    _add(around.means, mine.around[k], mine.changes, change, width)
-                    _add(around.pending, mine.around[k], mine.changes, change, width)
+                    add(around.means, mine.around[k], mine.changes, change, width)
+                    add(around.pending, mine.around[k], mine.changes, change, width)
                 if i % WATCHED == 0:
-                    loss += _loss(mine, predicting, side, many, rate)
+                    loss += loss_of(mine, predicting, side, many, rate)
                     losses += predicting
         if i - size >= 0:
             _leave(subwords, model.inputs, around, i - size, span, width)
@@ -161,7 +152,7 @@ def _enter(
     if place + 1 < count:
         word = around.mine.sentence[place + 1]
         for r in range(subwords.starts[word], subwords.starts[word + 1]):
-            _fetch(table, int(subwords.rows[r]) * width, width)
+            fetch(table, int(subwords.rows[r]) * width, width)
 
 
 @inlined
@@ -169,7 +160,7 @@ def _leave(subwords: Subwords, table: Floats, around: Ring, place: int, span: in
     """Changes a word's rows by all that was learned while it was in the ring."""
     word = around.mine.sentence[place]
     for r in range(subwords.starts[word], subwords.starts[word + 1]):
-        _add(table, int(subwords.rows[r]) * width, around.pending, place % span * width, width)
+        add(table, int(subwords.rows[r]) * width, around.pending, place % span * width, width)
 
 
 @inlined
@@ -214,7 +205,7 @@ def means(table: Floats, subwords: Subwords, into: Floats) -> None:
 
 @lean
 def classify(
-    bags: Subwords, labels: NDArray[np.int32], inputs: Floats, outputs: Floats, room: Floats, first: int, last: int,
+    bags: Subwords, labels: NDArray[np.int32], inputs: Floats, outputs: Floats, mine: Floats, first: int, last: int,
     rate: float,
 ) -> tuple[float, int]:  # fmt: skip
     """Learns labels of texts first <= s < last by a softmax over the mean of their rows.
@@ -224,7 +215,7 @@ def classify(
         labels: (texts,) rows of `outputs`.
         inputs: (rows, width), changed in place.
         outputs: (labels, width), changed in place.
-        room: (2 * width + labels,) a thread's own.
+        mine: (2 * width + labels,) a thread's own.
         first: text.
         last: behind the last one.
         rate: learning rate.
@@ -233,33 +224,33 @@ def classify(
         The sum of the losses, and their number.
     """
     width, loss, losses = inputs.shape[1], 0.0, 0
-    odds = room[2 * width :]
+    odds = mine[2 * width :]
     for s in range(first, last):
         begin, end = bags.starts[s], bags.starts[s + 1]
         if begin == end:
             continue
-        mean(inputs, width, bags.rows, begin, end, room, 0)
-        softmax(room, outputs, odds)
+        mean(inputs, width, bags.rows, begin, end, mine, 0)
+        softmax(mine, outputs, odds)
         loss -= math.log(max(odds[labels[s]], 1e-7))
         losses += 1
-        _descend(labels[s], outputs, room, odds, rate, 1.0 / (end - begin))
+        _descend(labels[s], outputs, mine, odds, rate, 1.0 / (end - begin))
         for r in range(begin, end):
-            _add(inputs, np.int64(bags.rows[r]) * width, room, width, width)
+            add(inputs, np.int64(bags.rows[r]) * width, mine, width, width)
     return loss, losses
 
 
 @inlined
-def _descend(label: int, outputs: Floats, room: Floats, odds: Floats, rate: float, share: float) -> None:
+def _descend(label: int, outputs: Floats, mine: Floats, odds: Floats, rate: float, share: float) -> None:
     """Changes the output rows; leaves behind the hidden vector what each row of the text changes by."""
     width = outputs.shape[1]
     for d in range(0, width, LANES):
-        hidden, change = load(room, d), splat(0.0)
+        hidden, change = load(mine, d), splat(0.0)
         for k in range(len(outputs)):
             error = splat(rate * ((1.0 if k == label else 0.0) - odds[k]))
             output = load(outputs, k * width + d)
             change = fma(error, output, change)
             store(outputs, k * width + d, fma(error, hidden, output))
-        store(room, width + d, change * splat(share))
+        store(mine, width + d, change * splat(share))
 
 
 @inlined

@@ -10,8 +10,11 @@ lowers it to one register of AVX-512, two of AVX2, four of NEON; the order of op
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import operator
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
@@ -28,6 +31,11 @@ from omnivec.files import cache_folder
 
 LANES = 16
 """Floats in a value; rows of tables are padded to a multiple of it."""
+
+USED = ".writable"
+"""A file beside machine code, written anew by each process that begins to use it."""
+KEPT_DAYS = 30
+"""For so long is machine code of other versions kept."""
 
 FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -84,10 +92,23 @@ def _machine_code() -> str:
     folder = cache_folder() / "numba" / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
+        (folder / USED).touch()
     except OSError:
         return ""
+    _forget(folder)
     return str(folder)
+
+
+def _forget(own: Path) -> None:
+    """Removes machine code of other kernels that no process has begun to use for KEPT_DAYS.
+
+    A process that still runs them is not harmed: it has loaded what it needs, or Numba compiles and writes it anew.
+    """
+    oldest = time.time() - KEPT_DAYS * 86_400
+    for folder in own.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if folder != own and (folder / USED).stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class Vector(types.Type):  # type: ignore[misc, unused-ignore]
@@ -238,17 +259,6 @@ SERIES = (
     0.0013333558146428443,
     0.00015403530393381608,
 )
-
-
-@intrinsic
-def fetch_add(context: Any, array: Any, amount: Any) -> Any:
-    """Adds to the first element of an int64 array, whoever else does, and returns what was there before."""
-
-    def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = _address(target, builder, array, arguments[0], ir.IntType(64)(0))
-        return builder.atomic_rmw("add", place, arguments[1], "monotonic")
-
-    return types.int64(array, types.int64), emit
 
 
 @intrinsic

@@ -6,15 +6,13 @@ exact whatever the hashes do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.kernels.simd import lean
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 SEED = np.uint64(14695981039346656037)
 PRIME = np.uint64(1099511628211)

@@ -35,7 +35,7 @@ def phash(pixels: NDArray[np.uint8]) -> np.uint64:
     if grey.ndim == 3:
         grey = grey @ _LUMA
     height, width = grey.shape
-    small = (_means(height) @ grey @ _means(width).T).astype(np.float64)
+    small = (means(height, _SIDE) @ grey @ means(width, _SIDE).T).astype(np.float64)
     cosines = _cosines()
     waves = (cosines @ small @ cosines.T).ravel()
     waves[np.abs(waves) < _FLAT] = 0.0
@@ -54,12 +54,12 @@ def image_hash(item: Any) -> np.uint64:
 
 
 @lru_cache(maxsize=64)
-def _means(length: int) -> Floats:
-    """(32, length): takes the mean of each thirty-second part of a line, pixels on an edge by their share."""
-    edges = np.arange(_SIDE + 1) * (length / _SIDE)
+def means(length: int, parts: int) -> Floats:
+    """(parts, length): takes the mean of each of the equal parts of a line, pixels on an edge by their share."""
+    edges = np.arange(parts + 1) * (length / parts)
     places = np.arange(length)
     overlap = np.minimum(edges[1:, None], places + 1) - np.maximum(edges[:-1, None], places)
-    shares: Floats = (np.maximum(overlap, 0) * (_SIDE / length)).astype(np.float32)
+    shares: Floats = (np.maximum(overlap, 0) * (parts / length)).astype(np.float32)
     return shares
 
 

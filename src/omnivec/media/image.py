@@ -17,16 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.documents import suffixes
 from omnivec.errors import ItemError
 from omnivec.media.pixels import MAX_PIXELS, Picture, look, upright
 from omnivec.media.processing import Processing
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.types import Modality, Prepared
+from omnivec.types import Decode, Modality, Prepared
 
 UNIT = "pixels"
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif")
-)
+SUFFIXES = frozenset(suffix for suffix, kind in suffixes.SUFFIXES.items() if kind == "image")
 """Names of image files end so."""
 
 
@@ -64,6 +63,12 @@ class ImagePreparer:
             "tokenizer": hashlib.sha256(record.encode()).hexdigest(),
         }
 
+    @property
+    def provenance(self) -> dict[str, str]:
+        """How exactly it reads: what may change a vector's last digits."""
+        decode: Decode = "exact" if self.exact else "reduced"
+        return {"decode": decode}
+
     def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
         """What a forward takes: pixels (n, 3, h, w) float32, and `size` (h, w), two ints; there is no mask."""
         pixels = normalized(ops, get("pixels"), self.processing)
@@ -82,7 +87,7 @@ class ImagePreparer:
 
     def decode(self, item: Any) -> Picture:
         """The image of an item, its header read; ItemError where it has none."""
-        return look(item, self.max_pixels)
+        return item if isinstance(item, Picture) else look(item, self.max_pixels)
 
     def size(self, decoded: Picture) -> int:
         """A rough cost: that of decoding, since computing costs the same for all."""
@@ -130,6 +135,6 @@ class ImagePreparer:
 
 def normalized(ops: Ops, pixels: Value, processing: Processing) -> Value:
     """Pixels (n, h, w, 3) uint8 -> (n, 3, h, w) float32, as the model was trained on."""
-    factor, addend = processing.affine()
-    x = ops.cast(pixels, "float32") * ops.constant(factor) + ops.constant(addend)
-    return ops.transpose(x, (0, 3, 1, 2))
+    factor, addend = (ops.constant(values.reshape(3, 1, 1)) for values in processing.affine())
+    # Transposed as uint8, a quarter of the bytes; and three channels side by side would fill no vector register.
+    return ops.cast(ops.transpose(pixels, (0, 3, 1, 2)), "float32") * factor + addend

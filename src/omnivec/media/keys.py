@@ -27,16 +27,20 @@ class KeyCutter:
         lower: whether texts are lower-cased: the table has no upper case.
     """
 
-    def __init__(self, keys: Sequence[str], known: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self, keys: Sequence[str], known: Callable[[str], bool] | None = None, *, whole: bool = False
+    ) -> None:
         """Takes a table's keys.
 
         Args:
             keys: in the order of rows.
             known: whether a word without a row has a vector all the same; None: it has none.
+            whole: whether words are only taken as they stand between blanks.
         """
         self.rows: Mapping[str, int] = {key: row for row, key in enumerate(keys)}
         self.lower = all(key == key.lower() for key in keys)
         self._known = known or (lambda word: False)
+        self._whole = whole
 
     def words(self, text: str) -> list[str]:
         """The words of a text that have a vector, as the table spells them."""
@@ -60,6 +64,7 @@ class KeyCutter:
             word = self._spelt(chunk.group())
             if word is not None:
                 yield word, chunk.start(), chunk.end()
+            if word is not None or self._whole:
                 continue
             for part in _PART.finditer(text, chunk.start(), chunk.end()):
                 word = self._spelt(part.group())
@@ -78,4 +83,4 @@ class KeyCutter:
         if not self.lower and word in self.rows:
             return word
         low = word.lower()
-        return low if low in self.rows else None
+        return low if low in self.rows and (self.lower or not self._whole) else None

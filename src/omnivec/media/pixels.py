@@ -51,6 +51,7 @@ _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _SWAPS = frozenset((5, 6, 7, 8))
 _STARTS_RIGHT, _STARTS_BELOW = frozenset((2, 3, 6, 7)), frozenset((3, 4, 7, 8))
 _ORIENTATION = 0x0112
+_TURNED_CHEAPLY = frozenset(("JPEG", "TIFF", "WEBP"))  # of others EXIF stands behind the pixels
 
 _LOADING = Lock()  # one PIL image may be given twice, and is not to be loaded by two threads at a time
 
@@ -65,14 +66,30 @@ class Picture:
     Attributes:
         source: the file, its bytes, or the pixels: a PIL image or uint8 (h, w), (h, w, 3) or (h, w, 4).
         name: how errors call it.
-        pixels: how many it has.
+        width: in pixels, as it is to be seen.
+        height: in pixels, as it is to be seen.
         key: equal for images that are the same file or the same bytes; None where that is not told cheaply.
+        moves: whether other frames or pages follow the first, which is the one that is read.
     """
 
     source: Any
     name: str
-    pixels: int
+    width: int
+    height: int
     key: Hashable
+    moves: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """How many it has."""
+        return self.width * self.height
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes while it waits to be decoded."""
+        if isinstance(self.source, Path):
+            return 0
+        return len(self.source) if isinstance(self.source, bytes) else 3 * self.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,28 +110,45 @@ class Upright:
     box: tuple[float, float, float, float]
 
 
-def look(item: Any, max_pixels: int = MAX_PIXELS) -> Picture:
+def look(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
     """What can be known of an image without decoding it.
 
     Args:
         item: a pathlib.Path, the bytes of a file, a PIL image, or uint8 (h, w), (h, w, 3) or (h, w, 4).
         max_pixels: an image with more is refused.
+        name: how errors call it; by default its path, or what it is.
 
     Raises:
         ItemError: it is no image, or one that cannot be read; one line that names it.
     """
     if isinstance(item, str):
         raise ItemError(f"a str is text, never an image: give pathlib.Path({item[:80]!r}) for the file")
-    name = _name(item)
+    name = name or _name(item)
     with _border(name), _opened(item) as image:
         _refuse_size(image.size, max_pixels)
-        pixels = image.size[0] * image.size[1]
+        width, height = image.size
+        if getattr(image, "format", None) in _TURNED_CHEAPLY and _orientation(image) in _SWAPS:
+            width, height = height, width
+        moves = _moves(image)
         if isinstance(item, Path):
             status = item.stat()
             key: Hashable = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         else:
             key = item if isinstance(item, bytes) else None
-    return Picture(item, name, pixels, key)
+    return Picture(item, name, width, height, key, moves)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether the first bytes of a file, 64 or more, are those of an image that can be read."""
+    return _format(head) is not None
+
+
+def _moves(image: Any) -> bool:
+    """Whether there are frames behind the first; what is damaged there is no reason to lose it."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:
+        return False
 
 
 def upright(picture: Picture, enough: Enough | None = None, max_pixels: int = MAX_PIXELS) -> Upright:

@@ -10,7 +10,16 @@ from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.files import read_json
 from omnivec.media.processing import FILTERS, Filter, Fit, Processing, Triple
 
-_IMAGENET: Mapping[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+IMAGENET: Mapping[str, Any] = {
+    "input_size": (3, 224, 224),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+"""What most networks trained on ImageNet take, and timm where a pretrained_cfg says nothing; in its words."""
+
+_IMAGENET: Mapping[str, Any] = {"image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]}
 _CLIP: Mapping[str, Any] = {
     "image_mean": (0.48145466, 0.4578275, 0.40821073),
     "image_std": (0.26862954, 0.26130258, 0.27577711),
@@ -236,14 +245,7 @@ def from_open_clip(said: Mapping[str, Any]) -> Processing:
 
 def from_timm(said: Mapping[str, Any]) -> Processing:
     """What `pretrained_cfg` of a config.json says: timm's transform for evaluation."""
-    given: dict[str, Any] = {
-        "input_size": (3, 224, 224),
-        "interpolation": "bicubic",
-        "crop_pct": 0.875,
-        "crop_mode": "center",
-    }
-    given |= {"mean": _IMAGENET["image_mean"], "std": _IMAGENET["image_std"]}
-    given |= {key: value for key, value in said.items() if value}
+    given = {**IMAGENET, "crop_mode": "center"} | {key: value for key, value in said.items() if value}
     channels, *size = given["input_size"]
     if channels != 3:
         raise UnsupportedModel(

@@ -105,6 +105,11 @@ class TextPreparer:
             "preprocessing": {"limit": self.limit, "lower": self.lower},
         }
 
+    @property
+    def provenance(self) -> dict[str, str]:
+        """How exactly it reads: all that may change a vector is in its identity."""
+        return {}
+
     def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
         """What a forward takes: ids and mask (n, t), and `limit`, an int: t is never more."""
         return SimpleNamespace(limit=self.limit, ids=get("ids"), mask=get("mask"))

@@ -123,19 +123,21 @@ class Limits:
         each: bytes that a place of a batch takes.
         budget: places of a batch.
         streams: batches at a time.
+        held: places of the largest batch that has run: what it took, the engine has kept.
     """
 
     ceiling: int
     each: float
     budget: int
     streams: int
+    held: int = 0
 
 
 class Guard:
     """Stands before each batch: other data of the process may have grown since the limits were found."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits, self._largest = limits, 0
+    def __init__(self, limits: Limits, unit: str = "tokens") -> None:
+        self.limits, self._unit, self._largest = limits, unit, limits.held
 
     def check(self, places: int) -> None:
         """Raises ItemError where a batch of so many places would lift the process above the ceiling."""
@@ -143,7 +145,7 @@ class Guard:
         now, more = resident(), max(0, places - self._largest) * self.limits.each
         if now + more > self.limits.ceiling:
             raise ItemError(
-                f"no memory for a batch of {places:,} tokens: the process has {shown(now)} and it takes up to "
+                f"no memory for a batch of {places:,} {self._unit}: the process has {shown(now)} and it takes up to "
                 f"{shown(more)} more, max_memory is {shown(self.limits.ceiling)}; raise it, or let go of other data"
             )
         self._largest = max(self._largest, places)
@@ -160,6 +162,9 @@ class Probe:
         streams: batches at a time that are wanted.
         least: fewest streams that will do.
         twin: bytes that a second compiled program takes, for several streams.
+        cold: where all items have the greatest length, as images have: bytes of the process before the first ran.
+        others: bytes below the ceiling that are promised to other programs.
+        unit: what lengths and places are counted in.
     """
 
     run: Callable[[int, int], object]
@@ -168,6 +173,9 @@ class Probe:
     streams: int
     least: int
     twin: int
+    cold: int = 0
+    others: int = 0
+    unit: str = "tokens"
 
 
 def fit(ceiling: int, probe: Probe) -> Limits:
@@ -176,29 +184,35 @@ def fit(ceiling: int, probe: Probe) -> Limits:
     Raises:
         ModelError: one item of the greatest length does not fit; the message says what would be needed.
     """
-    first, longest = min(SHORT, probe.longest), probe.longest
-    points = [(first, peak_of(lambda: probe.run(1, first)))]
+    longest, free = probe.longest, ceiling - probe.others
+    first = longest if probe.cold else min(SHORT, longest)
+    # Of items of one size nothing shorter can be run: the first is held against none.
+    points = [(0, probe.cold)] if probe.cold else []
+    points.append((first, peak_of(lambda: probe.run(1, first))))
     lengths = sorted({3 * first // 2, *_doubled(2 * first, longest), longest})
     for length in (one for one in lengths if first < one <= longest):
-        _refuse(ceiling, points, longest, length)
+        _refuse(free, points, probe, length)
         points.append((length, peak_of(lambda n=length: probe.run(1, n))))  # type: ignore[misc]
-    _refuse(ceiling, points, longest, longest)
+    _refuse(free, points, probe, longest)
     for rows in _doubled(2, probe.budget // longest + 1):
-        if _expected(points, rows * longest) + SLACK > ceiling:
+        if _expected(points, rows * longest) + SLACK > free:
             break
         points.append((rows * longest, peak_of(lambda n=rows: probe.run(n, longest))))  # type: ignore[misc]
-    base, top = points[0][1], points[-1][1]
-    each = max((top - base) / max(points[-1][0] - first, 1), 1.0)
+    if len(points) > 2 and not points[0][0]:
+        del points[0]  # What a first run packs is not what an item takes.
+    (start, base), (end, top) = points[0], points[-1]
+    each = max((top - base) / max(end - start, 1), 1.0)
     for streams in range(probe.streams, 0, -1):
         # What the first program has been measured to hold, it keeps.
         held, share = (top + probe.twin, streams * MARGIN) if streams > 1 else (base, 1.0)
-        budget = min(probe.budget, int((ceiling - SLACK - held) / (each * share)))
+        budget = min(probe.budget, int((free - SLACK - held) / (each * share)))
         if budget >= longest or streams == 1:
             break
     if streams < probe.least:
         needed = SLACK + top + probe.twin + int(probe.least * MARGIN * each * longest)
-        raise ModelError(_too_low(ceiling, needed, longest) + ", or deterministic=False")
-    return Limits(ceiling, each, max(budget, longest), streams)
+        raise ModelError(_too_low(free, needed, probe) + ", or deterministic=False")
+    # Several streams are a program of their own, which has run nothing yet.
+    return Limits(ceiling, each, max(budget, longest), streams, end if streams == 1 else 0)
 
 
 def _doubled(start: int, end: int) -> list[int]:
@@ -210,16 +224,16 @@ def _doubled(start: int, end: int) -> list[int]:
     return out
 
 
-def _refuse(ceiling: int, points: list[tuple[int, int]], longest: int, length: int) -> None:
+def _refuse(free: int, points: list[tuple[int, int]], probe: Probe, length: int) -> None:
     """Raises ModelError where an item of a length is not expected to fit, or has not."""
-    if _expected(points, length) + SLACK > ceiling:
-        raise ModelError(_too_low(ceiling, _expected(points, longest) + SLACK, longest))
+    if _expected(points, length) + SLACK > free:
+        raise ModelError(_too_low(free, _expected(points, probe.longest) + SLACK, probe))
 
 
-def _too_low(ceiling: int, needed: int, longest: int) -> str:
+def _too_low(free: int, needed: int, probe: Probe) -> str:
     return (
-        f"max_memory={shown(ceiling)} is too low: the process with this model and one item of {longest:,} tokens "
-        f"needs about {shown(needed)}; {WAYS_OUT}"
+        f"max_memory={shown(free + probe.others)} is too low: the process with this model and one item of "
+        f"{probe.longest:,} {probe.unit} needs about {shown(needed + probe.others)}; {WAYS_OUT}"
     )
 
 

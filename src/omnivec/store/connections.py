@@ -43,7 +43,10 @@ def _full(path: Path) -> CollectionError:
 
 
 def _readonly(path: Path) -> CollectionError:
-    return CollectionError(f"{path} cannot be written to: file or folder is read-only; nothing was changed")
+    return CollectionError(
+        f"{path} cannot be written to: it was opened with readonly=True, or file or folder is read-only; nothing was "
+        "changed"
+    )
 
 
 def _unopenable(path: Path) -> CollectionError:

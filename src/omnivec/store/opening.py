@@ -147,6 +147,8 @@ def _bring_up_to_date(connections: Connections) -> None:
             f"{path} has schema version {version}, this omnivec reads {newest} and has no migration from "
             f"{version}; index again into a new folder"
         )
+    if connections.readonly and version >= schema.READABLE:
+        return
     if connections.readonly:
         raise SchemaError(
             f"{path} has schema version {version}, this omnivec reads {newest}; "

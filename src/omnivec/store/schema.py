@@ -96,8 +96,30 @@ CREATE TRIGGER unspaced_out AFTER DELETE ON passages WHEN old.unspaced BEGIN
 END;
 """
 
+# Passages without text, such as images, stay out of the index of words: how rare a word is, and how long a text is
+# beside the others, is not theirs to say.
+_WORDED = """
+DROP TRIGGER passages_in;
+DROP TRIGGER passages_out;
+DROP TABLE passages_words;
+CREATE VIEW worded AS SELECT key, text FROM passages WHERE text <> '';
+CREATE VIRTUAL TABLE passages_words USING fts5 (
+    text, content = 'worded', content_rowid = 'key', tokenize = 'porter unicode61 remove_diacritics 2'
+);
+INSERT INTO passages_words (passages_words) VALUES ('rebuild');
+CREATE TRIGGER passages_in AFTER INSERT ON passages WHEN new.text <> '' BEGIN
+    INSERT INTO passages_words (rowid, text) VALUES (new.key, new.text);
+END;
+CREATE TRIGGER passages_out AFTER DELETE ON passages WHEN old.text <> '' BEGIN
+    INSERT INTO passages_words (passages_words, rowid, text) VALUES ('delete', old.key, old.text);
+END;
+"""
+
 # (schema version, SQL that leads to it from the version before), in order.
-MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _TABLES),)
+MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _TABLES), (2, _WORDED))
+
+READABLE = 1
+"""The oldest version that can be read, though not written, without being migrated."""
 
 
 def statements(sql: str) -> Iterator[str]:

@@ -144,13 +144,18 @@ class Catalogue:
             writing.put_space(connection, space)
             writing.count_change(connection)
 
-    def claim_space(self, space: SpaceRecord) -> SpaceRecord:
-        """Adds a space unless there is one of its name; returns the one that is there: of two writers one wins."""
+    def claim_space(self, space: SpaceRecord, rivals: Sequence[str] = ()) -> SpaceRecord:
+        """Adds a space unless it or a rival, by name, is there; returns what is: of two writers one wins."""
+        names = [space.name, *rivals]
         with self._connections.transaction() as connection:
-            if connection.execute("SELECT 1 FROM spaces WHERE name = ?", (space.name,)).fetchone() is None:
+            found = connection.execute(
+                "SELECT name FROM spaces WHERE name IN (SELECT value FROM json_each(?)) ORDER BY key LIMIT 1",
+                (json.dumps(names),),
+            ).fetchone()
+            if found is None:
                 writing.put_space(connection, space)
                 writing.count_change(connection)
-        return self.spaces()[space.name]
+        return self.spaces()[space.name if found is None else found[0]]
 
     # Reading.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ Doubles = NDArray[np.float64]
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Regularisations that are tried: what is added to a covariance, as a share of its mean eigenvalue."""
+
+SCALES = (1.0, 100.0)
+SCALED = 1000
+"""Pairs that a scale is fitted on, at most: the time goes with their square."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,10 @@ class Head:
         """Length of a vector before and behind it."""
         return self.layers[0][0].shape[1], self.layers[-1][0].shape[0]
 
+    @cached_property
+    def _exact(self) -> list[tuple[Doubles, Doubles]]:
+        return [(weight.T.astype(np.float64), bias.astype(np.float64)) for weight, bias in self.layers]
+
     def __call__(self, vectors: Floats) -> Floats:
         """Vectors (n, in) -> (n, out) float32 of length 1.
 
@@ -48,8 +57,9 @@ class Head:
         x = unit(vectors)
         if x.shape[1] != self.dims[0]:
             raise UsageError(f"vectors of {x.shape[1]} components, and this head takes {self.dims[0]}")
-        for i, (weight, bias) in enumerate(self.layers):
-            x = (np.maximum(x, 0.0) if i else x) @ weight.T.astype(np.float64) + bias
+        # What is subtracted here is large beside what is left: float32 would lose digits.
+        for i, (weight, bias) in enumerate(self._exact):
+            x = (np.maximum(x, 0.0) if i else x) @ weight + bias
         return unit(x).astype(np.float32)
 
 
@@ -61,11 +71,13 @@ class Aligned:
         left: the map of the one side.
         right: that of the other.
         strength: the regularisation that it was learned with; 0 for a method without.
+        scale: what cosines are multiplied by for a softmax; see `fitted_scale`.
     """
 
     left: Head
     right: Head
     strength: float = 0.0
+    scale: float = SCALES[1]
 
 
 Fit = Callable[[Floats, Floats, float], Aligned]
@@ -165,6 +177,39 @@ def recall(left: Floats, right: Floats, k: int = 10) -> tuple[float, float]:
 def mean_reciprocal_rank(left: Floats, right: Floats) -> float:
     """Mean of one over the rank of each row's partner, in both directions: 1 where all are found first."""
     return float((1.0 / np.concatenate(ranks(left, right))).mean())
+
+
+def fitted_scale(left: Floats, right: Floats) -> float:
+    """What cosines are multiplied by, so that a softmax over the other side's rows says how sure a partner is.
+
+    The likeliest in both directions (temperature scaling: Guo et al. 2017, arXiv:1706.04599, section 4.2), found by
+    halving, since the likelihood has one maximum; between 1 and 100, CLIP's limit.
+
+    Args:
+        left: (n, dim) vectors that the heads were not learned from; of more than `SCALED` the first.
+        right: (n, dim), each row's partner in the same row. Equal rows are no rivals of each other.
+    """
+    a, b = unit(left[:SCALED]), unit(right[:SCALED])
+    cosines = a @ b.T
+    own = np.diag(cosines)
+    twins = (a @ a.T > 1 - 1e-9) | (b @ b.T > 1 - 1e-9)
+    np.fill_diagonal(twins, False)
+    rivals = np.where(twins, -np.inf, cosines)
+
+    def slope(scale: float) -> float:
+        """Of the likelihood: how much nearer a partner is than what the softmax expects."""
+        total = 0.0
+        for axis in (0, 1):
+            shares = np.exp(scale * (rivals - rivals.max(axis, keepdims=True)))
+            expected = (shares * np.where(twins, 0.0, cosines)).sum(axis) / shares.sum(axis)
+            total += float((own - expected).mean())
+        return total
+
+    low, high = SCALES
+    for _ in range(24):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return float(f"{(low * high) ** 0.5:.6g}")
 
 
 def split(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,7 +1,8 @@
 """What is there more than once: groups of rows that are nearly equal, by 64-bit hashes or by vectors.
 
 Nearness is passed on: where a is near b and b near c, all three are one group. Exact pairs are found, none is guessed;
-the work is n^2 / 2 comparisons in blocks, a minute for 100,000.
+the work is n^2 / 2 comparisons in blocks, a minute for 100,000. Where nearness is only a reason to look closer, there
+are pairs instead of groups, block by block.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from omnivec.tasks.keys import unit
 from omnivec.types import Floats, Keys
 
 Hashes = NDArray[np.uint64]
+Pairs = NDArray[np.int64]
+"""(m, 2) rows, the lower first."""
 
 _PAIRS = 1 << 22  # compared at once
 
@@ -37,24 +40,68 @@ def by_hash(hashes: Hashes, distance: int = 8) -> list[Keys]:
     Raises:
         UsageError: hashes of another kind, or a distance that is none.
     """
-    if hashes.dtype != np.uint64 or hashes.ndim != 1:
-        raise UsageError(f"hashes {hashes.dtype} {hashes.shape}: (n,) uint64 is due")
-    if not 0 <= distance <= 64:
-        raise UsageError(f"distance={distance}: 0 to 64 bits")
+    _check_hashes(hashes, distance)
     values, group = np.unique(hashes, return_inverse=True)
-    counts = _bit_counts()
-    parts = np.ascontiguousarray(values).view(np.uint16).reshape(-1, 4)
-
-    def near(rows: slice, others: slice) -> NDArray[np.bool_]:
-        bits = np.zeros((rows.stop - rows.start, others.stop - others.start), np.uint8)
-        for part in range(4):
-            bits += counts[parts[rows, part, None] ^ parts[None, others, part]]
-        return bits <= distance
-
     start = int(len(values) > 0 and values[0] == 0)
-    labels = _labels(len(values), near, start)[group]
+    labels = _labels(len(values), _near_hashes(values, distance), start)[group]
     labels[hashes == 0] = -1
     return _groups(labels)
+
+
+def hash_pairs(hashes: Hashes, distance: int = 8) -> Iterator[Pairs]:
+    """Pairs of equal or nearly equal hashes, each once; see `by_hash`.
+
+    Args:
+        hashes: (n,) uint64; a hash of 0 is in no pair.
+        distance: the most bits in which the two differ.
+
+    Raises:
+        UsageError: as `by_hash`.
+    """
+    _check_hashes(hashes, distance)
+    rows = np.flatnonzero(hashes)
+    near = _near_hashes(hashes[rows], distance)
+    for some, others in _blocks(0, len(rows)):
+        one, other = np.nonzero(near(some, others))
+        one, other = one + some.start, other + others.start
+        above = one < other
+        yield np.stack([rows[one[above]], rows[other[above]]], axis=1)
+
+
+def vector_pairs(vectors: Floats, cosine: float, most: int) -> Iterator[Pairs]:
+    """Pairs of rows of which one is among the other's nearest, the nearest pairs of a block first.
+
+    Args:
+        vectors: (n, dim); a row of zeros is in no pair.
+        cosine: the least of a pair.
+        most: neighbours of a row that are looked at. A pair may come twice, once from either side.
+
+    Raises:
+        UsageError: vectors that are no matrix, a cosine that is none, or less than one neighbour.
+    """
+    _check_vectors(vectors, cosine)
+    if most < 1:
+        raise UsageError(f"most={most}: at least 1")
+    drawn = np.flatnonzero(vectors.any(axis=1))
+    rows = unit(vectors[drawn])
+    side, kept = max(_PAIRS // max(len(rows), 1), 1), min(most, len(rows))
+    for start in range(0, len(rows), side):
+        scores = rows[start : start + side] @ rows.T
+        own = np.arange(len(scores))
+        scores[own, own + start] = -2.0
+        nearest = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
+        found = np.take_along_axis(scores, nearest, axis=1)
+        one, place = np.nonzero(found >= cosine - 1e-6)
+        order = np.argsort(-found[one, place], kind="stable")
+        pairs = np.stack([drawn[one + start], drawn[nearest[one, place]]], axis=1)[order]
+        yield np.sort(pairs, axis=1)
+
+
+def joined(count: int, pairs: Pairs) -> list[Keys]:
+    """The groups of `count` rows that pairs (m, 2) join, as `by_hash` orders them."""
+    parent = np.arange(count)
+    _join(parent, pairs[:, 0], pairs[:, 1])
+    return _groups(parent)
 
 
 def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Keys]:
@@ -75,19 +122,45 @@ def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Keys]:
     Raises:
         UsageError: vectors that are no matrix, or a cosine that is none.
     """
-    if vectors.ndim != 2:
-        raise UsageError(f"vectors {vectors.shape}: (n, dim) is due")
-    if not -1 <= cosine <= 1:
-        raise UsageError(f"cosine={cosine}: -1 to 1")
-    rows = unit(vectors)
+    _check_vectors(vectors, cosine)
+    drawn = np.flatnonzero(
+        vectors.any(axis=1)
+    )  # a row of zeros is at right angles to all, and would join them
+    rows = unit(vectors[drawn])
     least = cosine - 1e-6  # equal vectors have a cosine of 1, less rounding
 
     def near(some: slice, others: slice) -> NDArray[np.bool_]:
         return (rows[some] @ rows[others].T) >= least
 
-    labels = _labels(len(rows), near)
-    labels[~rows.any(axis=1)] = -1
-    return _groups(labels)
+    return [drawn[group] for group in _groups(_labels(len(rows), near))]
+
+
+def _check_hashes(hashes: Hashes, distance: int) -> None:
+    if hashes.dtype != np.uint64 or hashes.ndim != 1:
+        raise UsageError(f"hashes {hashes.dtype} {hashes.shape}: (n,) uint64 is due")
+    if not 0 <= distance <= 64:
+        raise UsageError(f"distance={distance}: 0 to 64 bits")
+
+
+def _check_vectors(vectors: Floats, cosine: float) -> None:
+    if vectors.ndim != 2:
+        raise UsageError(f"vectors {vectors.shape}: (n, dim) is due")
+    if not -1 <= cosine <= 1:
+        raise UsageError(f"cosine={cosine}: -1 to 1")
+
+
+def _near_hashes(hashes: Hashes, distance: int) -> Callable[[slice, slice], NDArray[np.bool_]]:
+    """Which of some rows and others differ in at most `distance` bits."""
+    counts = _bit_counts()
+    parts = np.ascontiguousarray(hashes).view(np.uint16).reshape(-1, 4)
+
+    def near(rows: slice, others: slice) -> NDArray[np.bool_]:
+        bits = np.zeros((rows.stop - rows.start, others.stop - others.start), np.uint8)
+        for part in range(4):
+            bits += counts[parts[rows, part, None] ^ parts[None, others, part]]
+        return bits <= distance
+
+    return near
 
 
 @lru_cache(maxsize=1)

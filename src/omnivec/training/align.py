@@ -7,10 +7,9 @@ The models stay as they are: each item is embedded once, and a small head for ea
 from __future__ import annotations
 
 import csv
-import shutil
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.embedder import Embedder
-from omnivec.errors import ModelError, UsageError
+from omnivec.errors import UsageError
+from omnivec.joint import JointEmbedder
 from omnivec.loading import load
 from omnivec.tasks import alignment
 from omnivec.tasks.alignment import Aligned, Fit
 from omnivec.training.loop import Step
 from omnivec.training.recipes import check_limits
 from omnivec.types import Floats
-from omnivec.weights.joint import SIDES, Joint, Side, read_joint, write_joint
+from omnivec.weights.joint import SIDES, Joint, Side
 
 INF = float("inf")
 LIMITS = {
@@ -42,6 +42,7 @@ LIMITS = {
     "scale": (0.0, INF),
     "seed": (0, 2**63 - 1),
 }
+DATA = "a .csv or .tsv with the columns left and right; paths where a model reads no text"
 METHODS = (*alignment.METHODS, "contrastive")
 SMALLER_SPACE = 256
 """Most components of a contrastive space whose `dim` was not given."""
@@ -93,87 +94,19 @@ class Options:
             raise UsageError(f"method={self.method!r} is none of {', '.join(METHODS)}")
 
 
-@dataclass(frozen=True, eq=False)
-class JointModel:
-    """Two models and the heads that bring their vectors into one space.
-
-    Attributes:
-        left: the model of the pairs' first items.
-        right: that of the second.
-        heads: what was learned.
-        training: method, pairs, recall of held-out pairs.
-    """
-
-    left: Embedder
-    right: Embedder
-    heads: Aligned
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self.heads.left.dims[1]
-
-    @classmethod
-    def load(cls, folder: str | Path) -> JointModel:
-        """A model that `save` wrote.
-
-        Raises:
-            ModelError: the folder holds no joint model, or is damaged.
-        """
-        path = Path(folder).expanduser()
-        joint = read_joint(path)
-        models = [load(getattr(joint, name).source(path)) for name in SIDES]
-        heads = [alignment.Head(getattr(joint, name).layers) for name in SIDES]
-        strength = float(joint.training.get("strength") or 0.0)
-        return cls(models[0], models[1], Aligned(heads[0], heads[1], strength), joint.training)
-
-    def encode_left(self, items: Any) -> Floats:
-        """Items of the left model -> (n, dim) float32 of length 1 in the joint space; one item -> (dim,)."""
-        return _encode(self.left, self.heads.left, items)
-
-    def encode_right(self, items: Any) -> Floats:
-        """Items of the right model, likewise."""
-        return _encode(self.right, self.heads.right, items)
-
-    def save(self, folder: str | Path) -> Path:
-        """Writes both models and the heads to a folder, as `weights.joint` describes it.
-
-        Raises:
-            ModelError: the folder holds something that is no joint model, or cannot be written.
-        """
-        path = Path(folder).expanduser()
-        if path.exists() and any(path.iterdir()) and not (path / "config.json").is_file():
-            raise ModelError(f"{path} is not empty and holds no model: choose another folder")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            # Last written, first removed: a folder that has one is whole.
-            (path / "config.json").unlink(missing_ok=True)
-            for name in SIDES:
-                shutil.rmtree(path / name, ignore_errors=True)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be written: {error.strerror}") from error
-        for name in SIDES:
-            getattr(self, name).save(path / name)
-        left, right = (Side(name, getattr(self.heads, name).layers) for name in SIDES)
-        write_joint(Joint(left, right, self.training), path)
-        return path
-
-
-def _encode(model: Embedder, head: alignment.Head, items: Any) -> Floats:
-    vectors = model.encode(items)
-    return head(vectors) if vectors.ndim == 2 else head(vectors[None])[0]
-
-
-def run(data: Any, options: Options) -> JointModel:
+def run(data: Any, options: Options) -> JointEmbedder:
     """Learns the heads from pairs; `data` as `read_items` takes it."""
     models = [
         given if isinstance(given, Embedder) else load(given) for given in (options.left, options.right)
     ]
+    for side, model in zip(SIDES, models, strict=True):
+        if isinstance(model, JointEmbedder):
+            raise UsageError(f"{side}={model.name!r} is a joint model itself: join models that are none")
     pairs = read_items(data, [_read_as(model) for model in models])
     left, right = _vectors(pairs, models, options.show_progress_bar)
     heads, facts = learn(left, right, options)
-    return JointModel(models[0], models[1], heads, facts)
+    sides = Side(models[0].name, heads.left.layers), Side(models[1].name, heads.right.layers)
+    return JointEmbedder.of(models[0], models[1], Joint(*sides, heads.scale, facts))
 
 
 def learn(left: Floats, right: Floats, options: Options) -> tuple[Aligned, dict[str, Any]]:
@@ -186,10 +119,12 @@ def learn(left: Floats, right: Floats, options: Options) -> tuple[Aligned, dict[
     """
     fit, strengths = _method(left, right, options)
     facts: dict[str, Any] = {"method": options.method, "pairs": len(left)}
+    probe = None
     if options.held_out:
         known, held = alignment.split(len(left), options.held_out, options.seed)
         trial = alignment.choose(fit, left[known], right[known], strengths, seed=options.seed)
-        forth, back = alignment.recall(trial.left(left[held]), trial.right(right[held]))
+        probe = trial.left(left[held]), trial.right(right[held])
+        forth, back = alignment.recall(*probe)
         facts |= {"held_out": len(held), "recall@10": [round(forth, 4), round(back, 4)]}
         _say(
             f"of {len(held)} held-out pairs the partner is among the first 10 for {forth:.1%} from left to right, "
@@ -198,7 +133,10 @@ def learn(left: Floats, right: Floats, options: Options) -> tuple[Aligned, dict[
         heads = fit(left, right, trial.strength)
     else:
         heads = alignment.choose(fit, left, right, strengths, seed=options.seed)
-    return heads, facts | {"strength": heads.strength, "dim": heads.left.dims[1]}
+    # Of pairs that were learned from, the cosines are higher than others' will be: the scale is better for others.
+    scale = alignment.fitted_scale(*(probe or (heads.left(left), heads.right(right))))
+    facts |= {"strength": heads.strength, "dim": heads.left.dims[1]}
+    return replace(heads, scale=scale), facts
 
 
 def _method(left: Floats, right: Floats, options: Options) -> tuple[Fit, Sequence[float]]:

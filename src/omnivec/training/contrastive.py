@@ -28,6 +28,8 @@ from omnivec.training.loop import Plan, Step, fit
 from omnivec.training.recipes import check_limits
 from omnivec.training.trainable import Trainable
 
+DATA = "a .csv, .tsv or .jsonl with the columns anchor and positive, and negative where there is one"
+
 INF = float("inf")
 LIMITS = {
     "epochs": (1, INF),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import importlib.util
-import os
 import tempfile
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import MissingExtra, UsageError
+from omnivec.runtime import open_cpus
 
 MOST = 10_000
 """Words in a sentence, as in word2vec's programs; a longer one is cut there, so that no window crosses the cut."""
@@ -63,6 +65,7 @@ def read_corpus(
     threads: int | None = None,
     in_memory: int = IN_MEMORY,
     show_progress_bar: bool | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Corpus:
     """Reads a text.
 
@@ -75,6 +78,7 @@ def read_corpus(
         threads: that scan; by default as many as there are CPUs.
         in_memory: bytes of numbers that are held in memory, those beyond in a temporary file.
         show_progress_bar: progress on stderr; None on a terminal only.
+        meanwhile: called in a thread of its own once the first words are read; see `aside`.
 
     Raises:
         UsageError: nothing to read, no text, or no word that is frequent enough.
@@ -82,7 +86,9 @@ def read_corpus(
     """
     check_numba()
     source = _source(data)
-    scanner, pile, blocks, numbers = _scanned(source, threads or cores(), in_memory, show_progress_bar)
+    scanner, pile, blocks, numbers = _scanned(
+        source, threads or open_cpus(), in_memory, show_progress_bar, meanwhile
+    )
     counts = scanner.counts()
     order = np.lexsort((scanner.first(), -counts))
     kept = order[: int((counts >= min_count).sum())][:max_vocab]
@@ -331,7 +337,8 @@ class _Pile:
     def __iter__(self) -> Iterator[Numbers]:
         """The arrays, once."""
         if self._file is None:
-            yield from self._held
+            while self._held:
+                yield self._held.pop(0)
             return
         with self._file:
             self._file.seek(0)
@@ -340,14 +347,23 @@ class _Pile:
     def whole(self) -> Numbers:
         """All of them as one array."""
         if self._file is None or not sum(self._sizes):
-            return np.concatenate([np.empty(0, np.int32), *self._held])
+            whole, end = np.empty(sum(map(len, self._held)), np.int32), 0
+            while self._held:  # each is let go once it is copied: at no time is the text in memory twice
+                piece = self._held.pop(0)
+                whole[end : end + len(piece)] = piece
+                end += len(piece)
+            return whole
         with self._file:  # the mapping keeps what it maps
             self._file.flush()
             return np.memmap(self._file, np.int32, "r+", shape=(sum(self._sizes),))
 
 
 def _scanned(
-    source: _Source, threads: int, in_memory: int, wanted: bool | None
+    source: _Source,
+    threads: int,
+    in_memory: int,
+    wanted: bool | None,
+    meanwhile: Callable[[], object] | None,
 ) -> tuple[_Scanner, _Pile, list[tuple[int, Places]], list[Numbers]]:
     """The words; the text by each scanner's numbers; for each block its scanner and sentences' ends; numbers here."""
     from omnivec.kernels.parallel import in_order
@@ -364,9 +380,12 @@ def _scanned(
         finally:
             idle.put(i)
 
-    pile, blocks = _Pile(in_memory), []
+    pile = _Pile(in_memory)
+    blocks: list[tuple[int, Places]] = []
     with progress.bar("reading", source.size, "bytes", wanted) as bar:
         for i, length, ids, ends in in_order(scan, source.blocks, threads):
+            if not blocks:
+                aside(meanwhile)
             pile.add(ids)
             blocks.append((i, ends))
             bar.advance(length)
@@ -401,9 +420,15 @@ def _nothing(name: str, scanner: _Scanner, order: Places, min_count: int) -> str
     )
 
 
-def cores() -> int:
-    """CPUs that are open to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def aside(work: Callable[[], object] | None) -> None:
+    """Starts work in a thread of its own; what fails in it will fail again where it counts, and is said there."""
+
+    def quietly(work: Callable[[], object]) -> None:
+        with contextlib.suppress(Exception):
+            work()
+
+    if work is not None:
+        threading.Thread(target=quietly, args=(work,)).start()
 
 
 def check_numba() -> None:

@@ -40,6 +40,8 @@ from omnivec.weights.tables.int8 import quantized, restored
 from omnivec.weights.tables.own import STORED
 from omnivec.weights.tables.record import Table
 
+DATA = "a UTF-8 text, a text on each line"
+
 INF = float("inf")
 LIMITS = {
     "dim": (1, 65_536),

@@ -13,76 +13,43 @@ from numpy.typing import NDArray
 
 from omnivec.families.doc2vec import KEPT, how_of
 from omnivec.keyed import trained
-from omnivec.training.corpus import check_numba
+from omnivec.training.corpus import Corpus, aside, check_numba
 from omnivec.training.documents import Documents, read_documents
-from omnivec.training.fasttext import LIMITS, Own, pace, uniform
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.recipes import check_limits
+from omnivec.training.tables import Own, Windowed, pace, rehearsal, uniform
 from omnivec.weights.tables.record import Table
 
 if TYPE_CHECKING:
     from omnivec.embedder import Embedder
 
-SPAN = 1.0
-"""Of the first values of rows, in 1 / dim, as in word2vec."""
-OWN = (
-    "dim",
-    "window",
-    "negative",
-    "min_count",
-    "max_vocab",
-    "sample",
-    "epochs",
-    "lr",
-    "min_lr",
-    "threads",
-    "seed",
-)
+DATA = "a UTF-8 text (.gz and .bz2 too), a document on each line"
+SPAN = 2.0
+"""Of the first values of rows, in 1 / dim: twice word2vec's.
+
+What tells documents apart grows from these values, and the few words of a short document do not make up for small ones.
+"""
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Windowed):
     """What may be told to this recipe.
 
     Attributes:
-        dim: components of a vector.
+        epochs: passes over the documents, and over a new one that is inferred.
+        window: words on either side, at most; each word draws its own from 1 to it, but for dm_concat.
         dm: whether words around help to foretell each word (PV-DM); otherwise the document alone does (PV-DBOW).
         dm_mean: whether PV-DM takes the mean of the vectors; otherwise their sum.
         dm_concat: whether PV-DM puts the vectors one behind the other, in place of their mean; slow, and needs much
             text.
         dbow_words: whether words learn too in PV-DBOW, by skip-gram.
-        window: words on either side, at most; each word draws its own from 1 to it, but for dm_concat.
-        negative: words drawn against each word; 0 for a hierarchical softmax instead.
-        min_count: rarer words are left out.
-        max_vocab: only so many words, the most frequent, are learned; None keeps all.
-        sample: share of the corpus above which a word is thinned; 0 thins none.
-        epochs: passes over the documents, and over a new one that is inferred.
-        lr: learning rate at the beginning; it falls in a straight line.
-        min_lr: what it falls to.
-        threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
-        seed: of all that is drawn.
-        show_progress_bar: progress on stderr; None on a terminal only.
     """
 
-    dim: int = 100
+    epochs: int = 10
+    window: int = 5
     dm: bool = True
     dm_mean: bool = True
     dm_concat: bool = False
     dbow_words: bool = False
-    window: int = 5
-    negative: int = 5
-    min_count: int = 5
-    max_vocab: int | None = None
-    sample: float = 1e-3
-    epochs: int = 10
-    lr: float = 0.025
-    min_lr: float = 0.0001
-    threads: int | None = None
-    seed: int = 1
-    show_progress_bar: bool | None = None
-
-    def __post_init__(self) -> None:
-        check_limits(self, {name: LIMITS[name] for name in OWN})
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +79,11 @@ class Vectors:
 
 def run(data: Any, options: Options) -> Embedder:
     """Trains on documents; `data` as `training.documents.read_documents` takes it."""
+
+    def one(words: Corpus, brief: Options) -> Vectors:
+        return fit(Documents(["0"], np.zeros(1, np.int32), words), brief)
+
+    aside(rehearsal(one, options))
     return embedder(fit(read_documents(data, options.min_count, options.max_vocab), options), options)
 
 
@@ -126,7 +98,7 @@ def fit(documents: Documents, options: Options) -> Vectors:
     """Learns vectors of documents."""
     check_numba()
     from omnivec.kernels import doc2vec as kernels
-    from omnivec.kernels.word2vec import room, zeros
+    from omnivec.kernels.windows import room, zeros
 
     corpus = documents.corpus
     inputs = uniform((len(corpus.words) + 1, options.dim), options.seed, SPAN)
@@ -165,8 +137,8 @@ def _model(
     options: Options,
 ) -> tuple[Any, Any, int]:
     """Model and text, for the kernel, and the most targets of a word."""
-    from omnivec.kernels import draws, fasttext, word2vec
+    from omnivec.kernels import draws, windows
 
-    alias, tree, targets = fasttext.targets_of(counts, options.negative)
-    text = word2vec.Text(ids, starts, draws.keep_table(counts, options.sample))
-    return word2vec.Model(inputs, outputs, alias, tree), text, targets
+    alias, tree, targets = windows.targets_of(counts, options.negative)
+    text = windows.Text(ids, starts, draws.keep_table(counts, options.sample))
+    return windows.Model(inputs, outputs, alias, tree), text, targets

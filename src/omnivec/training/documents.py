@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.training.corpus import OPENERS, Corpus
+
+BLOCK = 2**20
+"""Words that are counted at a time."""
 
 
 class Documents(NamedTuple):
@@ -52,22 +56,27 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
         parts.append(np.fromiter((numbers[word] for word in words), np.int32))
     if not parts:
         raise UsageError("data holds no document")
+    bounds = np.append(0, np.cumsum([len(part) for part in parts], dtype=np.int64))
     flat = np.concatenate(parts)
-    counts = np.bincount(flat, minlength=len(numbers)).astype(np.int64)
+    parts.clear()
+    counts = np.zeros(len(numbers), np.int64)
+    for first in range(0, len(flat), BLOCK):  # NumPy counts a copy in 64 bits
+        counts += np.bincount(flat[first : first + BLOCK], minlength=len(numbers))
     order = np.argsort(-counts, kind="stable")
     kept = order[counts[order] >= min_count][:max_vocab]
     if not len(kept):
         raise UsageError(
-            f"no word occurs {min_count} times or more in {len(flat):,} words of {len(parts):,} documents: "
+            f"no word occurs {min_count} times or more in {len(flat):,} words of {len(rows):,} documents: "
             "lower min_count, or give more text"
         )
     ranks = np.full(len(counts), -1, np.int32)
     ranks[kept] = np.arange(len(kept))
     spelled = list(numbers)
     ids = ranks[flat]
-    before = np.append(0, np.cumsum(ids >= 0))
-    starts = before[np.append(0, np.cumsum([len(part) for part in parts], dtype=np.int64))]
-    corpus = Corpus([spelled[i] for i in kept], counts[kept], ids[ids >= 0], starts, len(flat))
+    known = ids >= 0
+    lengths = [np.count_nonzero(known[begin:end]) for begin, end in pairwise(bounds.tolist())]
+    starts = np.append(0, np.cumsum(lengths, dtype=np.int64))
+    corpus = Corpus([spelled[i] for i in kept], counts[kept], ids[known], starts, len(flat))
     return Documents(list(tags), np.array(rows, np.int32), corpus)
 
 

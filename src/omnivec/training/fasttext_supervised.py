@@ -16,55 +16,40 @@ from omnivec.errors import UsageError
 from omnivec.keyed import KeyedEmbedder, trained
 from omnivec.media.bags import Bag, frequent
 from omnivec.training.corpus import check_numba
-from omnivec.training.fasttext import LIMITS, SPAN, Own, pace, uniform
+from omnivec.training.fasttext import SPAN
 from omnivec.training.labelled import Labelled, read_labelled
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.recipes import check_limits
+from omnivec.training.tables import Common, Own, pace, uniform
 from omnivec.weights.tables.record import Subwords, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-OWN = ("dim", "epochs", "lr", "min_lr", "min_count", "max_n", "bucket", "threads", "seed")
+DATA = "a .csv, .tsv or .jsonl with the columns text and label, or a text of lines '__label__x words'"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """What may be told to this recipe.
 
     Attributes:
-        dim: components of a vector.
-        word_ngrams: words of the longest n-gram of words; 1 for words alone.
         epochs: passes over the texts.
-        lr: learning rate at the beginning; it falls in a straight line.
-        min_lr: what it falls to.
-        min_count: rarer words are left out.
+        seed: of all that is drawn, and of the order of the texts.
+        word_ngrams: words of the longest n-gram of words; 1 for words alone.
         min_n: characters of the shortest n-gram, angle brackets included.
         max_n: characters of the longest; 0 for no n-grams of characters.
         bucket: numbers that n-grams are hashed to.
-        threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
-        seed: of all that is drawn, and of the order of the texts.
-        show_progress_bar: progress on stderr; None on a terminal only.
     """
 
-    dim: int = 100
-    word_ngrams: int = 1
     epochs: int = 5
     lr: float = 0.1
     min_lr: float = 0.0
     min_count: int = 1
+    seed: int = 1
+    word_ngrams: int = 1
     min_n: int = 3
     max_n: int = 0
     bucket: int = 2_000_000
-    threads: int | None = None
-    seed: int = 1
-    show_progress_bar: bool | None = None
-
-    def __post_init__(self) -> None:
-        check_limits(
-            self, {name: LIMITS[name] for name in OWN} | {"word_ngrams": (1, 100), "min_n": (1, 1000)}
-        )
 
 
 @dataclass(frozen=True, eq=False)

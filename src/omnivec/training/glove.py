@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omnivec import progress
 from omnivec.errors import ModelError, UsageError
 from omnivec.keyed import trained
-from omnivec.training.corpus import Corpus, check_numba, cores, read_corpus
+from omnivec.runtime import open_cpus
+from omnivec.training.corpus import Corpus, check_numba
+from omnivec.training.passes import say, stopped_line
 from omnivec.training.recipes import check_limits
+from omnivec.training.tables import read_words
 from omnivec.types import Floats
 from omnivec.weights.tables.record import Table
 
 if TYPE_CHECKING:
     from omnivec.embedder import Embedder
     from omnivec.kernels.cooccurrence import Cooccurrence
+
+DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
 
 INF = float("inf")
 LIMITS = {
@@ -101,13 +106,7 @@ class Fitted:
 
 def run(data: Any, options: Options) -> Embedder:
     """Trains on a text; `data` as `training.corpus.read_corpus` takes it."""
-    corpus = read_corpus(
-        data,
-        min_count=options.min_count,
-        max_vocab=options.max_vocab,
-        threads=options.threads,
-        show_progress_bar=options.show_progress_bar,
-    )
+    corpus = read_words(data, options, fit)
     fitted = fit(corpus, options)
     return trained(Table(corpus.words, fitted.vectors, corpus.counts), "glove")
 
@@ -115,7 +114,7 @@ def run(data: Any, options: Options) -> Embedder:
 def fit(corpus: Corpus, options: Options) -> Fitted:
     """Counts, and factorises.
 
-    Ctrl-C ends it after the first epoch early: what was learned by then stays, and a line on stderr says so.
+    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says how much that is.
 
     Raises:
         UsageError: no two words stand near each other.
@@ -134,7 +133,7 @@ def count(corpus: Corpus, options: Options) -> Cooccurrence:
     windows = cooccurrence.Windows(options.window, options.symmetric, options.distance_weighting)
     with progress.bar("counting", len(corpus.ids), "words", options.show_progress_bar) as bar:
         counts = cooccurrence.count(
-            corpus.ids, corpus.starts, len(corpus.words), windows, options.threads or cores(), bar.advance
+            corpus.ids, corpus.starts, len(corpus.words), windows, options.threads or open_cpus(), bar.advance
         )
     if not len(counts):
         raise UsageError(
@@ -150,7 +149,7 @@ def factorise(counts: Cooccurrence, options: Options) -> Fitted:
     from omnivec.kernels import glove
 
     how = glove.Factorisation(
-        options.x_max, options.alpha, options.lr, options.threads or cores(), options.seed
+        options.x_max, options.alpha, options.lr, options.threads or open_cpus(), options.seed
     )
     tables = glove.Tables.drawn(len(counts.indptr) - 1, options.dim, options.seed)
     matrix = glove.Logarithms.of(counts)
@@ -163,11 +162,11 @@ def factorise(counts: Cooccurrence, options: Options) -> Fitted:
                     report.add(_Learned(*learned))
                     bar.advance(learned[1])
         except KeyboardInterrupt:
-            if not report.costs:
+            if not report.done:
                 raise
             stopped = True
     if stopped:
-        _say(f"stopped after epoch {len(report.costs)} of {options.epochs}: what was learned so far is kept")
+        say(stopped_line(report.done / report.total, options.epochs))
     return Fitted(tables.vectors(options.add_contexts), tuple(report.costs), len(counts), stopped)
 
 
@@ -188,7 +187,7 @@ class _Report:
         self._entries = entries
         self._start = time.perf_counter()
         self._said = -PAUSE  # The first rate is said at once.
-        self._done = 0
+        self.done = 0
         self._epoch = _Learned(0.0, 0)
         self.total = entries * options.epochs
         self.costs: list[float] = []
@@ -199,23 +198,19 @@ class _Report:
             raise ModelError(
                 f"epoch {len(self.costs) + 1}: cost {one.cost} at lr={self._options.lr:g}: use a smaller lr"
             )
-        self._done += one.entries
+        self.done += one.entries
         self._epoch = _Learned(self._epoch.cost + one.cost, self._epoch.entries + one.entries)
         seconds = time.perf_counter() - self._start
-        if self._shown and (self._done == self.total or seconds - self._said >= PAUSE):
+        if self._shown and (self.done == self.total or seconds - self._said >= PAUSE):
             self._said = seconds
-            _say(self._line(seconds))
+            say(self._line(seconds))
         if self._epoch.entries == self._entries:
             self.costs.append(self._epoch.cost / self._entries)
             self._epoch = _Learned(0.0, 0)
 
     def _line(self, seconds: float) -> str:
-        rate, cost = self._done / max(seconds, 1e-9), self._epoch.cost / self._epoch.entries
+        rate, cost = self.done / max(seconds, 1e-9), self._epoch.cost / self._epoch.entries
         return (
             f"epoch {len(self.costs) + 1} of {self._options.epochs}: cost {cost:.4f}, {rate:,.0f} entries/s, "
-            f"{(self.total - self._done) / rate:.0f} s left"
+            f"{(self.total - self.done) / rate:.0f} s left"
         )
-
-
-def _say(line: str) -> None:
-    print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201

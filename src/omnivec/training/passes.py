@@ -91,7 +91,8 @@ Work = Callable[[Piece], tuple[float, int]]
 def over(starts: NDArray[np.int64], pace: Pace, work: Work) -> Outcome:
     """Works through a corpus, pieces in order, some at a time.
 
-    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says so.
+    Ctrl-C ends it early: what was learned by then stays, the part of an epoch included, and a line on stderr says how
+    much that is. Before anything was learned it is a KeyboardInterrupt as ever.
 
     Args:
         starts: where each sentence begins, and the end of the last.
@@ -129,10 +130,25 @@ def over(starts: NDArray[np.int64], pace: Pace, work: Work) -> Outcome:
             for thread in threads:
                 thread.join()
     if stopped:
-        _say(
-            f"stopped after {report.words / report.total:.0%} of {pace.epochs} epochs: what was learned so far is kept"
-        )
-    return Outcome(report.loss(), report.words, report.elapsed(), stopped)
+        _refuse_nothing(pieces, done)
+        say(stopped_line(pieces.learned / report.total, pace.epochs))
+    return Outcome(report.loss(), pieces.learned, report.elapsed(), stopped)
+
+
+def stopped_line(share: float, epochs: int) -> str:
+    """What Ctrl-C leaves, `share` of all passes done: how many are in it, and how much of the one that was running."""
+    whole, part = divmod(share * epochs, 1)
+    return f"stopped: {int(whole)} of {epochs} epochs and {part:.0%} of the next are learned, and kept"
+
+
+def _refuse_nothing(pieces: _Locked, done: queue.SimpleQueue[_Done | BaseException]) -> None:
+    """Raises what went wrong while the threads were stopping, or KeyboardInterrupt where nothing was learned."""
+    while not done.empty():
+        one = done.get()
+        if isinstance(one, BaseException) and not isinstance(one, KeyboardInterrupt):
+            raise one
+    if not pieces.learned:
+        raise KeyboardInterrupt
 
 
 class _Done(NamedTuple):
@@ -161,11 +177,22 @@ def _pieces(starts: NDArray[np.int64], pace: Pace) -> Iterator[Piece]:
 
 
 class _Locked:
-    """An iterator that several threads take from."""
+    """An iterator that several threads take from, and say when they are done with what they took.
+
+    Attributes:
+        learned: words of the pieces that are done. The main thread cannot count them: Ctrl-C may come between its
+            taking a piece from the queue and adding it.
+    """
 
     def __init__(self, pieces: Iterator[Piece]) -> None:
         self._pieces = pieces
         self._lock = threading.Lock()
+        self.learned = 0
+
+    def done(self, piece: Piece) -> None:
+        """A piece is learned from."""
+        with self._lock:
+            self.learned += piece.words
 
     def take(self) -> Piece | None:
         with self._lock:
@@ -182,6 +209,7 @@ def _take(
                 raise ModelError(
                     f"epoch {piece.epoch + 1}: loss {loss} at lr={piece.lr:.1e}: use a smaller lr"
                 )
+            pieces.done(piece)
             done.put(_Done(piece, loss, count))
     except BaseException as error:
         done.put(error)
@@ -220,11 +248,12 @@ class _Report:
             self._said = seconds
             rate = self.words / max(seconds, 1e-9)
             left = (self.total - self.words) / rate
-            _say(
+            say(
                 f"epoch {self._epoch + 1} of {self._pace.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
                 f"{left:.0f} s left"
             )
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """A line for people, on stderr."""
     print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201

@@ -23,6 +23,7 @@ LIMITS = {"min_count": (1, INF), "passes": (1, 10), "threads": (1, 1_024)}
 SCORINGS = ("default", "npmi")
 HEAD = "omnivec phrases"
 
+DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
 Pair = tuple[str, str]
 
 

@@ -1,8 +1,9 @@
 """Recipes by name: a file of this folder with a class `Options` and a function `run` is a recipe, named as its file.
 
-What a recipe is for and what it may be told is read from its file without importing it, so that help and wrong
-options cost no torch. `Options` is a frozen dataclass of literals, each field described under "Attributes";
-`run(data, options)` returns the trained embedder.
+What a recipe is for, which files it takes and what it may be told is read from its file without importing it, so that
+help and wrong options cost no torch. `DATA` is a literal, the files in a few words; `Options` is a frozen dataclass of
+literals, each field described under "Attributes", that may inherit from one in a file beside; `run(data, options)`
+returns the trained embedder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,13 @@ class Recipe:
         name: its file's name.
         summary: first line of its docstring.
         options: what it may be told, in order.
+        data: the files that it takes, as its file's DATA says; "" where it says nothing.
     """
 
     name: str
     summary: str
     options: tuple[Option, ...]
+    data: str = ""
 
     def check(self, given: Mapping[str, Any]) -> None:
         """Raises UsageError for an option that the recipe does not have, of another type, or missing."""
@@ -127,12 +130,41 @@ def recipes() -> Mapping[str, Recipe]:
 
 def read_recipe(path: Path) -> Recipe | None:
     """The recipe that a file holds, without importing it; None where it has no class `Options`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    tree = _parsed(path)
+    records = _lineage(path, tree, "Options")
+    if not records:
+        return None
+    options: dict[str, Option] = {}
+    for option in (each for record in records for each in _options(record)):
+        # A field that is stated again keeps its place, as in the record itself, and its words where it has no others.
+        before = options.get(option.name)
+        options[option.name] = option if option.help or not before else replace(option, help=before.help)
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return Recipe(path.stem, summary, tuple(options.values()), _literal(tree, "DATA"))
+
+
+def _literal(tree: ast.Module, name: str) -> str:
+    """What a file assigns to a name on its first level; "" where it does not."""
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == "Options":
-            return Recipe(path.stem, summary, tuple(_options(node)))
-    return None
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            return str(ast.literal_eval(node.value))
+    return ""
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _lineage(path: Path, tree: ast.Module, name: str) -> list[ast.ClassDef]:
+    """A class of this file and those it inherits from, of here or of files beside, the oldest first."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            bases = [_lineage(path, tree, ast.unparse(base)) for base in node.bases]
+            return [*(each for lineage in bases for each in lineage), node]
+        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
+            beside = path.with_name(f"{(node.module or '').rpartition('.')[2]}.py")
+            return _lineage(beside, _parsed(beside), name) if beside.is_file() else []
+    return []
 
 
 def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> None:

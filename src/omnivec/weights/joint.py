@@ -1,16 +1,17 @@
 """A joint model's folder: two models and, for each, the head that brings its vectors into the space of both.
 
-    config.json         {"model_type": "joint", "dim": ..., "metric": "cosine", "left": {"model": "left", "layers": 1},
-                         "right": {...}, "training": {...}}
+    config.json         {"model_type": "joint", "dim": ..., "metric": "cosine", "scale": ...,
+                         "left": {"name": ..., "layers": 1}, "right": {...}, "training": {...}}
     heads.safetensors   left.0.weight (out, in), left.0.bias (out,), left.1.weight, ..., right.0.weight, ...
-    left/, right/       the models, each a folder of its own; or "model" names them as `omnivec.load` takes them
+    left/, right/       the models, each a folder of its own
 
 A vector of a side is its model's, scaled to length 1, through the side's linear layers with a ReLU between each two,
-scaled to length 1 again.
+scaled to length 1 again. A cosine of the two sides times the scale is a logit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from omnivec.types import Floats
 from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tensor import Weights
 
+MODEL_TYPE = "joint"
 SIDES = ("left", "right")
 HEADS = "heads.safetensors"
 
@@ -36,17 +38,12 @@ class Side:
     """One of the two models.
 
     Attributes:
-        model: its folder below the joint model's, or its name.
+        name: what it was loaded as when the head was learned.
         layers: its head.
     """
 
-    model: str
+    name: str
     layers: Layers
-
-    def source(self, folder: Path) -> Path | str:
-        """What `omnivec.load` is given: its folder where the joint model holds one, else its name."""
-        inside = folder / self.model
-        return inside if self.model in SIDES and inside.is_dir() else self.model
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +53,19 @@ class Joint:
     Attributes:
         left: the one side.
         right: the other.
+        scale: of cosines between the two, for a softmax.
         training: how it was made: method, pairs, recall on held-out ones.
     """
 
     left: Side
     right: Side
+    scale: float
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """Both, by name."""
+        return {"left": self.left, "right": self.right}
 
     @property
     def dim(self) -> int:
@@ -69,17 +73,28 @@ class Joint:
         return int(self.left.layers[-1][0].shape[0])
 
 
+def is_joint(folder: Path) -> bool:
+    """Whether a model's folder is a joint one, by its config.json alone."""
+    said = read_json(folder / "config.json", default={})
+    return isinstance(said, dict) and said.get("model_type") == MODEL_TYPE
+
+
 def write_joint(joint: Joint, folder: Path) -> None:
-    """Writes the config and the heads of a joint model; its models lie in the folder already, or are only named.
+    """Writes the config and the heads of a joint model; its models lie in the folder already.
 
     Raises:
         WeightsError: the disk refused.
         ModelError: so did it.
     """
-    said: dict[str, Any] = {"model_type": "joint", "dim": joint.dim, "metric": "cosine"}
+    said: dict[str, Any] = {
+        "model_type": MODEL_TYPE,
+        "dim": joint.dim,
+        "metric": "cosine",
+        "scale": joint.scale,
+    }
     tensors: dict[str, Floats] = {}
-    for name, side in ((name, getattr(joint, name)) for name in SIDES):
-        said[name] = {"model": side.model, "layers": len(side.layers)}
+    for name, side in joint.sides.items():
+        said[name] = {"name": side.name, "layers": len(side.layers)}
         for i, (weight, bias) in enumerate(side.layers):
             tensors |= {f"{name}.{i}.weight": weight, f"{name}.{i}.bias": bias}
     save(folder / HEADS, {name: np.asarray(value, np.float32) for name, value in tensors.items()})
@@ -98,18 +113,21 @@ def read_joint(folder: Path) -> Joint:
     """
     said = read_json(folder / "config.json", kind=dict)
     try:
-        named = {name: (str(said[name]["model"]), int(said[name]["layers"])) for name in SIDES}
-    except (KeyError, TypeError, ValueError) as error:
+        named = {name: (str(said[name]["name"]), int(said[name]["layers"])) for name in SIDES}
+        scale = float(said["scale"])
+    except KeyError as error:
         raise ModelError(f"{folder}/config.json describes no joint model: {error} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder}/config.json describes no joint model: {error}") from error
+    if not 0 < scale < math.inf:
+        raise ModelError(f"{folder}/config.json: a scale of {scale} is none")
     tensors = read_safetensors(folder / HEADS)
-    sides = {
-        name: Side(model, _layers(tensors, name, count, folder)) for name, (model, count) in named.items()
-    }
-    joint = Joint(sides["left"], sides["right"], dict(said.get("training") or {}))
-    if joint.right.layers[-1][0].shape[0] != joint.dim:
+    left, right = (Side(name, _layers(tensors, side, count, folder)) for side, (name, count) in named.items())
+    joint = Joint(left, right, scale, dict(said.get("training") or {}))
+    if right.layers[-1][0].shape[0] != joint.dim:
         raise WeightsError(
             f"{folder}/{HEADS}: the left head makes {joint.dim} components, the right one "
-            f"{joint.right.layers[-1][0].shape[0]}: they meet in no space"
+            f"{right.layers[-1][0].shape[0]}: they meet in no space"
         )
     return joint
 

@@ -54,7 +54,10 @@ def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] |
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file(arrays, partial, dict(metadata) if metadata else None)
+        partial.chmod(mode)  # as the umask has it: the library's own file is for its owner alone
         partial.replace(path)
     # The library raises its own error for a full disk and a bare KeyError for an unknown element type.
     except Exception as exc:

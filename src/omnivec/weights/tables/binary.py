@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.types import Floats
-from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, replacing, unique
+from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, reading, replacing, unique
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 from omnivec.weights.tables.text import Header, parse_header
@@ -17,6 +18,7 @@ from omnivec.weights.tables.text import Header, parse_header
 _FIRST_LINE = 64  # bytes
 _LONGEST_KEY = 1 << 16  # bytes
 _WINDOW = 1 << 23  # bytes that are read at once
+_DENSEST = 1032  # bytes that gzip packs into one, at most
 
 
 def read_word2vec_binary(path: Path, limit: int = 0, *, dim: int = 0, errors: str = "strict") -> Table:
@@ -26,21 +28,19 @@ def read_word2vec_binary(path: Path, limit: int = 0, *, dim: int = 0, errors: st
     piece by piece: memory holds the vectors that are asked for, their keys and one piece.
 
     Args:
-        path: the file.
+        path: the file; it may be packed by gzip.
         limit: read the first so many rows; 0 for all.
-        dim: numbers of a row, for a file without a first line; 0: it has one.
+        dim: numbers of a row, for a file without a first line, not packed; 0: it has one.
         errors: "strict", or "replace" for keys that are no UTF-8, such as those cut in the middle of a character.
 
     Raises:
         WeightsError: the file cannot be read, is cut short, or its first line says what cannot be.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            said, exact = _begin(path, stream, size, limit, dim)
-            keys, vectors = _rows(path, stream, said, exact)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    with reading(path) as stream:
+        packed = isinstance(stream, gzip.GzipFile)
+        size = path.stat().st_size * (_DENSEST if packed else 1)
+        said, exact = _begin(path, stream, size, limit, 0 if packed else dim)
+        keys, vectors = _rows(path, stream, said, exact)
     if not keys:
         raise WeightsError(f"{path} holds no vectors")
     return unique(Table(decoded(path, keys, range(1, len(keys) + 1), errors, "row"), vectors))
@@ -62,8 +62,8 @@ def _begin(path: Path, stream: BinaryIO, size: int, limit: int, dim: int) -> tup
     wanted = min(said.keys, limit or said.keys)
     if wanted > possible:
         raise WeightsError(
-            f"{path}: its first line says {said.keys} rows of {said.dim} numbers, its {size} bytes hold at most "
-            f"{possible}: cut short or wrong"
+            f"{path}: its first line says {said.keys} rows of {said.dim} numbers, its {path.stat().st_size} bytes "
+            f"hold at most {possible}: cut short or wrong"
         )
     stream.seek(len(line) + 1)
     return Header(wanted, said.dim), True

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from omnivec.errors import UsageError, WeightsError
 from omnivec.types import Floats
 from omnivec.weights.tables.record import Table
 
+GZIP = b"\x1f\x8b"
+"""What a file that gzip packed begins with."""
 _BLOCK = 1 << 16  # rows
 _SEPARATORS = frozenset(" \t\n\r\v\f\0")
 
@@ -126,6 +130,24 @@ def utf8(key: str) -> bytes:
         return key.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"the key {key[:60]!r} is no text that UTF-8 can hold: {error.reason}") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked as they are read where gzip has packed them.
+
+    Raises:
+        WeightsError: the file cannot be read, or is packed and damaged or cut short.
+    """
+    try:
+        with path.open("rb") as raw:
+            if raw.peek(len(GZIP))[: len(GZIP)] != GZIP:
+                yield raw
+                return
+            with gzip.open(raw) as stream:
+                yield cast(BinaryIO, stream)
+    except (OSError, EOFError, zlib.error) as error:
+        raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 @contextmanager

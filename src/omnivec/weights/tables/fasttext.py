@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.types import Floats
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, limited, replacing, unique
+from omnivec.weights.tables.quantised import read_quantised
 from omnivec.weights.tables.record import Subwords, Table
 from omnivec.weights.tensor import Bytes, map_file, typed
 
@@ -49,12 +50,22 @@ ARGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Dictionary:
-    """What follows the settings; `entries` are words first, then labels."""
+    """What follows the settings.
+
+    Attributes:
+        keys: words first, then labels.
+        counts: of each.
+        words: how many they are.
+        tokens: of the training text.
+        pruned: (n,) of a pruned model, the buckets that are left, in the order of their rows; None for all.
+        end: where it ends in the file.
+    """
 
     keys: list[str]
     counts: NDArray[np.int64]
     words: int
     tokens: int
+    pruned: NDArray[np.int32] | None
     end: int
 
 
@@ -62,7 +73,7 @@ def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> 
     """Reads a model of fastText, of words or a classifier.
 
     Args:
-        path: the file.
+        path: the file; a quantised one (.ftz) is read into memory, others are mapped.
         limit: keep the first so many words; 0 for all. The n-grams are kept whole.
         errors: "strict", or "replace" for words that are no UTF-8.
 
@@ -71,7 +82,7 @@ def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> 
 
     Raises:
         WeightsError: the file is damaged or cut short.
-        UnsupportedModel: it is quantised, or of another version.
+        UnsupportedModel: it is of another version.
     """
     raw = map_file(path)
     settings = _settings(path, raw)
@@ -81,9 +92,10 @@ def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> 
     if position != len(raw):
         raise WeightsError(f"{path}: {len(raw) - position} bytes behind its end: damaged")
     words, dim, buckets = dictionary.words, settings["dim"], settings.pop("buckets")
-    if own.shape != (words + buckets, dim):
+    left = buckets if dictionary.pruned is None else len(dictionary.pruned)
+    if own.shape != (words + left, dim):
         raise WeightsError(
-            f"{path}: an input matrix of {own.shape} for {words} words, {buckets} buckets and {dim} dimensions: damaged"
+            f"{path}: an input matrix of {own.shape} for {words} words, {left} buckets and {dim} dimensions: damaged"
         )
     rows = typed(own.reshape(-1).view(np.uint8), np.dtype("<f4")).reshape(own.shape)
     check_finite(path, rows)
@@ -95,7 +107,7 @@ def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> 
         dictionary.keys[:words],
         rows[:words],
         counts=dictionary.counts[:words],
-        subwords=Subwords(rows[words:], min_n, max_n) if buckets else None,
+        subwords=_subwords(path, rows[words:], min_n, max_n, buckets, dictionary.pruned),
         output=output,
         settings=settings,
     )
@@ -131,15 +143,39 @@ def _dictionary(path: Path, raw: Bytes, position: int, errors: str) -> _Dictiona
         raise WeightsError(
             f"{path}: a dictionary of {size} entries, {words} words and {labels} labels in {len(raw)} bytes: damaged"
         )
-    if pruned >= 0:
-        raise UnsupportedModel(
-            f"{path}: a dictionary pruned to {pruned} n-grams, as quantised models have: use the .bin it was made from"
-        )
     keys, counts, kinds, position = _entries(path, raw, position, size)
     if kinds != bytes(words) + b"\1" * labels:
         raise WeightsError(f"{path}: its {words} words do not stand before its {labels} labels: damaged")
     texts = decoded(path, keys, range(1, size + 1), errors, "row")
-    return _Dictionary(texts, np.array(counts, np.int64), words, tokens, position)
+    left = None if pruned < 0 else _pruned(path, raw, position, pruned)
+    end = position + (0 if left is None else 8 * pruned)
+    return _Dictionary(texts, np.array(counts, np.int64), words, tokens, left, end)
+
+
+def _pruned(path: Path, raw: Bytes, position: int, count: int) -> NDArray[np.int32]:
+    """The bucket of each row that pruning left, from pairs of a bucket and its row."""
+    if position + 8 * count > len(raw):
+        raise WeightsError(f"{path}: cut short at {len(raw)} bytes, in {count} n-grams that pruning left")
+    pairs = typed(raw[position : position + 8 * count], np.dtype("<i4")).reshape(count, 2)
+    if not np.array_equal(np.sort(pairs[:, 1]), np.arange(count)):
+        raise WeightsError(f"{path}: {count} n-grams that pruning left do not each have a row: damaged")
+    buckets = np.empty(count, np.int32)
+    buckets[pairs[:, 1]] = pairs[:, 0]
+    return buckets
+
+
+def _subwords(
+    path: Path, rows: Floats, min_n: int, max_n: int, number: int, pruned: NDArray[np.int32] | None
+) -> Subwords | None:
+    if not number:
+        return None
+    if pruned is None:
+        return Subwords(rows, min_n, max_n)
+    order = np.argsort(pruned)
+    buckets = pruned[order]
+    if len(buckets) and (buckets[0] < 0 or buckets[-1] >= number or (np.diff(buckets) == 0).any()):
+        raise WeightsError(f"{path}: pruned n-grams are not of {number} buckets, each once: damaged")
+    return Subwords(np.ascontiguousarray(rows[order]), min_n, max_n, buckets, number)
 
 
 def _entries(path: Path, raw: Bytes, position: int, size: int) -> tuple[list[bytes], list[int], bytes, int]:
@@ -162,13 +198,13 @@ def _entries(path: Path, raw: Bytes, position: int, size: int) -> tuple[list[byt
 
 
 def _matrix(path: Path, raw: Bytes, position: int, name: str) -> tuple[Floats, int]:
-    """A matrix as a view of the map, and where it ends."""
+    """A matrix as a view of the map, or in memory where it is quantised, and where it ends."""
     head = raw[position : position + _MATRIX.size].tobytes()
     if len(head) < _MATRIX.size:
         raise WeightsError(f"{path}: cut short at {len(raw)} bytes, before its {name} matrix")
     quantised, rows, dim = _MATRIX.unpack(head)
     if quantised:
-        raise UnsupportedModel(f"{path}: a quantised model (.ftz): use the .bin that it was made from")
+        return read_quantised(path, raw, position + 1)
     begin = position + _MATRIX.size
     if min(rows, dim) < 0 or begin + 4 * rows * dim > len(raw):
         raise WeightsError(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnivec.errors import UnsupportedModel, UsageError, WeightsError
+from omnivec.errors import UnsupportedModel, UsageError
 from omnivec.files import read_json
 from omnivec.weights.tables.arrays import read_npy, read_npz, write_npy, write_npz
 from omnivec.weights.tables.binary import read_word2vec_binary, write_word2vec_binary
+from omnivec.weights.tables.checks import reading
 from omnivec.weights.tables.fasttext import MAGIC, read_fasttext_bin, write_fasttext_bin
 from omnivec.weights.tables.gensim import read_gensim
 from omnivec.weights.tables.own import MODEL_TYPES, read_own, write_own
@@ -31,6 +33,8 @@ from omnivec.weights.tables.text import (
     write_word2vec_text,
 )
 
+STREAMED = ("word2vec-text", "word2vec-binary", "glove")
+"""Forms that are read from the beginning to the end, not mapped: from a file packed by gzip, too."""
 _HEAD = 1 << 20  # bytes that a file is judged by
 
 
@@ -105,22 +109,21 @@ def sniff(path: Path) -> str:
     """
     if path.is_dir():
         return _sniff_folder(path)
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    found = _sniff_magic(path, head) or _sniff_text(head)
+    with reading(path) as stream:
+        head, packed = stream.read(_HEAD), isinstance(stream, gzip.GzipFile)
+    found = _sniff_magic(head) or _sniff_text(head)
+    if head[:3] == b"BZh" or (packed and found is not None and found not in STREAMED):
+        inside = f" {found}" if packed else ""
+        raise UnsupportedModel(
+            f"{path} is a packed{inside} file: unpack it first ({'gunzip' if packed else 'bunzip2'}); packed by gzip, "
+            f"only {', '.join(STREAMED)} are read"
+        )
     if found is None:
         raise UnsupportedModel(f"{path} begins with {head[:24]!r}: none of {', '.join(FORMATS)}")
     return found
 
 
-def _sniff_magic(path: Path, head: bytes) -> str | None:
-    if head[:2] in (b"\x1f\x8b", b"BZ"):
-        raise UnsupportedModel(
-            f"{path} is compressed: unpack it first (gunzip or bunzip2), so that it can be mapped"
-        )
+def _sniff_magic(head: bytes) -> str | None:
     if head[:4] == b"PAR1":
         return "parquet"
     if head[:6] == b"\x93NUMPY":

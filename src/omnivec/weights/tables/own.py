@@ -30,7 +30,8 @@ def model_type(table: Table) -> str:
     """What config.json calls the table."""
     if table.words is not None:
         return "doc2vec"
-    return "static" if table.subwords is None else "fasttext"
+    # A classifier of whole words has no n-grams, and is fastText's still.
+    return "fasttext" if table.subwords is not None or table.settings.get("labels") else "static"
 
 
 def write_own(folder: Path, table: Table) -> None:

@@ -14,7 +14,15 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.types import Floats
-from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, first_rows, replacing
+from omnivec.weights.tables.checks import (
+    blocks,
+    check_finite,
+    decoded,
+    encoded,
+    first_rows,
+    reading,
+    replacing,
+)
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 
@@ -51,7 +59,8 @@ def read_text(
     """Reads a text file of vectors.
 
     Args:
-        path: a line for each key: the key, a blank (or tab), `dim` numbers. A key may hold blanks itself.
+        path: a line for each key: the key, a blank (or tab), `dim` numbers. A key may hold blanks itself. The file
+            may be packed by gzip.
         limit: read so many keys only, in the file's order; 0 for all.
         header: whether the first line says keys and dimension; None: where it looks so.
         dim: numbers on each line; 0: as the first line has it.
@@ -65,22 +74,19 @@ def read_text(
     Raises:
         WeightsError: the file cannot be read, is cut short, or has a line with other than a key and `dim` numbers.
     """
-    try:
-        with path.open("rb") as stream:
-            said, dim = _begin(path, stream, header, dim)
-            reading = _Reading(path, dim, limit, set(always), blanks, errors)
-            first = 1 + (said is not None)
-            while lines := _next_lines(path, stream):
-                reading.add(lines, first)
-                first += len(lines)
-                if reading.done:
-                    break
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    rows = first - 1 - (said is not None) - reading.empty
-    if said is not None and not reading.done and rows != said.keys:
+    with reading(path) as stream:
+        said, dim = _begin(path, stream, header, dim)
+        found = _Reading(path, dim, limit, set(always), blanks, errors)
+        first = 1 + (said is not None)
+        while lines := _next_lines(path, stream):
+            found.add(lines, first)
+            first += len(lines)
+            if found.done:
+                break
+    rows = first - 1 - (said is not None) - found.empty
+    if said is not None and not found.done and rows != said.keys:
         raise WeightsError(f"{path}: its first line says {said.keys} keys, {rows} follow: cut short or wrong")
-    return reading.table()
+    return found.table()
 
 
 def _begin(path: Path, stream: BinaryIO, header: bool | None, dim: int) -> tuple[Header | None, int]:

@@ -1,0 +1,183 @@
+"""`omnivec classify`: labels for images and texts, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from omnivec.cli.common import complain, count, json_option, model_option, print_json, printable
+from omnivec.cli.listing import Listing, hidden_option, paths_argument
+from omnivec.embedder import DEFAULT_MODEL
+from omnivec.errors import UsageError
+from omnivec.progress import bar
+from omnivec.types import Floats, Modality
+
+if TYPE_CHECKING:
+    from omnivec.classifying import Classifier
+
+BOTH: tuple[Modality, ...] = ("text", "image")
+NAME_WIDTH, LABEL_WIDTH = 48, 24
+"""Least widths of the table's columns: lines are printed as they come, before all are known."""
+
+
+@click.command("classify", short_help="Label images and texts without training.")
+@paths_argument
+@click.option("--labels", "-l", multiple=True, metavar="A,B,...", help="What each file may be.")
+@click.option(
+    "--labels-file",
+    type=click.Path(path_type=Path, readable=False),
+    help="The same, one in a line: a label may then hold a comma.",
+)
+@model_option
+@click.option(
+    "--template",
+    "-t",
+    "templates",
+    multiple=True,
+    help="What a label is put into, with {} in its place; several are averaged.  "
+    "[default: 'a photo of a {}.' for images, '{}' for texts]",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    help="Most labels shown for a file.  [default: 1; with --threshold all]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Least probability of a label that is shown.",
+)
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What cosines are multiplied by before the softmax, of models without a scale of their own.  [default: 20]",
+)
+@hidden_option
+@json_option
+def command(
+    paths: tuple[Path, ...],
+    labels: tuple[str, ...],
+    labels_file: Path | None,
+    model: str | None,
+    templates: tuple[str, ...],
+    top: int | None,
+    threshold: float,
+    scale: float | None,
+    hidden: bool,
+    as_json: bool,
+) -> int:
+    """Label the images and texts of PATH, files and folders, without training.
+
+    A model reads labels and files, and their nearness becomes a probability; stderr says how. Texts need no --model;
+    images need one that reads texts too.
+    """
+    from omnivec.classifying import JOINT, Classifier
+    from omnivec.loading import load
+
+    meant = _labels(labels, labels_file)
+    if model is None and _only_images(paths, hidden):
+        raise UsageError(
+            f"the default model reads no images: name one that reads labels and images, --model {JOINT}"
+        )
+    embedder = load(model or DEFAULT_MODEL)
+    classifier = Classifier.of(embedder, meant, templates=templates, scale=scale)
+    listing = Listing(paths, tuple(classifier.rules), hidden)
+    most = top or (len(meant) if threshold else 1)
+    total = _Total()
+    if not as_json:
+        _line("file", "label", "probability")
+    with bar("classifying", None, "files", False if not as_json else None) as shown:
+        for file, row in _rows(classifier, listing, total):
+            shown.advance(1)
+            _show(str(file), _chosen(row, classifier.labels, most, threshold), as_json)
+    failed = listing.report()
+    for modality in sorted(total.modalities):
+        complain(f"{modality}s: probabilities are {classifier.rules[modality]}")
+    cut = f", {total.cut:,} longer than the model reads: cut" if total.cut else ""
+    complain(f"{count(total.done, 'file')} classified, {total.failed:,} failed{cut}")
+    return 3 if failed or total.failed else 0
+
+
+class _Total:
+    """What was done so far."""
+
+    def __init__(self) -> None:
+        self.done = self.failed = self.cut = 0
+        self.modalities: set[Modality] = set()
+
+
+def _labels(given: Sequence[str], file: Path | None) -> list[str]:
+    """The labels of --labels and --labels-file."""
+    found = [label for text in given for label in text.split(",")]
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise UsageError(f"--labels-file {file} cannot be read: {why}") from error
+        found += [line for line in lines if line.strip()]
+    if not found:
+        raise UsageError("no labels: give --labels cat,dog,car or --labels-file FILE with one in a line")
+    return found
+
+
+def _only_images(paths: Sequence[Path], hidden: bool) -> bool:
+    """Whether there are images and no text: then the default model, which reads texts, cannot be meant."""
+    from omnivec.towers import modality_of
+
+    found = {modality_of(path) for path in Listing(paths, BOTH, hidden)}
+    return found == {"image"}
+
+
+def _rows(classifier: Classifier, listing: Listing, total: _Total) -> Iterator[tuple[Path, Floats]]:
+    """Each file that has probabilities, and they; the others are named on stderr."""
+    for window, found in classifier.stream(listing):
+        for i, why in found.failures.items():
+            why = _no_image(window[i], classifier) or why
+            complain(why if str(window[i]) in why else f"{window[i]}: {why}")
+        for i, row in zip(found.kept.tolist(), found.probabilities, strict=True):
+            total.modalities.add(classifier.modality(window[i]))
+            yield window[i], row
+        total.done += len(found.kept)
+        total.failed += len(found.failures)
+        total.cut += sum(
+            classifier.modality(window[i]) == "text" and lost > 0
+            for i, lost in zip(found.kept.tolist(), found.lost.tolist(), strict=True)
+        )
+
+
+def _no_image(file: Path, classifier: Classifier) -> str | None:
+    """Why an image failed with a model that takes every file for a text; None for all others."""
+    from omnivec.classifying import JOINT
+    from omnivec.towers import modality_of
+
+    if "image" in classifier.rules or modality_of(file) != "image":
+        return None
+    return f"an image, and {classifier.model.name} reads none: name a model of labels and images, --model {JOINT}"
+
+
+def _chosen(row: Floats, labels: Sequence[str], most: int, threshold: float) -> list[tuple[str, float]]:
+    """The likeliest labels that reach the threshold, best first."""
+    order = np.argsort(-row, kind="stable")[:most]
+    return [(labels[i], float(row[i])) for i in order.tolist() if row[i] >= threshold]
+
+
+def _show(file: str, chosen: Sequence[tuple[str, float]], as_json: bool) -> None:
+    if as_json:
+        found: list[dict[str, Any]] = [{"label": label, "probability": round(p, 6)} for label, p in chosen]
+        print_json([{"file": file, "labels": found}])
+        return
+    for label, p in chosen:
+        _line(file, label, f"{p:.4f}")
+    if not chosen:
+        _line(file, "-", "")
+
+
+def _line(file: str, label: str, probability: str) -> None:
+    cells = printable(file).ljust(NAME_WIDTH), printable(label).ljust(LABEL_WIDTH), probability
+    click.echo("  ".join(cells).rstrip())

@@ -1,0 +1,83 @@
+"""`omnivec duplicates`: copies of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from omnivec.cli.common import complain, count, json_option, print_json, printable
+from omnivec.cli.listing import Listing, hidden_option, paths_argument
+from omnivec.embedder import DEFAULT_IMAGE_MODEL
+
+if TYPE_CHECKING:
+    from omnivec.deduplicating import File, Group
+
+
+@click.command("duplicates", short_help="Find copies of images: exact, recompressed, resized, cropped.")
+@paths_argument
+@click.option(
+    "--model",
+    "-m",
+    default=DEFAULT_IMAGE_MODEL,
+    help=f"What tells which images may be copies: a model of images.  [default: {DEFAULT_IMAGE_MODEL}]",
+)
+@click.option(
+    "--cosine",
+    type=click.FloatRange(-1, 1),
+    help="Of two vectors, from which on their images are compared more closely.  [default: 0.5]",
+)
+@hidden_option
+@json_option
+def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: bool, as_json: bool) -> int:
+    """Find copies among the images of PATH, files and folders: exact, recompressed, resized or cropped.
+
+    A block for each group: what to keep, which is the largest of what nothing was cut off, and the others with why
+    they are copies. Nothing is deleted.
+    """
+    from omnivec.deduplicating import COSINE, find_copies
+    from omnivec.loading import load
+
+    embedder = load(model)
+    listing = Listing(paths, ("image",), hidden)
+    found = find_copies(
+        listing, embedder, cosine=COSINE if cosine is None else cosine, show_progress_bar=None
+    )
+    for group in found.groups:
+        _show(group, as_json)
+    failed = listing.report()
+    for why in found.failures.values():
+        complain(why)
+    copies = sum(len(group.copies) for group in found.groups)
+    spare = sum(copy.file.size for group in found.groups for copy in group.copies)
+    complain(
+        f"{count(found.files, 'image')}, {count(len(found.groups), 'group')} with {copies:,} "
+        f"cop{'y' if copies == 1 else 'ies'} of {spare / 2**20:,.1f} MiB, {len(found.failures):,} failed; "
+        "nothing was deleted"
+    )
+    return 3 if failed or found.failures else 0
+
+
+def _show(group: Group, as_json: bool) -> None:
+    if as_json:
+        copies = [
+            {**_facts(copy.file), "why": copy.why, "score": round(copy.score, 4), "of": str(copy.of)}
+            for copy in group.copies
+        ]
+        print_json([{"keep": _facts(group.keep), "copies": copies}])
+        return
+    click.echo(f"keep            1.000  {_line(group.keep)}")
+    for copy in group.copies:
+        beside = "" if copy.of == group.keep.path else f"  (of {printable(str(copy.of))})"
+        click.echo(f"  {copy.why:<13} {copy.score:.3f}  {_line(copy.file)}{beside}")
+    click.echo()
+
+
+def _facts(file: File) -> Mapping[str, Any]:
+    return {"file": str(file.path), "width": file.width, "height": file.height, "bytes": file.size}
+
+
+def _line(file: File) -> str:
+    return f"{printable(str(file.path))}  {file.width} x {file.height}, {file.size:,} bytes"

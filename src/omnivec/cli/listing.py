@@ -1,0 +1,70 @@
+"""Files and folders as a command was given them, to the files in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from omnivec.cli.common import Command, complain
+from omnivec.documents.walk import is_text, walk
+from omnivec.media.image import SUFFIXES
+from omnivec.types import Modality
+
+LARGEST = 2**40
+"""Bytes of a file that is still listed: what reads it has limits of its own."""
+
+
+class Listing(Iterable[Path]):
+    """The files that are named, and of folders those below them that are of a kind; each file once.
+
+    Attributes:
+        failures: why something could not be listed, one line each; whole once all files were taken.
+        skipped: lower-case suffix -> how many files of folders are of another kind.
+    """
+
+    def __init__(self, paths: Sequence[Path], modalities: Sequence[Modality], hidden: bool = False) -> None:
+        self._paths, self._modalities, self._hidden = paths, modalities, hidden
+        self.failures: list[str] = []
+        self.skipped: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Path]:
+        """The files, called as the command was given them: below a folder "photos", "photos/2024/a.jpg"."""
+        seen: set[Path] = set()
+        for given in self._paths:
+            walked = walk(given, hidden=self._hidden, max_bytes=LARGEST, wanted=self._wants)
+            for entry in walked:
+                if entry.path not in seen:
+                    seen.add(entry.path)
+                    yield given / entry.path.relative_to(walked.root)
+            self.failures += walked.failures.values()
+            self.skipped += walked.skipped
+
+    def _wants(self, path: Path) -> bool:
+        own = "image" if path.suffix.lower() in SUFFIXES else "text" if is_text(path) else None
+        return own in self._modalities
+
+    def report(self) -> bool:
+        """Says on stderr what could not be listed and what was left out; whether anything could not."""
+        for why in self.failures:
+            complain(why)
+        if self.skipped:
+            kinds = ", ".join(
+                f"{n:,} {suffix or 'without suffix'}" for suffix, n in self.skipped.most_common(8)
+            )
+            complain(f"left out, no {' or '.join(self._modalities)} by their names: {kinds}")
+        return bool(self.failures)
+
+
+def paths_argument(command: Command) -> Command:
+    """PATH..., as every command that reads files and folders takes it."""
+    kind = click.Path(path_type=Path, readable=False)
+    return click.argument("paths", nargs=-1, required=True, type=kind, metavar="PATH...")(command)
+
+
+def hidden_option(command: Command) -> Command:
+    """--hidden, as every command that reads folders takes it."""
+    text = "Take files and folders whose name begins with a dot too."
+    return click.option("--hidden", is_flag=True, help=text)(command)

@@ -1,0 +1,137 @@
+"""What recipes share that learn a table row by row: options, first rows, the pace, reading, a rehearsal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from omnivec.errors import UsageError
+from omnivec.runtime import open_cpus
+from omnivec.training.corpus import Corpus, read_corpus
+from omnivec.training.passes import Pace
+from omnivec.training.recipes import check_limits
+from omnivec.types import Floats
+
+T = TypeVar("T")
+
+INF = float("inf")
+LIMITS = {
+    "dim": (1, 65_536),
+    "window": (1, 10_000),
+    "negative": (0, 1_000),
+    "min_count": (1, INF),
+    "max_vocab": (2, INF),
+    "sample": (0.0, 1.0),
+    "epochs": (1, INF),
+    "lr": (1e-12, INF),
+    "min_lr": (0.0, INF),
+    "word_ngrams": (1, 100),
+    "min_n": (1, 1_000),
+    "max_n": (0, 1_000),
+    "bucket": (1, 2**31 - 1),
+    "threads": (1, 1_024),
+    "seed": (0, 2**63 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Common:
+    """What may be told to every recipe of this kind.
+
+    Attributes:
+        dim: components of a vector.
+        epochs: passes over the corpus.
+        lr: learning rate at the beginning; it falls in a straight line.
+        min_lr: what it falls to.
+        min_count: rarer words are left out.
+        threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
+        seed: of all that is drawn.
+        show_progress_bar: progress on stderr; None on a terminal only.
+    """
+
+    dim: int = 100
+    epochs: int = 5
+    lr: float = 0.025
+    min_lr: float = 0.0001
+    min_count: int = 5
+    threads: int | None = None
+    seed: int = 1
+    show_progress_bar: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self, {name: limits for name, limits in LIMITS.items() if hasattr(self, name)})
+        if self.min_lr > self.lr:
+            raise UsageError(f"min_lr={self.min_lr} is above lr={self.lr}: the learning rate falls")
+
+
+@dataclass(frozen=True)
+class Windowed(Common):
+    """What may be told to recipes that learn from the words around a word.
+
+    Attributes:
+        window: words on either side, at most; each centre draws its own from 1 to it.
+        negative: words drawn against each centre; 0 for a hierarchical softmax instead.
+        max_vocab: only so many words, the most frequent, are learned; None keeps all.
+        sample: share of the corpus above which a word is thinned; 0 thins none.
+    """
+
+    window: int = 5
+    negative: int = 5
+    max_vocab: int | None = None
+    sample: float = 1e-3
+
+
+class Own(Generic[T]):
+    """Arrays of which each thread has its own."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._local = make, threading.local()
+
+    def get(self) -> T:
+        """Those of the thread that asks."""
+        if not hasattr(self._local, "made"):
+            self._local.made = self._make()
+        made: T = self._local.made
+        return made
+
+
+def pace(options: Common) -> Pace:
+    """How long and how fast these options have it learn."""
+    threads = options.threads or open_cpus()
+    return Pace(options.epochs, options.lr, options.min_lr, threads, options.seed, options.show_progress_bar)
+
+
+def uniform(shape: tuple[int, int], seed: int, span: float = 1.0) -> Floats:
+    """Rows from -span/(2 dim) to span/(2 dim), padded with zeros to whole lanes."""
+    from omnivec.kernels.windows import zeros
+
+    count, dim = shape
+    rows = zeros(count, dim)
+    random = np.random.default_rng(seed)
+    for first in range(0, count, 2**16):
+        part = rows[first : first + 2**16, :dim]
+        part[:] = (random.random(part.shape, np.float32) - np.float32(0.5)) * np.float32(span / dim)
+    return rows
+
+
+def read_words(data: Any, options: Any, fit: Callable[[Corpus, Any], object]) -> Corpus:
+    """A text as `training.corpus.read_corpus` has it, within the options' limits; `fit` is rehearsed meanwhile."""
+    return read_corpus(
+        data,
+        min_count=options.min_count,
+        max_vocab=options.max_vocab,
+        threads=options.threads,
+        show_progress_bar=options.show_progress_bar,
+        meanwhile=rehearsal(fit, options),
+    )
+
+
+def rehearsal(fit: Callable[[Corpus, Any], object], options: Any) -> Callable[[], object]:
+    """Learning from two words: its kernels are compiled, or read from the cache, while a text is still being read."""
+    words = Corpus(["a", "b"], np.ones(2, np.int64), np.arange(2, dtype=np.int32), np.array([0, 2]), 2)
+    brief = replace(options, dim=1, epochs=1, threads=1, show_progress_bar=False)
+    return lambda: fit(words, brief)

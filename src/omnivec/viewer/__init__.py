@@ -1,0 +1,1 @@
+"""What people look at: thumbnails, pictures in a terminal, and a page of what a search found."""

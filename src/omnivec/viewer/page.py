@@ -1,0 +1,187 @@
+"""What a search found as one page that needs no network: markup, style and thumbnails in a single file."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+
+from omnivec.errors import ItemError, OmnivecError, UsageError
+from omnivec.types import Hit
+from omnivec.viewer.thumbnails import data_uri, pixel_size, thumbnail
+
+SIDE = 256
+"""Most pixels of a thumbnail's sides."""
+
+_LONG_TEXT, _MANY_LINES = 600, 6
+_LONGEST_TITLE = 80
+
+# Shown as escapes: what has no shape of its own, stands for bytes that are no UTF-8, or lets text run the other way
+# round, beyond its end too. A name is one line of it, and has no use for the marks that texts of some scripts need.
+_UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069"
+_IN_TEXTS = re.compile(f"[{_UNSAFE}]")
+_IN_NAMES = re.compile(f"[{_UNSAFE}\\t\\n\\u061c\\u200e\\u200f\\u2028\\u2029]")
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<style>
+{style}</style>
+{header}
+<main>
+{main}
+</main>
+</html>
+"""
+
+
+def page(query: str | Path, hits: Sequence[Hit], file_of: Callable[[str], Path]) -> str:
+    """The page of a search, HTML.
+
+    Args:
+        query: what was asked: a text, or the file of an image, which is then shown.
+        hits: what was found, best first.
+        file_of: id of a document -> its file; one that is not there gets no link.
+    """
+    sections: dict[str, list[str]] = {}  # that of the best hit stands first
+    for rank, hit in enumerate(hits, 1):
+        kind, item = ("pictures", _picture) if _is_picture(hit) else ("passages", _passage)
+        sections.setdefault(kind, []).append(item(rank, hit, file_of(hit.document)))
+    titled = len(sections) > 1
+    name = query.name if isinstance(query, Path) else " ".join(query.split())
+    return _PAGE.format(
+        policy=_POLICY,
+        title=f"{_name(name[:_LONGEST_TITLE])} - omnivec",
+        style=files("omnivec.viewer").joinpath("page.css").read_text(encoding="utf-8"),
+        header=_header(query, f"{len(hits):,} found" if hits else "Nothing was found."),
+        main="\n".join(_section(kind, items, titled) for kind, items in sections.items()),
+    )
+
+
+def check_target(path: Path) -> None:
+    """UsageError where no page can be written under this name: known before there is any work to lose."""
+    if str(path) == "-":
+        raise UsageError("a page is a file, never standard output: name one, such as found.html")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "would lie in a folder that is not there"
+        raise UsageError(f"{path} {what}: name a file in a folder that exists")
+
+
+def write_page(path: Path, content: str) -> None:
+    """Writes a page, whole or not at all; an older one is replaced.
+
+    Raises:
+        UsageError: a folder that is not there, or the name of a folder.
+        OmnivecError: the file cannot be written.
+    """
+    check_target(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(content, encoding="utf-8", newline="\n")
+        scratch.replace(path)
+    except OSError as error:
+        raise OmnivecError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def _is_picture(hit: Hit) -> bool:
+    return hit.modality == "image"
+
+
+def _header(query: str | Path, count: str) -> str:
+    if isinstance(query, str):
+        return f'<header>\n<h1 dir="auto">{_text(query)}</h1>\n<p>{count}</p>\n</header>'
+    about = f"<div>\n<h1><bdi>{_name(query.name)}</bdi></h1>\n<p>{count}</p>\n</div>"
+    return f'<header class="picture">\n{_image(query)}\n{about}\n</header>'
+
+
+def _section(kind: str, items: Sequence[str], titled: bool) -> str:
+    title = f"<h2>{kind.capitalize()}</h2>\n" if titled else ""
+    return "\n".join([f'{title}<ol class="{kind}">', *items, "</ol>"])
+
+
+def _picture(rank: int, hit: Hit, file: Path) -> str:
+    plate = _linked("plate", _image(file), file)
+    about = f'<div class="about">{_named(hit, file)}{_facts(rank, hit)}</div>'
+    return f"<li>{plate}\n{about}</li>"
+
+
+def _passage(rank: int, hit: Hit, file: Path) -> str:
+    return f"<li>{_named(hit, file)}{_facts(rank, hit)}\n{_body(hit.text)}</li>"
+
+
+def _body(text: str) -> str:
+    """A text; of a long one the beginning, and the whole when it is asked for."""
+    if not text:
+        return ""
+    if len(text) > _LONG_TEXT or text.count("\n") >= _MANY_LINES:
+        return f'<details><summary class="text" dir="auto">{_text(text)}</summary></details>'
+    return f'<p class="text" dir="auto">{_text(text)}</p>'
+
+
+def _facts(rank: int, hit: Hit) -> str:
+    facts = [
+        f'<span class="rank">{rank}</span>',
+        f"<span>{hit.score:.3f}</span>",
+        f"<span>{_name(hit.space)}</span>",
+    ]
+    if size := pixel_size(hit.metadata) if _is_picture(hit) else "":
+        facts.append(f"<span>{size.replace('x', '×')}</span>")
+    return f'<div class="facts">{"".join(facts)}</div>'
+
+
+def _named(hit: Hit, file: Path) -> str:
+    line = "" if hit.line is None else f":{hit.line}"
+    return _linked("name", f"<bdi>{_name(hit.document)}</bdi>{line}", file)
+
+
+def _linked(kind: str, content: str, file: Path) -> str:
+    """Markup that leads to a file; to nothing where there is none, as with texts that were added from memory."""
+    try:
+        there = file.is_file()
+    except OSError:  # A folder that may not be entered, or an id too long for a name.
+        there = False
+    return (
+        f'<a class="{kind}" href="{_uri(file)}">{content}</a>'
+        if there
+        else f'<span class="{kind}">{content}</span>'
+    )
+
+
+def _image(file: Path) -> str:
+    """The thumbnail of a file, or why there is none."""
+    try:
+        small = thumbnail(file, SIDE, SIDE)
+    except ItemError as error:
+        why = str(error).removeprefix(f"{file}: ")
+        return f'<span class="why">{_name(why)}</span>'
+    sides = f'width="{small.width}" height="{small.height}"'
+    return f'<img src="{data_uri(small)}" {sides} alt="{_name(file.name)}">'
+
+
+def _uri(file: Path) -> str:
+    return html.escape(file.absolute().as_uri())
+
+
+def _text(text: str) -> str:
+    """A text between tags."""
+    return html.escape(_IN_TEXTS.sub(_escaped, text.replace("\r\n", "\n")))
+
+
+def _name(name: str) -> str:
+    """A name between tags or in an attribute, on one line."""
+    return html.escape(_IN_NAMES.sub(_escaped, name))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
