@@ -30,3 +30,11 @@ def minilm() -> Path:
     from omnivec import hub, registry
 
     return hub.resolve("all-MiniLM-L6-v2", known=registry.known()).folder
+
+
+@pytest.fixture(scope="session")
+def lite0() -> Path:
+    """The folder of the real EfficientNet-Lite0, found likewise."""
+    from omnivec import hub, registry
+
+    return hub.resolve("efficientnet-lite0", known=registry.known()).folder

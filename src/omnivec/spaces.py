@@ -270,9 +270,10 @@ class Spaces(Mapping[str, Embedder]):
         except OmnivecError as error:
             if asked is None and recorded is not None:
                 folder = self._catalogue.folder
+                moved = "; if it was moved, say where it is: --model FOLDER, model=FOLDER"
                 raise CollectionError(
-                    f"{folder} was made by {source!r}, which cannot be loaded: {error}; if it was moved, say "
-                    "where it is: --model FOLDER, model=FOLDER"
+                    f"{folder} was made by {source!r}, which cannot be loaded: {error}"
+                    + (moved if Path(str(source)).is_absolute() else "")
                 ) from error
             raise
         for modality in modalities if recorded is None else ():

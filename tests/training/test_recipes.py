@@ -110,7 +110,7 @@ def test_a_recipe_is_one_file(tmp_path: Path) -> None:
     assert (names.required, names.default, names.type) == (False, ("a", "b"), "tuple[str, ...] | None")
     assert names.accepts(("c",)) and names.accepts(None) and not names.accepts("c")
     assert each.accepts(print) and each.accepts(None) and not each.accepts(3)
-    with pytest.raises(UsageError, match="other needs width: give it as width="):
+    with pytest.raises(UsageError, match=r"other needs width: give width=\.\.\., or --width"):
         recipe.check({"names": None})
 
 

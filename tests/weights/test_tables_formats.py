@@ -63,7 +63,11 @@ def test_gensims_saves_are_told(tmp_path):
     ("content", "error", "named"),
     [
         (gzip.compress(b"PAR1", mtime=0), UnsupportedModel, "packed parquet file: unpack it first .gunzip"),
-        (gzip.compress(struct.pack("<2i", 793712314, 12), mtime=0), UnsupportedModel, "packed fasttext-bin file"),
+        (
+            gzip.compress(struct.pack("<2i", 793712314, 12), mtime=0),
+            UnsupportedModel,
+            "packed fasttext-bin file",
+        ),
         (bz2.compress(b"a 1 2\n"), UnsupportedModel, "unpack it first .bunzip2"),
         (gzip.compress(b"a 1 2\n", mtime=0)[:12], WeightsError, "cannot be read: Compressed file ended"),
         (b"\x89PNG\r\n", UnsupportedModel, "begins with b'.x89PNG"),

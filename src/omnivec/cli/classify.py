@@ -138,7 +138,6 @@ def _rows(classifier: Classifier, listing: Listing, total: _Total) -> Iterator[t
     """Each file that has probabilities, and they; the others are named on stderr."""
     for window, found in classifier.stream(listing):
         for i, why in found.failures.items():
-            why = _no_image(window[i], classifier) or why
             complain(why if str(window[i]) in why else f"{window[i]}: {why}")
         for i, row in zip(found.kept.tolist(), found.probabilities, strict=True):
             total.modalities.add(classifier.modality(window[i]))
@@ -149,16 +148,6 @@ def _rows(classifier: Classifier, listing: Listing, total: _Total) -> Iterator[t
             classifier.modality(window[i]) == "text" and lost > 0
             for i, lost in zip(found.kept.tolist(), found.lost.tolist(), strict=True)
         )
-
-
-def _no_image(file: Path, classifier: Classifier) -> str | None:
-    """Why an image failed with a model that takes every file for a text; None for all others."""
-    from omnivec.classifying import JOINT
-    from omnivec.towers import modality_of
-
-    if "image" in classifier.rules or modality_of(file) != "image":
-        return None
-    return f"an image, and {classifier.model.name} reads none: name a model of labels and images, --model {JOINT}"
 
 
 def _chosen(row: Floats, labels: Sequence[str], most: int, threshold: float) -> list[tuple[str, float]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.documents.suffixes import kind_of
 from omnivec.errors import ItemError, ModelError, UsageError
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.ops.base import Input, Ops, Value
@@ -32,7 +33,14 @@ def decode(item: Any) -> str:
     if isinstance(item, Path):
         from omnivec.documents.read import read  # A search reads no file.
 
-        return read(item).text
+        try:
+            return read(item).text
+        except ItemError as error:
+            if kind_of(item) != "image" or not item.is_file():
+                raise
+            raise ItemError(
+                f"{item}: an image by its name, and this model reads texts alone; take one of images, or of both"
+            ) from error
     if not isinstance(item, str):
         raise ItemError(f"{type(item).__name__} is no text: give a str, or a pathlib.Path of a text file")
     try:

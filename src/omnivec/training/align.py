@@ -201,7 +201,7 @@ def _table(path: Path, read_as: Sequence[Callable[[str, Path], Any]]) -> list[tu
                 row for row in csv.reader(file, delimiter=delimiters[path.suffix.lower()], strict=True) if row
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     places = (0, 1)
     names = [name.strip().lower() for name in rows[0]] if rows else []
     if set(SIDES) <= set(names):

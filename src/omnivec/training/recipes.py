@@ -81,7 +81,9 @@ class Recipe:
                 raise UsageError(f"{name}={value!r}: {self.name} takes {known[name].type} here")
         lacking = [option.name for option in self.options if option.required and option.name not in given]
         if lacking:
-            raise UsageError(f"{self.name} needs {', '.join(lacking)}: give it as {lacking[0]}=...")
+            raise UsageError(
+                f"{self.name} needs {', '.join(lacking)}: give {lacking[0]}=..., or --{lacking[0]}"
+            )
 
     def run(self, data: Any, given: Mapping[str, Any]) -> Embedder:
         """Imports the recipe and trains with these options."""
