@@ -14,7 +14,7 @@ import numpy as np
 
 from omnivec.embedder import Embedder
 from omnivec.errors import UsageError
-from omnivec.tasks.zero_shot import average, fill, zero_shot
+from omnivec.tasks.labels import average, fill, zero_shot
 from omnivec.towers import Towers, modality_of
 from omnivec.types import Floats, Keys, Modality
 

@@ -33,7 +33,7 @@ from transformers import CLIPConfig, SiglipConfig
 from omnivec.errors import UnsupportedModel
 from omnivec.families import clip
 from omnivec.model import read_config
-from omnivec.tasks.zero_shot import zero_shot
+from omnivec.tasks.labels import zero_shot
 from omnivec.testing import check_close, check_rejected
 
 

@@ -17,6 +17,7 @@ from transformers import ViTConfig, ViTModel
 
 import omnivec
 from omnivec import Collection
+from omnivec.classifying import Classifier, Rule
 from omnivec.cli.embed import command as embed_command
 from omnivec.cli.info import command as info_command
 from omnivec.embedder import Embedder
@@ -25,7 +26,7 @@ from omnivec.files import read_json, write_json
 from omnivec.identity import check_same, json_of
 from omnivec.joint import JointEmbedder
 from omnivec.tasks.alignment import Head
-from omnivec.tasks.zero_shot import zero_shot
+from omnivec.tasks.labels import zero_shot
 from omnivec.testing import check_close
 from omnivec.training import train
 from omnivec.weights import safetensors
@@ -152,6 +153,9 @@ def test_what_it_finds_belongs_together(parts: dict[str, Path], folder: Path) ->
     pictures = model.encode([picture(text) for text in TEXTS])
     found = zero_shot(pictures, model.encode(TEXTS), scale, bias)
     assert (found.argmax(1) == np.arange(len(TEXTS))).mean() > 0.5  # by chance 1 of 40
+    classes = Classifier.of(model, TEXTS, templates=["{}"])
+    assert classes.rules["image"] == Rule(scale, None, learned=True) and not classes.rules["text"].learned
+    np.testing.assert_allclose(classes.run([picture(text) for text in TEXTS]).probabilities, found, atol=1e-5)
 
 
 def test_saved_again_and_over_itself(parts: dict[str, Path], folder: Path, tmp_path: Path) -> None:

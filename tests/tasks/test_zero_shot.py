@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from omnivec.errors import UsageError
-from omnivec.tasks.zero_shot import average, fill, zero_shot
+from omnivec.tasks.labels import average, fill, zero_shot
 
 IMAGES = np.array([[3.0, 0.0], [0.0, 0.5], [1.0, 1.0]], np.float32)
 LABELS = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
@@ -95,3 +95,11 @@ def test_a_label_is_the_mean_direction_of_its_templates():
 def test_what_cannot_be_meant_is_said(images, labels, said):
     with pytest.raises(UsageError, match=said):
         zero_shot(images, labels)
+
+
+def test_it_is_a_name_of_tasks_whatever_was_imported_before():
+    from omnivec import tasks
+
+    assert tasks.zero_shot is zero_shot and callable(tasks.spearman)
+    with pytest.raises(AttributeError, match="no attribute 'cluster_by_magic'"):
+        tasks.cluster_by_magic  # noqa: B018
