@@ -12,7 +12,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import omnivec
 from omnivec.errors import ModelError, UsageError
+from omnivec.weights.tables.formats import sniff
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.static import (
     read_model2vec,
@@ -51,6 +53,17 @@ def save_model2vec(folder, **options):
         warnings.simplefilter("ignore")
         model.save_pretrained(folder)
     return model
+
+
+@pytest.mark.parametrize("config", [None, {"model_type": "model2vec", "architectures": ["StaticModel"]}])
+def test_what_model2vec_wrote_leaves_unknown_words_out_as_it_does(tmp_path, config):
+    """Its modules.json names sentence-transformers, which would take the unknown token's row."""
+    model = save_model2vec(tmp_path / "m", vectors=vectors(), config=config, normalize=False)
+    texts = ["the bird cat", "the cat", "a ☃ dog"]
+    assert sniff(tmp_path / "m") == "model2vec"
+    np.testing.assert_allclose(omnivec.load(tmp_path / "m").encode(texts), model.encode(texts), rtol=1e-5)
+    found = omnivec.load(tmp_path / "m").run(["☃", "cat"])
+    assert found.kept.tolist() == [1] and list(found.failures) == [0]
 
 
 @pytest.mark.parametrize("normalize", [True, False])

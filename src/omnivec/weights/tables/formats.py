@@ -169,8 +169,8 @@ def _sniff_folder(folder: Path) -> str:
         return "omnivec"
     modules = read_json(folder / "modules.json", [], list)
     first = str(modules[0].get("type", "")) if modules and isinstance(modules[0], dict) else ""
-    # model2vec writes a modules.json too, but its config.json says more.
-    if kind == "model2vec" or config.get("architectures") == ["StaticModel"]:
+    # model2vec writes a modules.json too, but a config.json beside it, which not always has the model's type.
+    if kind == "model2vec" or config.get("architectures") == ["StaticModel"] or "normalize" in config:
         return "model2vec"
     if first.rpartition(".")[2] == "StaticEmbedding":
         return "static-embedding"
