@@ -20,7 +20,9 @@ import omnivec
 
 pty = pytest.importorskip("pty")
 
-RUN = "from omnivec.cli.main import main; main()"
+# A process that was started in the background ignores Ctrl-C, and so would its children.
+RUN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+RUN += "from omnivec.cli.main import main; main()"
 EPOCHS = 1_000_000
 SECONDS = 100
 LINE = re.compile(r"omnivec: stopped: (\d+) of 1000000 epochs and \d+% of the next are learned, and kept")
