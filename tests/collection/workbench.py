@@ -182,7 +182,7 @@ def image_model(base: Path, seed: int = 0) -> Path:
     """A random ViT of 1 layer and 32 components, for images of 32 pixels a side."""
     from transformers import ViTConfig, ViTModel
 
-    folder = base / f"vit{seed}"
+    folder = base / f"workbench-vit-{seed}"  # no name that mktemp("vit") gives
     if not folder.exists():
         config = ViTConfig(**LAYERS, image_size=SIDE, patch_size=8)
         checkpoints.discriminate(ViTModel(config, add_pooling_layer=False), seed).save_pretrained(folder)
@@ -194,7 +194,7 @@ def joint_model(base: Path) -> Path:
     """A random CLIP of 1 layer and 24 components, for texts of 48 tokens and images of 32 pixels a side."""
     from transformers import CLIPConfig, CLIPModel
 
-    folder = base / "clip"
+    folder = base / "workbench-clip"
     if not folder.exists():
         folder.mkdir()
         size = checkpoints.wordpiece(folder)
