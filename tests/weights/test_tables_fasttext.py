@@ -176,14 +176,15 @@ def test_gensims_fasttext_both_ways(tmp_path):
     [
         ({"dim": 10}, {}),
         ({"dim": 10}, {"qnorm": True, "qout": True}),
-        ({"dim": 9, "minn": 2, "maxn": 3}, {"dsub": 2}),
+        ({"dim": 9, "minn": 2, "maxn": 3, "bucket": 501}, {"dsub": 2}),
         ({"dim": 10, "wordNgrams": 2, "minn": 2, "maxn": 2}, {"cutoff": 300, "qnorm": True}),
     ],
 )
 def test_a_quantised_model_is_what_fasttext_makes_of_it(tmp_path, given, how):
     text = tmp_path / "train.txt"
     text.write_text("".join(f"__label__l{i % 300} w{i} the cat{i % 7}\n" for i in range(900)))
-    model = fasttext.train_supervised(str(text), bucket=500, thread=THREADS, verbose=0, **given)
+    model = fasttext.train_supervised(str(text), **{"bucket": 500, "thread": THREADS, "verbose": 0, **given})
+    assert model.get_input_matrix().size % THREADS == 0
     model.quantize(str(text), **how)
     model.save_model(str(tmp_path / "m.ftz"))
     assert model.is_quantized() and sniff(tmp_path / "m.ftz") == "fasttext-bin"
