@@ -128,8 +128,9 @@ def find_copies(
     with progress.bar("comparing", None, "pairs", show_progress_bar) as shown:
         for candidates in (hash_pairs(hashes, DISTANCE), vector_pairs(vectors, cosine, NEIGHBOURS)):
             search.verify(candidates, shown)
-    several = [[row] for row, kind in enumerate(kinds) if len(kind) > 1 and row not in search.linked]
     found = [rows.tolist() for rows in joined(len(kinds), search.pairs())]
+    grouped = {row for rows in found for row in rows}
+    several = [[row] for row, kind in enumerate(kinds) if len(kind) > 1 and row not in grouped]
     groups = (search.group(rows, kinds) for rows in sorted(found + several))
     return Found(tuple(group for group in groups if group), files, failures)
 
@@ -199,11 +200,7 @@ class _Match:
 
 
 class _Search:
-    """Pictures laid over each other, pair by pair; those known to be of one group are spared.
-
-    Attributes:
-        linked: pictures that have a copy.
-    """
+    """Pictures laid over each other, pair by pair; those known to be of one group are spared."""
 
     def __init__(self, paths: Sequence[Path], failures: dict[Path, str]) -> None:
         self._paths, self._failures = paths, failures
@@ -211,7 +208,6 @@ class _Search:
         self._links: list[tuple[int, int]] = []
         self._matches: dict[tuple[int, int], _Match] = {}
         self._tried: set[tuple[int, int]] = set()
-        self.linked: set[int] = set()
         self._grey = lru_cache(maxsize=_GREYS)(self._read)
 
     def verify(self, candidates: Iterator[Pairs], shown: progress.Bar) -> None:
@@ -224,7 +220,6 @@ class _Search:
                 self._tried.add((one, other))
                 if self.match(one, other) is not None:
                     self._links.append((one, other))
-                    self.linked |= {one, other}
                     self._parent[self._root(other)] = self._root(one)
 
     def pairs(self) -> Pairs:

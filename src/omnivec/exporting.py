@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from omnivec.errors import ItemError, MissingExtra, OmnivecError, UsageError
+from omnivec.errors import ItemError, MissingExtra, UsageError
+from omnivec.files import result_file
 from omnivec.types import Encoded
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
@@ -265,20 +265,9 @@ def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
     make = kinds.get(path.suffix.lower())
     if make is None:
         raise UsageError(f"{path}: the suffix says the format, one of {', '.join(kinds)}")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else "would lie in a folder that is not there"
-        raise UsageError(f"{path} {what}: name a file in a folder that exists")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            sink = make(file, dim)
-            try:
-                yield sink
-            finally:  # Whatever happened: a Parquet writer that outlives its file complains.
-                sink.close()
-        scratch.replace(path)
-    except OSError as error:
-        raise OmnivecError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
+    with result_file(path) as scratch, scratch.open("wb") as file:
+        sink = make(file, dim)
+        try:
+            yield sink
+        finally:  # Whatever happened: a Parquet writer that outlives its file complains.
+            sink.close()

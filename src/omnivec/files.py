@@ -1,16 +1,18 @@
-"""Small JSON files, of a model's folder and of the cache, and where the cache is."""
+"""Small JSON files, where the cache is, and files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import secrets
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omnivec.errors import ModelError
+from omnivec.errors import ModelError, OmnivecError, UsageError, WeightsError
 
 _REQUIRED = object()
 
@@ -87,4 +89,56 @@ def write_kept(path: Path, kept: Mapping[str, Any]) -> None:
             scratch.write_text(json.dumps(kept, indent=1), encoding="utf-8")
             scratch.replace(path)
         finally:
+            scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside a model's `path` to write a file or a folder to; it takes its place when the block ends well.
+
+    Raises:
+        WeightsError: the folder holds something that is no model, or the disk refused.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        known = any((path / name).exists() for name in ("config.json", "modules.json"))
+        if path.is_dir() and not known and any(path.iterdir()):
+            raise WeightsError(f"{path} is not empty and holds no model: choose another folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if path.is_dir():
+            shutil.rmtree(path)
+        partial.replace(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """UsageError where no result can be written under this name: known before there is any work to lose."""
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "would lie in a folder that is not there"
+        raise UsageError(f"{path} {what}: name a file in a folder that exists")
+
+
+@contextlib.contextmanager
+def result_file(path: Path) -> Iterator[Path]:
+    """A path beside a result's `path` to write it to; it takes its place when the block ends well.
+
+    Raises:
+        UsageError: as `check_target`.
+        OmnivecError: the file cannot be written.
+    """
+    check_target(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield scratch
+        scratch.replace(path)
+    except OSError as error:
+        raise OmnivecError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,6 +14,7 @@ from omnivec.batching import Plan
 from omnivec.compiled import Compiled
 from omnivec.embedder import Embedder
 from omnivec.errors import ModelError, UsageError
+from omnivec.files import replacing
 from omnivec.lookup import TableModel
 from omnivec.media.text import Reading
 from omnivec.model import Model
@@ -284,21 +283,11 @@ class JointEmbedder(Embedder):
             ModelError: the folder holds something that is no model, or cannot be written.
         """
         path = Path(folder).expanduser()
-        try:
-            if path.exists() and any(path.iterdir()) and not (path / "config.json").is_file():
-                raise ModelError(f"{path} is not empty and holds no model: choose another folder")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-                whole = Path(scratch) / "whole"
-                whole.mkdir()
-                for name, side in self._towers.sides.items():
-                    _write(side, whole / name)
-                write_joint(self._towers.joint, whole)
-                if path.exists():
-                    shutil.rmtree(path)
-                whole.replace(path)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be written: {error.strerror}") from error
+        with replacing(path) as whole:
+            whole.mkdir()
+            for name, side in self._towers.sides.items():
+                _write(side, whole / name)
+            write_joint(self._towers.joint, whole)
         return path
 
     @property

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 from omnivec import weights
-from omnivec.errors import ModelError
-from omnivec.files import write_json
+from omnivec.files import replacing, write_json
 from omnivec.head import Head
 from omnivec.media.image import ImagePreparer
 from omnivec.model import Model, transformer_folder
@@ -25,23 +23,9 @@ def write_model(model: Model, folder: Path) -> Path:
         ModelError: the folder holds something that is no model, or cannot be written.
     """
     folder = folder.expanduser()
-    if folder.exists() and not (folder / "config.json").exists() and any(folder.iterdir()):
-        raise ModelError(f"{folder} is not empty and holds no model: choose another folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error.strerror}") from error
-    try:
+    with replacing(folder) as scratch:
+        scratch.mkdir()
         _write(model, scratch)
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.chmod(0o755)
-        scratch.replace(folder)
-    except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import omnivec
 import photographs
 from omnivec import runtime
 from omnivec.compiled import Compiled
-from omnivec.errors import ItemErrors, ModelError, UsageError
+from omnivec.errors import ItemErrors, ModelError, UsageError, WeightsError
 from omnivec.ops.memory import resident
 from omnivec.testing import check_close, open_model
 
@@ -227,3 +228,15 @@ def test_jpegs_are_decoded_whole_where_asked(vit: tuple[Path, Any], tmp_path: Pa
 def test_another_way_to_decode_is_refused(vit: tuple[Path, Any]) -> None:
     with pytest.raises(UsageError, match="decode='fast' is none of reduced, exact"):
         omnivec.load(vit[0], decode="fast")  # type: ignore[arg-type]
+
+
+def test_a_config_that_does_not_fit_its_weights_is_said_with_the_shapes(
+    vit: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """Positions of 3 x 3 patches, and a config that promises 4 x 4: the engine's own error would be a traceback."""
+    folder = Path(shutil.copytree(vit[0], tmp_path / "other"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 32}))
+    with pytest.raises(WeightsError, match=r"^the weights do not fit their config\.json, at .*\[") as caught:
+        omnivec.load(folder)
+    assert "\n" not in str(caught.value)

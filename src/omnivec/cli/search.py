@@ -135,9 +135,9 @@ def _check(image: Path | None, page: Path | None) -> None:
 
         look(image)  # the file of a text would be a query too, but not the one that was meant
     if page is not None:
-        from omnivec.viewer.page import check_target
+        from omnivec.viewer.page import check_page
 
-        check_target(page)
+        check_page(page)
 
 
 def _write(path: Path, asked: str | Path, hits: list[Hit], file_of: Callable[[str], Path]) -> None:

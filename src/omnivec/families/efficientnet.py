@@ -17,7 +17,7 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET
+from omnivec.media.published import IMAGENET, refuse_changes, refuse_channels
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Padding, Params, Value
 from omnivec.ops.maps import rows
@@ -136,12 +136,8 @@ def refuse(published: Mapping[str, Any]) -> None:
         raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTS)}")
     if pooling != "mean":
         raise UnsupportedModel(f"pooling_type {pooling!r}: only 'mean' is covered")
-    if published.get("num_channels", 3) != 3:
-        raise UnsupportedModel(f"num_channels {published['num_channels']}: images have 3")
-    if published.get("model_args"):
-        raise UnsupportedModel(
-            f"model_args {published['model_args']}: only the plain architecture is covered"
-        )
+    refuse_channels(published)
+    refuse_changes(published)
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:

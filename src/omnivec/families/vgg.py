@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from omnivec import weights
-from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET
+from omnivec.media.published import IMAGENET, refuse_changes
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
 
@@ -82,10 +81,7 @@ class Config:
 
 def refuse(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for variants that compute something else."""
-    if published.get("model_args"):
-        raise UnsupportedModel(
-            f"model_args {published['model_args']}: only the plain architecture is covered"
-        )
+    refuse_changes(published)
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET
+from omnivec.media.published import IMAGENET, refuse_channels
 from omnivec.ops import grid
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
@@ -186,8 +186,7 @@ def refuse(published: Mapping[str, Any]) -> None:
     act, pool = published.get("hidden_act", "gelu"), published.get("global_pool") or "token"
     if act not in ACTIVATIONS:
         raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    if published.get("num_channels", 3) != 3:
-        raise UnsupportedModel(f"num_channels {published['num_channels']}: images have 3")
+    refuse_channels(published)
     if "model_type" in published:
         return
     name = published["architecture"]

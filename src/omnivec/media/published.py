@@ -85,6 +85,20 @@ _OWN = ("crop_pct", "rescale_offset", "include_top", "do_flip_channel_order")
 _SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 
 
+def refuse_channels(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for a config of images with other than three channels."""
+    if published.get("num_channels", 3) != 3:
+        raise UnsupportedModel(f"num_channels {published['num_channels']}: images have 3")
+
+
+def refuse_changes(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for a config of timm that changes the architecture it names."""
+    if published.get("model_args"):
+        raise UnsupportedModel(
+            f"model_args {published['model_args']}: only the plain architecture is covered"
+        )
+
+
 def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Processing:
     """How the model in a folder wants its images.
 

@@ -6,6 +6,7 @@ A program is traced once, with dynamic sizes; OpenVINO fuses and compiles the gr
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import ModelError, UsageError
+from omnivec.errors import ModelError, UsageError, WeightsError
 from omnivec.ops.base import Batch, Foreign, Input, Padding, Params, Program, Settings, Stored, Value
 from omnivec.ops.quantized import Quantized
 
@@ -404,6 +405,9 @@ class OpenVINOExecutable:
             return self._bulk
 
 
+_SHAPE = re.compile(r"(?<=:f32)\[[^\]]*\]")
+
+
 def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
@@ -411,10 +415,21 @@ def _last_line(error: Exception) -> str:
 def compile_program(
     program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: Settings
 ) -> OpenVINOExecutable:
-    """A program and its weights, compiled for the CPU with one stream; `bulk()` compiles for several."""
+    """A program and its weights, compiled for the CPU with one stream; `bulk()` compiles for several.
+
+    Raises:
+        UsageError: another device than the CPU.
+        WeightsError: what the program makes of the weights does not fit together.
+    """
     if settings.device != "cpu":
         raise UsageError(
             f"device={settings.device!r}: the engine openvino runs on the cpu; use engine='torch'"
         )
-    model, outputs = trace(program, inputs, tensors)
+    try:
+        model, outputs = trace(program, inputs, tensors)
+    except RuntimeError as error:
+        shapes = " and ".join(_SHAPE.findall(str(error))) or _last_line(error)
+        raise WeightsError(
+            f"the weights do not fit their config.json, at {shapes}: fetch the model again"
+        ) from error
     return OpenVINOExecutable(model, outputs, tensors, settings, 1)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
+from omnivec.tasks.alignment import unit
 from omnivec.types import Floats
 
 PLACE = "{}"
@@ -84,9 +85,7 @@ def _unit(vectors: Floats, what: str) -> NDArray[np.float64]:
         raise UsageError(f"{what} of shape {rows.shape}: vectors are (n, dim)")
     if not np.isfinite(rows).all():
         raise UsageError(f"{what}: {int((~np.isfinite(rows)).sum())} of {rows.size} numbers are not finite")
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = rows / np.where(norms > 0, norms, 1.0)
-    return unit
+    return unit(rows)
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

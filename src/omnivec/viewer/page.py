@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
-from omnivec.errors import ItemError, OmnivecError, UsageError
+from omnivec.errors import ItemError, UsageError
+from omnivec.files import check_target, result_file
 from omnivec.types import Hit
 from omnivec.viewer.thumbnails import data_uri, pixel_size, thumbnail
 
@@ -66,13 +65,11 @@ def page(query: str | Path, hits: Sequence[Hit], file_of: Callable[[str], Path])
     )
 
 
-def check_target(path: Path) -> None:
+def check_page(path: Path) -> None:
     """UsageError where no page can be written under this name: known before there is any work to lose."""
     if str(path) == "-":
         raise UsageError("a page is a file, never standard output: name one, such as found.html")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else "would lie in a folder that is not there"
-        raise UsageError(f"{path} {what}: name a file in a folder that exists")
+    check_target(path)
 
 
 def write_page(path: Path, content: str) -> None:
@@ -82,16 +79,9 @@ def write_page(path: Path, content: str) -> None:
         UsageError: a folder that is not there, or the name of a folder.
         OmnivecError: the file cannot be written.
     """
-    check_target(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    check_page(path)
+    with result_file(path) as scratch:
         scratch.write_text(content, encoding="utf-8", newline="\n")
-        scratch.replace(path)
-    except OSError as error:
-        raise OmnivecError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
 
 
 def _is_picture(hit: Hit) -> bool:

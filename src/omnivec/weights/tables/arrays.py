@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError, WeightsError
-from omnivec.weights.tables.checks import check_finite, limited, replacing, unique, utf8
+from omnivec.files import replacing
+from omnivec.weights.tables.checks import check_finite, limited, unique, utf8
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 

@@ -9,8 +9,9 @@ from typing import BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
+from omnivec.files import replacing
 from omnivec.types import Floats
-from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, reading, replacing, unique
+from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, reading, unique
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 from omnivec.weights.tables.text import Header, parse_header

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import secrets
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -148,31 +145,6 @@ def reading(path: Path) -> Iterator[BinaryIO]:
                 yield cast(BinaryIO, stream)
     except (OSError, EOFError, zlib.error) as error:
         raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write a file or a folder to; it takes its place when the block ends well.
-
-    Raises:
-        WeightsError: the disk refused.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        if path.is_dir():
-            known = any((path / name).exists() for name in ("config.json", "modules.json"))
-            if any(path.iterdir()) and not known:
-                raise WeightsError(f"{path} is not empty and holds no model: choose another folder")
-            shutil.rmtree(path)
-        partial.replace(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.unlink(missing_ok=True)
 
 
 def blocks(vectors: Floats, rows: int = 4096) -> Iterator[Floats]:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.files import replacing
 from omnivec.types import Floats
-from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, limited, replacing, unique
+from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, limited, unique
 from omnivec.weights.tables.quantised import read_quantised
 from omnivec.weights.tables.record import Subwords, Table
 from omnivec.weights.tensor import Bytes, map_file, typed

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.files import read_json, write_json
+from omnivec.files import read_json, replacing, write_json
 from omnivec.types import Floats
 from omnivec.weights.safetensors import read_safetensors, save
-from omnivec.weights.tables.checks import first_rows, limited, replacing
+from omnivec.weights.tables.checks import first_rows, limited
 from omnivec.weights.tables.int8 import quantized, restored
 from omnivec.weights.tables.record import Subwords, Table
 from omnivec.weights.tensor import Array, Tensor, Weights

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import MissingExtra, WeightsError
+from omnivec.files import replacing
 from omnivec.types import Floats
-from omnivec.weights.tables.checks import blocks, check_finite, replacing, unique, utf8
+from omnivec.weights.tables.checks import blocks, check_finite, unique, utf8
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from omnivec.errors import UsageError, WeightsError
-from omnivec.files import part_of, read_json, write_json
+from omnivec.files import part_of, read_json, replacing, write_json
 from omnivec.types import Floats
 from omnivec.weights.files import read
 from omnivec.weights.safetensors import save
-from omnivec.weights.tables.checks import check_finite, limited, replacing
+from omnivec.weights.tables.checks import check_finite, limited
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 from omnivec.weights.tensor import Weights

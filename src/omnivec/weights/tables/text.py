@@ -13,16 +13,9 @@ from typing import BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
+from omnivec.files import replacing
 from omnivec.types import Floats
-from omnivec.weights.tables.checks import (
-    blocks,
-    check_finite,
-    decoded,
-    encoded,
-    first_rows,
-    reading,
-    replacing,
-)
+from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, first_rows, reading
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 
