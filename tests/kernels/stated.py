@@ -27,17 +27,16 @@ def advanced(state):
 
 def drawn_windows(sentence, chosen, alias, state, drawn_reach=True):
     """(centre's place, reach, targets) in order, drawn as the kernels draw them; every word is kept."""
-    targets, state = _targets(sentence[0], chosen, alias, state)
+    targets = []
+    for centre in sentence:
+        found, state = _targets(centre, chosen, alias, state)
+        targets.append(found)
     for i in range(len(sentence)):
-        following = None
-        if i + 1 < len(sentence):
-            following, state = _targets(sentence[i + 1], chosen, alias, state)
         reach = chosen.window
         if drawn_reach:
             state = advanced(state)
             reach = 1 + int(draws.below(np.uint64(state), chosen.window))
-        yield i, reach, targets
-        targets = following
+        yield i, reach, targets[i]
 
 
 def begun(seed, first, words):
@@ -52,7 +51,7 @@ def _targets(centre, chosen, alias, state):
     found = [centre]
     for _ in range(chosen.negative):
         state = advanced(state)
-        other = int(draws.draw(np.uint64(state), alias.thresholds, alias.others))
+        other = int(draws.draw(np.uint64(state), alias))
         if other != centre:
             found.append(other)
     return found, state

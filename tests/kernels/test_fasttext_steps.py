@@ -102,20 +102,6 @@ def test_means_of_rows():
     np.testing.assert_allclose(found, [inputs[each].mean(0) for each in rows], atol=1e-6)
 
 
-def test_an_alias_table_draws_in_proportion():
-    weights = np.array([5.0, 0.0, 1.0, 3.0, 1.0])
-    table = draws.alias_table(weights)
-    own = table.thresholds / 2**32
-    shares = own / 5
-    np.add.at(shares, table.others, (1 - own) / 5)
-    np.testing.assert_allclose(shares, weights / weights.sum(), atol=1e-6)
-    state, seen = 1, np.zeros(5)
-    for _ in range(20_000):
-        state = stated.advanced(state)
-        seen[draws.draw(np.uint64(state), *table)] += 1
-    np.testing.assert_allclose(seen / seen.sum(), weights / weights.sum(), atol=0.015)
-
-
 def test_words_are_kept_as_often_as_word2vec_keeps_them():
     counts = np.array([900, 90, 10], np.int64)
     shares = counts / 1000

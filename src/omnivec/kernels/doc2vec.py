@@ -15,6 +15,7 @@ from omnivec.kernels.draws import advance, below, first_state, thin
 from omnivec.kernels.parallel import in_order
 from omnivec.kernels.simd import LANES, fma, inlined, lean, load, splat, store
 from omnivec.kernels.windows import (
+    AHEAD,
     GROUP,
     WATCHED,
     Model,
@@ -22,12 +23,15 @@ from omnivec.kernels.windows import (
     Settings,
     Text,
     add,
+    draw_negatives,
     errors,
     fetch,
+    fetch_targets,
     loss_of,
     prepare,
     room,
     step,
+    step_hidden,
 )
 from omnivec.types import Floats
 
@@ -167,14 +171,16 @@ def _document(
     state: Any,
 ) -> Any:
     """One pass over the first words of `mine.sentence`; returns losses, their number and the next state."""
-    width, loss, losses, ready = vectors.shape[1], 0.0, 0, 0
-    for i in range(-1, count):
-        many, side = ready, i & 1
-        if i + 1 < count:
-            ready, state = prepare(model, settings, mine, 1 - side, mine.sentence[i + 1], state)
-            if way.kind != DBOW and i + 1 + settings.window < count:
-                fetch(model.inputs, np.int64(mine.sentence[i + 1 + settings.window]) * width, width)
-        if i < 0 or many == 0:
+    width, loss, losses = vectors.shape[1], 0.0, 0
+    state = draw_negatives(model, settings, mine, count, state)
+    for i in range(-AHEAD, count):
+        fetch_targets(model, settings, mine, i + AHEAD, count)
+        if way.kind != DBOW and i + AHEAD + settings.window < count:
+            fetch(model.inputs, int(mine.sentence[i + AHEAD + settings.window]) * width, width)
+        if i < 0:
+            continue
+        many = prepare(model, settings, mine, i)
+        if many == 0:
             continue
         reach = settings.window
         if way.kind != CONCATENATED and (way.kind != DBOW or way.words):
@@ -182,14 +188,14 @@ def _document(
             reach = 1 + below(state, settings.window)
         inputs = _around(model, settings, way, mine, i, reach, count, width)
         if way.kind == DBOW and way.learn and inputs > 0:
-            step(model.inputs, mine.around, inputs, model.outputs, width, mine, side, many, rate)
+            step(model.inputs, mine.around, inputs, model.outputs, width, mine, many, rate)
             for k in range(inputs):
                 add(model.inputs, mine.around[k], mine.changes, k * width, width)
         share = _compose(vectors, at, model, way, mine, inputs, width)
-        _predict(model, settings, way, mine, side, many, rate)
+        _predict(model, settings, way, mine, many, rate)
         _spread(vectors, at, model, way, mine, inputs, width, share)
         if i % WATCHED == 0:
-            loss += loss_of(mine, 1, side, many, rate)
+            loss += loss_of(mine, 1, many, rate)
             losses += 1
     return loss, losses, state
 
@@ -237,20 +243,18 @@ def _compose(vectors: Floats, at: int, model: Model, way: Way, mine: Room, input
 
 
 @inlined
-def _predict(
-    model: Model, settings: Settings, way: Way, mine: Room, side: int, many: int, rate: float
-) -> None:
+def _predict(model: Model, settings: Settings, way: Way, mine: Room, many: int, rate: float) -> None:
     """The hidden vector against its targets; its change is left in `mine.changes`, the outputs change where told."""
     width, outputs = settings.width, model.outputs
     if way.learn:
-        step(mine.hidden, mine.origin, 1, outputs, width, mine, side, many, rate)
+        step_hidden(outputs, width, mine, many, rate)
         return
     for t in range(0, many, GROUP):
-        errors(mine.hidden, 0, outputs, width, mine, side, t, t, rate)
+        errors(mine.hidden, 0, outputs, width, mine, t, t, rate)
     for d in range(0, width, LANES):
         change = splat(0.0)
         for t in range(many):
-            change = fma(splat(mine.errors[t]), load(outputs, mine.targets[side, t] * width + d), change)
+            change = fma(splat(mine.errors[t]), load(outputs, mine.targets[t] + d), change)
         store(mine.changes, d, change)
 
 

@@ -1,12 +1,13 @@
 """Random draws inside kernels: a generator in one number, words by their frequency, words that are left out.
 
 A state is an odd-seeded 64-bit number (xorshift64*, Vigna 2016, arXiv:1402.6246); tables hold probabilities as
-32-bit thresholds. An alias table (Walker 1977) takes one look for each draw, however many words there are.
+32-bit thresholds. An alias table (Walker 1977) takes one look for each draw, however many words there are: above, the
+probability that a place stands for its own row; in the lower 32 bits, the row that it stands for otherwise.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import uint64
@@ -16,17 +17,7 @@ from omnivec.kernels.simd import inlined, lean
 
 FULL = 2**32
 
-
-class Alias(NamedTuple):
-    """What `draw` looks at.
-
-    Attributes:
-        thresholds: (v,) uint32, probability that a word's own place stands for itself.
-        others: (v,) int32, the word that it stands for otherwise.
-    """
-
-    thresholds: NDArray[np.uint32]
-    others: NDArray[np.int32]
+Alias = NDArray[np.uint64]
 
 
 def alias_table(weights: NDArray[np.float64]) -> Alias:
@@ -34,7 +25,8 @@ def alias_table(weights: NDArray[np.float64]) -> Alias:
     shares: NDArray[np.float64] = weights * (len(weights) / weights.sum())
     others = np.arange(len(weights), dtype=np.int32)
     _pair(shares, others, np.flatnonzero(shares < 1.0), np.flatnonzero(shares >= 1.0))
-    return Alias((shares * FULL).clip(0, FULL - 1).astype(np.uint32), others)
+    own: Alias = (shares * FULL).clip(0, FULL - 1).astype(np.uint64)
+    return own << np.uint64(32) | others.astype(np.uint64)
 
 
 def negatives_table(counts: NDArray[np.int64], exponent: float = 0.75) -> Alias:
@@ -99,11 +91,13 @@ def below(state: Any, limit: int) -> Any:
 
 
 @inlined
-def draw(state: Any, thresholds: Any, others: Any) -> Any:
+def draw(state: Any, table: Any) -> Any:
     """A row of an alias table."""
     mixed = uint64(state) * uint64(2685821657736338717)
-    place = ((mixed >> uint64(32)) * uint64(len(others))) >> uint64(32)
-    return np.int64(place) if (mixed & uint64(0xFFFFFFFF)) < thresholds[place] else np.int64(others[place])
+    place = ((mixed >> uint64(32)) * uint64(len(table))) >> uint64(32)
+    entry = uint64(table[place])
+    other = entry & uint64(FULL - 1)
+    return np.int64(place if mixed & uint64(FULL - 1) < entry >> uint64(32) else other)
 
 
 @inlined

@@ -17,17 +17,21 @@ from omnivec.kernels.draws import advance, below, first_state, thin
 from omnivec.kernels.simd import LANES, fma, inlined, lean, load, splat, store, total
 from omnivec.kernels.trees import Places
 from omnivec.kernels.windows import (
+    AHEAD,
     WATCHED,
     Model,
     Room,
     Settings,
     Text,
     add,
+    draw_negatives,
     fetch,
+    fetch_targets,
     loss_of,
     prepare,
     room,
     step,
+    step_hidden,
 )
 from omnivec.types import Floats
 
@@ -107,14 +111,15 @@ def _sentence(
 ) -> Any:
     """Learns from the first words of the sentence; returns losses, their number and the next state."""
     mine, size, span, width = around.mine, settings.window, 2 * settings.window + 1, settings.width
-    loss, losses, ready = 0.0, 0, 0
-    for i in range(-size, count + size):
-        if i + size < count:
+    loss, losses = 0.0, 0
+    state = draw_negatives(model, settings, mine, count, state)
+    for i in range(-max(size, AHEAD), count + size):
+        if 0 <= i + size < count:
             _enter(subwords, model.inputs, around, i + size, count, span, width)
-        many, side = ready, i & 1
-        if -1 <= i < count - 1:
-            ready, state = prepare(model, settings, mine, 1 - side, mine.sentence[i + 1], state)
+        if i >= -AHEAD:
+            fetch_targets(model, settings, mine, i + AHEAD, count)
         if 0 <= i < count:
+            many = prepare(model, settings, mine, i)
             state = advance(state)
             reach = 1 + below(state, size)
             inputs = 0
@@ -123,17 +128,18 @@ def _sentence(
                     mine.around[inputs] = j % span * width
                     inputs += 1
             if inputs > 0 and many > 0:
-                table, places, predicting = around.means, mine.around, inputs
-                if not settings.skipgram:
+                predicting = inputs if settings.skipgram else 1
+                if settings.skipgram:
+                    step(around.means, mine.around, inputs, model.outputs, width, mine, many, rate)
+                else:
                     _mean_around(subwords, around, i, reach, count, span, width)
-                    table, places, predicting = mine.hidden, mine.origin, 1
-                step(table, places, predicting, model.outputs, width, mine, side, many, rate)
+                    step_hidden(model.outputs, width, mine, many, rate)
                 for k in range(inputs):
                     change = k * width if settings.skipgram else 0
                     add(around.means, mine.around[k], mine.changes, change, width)
                     add(around.pending, mine.around[k], mine.changes, change, width)
                 if i % WATCHED == 0:
-                    loss += loss_of(mine, predicting, side, many, rate)
+                    loss += loss_of(mine, predicting, many, rate)
                     losses += predicting
         if i - size >= 0:
             _leave(subwords, model.inputs, around, i - size, span, width)

@@ -2,7 +2,8 @@
 
 All words around a centre are told apart from the same targets: the centre and its negatives, or the nodes on its path.
 So a window is two small matrix products, whose parts stay in registers, and only a few rows of a large table are
-touched, all asked for one window ahead: what takes the time otherwise is waiting for memory.
+touched. What takes the time otherwise is waiting for memory: so all negatives of a sentence are drawn together, which
+lets their looks into the table overlap, and rows are asked for AHEAD windows before they are used.
 
 Tables are float32, rows padded with zeros to whole lanes; "at" is a place in floats in a table seen as flat.
 """
@@ -22,6 +23,8 @@ from omnivec.types import Floats
 
 GROUP = 6
 """Targets whose products are computed together: a word and five negatives."""
+AHEAD = 2
+"""Windows between asking for rows and using them."""
 LINE = 16
 """Floats in a cache line."""
 WATCHED = 64
@@ -79,23 +82,23 @@ class Settings(NamedTuple):
 
 
 class Room(NamedTuple):
-    """A thread's own arrays, written anew for each window; two of what is prepared one window ahead.
+    """A thread's own arrays, written anew for each sentence or window.
 
     Attributes:
         sentence: words of a sentence that are kept.
+        drawn: negatives of all its windows.
         around: places of the vectors of the words around.
-        origin: (1,) 0, the place of `hidden`.
-        targets: (2, most targets) rows.
-        labels: (2, most targets) 1 or 0.
-        rates: (2, most targets) 1, or 0 for what is no target.
+        targets: (most targets,) places of their rows.
+        labels: (most targets,) 1 or 0.
+        rates: (most targets,) 1, or 0 for what is no target.
         errors: by input and target: (label - prediction) * learning rate.
         changes: (inputs, width) what is to be added to each input vector.
         hidden: (width,) the input of CBOW.
     """
 
     sentence: NDArray[np.int32]
+    drawn: NDArray[np.int32]
     around: Places
-    origin: Places
     targets: Places
     labels: Floats
     rates: Floats
@@ -109,11 +112,11 @@ def room(sentence: int, window: int, targets: int, width: int) -> Room:
     most = -(-targets // GROUP) * GROUP + LANES
     return Room(
         np.zeros(sentence, np.int32),
+        np.zeros(sentence * (targets - 1), np.int32),
         np.zeros(2 * window + 1, np.int64),
-        np.zeros(1, np.int64),
-        np.zeros((2, most), np.int64),
-        np.zeros((2, most), np.float32),
-        np.zeros((2, most), np.float32),
+        np.zeros(most, np.int64),
+        np.zeros(most, np.float32),
+        np.zeros(most, np.float32),
         np.zeros((2 * window + 1) * most, np.float32),
         np.zeros((2 * window + 1) * width, np.float32),
         np.zeros(width, np.float32),
@@ -145,33 +148,50 @@ def zeros(rows: int, dim: int) -> Floats:
 
 @lean
 def step(
-    table: Floats,
-    places: Places,
-    inputs: int,
-    outputs: Floats,
-    width: int,
-    mine: Room,
-    side: int,
-    many: int,
-    rate: Any,
+    table: Floats, places: Places, inputs: int, outputs: Floats, width: int, mine: Room, many: int, rate: Any
 ) -> None:
     """All inputs against all targets: the outputs change, the inputs' changes are left in `mine.changes`."""
     for i in range(inputs):
         for t in range(0, many, GROUP):
-            errors(table, places[i], outputs, width, mine, side, t, i * many + t, rate)
+            errors(table, places[i], outputs, width, mine, t, i * many + t, rate)
     for d in range(0, width, LANES):
         for t in range(0, many, GROUP):
-            _change(table, places, inputs, outputs, width, mine, side, t, many, d)
+            _change(table, places, inputs, outputs, width, mine, t, many, d)
+
+
+@inlined
+def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -> None:
+    """`step` of one input, `mine.hidden`: a group's errors stay in registers for all columns."""
+    hidden, changes, wrong = mine.hidden, mine.changes, mine.errors
+    for t in range(0, many, GROUP):
+        errors(hidden, 0, outputs, width, mine, t, t, rate)
+        row = mine.targets
+        a, b, c, d, e, f = row[t], row[t + 1], row[t + 2], row[t + 3], row[t + 4], row[t + 5]
+        ea, eb, ec = splat(wrong[t]), splat(wrong[t + 1]), splat(wrong[t + 2])
+        ed, ee, ef = splat(wrong[t + 3]), splat(wrong[t + 4]), splat(wrong[t + 5])
+        for k in range(0, width, LANES):
+            x = load(hidden, k)
+            one = splat(np.float32(0.0)) if t == 0 else load(changes, k)
+            one = fma(eb, load(outputs, b + k), fma(ea, load(outputs, a + k), one))
+            two = fma(ed, load(outputs, d + k), ec * load(outputs, c + k))
+            three = fma(ef, load(outputs, f + k), ee * load(outputs, e + k))
+            store(changes, k, one + two + three)
+            # Loaded anew, one after the other: the same row may be among them twice.
+            store(outputs, a + k, fma(ea, x, load(outputs, a + k)))
+            store(outputs, b + k, fma(eb, x, load(outputs, b + k)))
+            store(outputs, c + k, fma(ec, x, load(outputs, c + k)))
+            store(outputs, d + k, fma(ed, x, load(outputs, d + k)))
+            store(outputs, e + k, fma(ee, x, load(outputs, e + k)))
+            store(outputs, f + k, fma(ef, x, load(outputs, f + k)))
 
 
 @inlined
 def errors(
-    table: Floats, at: int, outputs: Floats, width: int, mine: Room, side: int, t: int, place: int, rate: Any
+    table: Floats, at: int, outputs: Floats, width: int, mine: Room, t: int, place: int, rate: Any
 ) -> None:
     """One input against one group of targets: errors times the learning rate; what is behind them is overwritten."""
-    row = mine.targets[side]
-    a, b, c = row[t] * width, row[t + 1] * width, row[t + 2] * width
-    d, e, f = row[t + 3] * width, row[t + 4] * width, row[t + 5] * width
+    row = mine.targets
+    a, b, c, d, e, f = row[t], row[t + 1], row[t + 2], row[t + 3], row[t + 4], row[t + 5]
     zero = splat(np.float32(0.0))
     va, vb, vc, vd, ve, vf = zero, zero, zero, zero, zero, zero
     for k in range(0, width, LANES):
@@ -182,75 +202,102 @@ def errors(
     tail = fold(ve, vf)
     quarters = fold(fold(fold(va, vb), fold(vc, vd)), fold(tail, tail))
     products = fold(quarters, quarters)
-    from_side = side * mine.labels.shape[1] + t
-    factor = load(mine.rates, from_side) * splat(rate)
-    store(mine.errors, place, (load(mine.labels, from_side) - sigmoid(products)) * factor)
+    factor = load(mine.rates, t) * splat(rate)
+    store(mine.errors, place, (load(mine.labels, t) - sigmoid(products)) * factor)
 
 
 @inlined
 def _change(
-    table: Floats, places: Places, inputs: int, outputs: Floats, width: int, mine: Room, side: int, t: int, many: int,
-    d: int,
-) -> None:  # fmt: skip
+    table: Floats,
+    places: Places,
+    inputs: int,
+    outputs: Floats,
+    width: int,
+    mine: Room,
+    t: int,
+    many: int,
+    k: int,
+) -> None:
     """Sixteen columns of one group of targets, and of what all inputs change by it.
 
     A negative that was drawn in two groups of one window has changed already when the second looks at it.
     """
-    row = mine.targets[side]
-    a, b, c = row[t] * width + d, row[t + 1] * width + d, row[t + 2] * width + d
-    e, f, g = row[t + 3] * width + d, row[t + 4] * width + d, row[t + 5] * width + d
+    row = mine.targets
+    a, b, c = row[t] + k, row[t + 1] + k, row[t + 2] + k
+    d, e, f = row[t + 3] + k, row[t + 4] + k, row[t + 5] + k
     oa, ob, oc = load(outputs, a), load(outputs, b), load(outputs, c)
-    oe, of, og = load(outputs, e), load(outputs, f), load(outputs, g)
+    od, oe, of = load(outputs, d), load(outputs, e), load(outputs, f)
     zero = splat(np.float32(0.0))
-    ca, cb, cc, ce, cf, cg = zero, zero, zero, zero, zero, zero
+    ca, cb, cc, cd, ce, cf = zero, zero, zero, zero, zero, zero
     for i in range(inputs):
-        x, place = load(table, places[i] + d), i * many + t
+        x, place = load(table, places[i] + k), i * many + t
         ea, eb, ec = splat(mine.errors[place]), splat(mine.errors[place + 1]), splat(mine.errors[place + 2])
-        ee, ef, eg = (
+        ed, ee, ef = (
             splat(mine.errors[place + 3]),
             splat(mine.errors[place + 4]),
             splat(mine.errors[place + 5]),
         )
         ca, cb, cc = fma(ea, x, ca), fma(eb, x, cb), fma(ec, x, cc)
-        ce, cf, cg = fma(ee, x, ce), fma(ef, x, cf), fma(eg, x, cg)
-        own = zero if t == 0 else load(mine.changes, i * width + d)
+        cd, ce, cf = fma(ed, x, cd), fma(ee, x, ce), fma(ef, x, cf)
+        own = zero if t == 0 else load(mine.changes, i * width + k)
         own = fma(ec, oc, fma(eb, ob, fma(ea, oa, own)))
-        store(mine.changes, i * width + d, own + fma(eg, og, fma(ef, of, ee * oe)))
+        store(mine.changes, i * width + k, own + fma(ef, of, fma(ee, oe, ed * od)))
     # Added one after the other: the same row may be among them twice.
     store(outputs, a, load(outputs, a) + ca)
     store(outputs, b, load(outputs, b) + cb)
     store(outputs, c, load(outputs, c) + cc)
+    store(outputs, d, load(outputs, d) + cd)
     store(outputs, e, load(outputs, e) + ce)
     store(outputs, f, load(outputs, f) + cf)
-    store(outputs, g, load(outputs, g) + cg)
 
 
 @inlined
-def prepare(model: Model, settings: Settings, mine: Room, side: int, centre: int, state: Any) -> Any:
-    """Targets of a window, in whole groups, and their rows on their way; returns their number and the state."""
-    width = settings.width
-    rows, labels, rates = mine.targets, mine.labels, mine.rates
+def draw_negatives(model: Model, settings: Settings, mine: Room, count: int, state: Any) -> Any:
+    """Draws the negatives of all windows of a sentence of `count` words; returns the next state."""
+    for i in range(count * settings.negative):
+        state = advance(state)
+        mine.drawn[i] = draw(state, model.alias)
+    return state
+
+
+@inlined
+def fetch_targets(model: Model, settings: Settings, mine: Room, place: int, count: int) -> None:
+    """Asks for the rows of the targets of a window; nothing where the sentence has no such place."""
+    if place >= count:
+        return
+    width, centre = settings.width, mine.sentence[place]
+    if settings.negative > 0:
+        fetch(model.outputs, int(centre) * width, width)
+        for i in range(place * settings.negative, (place + 1) * settings.negative):
+            fetch(model.outputs, int(mine.drawn[i]) * width, width)
+    else:
+        for i in range(model.tree.starts[centre], model.tree.starts[centre + 1]):
+            fetch(model.outputs, int(model.tree.nodes[i]) * width, width)
+
+
+@inlined
+def prepare(model: Model, settings: Settings, mine: Room, place: int) -> Any:
+    """Writes the targets of a window, in whole groups; returns their number."""
+    centre, width = mine.sentence[place], settings.width
+    places, labels, rates = mine.targets, mine.labels, mine.rates
     many = 0
     if settings.negative > 0:
-        rows[side, 0], labels[side, 0], rates[side, 0] = centre, 1.0, 1.0
+        places[0], labels[0], rates[0] = np.int64(centre) * width, 1.0, 1.0
         for many in range(1, settings.negative + 1):
-            state = advance(state)
-            word = draw(state, model.alias.thresholds, model.alias.others)
-            rows[side, many], labels[side, many] = word, 0.0
-            rates[side, many] = 0.0 if word == centre else 1.0
+            word = mine.drawn[place * settings.negative + many - 1]
+            places[many], labels[many] = np.int64(word) * width, 0.0
+            rates[many] = 0.0 if word == centre else 1.0
         many = settings.negative + 1
     else:
         begin = model.tree.starts[centre]
         many = model.tree.starts[centre + 1] - begin
         for t in range(many):
-            rows[side, t], labels[side, t] = model.tree.nodes[begin + t], model.tree.labels[begin + t]
-            rates[side, t] = 1.0
-    for t in range(many):
-        fetch(model.outputs, rows[side, t] * width, width)
+            places[t], labels[t] = np.int64(model.tree.nodes[begin + t]) * width, model.tree.labels[begin + t]
+            rates[t] = 1.0
     while many % GROUP != 0:
-        rows[side, many], rates[side, many] = rows[side, 0], 0.0
+        places[many], rates[many] = places[0], 0.0
         many += 1
-    return many, state
+    return many
 
 
 @inlined
@@ -268,11 +315,11 @@ def add(table: Floats, at: int, changes: Floats, place: int, width: int) -> None
 
 
 @inlined
-def loss_of(mine: Room, inputs: int, side: int, many: int, rate: Any) -> float:
+def loss_of(mine: Room, inputs: int, many: int, rate: Any) -> float:
     """What the window cost before its step: minus the sum of log probabilities."""
     cost = 0.0
     for i in range(inputs):
         for t in range(many):
-            if mine.rates[side, t] != 0.0:
+            if mine.rates[t] != 0.0:
                 cost -= math.log(max(1.0 - abs(mine.errors[i * many + t]) / rate, 1e-7))
     return cost

@@ -10,16 +10,20 @@ from omnivec.kernels.draws import advance, below, first_state, thin
 from omnivec.kernels.simd import LANES, inlined, lean, load, splat, store
 from omnivec.kernels.trees import Places
 from omnivec.kernels.windows import (
+    AHEAD,
     WATCHED,
     Model,
     Room,
     Settings,
     Text,
     add,
+    draw_negatives,
     fetch,
+    fetch_targets,
     loss_of,
     prepare,
     step,
+    step_hidden,
 )
 from omnivec.types import Floats
 
@@ -56,13 +60,12 @@ def learn(
 def _sentence(model: Model, settings: Settings, mine: Room, count: int, state: Any, rate: Any) -> Any:
     """Learns from the first words of `mine.sentence`; returns the next state, the loss and what it is of."""
     width = settings.width
-    loss, watched, ready = 0.0, 0, 0
-    for p in range(-1, count):
-        many, side = ready, p & 1
-        if p + 1 < count:
-            ready, state = prepare(model, settings, mine, 1 - side, mine.sentence[p + 1], state)
-            if p + 1 + settings.window < count:
-                fetch(model.inputs, mine.sentence[p + 1 + settings.window] * width, width)
+    loss, watched = 0.0, 0
+    state = draw_negatives(model, settings, mine, count, state)
+    for p in range(-AHEAD, count):
+        fetch_targets(model, settings, mine, p + AHEAD, count)
+        if p + AHEAD + settings.window < count:
+            fetch(model.inputs, int(mine.sentence[p + AHEAD + settings.window]) * width, width)
         if p < 0:
             continue
         state = advance(state)
@@ -72,17 +75,19 @@ def _sentence(model: Model, settings: Settings, mine: Room, count: int, state: A
             if q != p:
                 mine.around[inputs] = np.int64(mine.sentence[q]) * width
                 inputs += 1
+        many = prepare(model, settings, mine, p)
         if inputs == 0 or many == 0:
             continue
-        table, places, predicting = model.inputs, mine.around, inputs
-        if not settings.skipgram:
+        predicting = inputs if settings.skipgram else 1
+        if settings.skipgram:
+            step(model.inputs, mine.around, inputs, model.outputs, width, mine, many, rate)
+        else:
             _gather(model.inputs, mine.around, inputs, mine.hidden, width, settings.mean)
-            table, places, predicting = mine.hidden, mine.origin, 1
-        step(table, places, predicting, model.outputs, width, mine, side, many, rate)
+            step_hidden(model.outputs, width, mine, many, rate)
         for i in range(inputs):
             add(model.inputs, mine.around[i], mine.changes, i * width if settings.skipgram else 0, width)
         if (np.uint64(state) >> np.uint64(20)) % np.uint64(WATCHED) == 0:
-            loss += loss_of(mine, predicting, side, many, rate)
+            loss += loss_of(mine, predicting, many, rate)
             watched += predicting
     return state, loss, watched
 
