@@ -1,12 +1,13 @@
 """Training tables of words: omnivec against gensim, in turns in one run, and what the vectors are worth.
 
-    python benchmarks/words.py [--part vocab,skipgram,cbow,hs,hs-cbow] [--megabytes 10] [--epochs 1] [--threads 2]
-                               [--repetitions 2] [--out benchmarks/results/words.csv]
+    python benchmarks/words.py [--part vocab,skipgram,cbow,cbow-0.05,hs,hs-cbow] [--megabytes 10] [--epochs 1]
+                               [--threads 2] [--repetitions 2] [--out benchmarks/results/words.csv]
 
 wiki17m: 16.9 M words of English Wikipedia, an article on each line; 0 megabytes take all of it. Both sides read the
-same file and learn with the same settings (dim 100, window 5, 5 negatives, min_count 5, sample 1e-3). Reading is the
-part `vocab`; the others count training alone, compiled before. Quality: Google analogies among the 30,000 most frequent
-words, Spearman x 100 on WordSim-353 and SimLex-999; a seed for each repetition.
+same file and learn with the same settings (dim 100, window 5, 5 negatives, min_count 5, sample 1e-3, learning rate
+0.025; in `cbow-0.05` word2vec.c's for CBOW). Reading is the part `vocab`; the others count training alone, compiled
+before. Quality: Google analogies among the 30,000 most frequent words, Spearman x 100 on WordSim-353 and SimLex-999; a
+seed for each repetition.
 
 A part more is an entry of PARTS, here or in a `words_*.py` beside that has such a mapping.
 """
@@ -152,9 +153,10 @@ def read_theirs(task: Task, model: Any) -> None:
 PARTS: dict[str, Part] = {
     "vocab": {OURS: Side(lambda task: None, read_ours), THEIRS: Side(their_model, read_theirs)},
     "skipgram": {OURS: ours(), THEIRS: theirs(sg=1)},
-    "cbow": {OURS: ours(sg=False), THEIRS: theirs(sg=0)},
+    "cbow": {OURS: ours(sg=False, lr=0.025), THEIRS: theirs(sg=0)},
+    "cbow-0.05": {OURS: ours(sg=False), THEIRS: theirs(sg=0, alpha=0.05)},
     "hs": {OURS: ours(hs=True), THEIRS: theirs(sg=1, hs=1)},
-    "hs-cbow": {OURS: ours(hs=True, sg=False), THEIRS: theirs(sg=0, hs=1)},
+    "hs-cbow": {OURS: ours(hs=True, sg=False, lr=0.025), THEIRS: theirs(sg=0, hs=1)},
 }
 
 

@@ -82,7 +82,7 @@ def their_training(task: Task, model: Any) -> words.Vectors:
 PARTS: dict[str, words.Part] = {
     "fasttext": {words.OURS: ours(), words.THEIRS: Side(partial(their_model, sg=1), their_training)},
     "fasttext-cbow": {
-        words.OURS: ours(sg=False),
+        words.OURS: ours(sg=False, lr=0.025),
         words.THEIRS: Side(partial(their_model, sg=0), their_training),
     },
 }

@@ -137,6 +137,15 @@ def test_options_outside_their_limits(given):
         Options(**given)
 
 
+def test_the_usual_learning_rate_is_word2vecs_for_each_model(corpus):
+    assert [Options(sg=sg).rate for sg in (1, 0)] == [0.025, 0.05]
+    assert Options(sg=0, lr=0.01).rate == 0.01
+    usual, asked, other = (
+        fit(corpus, options(sg=0, **given)).vectors for given in ({}, {"lr": 0.05}, {"lr": 0.025})
+    )
+    assert np.array_equal(usual, asked) and not np.array_equal(usual, other)
+
+
 def test_every_option_is_described_without_importing_the_recipe():
     recipe = recipes.recipes()["word2vec"]
     assert [option.name for option in recipe.options] == [field.name for field in fields(Options)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omnivec.keyed import trained
 from omnivec.training.corpus import Corpus, check_numba
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Own, Windowed, pace, read_words, uniform
+from omnivec.training.tables import Centred, Own, pace, read_words, uniform
 from omnivec.weights.ngrams import Ragged, char_ngrams
 from omnivec.weights.tables.record import Subwords, Table
 
@@ -28,19 +28,17 @@ SPAN = 2.0
 
 
 @dataclass(frozen=True)
-class Options(Windowed):
+class Options(Centred):
     """What may be told to this recipe.
 
     Attributes:
         min_count: rarer words are left out; they still have vectors, from their n-grams.
-        sg: whether words around foretell the centre one by one (skip-gram); otherwise their mean does (CBOW).
         min_n: characters of the shortest n-gram, angle brackets included.
         max_n: characters of the longest; 0 for no n-grams.
         bucket: numbers that n-grams are hashed to.
     """
 
     min_count: int = 5
-    sg: bool = True
     min_n: int = 3
     max_n: int = 6
     bucket: int = 2_000_000
@@ -79,10 +77,8 @@ def run(data: Any, options: Options) -> Embedder:
     settings = {
         "model": "skipgram" if options.sg else "cbow",
         "loss": "ns" if options.negative else "hs",
-        **{
-            name: getattr(options, name)
-            for name in ("window", "negative", "min_count", "epochs", "lr", "sample")
-        },
+        "lr": options.rate,
+        **{name: getattr(options, name) for name in ("window", "negative", "min_count", "epochs", "sample")},
     }
     table = Table(
         learned.words,
@@ -110,7 +106,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
     text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
     model = windows.Model(inputs, windows.zeros(words, options.dim), alias, tree)
     settings = windows.Settings(
-        skipgram=options.sg,
+        skipgram=bool(options.sg),
         negative=options.negative,
         window=options.window,
         shrink=True,

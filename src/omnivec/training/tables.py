@@ -45,7 +45,7 @@ class Common:
     Attributes:
         dim: components of a vector.
         epochs: passes over the corpus.
-        lr: learning rate at the beginning; it falls in a straight line.
+        lr: learning rate at the beginning, by default 0.025; it falls in a straight line.
         min_lr: what it falls to.
         min_count: rarer words are left out.
         threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
@@ -55,7 +55,7 @@ class Common:
 
     dim: int = 100
     epochs: int = 5
-    lr: float = 0.025
+    lr: float | None = None
     min_lr: float = 0.0001
     min_count: int = 5
     threads: int | None = None
@@ -64,8 +64,13 @@ class Common:
 
     def __post_init__(self) -> None:
         check_limits(self, {name: limits for name, limits in LIMITS.items() if hasattr(self, name)})
-        if self.min_lr > self.lr:
-            raise UsageError(f"min_lr={self.min_lr} is above lr={self.lr}: the learning rate falls")
+        if self.min_lr > self.rate:
+            raise UsageError(f"min_lr={self.min_lr} is above lr={self.rate}: the learning rate falls")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at the beginning, asked for or usual."""
+        return 0.025 if self.lr is None else self.lr
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,26 @@ class Windowed(Common):
     sample: float = 1e-3
 
 
+@dataclass(frozen=True)
+class Centred(Windowed):
+    """What may be told to recipes of skip-gram and CBOW.
+
+    Attributes:
+        lr: learning rate at the beginning, by default word2vec.c's: 0.025 for skip-gram, 0.05 for CBOW; it falls in a
+            straight line.
+        sg: whether words around foretell the centre one by one (skip-gram); otherwise together (CBOW).
+    """
+
+    lr: float | None = None
+    sg: bool | int = True
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at the beginning, asked for or usual."""
+        usual = 0.025 if self.sg else 0.05
+        return usual if self.lr is None else self.lr
+
+
 class Own(Generic[T]):
     """Arrays of which each thread has its own."""
 
@@ -102,7 +127,9 @@ class Own(Generic[T]):
 def pace(options: Common) -> Pace:
     """How long and how fast these options have it learn."""
     threads = options.threads or open_cpus()
-    return Pace(options.epochs, options.lr, options.min_lr, threads, options.seed, options.show_progress_bar)
+    return Pace(
+        options.epochs, options.rate, options.min_lr, threads, options.seed, options.show_progress_bar
+    )
 
 
 def uniform(shape: tuple[int, int], seed: int, span: float = 1.0) -> Floats:

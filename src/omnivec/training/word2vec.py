@@ -21,7 +21,7 @@ from omnivec.keyed import trained
 from omnivec.training import phrases
 from omnivec.training.corpus import Corpus, check_numba, kept
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Own, Windowed, pace, read_words, uniform
+from omnivec.training.tables import Centred, Own, pace, read_words, uniform
 from omnivec.types import Floats
 from omnivec.weights.tables.record import Table
 
@@ -49,13 +49,12 @@ class Epoch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Options(Windowed):
+class Options(Centred):
     """What may be told to this recipe.
 
     Attributes:
         window: words on either side, at most.
         hs: whether to take a hierarchical softmax in place of negative sampling.
-        sg: whether words around foretell the centre one by one (skip-gram); otherwise together (CBOW).
         cbow_mean: whether CBOW takes the mean of the words around; otherwise their sum.
         ns_exponent: negatives are drawn by their counts to this power.
         shrink_windows: whether each centre draws its window's size from 1 to `window`.
@@ -66,7 +65,6 @@ class Options(Windowed):
 
     window: int = 5
     hs: bool | int = False
-    sg: bool | int = True
     cbow_mean: bool | int = True
     ns_exponent: float = 0.75
     shrink_windows: bool = True
@@ -156,7 +154,7 @@ def fit(corpus: Corpus, options: Options, known: dict[str, Floats] | None = None
         for table in (model.inputs, model.outputs)
     )
     if not np.isfinite(inputs).all():
-        raise ModelError(f"the vectors are not finite at lr={options.lr:g}: use a smaller lr")
+        raise ModelError(f"the vectors are not finite at lr={options.rate:g}: use a smaller lr")
     counts = np.concatenate([corpus.counts, np.zeros(len(words) - len(corpus.words), np.int64)])
     return Trained(words, counts, inputs, outputs, outcome)
 
