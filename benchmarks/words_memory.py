@@ -27,7 +27,7 @@ from machine import significant
 ALLOWED = 2.5
 """Times gensim's peak."""
 SMALL = ("fasttext", "doc2vec")
-PARTS = ("skipgram", "cbow", *SMALL)
+MEASURED = ("skipgram", "cbow", *SMALL)
 PROGRAMS = ("omnivec", "gensim")
 SETTINGS = {"window": 5, "negative": 5, "min_count": 5, "sample": 1e-3, "epochs": 1}
 
@@ -102,7 +102,7 @@ def measured(part: str, text: Path, threads: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Reads the arguments, measures, prints and writes."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    arguments.add_argument("--part", default=",".join(PARTS), help="names, parted by commas")
+    arguments.add_argument("--part", default=",".join(MEASURED), help="names, parted by commas")
     arguments.add_argument("--megabytes", type=int, default=0, help="of the text for word2vec; 0 for all")
     arguments.add_argument("--small", type=int, default=30, help="megabytes for the others")
     arguments.add_argument("--threads", type=int, default=machine.cores())

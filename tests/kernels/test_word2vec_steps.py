@@ -178,3 +178,30 @@ def test_frequent_words_are_thinned_as_word2vec_does():
     share = counts / counts.sum()
     expected = np.minimum(np.sqrt(1e-2 / share) + 1e-2 / share, 1)
     np.testing.assert_allclose(np.bincount(left[:count], minlength=4) / counts, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("skipgram", [True, False])
+def test_threads_that_learn_on_copies_of_the_root_learn_what_one_does(skipgram):
+    chosen, tree = settings(negative=0, skipgram=skipgram), trees.huffman_tree(2 ** np.arange(WORDS)[::-1])
+    sentences = [SENTENCE * 4, SENTENCE[::-1] * 3, SENTENCE]  # longer than the windows between two exchanges
+    alone, together = tables(), tables()
+    for sentence in sentences:
+        learn(*alone, chosen, tree, sentence)
+    rows = WORDS + windows.copied(tree, 3)
+    assert rows == WORDS + 3 * (WORDS - 1)
+    outputs = windows.zeros(rows, DIM)
+    outputs[:WORDS] = together[1]
+    copies = windows.crowns(tree, WORDS, chosen.width, 3)
+    text_of = draws.keep_table(np.ones(WORDS, np.int64), 0.0)
+    model = windows.Model(
+        together[0].reshape(-1), outputs.reshape(-1), draws.alias_table(np.eye(WORDS)[DRAWN] + 1e-300), tree
+    )
+    for thread, sentence in enumerate(sentences):
+        ids = np.array(sentence, np.int32)
+        most = int(np.diff(tree.starts).max())
+        room = windows.room(len(ids), chosen.window, most, chosen.width, copies(thread))
+        text = windows.Text(ids, np.array([0, len(ids)]), text_of)
+        kernels.learn(text, model, chosen, room, 0, 1, RATE, 1)
+        assert np.array_equal(outputs[: WORDS - 1], outputs[copies(thread).at :][: WORDS - 1])
+    np.testing.assert_allclose(together[0], alone[0], atol=1e-5)
+    np.testing.assert_allclose(outputs[:WORDS], alone[1], atol=1e-5)

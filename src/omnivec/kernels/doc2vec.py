@@ -25,6 +25,7 @@ from omnivec.kernels.windows import (
     add,
     draw_negatives,
     errors,
+    exchange,
     fetch,
     fetch_targets,
     loss_of,
@@ -179,6 +180,7 @@ def _document(
             fetch(model.inputs, int(mine.sentence[i + AHEAD + settings.window]) * width, width)
         if i < 0:
             continue
+        exchange(model, mine, settings.width, i)
         many = prepare(model, settings, mine, i)
         if many == 0:
             continue
@@ -197,6 +199,7 @@ def _document(
         if i % WATCHED == 0:
             loss += loss_of(mine, 1, many, rate)
             losses += 1
+    exchange(model, mine, settings.width, 0)
     return loss, losses, state
 
 

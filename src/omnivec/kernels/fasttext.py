@@ -19,12 +19,14 @@ from omnivec.kernels.trees import Places
 from omnivec.kernels.windows import (
     AHEAD,
     WATCHED,
+    Crown,
     Model,
     Room,
     Settings,
     Text,
     add,
     draw_negatives,
+    exchange,
     fetch,
     fetch_targets,
     loss_of,
@@ -62,13 +64,13 @@ class Ring(NamedTuple):
     mine: Room
 
 
-def ring(window: int, targets: int, width: int, sentence: int) -> Ring:
+def ring(window: int, targets: int, width: int, sentence: int, copies: Crown | None = None) -> Ring:
     """A thread's arrays for such sizes."""
     shape = (2 * window + 1) * width
     return Ring(
         np.zeros(shape, np.float32),
         np.zeros(shape, np.float32),
-        room(sentence, window, targets, width),
+        room(sentence, window, targets, width, copies),
     )
 
 
@@ -119,6 +121,7 @@ def _sentence(
         if i >= -AHEAD:
             fetch_targets(model, settings, mine, i + AHEAD, count)
         if 0 <= i < count:
+            exchange(model, mine, width, i)
             many = prepare(model, settings, mine, i)
             state = advance(state)
             reach = 1 + below(state, size)
@@ -143,6 +146,7 @@ def _sentence(
                     losses += predicting
         if i - size >= 0:
             _leave(subwords, model.inputs, around, i - size, span, width)
+    exchange(model, mine, width, 0)
     return loss, losses, state
 
 

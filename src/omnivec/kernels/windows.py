@@ -11,6 +11,7 @@ Tables are float32, rows padded with zeros to whole lanes; "at" is a place in fl
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,10 @@ GROUP = 6
 """Targets whose products are computed together: a word and five negatives."""
 AHEAD = 2
 """Windows between asking for rows and using them."""
+CROWN = 31
+"""Nodes next to a tree's root that each of several threads has copies of."""
+EXCHANGED = 16
+"""Windows between exchanges of these copies."""
 LINE = 16
 """Floats in a cache line."""
 WATCHED = 64
@@ -81,6 +86,26 @@ class Settings(NamedTuple):
     width: int
 
 
+class Crown(NamedTuple):
+    """A thread's copies of the nodes next to the root, which nearly all paths cross.
+
+    Threads that each wrote such rows in every window would wait for one another: a row that two cores write in turns is
+    fetched from the other core each time, which takes as long as many windows. So each learns on copies of its own, and
+    adds what it learned to the shared rows now and then.
+
+    Attributes:
+        first: the first of these nodes; they are the last ones of a tree.
+        nodes: how many; 0 for no copies.
+        at: row of the outputs where the copies begin, behind all nodes.
+        before: (nodes * width,) the copies as they were at the last exchange.
+    """
+
+    first: int
+    nodes: int
+    at: int
+    before: Floats
+
+
 class Room(NamedTuple):
     """A thread's own arrays, written anew for each sentence or window.
 
@@ -94,6 +119,7 @@ class Room(NamedTuple):
         errors: by input and target: (label - prediction) * learning rate.
         changes: (inputs, width) what is to be added to each input vector.
         hidden: (width,) the input of CBOW.
+        crown: copies of nodes.
     """
 
     sentence: NDArray[np.int32]
@@ -105,10 +131,29 @@ class Room(NamedTuple):
     errors: Floats
     changes: Floats
     hidden: Floats
+    crown: Crown
 
 
-def room(sentence: int, window: int, targets: int, width: int) -> Room:
-    """A thread's arrays for such sizes."""
+def copied(tree: Tree, threads: int) -> int:
+    """Rows that the outputs need behind their own, for the copies of all threads."""
+    return threads * _crown_size(tree, threads)
+
+
+def crowns(tree: Tree, words: int, width: int, threads: int) -> Callable[[int], Crown]:
+    """The copies of each thread, counted from 0, of nodes of a tree with so many words."""
+    count = _crown_size(tree, threads)
+    return lambda thread: Crown(
+        words - 1 - count, count, words + thread * count, np.zeros(count * width, np.float32)
+    )
+
+
+def _crown_size(tree: Tree, threads: int) -> int:
+    """None where there is no tree, or one thread."""
+    return min(CROWN, len(tree.starts) - 2) if len(tree.starts) > 2 and threads > 1 else 0
+
+
+def room(sentence: int, window: int, targets: int, width: int, copies: Crown | None = None) -> Room:
+    """A thread's arrays for such sizes; without copies it learns on shared nodes."""
     most = -(-targets // GROUP) * GROUP + LANES
     return Room(
         np.zeros(sentence, np.int32),
@@ -120,6 +165,7 @@ def room(sentence: int, window: int, targets: int, width: int) -> Room:
         np.zeros((2 * window + 1) * most, np.float32),
         np.zeros((2 * window + 1) * width, np.float32),
         np.zeros(width, np.float32),
+        copies or Crown(0, 0, 0, np.zeros(0, np.float32)),
     )
 
 
@@ -272,7 +318,7 @@ def fetch_targets(model: Model, settings: Settings, mine: Room, place: int, coun
             fetch(model.outputs, int(mine.drawn[i]) * width, width)
     else:
         for i in range(model.tree.starts[centre], model.tree.starts[centre + 1]):
-            fetch(model.outputs, int(model.tree.nodes[i]) * width, width)
+            fetch(model.outputs, _row(mine.crown, model.tree.nodes[i]) * width, width)
 
 
 @inlined
@@ -292,12 +338,33 @@ def prepare(model: Model, settings: Settings, mine: Room, place: int) -> Any:
         begin = model.tree.starts[centre]
         many = model.tree.starts[centre + 1] - begin
         for t in range(many):
-            places[t], labels[t] = np.int64(model.tree.nodes[begin + t]) * width, model.tree.labels[begin + t]
-            rates[t] = 1.0
+            places[t] = _row(mine.crown, model.tree.nodes[begin + t]) * width
+            labels[t], rates[t] = model.tree.labels[begin + t], 1.0
     while many % GROUP != 0:
         places[many], rates[many] = places[0], 0.0
         many += 1
     return many
+
+
+@inlined
+def _row(crown: Crown, node: Any) -> Any:
+    """The row of a node: the thread's own where it has one."""
+    inside = crown.nodes > 0 and node >= crown.first
+    return np.int64(node) + (crown.at - crown.first if inside else 0)
+
+
+@inlined
+def exchange(model: Model, mine: Room, width: int, place: int) -> None:
+    """Adds what a thread's copies learned to the shared nodes, and takes what others did; at some windows only."""
+    if place % EXCHANGED == 0:
+        shared, own = mine.crown.first * width, mine.crown.at * width
+        for d in range(0, mine.crown.nodes * width, LANES):
+            now = load(model.outputs, own + d) + (
+                load(model.outputs, shared + d) - load(mine.crown.before, d)
+            )
+            store(model.outputs, shared + d, now)
+            store(model.outputs, own + d, now)
+            store(mine.crown.before, d, now)
 
 
 @inlined

@@ -18,6 +18,7 @@ from omnivec.kernels.windows import (
     Text,
     add,
     draw_negatives,
+    exchange,
     fetch,
     fetch_targets,
     loss_of,
@@ -68,6 +69,7 @@ def _sentence(model: Model, settings: Settings, mine: Room, count: int, state: A
             fetch(model.inputs, int(mine.sentence[p + AHEAD + settings.window]) * width, width)
         if p < 0:
             continue
+        exchange(model, mine, width, p)
         state = advance(state)
         reach = below(state, settings.window) + 1 if settings.shrink else settings.window
         inputs = 0
@@ -89,6 +91,7 @@ def _sentence(model: Model, settings: Settings, mine: Room, count: int, state: A
         if (np.uint64(state) >> np.uint64(20)) % np.uint64(WATCHED) == 0:
             loss += loss_of(mine, predicting, many, rate)
             watched += predicting
+    exchange(model, mine, width, 0)
     return state, loss, watched
 
 

@@ -98,27 +98,30 @@ def fit(documents: Documents, options: Options) -> Vectors:
     """Learns vectors of documents."""
     check_numba()
     from omnivec.kernels import doc2vec as kernels
-    from omnivec.kernels.windows import room, zeros
+    from omnivec.kernels import draws, windows
 
-    corpus = documents.corpus
-    inputs = uniform((len(corpus.words) + 1, options.dim), options.seed, SPAN)
+    corpus, count, threads = documents.corpus, len(documents.corpus.words), pace(options).threads
+    inputs = uniform((count + 1, options.dim), options.seed, SPAN)
     vectors = uniform((len(documents.tags), options.dim), options.seed + 1, SPAN)
     settings, way = how_of(vars(options), inputs.shape[1])
-    outputs = zeros(len(corpus.words), settings.width)
-    model, text, targets = _model(corpus.counts, inputs, outputs, corpus.ids, corpus.starts, options)
+    alias, tree, targets = windows.targets_of(corpus.counts, options.negative)
+    outputs = windows.zeros(count + windows.copied(tree, threads), settings.width)
+    model = windows.Model(inputs, outputs, alias, tree)
+    text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
     reading = kernels.Documents(text, documents.rows, vectors)
     longest = int(np.diff(corpus.starts).max())
-    own = Own(lambda: room(longest, options.window, targets, settings.width))
+    copies = windows.crowns(tree, count, settings.width, threads)
+    own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
 
     def work(piece: Piece) -> tuple[float, int]:
-        loss, count = kernels.learn(
+        loss, losses = kernels.learn(
             reading, model, settings, way, own.get(), piece.first, piece.last, piece.lr, piece.seed
         )
-        return float(loss), int(count)
+        return float(loss), int(losses)
 
     outcome = over(corpus.starts, pace(options), work)
     found, words, targeted = (
-        _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs)
+        _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs[:count])
     )
     return Vectors(documents.tags, found, corpus.words, corpus.counts, words, targeted, outcome)
 
@@ -126,19 +129,3 @@ def fit(documents: Documents, options: Options) -> Vectors:
 def _cut(table: NDArray[np.float32], width: int, dim: int) -> NDArray[np.float32]:
     """Rows of one or several vectors without their padding."""
     return table.reshape(len(table), -1, width)[:, :, :dim].reshape(len(table), -1).copy()
-
-
-def _model(
-    counts: NDArray[np.int64],
-    inputs: NDArray[np.float32],
-    outputs: NDArray[np.float32],
-    ids: NDArray[np.int32],
-    starts: NDArray[np.int64],
-    options: Options,
-) -> tuple[Any, Any, int]:
-    """Model and text, for the kernel, and the most targets of a word."""
-    from omnivec.kernels import draws, windows
-
-    alias, tree, targets = windows.targets_of(counts, options.negative)
-    text = windows.Text(ids, starts, draws.keep_table(counts, options.sample))
-    return windows.Model(inputs, outputs, alias, tree), text, targets

@@ -104,7 +104,9 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
     width = inputs.shape[1]
     alias, tree, most = windows.targets_of(corpus.counts, options.negative)
     text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
-    model = windows.Model(inputs, windows.zeros(words, options.dim), alias, tree)
+    threads = pace(options).threads
+    outputs = windows.zeros(words + windows.copied(tree, threads), options.dim)
+    model = windows.Model(inputs, outputs, alias, tree)
     settings = windows.Settings(
         skipgram=bool(options.sg),
         negative=options.negative,
@@ -114,7 +116,8 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
         width=width,
     )
     longest = int(np.diff(corpus.starts).max())
-    own = Own(lambda: kernels.ring(options.window, most, width, longest))
+    copies = windows.crowns(tree, words, width, threads)
+    own = Own(lambda thread: kernels.ring(options.window, most, width, longest, copies(thread)))
 
     def work(piece: Piece) -> tuple[float, int]:
         loss, count = kernels.learn(
@@ -133,7 +136,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
         np.ascontiguousarray(vectors[:, : options.dim]),
         buckets[order],
         inputs[words + order, : options.dim],
-        model.outputs[:, : options.dim].copy(),
+        outputs[:words, : options.dim].copy(),
         outcome,
     )
 

@@ -118,7 +118,7 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
     gold = np.array([numbers[examples[i].label] for i in shuffled], np.int32)
     inputs = uniform((len(words) + len(bag.buckets), options.dim), options.seed, SPAN)
     outputs = np.zeros((len(labels), inputs.shape[1]), np.float32)
-    own = Own(lambda: np.zeros(2 * inputs.shape[1] + len(labels), np.float32))
+    own = Own(lambda thread: np.zeros(2 * inputs.shape[1] + len(labels), np.float32))
 
     def work(piece: Piece) -> tuple[float, int]:
         bags = kernels.Subwords(*rows)

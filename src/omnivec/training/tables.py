@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -111,15 +112,15 @@ class Centred(Windowed):
 
 
 class Own(Generic[T]):
-    """Arrays of which each thread has its own."""
+    """Arrays of which each thread has its own; `make` is given the thread's number, counted from 0."""
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make, self._local = make, threading.local()
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self._make, self._local, self._numbers = make, threading.local(), itertools.count()
 
     def get(self) -> T:
         """Those of the thread that asks."""
         if not hasattr(self._local, "made"):
-            self._local.made = self._make()
+            self._local.made = self._make(next(self._numbers))
         made: T = self._local.made
         return made
 

@@ -156,7 +156,7 @@ def fit(corpus: Corpus, options: Options, known: dict[str, Floats] | None = None
     if not np.isfinite(inputs).all():
         raise ModelError(f"the vectors are not finite at lr={options.rate:g}: use a smaller lr")
     counts = np.concatenate([corpus.counts, np.zeros(len(words) - len(corpus.words), np.int64)])
-    return Trained(words, counts, inputs, outputs, outcome)
+    return Trained(words, counts, inputs, outputs[: len(corpus.words)], outcome)
 
 
 def _check(corpus: Corpus) -> None:
@@ -178,8 +178,9 @@ def _model(corpus: Corpus, words: list[str], options: Options, known: dict[str, 
     for row, word in enumerate(words if known else ()):
         if word in known:
             inputs[row, : options.dim] = known[word]
-    outputs = windows.zeros(len(corpus.words), options.dim)
     tree = trees.huffman_tree(corpus.counts) if _softmax(options) else trees.no_tree()
+    rows = len(corpus.words) + windows.copied(tree, pace(options).threads)
+    outputs = windows.zeros(rows, options.dim)
     alias = draws.negatives_table(corpus.counts, options.ns_exponent)
     return windows.Model(inputs.reshape(-1), outputs.reshape(-1), alias, tree)
 
@@ -204,7 +205,8 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
     )
     targets = negative + 1 if negative else int(np.diff(model.tree.starts).max())
     longest = int(np.diff(corpus.starts).max())
-    own = Own(lambda: windows.room(longest, options.window, targets, settings.width))
+    copies = windows.crowns(model.tree, len(corpus.words), settings.width, pace(options).threads)
+    own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
     epochs = _Epochs(options, len(corpus.ids))
 
     def work(piece: Piece) -> tuple[float, int]:
