@@ -13,7 +13,7 @@ import numpy as np
 from numba import uint64
 from numpy.typing import NDArray
 
-from omnivec.kernels.simd import inlined, lean
+from omnivec.kernels.simd import inlined, lean, shared
 
 FULL = 2**32
 
@@ -72,7 +72,7 @@ def first_state(seed: int, chunk: int) -> Any:
     return (state ^ (state >> np.uint64(31))) | np.uint64(1)
 
 
-@inlined
+@shared
 def advance(state: int) -> int:
     """The next state; never 0 where the first was not."""
     state = uint64(state)
@@ -82,7 +82,7 @@ def advance(state: int) -> int:
     return state
 
 
-@inlined
+@shared
 def below(state: Any, limit: int) -> Any:
     """A number from 0 to limit - 1."""
     return np.int64(
@@ -90,7 +90,7 @@ def below(state: Any, limit: int) -> Any:
     )
 
 
-@inlined
+@shared
 def draw(state: Any, table: Any) -> Any:
     """A row of an alias table."""
     mixed = uint64(state) * uint64(2685821657736338717)
@@ -100,7 +100,7 @@ def draw(state: Any, table: Any) -> Any:
     return np.int64(place if mixed & uint64(FULL - 1) < entry >> uint64(32) else other)
 
 
-@inlined
+@shared
 def thin(ids: Any, begin: int, end: int, keep: Any, state: int, kept: Any) -> tuple[int, int]:
     """Writes the words of a sentence that are kept; returns their number and the next state."""
     count = 0

@@ -70,14 +70,27 @@ def inlined(function: F) -> F:
     return _compiled(function, counted=False, inline="always")
 
 
-def _compiled(function: F, counted: bool = True, inline: Literal["never", "always"] = "never") -> F:
+def shared(function: F) -> F:
+    """`inlined`, by LLVM and not by Numba: what is called in many places is understood once, not in each of them."""
+    return _compiled(function, counted=False, forced=True)
+
+
+def _compiled(
+    function: F, counted: bool = True, inline: Literal["never", "always"] = "never", forced: bool = False
+) -> F:
     stated = numba.config.CACHE_DIR
     if not stated:
         numba.config.CACHE_DIR = _machine_code()
     try:
         cache = bool(numba.config.CACHE_DIR)
         compiler = numba.njit(
-            nogil=True, error_model="numpy", cache=cache, no_cfunc_wrapper=True, inline=inline, _nrt=counted
+            nogil=True,
+            error_model="numpy",
+            cache=cache,
+            no_cfunc_wrapper=True,
+            inline=inline,
+            forceinline=forced,
+            _nrt=counted,
         )
         return cast(F, compiler(function))
     finally:

@@ -18,7 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.kernels.draws import Alias, advance, draw, negatives_table
-from omnivec.kernels.simd import LANES, fma, fold, inlined, lean, load, prefetch, sigmoid, splat, store
+from omnivec.kernels.simd import (
+    LANES,
+    fma,
+    fold,
+    inlined,
+    lean,
+    load,
+    prefetch,
+    shared,
+    sigmoid,
+    splat,
+    store,
+)
 from omnivec.kernels.trees import Places, Tree, huffman_tree, no_tree
 from omnivec.types import Floats
 
@@ -205,7 +217,7 @@ def step(
             _change(table, places, inputs, outputs, width, mine, t, many, d)
 
 
-@inlined
+@shared
 def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -> None:
     """`step` of one input, `mine.hidden`: a group's errors stay in registers for all columns."""
     hidden, changes, wrong = mine.hidden, mine.changes, mine.errors
@@ -231,7 +243,7 @@ def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -
             store(outputs, f + k, fma(ef, x, load(outputs, f + k)))
 
 
-@inlined
+@shared
 def errors(
     table: Floats, at: int, outputs: Floats, width: int, mine: Room, t: int, place: int, rate: Any
 ) -> None:
@@ -297,7 +309,7 @@ def _change(
     store(outputs, f, load(outputs, f) + cf)
 
 
-@inlined
+@shared
 def draw_negatives(model: Model, settings: Settings, mine: Room, count: int, state: Any) -> Any:
     """Draws the negatives of all windows of a sentence of `count` words; returns the next state."""
     for i in range(count * settings.negative):
@@ -306,7 +318,7 @@ def draw_negatives(model: Model, settings: Settings, mine: Room, count: int, sta
     return state
 
 
-@inlined
+@shared
 def fetch_targets(model: Model, settings: Settings, mine: Room, place: int, count: int) -> None:
     """Asks for the rows of the targets of a window; nothing where the sentence has no such place."""
     if place >= count:
@@ -321,7 +333,7 @@ def fetch_targets(model: Model, settings: Settings, mine: Room, place: int, coun
             fetch(model.outputs, _row(mine.crown, model.tree.nodes[i]) * width, width)
 
 
-@inlined
+@shared
 def prepare(model: Model, settings: Settings, mine: Room, place: int) -> Any:
     """Writes the targets of a window, in whole groups; returns their number."""
     centre, width = mine.sentence[place], settings.width
@@ -346,42 +358,40 @@ def prepare(model: Model, settings: Settings, mine: Room, place: int) -> Any:
     return many
 
 
-@inlined
+@shared
 def _row(crown: Crown, node: Any) -> Any:
     """The row of a node: the thread's own where it has one."""
     inside = crown.nodes > 0 and node >= crown.first
     return np.int64(node) + (crown.at - crown.first if inside else 0)
 
 
-@inlined
+@shared
 def exchange(model: Model, mine: Room, width: int, place: int) -> None:
     """Adds what a thread's copies learned to the shared nodes, and takes what others did; at some windows only."""
     if place % EXCHANGED == 0:
-        shared, own = mine.crown.first * width, mine.crown.at * width
+        root, own = mine.crown.first * width, mine.crown.at * width
         for d in range(0, mine.crown.nodes * width, LANES):
-            now = load(model.outputs, own + d) + (
-                load(model.outputs, shared + d) - load(mine.crown.before, d)
-            )
-            store(model.outputs, shared + d, now)
+            now = load(model.outputs, own + d) + (load(model.outputs, root + d) - load(mine.crown.before, d))
+            store(model.outputs, root + d, now)
             store(model.outputs, own + d, now)
             store(mine.crown.before, d, now)
 
 
-@inlined
+@shared
 def fetch(table: Floats, at: int, width: int) -> None:
     """Asks for a row, to be read and written soon."""
     for d in range(0, width, LINE):
         prefetch(table, at + d)
 
 
-@inlined
+@shared
 def add(table: Floats, at: int, changes: Floats, place: int, width: int) -> None:
     """Adds a row of changes to a row of a table."""
     for d in range(0, width, LANES):
         store(table, at + d, load(table, at + d) + load(changes, place + d))
 
 
-@inlined
+@shared
 def loss_of(mine: Room, inputs: int, many: int, rate: Any) -> float:
     """What the window cost before its step: minus the sum of log probabilities."""
     cost = 0.0
