@@ -35,13 +35,25 @@ def discriminate(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     return model.eval()
 
 
+def give_pieces(tokenizer: Tokenizer, names: list[str]) -> None:
+    """Beginnings, ends, characters and short words of a little text, the same ones each time: a trainer's are not."""
+    normal = tokenizer.normalizer.normalize_str(TEXT)
+    words = [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+    parts = {part for word in words for part in (*word, word[:3], word[:5])}
+    parts |= {f"##{part}" for word in words for part in (*word[1:], word[3:], word[-2:]) if part}
+    tokenizer.model = models.WordPiece(
+        {piece: i for i, piece in enumerate([*names, *sorted(parts)])}, unk_token="[UNK]"
+    )
+    tokenizer.add_special_tokens(names)
+
+
 def wordpiece(folder: Path, lower: bool = True) -> int:
-    """A BERT tokenizer trained on a little text; returns the size of its vocabulary."""
+    """A BERT tokenizer of a little text; returns the size of its vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator([TEXT], trainers.WordPieceTrainer(vocab_size=300, special_tokens=SPECIAL))
+    give_pieces(tokenizer, SPECIAL)
     ids = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(ids[0], ids[1])
     tokenizer.save(str(folder / "tokenizer.json"))

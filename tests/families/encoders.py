@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from omnivec.media.text import INPUTS
 from omnivec.model import read_model
@@ -82,8 +82,7 @@ def mpnet_tokenizer(folder: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     names = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]
-    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=names, show_progress=False)
-    tokenizer.train_from_iterator([checkpoints.TEXT], trainer)
+    checkpoints.give_pieces(tokenizer, names)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     roles = {"bos": "<s>", "eos": "</s>", "unk": "[UNK]", "pad": "<pad>", "cls": "<s>", "sep": "</s>"}
     return save_tokenizer(folder, tokenizer, "MPNetTokenizer", **roles)
