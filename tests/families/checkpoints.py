@@ -35,15 +35,14 @@ def discriminate(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     return model.eval()
 
 
-def give_pieces(tokenizer: Tokenizer, names: list[str]) -> None:
-    """Beginnings, ends, characters and short words of a little text, the same ones each time: a trainer's are not."""
+def give_pieces(tokenizer: Tokenizer, names: list[str], count: int) -> None:
+    """Characters, beginnings and ends of words of a little text, the same ones each time: a trainer's are not."""
     normal = tokenizer.normalizer.normalize_str(TEXT)
     words = [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
     parts = {part for word in words for part in (*word, word[:3], word[:5])}
     parts |= {f"##{part}" for word in words for part in (*word[1:], word[3:], word[-2:]) if part}
-    tokenizer.model = models.WordPiece(
-        {piece: i for i, piece in enumerate([*names, *sorted(parts)])}, unk_token="[UNK]"
-    )
+    pieces = [*names, *sorted(parts, key=lambda part: (len(part.removeprefix("##")), part))][:count]
+    tokenizer.model = models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]")
     tokenizer.add_special_tokens(names)
 
 
@@ -53,7 +52,7 @@ def wordpiece(folder: Path, lower: bool = True) -> int:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    give_pieces(tokenizer, SPECIAL)
+    give_pieces(tokenizer, SPECIAL, 221 if lower else 237)
     ids = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(ids[0], ids[1])
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -82,7 +82,7 @@ def mpnet_tokenizer(folder: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     names = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]
-    checkpoints.give_pieces(tokenizer, names)
+    checkpoints.give_pieces(tokenizer, names, 221)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
     roles = {"bos": "<s>", "eos": "</s>", "unk": "[UNK]", "pad": "<pad>", "cls": "<s>", "sep": "</s>"}
     return save_tokenizer(folder, tokenizer, "MPNetTokenizer", **roles)
