@@ -12,7 +12,7 @@ import pytest
 
 # From the ground up: a module imports from lower ranks only, or from its own package's siblings.
 RANKS = (
-    ("errors", "types", "version"),
+    ("errors", "types", "version", "whitespace"),
     ("files",),
     ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),
     ("media", "head", "bridge", "store", "tasks"),

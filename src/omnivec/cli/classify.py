@@ -15,6 +15,7 @@ from omnivec.embedder import DEFAULT_MODEL
 from omnivec.errors import UsageError
 from omnivec.progress import bar
 from omnivec.types import Floats, Modality
+from omnivec.whitespace import lines
 
 if TYPE_CHECKING:
     from omnivec.classifying import Classifier
@@ -116,11 +117,11 @@ def _labels(given: Sequence[str], file: Path | None) -> list[str]:
     found = [label for text in given for label in text.split(",")]
     if file is not None:
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            listed = lines(file.read_bytes().decode("utf-8-sig"))
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is not UTF-8"
             raise UsageError(f"--labels-file {file} cannot be read: {why}") from error
-        found += [line for line in lines if line.strip()]
+        found += [line for line in listed if line.strip()]
     if not found:
         raise UsageError("no labels: give --labels cat,dog,car or --labels-file FILE with one in a line")
     return found

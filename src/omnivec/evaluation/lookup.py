@@ -10,6 +10,7 @@ import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.types import Keys
+from omnivec.whitespace import lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ def read_lines(path: Path) -> list[str]:
         UsageError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return lines(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -15,6 +15,7 @@ from omnivec.errors import UsageError
 from omnivec.evaluation.lookup import look_up, read_lines
 from omnivec.tasks.keys import Method, analogies
 from omnivec.types import Floats
+from omnivec.whitespace import split_words
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def read_questions(path: Path) -> tuple[Section, ...]:
     """
     sections: list[tuple[str, list[tuple[str, str, str, str]]]] = []
     for number, line in enumerate(read_lines(path), 1):
-        match line.split():
+        match split_words(line):
             case []:
                 continue
             case [":", *name]:

@@ -14,6 +14,7 @@ from omnivec.evaluation.lookup import look_up, read_lines
 from omnivec.tasks.correlation import spearman
 from omnivec.tasks.keys import unit
 from omnivec.types import Floats
+from omnivec.whitespace import BLANKS, is_blank, split_words
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
     """
     pairs = []
     for number, line in enumerate(read_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
+        if is_blank(line) or line.startswith("#"):
             continue
         separator = next((each for each in "\t,;" if each in line), None)
-        parts = [part.strip() for part in line.split(separator)]
+        parts = [part.strip(BLANKS) for part in line.split(separator)] if separator else split_words(line)
         try:
             pairs.append(Pair(parts[0], parts[1], float(parts[2])))
         except (IndexError, ValueError) as error:

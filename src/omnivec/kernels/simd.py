@@ -289,7 +289,7 @@ def read8(context: Any, array: Any, offset: Any) -> Any:
 def blanks(context: Any, array: Any, offset: Any, spaces: Any) -> Any:
     """Which of 64 bytes part words, a bit for each, the first the lowest.
 
-    Bytes above 0xFD do, which UTF-8 never has; and where `spaces` is true ASCII white space, as in bytes.split.
+    Bytes above 0xFD do, which UTF-8 never has; and where `spaces` is true `whitespace.BLANKS`: 9 to 13, 32 and 0.
     """
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -300,6 +300,7 @@ def blanks(context: Any, array: Any, offset: Any, spaces: Any) -> Any:
         text = builder.load(builder.bitcast(place, BLOCK.as_pointer()), align=1)
         control = builder.icmp_unsigned("<", builder.sub(text, constant(9)), constant(5))
         white = builder.or_(control, builder.icmp_unsigned("==", text, constant(32)))
+        white = builder.or_(white, builder.icmp_unsigned("==", text, constant(0)))
         white = builder.bitcast(white, ir.IntType(64))
         white = builder.select(arguments[2], white, ir.IntType(64)(0))
         other = builder.bitcast(builder.icmp_unsigned(">", text, constant(0xFD)), ir.IntType(64))

@@ -1,7 +1,8 @@
 """Texts to bags of rows: of their words, of the words' character n-grams, and of n-grams of words.
 
-Joulin et al. 2017, arXiv:1607.01759. Words are parted by white space and taken as they are; behind each text stands
-the word "</s>", as fastText puts it.
+Joulin et al. 2017, arXiv:1607.01759. Words are parted as `whitespace` has it and taken as they are; behind each text
+stands the word "</s>". As in fastText's program a text ends where it holds that word itself, and what begins with
+"__label__" is a label and no word.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.weights.ngrams import Ragged, char_ngrams, known, word_hashes, word_ngrams
+from omnivec.whitespace import END, split_words
 
-END = "</s>"
+MARK = "__label__"
+"""What a label begins with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +48,15 @@ class Bag:
 
     def rows(self, texts: Sequence[str]) -> Ragged:
         """The rows of each text; what the table does not have is left out."""
-        words, ngrams = self.parts(texts)
+        own, ngrams = self.parts(texts)
         found = known(ngrams, self.buckets)
-        return _joined(words, Ragged(found.values + np.int32(len(self.words)), found.starts))
+        return _joined(own, Ragged(found.values + np.int32(len(self.words)), found.starts))
 
     def parts(self, texts: Sequence[str]) -> tuple[Ragged, Ragged]:
         """Of each text the rows of its words, and the buckets of its n-grams, whether the table has them or not."""
         numbers: defaultdict[str, int] = defaultdict()
         numbers.default_factory = numbers.__len__
-        tokens = [[numbers[word] for word in (*text.split(), END)] for text in texts]
+        tokens = [[numbers[word] for word in (*words_of(text), END)] for text in texts]
         starts = np.append(0, np.cumsum([len(each) for each in tokens], dtype=np.int64))
         flat = np.fromiter((number for each in tokens for number in each), np.int64, int(starts[-1]))
         different = list(numbers)
@@ -69,9 +72,17 @@ class Bag:
         )
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text that count, without the one that ends it."""
+    found = split_words(text)
+    if END in found:
+        found = found[: found.index(END)]
+    return [word for word in found if not word.startswith(MARK)] if MARK in text else found
+
+
 def frequent(texts: Sequence[str], min_count: int) -> tuple[list[str], NDArray[np.int64]]:
     """The words of texts that are not too rare, by falling count, and their counts."""
-    counts = Counter(word for text in texts for word in text.split())
+    counts = Counter(word for text in texts for word in words_of(text))
     counts[END] = len(texts)
     kept = [(word, count) for word, count in counts.most_common() if count >= min_count]
     return [word for word, _ in kept], np.array([count for _, count in kept], np.int64)

@@ -1,4 +1,4 @@
-"""Text to rows of a table of words, in words: as they stand between blanks, else as their parts.
+"""Text to rows of a table of words, in words: as they stand between blanks (`whitespace`), else as their parts.
 
 A table trained on text cut at blanks finds every word of it. A published one, cut by other rules, finds words without
 the punctuation that clings to them, in the case that it knows.
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.types import Keys
+from omnivec.whitespace import WORD
 
 UNIT = "words"
-_CHUNK = re.compile(r"\S+")
 _PART = re.compile(r"\w+(?:['’.-]\w+)*|[^\w\s]")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -60,7 +60,7 @@ class KeyCutter:
         return np.array([(start, end) for _, start, end in self._found(text)], np.int64).reshape(-1, 2)
 
     def _found(self, text: str) -> Iterator[tuple[str, int, int]]:
-        for chunk in _CHUNK.finditer(text):
+        for chunk in WORD.finditer(text):
             word = self._spelt(chunk.group())
             if word is not None:
                 yield word, chunk.start(), chunk.end()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import importlib.util
 import tempfile
 import threading
@@ -20,6 +18,8 @@ from numpy.typing import NDArray
 from omnivec import progress
 from omnivec.errors import MissingExtra, UsageError
 from omnivec.runtime import open_cpus
+from omnivec.training import texts
+from omnivec.whitespace import BLANK_BYTES
 
 MOST = 10_000
 """Words in a sentence, as in word2vec's programs; a longer one is cut there, so that no window crosses the cut."""
@@ -29,7 +29,8 @@ BLOCK = 2**22
 """Bytes that are scanned at a time, by one thread."""
 
 WORD_END, SENTENCE_END = b"\xfe", b"\xff"  # bytes that UTF-8 never has
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
+PARTS = np.isin(np.arange(256), np.frombuffer(BLANK_BYTES, np.uint8))
+"""(256,) bool, the bytes that part words in a file."""
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int32]
@@ -71,8 +72,8 @@ def read_corpus(
 
     Args:
         data: the path of a UTF-8 text (.gz and .bz2 too), a sentence on each line, or several as `pathlib.Path`s; or
-            an iterable of sentences, each a str or a list of words, read once. Words of a text or str are parted by
-            ASCII white space and taken as they are.
+            an iterable of sentences, each a str or a list of words, read once. Words of a text or str are parted as
+            `omnivec.whitespace` has it, and taken as they are.
         min_count: rarer words are left out.
         max_vocab: only so many words, the most frequent, are kept.
         threads: that scan; by default as many as there are CPUs.
@@ -160,18 +161,14 @@ def _source(data: Any) -> _Source:
         paths = [Path(path).expanduser() for path in (first, *items)]
         name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         sizes = [_size(path) for path in paths]
-        plain = not any(path.suffix in OPENERS for path in paths)
+        plain = not any(path.suffix in texts.OPENERS for path in paths)
         return _Source(name, _of_files(paths), True, ord("\n"), sum(sizes) if plain else None)
     return _Source("data", _of_sentences(first, items), isinstance(first, str), SENTENCE_END[0], None)
 
 
 def _size(path: Path) -> int:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: give its files, [*Path({str(path)!r}).glob('*.txt')]")
-    try:
+    with texts.opened(path):
         return path.stat().st_size
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _of_files(paths: list[Path]) -> Iterator[Piece]:
@@ -179,29 +176,23 @@ def _of_files(paths: list[Path]) -> Iterator[Piece]:
 
     place = 0
     for path in paths:
-        try:
-            with _opened(path) as file:
-                rest = b""
-                while True:
-                    block = np.empty(len(rest) + BLOCK + PADDING, np.uint8)
-                    block[: len(rest)] = np.frombuffer(rest, np.uint8)
-                    length = len(rest) + _fill(file, block.data[len(rest) : len(rest) + BLOCK])
-                    if length == len(rest):
-                        break
-                    end = _last_blank(block, length, path)
-                    rest = block[end:length].tobytes()
-                    yield block, end, place
-                    place += end
-        except (OSError, EOFError) as error:
-            raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        with texts.opened(path) as (file, at):
+            rest = b""
+            while True:
+                block = np.empty(len(rest) + BLOCK + PADDING, np.uint8)
+                block[: len(rest)] = np.frombuffer(rest, np.uint8)
+                length = len(rest) + _fill(file, block.data[len(rest) : len(rest) + BLOCK])
+                if length == len(rest):
+                    break
+                end = _last_blank(block, length, path)
+                rest = block[end:length].tobytes()
+                texts.check(path, block[:end].tobytes(), at)
+                yield block, end, place
+                place += end
+                at += end
+        texts.check(path, rest, at)
         yield np.frombuffer(bytearray(rest + b"\n" + bytes(PADDING)), np.uint8), len(rest) + 1, place
         place += len(rest)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    packed: Any = OPENERS.get(path.suffix, open)
-    file: IO[bytes] = packed(path, "rb")
-    return file
 
 
 def _fill(file: IO[bytes], into: memoryview) -> int:
@@ -216,7 +207,7 @@ def _last_blank(block: Bytes, length: int, path: Path) -> int:
     """Where the last white space of a block ends."""
     for tail in (4096, length):
         text = block[max(length - tail, 0) : length]
-        blank = np.flatnonzero((text == 32) | ((text >= 9) & (text <= 13)))
+        blank = np.flatnonzero(PARTS[text])
         if len(blank):
             return max(length - tail, 0) + int(blank[-1]) + 1
     if length > BLOCK:
@@ -293,17 +284,9 @@ class _Scanner:
 
     def word(self, number: int) -> str:
         """How a word is spelled."""
-        spelled = self.table.spelled[self.table.starts[number] : self.table.starts[number + 1]].tobytes()
-        name, place = self._source.name, int(self.table.first[number])
-        try:
-            word = spelled.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError(
-                f"{name} is not UTF-8 at byte {place + error.start:,}: save it as UTF-8"
-            ) from error
-        if "\0" in word and self._source.size is not None:
-            raise UsageError(f"{name} holds zero bytes at byte {place:,}: is it a text?")
-        return word
+        return (
+            self.table.spelled[self.table.starts[number] : self.table.starts[number + 1]].tobytes().decode()
+        )
 
 
 class _Pile:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
+from omnivec.training import texts
 
 Pair = tuple[str, ...]
 """(anchor, positive) or (anchor, positive, negative)."""
@@ -87,19 +88,11 @@ def _open(data: Any) -> tuple[str, Rows]:
     return "data", ((f"row {i}", row) for i, row in enumerate(data))
 
 
-def read(path: Path) -> str:
-    """The text of a file; UsageError where it has none."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
-
-
 def _table(path: Path) -> Rows:
     reader = csv.reader(
-        io.StringIO(read(path)), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
+        io.StringIO(texts.read(path), newline=""),
+        delimiter="\t" if path.suffix.lower() == ".tsv" else ",",
+        strict=True,
     )
     header: dict[str, int] | None = None
     try:
@@ -130,7 +123,7 @@ def _header(path: Path, row: Sequence[str]) -> dict[str, int]:
 
 def lines_of(path: Path) -> Rows:
     """The rows of a .jsonl file and where they stand."""
-    for number, line in enumerate(read(path).split("\n"), 1):
+    for number, line in enumerate(texts.lines(path), 1):
         if line.strip():
             try:
                 row = json.loads(line)

@@ -90,7 +90,8 @@ def run(data: Any, options: Options) -> Embedder:
 def embedder(learned: Vectors, options: Options) -> Embedder:
     """What was learned, as a table of tags that infers vectors of new documents."""
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
-    said = {name: getattr(options, name) for name in KEPT} | {"beyond": learned.inputs[-1].tolist()}
+    said = {name: getattr(options, name) for name in KEPT}
+    said |= {"lr": options.rate, "beyond": learned.inputs[-1].tolist()}
     return trained(Table(learned.tags, learned.documents, words=words, settings=said), "doc2vec")
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.training.corpus import OPENERS, Corpus
+from omnivec.training import texts
+from omnivec.training.corpus import Corpus
+from omnivec.whitespace import split_words
 
 BLOCK = 2**20
 """Words that are counted at a time."""
@@ -38,8 +40,8 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
     Args:
         data: the path of a UTF-8 text (.gz and .bz2 too), a document on each line; or an iterable of documents, each a
             str, a list of words, or a pair (tag, either of them) whose tag is a str or an int. Words of a str are
-            parted by white space and taken as they are. Without tags they are numbered from "0"; documents of the same
-            tag share a vector.
+            parted as `omnivec.whitespace` has it, and taken as they are. Without tags they are numbered from "0";
+            documents of the same tag share a vector.
         min_count: rarer words are left out.
         max_vocab: only so many words, the most frequent, are kept.
 
@@ -82,7 +84,7 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
 
 def _documents(data: Any) -> Iterator[tuple[str | None, Sequence[str]]]:
     if isinstance(data, str | Path):
-        yield from ((None, line.split()) for line in _lines(Path(data).expanduser()))
+        yield from ((None, split_words(line)) for line in texts.lines(Path(data).expanduser()))
         return
     if isinstance(data, Mapping):
         data = data.items()
@@ -96,21 +98,10 @@ def _documents(data: Any) -> Iterator[tuple[str | None, Sequence[str]]]:
         if isinstance(tag, int):
             tag = str(tag)
         if isinstance(words, str):
-            words = words.split()
+            words = split_words(words)
         fine = isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)
         if not fine or not isinstance(tag, str | None):
             raise UsageError(
                 f"document {i} is {str(item)[:40]!r}: expected a str, a list of words, or (tag, either of them)"
             )
         yield tag, words
-
-
-def _lines(path: Path) -> Iterator[str]:
-    opener: Any = OPENERS.get(path.suffix, open)
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            yield from file
-    except (OSError, EOFError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omnivec.errors import UsageError
-from omnivec.training.data import SHOWN, Rows, lines_of, read
+from omnivec.media.bags import MARK
+from omnivec.training import texts
+from omnivec.training.data import SHOWN, Rows, lines_of
+from omnivec.whitespace import is_blank, split_words
 
-MARK = "__label__"
-"""What a label begins with in a file of plain text, as fastText has it."""
 COLUMNS = {
     "text": ("text", "sentence", "content", "document"),
     "label": ("label", "class", "category", "target"),
@@ -73,17 +74,17 @@ def _open(data: Any) -> tuple[str, Rows]:
 
 
 def _marked(path: Path) -> Rows:
-    for number, line in enumerate(read(path).split("\n"), 1):
-        if line.strip():
-            words = line.split()
-            labels = [word.removeprefix(MARK) for word in words if word.startswith(MARK)]
-            text = " ".join(word for word in words if not word.startswith(MARK))
+    for number, line in enumerate(texts.lines(path), 1):
+        found = split_words(line)
+        if found:
+            labels = [word.removeprefix(MARK) for word in found if word.startswith(MARK)]
+            text = " ".join(word for word in found if not word.startswith(MARK))
             yield f"line {number}", [text, labels or UsageError(f"no word begins with {MARK}")]
 
 
 def _table(path: Path) -> Rows:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(read(path)), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(texts.read(path), newline=""), delimiter=delimiter, strict=True)
     columns: Sequence[int] | None = None
     try:
         for row in filter(None, reader):
@@ -111,7 +112,7 @@ def _examples(row: Any) -> Iterator[Labelled]:
     text, labels = row
     if isinstance(labels, UsageError):
         raise labels
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or is_blank(text):
         raise UsageError(f"the text is {'empty' if isinstance(text, str) else f'a {type(text).__name__}'}")
     for label in labels if isinstance(labels, list | tuple) else [labels]:
         if label is None or not str(label).strip():

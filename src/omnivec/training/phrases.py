@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from omnivec.errors import ModelError, UsageError
 from omnivec.training.corpus import Corpus, cut, read_corpus
 from omnivec.training.recipes import check_limits
+from omnivec.whitespace import split_words
 
 INF = float("inf")
 LIMITS = {"min_count": (1, INF), "passes": (1, 10), "threads": (1, 1_024)}
@@ -54,7 +55,7 @@ class Options:
         check_limits(self, LIMITS)
         if self.scoring not in SCORINGS:
             raise UsageError(f"scoring={self.scoring!r} is none of {', '.join(SCORINGS)}")
-        if self.delimiter != "".join(self.delimiter.split()):
+        if self.delimiter != "".join(split_words(self.delimiter)):
             raise UsageError(f"delimiter={self.delimiter!r}: white space would part the words again")
 
 
@@ -77,12 +78,12 @@ class Phrases:
         """A sentence's words, phrases joined, from left to right.
 
         Args:
-            sentence: a text, whose words white space parts, or its words.
+            sentence: a text, whose words are parted as `omnivec.whitespace` has it, or its words.
         """
-        words = sentence.split() if isinstance(sentence, str) else list(sentence)
+        found = split_words(sentence) if isinstance(sentence, str) else list(sentence)
         for pairs in self.passes:
-            words = list(_joined(words, pairs, self.delimiter))
-        return words
+            found = list(_joined(found, pairs, self.delimiter))
+        return found
 
     def join(self, corpus: Corpus) -> Corpus:
         """A corpus whose phrases are words; one that holds all words (min_count=1) loses none by it."""
@@ -95,16 +96,14 @@ class Phrases:
         place = Path(path).expanduser()
         lines = [f"{HEAD}\t{self.delimiter}"]
         for number, pairs in enumerate(self.passes, 1):
-            lines += [f"{number}\t{first}\t{second}\t{score:.9g}" for (first, second), score in pairs.items()]
-        broken = next(
-            (line for line in lines[1:] if line.count("\t") != 3 or len(line.splitlines()) != 1), None
-        )
+            lines += [f"{number}\t{first}\t{second}\t{score!r}" for (first, second), score in pairs.items()]
+        broken = next((line for line in lines[1:] if line.count("\t") != 3 or "\n" in line), None)
         if broken is not None:
             raise UsageError(
                 f"{broken[:60]!r}: a phrase whose words hold a tab or a line's end cannot be saved"
             )
         try:
-            place.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            place.write_bytes(("\n".join(lines) + "\n").encode())
         except OSError as error:
             raise ModelError(f"{place} cannot be written: {error.strerror}") from error
         return place
@@ -114,7 +113,7 @@ def load(path: str | Path) -> Phrases:
     """Phrases that `Phrases.save` wrote."""
     place = Path(path).expanduser()
     try:
-        head, *lines = place.read_text(encoding="utf-8").split("\n")
+        head, *lines = place.read_bytes().decode().split("\n")
     except OSError as error:
         raise UsageError(f"{place} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from omnivec.errors import UsageError
+from omnivec.training.texts import lines
 
 SHORTEST, LONGEST = 2.5, 24.0
 """Words of a snippet; between them its length is drawn so that each doubling is equally likely."""
 MARKS = ".,!?;:'\"()-$%&/"
-OPENERS: dict[str, Callable[..., IO[str]]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 def read_texts(data: Any) -> Iterator[str]:
@@ -35,23 +33,13 @@ def read_texts(data: Any) -> Iterator[str]:
         raise UsageError(f"data is a {type(data).__name__}: give the path of a text, or an iterable of texts")
     for number, item in enumerate(data):
         if isinstance(item, Path):
-            yield from _lines(item.expanduser())
+            yield from lines(item.expanduser())
         elif isinstance(item, str):
             yield item
         else:
             raise UsageError(
                 f"data, item {number} is a {type(item).__name__}: expected a str, or the Path of a text"
             )
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as lines:
-            yield from lines
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8") from error
-    except (OSError, EOFError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def sample(texts: Iterable[str], most: int, random: np.random.Generator) -> list[str]:
