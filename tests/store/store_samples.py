@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from omnivec.store import schema
 from omnivec.store.records import Document, Passage, SpaceRecord
+from omnivec.store.text import UNSPACED
 
 DIM = 4
 
@@ -35,3 +40,39 @@ def document(name, texts: Sequence[str] = ("some text",), number=0.0, parts=1, r
         lost=2,
         passages=tuple(passage(text, number + i, parts) for i, text in enumerate(texts)),
     )
+
+
+def catalogue_of_version(folder: Path, version: int, texts: Sequence[str]) -> None:
+    """A catalogue as a writer of that schema version left it: for each text a document of one passage and a vector."""
+    folder.mkdir()
+    file = sqlite3.connect(folder / "catalogue.sqlite", isolation_level=None)
+    file.execute("PRAGMA page_size = 16384")
+    file.execute("PRAGMA journal_mode = WAL")
+    file.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    for number, sql in schema.MIGRATIONS[:version]:
+        for statement in schema.statements(sql):
+            file.execute(statement)
+        file.execute(f"PRAGMA user_version = {number}")
+    made = space()
+    file.execute(
+        "INSERT INTO spaces VALUES (1, ?, ?, ?, ?, ?, ?)",
+        (
+            made.name,
+            made.model,
+            made.dim,
+            made.metric,
+            json.dumps(made.identity),
+            json.dumps(made.provenance),
+        ),
+    )
+    for key, text in enumerate(texts, 1):
+        file.execute(
+            "INSERT INTO documents VALUES (?, ?, 'text', 'h', x'00', NULL, NULL, 0, 0, 0, '{}', 0, 0)",
+            (key, str(key - 1)),
+        )
+        unspaced = UNSPACED.search(text) is not None
+        file.execute(
+            "INSERT INTO passages VALUES (?, ?, 0, 0, 1, 1, 'text', ?, ?)", (key, key, unspaced, text)
+        )
+        file.execute("INSERT INTO vectors VALUES (1, ?, 0, ?)", (key, np.ones(made.dim, "<f4").tobytes()))
+    file.close()

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_samples import document, space
+from store_samples import catalogue_of_version, document, space
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, SchemaError
 from omnivec.store import connections, opening, schema
@@ -50,7 +50,7 @@ def test_a_new_collection_has_the_promised_settings(made):
     connection.close()
     assert values == {
         "application_id": 0x4F4D4E49,
-        "user_version": 2,
+        "user_version": 3,
         "page_size": 16384,
         "journal_mode": "wal",
     }
@@ -88,63 +88,70 @@ def test_another_programs_database(tmp_path):
 
 def test_a_newer_schema_names_both_versions(made):
     tampered(made, "PRAGMA user_version = 7")
-    refused(SchemaError, made, "version 7.*up to 2")
+    refused(SchemaError, made, "version 7.*up to 3")
 
 
 def test_an_older_schema_without_a_migration_names_both_versions(made, monkeypatch):
-    monkeypatch.setattr(schema, "MIGRATIONS", ((4, "SELECT 1;"),))
-    refused(SchemaError, made, "version 2.*reads 4")
+    monkeypatch.setattr(schema, "MIGRATIONS", ((9, "SELECT 1;"),))
+    refused(SchemaError, made, "version 3.*reads 9")
 
 
 MIGRATIONS = (
     *schema.MIGRATIONS,
-    (3, "ALTER TABLE documents ADD COLUMN colour TEXT;"),
-    (4, "UPDATE documents SET colour = 'red';\nCREATE INDEX documents_colour ON documents (colour);"),
+    (4, "ALTER TABLE documents ADD COLUMN colour TEXT;"),
+    (5, "UPDATE documents SET colour = 'red';\nCREATE INDEX documents_colour ON documents (colour);"),
 )
 
 
 def test_an_older_schema_is_migrated(made, monkeypatch):
     monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS)
+    monkeypatch.setattr(schema, "READABLE", 4)
+    refused(SchemaError, made, "version 3.*open the collection once for writing", readonly=True)
     monkeypatch.setattr(schema, "READABLE", 3)
-    refused(SchemaError, made, "version 2.*open the collection once for writing", readonly=True)
-    monkeypatch.setattr(schema, "READABLE", 2)
     with Catalogue.open(made, create=False, readonly=True) as catalogue:
         assert catalogue.counts().documents == 50
     with Catalogue.open(made, create=False) as catalogue:
         assert catalogue._rows("SELECT DISTINCT colour FROM documents") == [("red",)]
-        assert catalogue._rows("PRAGMA user_version") == [(4,)]
+        assert catalogue._rows("PRAGMA user_version") == [(5,)]
         assert catalogue.check() == []
 
 
 def test_a_migration_that_fails_changes_nothing(made, monkeypatch):
-    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS[:3], (4, "CREATE TABLE documents (key);")))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS[:-1], (5, "CREATE TABLE documents (key);")))
     refused(CollectionError, made, "already exists")
     monkeypatch.undo()
     with Catalogue.open(made, create=False) as catalogue:
-        assert catalogue._rows("PRAGMA user_version") == [(2,)]
+        assert catalogue._rows("PRAGMA user_version") == [(3,)]
         assert catalogue.counts().documents == 50
 
 
-def test_a_collection_from_before_there_were_images(tmp_path, monkeypatch):
-    """Read as it is; migrated by its first writer, and what was in it is found as before."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_collection_of_an_older_version_is_read_as_it_is_and_migrated_by_its_first_writer(
+    tmp_path, version
+):
     folder = tmp_path / "old"
-    texts = ["the quick fox", "a lazy dog and a fox", "北京 and 東京", ""]
-    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-    with Catalogue.open(folder, create=True) as catalogue:
-        catalogue.put_space(space())
-        catalogue.write([document(str(i), [text], i) for i, text in enumerate(texts)])
-        found = {query: catalogue.text_search(query, 9) for query in ("fox", "東京")}
-    monkeypatch.undo()
+    texts = [
+        "the quick fox",
+        "a lazy dog and a fox",
+        "北京 and 東京",
+        "",
+        "修改youer服务端的2024年",
+        "ｶﾀｶﾅ ﬁle",
+    ]
+    catalogue_of_version(folder, version, texts)
     with Catalogue.open(folder, create=False, readonly=True) as catalogue:
-        assert {query: catalogue.text_search(query, 9) for query in found} == found
-        assert catalogue._rows("PRAGMA user_version") == [(1,)]
+        before = {query: [key for key, _ in catalogue.text_search(query, 9)] for query in ("fox", "東京")}
+        assert before == {"fox": [1, 2], "東京": [3]}
+        assert catalogue._rows("PRAGMA user_version") == [(version,)]
     with Catalogue.open(folder, create=False) as catalogue:
-        assert catalogue._rows("PRAGMA user_version") == [(2,)]
-        for query, before in found.items():
-            assert [key for key, _ in catalogue.text_search(query, 9)] == [key for key, _ in before]
-        assert catalogue.check() == []
-        catalogue.write([document("4", ["", "one more fox"], 4)], remove=["3", "0"])
+        assert catalogue._rows("PRAGMA user_version") == [(schema.MIGRATIONS[-1][0],)]
+        after = {query: [key for key, _ in catalogue.text_search(query, 9)] for query in before}
+        assert after == before and catalogue.check() == []
+        for query, key in {"youer": 5, "2024": 5, "服务端": 5, "カタカナ": 6, "file": 6}.items():
+            assert [found for found, _ in catalogue.text_search(query, 9)] == [key]
+        catalogue.write([document("4", ["", "one more fox"], 4)], remove=["3", "0", "5"])
         assert len(catalogue.text_search("fox", 9)) == 2 and catalogue.check() == []
+        assert catalogue.text_search("youer", 9) == [] and catalogue.text_search("file", 9) == []
 
 
 def test_passages_without_text_do_not_change_how_words_rank(tmp_path):

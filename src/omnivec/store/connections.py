@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
+from omnivec.store.text import has_unspaced, searchable
 
 BUSY_SECONDS = 30.0
 
@@ -89,8 +90,8 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _mentions(text: str, literal: str) -> bool:
-    """Whether a text contains a case-folded literal; SQL's own lower() folds ASCII only."""
-    return literal in text.casefold()
+    """Whether a text contains a literal of a search plan; SQL's own lower() folds ASCII only."""
+    return literal in searchable(text).casefold()
 
 
 def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
@@ -122,6 +123,8 @@ def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
         if not writing:
             connection.execute("PRAGMA query_only = ON")
         connection.create_function("mentions", 2, _mentions, deterministic=True)
+        connection.create_function("searchable", 1, searchable, deterministic=True)
+        connection.create_function("has_unspaced", 1, has_unspaced, deterministic=True)
     except BaseException:
         connection.close()
         raise

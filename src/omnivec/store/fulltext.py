@@ -1,25 +1,44 @@
 """Full-text search: any query a user can type becomes a legal FTS5 expression, ranked by BM25.
 
-Words are looked up in `passages_words`. Scripts written without spaces have no words that a tokenizer could
-find, so their runs are looked up as trigrams in `passages_trigrams`, and runs shorter than that by scanning
-its passages. The scores of both are added.
+Query and passages are compared in the form that `text.searchable` gives them. Words are looked up in `passages_words`.
+Scripts written without spaces have no words that a tokenizer could find, so their runs are looked up as trigrams in
+`passages_trigrams`, and runs shorter than that by scanning its passages. An identifier such as C++ or os.path, whose
+signs are lost in its words, adds its own rarity to the passages that hold it as it stands. All scores are added.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 import unicodedata
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from omnivec.errors import UsageError
-from omnivec.store.text import UNSPACED, storable
+from omnivec.store.text import UNSPACED, searchable, storable
 
 # What stands around a word in ordinary writing, and is not part of what is meant.
 _OPENING = "\"'([{<«‹„“‘¿¡*_,;:!?"
 _CLOSING = "\"')]}>»›“”‘’.,;:!?…*_、。，！？"
 _DASHES = frozenset("-–—&/|")
+
+# Signs inside ordinary words (isn't, state-of-the-art, and/or); any other makes an identifier of them, as does a digit.
+_ORDINARY = re.compile(r"['’.‐‑–—/,:;&!?()\"“”‘…-]")
+_IDENTIFIER = re.compile(
+    r"""
+      \d
+    | ^ [./] \w                  # .NET, /etc/hosts
+    | [^\W_]{2} \. [^\W_]{2}    # os.path, report.txt; not U.S., e.g.
+    | \w :: \w | \w/\w+/\w      # std::vector, a/b/c
+    | \w \( $                   # a call: strip()
+    """,
+    re.VERBOSE,
+)
+
+RARITY_OF_IDENTIFIERS = 2.0
+"""Weight of an identifier's rarity beside BM25: measured by benchmarks/text_search.py."""
 
 # English words that say nothing about a passage; a query of nothing else is looked up as it stands.
 STOP_WORDS = frozenset(
@@ -69,8 +88,8 @@ class Plan:
         words: as unicode61 would cut them; one that is said twice counts twice, as in BM25's own definition.
         trigrams: of the runs of scripts without spaces.
         short: runs of one or two such characters.
-        literals: case-folded pieces that lose characters as words (C++, what's); passages that hold them
-            come first. If nothing else is asked for, they are all that is looked for.
+        literals: case-folded identifiers (C++, os.path); the passages that hold them rank higher, the more the rarer
+            they are. If no word is asked for, all pieces of the query, which are then all that is looked for.
     """
 
     words: tuple[str, ...]
@@ -81,16 +100,16 @@ class Plan:
 
 def plan(query: str) -> Plan:
     """Takes a query apart; every query has a plan, the empty one included."""
-    query = storable(query)
+    query = searchable(storable(query))
     runs: list[str] = UNSPACED.findall(query)
     words: list[str] = []
     literals: dict[str, None] = {}
     for chunk in query.split():
         cut = _words(chunk)
         words += cut
-        bare = chunk.lstrip(_OPENING).rstrip(_CLOSING)
-        if bare and cut != [bare] and bare not in _DASHES:
-            literals[bare.casefold()] = None
+        literal = _literal(chunk, cut)
+        if literal is not None:
+            literals[literal] = None
     if not words and not literals:
         literals = dict.fromkeys(chunk.casefold() for chunk in query.split())
     telling = [word for word in words if word.casefold() not in STOP_WORDS]
@@ -102,15 +121,35 @@ def plan(query: str) -> Plan:
     )
 
 
+def _literal(chunk: str, words: list[str]) -> str | None:
+    """The identifier in a piece of a query between blanks; None where its words say all of it."""
+    bare = chunk.lstrip(_OPENING).rstrip(_CLOSING)
+    dunder = f"__{bare}__"  # underscores around a word are markup mostly, and so are no part of it
+    if dunder in chunk:
+        return dunder.casefold()
+    if not bare or words == [bare] or bare in _DASHES:
+        return None
+    plain = all(map(_is_ordinary, bare))
+    return None if plain and not _IDENTIFIER.search(bare) else bare.casefold()
+
+
+def _is_ordinary(character: str) -> bool:
+    return _in_word(character) or _is_mark(character) or _ORDINARY.match(character) is not None
+
+
 def _words(chunk: str) -> list[str]:
     """Cuts as unicode61 does: letters, numbers and private use, with the marks on them."""
-    cut = "".join(c if _in_word(c) or unicodedata.category(c)[0] == "M" else " " for c in chunk).split()
+    cut = "".join(c if _in_word(c) or _is_mark(c) else " " for c in chunk).split()
     return [word for word in cut if any(map(_in_word, word))]
 
 
 def _in_word(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] in "LN" or category == "Co"
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M"
 
 
 def _expression(terms: tuple[str, ...]) -> str:
@@ -135,58 +174,70 @@ def search(
     if k < 1:
         raise UsageError(f"k is {k}; it must be at least 1")
     asked = plan(query)
-    scores: dict[int, float] = {}
-    for table, terms in (("passages_words", asked.words), ("passages_trigrams", asked.trigrams)):
-        if terms:
-            _add(scores, _ranked(connection, table, terms, allowed))
-    for run in asked.short:
-        _add(scores, _scanned(connection, "unspaced AND instr(text, ?)", run, allowed))
-    if asked.words:
-        _prefer(connection, scores, asked.literals)
-    else:
-        for literal in asked.literals:
-            _add(scores, _scanned(connection, "mentions(text, ?)", literal, allowed))
-    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
-
-
-def _add(scores: dict[int, float], more: list[tuple[int, float]]) -> None:
-    for key, score in more:
-        scores[key] = scores.get(key, 0.0) + score
-
-
-def _ranked(
-    connection: sqlite3.Connection, table: str, terms: tuple[str, ...], allowed: str | None
-) -> list[tuple[int, float]]:
-    """All passages with any of the terms, and their BM25, which SQLite gives as a negative number."""
-    sql = f"SELECT rowid, -bm25({table}) FROM {table} WHERE {table} MATCH ?"
-    if allowed is None:
-        return connection.execute(sql, (_expression(terms),)).fetchall()
-    # The plus keeps SQLite from running the MATCH anew for each allowed key.
-    sql += " AND +rowid IN (SELECT value FROM json_each(?))"
-    return connection.execute(sql, (_expression(terms), allowed)).fetchall()
-
-
-def _scanned(
-    connection: sqlite3.Connection, condition: str, literal: str, allowed: str | None
-) -> list[tuple[int, float]]:
-    """All passages that hold a literal, each with the literal's inverse document frequency as BM25 has it."""
-    total = connection.execute("SELECT count(*) FROM passages").fetchone()[0]
-    rows = connection.execute(f"SELECT key FROM passages WHERE {condition}", (literal,)).fetchall()
-    rarity = math.log1p((total - len(rows) + 0.5) / (len(rows) + 0.5))
-    if allowed is None:
-        return [(key, rarity) for (key,) in rows]
-    permitted = set(json.loads(allowed))
-    return [(key, rarity) for (key,) in rows if key in permitted]
-
-
-def _prefer(connection: sqlite3.Connection, scores: dict[int, float], literals: tuple[str, ...]) -> None:
-    """Lifts the passages that hold a literal above all that do not, and more of them above fewer."""
-    lift = 1.0 + max(scores.values(), default=0.0)
-    placed = ",".join(map(str, scores))
-    for literal in literals:
-        rows = connection.execute(
-            "SELECT key FROM passages WHERE key IN (SELECT value FROM json_each(?)) AND mentions(text, ?)",
-            (f"[{placed}]", literal),
+    sources = [
+        _Source(
+            f"SELECT rowid AS key, -bm25({table}) AS score FROM {table} WHERE {table} MATCH ?",
+            (_expression(terms),),
         )
-        for (key,) in rows.fetchall():
-            scores[key] += lift
+        for table, terms in (("passages_words", asked.words), ("passages_trigrams", asked.trigrams))
+        if terms
+    ]
+    sources += [
+        _rare(connection, "SELECT key FROM unspaced WHERE instr(text, ?)", run) for run in asked.short
+    ]
+    for literal in asked.literals:
+        if asked.words:
+            sources.append(_holding(connection, literal))
+        else:
+            sources.append(_rare(connection, "SELECT key FROM passages WHERE mentions(text, ?)", literal))
+    return _best(connection, sources, k, allowed)
+
+
+class _Source(NamedTuple):
+    """A SELECT of (key, score) pairs, with its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+def _holding(connection: sqlite3.Connection, literal: str) -> _Source:
+    """The passages that hold an identifier as it stands: its words find those that may."""
+    words = _words(literal)
+    if not words:
+        return _rare(connection, "SELECT key FROM passages WHERE mentions(text, ?)", literal)
+    sql = """
+        SELECT key FROM passages WHERE mentions(text, ?)
+        AND key IN (SELECT rowid FROM passages_words WHERE passages_words MATCH ?)
+    """
+    return _rare(
+        connection, sql, literal, " AND ".join(f'"{word}"' for word in words), weight=RARITY_OF_IDENTIFIERS
+    )
+
+
+def _rare(connection: sqlite3.Connection, sql: str, *parameters: str, weight: float = 1.0) -> _Source:
+    """The passages that a statement finds, each with the inverse document frequency, as BM25 has it, of being found."""
+    total = connection.execute("SELECT count(*) FROM passages").fetchone()[0]
+    keys = [row[0] for row in connection.execute(sql, parameters)]
+    rarity = math.log1p((total - len(keys) + 0.5) / (len(keys) + 0.5))
+    return _Source("SELECT value AS key, ? AS score FROM json_each(?)", (weight * rarity, json.dumps(keys)))
+
+
+def _best(
+    connection: sqlite3.Connection, sources: list[_Source], k: int, allowed: str | None
+) -> list[tuple[int, float]]:
+    """The k best sums of scores: sorted by SQLite, which keeps no more than k rows."""
+    if not sources:
+        return []
+    parameters = [value for source in sources for value in source.parameters]
+    chosen = ""
+    if allowed is not None:
+        chosen = "WHERE key IN (SELECT value FROM json_each(?))"
+        parameters.append(allowed)
+    found = " UNION ALL ".join(source.sql for source in sources)
+    total = "score" if len(sources) == 1 else "sum(score)"
+    grouped = "" if len(sources) == 1 else "GROUP BY key"
+    return connection.execute(
+        f"WITH found AS MATERIALIZED ({found})"
+        f" SELECT key, {total} AS total FROM found {chosen} {grouped} ORDER BY total DESC, key LIMIT ?",
+        [*parameters, k],
+    ).fetchall()

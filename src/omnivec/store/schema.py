@@ -115,8 +115,49 @@ CREATE TRIGGER passages_out AFTER DELETE ON passages WHEN old.text <> '' BEGIN
 END;
 """
 
+# The text indexes hold passages as `text.searchable` gives them: Latin words and numbers inside Chinese, Japanese,
+# Korean and Thai text are words of their own, and compatibility forms are their plain ones. `searched` is that form
+# where it differs from the text.
+_SEARCHABLE = """
+DROP TRIGGER passages_in;
+DROP TRIGGER passages_out;
+DROP TRIGGER unspaced_in;
+DROP TRIGGER unspaced_out;
+DROP TABLE passages_words;
+DROP TABLE passages_trigrams;
+DROP VIEW worded;
+DROP VIEW unspaced;
+ALTER TABLE passages ADD COLUMN searched TEXT;
+UPDATE passages SET searched = searchable(text) WHERE searchable(text) <> text;
+UPDATE passages SET unspaced = 1 WHERE NOT unspaced AND has_unspaced(coalesce(searched, text));
+CREATE VIEW worded AS SELECT key, coalesce(searched, text) AS text FROM passages WHERE text <> '';
+CREATE VIEW unspaced AS SELECT key, coalesce(searched, text) AS text FROM passages WHERE unspaced;
+CREATE VIRTUAL TABLE passages_words USING fts5 (
+    text, content = 'worded', content_rowid = 'key', tokenize = 'porter unicode61 remove_diacritics 2'
+);
+CREATE VIRTUAL TABLE passages_trigrams USING fts5 (
+    text, content = 'unspaced', content_rowid = 'key', tokenize = 'trigram'
+);
+INSERT INTO passages_words (passages_words) VALUES ('rebuild');
+INSERT INTO passages_trigrams (passages_trigrams) VALUES ('rebuild');
+CREATE TRIGGER passages_in AFTER INSERT ON passages WHEN new.text <> '' BEGIN
+    INSERT INTO passages_words (rowid, text) VALUES (new.key, coalesce(new.searched, new.text));
+END;
+CREATE TRIGGER passages_out AFTER DELETE ON passages WHEN old.text <> '' BEGIN
+    INSERT INTO passages_words (passages_words, rowid, text)
+    VALUES ('delete', old.key, coalesce(old.searched, old.text));
+END;
+CREATE TRIGGER unspaced_in AFTER INSERT ON passages WHEN new.unspaced BEGIN
+    INSERT INTO passages_trigrams (rowid, text) VALUES (new.key, coalesce(new.searched, new.text));
+END;
+CREATE TRIGGER unspaced_out AFTER DELETE ON passages WHEN old.unspaced BEGIN
+    INSERT INTO passages_trigrams (passages_trigrams, rowid, text)
+    VALUES ('delete', old.key, coalesce(old.searched, old.text));
+END;
+"""
+
 # (schema version, SQL that leads to it from the version before), in order.
-MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _TABLES), (2, _WORDED))
+MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _TABLES), (2, _WORDED), (3, _SEARCHABLE))
 
 READABLE = 1
 """The oldest version that can be read, though not written, without being migrated."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.store.records import Document, SpaceRecord
-from omnivec.store.text import has_unspaced, storable
+from omnivec.store.text import has_unspaced, searchable, storable
 from omnivec.types import Floats
 
 HISTORY = 1000
@@ -105,18 +105,13 @@ def insert(
     owner = cursor.lastrowid
     for ordinal, passage in enumerate(document.passages):
         text = storable(passage.text)
+        searched = searchable(text)
         cursor.execute(
-            "INSERT INTO passages (document, ordinal, start, end, line, modality, unspaced, text)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO passages (document, ordinal, start, end, line, modality, unspaced, text, searched)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                owner,
-                ordinal,
-                passage.start,
-                passage.end,
-                passage.line,
-                passage.modality,
-                has_unspaced(text),
-                text,
+                *(owner, ordinal, passage.start, passage.end, passage.line, passage.modality),
+                *(has_unspaced(searched), text, None if searched == text else searched),
             ),
         )
         key = cursor.lastrowid
