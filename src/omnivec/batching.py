@@ -1,7 +1,8 @@
 """The loop: decode, sort by size, prepare, fill batches to a budget, run, restore the order.
 
-It knows no modality: a model says how an item is decoded, prepared and computed. An item that fails costs only
-itself; a batch that fails is run again item by item.
+It knows no modality: a model says how an item is decoded, prepared and computed. Everything done to one item is inside
+that item's border: whatever is raised there, a lack of memory or a library's panic included, costs the item alone. A
+step over several items that fails is done again item by item.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from omnivec.errors import ItemError, OmnivecError
+from omnivec.errors import ItemError
+from omnivec.reasons import of_item
 from omnivec.types import Encoded, Floats, Keys, Prepared
 
 WINDOW = 8192
@@ -123,22 +125,23 @@ class _Run:
         self.copies: dict[int, int] = {}
         self.failures: dict[int, str] = {}
         firsts: dict[Hashable, int] = {}
+        sizes: dict[int, int] = {}
         for i, item in enumerate(items):
             try:
                 decoded = steps.decode(item)
-            except ItemError as error:
-                self.failures[i] = str(error)
-                continue
-            key = steps.key(decoded)
-            first = i if key is None else firsts.setdefault(key, i)
-            if first == i:
-                self.decoded[i] = decoded
-            else:
-                self.copies[i] = first
+                key = steps.key(decoded)
+                first = i if key is None else firsts.setdefault(key, i)
+                if first == i:
+                    sizes[i] = steps.size(decoded)
+                    self.decoded[i] = decoded
+                else:
+                    self.copies[i] = first
+            except BaseException as error:
+                self.failures[i] = of_item(error)
         self.vectors = np.zeros((len(items), steps.dim), np.float32)
         self.seen = np.zeros(len(items), np.int64)
         self.lost = np.zeros(len(items), np.int64)
-        self.order = deque(sorted(self.decoded, key=lambda i: -steps.size(self.decoded[i])))
+        self.order = deque(sorted(self.decoded, key=lambda i: -sizes[i]))
         self.waiting: list[_Row] = []
         self.parts: dict[int, _Parts] = {}
         self.lock = threading.Lock()
@@ -158,26 +161,43 @@ class _Run:
 
     def _prepare(self, indices: list[int]) -> None:
         # What an item holds goes as soon as its arrays are there: photographs are large.
-        prepared = self.steps.prepare([self.decoded.pop(i) for i in indices])
-        for i, rows in zip(indices, prepared, strict=True):
-            if isinstance(rows, ItemError):
-                self._fail(i, rows)
-                continue
-            self.seen[i], self.lost[i] = sum(row.seen for row in rows), sum(row.lost for row in rows)
-            if len(rows) > 1:
-                self.parts[i] = _Parts([row.seen for row in rows], self.steps.dim)
-            self.waiting += [_Row(i, part, row) for part, row in enumerate(rows)]
+        decoded = [self.decoded.pop(i) for i in indices]
+        try:
+            prepared = self.steps.prepare(decoded)
+            for i, rows in zip(indices, prepared, strict=True):
+                self._take(i, rows)
+        except BaseException as error:
+            why = of_item(error)
+            # What was taken before the failure is taken again.
+            self.waiting = [row for row in self.waiting if row.item not in set(indices)]
+            if len(indices) == 1:
+                self.failures[indices[0]] = why
+                return
+            for i, one in zip(indices, decoded, strict=True):
+                self.decoded[i] = one
+                self._prepare([i])
+
+    def _take(self, i: int, rows: Sequence[Prepared] | ItemError) -> None:
+        """An item's arrays, or why it has none."""
+        if isinstance(rows, ItemError):
+            self.failures[i] = of_item(rows)
+            return
+        self.seen[i], self.lost[i] = sum(row.seen for row in rows), sum(row.lost for row in rows)
+        if len(rows) > 1:
+            self.parts[i] = _Parts([row.seen for row in rows], self.steps.dim)
+        self.waiting += [_Row(i, part, row) for part, row in enumerate(rows)]
 
     def compute(self, batch: list[_Row], alone: bool) -> None:
         """Computes a batch into its rows; where it fails, each row by itself."""
         try:
             vectors = self.steps.compute([row.prepared for row in batch], alone)
-        except (OmnivecError, MemoryError, RuntimeError) as error:
+        except BaseException as error:
+            why = of_item(error)
             if len(batch) > 1:
                 for row in batch:
                     self.compute([row], alone)
                 return
-            self._fail(batch[0].item, error)
+            self.failures[batch[0].item] = why
             return
         finished = len(batch)
         if self.parts:
@@ -185,8 +205,7 @@ class _Run:
         else:
             self.vectors[[row.item for row in batch]] = vectors
         for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
-            overflow = ItemError("its vector is not finite: the model overflows on this item")
-            self._fail(batch[i].item, overflow)
+            self.failures[batch[i].item] = "its vector is not finite: the model overflows on this item"
         if self.plan.done is not None:
             self.plan.done(finished)
 
@@ -197,9 +216,6 @@ class _Run:
             return parts.put(row.part, vector)
         self.vectors[row.item] = vector
         return True
-
-    def _fail(self, index: int, error: BaseException) -> None:
-        self.failures[index] = str(error) or type(error).__name__
 
     def encoded(self) -> Encoded:
         """What came out: parts joined, and what is equal copied from the one that was computed."""
@@ -281,16 +297,24 @@ def run_whole(items: Sequence[Any], steps: Whole, plan: Plan = Plan()) -> Encode
         try:
             decoded.append(steps.decode(item))
             places.append(i)
-        except ItemError as error:
-            failures[i] = str(error)
+        except BaseException as error:
+            failures[i] = of_item(error)
     vectors, seen = np.zeros((len(decoded), steps.dim), np.float32), np.zeros(len(decoded), np.int64)
     for start in range(0, len(decoded), WINDOW):
         part = slice(start, start + WINDOW)
-        vectors[part], seen[part] = steps.vectors(decoded[part])
+        try:
+            vectors[part], seen[part] = steps.vectors(decoded[part])
+        except BaseException as error:
+            of_item(error)
+            for i in range(start, min(start + WINDOW, len(decoded))):
+                try:
+                    vectors[i : i + 1], seen[i : i + 1] = steps.vectors(decoded[i : i + 1])
+                except BaseException as own:
+                    seen[i], failures[places[i]] = 0, of_item(own)
         if plan.done is not None:
             plan.done(len(decoded[part]))
     good = (seen > 0) & np.isfinite(vectors).all(axis=1)
-    failures |= {places[i]: steps.nothing for i in np.flatnonzero(~good).tolist()}
+    failures = {places[i]: steps.nothing for i in np.flatnonzero(~good).tolist()} | failures
     kept = np.array(places, np.int64)[good]
     if not good.all():
         vectors, seen = vectors[good], seen[good]

@@ -20,7 +20,7 @@ from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.saving import write_model
 from omnivec.tasks.alignment import Head
-from omnivec.towers import Logits, Tower, Towers, modality_of
+from omnivec.towers import Logits, Tower, Towers
 from omnivec.types import Encoded, Floats, Modality, Prepared, Space
 from omnivec.weights.joint import MODEL_TYPE, Joint, write_joint
 from omnivec.weights.tables.formats import write_table
@@ -214,7 +214,9 @@ class JointTowers(Towers):
         Raises:
             UsageError: items that both sides read.
         """
-        if unclear := self.shared & {modality_of(item) for item in items}:
+        # Where the sides read different things no item needs to be asked what it is.
+        meant = {self._meant(i, item, {}) for i, item in enumerate(items)} if self.shared else set()
+        if unclear := self.shared & meant:
             raise UsageError(
                 f"both models read {min(unclear)}s, and an item does not say which is meant: take .left or .right of "
                 "the joint model, whose vectors lie in one space"

@@ -92,6 +92,8 @@ def _states(compiled: Compiled, text: str, prompt: str) -> tuple[NDArray[np.int6
     tokenizer = preparer.tokenizer
     shown = (prompt + text).lower() if preparer.lower else prompt + text
     [ids] = tokenizer.ids([shown])
+    if (why := preparer.refused(ids)) is not None:
+        raise why
     places = tokenizer.spans(shown, seen=True)
     before, behind = tokenizer.special_ids()
     led = int((places[:, 1] <= len(prompt)).sum())

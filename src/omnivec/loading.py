@@ -75,6 +75,8 @@ def load(
             f"{resolved.name} does not say how tokens become one vector (no modules.json): "
             f"{taken.get(pooling, pooling)} is taken"
         )
+    for network in _networks(program):
+        _say_beyond(resolved.name, network.model)
     return embedder
 
 
@@ -100,6 +102,18 @@ def _reading(model: Model, decode: Decode) -> Model:
     if not isinstance(model.preparer, ImagePreparer):
         return model
     return replace(model, preparer=replace(model.preparer, exact=decode == "exact"))
+
+
+def _say_beyond(name: str, model: Model) -> None:
+    """Says which tokens of a model's tokenizer it has no row for, where there are any."""
+    if isinstance(model.preparer, ImagePreparer) or not (lacking := model.preparer.beyond):
+        return
+    few = ", ".join(f"{token!r} ({index:,})" for token, index in list(lacking.items())[:3])
+    more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
+    _say(
+        f"{name}: its tokenizer knows tokens beyond the {model.preparer.vocab_size:,} rows of its table, {few}{more}: "
+        "a text with one of them fails, by itself"
+    )
 
 
 def _networks(program: Program) -> list[Compiled]:

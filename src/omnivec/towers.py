@@ -18,6 +18,7 @@ from omnivec.lookup import TableModel
 from omnivec.media import image
 from omnivec.media.text import Reading
 from omnivec.model import Model
+from omnivec.reasons import of_item
 from omnivec.types import Encoded, Metric, Modality, Space
 
 Tower = Compiled | TableModel
@@ -144,15 +145,16 @@ class Towers:
 
     def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
         """Vectors of items, each through the tower of its modality, in their order; why the others have none."""
-        meant = [modality_of(item) for item in items]
+        failures: dict[int, str] = {}
+        meant = [self._meant(i, item, failures) for i, item in enumerate(items)]
         dim, units = self.space.dim, []
         vectors, seen, lost = np.zeros((len(items), dim), np.float32), *np.zeros((2, len(items)), np.int64)
         kept = np.zeros(len(items), bool)
         known = " and ".join(self.parts)
-        failures = {
+        failures |= {
             i: f"this model reads {known}, and this is of the modality {own}"
             for i, own in enumerate(meant)
-            if own not in self.parts
+            if own is not None and own not in self.parts
         }
         for modality, part in self.parts.items():
             places = np.array([i for i, own in enumerate(meant) if own == modality], np.int64)
@@ -176,6 +178,14 @@ class Towers:
             lost[kept],
             " and ".join(units) or "tokens",
         )
+
+    def _meant(self, i: int, item: Any, failures: dict[int, str]) -> Modality | None:
+        """What an item is; None where it cannot say so, and why in `failures`."""
+        try:
+            return modality_of(item)
+        except BaseException as error:
+            failures[i] = of_item(error)
+            return None
 
     def facts(self) -> dict[str, Any]:
         """How it runs here, of each modality."""

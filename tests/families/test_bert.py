@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from omnivec.compiled import Choice, Compiled
-from omnivec.errors import ModelError, UnsupportedModel, WeightsError
+from omnivec.errors import ItemErrors, UnsupportedModel, WeightsError
 from omnivec.families import bert
 from omnivec.media.text import INPUTS
 from omnivec.model import read_model
@@ -214,7 +214,7 @@ def test_ids_beyond_the_table_are_refused(tmp_path: Path) -> None:
     text = config.read_text()
     size = read_model(tmp_path).config.vocab_size
     config.write_text(text.replace(f'"vocab_size": {size}', '"vocab_size": 7'))
-    with pytest.raises(ModelError, match="beyond the model's 7 rows"):
+    with pytest.raises(ItemErrors, match="beyond the 7 rows of the model's table"):
         open_model(tmp_path).encode("the quick brown fox")
 
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from omnivec import batching
 from omnivec.batching import Plan
-from omnivec.errors import ItemError, ModelError
+from omnivec.errors import ItemError
 from omnivec.types import Prepared
 
 
@@ -175,25 +174,6 @@ def test_not_finite_vectors_are_failures() -> None:
     encoded = batching.run([1, 2, 3, 4], Overflowing())
     assert list(encoded.failures) == [2]
     assert encoded.vectors[:, 0].tolist() == [1, 2, 4]
-
-
-def test_faults_of_the_model_are_not_hidden() -> None:
-    class Broken(Counting):
-        def prepare(self, decoded: Sequence[int]) -> list[list[Prepared]]:
-            raise ModelError("tokenizer and weights do not belong together")
-
-    with pytest.raises(ModelError, match="belong together"):
-        batching.run([1, 2], Broken())
-
-
-def test_an_unexpected_fault_in_a_worker_surfaces_and_ends_the_others() -> None:
-    class Faulty(Counting):
-        def compute(self, rows: Sequence[Prepared], alone: bool) -> np.ndarray:
-            super().compute(rows, alone)
-            raise ZeroDivisionError("a bug")
-
-    with pytest.raises(ZeroDivisionError):
-        batching.run(list(range(1000)), Faulty())
 
 
 def test_progress_counts_every_item_once() -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.documents.suffixes import kind_of
-from omnivec.errors import ItemError, ModelError, UsageError
+from omnivec.errors import ItemError, UsageError
 from omnivec.media.tokenizer import Tokenizer
+from omnivec.media.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
 from omnivec.types import Chunk, Modality, Prepared, Truncate
 
@@ -41,6 +42,8 @@ def decode(item: Any) -> str:
             raise ItemError(
                 f"{item}: an image by its name, and this model reads texts alone; take one of images, or of both"
             ) from error
+    if isinstance(item, str) and type(item) is not str:
+        item = str.__str__(item)  # A subclass may answer otherwise than by its characters.
     if not isinstance(item, str):
         raise ItemError(f"{type(item).__name__} is no text: give a str, or a pathlib.Path of a text file")
     try:
@@ -141,8 +144,8 @@ class TextPreparer:
 
         Returns:
             The parts of each text: one, or several of a long text with `chunk`. An ItemError stands for a text without
-            tokens, of a model that puts none of its own around it, and for one beyond the limit where `truncate` is
-            "error".
+            tokens, of a model that puts none of its own around it, for one with a token that the model has no row for,
+            and for one beyond the limit where `truncate` is "error".
         """
         prompt = reading.prompt
         shown = [prompt + text for text in texts] if prompt else texts
@@ -152,15 +155,26 @@ class TextPreparer:
         keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
         return [self._parts(ids, keep, reading) for ids in self.tokenizer.ids(shown)]
 
+    @property
+    def beyond(self) -> dict[str, int]:
+        """Tokens that the tokenizer can make and of which the model has no row, with their ids; see `_parts`."""
+        return beyond(self.tokenizer.backend, self.vocab_size)
+
+    def refused(self, ids: NDArray[np.int32]) -> ItemError | None:
+        """Why a text of these ids cannot be embedded: one is beyond the model's table; None where it can."""
+        highest = int(ids.max(initial=0))
+        if highest < self.vocab_size:
+            return None
+        token = self.tokenizer.backend.id_to_token(highest)
+        return ItemError(
+            f"its token {token!r} has the id {highest:,}, beyond the {self.vocab_size:,} rows of the model's table: "
+            "the tokenizer knows it and the weights do not; leave it out of the text"
+        )
+
     def _parts(self, ids: NDArray[np.int32], keep: int, reading: Reading) -> tuple[Prepared, ...] | ItemError:
         total, special = len(ids), self.tokenizer.special_count
         if not total:
             return ItemError("this text has no tokens: there is nothing to embed")
-        if int(ids.max()) >= self.vocab_size:
-            raise ModelError(
-                f"token id {ids.max()} is beyond the model's {self.vocab_size} rows: tokenizer and weights do not "
-                "belong together"
-            )
         skip = 0 if reading.pool_prompt or not reading.prompt else keep
         if total > self.limit and reading.truncate == "error" and reading.chunk is None:
             return ItemError(
@@ -172,6 +186,9 @@ class TextPreparer:
         else:
             side: Literal["tail", "head"] = "head" if reading.truncate == "head" else "tail"
             windows = [self.tokenizer.truncate(ids, self.limit, side, keep)]
+        for own in windows:
+            if (why := self.refused(own)) is not None:
+                return why
         # What each part repeats, the special tokens and the prompt, was seen once.
         repeated = [special] + [keep + special - len(self.tokenizer.special_ids()[0])] * (len(windows) - 1)
         seen = [max(len(own) - again, 0) for own, again in zip(windows, repeated, strict=True)]

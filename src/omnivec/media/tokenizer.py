@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import ItemError, ModelError, UsageError
+from omnivec.errors import ModelError, UsageError
 from omnivec.files import read_json
+from omnivec.media.tokenizer_checks import refuse_unusable, why_not
+from omnivec.reasons import PASSING, one_line
 
 if TYPE_CHECKING:
     import tokenizers
@@ -146,9 +148,9 @@ class Tokenizer:
         texts = list(texts)
         try:
             rows = self.backend.encode_batch_fast(texts, add_special_tokens=special)
-        except Exception as exc:
-            raise _why_not(texts, exc) from exc
-        ids = [np.array(row.ids, np.int32) for row in rows]
+            ids = [np.array(row.ids, np.int32) for row in rows]
+        except BaseException as exc:  # its panics are no Exceptions
+            raise why_not(texts, exc) from exc
         return [row[row != self.unknown_id] for row in ids] if self.drops_unknown else ids
 
     def spans(self, text: str, *, seen: bool = False) -> NDArray[np.int64]:
@@ -160,8 +162,8 @@ class Tokenizer:
         """
         try:
             row = self.backend.encode(text, add_special_tokens=False)
-        except Exception as exc:
-            raise _why_not([text], exc) from exc
+        except BaseException as exc:
+            raise why_not([text], exc) from exc
         spans = np.array(row.offsets, np.int64).reshape(-1, 2)
         return spans[np.array(row.ids) != self.unknown_id] if seen and self.drops_unknown else spans
 
@@ -242,7 +244,10 @@ class Tokenizer:
     def _around(self) -> tuple[Ids, Ids]:
         # A text with at least one token shows what goes before it and what behind.
         for probe in self._probes():
-            row = self.backend.encode(probe)
+            try:
+                row = self.backend.encode(probe)
+            except BaseException as exc:
+                raise why_not([probe], exc) from exc
             content = np.flatnonzero(np.array(row.special_tokens_mask) == 0)
             if len(content):
                 ids = np.array(row.ids, np.int32)
@@ -272,12 +277,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             _override(backend, settings)
         else:
             backend, settings = _build(folder, sources, settings)
-    except ModelError:
+        refuse_unusable(backend, str(folder))
+    except (ModelError, *PASSING):
         raise
-    # The library raises bare Exception for whatever is wrong with a file.
-    except Exception as exc:
+    # The library raises bare Exception, or panics, for whatever is wrong with a file.
+    except BaseException as exc:
         held = " and ".join(source.name for source in sources)
-        raise ModelError(f"{folder}: no tokenizer can be made of {held}: {exc}.") from exc
+        raise ModelError(f"{folder}: no tokenizer can be made of {held}: {one_line(exc)}.") from exc
     beside = [folder / name for name in SETTINGS if (folder / name).is_file()]
     return Tokenizer(backend, settings, [*sources, *beside])
 
@@ -300,9 +306,12 @@ def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
         # A Unigram model names its unknown token by its place.
         place = model.get("unk_id")
         unknown = model["vocab"][place][0] if isinstance(place, int) else model.get("unk_token")
-    except Exception as exc:
+        refuse_unusable(backend, "tokenizer.json")
+    except (ModelError, *PASSING):
+        raise
+    except BaseException as exc:
         raise ModelError(
-            f"no tokenizer can be made of {len(content):,} bytes of tokenizer.json: {exc}."
+            f"no tokenizer can be made of {len(content):,} bytes of tokenizer.json: {one_line(exc)}."
         ) from exc
     return Tokenizer(backend, {"unk_token": unknown, "drop_unknown": drop_unknown} if unknown else {})
 
@@ -466,16 +475,6 @@ def _ends(backend: tokenizers.Tokenizer, form: Form, settings: Mapping[str, Any]
     single, second = [*before, "$A", *behind], ["$B", *behind]
     pair = [f"{part}:0" for part in single] + [f"{part}:1" for part in second]
     return TemplateProcessing(single=" ".join(pair[: len(single)]), pair=" ".join(pair), special_tokens=ids)
-
-
-def _why_not(texts: Sequence[str], exc: Exception) -> ItemError | ModelError:
-    """The error for texts that were refused: the first that is no Unicode text, else the tokenizer itself."""
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            return ItemError(f"text {i} is a {type(text).__name__}: give a str.")
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            return ItemError(f"text {i} holds half of a surrogate pair and is no Unicode: decode it again.")
-    return ModelError(f"the tokenizer cannot encode {len(texts)} texts: {exc}.")
 
 
 def _canonical(value: Any) -> Any:
