@@ -125,7 +125,7 @@ class Collection:
         paths: str | Path | Sequence[str | Path],
         *,
         hidden: bool = False,
-        encoding: str | None = None,
+        encoding: str | Sequence[str] | None = None,
         max_bytes: int = MAX_BYTES,
         dry_run: bool = False,
         on_event: Callable[[Event], None] | None = None,
@@ -137,7 +137,8 @@ class Collection:
         Args:
             paths: folders and files.
             hidden: whether files and folders whose name begins with a dot are taken.
-            encoding: of all files of text; None finds it out.
+            encoding: of files of text that are not UTF-8 and do not name their own, one or several: the first that can
+                read the file. Each document keeps its encoding for later runs.
             max_bytes: largest file.
             dry_run: only say what would be done.
             on_event: called for each document after the commit that holds it.
@@ -151,7 +152,9 @@ class Collection:
         if "" in named:
             raise UsageError("an empty path names no folder; the current one is '.'")
         roots = [Path(path).expanduser() for path in named]
-        options = Options(hidden, encoding, max_bytes, dry_run)
+        from omnivec.documents.read import checked_encodings  # A search reads no file.
+
+        options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run)
         if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
             return self._sync(roots, options, on_event)
         with writer_lock(self.folder, wait, say):
@@ -214,7 +217,8 @@ class Collection:
             if mode == "text":
                 return self._hits([Ranked(key, score, "text search") for key, score in by_words[:k]])
             texts = self._spaces.recorded("text")
-            return self._hits(fused(near, by_words, texts.name if texts else "text")[:k])
+            wordless = self._catalogue.wordless(np.array([one.key for one in near], np.int64))
+            return self._hits(fused(near, by_words, texts.name if texts else "text", wordless)[:k])
 
     def unreached(self, modality: Modality) -> tuple[str, ...]:
         """What a query of a modality cannot find, because no model there reads it: one line for each such space."""
@@ -304,12 +308,14 @@ def preview(
     paths: Sequence[str | Path],
     *,
     hidden: bool = False,
-    encoding: str | None = None,
+    encoding: str | Sequence[str] | None = None,
     max_bytes: int = MAX_BYTES,
     on_event: Callable[[Event], None] | None = None,
 ) -> SyncReport:
     """What `sync` would do to a collection that is not there yet; makes none. See `Collection.sync`."""
-    options = Options(hidden, encoding, max_bytes, dry_run=True)
+    from omnivec.documents.read import checked_encodings
+
+    options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run=True)
     names, tell = FileNames(Path(folder).expanduser().absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
         sync = Sync(empty, names, Spaces(empty, Given()), options, tell)

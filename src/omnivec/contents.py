@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ class Content:
         image: its bytes or pixels, the header read.
         facts: for filters: width and height of an image, in pixels.
         note: what of it is not in, though it is no failure; None where all is.
+        encoding: the one of those given that a file of text was read with; None where it told by itself.
     """
 
     modality: Modality
@@ -43,6 +44,7 @@ class Content:
     image: Picture | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     note: str | None = None
+    encoding: str | None = None
 
     @property
     def held(self) -> int:
@@ -50,7 +52,7 @@ class Content:
         return len(self.text) if self.image is None else self.image.held
 
 
-def read(path: Path, *, encoding: str | None = None, max_bytes: int = MAX_BYTES) -> Content:
+def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: int = MAX_BYTES) -> Content:
     """A file, by its name; where that says nothing, by how it begins.
 
     Raises:
@@ -62,7 +64,8 @@ def read(path: Path, *, encoding: str | None = None, max_bytes: int = MAX_BYTES)
     if kind == "image" or (kind is None and _is_image(data)):
         return _image(data, shown(path), hashlib.sha256(data).digest())
     source = text_of(data, path, encoding=encoding)
-    return Content("text", bytes.fromhex(source.digest), source.text, source.line)
+    chosen = source.encoding if source.given else None
+    return Content("text", bytes.fromhex(source.digest), source.text, source.line, encoding=chosen)
 
 
 def content_of(item: Any) -> Content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,18 +119,28 @@ def _in_turns(lengths: Sequence[int], k: int) -> tuple[Keys, Keys, Floats]:
     return lists[order], places[order], (1 / (RRF + 1 + places[order])).astype(np.float32)
 
 
-def fused(by_vector: Sequence[Ranked], by_words: Sequence[tuple[int, float]], space: str) -> list[Ranked]:
+def fused(
+    by_vector: Sequence[Ranked],
+    by_words: Sequence[tuple[int, float]],
+    space: str,
+    wordless: Container[int] = (),
+) -> list[Ranked]:
     """Reciprocal rank fusion: the sum of 1 / (60 + rank) over both lists; ties to the smaller key.
+
+    A passage without words, such as an image, can only be in one of the lists, where its rank counts for both:
+    otherwise any text that is in both would stand above the best image.
 
     Args:
         by_vector: best first.
         by_words: (key, score), best first.
         space: of passages that only words have found.
+        wordless: keys of the passages that words cannot find.
     """
     scores: dict[int, float] = {}
-    for keys in ([one.key for one in by_vector], [key for key, _ in by_words]):
-        for rank, key in enumerate(keys, 1):
-            scores[key] = scores.get(key, 0.0) + 1 / (RRF + rank)
+    for rank, one in enumerate(by_vector, 1):
+        scores[one.key] = (2 if one.key in wordless else 1) / (RRF + rank)
+    for rank, (key, _) in enumerate(by_words, 1):
+        scores[key] = scores.get(key, 0.0) + 1 / (RRF + rank)
     spaces = {one.key: one.space for one in by_vector}
     ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     return [Ranked(key, score, spaces.get(key, space)) for key, score in ranked]

@@ -29,6 +29,11 @@ _GRAIN_NS = 2_000_000_000
 _LONG_AGO_NS = 2**62  # 146 years: what is further off need not fit into the catalogue's 64 bits.
 _UNSETTLED = -1
 
+# Behind how a text was cut: the encoding it was read with, where the file itself did not tell. Before version 3 of the
+# schema it was that of the whole run, which says nothing about a single file.
+READ_AS = " read as "
+_OF_THE_RUN = " encoding="
+
 Status = Literal["new", "changed", "unchanged", "removed", "failed"]
 
 
@@ -90,13 +95,14 @@ class Options:
 
     Attributes:
         hidden: whether files and folders whose name begins with a dot are taken.
-        encoding: of all files; None finds it out.
+        encoding: of files that are not UTF-8 and do not name their own, one or several: the first that can read it.
+            A document is read with the same one again where none is given.
         max_bytes: largest file.
         dry_run: only say what would be done.
     """
 
     hidden: bool = False
-    encoding: str | None = None
+    encoding: tuple[str, ...] = ()
     max_bytes: int = MAX_BYTES
     dry_run: bool = False
 
@@ -172,12 +178,12 @@ class Sync:
             return
         now = time.time_ns()
         try:
-            content = read(entry.path, encoding=self._options.encoding, max_bytes=self._options.max_bytes)
+            content = read(entry.path, encoding=self._encodings(before), max_bytes=self._options.max_bytes)
         except ItemError as error:
             self._fail(str(entry.path), str(error))
             return
         mtime = entry.mtime_ns if _GRAIN_NS < now - entry.mtime_ns < _LONG_AGO_NS else _UNSETTLED
-        if before is not None and before.digest == content.digest and self._is_how(before.how):
+        if before is not None and before.digest == content.digest and self._is_made_so(before.how, content):
             if (mtime, entry.size, entry.device) != (before.mtime_ns, before.size, before.device):
                 self._touched[name] = (mtime, entry.size, entry.device)
             self._unchanged(name)
@@ -213,20 +219,34 @@ class Sync:
             )
         )
 
+    def _encodings(self, before: Signature | None) -> tuple[str, ...]:
+        """The encodings to read a file with: those of this run, else the one that it was read with before."""
+        remembered = _parted(before.how)[1] if before is not None else None
+        return self._options.encoding or ((remembered,) if remembered else ())
+
     def _how(self, content: Content) -> str:
-        encoding = self._options.encoding if content.modality == "text" else None
-        return self._indexing.how(content.modality) + (f" encoding={encoding}" if encoding else "")
+        how = self._indexing.how(content.modality)
+        return how if content.encoding is None else how + READ_AS + content.encoding
 
     def _looks_unchanged(self, before: Signature, entry: Entry) -> bool:
         same = (before.size, before.mtime_ns, before.device) == (entry.size, entry.mtime_ns, entry.device)
-        return same and self._is_how(before.how)
+        return same and self._is_current(before.how)
 
-    def _is_how(self, how: str) -> bool:
-        """Whether a document was made as this run would make it; one without an encoding takes what is there."""
+    def _is_current(self, how: str) -> bool:
+        """Whether a file that has not changed would become the same document again, as far as that shows unread."""
         if how == IMAGE:
             return True
-        cutting, _, encoding = how.partition(" encoding=")
-        return cutting == self._indexing.how("text") and self._options.encoding in (None, encoding)
+        cutting, encoding, certain = _parted(how)
+        given = self._options.encoding
+        same = certain and (not given or encoding is None or encoding in given)
+        return same and cutting == self._indexing.how("text")
+
+    def _is_made_so(self, how: str, content: Content) -> bool:
+        """Whether a document was made of this content as this run would make it."""
+        if content.modality != "text":
+            return how == IMAGE
+        cutting, encoding, _ = _parted(how)
+        return cutting == self._indexing.how("text") and encoding == content.encoding
 
     def _flush(self) -> None:
         self._indexing.flush()
@@ -311,6 +331,15 @@ def metadata_of(entry: Entry, name: str) -> dict[str, Any]:
         changed = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC)
         facts["modified"] = changed.isoformat(timespec="seconds")
     return facts
+
+
+def _parted(how: str) -> tuple[str, str | None, bool]:
+    """How a text was cut, the encoding it was read with, and whether it is certain that it was read with that."""
+    for mark in (READ_AS, _OF_THE_RUN):
+        cutting, found, encoding = how.partition(mark)
+        if found:
+            return cutting, encoding, mark == READ_AS
+    return how, None, True
 
 
 def _is_wanted(path: Path) -> bool:

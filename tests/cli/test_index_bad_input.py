@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -202,16 +203,48 @@ def test_an_item_whose_vector_overflows_costs_only_itself(omni: CommandLine, tin
     }
 
 
-def test_an_encoding_can_be_corrected(omni: CommandLine, tiny: Path) -> None:
+def test_an_encoding_is_that_of_files_that_are_not_utf8_and_can_be_corrected(
+    omni: CommandLine, tiny: Path
+) -> None:
     write_files(omni.folder / "docs", {"a.txt": "the naïve café owners\n"})
-    wrong = omni("index", "docs", "-c", NOTES, "-m", tiny, "--encoding", "cp1252")
-    assert wrong.code == 0
-    right = omni("index", "docs", "-c", NOTES, "--encoding", "utf-8", "--json")
-    assert [event["status"] for event in right.rows[:-1]] == ["changed"]
+    other = omni.folder / "docs" / "b.txt"
+    other.write_bytes("a złoty coin\n".encode("iso8859-2"))
+    assert omni("index", "docs", "-c", NOTES, "-m", tiny, "--encoding", "cp1252").code == 0
     with Collection(omni.folder / NOTES, create=False) as notes:
-        assert notes.search("café", mode="text")[0].text == "the naïve café owners"
-    for arguments in ((), ("--encoding", "utf-8")):
+        assert notes.search("café", 1, mode="text")[0].text == "the naïve café owners"
+        assert notes.search("coin", 1, mode="text")[0].text == "a z³oty coin"
+    right = omni("index", "docs", "-c", NOTES, "--encoding", "iso8859-2", "--json")
+    assert [(event["document"], event["status"]) for event in right.rows[:-1]] == [("docs/b.txt", "changed")]
+    for arguments in ((), ("--encoding", "iso8859-2"), ("--encoding", "ascii", "--encoding", "iso8859-2")):
         again = omni("index", "docs", "-c", NOTES, "--json", *arguments)
-        assert json.loads(again.out)["summary"]["unchanged"] == 1
-    unknown = omni("index", "docs", "-c", NOTES, "--encoding", "no-such")
-    assert unknown.code in (0, 2) and "fault" not in unknown.err
+        assert json.loads(again.out)["summary"]["unchanged"] == 2
+    other.write_bytes("two złoty coins\n".encode("iso8859-2"))
+    assert omni("index", "docs", "-c", NOTES).code == 0  # the encoding is remembered
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        assert notes.search("coin", 1, mode="text")[0].text == "two złoty coins"
+    other.write_text("now in UTF-8: złoty\n", encoding="utf-8")
+    assert omni("index", "docs", "-c", NOTES).code == 0
+    with Collection(omni.folder / NOTES, create=False) as notes:
+        assert notes.search("utf", 1, mode="text")[0].text == "now in UTF-8: złoty"
+
+
+def test_what_an_older_version_read_in_the_encoding_of_the_run_is_read_again(
+    omni: CommandLine, tiny: Path
+) -> None:
+    write_files(omni.folder / "docs", {"a.txt": "the naïve café\n"})
+    (omni.folder / "docs" / "b.txt").write_bytes(b"the na\xefve owner\n")
+    assert omni("index", "docs", "-c", NOTES, "-m", tiny, "--encoding", "cp1252").code == 0
+    with sqlite3.connect(omni.folder / NOTES / "catalogue.sqlite", isolation_level=None) as file:
+        file.execute("UPDATE documents SET how = replace(how, ' read as cp1252', '') || ' encoding=cp1252'")
+    file.close()
+    again = omni("index", "docs", "-c", NOTES, "--json")
+    assert [(event["document"], event["status"]) for event in again.rows[:-1]] == [("docs/a.txt", "changed")]
+
+
+def test_an_unknown_encoding_is_refused_before_any_work(omni: CommandLine, tiny: Path) -> None:
+    write_files(omni.folder / "docs", {"a.txt": "a text\n"})
+    unknown = omni("index", "docs", "-c", NOTES, "-m", tiny, "--encoding", "no-such")
+    assert unknown.code == 2 and unknown.errors == [
+        "omnivec: encoding 'no-such' is not known to Python; say for instance utf-8 or cp1252"
+    ]
+    assert not (omni.folder / NOTES).exists()

@@ -88,6 +88,28 @@ def test_equal_relevants_of_two_spaces_interleave(planted) -> None:
     assert np.mean(alone) > 0.95, "raw cosines would do: the spaces are too alike to show anything"
 
 
+def test_equal_relevants_interleave_when_words_are_looked_for_too(planted) -> None:
+    """The texts among them have the words of the question; the images have none, and are not pushed down for it."""
+    catalogue, ranking, queries, first = planted
+    found = dict.fromkeys(DIMS, 0)
+    best = 0
+    for i in range(QUERIES):
+        with catalogue.snapshot():
+            near = ranking.nearest({space: own[i] for space, own in queries.items()}, 50)
+        texts = [one for one in near if one.space == PLAIN]
+        images = {one.key for one in near if one.space == NARROW}
+        by_words = [(one.key, 9.0 - place) for place, one in enumerate(texts)]
+        hits = fused(near, by_words, PLAIN, images)[: 2 * RELEVANT]
+        for hit in hits:
+            own = first[hit.space] + i * RELEVANT
+            found[hit.space] += own <= hit.key < own + RELEVANT
+        best += near[0].space == NARROW and hits[0] == Ranked(near[0].key, 2 / 61, NARROW)
+    wanted = QUERIES * RELEVANT
+    assert all(count >= 0.85 * wanted for count in found.values()), found
+    assert abs(found[PLAIN] - found[NARROW]) <= 0.15 * wanted, found
+    assert best >= 0.4 * QUERIES
+
+
 def test_the_score_is_the_surprise_against_a_sample_of_the_space(planted, monkeypatch) -> None:
     catalogue, _, queries, _ = planted
     monkeypatch.setattr("omnivec.ranking.SAMPLE", 10_000)  # all of them

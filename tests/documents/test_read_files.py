@@ -83,6 +83,49 @@ def test_the_encoding_given_is_used(tmp_path: Path) -> None:
         read(file(tmp_path, b"61"), encoding="hex")
 
 
+def test_valid_utf8_is_read_as_such_whatever_is_given(tmp_path: Path) -> None:
+    for text in ("Grüße, 世界", "naïve café", "plain"):
+        found = read(file(tmp_path, text), encoding=["cp1252", "shift_jis"])
+        assert (found.text, found.encoding, found.given) == (text, "utf-8", False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "iso2022_jp", "utf-7", "hz"])
+def test_text_that_is_valid_utf8_by_chance_is_read_as_given(tmp_path: Path, encoding: str) -> None:
+    text = "你好 ab\n" if encoding == "hz" else "abc\n日本語" if encoding == "iso2022_jp" else "Größe 1\n"
+    found = read(file(tmp_path, text.encode(encoding)), encoding=["cp1252", encoding])
+    assert (found.text, found.encoding, found.given) == (text, encoding, True)
+    plain = read(file(tmp_path, "only ASCII ~{ + -\n"), encoding=encoding)
+    assert (plain.text, plain.encoding) == ("only ASCII ~{ + -\n", "utf-8")
+
+
+def test_of_several_encodings_the_first_that_can_read_the_file_is_used(tmp_path: Path) -> None:
+    japanese = file(tmp_path, "日本".encode("shift_jis"))  # 93 FA 96 7B
+    assert read(japanese, encoding=["shift_jis", "cp1252"]).text == "日本"
+    polish = file(tmp_path, "zażółć".encode("iso8859-2"))
+    assert read(polish, encoding=["shift_jis", "iso8859-2"]).encoding == "iso8859-2"
+    assert "is not iso2022_kr" in refusal(polish, encoding=["ascii", "iso2022_kr"])
+    with pytest.raises(UsageError, match="klingon"):
+        read(file(tmp_path, "fine"), encoding=["cp1252", "klingon"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.html", '<meta charset="koi8-r"><p>Привет'),
+        ("a.xml", '<?xml version="1.0" encoding="koi8-r"?><p>Привет</p>'),
+        ("a.py", "# -*- coding: koi8-r -*-\nx = 'Привет'"),
+        ("a.rb", "#!/usr/bin/ruby\n# vim: set fileencoding=koi8-r :\nx = 'Привет'"),
+    ],
+)
+def test_what_a_file_says_of_itself_stands_above_what_is_given(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    found = read(file(tmp_path, content.encode("koi8-r"), name), encoding="cp1252")
+    assert "Привет" in found.text and (found.encoding, found.given) == ("koi8-r", False)
+    misdeclared = read(file(tmp_path, content, name))
+    assert "Привет" in misdeclared.text and misdeclared.encoding == "utf-8"
+
+
 @pytest.mark.parametrize(
     ("head", "encoding"),
     [

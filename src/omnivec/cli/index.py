@@ -36,7 +36,12 @@ from omnivec.syncing import Event, SyncReport
     help="A known name, a folder, hf:org/name or pypi:package, for all that it takes; or for one modality, repeated.",
 )
 @click.option("--hidden", is_flag=True, help="Take files and folders whose name begins with a dot too.")
-@click.option("--encoding", help="Of all texts, such as latin-1. [default: found out for each]")
+@click.option(
+    "--encoding",
+    "encodings",
+    multiple=True,
+    help="Of texts that are not UTF-8, such as cp1252; repeated, the first that can read a file.",
+)
 @click.option(
     "--max-size", type=click.IntRange(min=1), default=64, show_default=True, help="Largest file, in MiB."
 )
@@ -47,7 +52,7 @@ def command(
     collection: Path | None,
     models: tuple[str, ...],
     hidden: bool,
-    encoding: str | None,
+    encodings: tuple[str, ...],
     max_size: int,
     dry_run: bool,
     as_json: bool,
@@ -59,11 +64,13 @@ def command(
     that holds it, never before.
     """
     from omnivec.collection import Collection, preview
+    from omnivec.documents.read import checked_encodings
 
     started = time.perf_counter()
+    checked_encodings(encodings)
     whole, named = _models(models)
     folder = find_collection(collection)
-    options: dict[str, Any] = {"hidden": hidden, "encoding": encoding, "max_bytes": max_size * 2**20}
+    options: dict[str, Any] = {"hidden": hidden, "encoding": encodings, "max_bytes": max_size * 2**20}
     with bar("indexing", None, "documents", None if not as_json else False) as shown:
 
         def tell(event: Event) -> None:

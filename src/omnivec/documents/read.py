@@ -7,6 +7,8 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from omnivec.documents.html import extract
 from omnivec.documents.lines import Lines
 from omnivec.documents.suffixes import Kind, kind_of
 from omnivec.errors import ItemError, UsageError
+
+Encodings = str | Sequence[str] | None
+"""One encoding, several, or None where a file is to tell by itself."""
 
 MAX_BYTES = 64 * 2**20
 MAX_LINE = 1_000_000
@@ -33,6 +38,13 @@ _META_CHARSET = re.compile(
     rb"""<meta[^>]{0,300}?charset\s{0,9}=\s{0,9}["']?\s{0,9}([\w.:-]{2,40})""", re.IGNORECASE
 )
 _META_WINDOW = 1024
+_XML = re.compile(rb"""\s{0,9}<\?xml[^>]{0,99}?\sencoding\s{0,9}=\s{0,9}["']([\w.:-]{2,40})""")
+# PEP 263, and what Emacs and Vim read.
+_COOKIE = re.compile(rb"(?:[^\n]{0,200}\n)?[ \t\f]{0,99}#[^\n]{0,200}?coding[:=][ \t]{0,9}([\w.-]{2,40})")
+
+# Text in these may be valid UTF-8 by its bytes and mean something else.
+_SEVEN_BIT = ("iso2022", "hz", "utf-7")
+_WIDE = ("utf-16", "utf-32")
 
 # All but tab, line feed, vertical tab, form feed, carriage return and escape (of coloured logs).
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
@@ -55,6 +67,7 @@ class Text:
         lines: of the source file, for `line`.
         digest: SHA-256 of the file's bytes, in hexadecimal.
         encoding: that the bytes were read with.
+        given: whether that was one of the encodings that the caller gave.
     """
 
     text: str
@@ -62,18 +75,22 @@ class Text:
     lines: Lines
     digest: str
     encoding: str
+    given: bool = False
 
     def line(self, offset: int) -> int:
         """The line of the source file, from 1, that the character at `offset` came from."""
         return self.lines.at(offset)
 
 
-def read(path: Path, *, encoding: str | None = None, max_bytes: int = MAX_BYTES) -> Text:
+def read(path: Path, *, encoding: Encodings = None, max_bytes: int = MAX_BYTES) -> Text:
     """Read a text file.
+
+    A byte order mark decides, then whether the file is valid UTF-8, then what it declares (an HTML page, an XML
+    declaration, a coding comment of source code), then `encoding`.
 
     Args:
         path: of a regular file; nothing else is ever opened.
-        encoding: of a file without a byte order mark; else what an HTML page declares, else UTF-8.
+        encoding: of files that are not UTF-8, one or several: the first that can read the file.
         max_bytes: a larger file is refused before it is read.
 
     Raises:
@@ -84,12 +101,21 @@ def read(path: Path, *, encoding: str | None = None, max_bytes: int = MAX_BYTES)
     return text_of(read_bytes(path, max_bytes), path, encoding=encoding)
 
 
-def text_of(data: bytes, path: Path, *, encoding: str | None = None) -> Text:
+def checked_encodings(encoding: Encodings) -> tuple[str, ...]:
+    """The encodings that a caller gave, each known; UsageError where one is not."""
+    names = () if encoding is None else (encoding,) if isinstance(encoding, str) else tuple(encoding)
+    for name in names:
+        _known(name)
+    return names
+
+
+def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
     """The text in the bytes of a file; see `read`."""
     try:
         kind = kind_of(path) or "plain"
-        chosen = _encoding(data, encoding, kind)
-        text = _decode(data, chosen).replace("\r\n", "\n").replace("\r", "\n")
+        wanted = checked_encodings(encoding)
+        text, chosen, given = _decode(data, wanted, kind)
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         _refuse_binary(text, len(data))
         lines = Lines.of(text)
         if kind == "html":
@@ -103,7 +129,7 @@ def text_of(data: bytes, path: Path, *, encoding: str | None = None) -> Text:
         _refuse_endless(text, lines)
     except ItemError as exc:
         raise ItemError(f"{shown(path)}: {exc}") from exc.__cause__
-    return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen)
+    return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen, given)
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -158,34 +184,74 @@ def _refuse_other(status: os.stat_result, max_bytes: int) -> None:
         raise ItemError(f"{limit}; split it or leave it out with .omnivecignore")
 
 
-def _encoding(data: bytes, wanted: str | None, kind: Kind) -> str:
-    """The encoding to read with; a byte order mark, the file's own word, beats what is `wanted` of all files."""
+def _known(name: str) -> str:
+    """The name that Python has for an encoding of text; UsageError where it knows none."""
+    try:
+        found = codecs.lookup(name)
+        "".encode(name)  # Python's transforms of bytes, such as hex, refuse here
+    except (LookupError, ValueError, TypeError) as exc:
+        raise UsageError(
+            f"encoding {name!r} is not known to Python; say for instance utf-8 or cp1252"
+        ) from exc
+    return found.name
+
+
+def _decode(data: bytes, wanted: Sequence[str], kind: Kind) -> tuple[str, str, bool]:
+    """A file's text, the encoding it was read with, and whether that is one of those `wanted`."""
     for mark, name in _MARKS:
         if data.startswith(mark):
-            return name
-    if wanted is not None:
-        return wanted
-    declared = _META_CHARSET.search(data[:_META_WINDOW]) if kind == "html" else None
-    if declared is None:
-        return "utf-8"
+            return _strict(data, name), name, False
+    declared = _declared(data, kind)
+    candidates = [(name, False) for name in (declared,) if name] + [(name, True) for name in wanted]
+    for name, given in candidates:
+        if (text := _hidden(data, name)) is not None:
+            return text, name, given
     try:
-        name = codecs.lookup(declared[1].decode("ascii")).name
-    except (LookupError, UnicodeError):
-        return "utf-8"
+        return data.decode(), "utf-8", False
+    except UnicodeDecodeError:
+        _refuse_binary(data.decode("latin-1"), len(data))
+    for name, given in candidates[:-1]:
+        with suppress(UnicodeError):
+            return data.decode(name), name, given
+    name, given = candidates[-1] if candidates else ("utf-8", False)
+    return _strict(data, name), name, given
+
+
+def _hidden(data: bytes, encoding: str) -> str | None:
+    """The text of bytes that may look like other text: two or four to a character, or shifted by escape sequences."""
+    name = codecs.lookup(encoding).name
+    wide = name.startswith(_WIDE) and b"\0" in data
+    if not wide and not (name.startswith(_SEVEN_BIT) and data.isascii()):
+        return None
+    try:
+        text = data.decode(encoding)
+    except UnicodeError:
+        return None
+    return text if wide or not text.isascii() else None
+
+
+def _declared(data: bytes, kind: Kind) -> str | None:
+    """The encoding that a file names itself, as Python knows it; None where there is none, or it cannot be."""
+    head = data[:_META_WINDOW]
+    found = (
+        (_META_CHARSET.search(head) if kind == "html" else None) or _XML.match(head) or _COOKIE.match(head)
+    )
+    if found is None:
+        return None
+    try:
+        name = _known(found[1].decode("ascii"))
+    except (UsageError, UnicodeError):
+        return None
     # As browsers do (WHATWG Encoding): nobody who declares Latin-1 means it, and a page that could be read so
     # far as to find its declaration is not UTF-16.
-    if name in ("iso8859-1", "ascii"):
+    if kind == "html" and name in ("iso8859-1", "ascii"):
         return "cp1252"
-    return "utf-8" if name.startswith(("utf-16", "utf-32")) else name
+    return None if name.startswith(_WIDE) else name
 
 
-def _decode(data: bytes, encoding: str) -> str:
+def _strict(data: bytes, encoding: str) -> str:
     try:
         return data.decode(encoding)
-    except LookupError as exc:
-        raise UsageError(
-            f"encoding {encoding!r} is not known to Python; say for instance utf-8 or cp1252"
-        ) from exc
     except UnicodeDecodeError as exc:
         _refuse_binary(data.decode("latin-1"), len(data))
         byte = f"byte 0x{data[exc.start : exc.start + 1].hex()} at offset {exc.start:,} of {len(data):,}"

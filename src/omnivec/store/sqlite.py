@@ -328,6 +328,18 @@ class Catalogue:
         with self._connections.snapshot() as connection:
             return fulltext.search(connection, query, k, None if allowed is None else _listed(allowed))
 
+    def wordless(self, keys: Keys) -> set[int]:
+        """Those of these passages that have no text, such as images: a text search cannot find them."""
+        rows = self._rows(
+            "SELECT key FROM passages WHERE text = '' AND key IN (SELECT value FROM json_each(?))",
+            (_listed(keys),),
+        )
+        return {row[0] for row in rows}
+
+    def has_words(self) -> bool:
+        """Whether a text search could find anything."""
+        return bool(self._rows("SELECT EXISTS (SELECT 1 FROM passages_words_docsize)")[0][0])
+
     def counts(self) -> Counts:
         """How large the collection is."""
         with self.snapshot():
