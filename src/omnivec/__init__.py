@@ -26,9 +26,10 @@ from omnivec.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from omnivec.collection import Collection
-    from omnivec.embedder import Embedder, similarity
+    from omnivec.embedder import Embedder
     from omnivec.keyed import KeyedEmbedder
     from omnivec.loading import load
+    from omnivec.tasks.nearness import similarity
     from omnivec.training.recipes import train
     from omnivec.types import Audio, Encoded, Hit, Space
 
@@ -72,7 +73,7 @@ _LAZY = {
     "KeyedEmbedder": "keyed",
     "Space": "types",
     "load": "loading",
-    "similarity": "embedder",
+    "similarity": "tasks.nearness",
     "train": "training.recipes",
 }
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from omnivec.contents import Content, content_of
-from omnivec.embedder import is_single
 from omnivec.errors import ItemError, UsageError
 from omnivec.indexing import BYTES, Draft, Indexing, Written
+from omnivec.items import several, texts
 from omnivec.spaces import Spaces
 from omnivec.store.records import Entry
 from omnivec.store.sqlite import Catalogue
@@ -61,33 +61,41 @@ class Item:
 
 def items_of(
     items: Any,
-    ids: Sequence[str] | str | None,
-    metadata: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
+    ids: Any,
+    metadata: Any,
 ) -> list[Item]:
     """The items of a call, each with its id and metadata; UsageError where the numbers do not fit."""
-    listed = [items] if is_single(items) else list(items)
-    names: list[str | None] = (
-        [None] * len(listed) if ids is None else [ids] if isinstance(ids, str) else list(ids)
-    )
+    listed = list(several(items))
+    names: list[str] | list[None] = [None] * len(listed) if ids is None else texts(ids, "ids")
     one_for_all = {} if metadata is None else metadata
-    facts = [one_for_all] * len(listed) if isinstance(one_for_all, Mapping) else list(one_for_all)
+    facts = [one_for_all] * len(listed) if isinstance(one_for_all, Mapping) else _rows(metadata)
     for what, given in (("ids", names), ("metadata", facts)):
         if len(given) != len(listed):
             raise UsageError(f"{len(given)} {what} for {len(listed)} items: give one for each")
-    for i, name in enumerate(names if ids is not None else ()):
-        if not isinstance(name, str) or not name or name != storable(name):
-            raise UsageError(
-                f"id {i} is {name!r}: an id is a text of at least one character, all of them UTF-8"
-            )
     for i, fact in enumerate(facts):
         if not isinstance(fact, Mapping):
             raise UsageError(
                 f"metadata {i} is a {type(fact).__name__}: give a dict for each item, or one for all"
             )
-    if ids is not None and len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"the id {twice!r} is given twice")
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name is None:
+            continue
+        if not name or name != storable(name):
+            raise UsageError(
+                f"id {i} is {name!r}: an id is a text of at least one character, all of them UTF-8"
+            )
+        if name in seen:
+            raise UsageError(f"the id {name!r} is given twice")
+        seen.add(name)
     return [Item(*parts) for parts in zip(listed, names, facts, strict=True)]
+
+
+def _rows(metadata: Any) -> list[Any]:
+    """The metadata of several items."""
+    if hasattr(type(metadata), "to_dict") and hasattr(type(metadata), "columns"):
+        raise UsageError("metadata is a table: give its rows, metadata.to_dict('records')")
+    return list(several(metadata, "metadata"))
 
 
 @dataclass(frozen=True, eq=False)

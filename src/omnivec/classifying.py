@@ -5,15 +5,17 @@ Radford et al. 2021, arXiv:2103.00020, section 3.1: each label is put into templ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from omnivec.arguments import real
 from omnivec.embedder import Embedder
 from omnivec.errors import UsageError
+from omnivec.items import several, texts
 from omnivec.tasks.labels import average, fill, zero_shot
 from omnivec.towers import Towers, modality_of
 from omnivec.types import Floats, Keys, Modality
@@ -96,9 +98,9 @@ class Classifier:
     def of(
         cls,
         model: Embedder,
-        labels: Sequence[str],
+        labels: Any,
         *,
-        templates: Sequence[str] = (),
+        templates: Any = (),
         scale: float | None = None,
     ) -> Classifier:
         """Embeds the labels.
@@ -119,17 +121,18 @@ class Classifier:
                 f"one label, {meant[0]!r}: a softmax over one is always 1; give another to hold it against, "
                 "such as 'something else'"
             )
-        wanted = {modality: tuple(templates) or TEMPLATES[modality] for modality in rules}
+        asked = tuple(texts(templates, "templates"))
+        wanted = {modality: asked or TEMPLATES[modality] for modality in rules}
         made = {own: _embedded(model, own, meant) for own in dict.fromkeys(wanted.values())}
         return cls(model, meant, rules, {modality: made[own] for modality, own in wanted.items()})
 
-    def run(self, items: Iterable[Any]) -> Classified:
+    def run(self, items: Any) -> Classified:
         """The probability of each label for each item, and why an item has none.
 
         Args:
             items: as `Embedder.run` takes them: a str is a text, a pathlib.Path a file of a text or an image.
         """
-        listed = list(items)
+        listed = list(several(items))
         encoded = self.model.run(listed)
         meant = [self.modality(listed[i]) for i in encoded.kept.tolist()]
         probabilities = np.zeros((len(meant), len(self.labels)), np.float32)
@@ -140,11 +143,11 @@ class Classifier:
                 probabilities[rows] = zero_shot(encoded.vectors[rows], against, rule.scale, rule.bias)
         return Classified(probabilities, encoded.kept, encoded.failures, encoded.lost)
 
-    def stream(self, items: Iterable[Any]) -> Iterator[tuple[list[Any], Classified]]:
+    def stream(self, items: Any) -> Iterator[tuple[list[Any], Classified]]:
         """`run` over an iterable larger than memory: windows of its items, and what they are."""
-        source = iter(items)
-        while window := list(islice(source, WINDOW)):
-            yield window, self.run(window)
+        source = iter(several(items))
+        windows = iter(lambda: list(islice(source, WINDOW)), [])
+        return ((window, self.run(window)) for window in windows)
 
     def modality(self, item: Any) -> Modality:
         """What the model takes an item for."""
@@ -153,10 +156,10 @@ class Classifier:
 
 def classify(
     model: Embedder,
-    items: Iterable[Any],
-    labels: Sequence[str],
+    items: Any,
+    labels: Any,
     *,
-    templates: Sequence[str] = (),
+    templates: Any = (),
     scale: float | None = None,
 ) -> Classified:
     """Which label fits each item, without training; see `Classifier.of` and `Classifier.run`."""
@@ -174,8 +177,8 @@ def _reads(model: Embedder) -> tuple[Modality, ...]:
     return ("text", "image")
 
 
-def _checked(labels: Sequence[str]) -> tuple[str, ...]:
-    given = [label.strip() for label in labels]
+def _checked(labels: Any) -> tuple[str, ...]:
+    given = [label.strip() for label in texts(labels, "labels")]
     if not given:
         raise UsageError("no labels: give at least two, such as cat,dog")
     if not all(given):
@@ -193,7 +196,7 @@ def _rule(model: Embedder, modality: Modality, scale: float | None) -> Rule:
         if scale is not None:
             raise UsageError(f"scale={scale}: {model.name} has learned its own, {learned:.4g}; leave it out")
         return Rule(learned, bias, learned=True)
-    if scale is not None and not 0 < scale < float("inf"):
+    if scale is not None and real("scale", scale) <= 0:
         raise UsageError(f"scale={scale}: above 0")
     return Rule(SCALE if scale is None else scale)
 

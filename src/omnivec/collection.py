@@ -117,7 +117,7 @@ class Collection:
         listed = items_of(items, ids, metadata)
         added = Adding(self._catalogue, self._names, self._spaces).run(listed)
         if added.failures:
-            raise ItemErrors(added.failures, added)
+            raise ItemErrors(added.failures, added, "The others are in the collection; .partial says which.")
         return added
 
     def sync(

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from omnivec import progress
 from omnivec.embedder import Embedder
 from omnivec.errors import ItemError, UsageError
+from omnivec.items import paths as given_paths
 from omnivec.media.crops import Grey, Place, find, grey
 from omnivec.media.hashes import image_hash
 from omnivec.tasks.duplicates import Pairs, hash_pairs, joined, vector_pairs
@@ -100,14 +101,14 @@ class Found:
 
 
 def find_copies(
-    paths: Iterable[Path], model: Embedder, *, cosine: float = COSINE, show_progress_bar: bool | None = False
+    paths: Any, model: Embedder, *, cosine: float = COSINE, show_progress_bar: bool | None = False
 ) -> Found:
     """Groups of image files that show the same photograph.
 
     Memory: of each file its vector, a hash and a digest.
 
     Args:
-        paths: of the files.
+        paths: of the files, each a pathlib.Path or a str.
         model: that embeds images.
         cosine: from which on two are compared more closely.
         show_progress_bar: bars on stderr; None on a terminal only.
@@ -121,7 +122,7 @@ def find_copies(
             f"{model.name} reads {reads} and no images: take efficientnet-lite0, or another of images"
         )
     failures: dict[Path, str] = {}
-    kinds = list(_by_bytes(paths, failures, show_progress_bar).values())
+    kinds = list(_by_bytes(given_paths(paths), failures, show_progress_bar).values())
     hashes, vectors = _described(kinds, model, failures, show_progress_bar)
     files = sum(len(kind) for kind in kinds)
     search = _Search([kind[0] for kind in kinds], failures)

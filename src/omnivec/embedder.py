@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,16 +11,19 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec import batching, progress, registry, saving
+from omnivec import arguments, batching, progress, registry, saving
 from omnivec.batching import Plan
 from omnivec.compiled import Compiled
-from omnivec.errors import ItemErrors, ModelError, UsageError
+from omnivec.encode_options import EncodeOptions, checked_dim, named_prompt, refuse_tensors
+from omnivec.errors import ItemError, ItemErrors, ModelError, UsageError
+from omnivec.items import is_one, several
+from omnivec.items import text as one_text
 from omnivec.late import Spans, span_vectors
 from omnivec.lookup import TableModel
-from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.ops.loss import PrecisionLoss, measure
 from omnivec.ops.quantized import bytes_of
+from omnivec.tasks.nearness import pairwise_similarity, similarity
 from omnivec.towers import Towers
 from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
 
@@ -58,7 +61,11 @@ class Embedder:
     ) -> None:
         self._compiled = compiled
         self.name, self.source, self.folder = name, source, compiled.model.folder
-        self._dim = compiled.model.space.dim if dim is None else _checked_dim(dim, compiled.model.space.dim)
+        self._dim = compiled.model.space.dim if dim is None else checked_dim(dim, compiled.model.space.dim)
+
+    def __repr__(self) -> str:
+        modalities = "+".join(self.modalities)
+        return f"<{type(self).__name__} {self.name!r}: {modalities}, {self.dim} components, {self.metric}>"
 
     @property
     def model(self) -> Model | TableModel | Towers:
@@ -128,95 +135,149 @@ class Embedder:
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
         dim: int | None = None,
-        truncate: Truncate = "tail",
+        truncate: Truncate | None = None,
         chunk: Chunk | None = None,
         show_progress_bar: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
     ) -> Floats:
         """Vectors of items.
 
         Args:
-            items: one item (a str is a text, a pathlib.Path a file), or several.
+            items: one item (a str is a text, a pathlib.Path a file), or several; `items` says what is which.
             batch_size: most items in a batch; None fills batches to a budget of tokens.
             prompt_name: which of the model's prompts stands before each text.
             prompt: a prompt given in words.
             normalize_embeddings: True for vectors of length 1; None as the model does.
             dim: only the first so many components, of length 1 again where the model's vectors are.
-            truncate: what an item beyond the model's limit loses: its "tail" or its "head"; "error" refuses it.
-            chunk: "pool" reads such an item whole, in parts whose vectors are averaged by their lengths.
+            truncate: what a text beyond the model's limit loses: its "tail", as where nothing is given, or its
+                "head"; "error" refuses it.
+            chunk: "pool" reads such a text whole, in parts whose vectors are averaged by their lengths.
             show_progress_bar: a bar on stderr; None on a terminal only.
+            convert_to_numpy: True, as they always are.
+            convert_to_tensor: False.
 
         Returns:
             (dim,) float32 for one item, (n, dim) for several, in the order given.
 
         Raises:
             ItemErrors: some items failed; .failures says why, .partial holds the others.
+            UsageError: no items, or an option that is none, or one of texts for a model that reads none. Of a model
+                of texts and images such an option concerns the texts among the items; there has to be one.
         """
-        single = is_single(items)
-        listed = [items] if single else list(items)
-        encoded = self.run(
-            listed,
-            batch_size=batch_size,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            normalize_embeddings=normalize_embeddings,
-            dim=dim,
-            truncate=truncate,
-            chunk=chunk,
-            show_progress_bar=show_progress_bar,
-        )
-        if encoded.failures:
-            raise ItemErrors(encoded.failures, encoded)
-        return cast(Floats, encoded.vectors[0]) if single else encoded.vectors
+        refuse_tensors(convert_to_numpy, convert_to_tensor)
+        options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
+        return self._encode(items, options, None, show_progress_bar)
 
-    def encode_query(self, items: Any, *, show_progress_bar: bool | None = False) -> Floats:
-        """Vectors of questions, behind the model's own prompt for them; see `encode`."""
-        return self.encode(items, prompt=self.task_prompt("query"), show_progress_bar=show_progress_bar)
-
-    def encode_document(self, items: Any, *, show_progress_bar: bool | None = False) -> Floats:
-        """Vectors of what is to be found, behind the model's own prompt for it; see `encode`."""
-        return self.encode(items, prompt=self.task_prompt("document"), show_progress_bar=show_progress_bar)
-
-    def run(
+    def encode_query(
         self,
-        items: Iterable[Any],
+        items: Any,
         *,
         batch_size: int | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
         dim: int | None = None,
-        truncate: Truncate = "tail",
+        truncate: Truncate | None = None,
+        chunk: Chunk | None = None,
+        show_progress_bar: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+    ) -> Floats:
+        """Vectors of questions, behind the model's own prompt for them or the one given; see `encode`."""
+        refuse_tensors(convert_to_numpy, convert_to_tensor)
+        options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
+        return self._encode(items, options, self.task_prompt("query"), show_progress_bar)
+
+    def encode_document(
+        self,
+        items: Any,
+        *,
+        batch_size: int | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize_embeddings: bool | None = None,
+        dim: int | None = None,
+        truncate: Truncate | None = None,
+        chunk: Chunk | None = None,
+        show_progress_bar: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+    ) -> Floats:
+        """Vectors of what is to be found, behind the model's own prompt for it or the one given; see `encode`."""
+        refuse_tensors(convert_to_numpy, convert_to_tensor)
+        options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
+        return self._encode(items, options, self.task_prompt("document"), show_progress_bar)
+
+    def run(
+        self,
+        items: Any,
+        *,
+        batch_size: int | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize_embeddings: bool | None = None,
+        dim: int | None = None,
+        truncate: Truncate | None = None,
         chunk: Chunk | None = None,
         show_progress_bar: bool | None = False,
     ) -> Encoded:
         """Vectors of items, what failed and why, and how much of each item the model saw; see `encode`."""
-        listed = list(items)
-        finish = self._finish(normalize_embeddings, dim, chunk)
-        reading = Reading(self._prompt(prompt_name, prompt), True, truncate, chunk)
-        with progress.bar("embedding", len(listed), "items", show_progress_bar) as shown:
-            encoded = self._compiled.run(listed, reading, Plan(_rows(batch_size), shown.advance))
-        encoded.vectors = finish(encoded.vectors)
-        return encoded
+        options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
+        return self._run(list(several(items)), options, None, show_progress_bar)
 
     def stream(
         self,
-        items: Iterable[Any],
+        items: Any,
         *,
         batch_size: int | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
         dim: int | None = None,
-        truncate: Truncate = "tail",
+        truncate: Truncate | None = None,
         chunk: Chunk | None = None,
     ) -> Iterator[Encoded]:
         """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
-        finish = self._finish(normalize_embeddings, dim, chunk)
-        reading = Reading(self._prompt(prompt_name, prompt), True, truncate, chunk)
-        plan = Plan(_rows(batch_size))
-        for encoded in batching.stream(items, lambda window: self._compiled.run(window, reading, plan)):
-            encoded.vectors = finish(encoded.vectors)
-            yield encoded
+        options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
+        given, reading, plan = several(items), options.reading(self.model), Plan(options.rows())
+        windows = batching.stream(given, lambda window: self._compiled.run(window, reading, plan))
+        return _finished(windows, options.finish(self.model, self.dim))
+
+    def similarity(self, a: Any, b: Any) -> Floats:
+        """Nearness of vectors in the model's metric: a (n, dim), b (m, dim) -> (n, m) float32, higher is nearer.
+
+        Raises:
+            UsageError: something that is no vectors, or vectors of two lengths.
+        """
+        return similarity(a, b, self.metric)
+
+    def similarity_pairwise(self, a: Any, b: Any) -> Floats:
+        """Nearness of the vectors of each pair: a (n, dim), b (n, dim) -> (n,) float32; see `similarity`."""
+        return pairwise_similarity(a, b, self.metric)
+
+    def _encode(
+        self, given: Any, options: EncodeOptions, prompt: str | None, show_progress_bar: bool | None
+    ) -> Floats:
+        """`encode`, with a prompt for where the options name none."""
+        single = is_one(given)
+        encoded = self._run(list(several(given)), options, prompt, show_progress_bar)
+        if encoded.failures:
+            raise ItemErrors(encoded.failures, encoded)
+        return cast(Floats, encoded.vectors[0]) if single else encoded.vectors
+
+    def _run(
+        self, listed: list[Any], options: EncodeOptions, prompt: str | None, show_progress_bar: bool | None
+    ) -> Encoded:
+        reading, finish = options.reading(self.model, prompt), options.finish(self.model, self.dim)
+        rows = options.rows()
+        options.refuse_unread(self.model, listed)
+        if show_progress_bar is not None:
+            show_progress_bar = arguments.flag("show_progress_bar", show_progress_bar)
+        with progress.bar("embedding", len(listed), "items", show_progress_bar) as bar:
+            encoded = self._compiled.run(listed, reading, Plan(rows, bar.advance))
+        encoded.vectors = finish(encoded.vectors)
+        return encoded
 
     def tokens(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
         """A vector for each token of a text in its context, with its characters.
@@ -225,6 +286,7 @@ class Embedder:
             text: one text; what is beyond the model's limit has no vectors.
             layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
         """
+        text = one_text(text, "text")
         compiled = self._network("tokens")
         preparer = compiled.model.texts
         [row] = preparer.rows([text])
@@ -236,6 +298,7 @@ class Embedder:
 
     def words(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
         """A vector for each word and punctuation mark of a text: the mean of its tokens' vectors; see `tokens`."""
+        text = one_text(text, "text")
         tokens = self.tokens(text, layer)
         found, vectors, spans = [], [], []
         for match in _WORD.finditer(text):
@@ -273,23 +336,32 @@ class Embedder:
 
         Source: Günther et al. 2024, arXiv:2409.04701.
         """
-        return self._finish(normalize_embeddings, None)(
-            span_vectors(self._network("encode_spans"), text, spans, prompt)
-        )
+        text = one_text(text, "text")
+        finish = EncodeOptions(normalize_embeddings=normalize_embeddings).finish(self.model, self.dim)
+        return finish(span_vectors(self._network("encode_spans"), text, spans, one_text(prompt, "prompt")))
 
-    def precision_loss(self, precision: str, texts: Iterable[str]) -> PrecisionLoss:
+    def precision_loss(self, precision: str, texts: Any) -> PrecisionLoss:
         """What a precision would cost on texts of one's own: measured against float32, in turns, on this machine.
 
         Args:
             precision: "int8" or "bfloat16".
-            texts: of the kind that the model is for; some hundred or more say something about neighbours.
+            texts: items of the kind that the model is for; some hundred or more say something about neighbours.
+
+        Raises:
+            UsageError: fewer than two different items, or one that the model cannot read: the message names its place.
         """
         network = self._network("precision_loss")
+        listed = list(several(texts, "texts"))
+        for i, item in enumerate(listed):
+            try:
+                network.model.preparer.decode(item)
+            except ItemError as error:
+                raise UsageError(f"text {i}: {error}") from error
         exact, other = (
             Embedder(network.at(name), self.name, self.source, self.dim) for name in ("float32", precision)
         )
         sizes = bytes_of(network.model.tensors, "float32"), bytes_of(network.model.tensors, precision)
-        return measure(precision, exact.encode, other.encode, list(texts), sizes)
+        return measure(precision, exact.encode, other.encode, listed, sizes)
 
     def __reduce__(self) -> str:
         raise ModelError(
@@ -312,76 +384,21 @@ class Embedder:
         """The model's prompt for "query" or "document"; a passage's prompt goes by several names."""
         names = ("document", "passage", "corpus") if task == "document" else ("query",)
         found = [self.model.prompts[name] for name in names if self.model.prompts.get(name)]
-        return found[0] if found else self._prompt(None, None)
-
-    def _prompt(self, name: str | None, words: str | None) -> str:
-        if words is not None:
-            return words
-        chosen = name if name is not None else self.model.default_prompt
-        if chosen is None:
-            return ""
-        if chosen not in self.model.prompts:
-            known = ", ".join(self.model.prompts) or "it has none"
-            raise UsageError(f"prompt_name={chosen!r} is none of this model's prompts: {known}")
-        return self.model.prompts[chosen]
-
-    def _finish(
-        self, normalize: bool | None, dim: int | None, chunk: Chunk | None = None
-    ) -> Callable[[Floats], Floats]:
-        """What is done to finished vectors: truncated, and of length 1 where asked or where they were."""
-        width = self.dim if dim is None else _checked_dim(dim, self.model.space.dim)
-        cut = width < self.model.space.dim
-        shortened = cut or chunk is not None  # A mean of vectors of length 1 is shorter.
-        unit = bool(normalize) or (shortened and normalize is None and self.model.normalizes)
-
-        def finish(vectors: Floats) -> Floats:
-            out = np.ascontiguousarray(vectors[:, :width]) if cut else vectors
-            return _unit(out) if unit else out
-
-        return finish
+        return found[0] if found else named_prompt(self.model, None)
 
 
-def is_single(items: Any) -> bool:
-    """Whether this is one item and not several: an image of uint8 is no list of its rows."""
-    if isinstance(items, np.ndarray):
-        return items.dtype == np.uint8 and items.ndim < 4
-    return isinstance(items, str | bytes | Path) or not isinstance(items, Iterable)
+def _finished(windows: Iterator[Encoded], finish: Callable[[Floats], Floats]) -> Iterator[Encoded]:
+    for encoded in windows:
+        encoded.vectors = finish(encoded.vectors)
+        yield encoded
 
 
 def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:
-    chosen = [layer] if isinstance(layer, int) else list(layer)
-    wrong = [i for i in chosen if not -len(states) <= i < len(states)]
-    if wrong or not chosen:
+    given = layer if isinstance(layer, list | tuple | range) else [layer]
+    chosen = [arguments.whole("layer", one, -len(states)) for one in given]
+    if not chosen or max(chosen) >= len(states):
         raise UsageError(
             f"layer={layer!r}: this model has the hidden states 0 to {len(states) - 1}, or -1 for the last"
         )
     mean: Floats = np.mean([states[i] for i in chosen], axis=0, dtype=np.float32)
     return mean
-
-
-def _unit(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = vectors / np.maximum(norms, np.float32(1e-12))
-    return unit
-
-
-def _checked_dim(dim: int, whole: int) -> int:
-    if not 1 <= dim <= whole:
-        raise UsageError(f"dim={dim}: this model's vectors have {whole} components, so 1 to {whole}")
-    return dim
-
-
-def _rows(batch_size: int | None) -> int:
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size={batch_size}: at least 1")
-    return batch_size or 0
-
-
-def similarity(a: Sequence[Any] | Floats, b: Sequence[Any] | Floats, metric: Metric = "cosine") -> Floats:
-    """Nearness of vectors: a (n, dim), b (m, dim) -> (n, m) float32, higher is nearer."""
-    x, y = np.atleast_2d(np.asarray(a, np.float32)), np.atleast_2d(np.asarray(b, np.float32))
-    if metric == "dot":
-        return x @ y.T
-    if metric == "euclidean":
-        return cast(Floats, -np.sqrt(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T, 0)))
-    return _unit(x) @ _unit(y).T

@@ -49,10 +49,15 @@ class ItemErrors(OmnivecError):
 
     Attributes:
         failures: index of the item in the call -> why it failed, one line.
-        partial: the `types.Encoded` of the items that did not fail.
+        partial: the `types.Encoded` of the items that did not fail; of `Collection.add` the `Added`.
     """
 
-    def __init__(self, failures: Mapping[int, str], partial: Any) -> None:
+    def __init__(
+        self,
+        failures: Mapping[int, str],
+        partial: Any,
+        others: str = "The others are in .partial; model.run(items) returns both without raising.",
+    ) -> None:
         self.failures = dict(failures)
         self.partial = partial
         shown = "; ".join(f"item {i}: {why}" for i, why in sorted(self.failures.items())[:3])
@@ -60,7 +65,7 @@ class ItemErrors(OmnivecError):
         tail = f"; and {more} more" if more > 0 else ""
         super().__init__(
             f"{len(self.failures)} of {len(self.failures) + len(partial.kept)} items failed ({shown}{tail}). "
-            "The others are in .partial; model.run(items) returns both without raising."
+            f"{others}"
         )
 
 

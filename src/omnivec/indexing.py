@@ -98,7 +98,8 @@ class Indexer:
             return
         model = self._writer.model
         items = [item for draft in drafts for item in draft.items]
-        encoded = model.run(items, prompt=model.task_prompt("document"))
+        read = any(isinstance(item, str) for item in items)
+        encoded = model.run(items, prompt=model.task_prompt("document") if read else None)
         rows = np.full(len(items), -1, np.int64)
         rows[encoded.kept] = np.arange(len(encoded.kept))
         documents, written, first = [], [], 0

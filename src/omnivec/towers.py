@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from omnivec.batching import Plan
 from omnivec.compiled import Choice, Compiled
-from omnivec.errors import UsageError
+from omnivec.errors import ItemError, UsageError
+from omnivec.items import shown
 from omnivec.lookup import TableModel
 from omnivec.media import image
+from omnivec.media.pixels import Picture
 from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.reasons import of_item
@@ -208,9 +210,15 @@ class Towers:
 
 
 def modality_of(item: Any) -> Modality:
-    """What an item is: a str is a text, always; a file by its name; bytes, arrays and pictures are images."""
+    """What an item is: a str is a text, always; a file by its name; bytes, arrays and pictures are images.
+
+    Raises:
+        ItemError: none of these.
+    """
     if isinstance(item, str):
         return "text"
     if isinstance(item, Path):
         return "image" if item.suffix.lower() in image.SUFFIXES else "text"
-    return "image"
+    if isinstance(item, bytes | np.ndarray | Picture) or hasattr(item, "getexif"):
+        return "image"
+    raise ItemError(f"{shown(item)} is no item: give a str, a pathlib.Path, or an image")

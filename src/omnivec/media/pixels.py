@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
+from omnivec.items import shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -123,6 +124,8 @@ def look(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
     """
     if isinstance(item, str):
         raise ItemError(f"a str is text, never an image: give pathlib.Path({item[:80]!r}) for the file")
+    if not isinstance(item, Path | bytes | np.ndarray) and not hasattr(item, "getexif"):
+        raise ItemError(f"{shown(item)} is no image: give a pathlib.Path, a PIL image, or uint8 (h, w, 3)")
     name = name or _name(item)
     with _border(name), _opened(item) as image:
         _refuse_size(image.size, max_pixels)

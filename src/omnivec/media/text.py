@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from omnivec.documents.suffixes import kind_of
 from omnivec.errors import ItemError, UsageError
+from omnivec.items import shown
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.media.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
@@ -45,7 +46,7 @@ def decode(item: Any) -> str:
     if isinstance(item, str) and type(item) is not str:
         item = str.__str__(item)  # A subclass may answer otherwise than by its characters.
     if not isinstance(item, str):
-        raise ItemError(f"{type(item).__name__} is no text: give a str, or a pathlib.Path of a text file")
+        raise ItemError(f"{shown(item)} is no text: give a str, or a pathlib.Path of a text file")
     try:
         item.encode("utf-8")
     except UnicodeEncodeError as error:

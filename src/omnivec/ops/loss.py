@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ def measure(
     Raises:
         UsageError: fewer than two different texts.
     """
-    different = list(dict.fromkeys(texts))
+    different = list({one if isinstance(one, Hashable) else id(one): one for one in texts}.values())
     if len(different) < 2:
         raise UsageError(f"{len(different)} different texts: at least 2 are needed to have neighbours")
     a, b, speed = compare(exact, other, different)
