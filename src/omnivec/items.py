@@ -114,7 +114,7 @@ def paths(given: Any, what: str = "paths") -> Iterator[Path]:
 
 
 def shown(value: Any) -> str:
-    """What a value is, in a few words for a message: "None", "3 (int)", "a float32 array of shape (2, 3)"."""
+    """What a value is, in a few words for a message: "None", "3, an int", "a float32 array of shape (2, 3)"."""
     if isinstance(value, np.ndarray):
         return f"a {value.dtype} array of shape {value.shape}"
     if is_missing(value):
@@ -125,10 +125,9 @@ def shown(value: Any) -> str:
         return "bytes"
     if isinstance(value, str):
         return repr(value[:_SHOWN])
-    if isinstance(value, Number):
-        return f"{value!r:.{_SHOWN}} ({type(value).__name__})"
     name = type(value).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    kind = f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"{value!r:.{_SHOWN}}, {kind}" if isinstance(value, Number) else kind
 
 
 def is_missing(value: Any) -> bool:

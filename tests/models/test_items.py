@@ -96,7 +96,7 @@ SEVERAL: dict[str, Any] = {
 }
 NONE: dict[str, tuple[Any, str]] = {
     "None": (None, "None is no item: give a str"),
-    "a number": (5, r"5 \(int\) is no item"),
+    "a number": (5, r"5, an int is no item"),
     "a bool": (True, "True is no item"),
     "NaN": (float("nan"), "nan, a missing value is no item"),
     "NumPy's number": (np.float32(2), r"is no item"),
