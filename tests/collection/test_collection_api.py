@@ -118,7 +118,7 @@ def test_one_bad_item_costs_only_itself(notes: Collection, tmp_path: Path) -> No
         ("half \ud800 pair", {}, "surrogate"),
         (b"bytes", {}, "bytes is no text"),
         (5, {}, "int is no text"),
-        (None, {}, "NoneType is no text"),
+        (None, {}, "None is no text"),
         (tmp_path / "absent.txt", {}, "does not exist"),
         (tmp_path / "empty.txt", {}, "empty"),
         (tmp_path, {}, "folder"),
