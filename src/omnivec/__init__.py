@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from omnivec.errors import (
-    CollectionBusy,
-    CollectionDamaged,
-    CollectionError,
-    DownloadError,
-    FilterError,
-    IdentityError,
-    ItemError,
-    ItemErrors,
-    MissingExtra,
-    ModelError,
-    ModelNotFound,
-    OmnivecError,
-    SchemaError,
-    UnsupportedModel,
-    UsageError,
-    WeightsError,
-)
 from omnivec.version import VERSION as __version__
 
+TYPE_CHECKING = False  # typing itself takes longer to import than all that follows
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from omnivec.collection import Collection
     from omnivec.embedder import Embedder
+    from omnivec.errors import (
+        CollectionBusy,
+        CollectionDamaged,
+        CollectionError,
+        DownloadError,
+        FilterError,
+        IdentityError,
+        ItemError,
+        ItemErrors,
+        MissingExtra,
+        ModelError,
+        ModelNotFound,
+        OmnivecError,
+        SchemaError,
+        UnsupportedModel,
+        UsageError,
+        WeightsError,
+    )
     from omnivec.keyed import KeyedEmbedder
     from omnivec.loading import load
     from omnivec.tasks.nearness import similarity
@@ -63,7 +65,8 @@ __all__ = [
     "train",
 ]
 
-# Names whose modules load NumPy, an engine or a database are imported when they are first asked for.
+# Names are imported when they are first asked for: some load NumPy, an engine or a database, and a command that is
+# stopped while it imports is to end as quietly as later on.
 _LAZY = {
     "Audio": "types",
     "Collection": "collection",
@@ -75,6 +78,22 @@ _LAZY = {
     "load": "loading",
     "similarity": "tasks.nearness",
     "train": "training.recipes",
+    "CollectionBusy": "errors",
+    "CollectionDamaged": "errors",
+    "CollectionError": "errors",
+    "DownloadError": "errors",
+    "FilterError": "errors",
+    "IdentityError": "errors",
+    "ItemError": "errors",
+    "ItemErrors": "errors",
+    "MissingExtra": "errors",
+    "ModelError": "errors",
+    "ModelNotFound": "errors",
+    "OmnivecError": "errors",
+    "SchemaError": "errors",
+    "UnsupportedModel": "errors",
+    "UsageError": "errors",
+    "WeightsError": "errors",
 }
 
 

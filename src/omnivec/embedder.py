@@ -26,6 +26,7 @@ from omnivec.ops.quantized import bytes_of
 from omnivec.tasks.nearness import pairwise_similarity, similarity
 from omnivec.towers import Towers
 from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
+from omnivec.weights.card import Training
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_IMAGE_MODEL = "efficientnet-lite0"
@@ -54,12 +55,14 @@ class Embedder:
         name: what it was loaded as.
         source: where its files came from.
         folder: where they are.
+        training: how it was made, where it was made here.
     """
 
     def __init__(
         self, compiled: Compiled | TableModel | Towers, name: str, source: str, dim: int | None = None
     ) -> None:
         self._compiled = compiled
+        self.training: Training | None = None
         self.name, self.source, self.folder = name, source, compiled.model.folder
         self._dim = compiled.model.space.dim if dim is None else checked_dim(dim, compiled.model.space.dim)
 
@@ -369,8 +372,14 @@ class Embedder:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Writes the model as a sentence-transformers folder that `omnivec.load` and others read."""
-        return saving.write_model(self._network("save").model, Path(folder))
+        """Writes the model as a sentence-transformers folder that `omnivec.load` and others read.
+
+        Of an older model there, files of the same names are replaced; what else lies in the folder stays.
+
+        Raises:
+            ModelError: the folder holds something else than a model, or cannot be written: said before any work.
+        """
+        return saving.write_model(self._network("save").model, Path(folder), self.training)
 
     def _network(self, member: str) -> Compiled:
         """Its programs; UsageError for a table, which computes nothing."""

@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
@@ -16,10 +17,12 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from omnivec.errors import ItemError, MissingExtra, UsageError
-from omnivec.files import result_file
+from omnivec.files import check_target, written
 from omnivec.types import Encoded
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
+_NO_PYARROW = "writing .parquet needs pyarrow: pip install 'omnivec[parquet]'"
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_FIELD = 2**31 - 1
 
 
@@ -36,6 +39,24 @@ class Source:
         self._why: dict[int, str] = {}
         self._count = 0
         self.failures: list[str] = []
+
+    def check(self) -> None:
+        """Looks at each source before there is any work: one that gives no rows leaves no trace in a result.
+
+        A file that is an item by itself is looked at in its turn, and fails alone.
+
+        Raises:
+            UsageError: a source that cannot be meant.
+            ItemError: rows that cannot be read, or that have no such column.
+        """
+        for source in self._sources:
+            if source == "-":
+                continue
+            path = self._path(source)
+            if self._is_rows(path):
+                with _opened(path) as lines:
+                    if self._column is not None and not self._lines and path.suffix.lower() in _SEPARATORS:
+                        _header(path, lines, self._column)
 
     def __iter__(self) -> Iterator[Any]:
         for source in self._sources:
@@ -60,25 +81,33 @@ class Source:
         if source == "-":
             yield from _numbered("-", _stdin())
             return
+        path = self._path(source)
+        if not self._is_rows(path):
+            yield source, path
+            return
+        with _opened(path) as lines:
+            if self._lines or self._column is None:
+                yield from _numbered(source, lines)
+            else:
+                read = _csv_rows if path.suffix.lower() in _SEPARATORS else _json_rows
+                yield from _texts(path, read(path, lines, self._column), self._column)
+
+    def _path(self, source: str) -> Path:
+        """A source as a file; UsageError where it cannot be meant."""
         path = Path(source)
         if path.is_dir():
             raise UsageError(f"{source} is a folder: name files (docs/*.md), or use `omnivec index`")
         table = path.suffix.lower() in _TABLES
         if self._column is not None and not table:
             raise UsageError(f"--column reads {', '.join(_TABLES)} files; {source} is none")
-        if not table and not self._lines:
-            yield source, path
-            return
-        with _opened(path) as lines:
-            if self._lines:
-                yield from _numbered(source, lines)
-            elif self._column is None:
-                raise UsageError(
-                    f"{source} has rows: --column names the field that holds the text, or use --lines"
-                )
-            else:
-                read = _csv_rows if path.suffix.lower() in (".csv", ".tsv") else _json_rows
-                yield from _texts(path, read(path, lines, self._column), self._column)
+        if table and self._column is None and not self._lines:
+            raise UsageError(
+                f"{source} has rows: --column names the field that holds the text, or use --lines"
+            )
+        return path
+
+    def _is_rows(self, path: Path) -> bool:
+        return self._lines or path.suffix.lower() in _TABLES
 
 
 def _texts(path: Path, rows: Iterator[tuple[int, Any]], column: str) -> Iterator[tuple[str, Any]]:
@@ -133,16 +162,25 @@ def _json_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, A
 
 
 def _csv_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    reader = _header(path, lines, column)
     try:
-        if column not in (reader.fieldnames or ()):
-            names = ", ".join(reader.fieldnames or ()) or "none"
-            raise ItemError(f"{path} has no column {column!r}; its columns: {names}")
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
         raise ItemError(f"{path}:{reader.line_num} is no CSV: {error}") from error
+
+
+def _header(path: Path, lines: IO[str], column: str) -> csv.DictReader[str]:
+    """The rows of a CSV; ItemError where its first line names no such column."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.DictReader(lines, delimiter=_SEPARATORS[path.suffix.lower()])
+    try:
+        names = reader.fieldnames or ()
+    except csv.Error as error:
+        raise ItemError(f"{path}:1 is no CSV: {error}") from error
+    if column not in names:
+        raise ItemError(f"{path} has no column {column!r}; its columns: {', '.join(names) or 'none'}")
+    return reader
 
 
 class Sink(Protocol):
@@ -213,7 +251,7 @@ class ParquetSink:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
-            raise MissingExtra("writing .parquet needs pyarrow: pip install 'omnivec[parquet]'") from error
+            raise MissingExtra(_NO_PYARROW) from error
         self._pa: ModuleType = pa
         self._schema = pa.schema(
             [
@@ -242,6 +280,24 @@ class ParquetSink:
         self._writer.close()
 
 
+_FORMATS: dict[str, Callable[[IO[bytes], int], Sink]] = {
+    ".npy": NpySink,
+    ".parquet": ParquetSink,
+    ".jsonl": lambda file, dim: JsonSink(file),
+}
+
+
+def check_sink(path: Path | None) -> None:
+    """Refuses what cannot be a file of vectors before there is any work to lose; see `open_sink`."""
+    if path is None:
+        return
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"{path}: the suffix says the format, one of {', '.join(_FORMATS)}")
+    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise MissingExtra(_NO_PYARROW)
+    check_target(path)
+
+
 @contextmanager
 def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
     """A file for vectors, whole or not at all: it appears under its name when all is written.
@@ -257,16 +313,9 @@ def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
     if path is None:
         yield JsonSink(sys.stdout.buffer)
         return
-    kinds: dict[str, Callable[[IO[bytes], int], Sink]] = {
-        ".npy": NpySink,
-        ".parquet": ParquetSink,
-        ".jsonl": lambda file, dim: JsonSink(file),
-    }
-    make = kinds.get(path.suffix.lower())
-    if make is None:
-        raise UsageError(f"{path}: the suffix says the format, one of {', '.join(kinds)}")
-    with result_file(path) as scratch, scratch.open("wb") as file:
-        sink = make(file, dim)
+    check_sink(path)
+    with written(path) as scratch, scratch.open("wb") as file:
+        sink = _FORMATS[path.suffix.lower()](file, dim)
         try:
             yield sink
         finally:  # Whatever happened: a Parquet writer that outlives its file complains.

@@ -1,20 +1,25 @@
-"""Small JSON files, where the cache is, and files and folders that are written whole or not at all."""
+"""Small JSON files, where the cache is, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import secrets
-import shutil
+import stat
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omnivec.errors import ModelError, OmnivecError, UsageError, WeightsError
+from omnivec.errors import ModelError, OmnivecError, UsageError
 
 _REQUIRED = object()
+_A_DAY, _A_MOMENT = 24 * 3600.0, 0.1
 
 
 def read_json(path: Path, default: Any = _REQUIRED, kind: type | None = None) -> Any:
@@ -82,63 +87,185 @@ def read_kept(path: Path) -> dict[str, Any]:
 
 def write_kept(path: Path, kept: Mapping[str, Any]) -> None:
     """Keeps something in a file of the cache, whole or not at all; a file that cannot be written costs time only."""
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OmnivecError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with written(path, durable=False) as scratch:
             scratch.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside a model's `path` to write a file or a folder to; it takes its place when the block ends well.
+def expanded(path: Path) -> Path:
+    """The same with `~` as the home folder; of a user that there is not, as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def check_target(path: Path) -> Path:
+    """Where the content of a result file goes; links are followed. Called before there is any work to lose.
 
     Raises:
-        WeightsError: the folder holds something that is no model, or the disk refused.
+        UsageError: a folder, a device, a name in a folder that is not there.
+        OmnivecError: it may not be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    path = expanded(path)
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
-        known = any((path / name).exists() for name in ("config.json", "modules.json"))
-        if path.is_dir() and not known and any(path.iterdir()):
-            raise WeightsError(f"{path} is not empty and holds no model: choose another folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        if path.is_dir():
-            shutil.rmtree(path)
-        partial.replace(path)
+        kind = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if not target.parent.is_dir():
+            raise UsageError(
+                f"{path} would lie in a folder that is not there: name a file in a folder that exists"
+            ) from None
     except OSError as error:
-        raise WeightsError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    else:
+        if not stat.S_ISREG(kind):
+            what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+            raise UsageError(f"{path} is {what}: name a file in a folder that exists")
+        if not os.access(target, os.W_OK):
+            raise OmnivecError(f"{path} cannot be written: it is write-protected")
+    check_writable(target.parent, path)
+    return target
 
 
-def check_target(path: Path) -> None:
-    """UsageError where no result can be written under this name: known before there is any work to lose."""
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else "would lie in a folder that is not there"
-        raise UsageError(f"{path} {what}: name a file in a folder that exists")
+def check_writable(folder: Path, path: Path, error: type[OmnivecError] = OmnivecError) -> None:
+    """Makes a file without a name in a folder that exists: the system says whether `path` can be written."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise error(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
 @contextlib.contextmanager
-def result_file(path: Path) -> Iterator[Path]:
-    """A path beside a result's `path` to write it to; it takes its place when the block ends well.
+def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = OmnivecError) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place when the block ends well: the one way to write a file.
+
+    The system has it on the disk before it is renamed, and the rename before the block is left, so that a loss of power
+    leaves the old content or the new. What a killed process left beside `path` is removed by the next writer.
+
+    Args:
+        path: of the file; its link, rights and name stay.
+        durable: whether to wait for the disk; not for what can be made again.
+        error: the class of what is raised where the disk refuses.
 
     Raises:
-        UsageError: as `check_target`.
-        OmnivecError: the file cannot be written.
+        UsageError: as `check_target`, unless `error` says otherwise.
     """
-    check_target(path)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        target = check_target(path)
+    except OmnivecError as exc:
+        if error is OmnivecError:
+            raise
+        raise error(str(exc)) from exc
+    # A part of the name alone: the whole may be as long as the system allows.
+    beside = f".{target.name[:32]}{target.suffix[:16]}"
+    scratch = target.with_name(f"{beside}.{secrets.token_hex(8)}.part")
+    handle = None
+    try:
+        _remove_dead(target.parent, beside)
+        handle = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        lock(handle, wait=False)
+        rights = stat.S_IMODE((target if target.exists() else scratch).stat().st_mode)
         yield scratch
-        scratch.replace(path)
-    except OSError as error:
-        raise OmnivecError(f"{path} cannot be written: {error.strerror}") from error
+        if durable:
+            synced(scratch)
+        scratch.chmod(rights)  # some libraries make files for their owner alone
+        scratch.replace(target)
+        if durable:
+            synced(target.parent)
+    except OSError as exc:
+        raise error(f"{path} cannot be written: {exc.strerror or exc}") from exc
     finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
+
+
+def _remove_dead(folder: Path, beside: str) -> None:
+    """Removes what writers of the same file left that were killed: nobody holds its lock."""
+    name = re.compile(re.escape(beside) + r"\.[0-9a-f]{16}\.part")
+    with os.scandir(folder) as entries:
+        left = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
+    for scratch in left:
+        if abandoned(scratch):
+            with contextlib.suppress(OSError):
+                scratch.unlink()
+
+
+def synced(place: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    if os.name != "posix" and place.is_dir():  # Windows has no handles of folders
+        return
+    handle = os.open(place, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def lock(descriptor: int, *, wait: bool, shared: bool = False) -> bool | None:
+        """Takes the lock of an open file, until it is closed: True; False where another has it, None without locks."""
+        if shared:  # there are none
+            return None
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not wait:
+                    return False
+            else:
+                return True
+else:
+    import fcntl
+
+    def lock(descriptor: int, *, wait: bool, shared: bool = False) -> bool | None:
+        """Takes the lock of an open file, until it is closed: True; False where another has it, None without locks."""
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+
+
+@contextlib.contextmanager
+def locked(place: Path, *, shared: bool = False) -> Iterator[None]:
+    """Holds the lock of a file or folder that exists; where the system has none, nothing is held.
+
+    The system opens the lock of a process that dies, so none is ever stale.
+    """
+    try:
+        handle = os.open(place, os.O_RDONLY)
+    except OSError:  # Windows has no handles of folders
+        yield
+        return
+    try:
+        lock(handle, wait=True, shared=shared)
+        yield
+    finally:
+        os.close(handle)
+
+
+def abandoned(place: Path) -> bool:
+    """Whether the process that made a file or folder under a lock is gone; without locks, after a day."""
+    try:
+        handle = os.open(place, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        free, age = lock(handle, wait=False), time.time() - os.fstat(handle).st_mtime
+        # One that was made this moment is not locked yet.
+        return age > _A_DAY if free is None else free and age > _A_MOMENT
+    finally:
+        os.close(handle)

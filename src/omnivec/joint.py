@@ -14,16 +14,17 @@ from omnivec.batching import Plan
 from omnivec.compiled import Compiled
 from omnivec.embedder import Embedder
 from omnivec.errors import ModelError, UsageError
-from omnivec.files import replacing
 from omnivec.lookup import TableModel
 from omnivec.media.text import Reading
 from omnivec.model import Model
-from omnivec.saving import write_model
+from omnivec.saving import write_files
 from omnivec.tasks.alignment import Head
 from omnivec.towers import Logits, Tower, Towers
 from omnivec.types import Encoded, Floats, Modality, Prepared, Space
+from omnivec.weights.card import CARD, card_of
+from omnivec.weights.folder import model_folder
 from omnivec.weights.joint import MODEL_TYPE, Joint, write_joint
-from omnivec.weights.tables.formats import write_table
+from omnivec.weights.tables.own import write_own
 
 Program = Tower | Towers
 """What a model is loaded to."""
@@ -284,13 +285,13 @@ class JointEmbedder(Embedder):
         Raises:
             ModelError: the folder holds something that is no model, or cannot be written.
         """
-        path = Path(folder).expanduser()
-        with replacing(path) as whole:
-            whole.mkdir()
-            for name, side in self._towers.sides.items():
+        path, towers = Path(folder), self._towers
+        with model_folder(path) as whole:
+            for name, side in towers.sides.items():
                 _write(side, whole / name)
-            write_joint(self._towers.joint, whole)
-        return path
+            write_joint(towers.joint, whole)
+            (whole / CARD).write_bytes(card_of(towers.folder, towers.stored, self.training))
+        return path.expanduser()
 
     @property
     def _towers(self) -> JointTowers:
@@ -342,6 +343,6 @@ def _digest(text: str) -> str:
 def _write(side: Program, folder: Path) -> None:
     """A side's own model, without its head."""
     if isinstance(side, TableModel):
-        write_table(folder, side.table, "omnivec")
+        write_own(folder, side.table)
     else:
-        write_model(side.texts.model if isinstance(side, Towers) else side.model, folder)
+        write_files(side.texts.model if isinstance(side, Towers) else side.model, folder)

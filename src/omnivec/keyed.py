@@ -16,6 +16,7 @@ from omnivec.errors import UsageError
 from omnivec.lookup import Labels, TableModel, table_model
 from omnivec.tasks.keys import Method, most_similar, odd_one_out
 from omnivec.types import Floats
+from omnivec.weights.card import card_of
 from omnivec.weights.tables.formats import write_table
 from omnivec.weights.tables.record import Table
 
@@ -157,7 +158,8 @@ class KeyedEmbedder(Embedder):
             WeightsError: the disk refused.
         """
         place = Path(path).expanduser()
-        write_table(place, self.table, format)
+        model = self._table_model
+        write_table(place, self.table, format, card_of(model.folder, model.stored, self.training))
         return place
 
     @property

@@ -11,6 +11,7 @@ from omnivec import hub, progress, registry
 from omnivec.compiled import Choice, Compiled, keep_below
 from omnivec.embedder import DEFAULT_MODEL, Embedder
 from omnivec.errors import ModelError, UsageError
+from omnivec.files import locked
 from omnivec.joint import JointEmbedder, JointTowers, Program
 from omnivec.keyed import KeyedEmbedder
 from omnivec.lookup import TableModel, is_table, read_table_model
@@ -19,6 +20,7 @@ from omnivec.model import Model, read_models
 from omnivec.ops.memory import parse_size
 from omnivec.towers import Towers
 from omnivec.types import Decode
+from omnivec.weights.folder import recover
 from omnivec.weights.joint import SIDES, is_joint, read_joint
 
 
@@ -63,7 +65,10 @@ def load(
     )
     ceiling = None if max_memory is None else parse_size(max_memory)
     choice = Choice(engine, precision, device, threads, deterministic, ceiling, decode)
-    program = _program(resolved.folder, choice)
+    if resolved.folder.is_dir():
+        recover(resolved.folder)
+    with locked(resolved.folder, shared=True):  # nobody replaces its files meanwhile
+        program = _program(resolved.folder, choice)
     if ceiling is not None:
         keep_below(ceiling, _networks(program))
     kinds: dict[type, type[Embedder]] = {TableModel: KeyedEmbedder, JointTowers: JointEmbedder}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +42,7 @@ class Model:
         metric: of its space.
         stored: whether the tensors are those in the folder; False once they were trained.
         tower: of a family with a forward for each modality, which; "" for the only one.
+        unused: weights that the family's forward does without and other programs miss, such as a pooler's.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Model:
     metric: Metric
     stored: bool = True
     tower: str = ""
+    unused: Mapping[str, weights.Tensor] = field(default_factory=dict)
 
     @property
     def forward(self) -> Callable[..., Value]:
@@ -181,6 +183,7 @@ def read_models(folder: Path) -> dict[Modality, Model]:
     config = read_config(family, published, root)
     stored = weights.strip_prefixes(stored, family.PREFIXES)
     tensors = dict(weights.rename(stored, family.LAYOUTS))
+    unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
     if hasattr(family, "fitted"):
         tensors, config = family.fitted(tensors, config)
     towers: tuple[Modality, ...] = ("text", "image") if hasattr(family, "forward_image") else ()
@@ -213,6 +216,7 @@ def read_models(folder: Path) -> dict[Modality, Model]:
             default_prompt=card.get("default_prompt_name"),
             metric=_metric(card.get("similarity_fn_name"), folder),
             tower=name if towers else "",
+            unused=unused,
         )
     return models
 

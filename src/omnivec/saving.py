@@ -2,76 +2,118 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from omnivec import weights
-from omnivec.files import replacing, write_json
-from omnivec.head import Head
+from omnivec.errors import ModelError, UsageError
+from omnivec.files import write_json
+from omnivec.head import Head, Step
 from omnivec.media.image import ImagePreparer
+from omnivec.media.tokenizer import load_tokenizer
 from omnivec.model import Model, transformer_folder
+from omnivec.types import Floats
+from omnivec.weights.card import CARD, Training, card_of
+from omnivec.weights.folder import model_folder
 
-# Small files that travel with a model; weights are written anew.
-COPIED = ("*.json", "vocab.txt", "merges.txt", "*.model", "README.md", "LICENSE*")
+# Small files that decide what the model sees, and licences: they travel with it. All else is written anew, or is about
+# the model that it was made from: its card, its training data, its scores.
+COPIED = (
+    "added_tokens.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "*.model",
+    "LICENSE*",
+    "NOTICE*",
+)
 
 
-def write_model(model: Model, folder: Path) -> Path:
-    """Writes a model to a folder, whole or not at all; an older model there is replaced.
+def write_model(model: Model, folder: Path, training: Training | None = None) -> Path:
+    """Writes a model to a folder, whole or not at all; an older model there is replaced file by file.
+
+    Args:
+        model: what is written.
+        folder: where to.
+        training: how it was made, for its card; None for one that is as it was published.
 
     Raises:
-        ModelError: the folder holds something that is no model, or cannot be written.
+        ModelError: the folder holds something else, or cannot be written; or the model's own tokenizer is gone.
     """
-    folder = folder.expanduser()
-    with replacing(folder) as scratch:
-        scratch.mkdir()
-        _write(model, scratch)
-    return folder
+    with model_folder(folder) as fresh:
+        write_files(model, fresh, training)
+    return folder.expanduser()
 
 
-def _write(model: Model, scratch: Path) -> None:
-    for source in {model.folder, transformer_folder(model.folder)}:
-        for pattern in COPIED:
-            for path in sorted(source.glob(pattern)):
-                if not path.name.endswith(".index.json"):
-                    shutil.copyfile(path, scratch / path.name)
+def write_files(model: Model, folder: Path, training: Training | None = None) -> None:
+    """Writes a model's files into an empty folder, or one that is not there."""
+    folder.mkdir(exist_ok=True)
+    for source in (transformer_folder(model.folder), model.folder):
+        for path in sorted({path for pattern in COPIED for path in source.glob(pattern)}):
+            shutil.copyfile(path, folder / path.name)
+    (folder / CARD).write_bytes(card_of(model.folder, model.stored, training))
     # The weights are written as float32, whatever they were read as: readers go by what the config says.
     write_json(
-        scratch / "config.json",
+        folder / "config.json",
         {k: v for k, v in model.published.items() if k != "torch_dtype"} | {"dtype": "float32"},
     )
     head_parts = tuple(f"{step.path}." for step in model.head.steps if step.path)
     body = {name: t.float32() for name, t in model.tensors.items() if not name.startswith(head_parts)}
-    weights.save(scratch / "model.safetensors", body, {"format": "pt"})
+    body |= {name: t.float32() for name, t in model.unused.items()}
+    weights.save(folder / "model.safetensors", body, {"format": "pt"})
+    if not isinstance(model.preparer, ImagePreparer):
+        _write_tokenizer(model, folder)
     if model.tower or isinstance(model.preparer, ImagePreparer):
         return  # Nothing follows that the folder would have to say.
-    _write_head(model, model.head, scratch)
+    _write_head(model, model.head, folder)
     texts = model.texts
-    if not texts.tokenizer.files():
-        texts.tokenizer.save(scratch)
     limit = {"max_seq_length": texts.limit, "do_lower_case": texts.lower}
-    write_json(scratch / "sentence_bert_config.json", limit)
-    card = {
+    write_json(folder / "sentence_bert_config.json", limit)
+    said = {
         "prompts": dict(model.prompts),
         "default_prompt_name": model.default_prompt,
         "similarity_fn_name": model.metric,
     }
-    write_json(scratch / "config_sentence_transformers.json", card)
+    write_json(folder / "config_sentence_transformers.json", said)
 
 
-def _write_head(model: Model, head: Head, scratch: Path) -> None:
+def _write_tokenizer(model: Model, folder: Path) -> None:
+    """Writes the tokenizer that the model has, where its files are gone by now or hold another one."""
+    own = model.texts.tokenizer
+    if own.files() and _reads_as(folder, own.digest()):
+        return
+    for path in {path for pattern in COPIED[:-2] for path in folder.glob(pattern)}:
+        if not path.name.endswith("processor_config.json"):
+            path.unlink()
+    own.save(folder)
+
+
+def _reads_as(folder: Path, digest: str) -> bool:
+    try:
+        return load_tokenizer(folder).digest() == digest
+    except (ModelError, UsageError, OSError):
+        return False
+
+
+def _write_head(model: Model, head: Head, folder: Path) -> None:
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
-    (scratch / "1_Pooling").mkdir()
+    (folder / "1_Pooling").mkdir()
     pooling = {
         "word_embedding_dimension": model.config.dim,
         "pooling_mode": list(head.pooling) if len(head.pooling) > 1 else head.pooling[0],
         "include_prompt": head.include_prompt,
     }
-    write_json(scratch / "1_Pooling" / "config.json", pooling)
+    write_json(folder / "1_Pooling" / "config.json", pooling)
     for step in head.steps:
         modules.append((step.kind, step.path))
-        target = scratch / step.path
-        target.mkdir()
+        target = folder / step.path
+        target.mkdir(parents=True, exist_ok=True)
         own = {
             n[len(step.path) + 1 :]: t.float32()
             for n, t in model.tensors.items()
@@ -79,13 +121,24 @@ def _write_head(model: Model, head: Head, scratch: Path) -> None:
         }
         if own:
             weights.save(target / "model.safetensors", own, {"format": "pt"})
-        write_json(target / "config.json", _step_config(model, step.path) if own else {})
+        write_json(target / "config.json", _step_config(step, own) if own else {})
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (kind, path) in enumerate(modules)
     ]
-    write_json(scratch / "modules.json", listed)
+    write_json(folder / "modules.json", listed)
 
 
-def _step_config(model: Model, path: str) -> object:
-    return json.loads((model.folder / path / "config.json").read_text(encoding="utf-8"))
+def _step_config(step: Step, own: dict[str, Floats]) -> dict[str, Any]:
+    """What sentence-transformers reads of a module with weights."""
+    if step.kind == "LayerNorm":
+        return {"dimension": len(own["norm.weight"])}
+    width, taken = own["linear.weight"].shape
+    where = "linear" if step.activation == "Identity" else "activation"
+    config: dict[str, Any] = {
+        "in_features": taken,
+        "out_features": width,
+        "bias": "linear.bias" in own,
+        "activation_function": f"torch.nn.modules.{where}.{step.activation}",
+    }
+    return config | ({"use_residual": True} if step.residual else {})

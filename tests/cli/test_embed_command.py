@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_what_is_cut_is_said(omni: CommandLine, tiny: Path) -> None:
         (["-", "-o", "absent/out.npy"], 2, "folder that is not there"),
         (["-", "-o", "folder.npy"], 2, "is a folder"),
         (["rows.csv"], 2, "--column names the field"),
-        (["rows.csv", "--column", "nope"], 3, "its columns: id, body"),
+        (["rows.csv", "--column", "nope"], 1, "its columns: id, body"),
         (["a.txt", "--column", "body"], 2, "--column reads"),
         (["folder.npy"], 2, "is a folder"),
         (["-", "--dim", "0"], 2, "1 to 32"),
@@ -190,8 +191,8 @@ def test_what_is_cut_is_said(omni: CommandLine, tiny: Path) -> None:
         (["-", "--batch-size", "0"], 2, "at least 1"),
         (["-", "--prompt-name", "query"], 2, "none of this model's prompts"),
         (["-", "--precision", "int4"], 2, "int4"),
-        (["absent.csv", "--column", "x"], 3, "cannot be read"),
-        (["empty.csv", "--column", "x"], 3, "its columns: none"),
+        (["absent.csv", "--column", "x"], 1, "cannot be read"),
+        (["empty.csv", "--column", "x"], 1, "its columns: none"),
     ],
 )
 def test_what_cannot_be_meant(
@@ -251,3 +252,44 @@ def test_an_older_file_stays_when_the_command_fails(omni: CommandLine, tiny: Pat
     assert done.code == 2
     assert (omni.folder / "out.npy").read_bytes() == b"older"
     assert sorted(file.name for file in omni.folder.iterdir()) == ["a.txt", "out.npy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["rev.csv", "--column", "TYPO"], "has no column 'TYPO'; its columns: id, body"),
+        (["rev.jsonl", "--column", "TYPO"], "none of 1 item could be embedded: old.npy is not written"),
+        (["rev.csv", "absent.csv", "--column", "body"], "absent.csv cannot be read"),
+        (["absent.txt"], "none of 1 item could be embedded: old.npy is not written"),
+        (["absent.txt", "--lines"], "absent.txt cannot be read"),
+        (["binary.txt", "absent.txt"], "none of 2 items could be embedded: old.npy is not written"),
+    ],
+)
+def test_a_mistake_of_the_whole_run_leaves_the_older_output(
+    omni: CommandLine, tiny: Path, arguments: list[str], part: str
+) -> None:
+    (omni.folder / "rev.csv").write_text("id,body\n1,text\n")
+    (omni.folder / "rev.jsonl").write_text('{"body": "text"}\n')
+    (omni.folder / "binary.txt").write_bytes(bytes(1000))
+    (omni.folder / "old.npy").write_bytes(b"older")
+    files = {file.name for file in omni.folder.iterdir()}
+    done = omni("embed", *arguments, "-o", "old.npy", "-m", tiny)
+    assert done.code == 1 and part in done.err, done.err
+    assert (omni.folder / "old.npy").read_bytes() == b"older"
+    assert {file.name for file in omni.folder.iterdir()} == files
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links, rights and devices")
+def test_an_output_keeps_its_link_and_rights_and_is_never_a_device(omni: CommandLine, tiny: Path) -> None:
+    (omni.folder / "real.npy").write_bytes(b"older")
+    (omni.folder / "real.npy").chmod(0o600)
+    (omni.folder / "link.npy").symlink_to("real.npy")
+    (omni.folder / "a.txt").write_text("text")
+    assert omni("embed", "a.txt", "-o", "link.npy", "-m", tiny).code == 0
+    assert (omni.folder / "link.npy").is_symlink()
+    assert np.load(omni.folder / "real.npy").shape == (1, 32)
+    assert (omni.folder / "real.npy").stat().st_mode & 0o777 == 0o600
+    os.mkfifo(omni.folder / "pipe.npy")
+    done = omni("embed", "a.txt", "-o", "pipe.npy", "-m", tiny)
+    assert done.code == 2 and "is no regular file" in done.err
+    assert not (omni.folder / "pipe.npy").is_file()

@@ -248,3 +248,9 @@ def test_an_unknown_encoding_is_refused_before_any_work(omni: CommandLine, tiny:
         "omnivec: encoding 'no-such' is not known to Python; say for instance utf-8 or cp1252"
     ]
     assert not (omni.folder / NOTES).exists()
+
+
+def test_a_path_that_is_misspelt_makes_no_collection(omni: CommandLine, tiny: Path) -> None:
+    done = omni("index", "dosc", "-c", NOTES, "-m", tiny)
+    assert done.code == 1 and "dosc: does not exist" in done.err and len(done.errors) == 1
+    assert not (omni.folder / NOTES).exists()

@@ -81,7 +81,7 @@ def test_ctrl_c_keeps_what_was_said_and_says_so_in_one_line(omni: CommandLine, t
     said = [process.stdout.readline() for _ in range(20)]
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=30)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert err.splitlines() == ["omnivec: stopped; what was reported as done is done"]
     done = [json.loads(line)["document"] for line in [*said, *rest.splitlines()]]
     assert 20 <= len(done) < 120
@@ -108,7 +108,7 @@ def test_ctrl_c_while_waiting_for_another(omni: CommandLine, tiny: Path) -> None
     assert "waiting" in second.stderr.readline()
     second.send_signal(signal.SIGINT)
     out, err = second.communicate(timeout=30)
-    assert (second.returncode, out) == (1, "") and err.count("\n") == 1
+    assert (second.returncode, out) == (130, "") and err.count("\n") == 1
     first.communicate(timeout=60)
     assert first.returncode == 0
 
@@ -168,6 +168,82 @@ def test_ctrl_c_leaves_no_half_file(omni: CommandLine, tiny: Path) -> None:
             raise AssertionError("no scratch file was seen")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-        assert process.returncode == 1
+        assert process.returncode == 130
         assert err.splitlines()[-1].startswith("omnivec: stopped") and "Traceback" not in err
         assert not [file.name for file in omni.folder.iterdir() if suffix in file.name]
+
+
+ABOUT_TO_IMPORT = """
+import builtins, os, signal
+whole, imported = builtins.__import__, []
+def importing(name, *rest, **more):
+    imported.append(name)
+    if name == {name!r} and imported.count(name) == 1:
+        os.kill(os.getpid(), signal.{number})
+    return whole(name, *rest, **more)
+builtins.__import__ = importing
+"""
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("name", ["click", "omnivec.cli.group", "omnivec.exporting", "numpy", "openvino"])
+def test_a_signal_among_the_imports_ends_quietly(
+    omni: CommandLine, tiny: Path, name: str, number: str, code: int
+) -> None:
+    (omni.folder / "a.txt").write_text("text")
+    done = omni("embed", "a.txt", "-m", tiny, before=ABOUT_TO_IMPORT.format(name=name, number=number))
+    assert done.code == code, done
+    assert done.out == "" and len(done.errors) <= 1 and "Traceback" not in done.err
+
+
+@posix
+def test_an_interruption_in_a_destructor_is_not_lost(omni: CommandLine, tiny: Path) -> None:
+    lost = """
+import os, signal, time, omnivec.exporting as exporting
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+whole = exporting.Source.check
+def check(self):
+    Late()
+    time.sleep(20)
+exporting.Source.check = check
+"""
+    (omni.folder / "a.txt").write_text("text")
+    done = omni("embed", "a.txt", "-m", tiny, before=lost)
+    assert done.code == 130 and done.errors == ["omnivec: stopped; what was reported as done is done"]
+
+
+@posix
+def test_sigterm_clears_away_what_was_half_written(omni: CommandLine, tiny: Path) -> None:
+    (omni.folder / "out.npy").write_bytes(b"older")
+    ended = """
+import os, signal, omnivec.exporting as exporting
+whole = exporting.NpySink.write
+def write(self, *rest):
+    whole(self, *rest)
+    os.kill(os.getpid(), signal.SIGTERM)
+exporting.NpySink.write = write
+"""
+    done = omni("embed", "-", "-o", "out.npy", "-m", tiny, before=ended, stdin="a\nb\n")
+    assert (done.code, done.out, done.err) == (143, "", "")
+    assert [file.name for file in omni.folder.iterdir()] == ["out.npy"]
+    assert (omni.folder / "out.npy").read_bytes() == b"older"
+
+
+@posix
+def test_a_scratch_file_of_a_killed_process_is_removed_by_the_next(omni: CommandLine, tiny: Path) -> None:
+    killed = "import os, omnivec.exporting as e; e.NpySink.close = lambda self: os.kill(os.getpid(), 9)"
+    assert omni("embed", "-", "-o", "out.npy", "-m", tiny, before=killed, stdin="a\n").code == -9
+    [scratch] = list(omni.folder.iterdir())
+    assert scratch.name != "out.npy"
+    assert omni("embed", "-", "-o", "out.npy", "-m", tiny, stdin="a\n").code == 0
+    assert [file.name for file in omni.folder.iterdir()] == ["out.npy"]
+
+
+@posix
+def test_no_standard_output_at_all(omni: CommandLine, tiny: Path) -> None:
+    done = shell(omni, "$OMNI models >&-")
+    assert (done.returncode, done.stderr) == (0, "")

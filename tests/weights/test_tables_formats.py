@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as arrow
 import pytest
 from gensim.models import KeyedVectors
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 from tokenizers import Tokenizer, models
@@ -132,6 +132,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @pytest.mark.parametrize("name", ANY_KEY)
+@settings(deadline=None, max_examples=40)  # each waits for the disk
 @given(keys=st.lists(any_text, min_size=1, max_size=6, unique=True), seed=st.integers(0, 9))
 def test_any_key_comes_back(tmp_path_factory, name, keys, seed):
     path = tmp_path_factory.mktemp("any") / "t"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from omnivec.cli.common import complain, count, model_option
 from omnivec.embedder import DEFAULT_MODEL
+from omnivec.errors import ItemError
 from omnivec.types import Chunk, Truncate
+
+if TYPE_CHECKING:
+    from omnivec.exporting import Source
 
 
 @click.command("embed", short_help="Write vectors of files, lines or columns to a file.")
@@ -65,11 +70,13 @@ def command(
     Rows stand in the order of the items. An item that fails is named; its row is NaN in .npy, and says why in .jsonl
     and .parquet.
     """
-    from omnivec.exporting import Source, open_sink
+    from omnivec.exporting import Source, check_sink, open_sink
     from omnivec.loading import load
     from omnivec.progress import bar
 
     items = Source(sources, column, lines)
+    check_sink(output)
+    items.check()
     embedder = load(model or DEFAULT_MODEL, precision=precision, max_memory=max_memory)
     failures = lost = done = 0
     width = dim or embedder.dim
@@ -96,9 +103,17 @@ def command(
                 complain(why if why.startswith(name) else f"{name}: {why}")
             done += len(names)
             shown.advance(len(names))
-    for why in items.failures:
-        complain(why)
+        _check(items, done, failures, output)
     limit = f"longer than the model's {embedder.max_length} tokens: cut"
     cut = f"; {count(lost, 'item')} {'cropped' if 'image' in embedder.modalities else limit}" if lost else ""
     complain(f"{count(done, 'item')}, {failures:,} failed, {width} components{cut}")
     return 3 if failures or items.failures else 0
+
+
+def _check(items: Source, done: int, failures: int, output: Path | None) -> None:
+    """Names sources that gave no items; ItemError, so that nothing is written, where nothing could be embedded."""
+    for why in items.failures:
+        complain(why)
+    if failures == done and (failures or items.failures):
+        kept = "" if output is None else f": {output} is not written"
+        raise ItemError(f"none of {count(done, 'item')} could be embedded{kept}")

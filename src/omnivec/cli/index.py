@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -18,6 +19,7 @@ from omnivec.cli.common import (
     json_option,
     print_json,
 )
+from omnivec.errors import ItemError
 from omnivec.progress import bar
 from omnivec.syncing import Event, SyncReport
 
@@ -70,6 +72,8 @@ def command(
     checked_encodings(encodings)
     whole, named = _models(models)
     folder = find_collection(collection)
+    if not folder.exists() and not any(os.path.lexists(path) for path in paths):
+        raise ItemError(f"{paths[0].absolute()}: does not exist; nothing is made at {folder}")
     options: dict[str, Any] = {"hidden": hidden, "encoding": encodings, "max_bytes": max_size * 2**20}
     with bar("indexing", None, "documents", None if not as_json else False) as shown:
 

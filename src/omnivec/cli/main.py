@@ -1,100 +1,92 @@
-"""The command `omnivec`: finds the subcommand, and turns errors into one line and an exit code.
+"""The command `omnivec`: turns errors and signals into one line and an exit code.
 
-Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 3 done but some items failed, each named.
+Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 3 done but some items failed, each named, 130 stopped by
+Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
-import errno
-import importlib
 import os
+import signal
 import sys
-from contextlib import suppress
-from io import TextIOWrapper
-from typing import Any
 
-import click
-
-from omnivec.cli.common import complain
-from omnivec.errors import OmnivecError, UsageError
-from omnivec.version import VERSION
-
-# Name -> module and the line that --help shows: a subcommand is imported only when it is run.
-COMMANDS = {
-    "demo": ("omnivec.cli.demo", "Search the documentation of Python's standard library, here and now."),
-    "index": (
-        "omnivec.cli.index",
-        "Bring files and folders into a collection, and keep it in step with them.",
-    ),
-    "search": ("omnivec.cli.search", "Find the passages and images that answer a query best."),
-    "embed": ("omnivec.cli.embed", "Write vectors of files, lines or columns to a file."),
-    "analogy": ("omnivec.cli.analogy", "Add and subtract words: king - man + woman."),
-    "classify": ("omnivec.cli.classify", "Label images and texts without training."),
-    "duplicates": (
-        "omnivec.cli.duplicates",
-        "Find copies of images: exact, recompressed, resized, cropped.",
-    ),
-    "models": ("omnivec.cli.models", "List known models and families."),
-    "info": ("omnivec.cli.info", "Show what a model is and how it runs here, with reasons."),
-    "train": ("omnivec.cli.train", "Train or fine-tune a model by a recipe."),
-    "collection": ("omnivec.cli.collection", "Look after a collection: status, list, remove."),
-}
-
-
-class LazyGroup(click.Group):
-    """A group whose subcommands are imported when they are run."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The subcommands, in the order in which a user meets them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports a subcommand."""
-        if cmd_name not in COMMANDS:
-            return None
-        command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        return command if isinstance(command, click.Command) else None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Runs the subcommand; Ctrl-C is said by `run`, without the empty line that click would print."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise click.Abort from error
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the subcommands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="omnivec")
-def cli() -> None:
-    """Any data in, vectors out, and everything people do with vectors.
-
-    Results go to stdout, all else to stderr; --json gives JSON lines.
-    """
+STOPPED, ENDED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_ARRIVED: list[int] = []
+"""Signals that came so far: a library may have turned an interruption into an error of its own, or kept it."""
 
 
 def main() -> None:
     """The entry point: runs a command and exits with its code."""
-    for stream in (sys.stdout, sys.stderr):  # A terminal that cannot show a letter must not end the work.
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    code = run(sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
+    # Until the command itself runs, there is nothing to clear away, and imports do not bear an interruption.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, lambda number, frame: os._exit(128 + number))
+    try:
+        code = _main()
+    except KeyboardInterrupt:
+        code = STOPPED
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    _flush()
     # Everything is written and closed: taking modules and engine down one by one only keeps the user waiting.
     os._exit(code)
 
 
+def _main() -> int:
+    from io import TextIOWrapper
+
+    for stream in (sys.stdout, sys.stderr):  # A terminal that cannot show a letter must not end the work.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    from omnivec.cli import common, group  # noqa: F401 - what is slow to import, before anything can be lost
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _arrived)
+    sys.unraisablehook = _lost
+    code = run(sys.argv[1:])
+    # A command that keeps what it has when it is stopped, as training does, ends well and yet was stopped.
+    return 128 + _ARRIVED[0] if _ARRIVED else code
+
+
+def _arrived(number: int, frame: object) -> None:
+    """A signal: whatever is going on is unwound, so that half-written files are cleared away."""
+    _ARRIVED.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(ENDED)
+
+
+def _lost(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interruption that hit where nothing can be raised, as in a destructor, comes again a moment later."""
+    if unraisable.exc_type not in (KeyboardInterrupt, SystemExit):
+        sys.__unraisablehook__(unraisable)
+        return
+    from threading import Timer
+
+    Timer(0.02, os.kill, (os.getpid(), _ARRIVED[-1])).start()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, AttributeError, ValueError):  # closed, or never open
+            continue
+
+
 def run(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
+    import click
+
+    from omnivec.cli.common import complain
+    from omnivec.cli.group import cli
+    from omnivec.errors import OmnivecError, UsageError
+
     try:
         code = cli.main(arguments, prog_name="omnivec", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
@@ -102,24 +94,51 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        if sys.stderr.isatty():  # The terminal has printed ^C.
-            click.echo(err=True)
-        return _said("stopped; what was reported as done is done")
+        return _stopped()
     except OmnivecError as error:
-        return _said(str(error), 2 if isinstance(error, UsageError) else 1)
+        if _ARRIVED:
+            return _stopped()
+        complain(str(error))
+        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         # The reader went away (`| head`): nothing more can be said, and Python must not try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return _said("no room is left where the output goes: it is not whole")
+        if _ARRIVED:
+            return _stopped()
         if os.environ.get("OMNIVEC_DEBUG"):
             raise
-        kind, line = type(error).__name__, " ".join(str(error).split())
-        return _said(f"a fault of omnivec itself: {kind}: {line} (OMNIVEC_DEBUG=1 shows where)")
+        complain(_fault(error))
+        return 1
 
 
-def _said(line: str, code: int = 1) -> int:
-    complain(line)
-    return code
+def _fault(error: Exception) -> str:
+    import errno
+
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "no room is left where the output goes: it is not whole"
+    kind, line = type(error).__name__, " ".join(str(error).split())
+    return f"a fault of omnivec itself: {kind}: {line} (OMNIVEC_DEBUG=1 shows where)"
+
+
+def _stopped() -> int:
+    """Says that Ctrl-C was heard; a second one changes nothing any more."""
+    import click
+
+    from omnivec.cli.common import complain
+
+    if signal.getsignal(signal.SIGINT) is _arrived:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.stderr is not None and sys.stderr.isatty():  # The terminal has printed ^C.
+        click.echo(err=True)
+    complain("stopped; what was reported as done is done")
+    return STOPPED
+
+
+def __getattr__(name: str) -> object:
+    if name in ("COMMANDS", "cli"):
+        from omnivec.cli import group
+
+        return getattr(group, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from omnivec.errors import OmnivecError
 from omnivec.training.recipes import Option, Recipe, recipes
+
+if TYPE_CHECKING:
+    from omnivec.embedder import Embedder
 
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 NOT_HERE = {"on_step", "show_progress_bar"}
@@ -73,7 +77,25 @@ def _option(option: Option) -> click.Option:
 
 
 def _train(recipe: Recipe, data: Path, output: Path, told: dict[str, Any]) -> None:
+    from omnivec.files import check_target
     from omnivec.training.recipes import train
+    from omnivec.weights.folder import check_folder
 
+    (check_target if recipe.output == "file" else check_folder)(output)
     model = train(recipe.name, data, **told)
-    click.echo(f"saved to {model.save(output)}")
+    click.echo(f"saved to {_saved(model, output)}")
+
+
+def _saved(model: Embedder, output: Path) -> Path:
+    """Where a model is now: what was learned is not lost to an output that was good before the training."""
+    try:
+        return model.save(output)
+    except OmnivecError as error:
+        near = output.expanduser().absolute()
+        names = (near.with_name(f"{near.name}-{number}") for number in range(2, 100))
+        free = next(name for name in names if not name.exists())
+        try:
+            saved = model.save(free)
+        except OmnivecError:
+            raise error from None
+        raise OmnivecError(f"{error}; what was learned is saved to {saved}") from error

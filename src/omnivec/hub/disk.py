@@ -6,13 +6,13 @@ import errno
 import hashlib
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import DownloadError
+from omnivec.files import lock
 from omnivec.hub.report import megabytes
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -88,43 +88,18 @@ def assembling(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def alone(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """One process (and thread) at a time; `waiting` is called when another is inside.
 
     The operating system opens the lock of a process that dies, so none is ever stale.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+b") as file:
-        if not _lock(file.fileno(), wait=False):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("a+b") as file:
+        # On a file system without locks two processes do the same work, and the rename decides.
+        if lock(file.fileno(), wait=False) is False:
             waiting()
-            _lock(file.fileno(), wait=True)
+            lock(file.fileno(), wait=True)
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int, *, wait: bool) -> bool:
-        while True:
-            try:
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            except OSError:
-                if not wait:
-                    return False
-            else:
-                return True
-else:
-    import fcntl
-
-    def _lock(descriptor: int, *, wait: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            # A file system without locks: two processes then do the same work, and the rename decides.
-            return True
-        return True
 
 
 def digest(file: Path) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
+from omnivec.files import written
 from omnivec.training.corpus import Corpus, cut, read_corpus
 from omnivec.training.recipes import check_limits
 from omnivec.whitespace import split_words
@@ -25,6 +26,7 @@ SCORINGS = ("default", "npmi")
 HEAD = "omnivec phrases"
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
+OUTPUT = "file"
 Pair = tuple[str, str]
 
 
@@ -102,10 +104,8 @@ class Phrases:
             raise UsageError(
                 f"{broken[:60]!r}: a phrase whose words hold a tab or a line's end cannot be saved"
             )
-        try:
-            place.write_bytes(("\n".join(lines) + "\n").encode())
-        except OSError as error:
-            raise ModelError(f"{place} cannot be written: {error.strerror}") from error
+        with written(place, error=ModelError) as scratch:
+            scratch.write_bytes(("\n".join(lines) + "\n").encode())
         return place
 
 

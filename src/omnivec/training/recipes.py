@@ -1,9 +1,9 @@
 """Recipes by name: a file of this folder with a class `Options` and a function `run` is a recipe, named as its file.
 
 What a recipe is for, which files it takes and what it may be told is read from its file without importing it, so that
-help and wrong options cost no torch. `DATA` is a literal, the files in a few words; `Options` is a frozen dataclass of
-literals, each field described under "Attributes", that may inherit from one in a file beside; `run(data, options)`
-returns the trained embedder.
+help and wrong options cost no torch. `DATA` is a literal, the files in a few words; `OUTPUT = "file"` says that what is
+saved is one file, not a model's folder; `Options` is a frozen dataclass of literals, each field described under
+"Attributes", that may inherit from one in a file beside; `run(data, options)` returns the trained embedder.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnivec.errors import MissingExtra, UsageError
+from omnivec.training.record import observed, training
 
 if TYPE_CHECKING:
     from omnivec.embedder import Embedder
@@ -64,12 +65,14 @@ class Recipe:
         summary: first line of its docstring.
         options: what it may be told, in order.
         data: the files that it takes, as its file's DATA says; "" where it says nothing.
+        output: what `save` writes, as its file's OUTPUT says: "file"; "" for a model's folder.
     """
 
     name: str
     summary: str
     options: tuple[Option, ...]
     data: str = ""
+    output: str = ""
 
     def check(self, given: Mapping[str, Any]) -> None:
         """Raises UsageError for an option that the recipe does not have, of another type, or missing."""
@@ -96,7 +99,10 @@ class Recipe:
             raise MissingExtra(
                 f"training {self.name} needs {error.name}: pip install 'omnivec[{EXTRAS[error.name]}]'"
             ) from error
-        trained: Embedder = module.run(data, module.Options(**given))
+        options, (observable, facts) = module.Options(**given), observed(data)
+        trained: Embedder = module.run(observable, options)
+        if hasattr(trained, "training"):
+            trained.training = training(self.name, options, facts(), trained)
         return trained
 
 
@@ -142,7 +148,9 @@ def read_recipe(path: Path) -> Recipe | None:
         before = options.get(option.name)
         options[option.name] = option if option.help or not before else replace(option, help=before.help)
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return Recipe(path.stem, summary, tuple(options.values()), _literal(tree, "DATA"))
+    return Recipe(
+        path.stem, summary, tuple(options.values()), _literal(tree, "DATA"), _literal(tree, "OUTPUT")
+    )
 
 
 def _literal(tree: ast.Module, name: str) -> str:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from omnivec.errors import ItemError, UsageError
-from omnivec.files import check_target, result_file
+from omnivec.files import check_target, written
 from omnivec.types import Hit
 from omnivec.viewer.thumbnails import data_uri, pixel_size, thumbnail
 
@@ -80,7 +80,7 @@ def write_page(path: Path, content: str) -> None:
         OmnivecError: the file cannot be written.
     """
     check_page(path)
-    with result_file(path) as scratch:
+    with written(path) as scratch:
         scratch.write_text(content, encoding="utf-8", newline="\n")
 
 

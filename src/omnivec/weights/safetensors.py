@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import WeightsError
+from omnivec.files import written
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, map_file, typed
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
@@ -51,19 +50,14 @@ def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] |
     """
     from safetensors.numpy import save_file
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file(arrays, partial, dict(metadata) if metadata else None)
-        partial.chmod(mode)  # as the umask has it: the library's own file is for its owner alone
-        partial.replace(path)
-    # The library raises its own error for a full disk and a bare KeyError for an unknown element type.
-    except Exception as exc:
-        raise WeightsError(f"{path} cannot be written: {type(exc).__name__}: {exc}.") from exc
-    finally:
-        partial.unlink(missing_ok=True)
+    # A folder waits for the disk once it has all its files.
+    with written(path, durable=False, error=WeightsError) as scratch:
+        try:
+            save_file(arrays, scratch, dict(metadata) if metadata else None)
+        # The library raises its own error for a full disk and a bare KeyError for an unknown element type.
+        except Exception as exc:
+            raise WeightsError(f"{path} cannot be written: {type(exc).__name__}: {exc}.") from exc
 
 
 def _header(path: Path, raw: Bytes) -> tuple[int, dict[str, Any]]:

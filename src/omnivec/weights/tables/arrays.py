@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError, WeightsError
-from omnivec.files import replacing
+from omnivec.files import written
 from omnivec.weights.tables.checks import check_finite, limited, unique, utf8
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
@@ -89,7 +89,7 @@ def write_npz(path: Path, table: Table) -> None:
                 f"the key {key[:60]!r} ends with a zero character, which npz drops: write parquet"
             )
     keys = np.array(table.keys, np.str_)
-    with replacing(path) as partial, partial.open("wb") as stream:
+    with written(path, error=WeightsError) as partial, partial.open("wb") as stream:
         np.savez(stream, keys=keys, vectors=composed(table))
 
 
@@ -98,8 +98,20 @@ def write_npy(path: Path, table: Table) -> None:
     for key in table.keys:
         if "\n" in key:
             raise UsageError(f"the key {key[:60]!r} holds a line feed: write npz or parquet")
-    lines = b"".join(utf8(key) + b"\n" for key in table.keys)
-    with replacing(path.with_suffix(".txt")) as partial:
-        partial.write_bytes(lines)
-    with replacing(path) as partial, partial.open("wb") as stream:
-        np.save(stream, composed(table), allow_pickle=False)
+    lines, beside = b"".join(utf8(key) + b"\n" for key in table.keys), path.with_suffix(".txt")
+    if beside.exists() and not _is_pair(path, beside):
+        raise UsageError(f"{beside} is there and does not belong to {path}: the keys would replace it")
+    with written(beside, error=WeightsError) as keys, written(path, error=WeightsError) as partial:
+        keys.write_bytes(lines)
+        with partial.open("wb") as stream:
+            np.save(stream, composed(table), allow_pickle=False)
+
+
+def _is_pair(path: Path, beside: Path) -> bool:
+    """Whether a text holds the keys of the matrix beside it, one in a line."""
+    try:
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        with beside.open("rb") as stream:
+            return matrix.ndim == 2 and sum(1 for _ in stream) == len(matrix)
+    except (OSError, ValueError, EOFError):
+        return False

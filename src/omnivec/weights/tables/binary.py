@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.files import replacing
+from omnivec.files import written
 from omnivec.types import Floats
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, reading, unique
 from omnivec.weights.tables.record import Table
@@ -113,7 +113,7 @@ def _scan(window: bytes, most: int, size: int) -> tuple[list[bytes], list[int], 
 def write_word2vec_binary(path: Path, table: Table) -> None:
     """Writes word2vec's binary file; of a table with n-grams, the vectors that they make up."""
     keys = encoded(table.keys, "word2vec binary")
-    with replacing(path) as partial, partial.open("wb") as stream:
+    with written(path, error=WeightsError) as partial, partial.open("wb") as stream:
         stream.write(b"%d %d\n" % (len(table), table.dim))
         rows = (row for block in blocks(composed(table)) for row in block)
         stream.writelines(b"%s %s\n" % (key, row.tobytes()) for key, row in zip(keys, rows, strict=True))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UnsupportedModel, WeightsError
-from omnivec.files import replacing
+from omnivec.files import written
 from omnivec.types import Floats
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, limited, unique
 from omnivec.weights.tables.quantised import read_quantised
@@ -231,7 +231,7 @@ def write_fasttext_bin(path: Path, table: Table) -> None:
     output = (
         np.zeros((len(labels) or len(words), table.dim), np.float32) if table.output is None else table.output
     )
-    with replacing(path) as partial, partial.open("wb") as stream:
+    with written(path, error=WeightsError) as partial, partial.open("wb") as stream:
         stream.write(struct.pack("<2i", MAGIC, VERSIONS[-1]) + _packed_settings(table))
         size = len(words), len(labels), settings.get("tokens", int(counts.sum())), -1
         stream.write(_DICTIONARY.pack(size[0] + size[1], *size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import struct
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from omnivec.errors import UnsupportedModel, UsageError
 from omnivec.files import read_json
+from omnivec.weights.card import CARD, card
+from omnivec.weights.folder import model_folder
 from omnivec.weights.tables.arrays import read_npy, read_npz, write_npy, write_npz
 from omnivec.weights.tables.binary import read_word2vec_binary, write_word2vec_binary
 from omnivec.weights.tables.checks import reading
@@ -40,10 +43,17 @@ _HEAD = 1 << 20  # bytes that a file is judged by
 
 @dataclass(frozen=True)
 class Format:
-    """How one form is read and written; `write` is None for what is read only."""
+    """How one form is read and written.
+
+    Attributes:
+        read: path, and the most keys -> table.
+        write: a file, or into an empty folder; None for what is read only.
+        folder: whether it is one.
+    """
 
     read: Callable[[Path, int], Table]
     write: Callable[[Path, Table], None] | None
+    folder: bool = False
 
 
 FORMATS = {
@@ -56,9 +66,9 @@ FORMATS = {
     "npz": Format(read_npz, write_npz),
     "npy": Format(read_npy, write_npy),
     "parquet": Format(read_parquet, write_parquet),
-    "model2vec": Format(read_model2vec, write_model2vec),
-    "static-embedding": Format(read_static_embedding, write_static_embedding),
-    "omnivec": Format(read_own, write_own),
+    "model2vec": Format(read_model2vec, write_model2vec, folder=True),
+    "static-embedding": Format(read_static_embedding, write_static_embedding, folder=True),
+    "omnivec": Format(read_own, write_own, folder=True),
 }
 
 
@@ -79,17 +89,30 @@ def read_table(path: Path, limit: int = 0, format: str | None = None) -> Table:
     return _format(format or sniff(path)).read(path, limit)
 
 
-def write_table(path: Path, table: Table, format: str) -> None:
-    """Writes a table in one of `FORMATS`, whole or not at all.
+def write_table(path: Path, table: Table, format: str, said: bytes | None = None) -> None:
+    """Writes a table in one of `FORMATS`, whole or not at all; of an older one in a folder, file by file.
+
+    Args:
+        path: of the file or folder.
+        table: what is written.
+        format: its form.
+        said: the card of a form that is a folder; None for one that knows nothing.
 
     Raises:
         UsageError: an unknown form, one that is only read, or a table that it cannot hold.
-        WeightsError: the disk refused.
+        WeightsError: the disk refused, or the folder holds something else than a model.
     """
-    write = _format(format).write
-    if write is None:
+    form = _format(format)
+    if form.write is None:
         raise UsageError(f"{format} is only read; gensim loads word2vec-text and word2vec-binary")
-    write(path, table)
+    if not form.folder:
+        with contextlib.suppress(OSError):  # said by the writer, with the file's name
+            path.parent.mkdir(parents=True, exist_ok=True)
+        form.write(path, table)
+        return
+    with model_folder(path) as fresh:
+        form.write(fresh, table)
+        (fresh / CARD).write_bytes(card(None).encode() if said is None else said)
 
 
 def _format(name: str) -> Format:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.files import read_json, replacing, write_json
+from omnivec.files import read_json, write_json
 from omnivec.types import Floats
 from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tables.checks import first_rows, limited
@@ -35,24 +35,23 @@ def model_type(table: Table) -> str:
 
 
 def write_own(folder: Path, table: Table) -> None:
-    """Writes a folder, whole or not at all.
+    """Writes a table's files into an empty folder, or one that is not there.
 
     Raises:
-        WeightsError: the disk refused, or the folder holds something else.
+        WeightsError: the disk refused.
     """
     config: dict[str, Any] = {"model_type": model_type(table), **_config(table)}
     tensors = _tensors(table, "")
-    with replacing(folder) as partial:
-        partial.mkdir()
-        write_json(partial / "keys.json", list(table.keys), indent=None)
-        if table.words is not None:
-            config[_WORDS] = _config(table.words)
-            tensors |= _tensors(table.words, f"{_WORDS}.")
-            write_json(partial / f"{_WORDS}.json", list(table.words.keys), indent=None)
-        if table.tokenizer is not None:
-            (partial / "tokenizer.json").write_bytes(table.tokenizer)
-        save(partial / "model.safetensors", tensors)
-        write_json(partial / "config.json", config)
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "keys.json", list(table.keys), indent=None)
+    if table.words is not None:
+        config[_WORDS] = _config(table.words)
+        tensors |= _tensors(table.words, f"{_WORDS}.")
+        write_json(folder / f"{_WORDS}.json", list(table.words.keys), indent=None)
+    if table.tokenizer is not None:
+        (folder / "tokenizer.json").write_bytes(table.tokenizer)
+    save(folder / "model.safetensors", tensors)
+    write_json(folder / "config.json", config)
 
 
 def _config(table: Table) -> dict[str, Any]:

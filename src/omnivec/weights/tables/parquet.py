@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import MissingExtra, WeightsError
-from omnivec.files import replacing
+from omnivec.files import written
 from omnivec.types import Floats
 from omnivec.weights.tables.checks import blocks, check_finite, unique, utf8
 from omnivec.weights.tables.record import Table
@@ -62,7 +62,7 @@ def write_parquet(path: Path, table: Table) -> None:
     """
     for key in table.keys:
         utf8(key)
-    with replacing(path) as partial, _arrow(path) as (arrow, parquet):
+    with written(path, error=WeightsError) as partial, _arrow(path) as (arrow, parquet):
         schema = arrow.schema([("key", arrow.string()), ("vector", arrow.list_(arrow.float32(), table.dim))])
         with parquet.ParquetWriter(partial, schema) as writer:
             start = 0

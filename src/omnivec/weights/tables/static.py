@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivec.errors import UsageError, WeightsError
-from omnivec.files import part_of, read_json, replacing, write_json
+from omnivec.files import part_of, read_json, write_json
 from omnivec.types import Floats
 from omnivec.weights.files import read
 from omnivec.weights.safetensors import save
@@ -110,7 +110,7 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
 
 
 def write_model2vec(folder: Path, table: Table) -> None:
-    """Writes a folder that model2vec and sentence-transformers load.
+    """Writes files that model2vec and sentence-transformers load into an empty folder, or one that is not there.
 
     Raises:
         UsageError: the table has no tokenizer.
@@ -123,13 +123,14 @@ def write_model2vec(folder: Path, table: Table) -> None:
     config = {"model_type": "model2vec", "architectures": ["StaticModel"], **table.settings}
     config |= {"normalize": normalize, "embedding_dtype": "float32", "hidden_dim": table.dim}
     config.pop("vocabulary_quantization", None)
-    with replacing(folder) as partial:
-        _write(partial, table, tensors, normalize)
-        write_json(partial / "config.json", config)
+    _write(folder, table, tensors, normalize)
+    write_json(folder / "config.json", config)
 
 
 def write_static_embedding(folder: Path, table: Table) -> None:
-    """Writes a folder of sentence-transformers; weights are multiplied into the vectors.
+    """Writes sentence-transformers' files into an empty folder, or one that is not there.
+
+    Weights are multiplied into the vectors.
 
     Raises:
         UsageError: the table has no tokenizer.
@@ -141,9 +142,8 @@ def write_static_embedding(folder: Path, table: Table) -> None:
     card = {
         name: value for name, value in table.settings.items() if name in ("prompts", "default_prompt_name")
     }
-    with replacing(folder) as partial:
-        _write(partial, table, {"embedding.weight": rows}, bool(table.settings.get("normalize", False)))
-        write_json(partial / "config_sentence_transformers.json", card)
+    _write(folder, table, {"embedding.weight": rows}, bool(table.settings.get("normalize", False)))
+    write_json(folder / "config_sentence_transformers.json", card)
 
 
 def _write(folder: Path, table: Table, tensors: dict[str, Floats], normalize: bool) -> None:
@@ -151,7 +151,7 @@ def _write(folder: Path, table: Table, tensors: dict[str, Floats], normalize: bo
         raise UsageError(
             f"a table of {len(table)} keys has no tokenizer, which model2vec and StaticEmbedding need: write omnivec"
         )
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     save(folder / "model.safetensors", tensors, {"format": "pt"})
     (folder / "tokenizer.json").write_bytes(table.tokenizer)
     modules = [("", MODULE), ("1_Normalize", NORMALIZE)][: 1 + normalize]

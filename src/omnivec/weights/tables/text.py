@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.files import replacing
+from omnivec.files import written
 from omnivec.types import Floats
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, first_rows, reading
 from omnivec.weights.tables.record import Table
@@ -265,7 +265,7 @@ def write_glove(path: Path, table: Table) -> None:
 
 def _write(path: Path, table: Table, form: str, *, header: bool) -> None:
     keys = encoded(table.keys, form)
-    with replacing(path) as partial, partial.open("wb") as stream:
+    with written(path, error=WeightsError) as partial, partial.open("wb") as stream:
         if header:
             stream.write(b"%d %d\n" % (len(table), table.dim))
         stream.writelines(_lines(keys, composed(table)))

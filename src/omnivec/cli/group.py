@@ -1,0 +1,67 @@
+"""The command group: finds a subcommand and imports it when it is run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from omnivec.version import VERSION
+
+# Name -> module and the line that --help shows: a subcommand is imported only when it is run.
+COMMANDS = {
+    "demo": ("omnivec.cli.demo", "Search the documentation of Python's standard library, here and now."),
+    "index": (
+        "omnivec.cli.index",
+        "Bring files and folders into a collection, and keep it in step with them.",
+    ),
+    "search": ("omnivec.cli.search", "Find the passages and images that answer a query best."),
+    "embed": ("omnivec.cli.embed", "Write vectors of files, lines or columns to a file."),
+    "analogy": ("omnivec.cli.analogy", "Add and subtract words: king - man + woman."),
+    "classify": ("omnivec.cli.classify", "Label images and texts without training."),
+    "duplicates": (
+        "omnivec.cli.duplicates",
+        "Find copies of images: exact, recompressed, resized, cropped.",
+    ),
+    "models": ("omnivec.cli.models", "List known models and families."),
+    "info": ("omnivec.cli.info", "Show what a model is and how it runs here, with reasons."),
+    "train": ("omnivec.cli.train", "Train or fine-tune a model by a recipe."),
+    "collection": ("omnivec.cli.collection", "Look after a collection: status, list, remove."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The subcommands, in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command if isinstance(command, click.Command) else None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the subcommand; Ctrl-C is said by `run`, without the empty line that click would print."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.Abort from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="omnivec")
+def cli() -> None:
+    """Any data in, vectors out, and everything people do with vectors.
+
+    Results go to stdout, all else to stderr; --json gives JSON lines.
+    """

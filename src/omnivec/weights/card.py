@@ -1,0 +1,116 @@
+"""A model's card: README.md, what a saved model says of itself.
+
+It names what the model was made from and how. It never holds samples of the data, and no path of this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from omnivec.version import VERSION
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model was made.
+
+    Attributes:
+        recipe: by its name.
+        bases: the models that it began with, by name.
+        options: the recipe's, as they were used.
+        data: facts about the data: sha256, size.
+        results: what was measured on data that were held out.
+    """
+
+    recipe: str
+    bases: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+
+def name_of(model: str | PurePath) -> str:
+    """A model's name without the place where it lies on this machine."""
+    text = str(model)
+    if isinstance(model, PurePath) or PurePath(text).is_absolute() or text[:1] in "~." or Path(text).exists():
+        return PurePath(text).name or "a local model"
+    return text
+
+
+def card(training: Training | None, licence: str | None = None) -> str:
+    """README.md of a model that is not as it was published.
+
+    Args:
+        training: how it was made; None where that is not known.
+        licence: of the model that it began with.
+    """
+    published = [name for name in training.bases if name.count("/") == 1] if training else []
+    head = {
+        "library_name": "omnivec",
+        "base_model": published,
+        "license": licence,
+        "tags": ["omnivec", *([training.recipe] if training else [])],
+    }
+    lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items() if value), "---", ""]
+    if training is None:
+        return "\n".join(
+            [
+                *lines,
+                "# A model saved by omnivec",
+                "",
+                f"Written by omnivec {VERSION}; how it was made is not known.",
+                "",
+            ]
+        )
+    named = " and ".join(f"`{name}`" for name in training.bases)
+    lines += [
+        f"# {training.recipe}" + (f" of {named}" if named else ""),
+        "",
+        f"Trained by omnivec {VERSION} with the recipe `{training.recipe}`"
+        + (f", from {named}." if named else "."),
+        "What the card of such a model says of its training data and scores is not true of this one."
+        if named
+        else "",
+        "",
+        "## Options",
+        "",
+        *_table(training.options),
+        "## Data",
+        "",
+        *_table(training.data),
+        "## Evaluation",
+        "",
+        *(_table(training.results) if training.results else ["None was made.", ""]),
+    ]
+    return "\n".join(lines)
+
+
+def _table(facts: Mapping[str, Any]) -> list[str]:
+    rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
+    return ["| | |", "|---|---|", *rows, ""]
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def card_of(folder: Path, stored: bool, training: Training | None) -> bytes:
+    """README.md of a model that is saved: the published one as long as the model is as it was published.
+
+    Args:
+        folder: where it was read.
+        stored: whether it is as the folder has it.
+        training: how it was made, where it was made here.
+    """
+    if training is None and stored and folder.is_dir():
+        with contextlib.suppress(OSError):
+            return (folder / CARD).read_bytes()
+    return card(training).encode()
