@@ -153,8 +153,8 @@ class Embedder:
             prompt: a prompt given in words.
             normalize_embeddings: True for vectors of length 1; None as the model does.
             dim: only the first so many components, of length 1 again where the model's vectors are.
-            truncate: what a text beyond the model's limit loses: its "tail", as where nothing is given, or its
-                "head"; "error" refuses it.
+            truncate: what a text beyond the model's limit loses: its "tail" or its "head"; "error" refuses it. Where
+                nothing is given as the model's folder says, which is the tail in nearly all.
             chunk: "pool" reads such a text whole, in parts whose vectors are averaged by their lengths.
             show_progress_bar: a bar on stderr; None on a terminal only.
             convert_to_numpy: True, as they always are.

@@ -85,7 +85,7 @@ class EncodeOptions:
             prompt = default_prompt
         else:
             prompt = self.prompt if self.prompt is not None else named_prompt(model, self.prompt_name)
-        return Reading(prompt, True, "tail" if self.truncate is None else self.truncate, self.chunk)
+        return Reading(prompt, True, self.truncate, self.chunk)
 
     def refuse_unread(self, model: Prompted, items: Iterable[Any]) -> None:
         """UsageError where options of texts are given to a model of several modalities, and no item is a text."""

@@ -7,7 +7,7 @@ folder without modules.json is pooled as its family is: by the mean over its tok
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,14 @@ class Head:
         include_prompt: whether the prompt's tokens are pooled too.
         steps: what follows the pooling.
         stated: whether the folder says so, or it is the default.
+        truncated: only so many components of a vector are kept, whose length stays as it is; None for all.
     """
 
     pooling: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
     steps: tuple[Step, ...] = ()
     stated: bool = False
+    truncated: int | None = None
 
     def pool(self, ops: Ops, x: Value, mask: Value | None, counted: Value, prefix: int = 0) -> Value:
         """x (n, t, d) -> (n, modes * d).
@@ -104,7 +106,7 @@ class Head:
         """The steps behind the pooling, in order."""
         for step in self.steps:
             x = step.apply(ops, p, x)
-        return x
+        return x if self.truncated is None else x[:, : self.truncated]
 
     @property
     def has_products(self) -> bool:
@@ -117,14 +119,14 @@ class Head:
     @property
     def normalizes(self) -> bool:
         """Whether the vectors have length 1."""
-        return bool(self.steps) and self.steps[-1].kind == "Normalize"
+        return bool(self.steps) and self.steps[-1].kind == "Normalize" and self.truncated is None
 
     def dim(self, width: int) -> int:
         """Length of a vector, for tokens of this width."""
         out = width * len(self.pooling)
         for step in self.steps:
             out = step.width or out
-        return out
+        return out if self.truncated is None else min(out, self.truncated)
 
 
 def _mean(ops: Ops, x: Value, mask: Value, inside: Value) -> Value:
@@ -173,36 +175,84 @@ _WHOLE = {
 }
 
 
+# Modules that follow the pooling, and those that change no vector.
+FOLLOWING = ("Dense", "LayerNorm", "Normalize")
+NEUTRAL = ("Dropout",)
+# Of a joint model's own network nothing is pooled.
+BEHIND_TOWERS = ("Transformer", "CLIPModel", "Normalize", *NEUTRAL)
+# What a module takes and gives.
+VECTOR = "sentence_embedding"
+
+
 def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weights.Tensor]]:
     """The head of a model's folder and its weights, named by their module's folder.
 
     Args:
         folder: of the model.
         default: the family's pooling, for a folder without modules.json.
+
+    Raises:
+        UnsupportedModel: it has modules, or settings of modules, that are not covered.
     """
     modules = read_json(folder / "modules.json", default=None)
     if modules is None:
         return Head((default,)), {}
-    pooling, include_prompt, steps = None, True, []
+    head, names = Head((), stated=True), []
     tensors: dict[str, weights.Tensor] = {}
     for module in modules:
-        kind, path = str(module["type"]).rsplit(".", 1)[-1], str(module["path"])
-        place = part_of(folder, path, "modules.json")
+        name, path = str(module["type"]), str(module["path"])
+        kind, place = name.rsplit(".", 1)[-1], part_of(folder, path, "modules.json")
+        names.append(name)
         if kind == "Pooling":
             config = read_json(place / "config.json")
-            pooling, include_prompt = _modes(config), bool(config.get("include_prompt", True))
-        elif kind in ("Dense", "LayerNorm", "Normalize"):
+            if head.pooling:
+                raise UnsupportedModel(f"{folder}/modules.json has several Poolings; one is covered")
+            head = replace(
+                head, pooling=_modes(config), include_prompt=bool(config.get("include_prompt", True))
+            )
+        elif kind in FOLLOWING:
             step, own = _step(place, kind, path)
-            steps.append(step)
-            tensors.update(own)
-        elif kind not in ("Transformer", "Dropout"):
+            if head.pooling:
+                head = replace(head, steps=(*head.steps, step))
+                tensors.update(own)
+            elif (
+                kind != "Normalize"
+            ):  # There is no vector yet to normalise: sentence-transformers goes on, too.
+                raise UnsupportedModel(f"{folder}/modules.json has {kind} before the Pooling; not covered")
+        elif kind not in ("Transformer", *NEUTRAL):
             raise UnsupportedModel(
                 f"{folder}/modules.json names the module {kind!r}; covered are Transformer, Pooling, Dense, "
                 "LayerNorm, Normalize, Dropout"
             )
-    if pooling is None:
+    if not head.pooling:
         raise UnsupportedModel(f"{folder}/modules.json has no Pooling: it yields no vector per text")
-    return Head(pooling, include_prompt, tuple(steps), True), tensors
+    _check_types(folder, names)
+    return head, tensors
+
+
+def check_towers(folder: Path) -> None:
+    """Raises UnsupportedModel where modules.json puts something behind a joint model of texts and images."""
+    names = [str(module["type"]) for module in read_json(folder / "modules.json", default=())]
+    kinds = [name.rsplit(".", 1)[-1] for name in names]
+    if unknown := [kind for kind in kinds if kind not in BEHIND_TOWERS]:
+        raise UnsupportedModel(
+            f"{folder}/modules.json names the module {unknown[0]!r} in a model of texts and images; covered are "
+            f"{', '.join(BEHIND_TOWERS)}"
+        )
+    _check_types(folder, names)
+
+
+def _check_types(folder: Path, names: Sequence[str]) -> None:
+    """Raises UnsupportedModel for several networks, and for modules of a folder's own code that has a known name."""
+    networks = [name for name in names if name.rsplit(".", 1)[-1] in ("Transformer", "CLIPModel")]
+    if len(networks) > 1:
+        raise UnsupportedModel(f"{folder}/modules.json has {len(networks)} networks; one is covered")
+    for name in names:
+        if not name.startswith("sentence_transformers."):
+            raise UnsupportedModel(
+                f"{folder}/modules.json names the module {name!r}, which is no code of sentence-transformers: it is "
+                "never run"
+            )
 
 
 def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -210,25 +260,32 @@ def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
     modes: Sequence[str]
     if given is None:
         modes = [mode for mode, key in POOLING.items() if config.get(key)] or ["mean"]
+        keys = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+        unknown = [key for key in keys if key not in POOLING.values()]
     else:
         modes = [given] if isinstance(given, str) else list(given)
-    unknown = [mode for mode in modes if mode not in POOLING]
-    if unknown:
-        raise UnsupportedModel(f"pooling mode {unknown[0]!r} is none of {', '.join(POOLING)}")
+        unknown = [mode for mode in modes if mode not in POOLING]
+    if unknown or not modes:
+        raise UnsupportedModel(f"pooling mode {[*unknown, given][0]!r} is none of {', '.join(POOLING)}")
     return tuple(modes)
 
 
 def _step(place: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Tensor]]:
+    file = place / "config.json"
+    config = read_json(file) if kind == "Dense" else read_json(file, default={})
+    for name in ("module_input_name", "module_output_name"):
+        if (said := config.get(name) or VECTOR) != VECTOR:
+            raise UnsupportedModel(f"{path}: a {kind} with {name} {said!r} is not covered, only {VECTOR!r}")
     if kind == "Normalize":
         return Step(kind, path), {}
     tensors = {f"{path}.{name}": tensor for name, tensor in weights.read(place).items()}
     if kind == "LayerNorm":
         return Step(kind, path), tensors
-    config = read_json(place / "config.json")
-    activation = str(config.get("activation_function") or "Identity").rsplit(".", 1)[-1]
-    if activation not in ACTIVATIONS:
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")  # As the class has it.
+    short = str(activation).rsplit(".", 1)[-1]
+    if short not in ACTIVATIONS or not str(activation).startswith("torch."):
         raise UnsupportedModel(f"{path}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
-    if config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
-        raise UnsupportedModel(f"{path}: a Dense over {config['module_input_name']!r} is not covered")
     residual = bool(config.get("use_residual", False))
-    return Step(kind, path, activation, residual, int(config["out_features"])), tensors
+    if config.get("bias") is False and f"{path}.linear.bias" in tensors:
+        raise UnsupportedModel(f"{path}: config.json says bias false, and the weights have one")
+    return Step(kind, path, short, residual, int(config["out_features"])), tensors

@@ -68,7 +68,7 @@ def load(
     if resolved.folder.is_dir():
         recover(resolved.folder)
     with locked(resolved.folder, shared=True):  # nobody replaces its files meanwhile
-        program = _program(resolved.folder, choice)
+        program = _program(resolved.folder, choice, offline)
     if ceiling is not None:
         keep_below(ceiling, _networks(program))
     kinds: dict[type, type[Embedder]] = {TableModel: KeyedEmbedder, JointTowers: JointEmbedder}
@@ -85,7 +85,7 @@ def load(
     return embedder
 
 
-def _program(folder: Path, choice: Choice) -> Program:
+def _program(folder: Path, choice: Choice, offline: bool | None = None) -> Program:
     """What runs the model in a folder."""
     if is_table(folder):
         return read_table_model(folder, choice.threads)
@@ -93,8 +93,12 @@ def _program(folder: Path, choice: Choice) -> Program:
         joint = read_joint(folder)
         if lacking := [side for side in SIDES if not (folder / side).is_dir()]:
             raise ModelError(f"{folder / lacking[0]} is missing: the joint model's folder is incomplete")
-        return JointTowers.of_sides([_program(folder / side, choice) for side in SIDES], joint, folder)
-    models = {modality: _reading(model, choice.decode) for modality, model in read_models(folder).items()}
+        return JointTowers.of_sides(
+            [_program(folder / side, choice, offline) for side in SIDES], joint, folder
+        )
+    models = {
+        modality: _reading(model, choice.decode) for modality, model in read_models(folder, offline).items()
+    }
     trials = hub.cache_folder() / "trials.json"
     if len(models) > 1:
         return Towers.of(models, choice, trials)

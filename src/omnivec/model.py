@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec import registry, weights
-from omnivec.errors import ModelError, UnsupportedModel, UsageError
-from omnivec.files import read_json
-from omnivec.head import Head, Step, read_head
+from omnivec.errors import ModelError, UsageError
+from omnivec.folders import ModelFolder, read_folder, refuse_own_code
+from omnivec.head import Head, Step, check_towers, read_head
 from omnivec.media import image, text
 from omnivec.media.published import read_processing
 from omnivec.media.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops.base import Input, Ops, Params, Value
 from omnivec.runtime import open_cpus
 from omnivec.types import Metric, Modality, Space
+from omnivec.weights.adapters import merged
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,8 @@ class Model:
         prompts: by name, as published.
         default_prompt: name of the prompt that is used when none is asked for.
         metric: of its space.
-        stored: whether the tensors are those in the folder; False once they were trained.
+        stored: whether the tensors are those in the folder; False once they were trained, or where an adapter changed
+            them, whose base may lie elsewhere.
         tower: of a family with a forward for each modality, which; "" for the only one.
         unused: weights that the family's forward does without and other programs miss, such as a pooler's.
     """
@@ -171,32 +173,34 @@ def read_model(folder: Path) -> Model:
     return next(iter(read_models(folder).values()))
 
 
-def read_models(folder: Path) -> dict[Modality, Model]:
-    """The model in a folder, by its modality; of a family with a forward for each modality several, texts first."""
-    root = transformer_folder(folder)
-    published = read_json(root / "config.json", default=None) or registry.implied(root)
-    claimant = registry.claimant(published, root)
+def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Model]:
+    """The model in a folder, by its modality; of a family with a forward for each modality several, texts first.
+
+    Args:
+        folder: in transformers', sentence-transformers' or peft's layout.
+        offline: whether the network is out of bounds for the base of an adapter; None as the environment says.
+    """
+    said = read_folder(folder, offline)
+    claimant = registry.claimant(said.published, said.base)
     family = claimant.load()
-    family.refuse(published)
-    found = family.original(root, published) if hasattr(family, "original") else None
-    published, stored, tokenizer = found or (published, weights.read(root), None)
-    config = read_config(family, published, root)
+    refuse_own_code(said.published, hasattr(family, "OWN_CODE"), said.base)
+    family.refuse(said.published)
+    found = family.original(said.base, said.published) if hasattr(family, "original") else None
+    published, stored, tokenizer = found or (said.published, weights.read(said.base), None)
+    config = read_config(family, published, said.base)
     stored = weights.strip_prefixes(stored, family.PREFIXES)
+    if said.adapter is not None:
+        in_out = published["model_type"] in getattr(family, "IN_OUT", ())
+        stored = merged(stored, said.adapter, family.PREFIXES, family.LAYOUTS, in_out)
     tensors = dict(weights.rename(stored, family.LAYOUTS))
     unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
     if hasattr(family, "fitted"):
         tensors, config = family.fitted(tensors, config)
     towers: tuple[Modality, ...] = ("text", "image") if hasattr(family, "forward_image") else ()
-    own: dict[str, weights.Tensor] = {}
-    if towers:
-        tokenizer = tokenizer or load_tokenizer(root)
-        config = family.tokenized(config, tokenizer)
-        head = Head(("cls",), steps=(Step("Normalize", ""),), stated=True)
-    else:
-        pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
-        head, own = read_head(folder, pooling)
-    card = read_json(folder / "config_sentence_transformers.json", default={})
     modality: Modality = claimant.claims.get("modality", "text")
+    if tokenizer is None and (towers or modality == "text"):
+        tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings)
+    config, head, own = _headed(family, config, said, tokenizer, bool(towers))
     models: dict[Modality, Model] = {}
     for name in towers or (modality,):
         images = name == "image"
@@ -207,26 +211,46 @@ def read_models(folder: Path) -> dict[Modality, Model]:
             family=family,
             config=config,
             tensors={**tensors, **own},
-            preparer=_images(family, root, published)
-            if images
-            else _texts(family, config, root, tokenizer or load_tokenizer(root)),
+            preparer=_images(family, said.root, published)
+            if images or tokenizer is None
+            else _texts(family, config, said, tokenizer),
             # In a form of its makers' own, and of images, a model is pooled as it was made: nothing is guessed.
             head=replace(head, stated=head.stated or found is not None or images),
-            prompts=dict(card.get("prompts") or {}),
-            default_prompt=card.get("default_prompt_name"),
-            metric=_metric(card.get("similarity_fn_name"), folder),
+            prompts=dict(said.card.get("prompts") or {}),
+            default_prompt=said.card.get("default_prompt_name"),
+            metric=_metric(said.card.get("similarity_fn_name")),
+            stored=said.adapter is None,
             tower=name if towers else "",
             unused=unused,
         )
     return models
 
 
-def _texts(family: ModuleType, config: Any, root: Path, tokenizer: Tokenizer) -> text.TextPreparer:
-    sentence = read_json(root / "sentence_bert_config.json", default={})
+def _headed(
+    family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer | None, towers: bool
+) -> tuple[Any, Head, dict[str, weights.Tensor]]:
+    """The config with what the tokenizer knows, the head, and its weights."""
+    length = said.card.get("truncate_dim")
+    truncated = None if length is None else int(length)
+    if towers:
+        check_towers(said.folder)
+        return (
+            family.tokenized(config, tokenizer),
+            Head(("cls",), steps=(Step("Normalize", ""),), stated=True, truncated=truncated),
+            {},
+        )
+    pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
+    head, own = read_head(said.folder, pooling)
+    return config, replace(head, truncated=truncated), own
+
+
+def _texts(family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer) -> text.TextPreparer:
+    sentence = said.sentence
     usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
-    said = sentence.get("max_seq_length") or tokenizer.model_max_length or usual
+    given = said.tokenizer_settings.get("model_max_length") or sentence.get("max_seq_length")
+    limit = given or tokenizer.model_max_length or usual
     return text.TextPreparer(
-        tokenizer, min(int(said), config.max_length), config.vocab_size, bool(sentence.get("do_lower_case"))
+        tokenizer, min(int(limit), config.max_length), config.vocab_size, bool(sentence.get("do_lower_case"))
     )
 
 
@@ -234,19 +258,6 @@ def _images(family: ModuleType, root: Path, published: Mapping[str, Any]) -> ima
     usual = getattr(family, "PREPROCESSING", None)
     own = None if usual is None else {**usual, **published.get("pretrained_cfg", {})}
     return image.ImagePreparer(read_processing(root, own), threads=open_cpus())
-
-
-def transformer_folder(folder: Path) -> Path:
-    """Where config.json and the weights are: the folder itself, or the one that modules.json names."""
-    for module in read_json(folder / "modules.json", default=()):
-        if str(module["type"]).endswith("Transformer"):
-            path = Path(str(module["path"]))
-            if path.is_absolute() or ".." in path.parts:
-                raise ModelError(
-                    f"{folder}/modules.json: the path {str(path)!r} leads out of the model's folder"
-                )
-            return folder / path
-    return folder
 
 
 def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Any:
@@ -272,13 +283,10 @@ def _at(published: Any, path: str) -> Any:
     return published
 
 
-def _metric(name: str | None, folder: Path) -> Metric:
-    metrics: dict[str | None, Metric] = {
-        None: "cosine",
-        "cosine": "cosine",
-        "dot": "dot",
-        "euclidean": "euclidean",
-    }
-    if name not in metrics:
-        raise UnsupportedModel(f"{folder}: similarity {name!r} is none of cosine, dot, euclidean")
-    return metrics[name]
+def _metric(name: Any) -> Metric:
+    """Of the space: as the folder names it, "cosine" where it names none.
+
+    A name that is not covered ("manhattan") stays: vectors do not hang on it, and what compares them refuses it.
+    """
+    metric: Metric = "cosine" if name is None else name
+    return metric

@@ -9,10 +9,11 @@ from typing import Any
 from omnivec import weights
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import write_json
+from omnivec.folders import transformer_folder
 from omnivec.head import Head, Step
 from omnivec.media.image import ImagePreparer
 from omnivec.media.tokenizer import load_tokenizer
-from omnivec.model import Model, transformer_folder
+from omnivec.model import Model
 from omnivec.types import Floats
 from omnivec.weights.card import CARD, Training, card_of
 from omnivec.weights.folder import model_folder
@@ -69,18 +70,22 @@ def write_files(model: Model, folder: Path, training: Training | None = None) ->
     weights.save(folder / "model.safetensors", body, {"format": "pt"})
     if not isinstance(model.preparer, ImagePreparer):
         _write_tokenizer(model, folder)
-    if model.tower or isinstance(model.preparer, ImagePreparer):
+    if isinstance(model.preparer, ImagePreparer):
         return  # Nothing follows that the folder would have to say.
-    _write_head(model, model.head, folder)
-    texts = model.texts
-    limit = {"max_seq_length": texts.limit, "do_lower_case": texts.lower}
-    write_json(folder / "sentence_bert_config.json", limit)
-    said = {
+    said: dict[str, Any] = {
         "prompts": dict(model.prompts),
         "default_prompt_name": model.default_prompt,
         "similarity_fn_name": model.metric,
     }
+    if model.head.truncated is not None:
+        said["truncate_dim"] = model.head.truncated
     write_json(folder / "config_sentence_transformers.json", said)
+    if model.tower:
+        return
+    _write_head(model, model.head, folder)
+    texts = model.texts
+    limit = {"max_seq_length": texts.limit, "do_lower_case": texts.lower}
+    write_json(folder / "sentence_bert_config.json", limit)
 
 
 def _write_tokenizer(model: Model, folder: Path) -> None:

@@ -11,16 +11,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from omnivec import hub, identity
 from omnivec.embedder import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, Embedder
-from omnivec.errors import CollectionError, IdentityError, ItemError, OmnivecError, UsageError
+from omnivec.errors import (
+    CollectionError,
+    IdentityError,
+    ItemError,
+    OmnivecError,
+    UnsupportedModel,
+    UsageError,
+)
 from omnivec.loading import load
 from omnivec.passages import Cutting
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Modality
+from omnivec.types import Metric, Modality
 
 Source = str | Path | Embedder
 """A model: its name, its folder, or itself."""
@@ -190,6 +197,11 @@ class Spaces(Mapping[str, Embedder]):
 
     def _claim(self, name: str, model: Embedder) -> SpaceRecord:
         """The space, recorded as made by this model; IdentityError where another process was first with another."""
+        if model.metric not in get_args(Metric):
+            raise UnsupportedModel(
+                f"{self._called(model)} is to be compared by {model.metric!r}; a collection compares by "
+                f"{', '.join(get_args(Metric))}"
+            )
         own = SpaceRecord(
             name,
             self._called(model),

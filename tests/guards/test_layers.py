@@ -16,7 +16,7 @@ RANKS = (
     ("reasons",),
     ("files", "items", "arguments"),
     ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),
-    ("media", "head", "bridge", "store", "tasks"),
+    ("media", "head", "bridge", "store", "tasks", "folders"),
     ("families",),
     ("runtime", "batching"),
     ("model", "lookup"),

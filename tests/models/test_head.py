@@ -13,6 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as st
 
+from omnivec import Collection
 from omnivec.errors import ModelError, UnsupportedModel, UsageError
 from omnivec.model import read_model
 from omnivec.testing import TEXTS, check_close, check_family, open_model
@@ -160,8 +161,14 @@ def test_similarity_function_is_the_metric(tmp_path: Path) -> None:
         saved(tmp_path / name, similarity_fn_name=name)
         assert open_model(tmp_path / name / "saved").metric == name
     saved(tmp_path / "m", similarity_fn_name="manhattan")
-    with pytest.raises(UnsupportedModel, match="manhattan"):
-        open_model(tmp_path / "m" / "saved")
+    model = open_model(tmp_path / "m" / "saved")
+    reference = SentenceTransformer(str(tmp_path / "m" / "saved"))
+    check_close(model.encode(FULL), reference.encode(FULL), "vectors do not hang on what compares them")
+    assert model.metric == "manhattan"
+    with Collection(tmp_path / "c.omni", model=model) as notes:
+        with pytest.raises(UnsupportedModel, match=r"compared by 'manhattan'; .* by cosine, dot, euclidean"):
+            notes.add(["a text"])
+        assert len(notes) == 0
 
 
 def test_matryoshka_truncates_and_renormalises(tmp_path: Path) -> None:

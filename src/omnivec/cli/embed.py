@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--truncate",
     type=click.Choice(["tail", "head", "error"]),
-    default="tail",
-    help="What an item beyond the model's limit loses; error: it fails.  [default: tail]",
+    help="What an item beyond the model's limit loses; error: it fails. [default: as the model says, mostly tail]",
 )
 @click.option(
     "--chunk", type=click.Choice(["pool"]), help="Read such an item whole, in parts that are averaged."
@@ -61,7 +60,7 @@ def command(
     normalize: bool | None,
     precision: str | None,
     max_memory: str | None,
-    truncate: Truncate,
+    truncate: Truncate | None,
     chunk: Chunk | None,
     batch_size: int | None,
 ) -> int:

@@ -22,6 +22,9 @@ CLAIMS = {
     "modality": "text",
 }
 
+# A config whose auto_map names code of the folder's own is taken, as far as `refuse` lets it through.
+OWN_CODE = True
+
 POOLING = "lasttoken"
 
 # Gemma multiplies by 1 + w in its norms, and its embeddings by sqrt(hidden).

@@ -19,6 +19,9 @@ CLAIMS = {"model_type": ["openai-gpt", "gpt2", "gpt_neo"], "modality": "text"}
 
 POOLING = "lasttoken"
 
+# Model types whose linear maps are stored as (in, out).
+IN_OUT = ("openai-gpt", "gpt2")
+
 
 @dataclass(frozen=True)
 class Config:

@@ -23,6 +23,9 @@ CLAIMS = {
     "modality": "text",
 }
 
+# The auto_map of its configs names its makers' own code, which this family is written after.
+OWN_CODE = True
+
 GATES = {"geglu": "gelu", "reglu": "relu"}
 
 

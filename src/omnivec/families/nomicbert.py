@@ -18,6 +18,9 @@ from omnivec.ops.base import Ops, Params, Value
 
 CLAIMS = {"model_type": ["nomic_bert"], "modality": "text"}
 
+# The auto_map of its configs names its makers' own code, which this family is written after.
+OWN_CODE = True
+
 GATES = {"swiglu": "silu", "geglu": "gelu"}
 
 # What the published config.json can also ask for, each with the only value that is covered.

@@ -23,6 +23,10 @@ from omnivec.weights.tensor import FLOATING
 
 CLAIMS = {"model_type": [], "otherwise": True, "modality": "text"}
 
+# A config whose auto_map names code of the folder's own is run by transformers' own class, as transformers does unless
+# it is told to trust the code.
+OWN_CODE = True
+
 TOLERANCE = 1e-4
 """Largest difference in float32, relative to the largest value, between a converted network and itself."""
 

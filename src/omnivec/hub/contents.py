@@ -13,6 +13,8 @@ _DESCRIPTIONS = (".json", ".txt", ".model", ".yaml")
 # repository with safetensors at its top may still hold the weights of a later module in another form only.
 _WEIGHTS = (("*.safetensors",), ("pytorch_model*.bin",), ("*.ckpt", "*.pt", "*.pth", "*.npz"))
 _LEFT_BY_TRAINING = {"optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
+# By preference: what changes the weights of another model, or of the one beside it.
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 # Copies of the same weights for other programs.
 _OTHER_ENGINES = {"onnx", "openvino", "coreml", "tensorflow", "tf", "tflite", "flax", "rust", "gguf"}
 
@@ -41,6 +43,8 @@ def weights(files: Iterable[str]) -> list[str]:
 
 def _weights(names: list[str]) -> list[str]:
     """The weight files among the names in one folder: one copy, not its variants in other precisions."""
+    adapters = next(([name] for name in _ADAPTERS if name in names), [])
+    names = [name for name in names if name not in _ADAPTERS]
     for kind in _WEIGHTS:
         found = [
             name
@@ -49,12 +53,12 @@ def _weights(names: list[str]) -> list[str]:
         ]
         shards = [name for name in found if fnmatchcase(name, "model-*-of-*.safetensors")]
         if "model.safetensors" in found:
-            return ["model.safetensors"]
+            return ["model.safetensors", *adapters]
         if shards and "model.safetensors.index.json" in names:
-            return shards
+            return shards + adapters
         if found:
-            return found
-    return []
+            return found + adapters
+    return adapters
 
 
 def is_whole(folder: Path, sha256: Mapping[str, str]) -> bool:
@@ -65,7 +69,7 @@ def is_whole(folder: Path, sha256: Mapping[str, str]) -> bool:
     if sha256 and all((folder / file).is_file() for file in sha256):
         return True
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if not weights(files) or not files & {"config.json", "modules.json"}:
+    if not weights(files) or not files & {"config.json", "modules.json", "adapter_config.json"}:
         return False
     return _needed(folder, files) <= files
 

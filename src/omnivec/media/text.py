@@ -69,18 +69,19 @@ class Reading:
     Attributes:
         prompt: what stands before each.
         pool_prompt: whether the prompt's tokens are pooled too.
-        truncate: what a text beyond the limit loses: its "tail" or "head"; "error" refuses it.
+        truncate: what a text beyond the limit loses: its "tail" or "head"; "error" refuses it; None as the tokenizer
+            has it.
         chunk: "pool" reads such a text whole, in parts whose vectors are averaged; None truncates.
     """
 
     prompt: str = ""
     pool_prompt: bool = True
-    truncate: Truncate = "tail"
+    truncate: Truncate | None = None
     chunk: Chunk | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("truncate", self.truncate, get_args(Truncate)),
+            ("truncate", self.truncate or "tail", get_args(Truncate)),
             ("chunk", self.chunk, (*get_args(Chunk), None)),
         ):
             if value not in known:
@@ -185,7 +186,9 @@ class TextPreparer:
         if reading.chunk is not None:
             windows = self.tokenizer.windows(ids, self.limit, keep)
         else:
-            side: Literal["tail", "head"] = "head" if reading.truncate == "head" else "tail"
+            side: Literal["tail", "head"] = self.tokenizer.side
+            if reading.truncate is not None:
+                side = "head" if reading.truncate == "head" else "tail"
             windows = [self.tokenizer.truncate(ids, self.limit, side, keep)]
         for own in windows:
             if (why := self.refused(own)) is not None:

@@ -18,8 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
-from omnivec.files import read_json
 from omnivec.media.tokenizer_checks import refuse_unusable, why_not
+from omnivec.media.tokenizer_class import (
+    GENERIC,
+    SETTINGS,
+    added_tokens,
+    apply_class,
+    content_of,
+    kind_of_class,
+    published_kind,
+    read_settings,
+    refuse_own_code,
+    table_of,
+)
 from omnivec.reasons import PASSING, one_line
 
 if TYPE_CHECKING:
@@ -31,10 +42,6 @@ Ids = NDArray[np.int32]
 NO_LIMIT = 10_000_000
 # The parts of a tokenizer that ids do not hang on, and so no part of its identity.
 BESIDE_IDS = ("version", "truncation", "padding", "decoder")
-ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-# tokenizer_class values that say nothing about the vocabulary files.
-GENERIC = ("", "pretrained", "auto", "tokenizersbackend")
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,11 @@ FORMS: dict[str, Form] = {
     **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt"), GPT2),
     "clip": CLIP,
 }
+# Vocabularies of SentencePiece and others, from which transformers makes a tokenizer.json.
+OTHER_VOCABULARIES = (
+    *("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "unigram.json", "bpe.codes", "spm.model"),
+    *("tekken.json", "vocab.bpe", "sentencepiece.model"),
+)
 # CLIP's own cut into words, before bytes are merged.
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -99,6 +111,7 @@ class Tokenizer:
         unknown_id: id of the token that stands for what the vocabulary lacks; None where there is none.
         backend: the library's tokenizer, without truncation or padding.
         drops_unknown: whether ids leave out the unknown token.
+        side: what a text beyond a limit loses, as `truncation_side` says.
         model_max_length: longest text in tokens, special tokens included; None where nothing is said.
     """
 
@@ -109,18 +122,20 @@ class Tokenizer:
         files: Sequence[Path] = (),
     ) -> None:
         settings = settings or {}
-        padding = backend.padding or {}
+        padding, truncation = backend.padding or {}, backend.truncation or {}
+        said = settings.get("truncation_side") or truncation.get("direction")
+        self.side: Literal["tail", "head"] = "head" if str(said).lower() == "left" else "tail"
         backend.no_truncation()
         backend.no_padding()
         self.backend, self._settings = backend, settings
         self.drops_unknown = bool(settings.get("drop_unknown"))
         self._files = list(files)
-        pad, unknown = (_content(settings.get(role)) for role in ("pad_token", "unk_token"))
+        pad, unknown = (content_of(settings.get(role)) for role in ("pad_token", "unk_token"))
         found = backend.token_to_id(pad) if pad else None
         self.pad_id = int(found if found is not None else padding.get("pad_id", 0))
         unknown = unknown or getattr(backend.model, "unk_token", None)
         self.unknown_id: int | None = backend.token_to_id(unknown) if unknown else None
-        limit = settings.get("model_max_length")
+        limit = settings.get("model_max_length", settings.get("max_len"))  # The second is the older name.
         self.model_max_length = (
             int(limit) if isinstance(limit, int | float) and 0 < limit < NO_LIMIT else None
         )
@@ -234,6 +249,10 @@ class Tokenizer:
             parts.pop(name, None)
         if self.drops_unknown:
             parts["drop_unknown"] = True
+        if self.side == "head":
+            parts["truncation_side"] = "left"
+        if self.backend.encode_special_tokens:
+            parts["split_special_tokens"] = True
         return hashlib.sha256(json.dumps(_canonical(parts), sort_keys=True).encode()).hexdigest()
 
     def _probes(self) -> Iterator[str]:
@@ -255,28 +274,37 @@ class Tokenizer:
         raise ModelError("the tokenizer knows no token: its files are not those of a model.")
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model's folder.
+def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None) -> Tokenizer:
+    """The tokenizer of a model's folder, as the class that it was published with makes it; see `tokenizer_class`.
+
+    Args:
+        folder: of the model.
+        given: settings that win over those of its tokenizer_config.json.
 
     Raises:
         ModelError: the folder holds no tokenizer, one that cannot be built here, or a damaged one.
     """
     import tokenizers
 
-    settings = _settings(folder)
+    settings = read_settings(folder, given)
+    refuse_own_code(folder, settings)
     written = folder / "tokenizer.json"
     names = ("vocab.txt",) if (folder / "vocab.txt").is_file() else ("vocab.json", "merges.txt")
     sources = [written] if written.is_file() else [folder / name for name in names]
     if not all(source.is_file() for source in sources):
         raise ModelError(
             f"{folder} has no tokenizer: looked for tokenizer.json, vocab.txt, vocab.json + merges.txt."
+            + _others(folder)
         )
     try:
         if sources == [written]:
+            kind = published_kind(folder, settings)
             backend = tokenizers.Tokenizer.from_file(str(written))
-            _override(backend, settings)
+            refuse_unusable(backend, str(folder))
+            apply_class(backend, settings, kind, folder)
         else:
             backend, settings = _build(folder, sources, settings)
+            backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
         refuse_unusable(backend, str(folder))
     except (ModelError, *PASSING):
         raise
@@ -286,6 +314,17 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise ModelError(f"{folder}: no tokenizer can be made of {held}: {one_line(exc)}.") from exc
     beside = [folder / name for name in SETTINGS if (folder / name).is_file()]
     return Tokenizer(backend, settings, [*sources, *beside])
+
+
+def _others(folder: Path) -> str:
+    """What is said of a vocabulary in a form that is not read."""
+    found = [name for name in OTHER_VOCABULARIES if (folder / name).is_file()]
+    return (
+        f" Its {' and '.join(found)} cannot be read here: save the tokenizer with transformers, which writes "
+        "tokenizer.json."
+        if found
+        else ""
+    )
 
 
 def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
@@ -316,50 +355,13 @@ def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
     return Tokenizer(backend, {"unk_token": unknown, "drop_unknown": drop_unknown} if unknown else {})
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """What the folder says beside the vocabulary; special_tokens_map.json counts only in the older layout."""
-    settings = _table(folder / "tokenizer_config.json")
-    if "added_tokens_decoder" in settings:
-        return settings
-    added = {str(index): {"content": token} for token, index in _table(folder / "added_tokens.json").items()}
-    return {**settings, **_table(folder / "special_tokens_map.json"), "added_tokens_decoder": added}
-
-
-def _table(path: Path) -> dict[str, Any]:
-    return dict(read_json(path, default={}, kind=dict))
-
-
-def _override(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
-    """Let explicit settings win over tokenizer.json, as they do for the classes that have them."""
-    from tokenizers.normalizers import BertNormalizer
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    if _kind(settings) in GENERIC:
-        return
-    normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
-    if isinstance(normalizer, BertNormalizer):
-        normalizer.lowercase = settings.get("do_lower_case", normalizer.lowercase)
-        normalizer.strip_accents = settings.get("strip_accents", normalizer.strip_accents)
-        normalizer.handle_chinese_chars = settings.get(
-            "tokenize_chinese_chars", normalizer.handle_chinese_chars
-        )
-    if isinstance(pre_tokenizer, ByteLevel):
-        pre_tokenizer.add_prefix_space = settings.get("add_prefix_space", pre_tokenizer.add_prefix_space)
-
-
-def _kind(settings: Mapping[str, Any]) -> str:
-    """The kind of tokenizer that tokenizer_config.json names: "bert" for "BertTokenizerFast"."""
-    name = settings.get("tokenizer_class")
-    return name.removesuffix("Fast").removesuffix("Tokenizer").lower() if isinstance(name, str) else ""
-
-
 def _build(
     folder: Path, sources: Sequence[Path], settings: Mapping[str, Any]
 ) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
     """A tokenizer from vocabulary files, and the settings with the form's special tokens filled in."""
-    kind = _kind(settings)
+    kind = kind_of_class(settings)
     if kind in GENERIC:
-        kind = str(_table(folder / "config.json").get("model_type", ""))
+        kind = str(table_of(folder / "config.json").get("model_type", ""))
     form = FORMS.get(kind)
     if form is None or (form.model == "wordpiece") != (len(sources) == 1):
         raise ModelError(
@@ -368,7 +370,7 @@ def _build(
         )
     settings = {**form.tokens, **settings}
     backend = _MODELS[form.model](sources, settings)
-    backend.add_tokens(_added(settings))
+    backend.add_tokens(added_tokens(settings))
     backend.post_processor = _ends(backend, form, settings)
     return backend, settings
 
@@ -377,7 +379,7 @@ def _wordpiece(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenize
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     vocabulary = models.WordPiece.read_file(str(sources[0]))
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=_content(settings["unk_token"])))
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=content_of(settings["unk_token"])))
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
@@ -409,7 +411,7 @@ def _words(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenizers.T
         models.BPE(
             vocabulary,
             merges,
-            unk_token=_content(settings["unk_token"]),
+            unk_token=content_of(settings["unk_token"]),
             continuing_subword_prefix="",
             end_of_word_suffix="</w>",
             fuse_unk=False,
@@ -435,39 +437,13 @@ def _prefixed(settings: Mapping[str, Any]) -> bool:
     return bool(settings.get("add_prefix_space", False))
 
 
-def _added(settings: Mapping[str, Any]) -> list[tokenizers.AddedToken]:
-    """The tokens beside the vocabulary, in the order in which new ones get their ids."""
-    named = [settings.get(role) for role in ROLES]
-    for name in ("additional_special_tokens", "extra_special_tokens"):
-        named += settings[name] if isinstance(settings.get(name), list) else []
-    specials = {_content(token): token for token in reversed(named) if token}  # the first of a name counts
-    entries = sorted(settings["added_tokens_decoder"].items(), key=lambda entry: int(entry[0]))
-    tokens = [_token(said, said.get("special", False) or said["content"] in specials) for _, said in entries]
-    listed = {token.content for token in tokens}
-    return tokens + [_token(token, True) for name, token in reversed(specials.items()) if name not in listed]
-
-
-def _token(said: str | Mapping[str, Any], special: bool) -> tokenizers.AddedToken:
-    from tokenizers import AddedToken
-
-    if isinstance(said, str):
-        return AddedToken(said, special=special)
-    flags = {name: said[name] for name in ("single_word", "lstrip", "rstrip", "normalized") if name in said}
-    return AddedToken(said["content"], special=special, **flags)
-
-
-def _content(token: str | Mapping[str, Any] | None) -> str | None:
-    """The text of a special token, which is written as a string or as a record."""
-    return token["content"] if isinstance(token, Mapping) else token
-
-
 def _ends(backend: tokenizers.Tokenizer, form: Form, settings: Mapping[str, Any]) -> Any:
     """What puts the special tokens around a text."""
     from tokenizers.processors import RobertaProcessing, TemplateProcessing
 
     first = form.first or ("bos_token" if settings.get("add_bos_token") else None)
     last = form.last or ("eos_token" if settings.get("add_eos_token") else None)
-    before, behind = ([str(_content(settings[role]))] if role else [] for role in (first, last))
+    before, behind = ([str(content_of(settings[role]))] if role else [] for role in (first, last))
     ids: list[tuple[str, Any]] = [(token, backend.token_to_id(token)) for token in before + behind]
     if form in (ROBERTA, CLIP):
         trim = form is ROBERTA and settings.get("trim_offsets", True)

@@ -25,6 +25,8 @@ CANDIDATES = (
     "*.npz",
     "*.pth",
 )
+# What changes a model's weights and is none by itself; see `adapters`.
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 # Where training scripts keep the state dict inside of a checkpoint.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state")
 
@@ -53,11 +55,20 @@ def read(source: Path) -> Weights:
     return Weights(_state_dict(file), (file,))
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights of a model, an adapter's left aside."""
+    return any(_matches(folder, pattern) for pattern in CANDIDATES)
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    return sorted(file for file in folder.glob(pattern) if file.name not in ADAPTERS)
+
+
 def _find(folder: Path) -> Path:
     """The weight file of a folder."""
     several = []
     for pattern in CANDIDATES:
-        found = sorted(folder.glob(pattern))
+        found = _matches(folder, pattern)
         if len(found) == 1:
             return found[0]
         several += [file.name for file in found]

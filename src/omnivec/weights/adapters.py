@@ -1,0 +1,271 @@
+"""LoRA adapters beside or instead of a model's weights, as peft saves them: merged into the weights at load.
+
+Hu et al. 2021, arXiv:2106.09685: W + s B A, with s = alpha / r; Kalajdzievski 2023, arXiv:2312.03732 (rsLoRA):
+s = alpha / sqrt(r); Liu et al. 2024, arXiv:2402.09353 (DoRA): the rows of that, scaled to learned lengths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.files import read_json
+from omnivec.types import Floats
+from omnivec.weights.files import ADAPTERS, read
+from omnivec.weights.layouts import Row
+from omnivec.weights.tensor import Tensor, Weights, from_array
+
+CONFIG = "adapter_config.json"
+
+# What adapter_config.json says and is obeyed, and what says how an adapter was trained or found its places, which the
+# names of its tensors show.
+OBEYED = (
+    *("peft_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
+    *(
+        "use_rslora",
+        "use_dora",
+        "fan_in_fan_out",
+        "bias",
+        "lora_bias",
+        "modules_to_save",
+        "init_lora_weights",
+    ),
+)
+SHOWN = (
+    *(
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "lora_dropout",
+        "task_type",
+    ),
+    *(
+        "inference_mode",
+        "auto_mapping",
+        "peft_version",
+        "megatron_core",
+        "qalora_group_size",
+        "runtime_config",
+    ),
+    *("ensure_weight_tying", "eva_config", "parent_library"),
+)
+# First values that change the base's weights too, which only peft can do again.
+CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+_PART = re.compile(
+    r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B|magnitude_vector)(?:\.default)?(?P<leaf>\.weight|\.bias)?"
+)
+_WHOLE = re.compile(r"(?P<module>.+?)(?:\.modules_to_save(?:\.default)?|\.base_layer)?\.(?P<leaf>[^.]+)")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter, as it lies in a folder.
+
+    Attributes:
+        folder: where it was read.
+        config: adapter_config.json.
+        tensors: by their published names, less "base_model.model.".
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def base(self) -> str:
+        """The name of the model that it was trained on; "" where none is said."""
+        name, revision = (str(self.config.get(key) or "") for key in ("base_model_name_or_path", "revision"))
+        is_local = Path(name).is_absolute() or name.startswith(".")
+        return f"{name}@{revision}" if name and revision and not is_local else name
+
+    def scale(self, module: str, rank: int) -> float:
+        """The factor on B A at one module."""
+        patterns = self.config.get("alpha_pattern") or {}
+        alpha = float(patterns.get(_pattern_of(patterns, module), self.config.get("lora_alpha", 8)))
+        return alpha / (rank**0.5 if self.config.get("use_rslora") else rank)
+
+
+def read_adapter(folder: Path) -> Adapter | None:
+    """The adapter in a folder; None where there is none.
+
+    Raises:
+        ModelError: its config cannot be read.
+        UnsupportedModel: it is of another kind than LoRA, or has a variant that is not covered.
+        WeightsError: its weights are missing or damaged.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        return None
+    config = read_json(file, kind=dict)
+    _refuse(config, file)
+    found = next((folder / name for name in ADAPTERS if (folder / name).is_file()), None)
+    if found is None:
+        raise WeightsError(
+            f"{file} tells of an adapter, and {' or '.join(ADAPTERS)} is missing: fetch it again"
+        )
+    return Adapter(folder, config, {_shorter(name): tensor for name, tensor in read(found).items()})
+
+
+def _shorter(name: str) -> str:
+    return name.removeprefix("base_model.model.")
+
+
+def _refuse(config: Mapping[str, Any], file: Path) -> None:
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise UnsupportedModel(
+            f"{file}: peft_type {kind!r} is not covered, only 'LORA': merge it into its base with peft "
+            "(merge_and_unload) and load the result"
+        )
+    first = config.get("init_lora_weights", True)
+    if isinstance(first, str) and first.lower().startswith(CHANGES_BASE):
+        raise UnsupportedModel(
+            f"{file}: init_lora_weights {first!r} changed the weights of its base too: convert the adapter with peft "
+            "(path_initial_model_for_weight_conversion), or merge it there"
+        )
+    for key, value in config.items():
+        if key not in OBEYED and key not in SHOWN and value not in (None, False, "", [], {}):
+            raise UnsupportedModel(f"{file}: {key} {value!r} is not covered: merge the adapter with peft")
+    for name in ("rank_pattern", "alpha_pattern"):
+        for pattern in config.get(name) or {}:
+            if not re.fullmatch(r"\^?[\w.-]+", pattern):
+                raise UnsupportedModel(
+                    f"{file}: {name} has {pattern!r}; covered are names and parts of names"
+                )
+
+
+def _pattern_of(patterns: Iterable[str], module: str) -> str:
+    """The pattern that says something of a module: one that matches the end of its name."""
+    return next((one for one in patterns if re.fullmatch(rf"(.*\.)?({one})", module)), module)
+
+
+def merged(
+    stored: Weights,
+    adapter: Adapter,
+    prefixes: Sequence[str] = (),
+    layouts: Sequence[Row] = (),
+    in_out: bool = False,
+) -> Weights:
+    """The weights with an adapter applied, in float32 where it changes them.
+
+    Args:
+        stored: of its base, by their published names.
+        adapter: see `read_adapter`.
+        prefixes: what names may begin with in one of both and not in the other.
+        layouts: of the family: what an adapter says of tensors that it drops is dropped too.
+        in_out: whether linear maps are stored as (in, out).
+
+    Raises:
+        WeightsError: some of it has no place among the weights, or another shape.
+    """
+    tensors = dict(stored)
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in adapter.tensors.items():
+        if match := _PART.fullmatch(name):
+            part = match["part"] + (".bias" if match["leaf"] == ".bias" else "")
+            modules.setdefault(match["module"], {})[part] = tensor
+            continue
+        whole = _WHOLE.fullmatch(name)
+        full = f"{whole['module']}.{whole['leaf']}" if whole else name
+        place = _place(tensors, full, prefixes)
+        if place is None:
+            _check_dropped(full, adapter, prefixes, layouts)
+        elif tensors[place].shape != tensor.shape:
+            raise WeightsError(
+                f"{adapter.folder}: {name} has shape {tensor.shape}, its base {tensors[place].shape}: save the base "
+                "with as many tokens as the adapter has"
+            )
+        else:
+            tensors[place] = replace(tensor, name=place)
+    for module, parts in modules.items():
+        place = _place(tensors, f"{module}.weight", prefixes)
+        if place is None:
+            _check_dropped(f"{module}.weight", adapter, prefixes, layouts)
+        else:
+            tensors[place] = from_array(place, _changed(tensors[place], adapter, module, parts, in_out))
+            _add_bias(tensors, place, adapter, module, parts)
+    return Weights(tensors, (*stored.files, adapter.folder / CONFIG), stored.metadata)
+
+
+def _place(tensors: Mapping[str, Tensor], name: str, prefixes: Sequence[str]) -> str | None:
+    """The name of a weight of the base that an adapter's name means."""
+    names = _shortened(name, prefixes)
+    found = next((one for one in names if one in tensors), None)
+    if found is None:
+        longer = [one for one in tensors if one.endswith(f".{name}")]
+        found = longer[0] if len(longer) == 1 else None
+    return found
+
+
+def _shortened(name: str, prefixes: Sequence[str]) -> list[str]:
+    """A name, and what is left of it without prefixes one after another."""
+    names = [name]
+    for one in names:
+        names += [one.removeprefix(p) for p in prefixes if one.startswith(p) and one != p]
+    return names
+
+
+def _check_dropped(name: str, adapter: Adapter, prefixes: Sequence[str], layouts: Sequence[Row]) -> None:
+    """Raises WeightsError unless a tensor is one that the family does without: of a head, or of a decoder."""
+    for one in _shortened(name, prefixes):
+        row = next((row for row in layouts if re.fullmatch(row[0], one)), None)
+        if row is not None and row[1] is None:
+            return
+    raise WeightsError(
+        f"{adapter.folder}: the adapter changes {name!r}, which its base has not: they do not belong together"
+    )
+
+
+def _changed(
+    weight: Tensor, adapter: Adapter, module: str, parts: Mapping[str, Tensor], in_out: bool
+) -> Floats:
+    """A weight of the base with the adapter's change."""
+    kind = "embedding_" if "embedding_A" in parts else ""
+    if f"{kind}A" not in parts or f"{kind}B" not in parts:
+        raise WeightsError(f"{adapter.folder}: {module} has one of lora_A and lora_B: the file is incomplete")
+    a, b = (parts[f"{kind}{side}"].float32() for side in "AB")
+    rank = a.shape[0]
+    b = b.reshape(len(b), -1)  # Of a convolution (out, r, 1, 1).
+    if b.shape[1] != rank:
+        raise WeightsError(
+            f"{adapter.folder}: {module} has lora_A {a.shape} and lora_B {b.shape}: no rank fits"
+        )
+    flips = bool(kind) or (len(weight.shape) == 2 and in_out)
+    delta = adapter.scale(module, rank) * (b @ a.reshape(rank, -1))
+    base = weight.float32()
+    shape = base.shape[::-1] if flips else base.shape
+    if delta.size != base.size or (len(base.shape) == 2 and delta.shape != shape):
+        raise WeightsError(
+            f"{adapter.folder}: {module} changes a weight of shape {delta.shape}, its base has {base.shape}"
+        )
+    base = base.T if flips else base
+    changed = base + delta.reshape(base.shape)
+    if "magnitude_vector" in parts:
+        if kind or len(base.shape) != 2:
+            raise UnsupportedModel(f"{adapter.folder}: use_dora at {module}: covered are linear maps")
+        lengths = parts["magnitude_vector"].float32().reshape(-1, 1)
+        changed = changed * (lengths / np.linalg.norm(changed, axis=1, keepdims=True))
+    elif adapter.config.get("use_dora"):
+        raise WeightsError(f"{adapter.folder}: use_dora, and {module} has no lora_magnitude_vector")
+    result: Floats = np.ascontiguousarray(changed.T if flips else changed, np.float32)
+    return result
+
+
+def _add_bias(
+    tensors: dict[str, Tensor], place: str, adapter: Adapter, module: str, parts: Mapping[str, Tensor]
+) -> None:
+    """What `lora_bias` adds to the module's own bias."""
+    if "B.bias" not in parts:
+        return
+    name = place.removesuffix("weight") + "bias"
+    extra = adapter.scale(module, parts["A"].shape[0]) * parts["B.bias"].float32()
+    own = tensors[name].float32() if name in tensors else np.float32(0)
+    tensors[name] = from_array(name, (own + extra).astype(np.float32))
