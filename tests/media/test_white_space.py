@@ -62,15 +62,16 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop = ["prix bas bon", "prix\u00a0bas super", "cher nul", "mauvais\u2028cher triste"]
     text = "\n".join(f"__label__{'no' if i % 4 > 1 else 'yes'} {shop[i % 4]}" for i in range(400))
     (folder / "train.txt").write_bytes(text.encode())
+    # Ten threads initialise a tenth of the matrix each; with fewer the rest stays as it was, and may be NaN.
     model = fasttext.train_supervised(
         str(folder / "train.txt"),
-        dim=8,
+        dim=10,
         minn=2,
         maxn=3,
         wordNgrams=2,
         bucket=500,
         epoch=3,
-        thread=1,
+        thread=10,
         verbose=0,
     )
     model.save_model(str(folder / "model.bin"))

@@ -96,7 +96,7 @@ def test_texts_come_from_lines_of_files_and_from_memory(tmp_path: Path) -> None:
     plain.write_text("eins\nzwei\n")
     packed.write_bytes(bz2.compress(b"drei\n"))
     assert [line.strip() for line in snippets.read_texts([plain, packed])] == ["eins", "zwei", "drei"]
-    assert list(snippets.read_texts(str(plain))) == ["eins\n", "zwei\n"]
+    assert list(snippets.read_texts(str(plain))) == ["eins", "zwei"]
     assert list(snippets.read_texts(iter(["x", "y"]))) == ["x", "y"]
 
 
