@@ -266,8 +266,8 @@ def test_files_that_hold_no_pairs_are_refused_in_one_line(tmp_path: Path, conten
 
 def test_data_that_is_no_pairs_is_refused(tmp_path: Path) -> None:
     for data, said in (
-        ([("a", "b"), ("c",)], "row 1 is no pair"),
-        (["ab"] * 9, "row 0 is no pair"),
+        ([("a", "b"), ("c",)], "item 1 is a tuple: expected a pair"),
+        (["ab"] * 9, "item 0 is 'ab': expected a pair"),
         ({"a": "b"}, "data is a dict"),
         (tmp_path / "pairs.json", "pairs come from .csv, .tsv"),
         (tmp_path / "none.csv", "none.csv cannot be read: No such file or directory$"),

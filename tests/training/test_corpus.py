@@ -173,9 +173,9 @@ def test_what_is_no_text_is_said_in_one_line(tmp_path, content, why):
         (7, "data is a int"),
         (b"bytes", "data is a bytes"),
         ([], "holds no sentence"),
-        (["a", ["b"]], "sentence 1 is \"['b']\": expected a str"),
-        ([["a"], "b"], "sentence 1 is 'b': expected a list of words"),
-        ([["a", 1]], "sentence 0"),
+        (["a", ["b"]], "item 1 is a list: expected a str, as the first is"),
+        ([["a"], "b"], "item 1 is 'b': expected a list of words"),
+        ([["a", 1]], "item 0: word 1 is 1 (int): expected a str"),
         (["a\ud800"], "lone surrogate"),
     ],
 )

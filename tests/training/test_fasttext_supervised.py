@@ -112,8 +112,8 @@ def test_every_form_of_data_is_read(tmp_path):
     ("data", "message"),
     [
         ([("a", "x"), ("b", "x")], "2 texts of 1 labels; at least 2"),
-        ([("a", "x"), ("", "y"), (3, "y")], r"2 of 3 rows cannot be used \(row 1: the text is empty; row 2: .* a int"),
-        ([("a", None)], "the label is empty"),
+        ([("a", "x"), ("", "y"), (3, "y")], r"2 of 3 rows .*\(item 1: the text is empty; item 2: the text is 3 .int."),
+        ([("a", None)], "the label is None"),
         ([("a",)], r"a tuple, expected \(text, label\)"),
         (3, "data is a int"),
     ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from omnivec.joint import JointEmbedder
 from omnivec.loading import load
 from omnivec.tasks import alignment
 from omnivec.tasks.alignment import Aligned, Fit
+from omnivec.training import texts
 from omnivec.training.loop import Step
 from omnivec.training.recipes import check_limits
 from omnivec.types import Floats
@@ -179,14 +180,13 @@ def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list
 
 
 def _given(data: Any) -> list[tuple[Any, Any]]:
-    if not isinstance(data, Iterable) or isinstance(data, Mapping):
-        raise UsageError(
-            f"data is a {type(data).__name__}: give (left, right) pairs, or the path of a .csv or .tsv"
-        )
     pairs = []
-    for i, row in enumerate(data):
+    for i, row in enumerate(texts.several(data, "(left, right) pairs, or the path of a .csv or .tsv")):
         if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
-            raise UsageError(f"row {i} is no pair: give (left item, right item)")
+            raise texts.wrong(f"data, item {i}", row, "a pair (left item, right item)")
+        for side, item in zip(SIDES, row, strict=True):
+            if item is None or isinstance(item, float | int):
+                raise texts.wrong(f"data, item {i}: its {side} item", item, "something that a model takes")
         pairs.append((row[0], row[1]))
     return pairs
 

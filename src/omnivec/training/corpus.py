@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,8 @@ IN_MEMORY = 2**30
 BLOCK = 2**22
 """Bytes that are scanned at a time, by one thread."""
 
+SENTENCES = (list, tuple, np.ndarray)
+"""What holds the words of a sentence."""
 WORD_END, SENTENCE_END = b"\xfe", b"\xff"  # bytes that UTF-8 never has
 PARTS = np.isin(np.arange(256), np.frombuffer(BLANK_BYTES, np.uint8))
 """(256,) bool, the bytes that part words in a file."""
@@ -149,21 +152,22 @@ class _Source:
 def _source(data: Any) -> _Source:
     if isinstance(data, str | Path):
         data = [Path(data)]
-    if isinstance(data, bytes) or not isinstance(data, Iterable):
-        raise UsageError(
-            f"data is a {type(data).__name__}: give the path of a text, or sentences, each a str or a list of words"
-        )
-    items = iter(data)
-    first = next(items, None)
-    if first is None:
+    items = iter(texts.several(data, "the path of a text, or sentences, each a str or a list of words"))
+    if not (start := list(itertools.islice(items, 1))):
         raise UsageError("data holds no sentence")
-    if isinstance(first, Path):
-        paths = [Path(path).expanduser() for path in (first, *items)]
-        name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-        sizes = [_size(path) for path in paths]
-        plain = not any(path.suffix in texts.OPENERS for path in paths)
-        return _Source(name, _of_files(paths), True, ord("\n"), sum(sizes) if plain else None)
-    return _Source("data", _of_sentences(first, items), isinstance(first, str), SENTENCE_END[0], None)
+    [first] = start
+    items = itertools.chain(start, items)
+    if not isinstance(first, Path):
+        return _Source("data", _of_sentences(items, first), isinstance(first, str), SENTENCE_END[0], None)
+    paths = []
+    for number, path in enumerate(items):
+        if not isinstance(path, Path):
+            raise texts.wrong(f"data, item {number}", path, "a pathlib.Path, as the first is")
+        paths.append(path.expanduser())
+    name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    sizes = [_size(path) for path in paths]
+    plain = not any(path.suffix in texts.OPENERS for path in paths)
+    return _Source(name, _of_files(paths), True, ord("\n"), sum(sizes) if plain else None)
 
 
 def _size(path: Path) -> int:
@@ -215,37 +219,40 @@ def _last_blank(block: Bytes, length: int, path: Path) -> int:
     return 0
 
 
-def _of_sentences(first: Any, others: Iterator[Any]) -> Iterator[Piece]:
+def _of_sentences(items: Iterable[Any], first: Any) -> Iterator[Piece]:
     from omnivec.kernels.vocabulary import PADDING
 
-    text = bytearray()
-    of_words = not isinstance(first, str)
-    item, number, place = first, 0, 0
-    while item is not None:
-        text += _encoded(item, of_words, number)
+    text, place = bytearray(), 0
+    for number, item in enumerate(items):
+        text += _encoded(item, first, number)
         text += SENTENCE_END
-        item, number = next(others, None), number + 1
-        if item is None or len(text) >= BLOCK:
-            length = len(text)
+        if (length := len(text)) >= BLOCK:
             yield np.frombuffer(text + bytes(PADDING), np.uint8), length, place
             text, place = bytearray(), place + length
+    yield np.frombuffer(text + bytes(PADDING), np.uint8), len(text), place
 
 
-def _encoded(item: Any, of_words: bool, number: int) -> bytes:
+def _encoded(item: Any, first: Any, number: int) -> bytes:
     """A sentence's bytes, its words parted."""
     try:
-        if not of_words:
-            return str.encode(item)
-        if isinstance(item, str | bytes):
-            raise TypeError
-        return WORD_END.join(map(str.encode, item))
-    except TypeError as error:
-        expected = "a list of words" if of_words else "a str"
-        raise UsageError(
-            f"sentence {number} is {str(item)[:40]!r}: expected {expected}, as the first is"
-        ) from error
+        if isinstance(item, str) and isinstance(first, str):
+            return item.encode()
+        if isinstance(item, SENTENCES) and isinstance(first, SENTENCES):
+            return WORD_END.join(map(str.encode, item))
     except UnicodeEncodeError as error:
-        raise UsageError(f"sentence {number} has a lone surrogate: {error.object[error.start]!r}") from error
+        raise UsageError(
+            f"data, item {number} has a lone surrogate: {error.object[error.start]!r}"
+        ) from error
+    except TypeError as error:
+        at, word = next((i, word) for i, word in enumerate(item) if not isinstance(word, str))
+        raise texts.wrong(f"data, item {number}: word {at}", word, "a str") from error
+    if not number:
+        raise texts.wrong("data, item 0", item, "a str or a list of words")
+    raise texts.wrong(
+        f"data, item {number}",
+        item,
+        f"a {'str' if isinstance(first, str) else 'list of words'}, as the first is",
+    )
 
 
 class _Scanner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,8 @@ def _open(data: Any) -> tuple[str, Rows]:
         if path.suffix.lower() not in readers:
             raise UsageError(f"{str(data)!r}: pairs come from {', '.join(readers)}, or from a list of tuples")
         return str(path), readers[path.suffix.lower()](path)
-    if isinstance(data, Mapping) or not isinstance(data, Iterable):
-        raise UsageError(
-            f"data is a {type(data).__name__}: give (anchor, positive) tuples, or the path of a .csv, .tsv or .jsonl"
-        )
-    return "data", ((f"row {i}", row) for i, row in enumerate(data))
+    rows = texts.several(data, "(anchor, positive) tuples, or the path of a .csv, .tsv or .jsonl")
+    return "data", ((f"item {i}", row) for i, row in enumerate(rows))
 
 
 def _table(path: Path) -> Rows:
@@ -139,14 +136,12 @@ def _pair(row: Any, width: int) -> Pair:
     if isinstance(row, Mapping):
         row = _values(row)
     if not isinstance(row, Sequence) or isinstance(row, str | bytes):
-        raise UsageError(
-            f"a {type(row).__name__}, expected (anchor, positive) or (anchor, positive, negative)"
-        )
+        raise UsageError(f"{texts.shown(row)}, expected (anchor, positive) or (anchor, positive, negative)")
     if len(row) not in (2, 3) or len(row) != (width or len(row)):
         raise UsageError(f"{len(row)} texts, expected {width or '2 or 3'}")
     for role, text in zip(COLUMNS, row, strict=False):
         if not isinstance(text, str):
-            raise UsageError(f"the {role} is a {type(text).__name__}, expected a str")
+            raise UsageError(f"the {role} is {texts.shown(text)}, expected a str")
         if not text.strip():
             raise UsageError(f"the {role} is empty")
     if len(row) == 3 and row[2] == row[1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,22 +86,20 @@ def _documents(data: Any) -> Iterator[tuple[str | None, Sequence[str]]]:
     if isinstance(data, str | Path):
         yield from ((None, split_words(line)) for line in texts.lines(Path(data).expanduser()))
         return
-    if isinstance(data, Mapping):
-        data = data.items()
-    if isinstance(data, bytes) or not isinstance(data, Iterable):
-        raise UsageError(
-            f"data is a {type(data).__name__}: give the path of a text, or documents, each a str, a list of words, or "
-            "(tag, either)"
-        )
-    for i, item in enumerate(data):
+    documents = texts.several(
+        data, "the path of a text, or documents, each a str, a list of words, or (tag, either)"
+    )
+    for i, item in enumerate(documents):
         tag, words = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
-        if isinstance(tag, int):
+        if isinstance(tag, int) and not isinstance(tag, bool):
             tag = str(tag)
+        if not isinstance(tag, str | None):
+            raise texts.wrong(f"data, item {i}: its tag", tag, "a str or an int")
         if isinstance(words, str):
             words = split_words(words)
-        fine = isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)
-        if not fine or not isinstance(tag, str | None):
-            raise UsageError(
-                f"document {i} is {str(item)[:40]!r}: expected a str, a list of words, or (tag, either of them)"
-            )
+        if not isinstance(words, list | tuple):
+            raise texts.wrong(f"data, item {i}", words, "a str, a list of words, or (tag, either of them)")
+        for at, word in enumerate(words):
+            if not isinstance(word, str):
+                raise texts.wrong(f"data, item {i}: word {at}", word, "a str")
         yield tag, words

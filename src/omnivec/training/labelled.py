@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.media.bags import MARK
@@ -65,12 +67,10 @@ def _open(data: Any) -> tuple[str, Rows]:
         path = Path(data).expanduser()
         readers = {".csv": _table, ".tsv": _table, ".jsonl": lines_of}
         return str(path), readers.get(path.suffix.lower(), _marked)(path)
-    if isinstance(data, Mapping) or not isinstance(data, Iterable):
-        raise UsageError(
-            f"data is a {type(data).__name__}: give (text, label) tuples, or the path of a .csv, .tsv, .jsonl or of "
-            f"lines that begin with {MARK}"
-        )
-    return "data", ((f"row {i}", row) for i, row in enumerate(data))
+    rows = texts.several(
+        data, f"(text, label) tuples, or the path of a .csv, .tsv, .jsonl or of lines that begin with {MARK}"
+    )
+    return "data", ((f"item {i}", row) for i, row in enumerate(rows))
 
 
 def _marked(path: Path) -> Rows:
@@ -93,6 +93,11 @@ def _table(path: Path) -> Rows:
                 named = [
                     next((names.index(n) for n in known if n in names), -1) for known in COLUMNS.values()
                 ]
+                if named.count(-1) == 1:
+                    lacking = COLUMNS[list(COLUMNS)[named.index(-1)]]
+                    raise UsageError(
+                        f"{path}: the columns {', '.join(row)}: one named {'/'.join(lacking)} is missing"
+                    )
                 columns = (0, 1) if -1 in named else named
                 if -1 not in named:
                     continue
@@ -108,13 +113,18 @@ def _examples(row: Any) -> Iterator[Labelled]:
     if isinstance(row, Mapping):
         row = [next((row[n] for n in known if n in row), None) for known in COLUMNS.values()]
     if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
-        raise UsageError(f"a {type(row).__name__}, expected (text, label)")
+        raise UsageError(f"{texts.shown(row)}, expected (text, label)")
     text, labels = row
     if isinstance(labels, UsageError):
         raise labels
     if not isinstance(text, str) or is_blank(text):
-        raise UsageError(f"the text is {'empty' if isinstance(text, str) else f'a {type(text).__name__}'}")
-    for label in labels if isinstance(labels, list | tuple) else [labels]:
-        if label is None or not str(label).strip():
+        raise UsageError(f"the text is {'empty' if isinstance(text, str) else texts.shown(text)}")
+    labels = labels if isinstance(labels, list | tuple) else [labels]
+    if not labels:
+        raise UsageError("it has no label")
+    for label in labels:
+        if not isinstance(label, str | int | np.integer):
+            raise UsageError(f"the label is {texts.shown(label)}, expected a str or an int")
+        if is_blank(str(label)):
             raise UsageError("the label is empty")
         yield Labelled(text, str(label).strip())

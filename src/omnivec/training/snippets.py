@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.training.texts import lines
+from omnivec.training import texts
 
 SHORTEST, LONGEST = 2.5, 24.0
 """Words of a snippet; between them its length is drawn so that each doubling is equally likely."""
@@ -29,17 +29,13 @@ def read_texts(data: Any) -> Iterator[str]:
     """
     if isinstance(data, str | Path):
         data = [Path(data)]
-    if isinstance(data, bytes) or not isinstance(data, Iterable):
-        raise UsageError(f"data is a {type(data).__name__}: give the path of a text, or an iterable of texts")
-    for number, item in enumerate(data):
+    for number, item in enumerate(texts.several(data, "the path of a text, or texts")):
         if isinstance(item, Path):
-            yield from lines(item.expanduser())
+            yield from texts.lines(item.expanduser())
         elif isinstance(item, str):
             yield item
         else:
-            raise UsageError(
-                f"data, item {number} is a {type(item).__name__}: expected a str, or the Path of a text"
-            )
+            raise texts.wrong(f"data, item {number}", item, "a str, or the Path of a text")
 
 
 def sample(texts: Iterable[str], most: int, random: np.random.Generator) -> list[str]:
