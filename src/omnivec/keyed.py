@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
@@ -23,6 +23,8 @@ from omnivec.weights.tables.record import Table
 Weighting = Literal["mean", "sif", "idf"]
 
 UNKNOWN_SHOWN = 3
+SPELLINGS = 50_000
+"""Keys, the most frequent, among which the nearest spellings of an unknown one are looked for."""
 SIF = 1e-3
 """Arora et al. 2017, section 3: a word's weight is a / (a + its share of the corpus)."""
 
@@ -56,7 +58,7 @@ class KeyedEmbedder(Embedder):
         """
         found = self._table_model.encoder.row(key)
         if found is None:
-            raise UsageError(self._missing([key]))
+            raise UsageError(_Missing((key,), self.table.keys))
         return np.asarray(found, np.float32)[: self.dim]
 
     def most_similar(
@@ -174,7 +176,7 @@ class KeyedEmbedder(Embedder):
         """The vectors, with those of keys that only subwords know behind them; rows of the keys; rows not wanted."""
         missing = [key for key in keys if self._table_model.encoder.row(key) is None]
         if missing:
-            raise UsageError(self._missing(missing))
+            raise UsageError(_Missing(tuple(missing), self.table.keys))
         count = len(self.table)
         unseen = [key for key in dict.fromkeys(keys) if key not in self._places]
         rows = [self._places[key] if key in self._places else count + unseen.index(key) for key in keys]
@@ -182,12 +184,6 @@ class KeyedEmbedder(Embedder):
             return self.vectors, rows, []
         more = np.stack([self.vector(key) for key in unseen])
         return np.concatenate([self.vectors, more]), rows, list(range(count, count + len(unseen)))
-
-    def _missing(self, keys: Sequence[str]) -> str:
-        shown = ", ".join(repr(key) for key in keys[:UNKNOWN_SHOWN])
-        near = difflib.get_close_matches(keys[0], self.table.keys[:50_000], 3)
-        meant = f"; near {keys[0]!r} are {', '.join(map(repr, near))}" if near else ""
-        return f"{shown}: not among the table's {len(self.table):,} keys{meant}"
 
     def _sif(self) -> Floats:
         counts = self.table.counts
@@ -210,6 +206,31 @@ class KeyedEmbedder(Embedder):
             raise UsageError("weighting='idf': texts holds nothing")
         weights: Floats = np.log((1 + number) / (1 + found)).astype(np.float32)
         return weights
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """The message about keys that a table lacks, made when it is shown: the nearest spellings take 70 ms to find."""
+
+    missing: tuple[str, ...]
+    keys: Sequence[str]
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return repr(self._text)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (self._text,)
+
+    @cached_property
+    def _text(self) -> str:
+        first = self.missing[0]
+        shown = ", ".join(repr(key) for key in self.missing[:UNKNOWN_SHOWN])
+        near = difflib.get_close_matches(first, self.keys[:SPELLINGS], 3)
+        meant = f"; near {first!r} are {', '.join(map(repr, near))}" if near else ""
+        return f"{shown}: not among the table's {len(self.keys):,} keys{meant}"
 
 
 def _listed(keys: str | Sequence[str]) -> list[str]:

@@ -93,9 +93,11 @@ def test_inference_changes_nothing_but_its_vectors_and_knows_no_neighbours(name)
     def infer(sentences, seed=1, threads=1):
         ids = np.fromiter(itertools.chain.from_iterable(sentences), np.int32)
         text = windows.Text(ids, np.cumsum([0, *map(len, sentences)]).astype(np.int64), keep)
-        return kernels.infer(
+        found, seen = kernels.infer(
             text, model, chosen, way, stated.NEGATIVE + 1, np.linspace(0.1, 0.05, 5), seed, threads
         )
+        assert seen.tolist() == list(map(len, sentences))
+        return found
 
     many = [SENTENCE, [], [2], *([i % 9, 3, 4] for i in range(100)), SENTENCE[::-1]]
     together = infer(many, threads=2)
@@ -104,3 +106,19 @@ def test_inference_changes_nothing_but_its_vectors_and_knows_no_neighbours(name)
     assert (together[[0]] == infer(many[:1])).all() and (together[[-1]] == infer(many[-1:])).all()
     assert not (together[0] == together[-1]).all()
     assert not (infer(many[:1], seed=2) == together[0]).all()
+
+
+def test_a_document_of_frequent_words_is_inferred_from_what_was_left_in():
+    way = WAYS["dbow"]
+    _, inputs, outputs, chosen = made(way)
+    counts = np.array([10**9, *[1] * (len(stated.COUNTS) - 1)])
+    keep = draws.keep_table(counts, 1e-8)  # the first word is left out but for 1 pass in 10,000
+    model = windows.Model(inputs, outputs, draws.negatives_table(stated.COUNTS), trees.no_tree())
+    documents = [[0], [0, 0, 0], [0, 3], [3]]
+    ids = np.fromiter(itertools.chain.from_iterable(documents), np.int32)
+    text = windows.Text(ids, np.cumsum([0, *map(len, documents)]).astype(np.int64), keep)
+    found, seen = kernels.infer(
+        text, model, chosen, way, stated.NEGATIVE + 1, np.linspace(0.1, 0.05, 5), 1, 1
+    )
+    assert found.any(axis=1).all()
+    assert seen.tolist() == [1, 3, 1, 1]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
+import pickle
 from pathlib import Path
 
 import checkpoints
@@ -226,3 +229,22 @@ def test_card_and_identity_are_plain(model: omnivec.KeyedEmbedder) -> None:
     json.dumps(dict(model.identity))
     assert model.card["family"] == "static"
     assert model.card["keys"] == 10
+
+
+def test_near_spellings_are_looked_for_when_the_message_is_shown(
+    model: omnivec.KeyedEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    real = difflib.get_close_matches
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda word, *rest: looked.append(word) or real(word, *rest)
+    )
+    for ask in (model.vector, model.most_similar, model.__contains__):
+        with contextlib.suppress(UsageError):
+            ask("kng")
+    assert looked == []
+    with pytest.raises(UsageError) as raised:
+        model.vector("kng")
+    copied = pickle.loads(pickle.dumps(raised.value))
+    assert str(raised.value) == str(raised.value) == str(copied) and "'kng'" in repr(raised.value)
+    assert looked == ["kng"]

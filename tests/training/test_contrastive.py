@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from omnivec.errors import UsageError
 from omnivec.model import Model, read_model
 from omnivec.testing import check_close, check_rejected, open_model
 from omnivec.training.contrastive import Options, false_negatives, info_nce, pairs_loss
+from omnivec.training.data import batches, per_epoch
 from omnivec.training.loop import Plan, Step, fit
 from omnivec.training.recipes import train
 from omnivec.training.trainable import Trainable
@@ -387,3 +390,43 @@ def test_options_that_the_model_cannot_follow(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         made(pairs, model=folder, **options)
+
+
+# pairs that teach nothing
+
+
+def test_no_batch_holds_a_pair_alone(folder: Path, pairs: Pairs) -> None:
+    for count, size in itertools.product(range(2, 12), range(2, 6)):
+        own = list(itertools.islice(batches(count, size, 0), per_epoch(count, size)))
+        assert sorted(np.concatenate(own).tolist()) == list(range(count))
+        assert min(map(len, own)) >= 2 and max(map(len, own)) <= max(size, 3)
+    norms: list[float] = []
+    made(pairs[:3], model=folder, batch_size=2, epochs=4, on_step=lambda step: norms.append(step.norm))
+    assert len(norms) == 4 and min(norms) > 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [("same", f"positive {i}") for i in range(9)],
+        [(f"anchor {i}", "same") for i in range(9)],
+        [("a", "b"), ("b", "a")],
+    ],
+)
+def test_pairs_without_any_negative_are_an_error(folder: Path, data: Pairs) -> None:
+    with pytest.raises(
+        UsageError, match="none has a negative in its batch, so nothing would be learned"
+    ) as raised:
+        made(data, model=folder)
+    assert "\n" not in str(raised.value)
+    made([(*pair, f"other {i}") for i, pair in enumerate(data)], model=folder, steps=1)
+
+
+def test_pairs_that_teach_nothing_are_counted(
+    folder: Path, pairs: Pairs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(pairs, model=folder, steps=1)
+    assert "teach nothing" not in capsys.readouterr().err
+    made([("same", f"{i}") for i in range(20)] + pairs[:4], model=folder, batch_size=2)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "teach nothing" in line]
+    assert re.search(r"omnivec: 1\d of the first 24 pairs have no negative in their batch", line)

@@ -106,3 +106,14 @@ def test_bad_data_is_one_clear_line(data, message):
 def test_a_missing_file_is_one_clear_line(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_documents(tmp_path / "missing.txt")
+
+
+def test_folders_that_hold_no_rate_were_trained_with_the_usual_one(tmp_path):
+    texts = ["the cat sat on the mat", "a dog ran over the mat"] * 20
+    model = omnivec.train("doc2vec", texts, dim=8, min_count=1, threads=1)
+    folder = model.save(tmp_path / "model")
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    assert '"lr": 0.025' in config
+    (folder / "config.json").write_text(config.replace('"lr": 0.025', '"lr": null'), encoding="utf-8")
+    asked = ["the cat", "the", "dog mat"]
+    np.testing.assert_array_equal(omnivec.load(folder).encode(asked), model.encode(asked))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from omnivec.cli.common import collection_option, count, print_hits
+from omnivec.cli.common import count, print_hits
 
 QUESTIONS = (
     "read a zip file",
@@ -20,7 +20,12 @@ QUESTIONS = (
 
 @click.command("demo", short_help="Search the documentation of Python's standard library.")
 @click.argument("questions", nargs=-1, metavar="[QUESTION...]")
-@collection_option
+@click.option(
+    "--collection",
+    "-c",
+    type=click.Path(path_type=Path, readable=False),
+    help="The collection's folder. [default: demo.omni in omnivec's cache]",
+)
 @click.option("-k", default=3, show_default=True, help="How many passages for each question.")
 def command(questions: tuple[str, ...], collection: Path | None, k: int) -> None:
     """Index the documentation of Python's own standard library and ask it some questions.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omnivec.embedder import Embedder
 
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
-NOT_HERE = {"on_step", "show_progress_bar"}
+NOT_HERE = {"show_progress_bar"}
 
 
 class RecipeGroup(click.Group):
@@ -36,7 +36,7 @@ def command() -> None:
 
 
 def _command(recipe: Recipe) -> click.Command:
-    shown = [option for option in recipe.options if option.name not in NOT_HERE]
+    shown = [option for option in recipe.options if option.name not in NOT_HERE and not option.is_callable]
 
     def run(data: Path, output: Path, **given: Any) -> None:
         told = {name: value for name, value in given.items() if value is not None}

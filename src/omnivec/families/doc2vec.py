@@ -25,6 +25,8 @@ KEPT = (
     *("sample", "epochs", "lr", "min_lr", "seed"),
 )
 """Settings of the training that inference needs."""
+RATE = 0.025
+"""The learning rate that training begins with where no other is asked for."""
 
 
 def encoder(table: Table) -> DocumentEncoder:
@@ -66,10 +68,9 @@ class DocumentEncoder:
         )
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
-        """Each depends on its own words and the seed of the training alone."""
+        """Each depends on its own words and the seed of the training alone; frequent words are left out at times."""
         rows, offsets = self.cutter.flat(texts)
-        found = infer(self._learned, rows.astype(np.int32), offsets, self._table.dim, threads)
-        return found, np.diff(offsets)
+        return infer(self._learned, rows.astype(np.int32), offsets, self._table.dim, threads)
 
     def spans(self, text: str) -> NDArray[np.int64]:
         """Characters of each known word."""
@@ -132,7 +133,9 @@ def learned_of(
     model = windows.Model(padded(inputs, dim), padded(outputs, dim), alias, tree)
     how = how_of(settings, width)
     keep = draws.keep_table(counts, settings["sample"])
-    rates = np.linspace(settings["lr"], settings["min_lr"], settings["epochs"])
+    # Folders of version 0.1 that were trained with the default rate hold null.
+    rate = RATE if settings["lr"] is None else settings["lr"]
+    rates = np.linspace(rate, settings["min_lr"], settings["epochs"])
     return Learned(model, keep, targets, how[0], how[1], rates, settings["seed"])
 
 
@@ -158,8 +161,11 @@ def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
 
 def infer(
     learned: Learned, ids: NDArray[np.int32], starts: NDArray[np.int64], dim: int, threads: int = 1
-) -> Floats:
-    """Vectors (documents, dim) float32 of new documents; each depends on its own words and the seed alone.
+) -> tuple[Floats, Keys]:
+    """Vectors (documents, dim) float32 of new documents, and how many words of each took part.
+
+    Each depends on its own words and the seed alone. A document is learned in as many passes as in training, at the
+    same rates, from the words that are left after subsampling; a pass without any takes them all.
 
     Args:
         learned: words and outputs.
@@ -171,7 +177,7 @@ def infer(
     from omnivec.kernels import doc2vec, windows
 
     text = windows.Text(ids, starts, learned.keep)
-    found = doc2vec.infer(
+    found, seen = doc2vec.infer(
         text,
         learned.model,
         learned.settings,
@@ -181,7 +187,7 @@ def infer(
         learned.seed,
         threads,
     )
-    return np.ascontiguousarray(found[:, :dim])
+    return np.ascontiguousarray(found[:, :dim]), seen
 
 
 def padded(table: Floats, dim: int) -> Floats:

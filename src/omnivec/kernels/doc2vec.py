@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.kernels.draws import advance, below, first_state, thin
+from omnivec.kernels.draws import FULL, advance, below, first_state, thin
 from omnivec.kernels.parallel import in_order
 from omnivec.kernels.simd import LANES, fma, inlined, lean, load, splat, store
 from omnivec.kernels.windows import (
@@ -111,8 +111,10 @@ def infer(
     rates: NDArray[np.float64],
     seed: int,
     threads: int,
-) -> Floats:
+) -> tuple[Floats, NDArray[np.int64]]:
     """Vectors of documents that were not trained; each depends on its own words and the seed alone.
+
+    Each pass leaves out frequent words as training does; one that would leave out all of a document leaves out none.
 
     Args:
         text: its sentences are the documents; words that the model lacks are left out.
@@ -125,28 +127,30 @@ def infer(
         threads: that work at a time.
 
     Returns:
-        (documents, width of the inputs) float32; zero where a document has no words.
+        (documents, width of the inputs) float32, zero where a document has no words; and how many words of each took
+        part in one pass or more.
     """
     count = len(text.starts) - 1
     found = np.zeros((count, model.inputs.shape[1]), np.float32)
     documents = Documents(text, np.arange(count, dtype=np.int32), found)
     way = way._replace(learn=False)
+    used = np.zeros(len(text.ids), np.bool_)
 
     def work(first: int) -> None:
         last = min(first + BLOCK, count)
         longest = int(np.diff(text.starts[first : last + 1]).max())
         mine = room(longest, settings.window, targets, settings.width)
-        _infer(documents, model, settings, way, mine, first, last, rates, seed)
+        _infer(documents, model, settings, way, mine, first, last, rates, seed, used)
 
     for _ in in_order(work, range(0, count, BLOCK), threads):
         pass
-    return found
+    return found, np.diff(np.append(0, np.cumsum(used))[text.starts])
 
 
 @lean
 def _infer(
     documents: Documents, model: Model, settings: Settings, way: Way, mine: Room, first: int, last: int,
-    rates: NDArray[np.float64], seed: int,
+    rates: NDArray[np.float64], seed: int, used: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     text = documents.text
     for s in range(first, last):
@@ -155,8 +159,26 @@ def _infer(
         for i in range(begin, end):
             state = advance(state ^ (np.uint64(text.ids[i]) << np.uint64(20)) | np.uint64(1))
         for rate in rates:
-            count, state = thin(text.ids, begin, end, text.keep, state, mine.sentence)
+            count, state = _thinned(text, begin, end, state, mine.sentence, used)
             _, _, state = _document(documents.vectors, at, model, settings, way, mine, count, rate, state)
+
+
+@inlined
+def _thinned(text: Text, begin: int, end: int, state: Any, kept: Any, used: NDArray[np.bool_]) -> Any:
+    """`draws.thin` of a document of which at least one word is kept; marks those that are."""
+    count = 0
+    for i in range(begin, end):
+        state = advance(state)
+        kept[count] = text.ids[i]
+        if below(state, FULL) <= text.keep[text.ids[i]]:
+            used[i] = True
+            count += 1
+    if count == 0:
+        for i in range(begin, end):
+            kept[i - begin] = text.ids[i]
+            used[i] = True
+        count = end - begin
+    return count, state
 
 
 @inlined

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.embedder import Embedder
-from omnivec.errors import UsageError
+from omnivec.errors import ModelError, UsageError
 from omnivec.joint import JointEmbedder
 from omnivec.loading import load
 from omnivec.tasks import alignment
@@ -37,10 +37,10 @@ LIMITS = {
     "hidden": (1, 65_536),
     "epochs": (1, INF),
     "batch_size": (2, INF),
-    "lr": (0.0, INF),
+    "lr": (1e-12, 1e30),
     "weight_decay": (0.0, INF),
     "dropout": (0.0, 0.99),
-    "scale": (0.0, INF),
+    "scale": (1e-6, INF),
     "seed": (0, 2**63 - 1),
 }
 DATA = "a .csv or .tsv with the columns left and right; paths where a model reads no text"
@@ -134,10 +134,20 @@ def learn(left: Floats, right: Floats, options: Options) -> tuple[Aligned, dict[
         heads = fit(left, right, trial.strength)
     else:
         heads = alignment.choose(fit, left, right, strengths, seed=options.seed)
+    _check_finite(heads, options)
     # Of pairs that were learned from, the cosines are higher than others' will be: the scale is better for others.
     scale = alignment.fitted_scale(*(probe or (heads.left(left), heads.right(right))))
     facts |= {"strength": heads.strength, "dim": heads.left.dims[1]}
     return replace(heads, scale=scale), facts
+
+
+def _check_finite(heads: Aligned, options: Options) -> None:
+    layers = [layer for side in (heads.left, heads.right) for layer in side.layers]
+    if not all(np.isfinite(array).all() for layer in layers for array in layer):
+        raise ModelError(
+            f"{options.method} learned numbers that are not finite at strength={heads.strength:g}, lr={options.lr:g}: "
+            "give a greater strength or a smaller lr"
+        )
 
 
 def _method(left: Floats, right: Floats, options: Options) -> tuple[Fit, Sequence[float]]:

@@ -6,9 +6,9 @@ arXiv:1705.00652, section 4.4.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,28 @@ from omnivec.loading import load
 from omnivec.model import Model
 from omnivec.training.data import Pair, batches, per_epoch, read_pairs
 from omnivec.training.loop import Plan, Step, fit
+from omnivec.training.passes import say
 from omnivec.training.recipes import check_limits
 from omnivec.training.trainable import Trainable
 
 DATA = "a .csv, .tsv or .jsonl with the columns anchor and positive, and negative where there is one"
 
 INF = float("inf")
+PROBED = 1_000
+"""Batches whose negatives are counted before training."""
+WORTH = 0.95
+"""Share of the pairs that have a negative, below which it is said."""
 LIMITS = {
     "epochs": (1, INF),
     "steps": (1, INF),
     "batch_size": (2, INF),
-    "lr": (0.0, INF),
+    "lr": (1e-12, 1e30),
     "warmup": (0.0, 1.0),
-    "scale": (0.0, INF),
+    "scale": (1e-6, INF),
     "weight_decay": (0.0, INF),
-    "clip": (0.0, INF),
+    "clip": (1e-12, INF),
     "dropout": (0.0, 0.99),
+    "max_length": (1, INF),
     "seed": (0, 2**63 - 1),
 }
 
@@ -53,7 +59,8 @@ class Options:
         model: what to begin with: a name, a folder, hf:org/name, or an Embedder.
         epochs: passes over the pairs.
         steps: batches in all; when not given, as many as the epochs make.
-        batch_size: most pairs in a batch; each is a negative for all others.
+        batch_size: most pairs in a batch; each is a negative for all others. No pair is left alone in a batch, so that
+            of an odd number of pairs in twos a batch has three.
         lr: full learning rate of AdamW.
         warmup: share of the steps in which the learning rate rises; it then falls to zero.
         scale: what cosines are multiplied by; one over the temperature.
@@ -94,6 +101,7 @@ class Options:
 def run(data: Any, options: Options) -> Embedder:
     """Trains a model of texts on pairs; `data` as `training.data.read_pairs` takes it."""
     pairs = read_pairs(data)
+    check_negatives(pairs, options)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     given = options.model
     base = given if isinstance(given, Embedder) else load(given, engine="torch", device="cpu")
@@ -119,10 +127,35 @@ def run(data: Any, options: Options) -> Embedder:
         options.on_step,
     )
     if trainable.cut:
-        line = f"{trainable.cut} of {trainable.seen} texts seen were cut to {trainable.limit} tokens"
-        print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201
+        say(f"{trainable.cut} of {trainable.seen} texts seen were cut to {trainable.limit} tokens")
     compiled = Compiled(trainable.trained(), Choice(), hub.cache_folder() / "trials.json")
     return Embedder(compiled, f"{base.name}, trained", "trained here: contrastive")
+
+
+def check_negatives(pairs: Sequence[Pair], options: Options) -> None:
+    """Says how many pairs of the first pass have no negative in their batch: these teach nothing.
+
+    Raises:
+        UsageError: none of them has one.
+    """
+    count = min(options.steps or INF, per_epoch(len(pairs), options.batch_size), PROBED)
+    seen = taught = 0
+    for indices in islice(batches(len(pairs), options.batch_size, options.seed), int(count)):
+        hidden = false_negatives([list(column) for column in zip(*(pairs[i] for i in indices), strict=True)])
+        seen += len(hidden)
+        taught += int((hidden.sum(axis=1) < hidden.shape[1] - 1).sum())
+    why = (
+        "a text equal to an anchor or its positive, and the positive of an equal anchor, are no negatives: give pairs "
+        "with different anchors and positives, a third column of negatives, or a larger batch_size"
+    )
+    if not taught:
+        raise UsageError(
+            f"of {seen:,} pairs none has a negative in its batch, so nothing would be learned; {why}"
+        )
+    if taught < WORTH * seen:
+        say(
+            f"{seen - taught:,} of the first {seen:,} pairs have no negative in their batch and teach nothing; {why}"
+        )
 
 
 def pairs_loss(

@@ -63,15 +63,18 @@ def read_pairs(data: Any) -> list[Pair]:
 
 
 def batches(count: int, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of batches without end: each pass in a new order, every row once, sizes equal but for one row."""
+    """Indices of batches without end: each pass in a new order, every row once, sizes equal but for one row.
+
+    None holds a row alone: nothing is told from it, so that of an odd number of rows in twos a batch has three.
+    """
     random = np.random.default_rng(seed)
     while True:
         yield from np.array_split(random.permutation(count), per_epoch(count, size))
 
 
 def per_epoch(count: int, size: int) -> int:
-    """Batches of at most `size` in one pass over `count` rows."""
-    return -(-count // size)
+    """Batches of at most `size`, or of three, in one pass over `count` rows."""
+    return max(min(-(-count // size), count // 2), 1)
 
 
 def _open(data: Any) -> tuple[str, Rows]:

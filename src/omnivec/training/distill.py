@@ -32,6 +32,7 @@ from omnivec.model import Model
 from omnivec.training import loop
 from omnivec.training.data import batches, per_epoch
 from omnivec.training.loop import Plan, Step
+from omnivec.training.passes import check_finite
 from omnivec.training.recipes import check_limits
 from omnivec.training.snippets import read_texts, sample, scattered
 from omnivec.training.tokens import Vocabulary, choose, published, token_vectors
@@ -51,7 +52,7 @@ LIMITS = {
     "sif": (0.0, INF),
     "epochs": (0, INF),
     "batch_size": (2, INF),
-    "lr": (0.0, INF),
+    "lr": (1e-12, 1e30),
     "likeness": (0.0, INF),
     "threads": (1, 1_024),
     "seed": (0, 2**63 - 1),
@@ -264,7 +265,9 @@ def fit(first: Floats, read: Bags, wanted: Floats, options: Options) -> Floats:
         ),
         options.on_step,
     )
-    return np.array(rows.detach().numpy())
+    found = np.array(rows.detach().numpy())
+    check_finite({"rows": found}, f"epoch {options.epochs}", options.lr)
+    return found
 
 
 def distance(pooled: torch.Tensor, wanted: torch.Tensor, likeness: float) -> torch.Tensor:

@@ -120,7 +120,8 @@ def fit(documents: Documents, options: Options) -> Vectors:
         )
         return float(loss), int(losses)
 
-    outcome = over(corpus.starts, pace(options), work)
+    learned = {"documents' vectors": vectors, "words' vectors": inputs, "outputs": outputs}
+    outcome = over(corpus.starts, pace(options), work, learned)
     found, words, targeted = (
         _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs[:count])
     )

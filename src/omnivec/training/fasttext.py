@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omnivec.keyed import trained
 from omnivec.training.corpus import Corpus, check_numba
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Centred, Own, pace, read_words, uniform
+from omnivec.training.tables import Centred, Own, check_ngrams, pace, read_words, uniform
 from omnivec.weights.ngrams import Ragged, char_ngrams
 from omnivec.weights.tables.record import Subwords, Table
 
@@ -42,6 +42,10 @@ class Options(Centred):
     min_n: int = 3
     max_n: int = 6
     bucket: int = 2_000_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ngrams(self.min_n, self.max_n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +129,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
         )
         return float(loss), int(count)
 
-    outcome = over(corpus.starts, pace(options), work)
+    outcome = over(corpus.starts, pace(options), work, {"vectors": inputs, "outputs": outputs})
     vectors = np.empty((words, width), np.float32)
     kernels.means(inputs, subwords, vectors)
     order = np.argsort(buckets)

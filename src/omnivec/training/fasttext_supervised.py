@@ -19,7 +19,7 @@ from omnivec.training.corpus import check_numba
 from omnivec.training.fasttext import SPAN
 from omnivec.training.labelled import Labelled, read_labelled
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Common, Own, pace, uniform
+from omnivec.training.tables import Common, Own, check_ngrams, pace, uniform
 from omnivec.weights.tables.record import Subwords, Table
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Options(Common):
     min_n: int = 3
     max_n: int = 0
     bucket: int = 2_000_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ngrams(self.min_n, self.max_n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +131,7 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
         )
         return float(loss), int(count)
 
-    outcome = over(rows.starts, pace(options), work)
+    learned = {"rows": inputs, "labels' vectors": outputs}
+    outcome = over(rows.starts, pace(options), work, learned)
     dim = options.dim
     return Classifier(bag, counts, inputs[:, :dim].copy(), labels, outputs[:, :dim].copy(), outcome)

@@ -17,7 +17,7 @@ from omnivec.errors import ModelError, UsageError
 from omnivec.keyed import trained
 from omnivec.runtime import open_cpus
 from omnivec.training.corpus import Corpus, check_numba
-from omnivec.training.passes import say, stopped_line
+from omnivec.training.passes import check_finite, say, stopped_line
 from omnivec.training.recipes import check_limits
 from omnivec.training.tables import read_words
 from omnivec.types import Floats
@@ -37,7 +37,7 @@ LIMITS = {
     "max_vocab": (1, INF),
     "x_max": (1e-3, INF),
     "alpha": (0.0, INF),
-    "lr": (0.0, INF),
+    "lr": (1e-12, INF),
     "epochs": (1, INF),
     "threads": (1, INF),
     "seed": (0, 2**63 - 1),
@@ -118,7 +118,7 @@ def fit(corpus: Corpus, options: Options) -> Fitted:
 
     Raises:
         UsageError: no two words stand near each other.
-        ModelError: the cost is not finite.
+        ModelError: the cost or a vector is not finite.
         MissingExtra: numba is not installed.
     """
     check_numba()
@@ -152,6 +152,7 @@ def factorise(counts: Cooccurrence, options: Options) -> Fitted:
         options.x_max, options.alpha, options.lr, options.threads or open_cpus(), options.seed
     )
     tables = glove.Tables.drawn(len(counts.indptr) - 1, options.dim, options.seed)
+    learning = {"vectors": tables.words[:, 0], "vectors as contexts": tables.contexts[:, 0]}
     matrix = glove.Logarithms.of(counts)
     report = _Report(options, len(counts))
     stopped = False
@@ -161,12 +162,14 @@ def factorise(counts: Cooccurrence, options: Options) -> Fitted:
                 for learned in glove.epoch(tables, matrix, how, number):
                     report.add(_Learned(*learned))
                     bar.advance(learned[1])
+                check_finite(learning, f"epoch {number + 1}", options.lr)
         except KeyboardInterrupt:
             if not report.done:
                 raise
             stopped = True
     if stopped:
         say(stopped_line(report.done / report.total, options.epochs))
+        check_finite(learning, f"epoch {len(report.costs) + 1}", options.lr)
     return Fitted(tables.vectors(options.add_contexts), tuple(report.costs), len(counts), stopped)
 
 

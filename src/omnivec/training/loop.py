@@ -98,7 +98,7 @@ def fit(
         on_step: called after each step.
 
     Raises:
-        ModelError: the loss or its gradient is not finite.
+        ModelError: the loss, its gradient or what is learned is not finite.
     """
     weights = [value for group in optimizer.param_groups for value in group["params"]]
     gpus = sorted({value.device.index or 0 for value in weights if value.device.type == "cuda"})
@@ -123,6 +123,15 @@ def fit(
             if step is None:
                 raise
             _say(f"stopped after step {step.number} of {step.of}: what was learned so far is kept")
+    bad = sum(not bool(torch.isfinite(value).all()) for value in weights)
+    if bad and step is not None:
+        rates = ", ".join(
+            f"{rate:.1e}" for rate in sorted({group["initial_lr"] for group in optimizer.param_groups})
+        )
+        raise ModelError(
+            f"step {step.number}: {bad} of {len(weights)} weights are not finite, at lr={rates}: use a smaller lr or a "
+            "longer warmup"
+        )
 
 
 def _descend(

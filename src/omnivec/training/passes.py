@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ LARGEST = 100_000
 PIECES = 64
 """Pieces that an epoch has at least, where the corpus is large enough for them."""
 SMALLEST = 1_000
+ROWS = 1 << 16
+"""Rows that are checked at a time."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ Work = Callable[[Piece], tuple[float, int]]
 """Learns from a piece; returns the sum of its losses and their number."""
 
 
-def over(starts: NDArray[np.int64], pace: Pace, work: Work) -> Outcome:
+def over(
+    starts: NDArray[np.int64], pace: Pace, work: Work, tables: Mapping[str, NDArray[np.float32]]
+) -> Outcome:
     """Works through a corpus, pieces in order, some at a time.
 
     Ctrl-C ends it early: what was learned by then stays, the part of an epoch included, and a line on stderr says how
@@ -98,9 +102,10 @@ def over(starts: NDArray[np.int64], pace: Pace, work: Work) -> Outcome:
         starts: where each sentence begins, and the end of the last.
         pace: how long and how fast.
         work: what to do with a piece; called from several threads.
+        tables: what is learned, by name; its rows are checked after each epoch.
 
     Raises:
-        ModelError: the loss is not finite.
+        ModelError: the loss is not finite, or what is learned.
     """
     pieces, done, stop = (
         _Locked(_pieces(starts, pace)),
@@ -121,6 +126,8 @@ def over(starts: NDArray[np.int64], pace: Pace, work: Work) -> Outcome:
                 one = done.get()
                 if isinstance(one, BaseException):
                     raise one
+                if one.piece.epoch > report.epoch:
+                    check_finite(tables, f"epoch {report.epoch + 1}", pace.lr)
                 report.add(one)
                 bar.advance(one.piece.words)
         except KeyboardInterrupt:
@@ -132,7 +139,22 @@ def over(starts: NDArray[np.int64], pace: Pace, work: Work) -> Outcome:
     if stopped:
         _refuse_nothing(pieces, done)
         say(stopped_line(pieces.learned / report.total, pace.epochs))
+    check_finite(tables, f"epoch {report.epoch + 1}", pace.lr)
     return Outcome(report.loss(), pieces.learned, report.elapsed(), stopped)
+
+
+def check_finite(tables: Mapping[str, NDArray[np.float32]], when: str, lr: float) -> None:
+    """Raises ModelError where rows (n, dim) hold NaN or infinity, or are too long for their length to be a float32."""
+    for name, table in tables.items():
+        bad = 0
+        for first in range(0, len(table), ROWS):
+            part = table[first : first + ROWS]
+            bad += int(np.count_nonzero(~np.isfinite(np.einsum("ij,ij->i", part, part))))
+        if bad:
+            raise ModelError(
+                f"{when}: {bad:,} of {len(table):,} {name} are not finite, or of no finite length, at lr={lr:g}: use a "
+                "smaller lr"
+            )
 
 
 def stopped_line(share: float, epochs: int) -> str:
@@ -225,7 +247,7 @@ class _Report:
         self._start = time.perf_counter()
         self._said = -PAUSE  # The first rate is said at once.
         self._losses = np.zeros((pace.epochs, 2))
-        self._epoch = 0
+        self.epoch = 0
         self.words = 0
         self.total = words * pace.epochs
 
@@ -235,13 +257,13 @@ class _Report:
 
     def loss(self) -> float:
         """Mean over the last epoch begun."""
-        total, count = self._losses[self._epoch]
+        total, count = self._losses[self.epoch]
         return float(total / max(count, 1))
 
     def add(self, one: _Done) -> None:
         """Says how it goes, unless that was reported just now."""
         self.words += one.piece.words
-        self._epoch = max(self._epoch, one.piece.epoch)
+        self.epoch = max(self.epoch, one.piece.epoch)
         self._losses[one.piece.epoch] += one.loss, one.losses
         seconds = self.elapsed()
         if self._shown and (self.words == self.total or seconds - self._said >= PAUSE):
@@ -249,7 +271,7 @@ class _Report:
             rate = self.words / max(seconds, 1e-9)
             left = (self.total - self.words) / rate
             say(
-                f"epoch {self._epoch + 1} of {self._pace.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
+                f"epoch {self.epoch + 1} of {self._pace.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
                 f"{left:.0f} s left"
             )
 

@@ -21,7 +21,7 @@ from omnivec.training.recipes import check_limits
 from omnivec.whitespace import split_words
 
 INF = float("inf")
-LIMITS = {"min_count": (1, INF), "passes": (1, 10), "threads": (1, 1_024)}
+LIMITS = {"min_count": (1, INF), "threshold": (-INF, INF), "passes": (1, 10), "threads": (1, 1_024)}
 SCORINGS = ("default", "npmi")
 HEAD = "omnivec phrases"
 

@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -46,6 +47,11 @@ class Option:
     default: Any
     required: bool
     help: str
+
+    @property
+    def is_callable(self) -> bool:
+        """Whether it is a function, which no command line can give."""
+        return "Callable" in self.type
 
     def accepts(self, value: Any) -> bool:
         """Whether a value is of the annotated type; an int is a float, a bool is no number."""
@@ -178,11 +184,12 @@ def _lineage(path: Path, tree: ast.Module, name: str) -> list[ast.ClassDef]:
 
 
 def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> None:
-    """Raises UsageError for a number outside its limits, both included; None is none of them."""
+    """Raises UsageError for a number outside its limits, both included, or not finite; None is none of them."""
     for name, (low, high) in limits.items():
         value = getattr(options, name)
-        if value is not None and not low <= value <= high:
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
             allowed = f"at least {low}" if high == float("inf") else f"{low} to {high}"
+            allowed = "a finite number" if low == -high else allowed
             raise UsageError(f"{name}={value!r}: {allowed}")
 
 

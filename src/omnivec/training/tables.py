@@ -34,6 +34,10 @@ LIMITS = {
     "min_n": (1, 1_000),
     "max_n": (0, 1_000),
     "bucket": (1, 2**31 - 1),
+    "ns_exponent": (-10.0, 10.0),
+    "sg": (0, 1),
+    "hs": (0, 1),
+    "cbow_mean": (0, 1),
     "threads": (1, 1_024),
     "seed": (0, 2**63 - 1),
 }
@@ -109,6 +113,14 @@ class Centred(Windowed):
         """The learning rate at the beginning, asked for or usual."""
         usual = 0.025 if self.sg else 0.05
         return usual if self.lr is None else self.lr
+
+
+def check_ngrams(min_n: int, max_n: int) -> None:
+    """Raises UsageError where the shortest n-gram is longer than the longest; a longest of 0 asks for none."""
+    if max_n and min_n > max_n:
+        raise UsageError(
+            f"min_n={min_n} is above max_n={max_n}: no n-gram is of such a length; max_n=0 takes none"
+        )
 
 
 class Own(Generic[T]):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import ModelError, UsageError
+from omnivec.errors import UsageError
 from omnivec.keyed import trained
 from omnivec.training import phrases
 from omnivec.training.corpus import Corpus, check_numba, kept
@@ -153,8 +153,6 @@ def fit(corpus: Corpus, options: Options, known: dict[str, Floats] | None = None
         np.ascontiguousarray(table.reshape(-1, width_of(options.dim))[:, : options.dim])
         for table in (model.inputs, model.outputs)
     )
-    if not np.isfinite(inputs).all():
-        raise ModelError(f"the vectors are not finite at lr={options.rate:g}: use a smaller lr")
     counts = np.concatenate([corpus.counts, np.zeros(len(words) - len(corpus.words), np.int64)])
     return Trained(words, counts, inputs, outputs[: len(corpus.words)], outcome)
 
@@ -214,7 +212,11 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
         epochs.add(piece, *found)
         return found
 
-    return over(corpus.starts, pace(options), work)
+    learned = {
+        name: table.reshape(-1, settings.width)
+        for name, table in (("vectors", model.inputs), ("outputs", model.outputs))
+    }
+    return over(corpus.starts, pace(options), work, learned)
 
 
 class _Epochs:
