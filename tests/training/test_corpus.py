@@ -170,12 +170,12 @@ def test_what_is_no_text_is_said_in_one_line(tmp_path, content, why):
     [
         (Path("nowhere.txt"), "nowhere.txt cannot be read: No such file"),
         (".", "is a folder"),
-        (7, "data is a int"),
-        (b"bytes", "data is a bytes"),
+        (7, "data: 7, an int is no item"),
+        (b"bytes", "data is bytes: give the path of a text"),
         ([], "holds no sentence"),
         (["a", ["b"]], "item 1 is a list: expected a str, as the first is"),
         ([["a"], "b"], "item 1 is 'b': expected a list of words"),
-        ([["a", 1]], "item 0: word 1 is 1 (int): expected a str"),
+        ([["a", 1]], "item 0: word 1 is 1, an int: expected a str"),
         (["a\ud800"], "lone surrogate"),
     ],
 )

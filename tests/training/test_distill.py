@@ -106,7 +106,7 @@ def test_texts_come_from_lines_of_files_and_from_memory(tmp_path: Path) -> None:
         ([], "holds no text"),
         (["", "  \n"], "holds no text"),
         (3, "int"),
-        ([3], "item 0 is 3 .int."),
+        ([3], "item 0 is 3, an int"),
         ("none.txt", "cannot"),
     ],
 )

@@ -74,7 +74,7 @@ def test_pairs_from_files(tmp_path: Path, name: str, content: str, expected: Any
         (
             "h.jsonl",
             '["a", "b"]\n{"a": \n["c", 7]\n"text"\n{"x": 1}\n',
-            "4 of 5 .*line 2: no JSON.*line 3: the positive is 7 .int..*line 4: 'text'.*and 1 more",
+            "4 of 5 .*line 2: no JSON.*line 3: the positive is 7, an int.*line 4: 'text'.*and 1 more",
         ),
         ("i.jsonl", '["a", "b", "b"]\n["a", "b", "c"]', "line 1: the negative equals the positive"),
         ("j.txt", "a b", "pairs come from .csv, .tsv, .jsonl"),
@@ -96,8 +96,8 @@ def test_bad_files_are_named(tmp_path: Path, name: str, content: str | bytes | N
     ("data", "message"),
     [
         ([], "0 pairs"),
-        (7, "data is a int"),
-        ({"anchor": "a"}, "data is a dict"),
+        (7, "data: 7, an int is no item"),
+        ({"anchor": "a"}, "data: a dict"),
         ([("a", "b"), ("a",)], "item 1: 1 texts, expected 2"),
         ([("a", "b"), "ab"], "item 1: 'ab'"),
         ([("a", " "), ("a", "b")], "item 0: the positive is empty"),

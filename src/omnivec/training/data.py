@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
+from omnivec.items import shown
 from omnivec.training import texts
 
 Pair = tuple[str, ...]
@@ -139,12 +140,12 @@ def _pair(row: Any, width: int) -> Pair:
     if isinstance(row, Mapping):
         row = _values(row)
     if not isinstance(row, Sequence) or isinstance(row, str | bytes):
-        raise UsageError(f"{texts.shown(row)}, expected (anchor, positive) or (anchor, positive, negative)")
+        raise UsageError(f"{shown(row)}, expected (anchor, positive) or (anchor, positive, negative)")
     if len(row) not in (2, 3) or len(row) != (width or len(row)):
         raise UsageError(f"{len(row)} texts, expected {width or '2 or 3'}")
     for role, text in zip(COLUMNS, row, strict=False):
         if not isinstance(text, str):
-            raise UsageError(f"the {role} is {texts.shown(text)}, expected a str")
+            raise UsageError(f"the {role} is {shown(text)}, expected a str")
         if not text.strip():
             raise UsageError(f"the {role} is empty")
     if len(row) == 3 and row[2] == row[1]:

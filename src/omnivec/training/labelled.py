@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from omnivec.errors import UsageError
+from omnivec.items import shown
 from omnivec.media.bags import MARK
 from omnivec.training import texts
 from omnivec.training.data import SHOWN, Rows, lines_of
@@ -113,18 +114,18 @@ def _examples(row: Any) -> Iterator[Labelled]:
     if isinstance(row, Mapping):
         row = [next((row[n] for n in known if n in row), None) for known in COLUMNS.values()]
     if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
-        raise UsageError(f"{texts.shown(row)}, expected (text, label)")
+        raise UsageError(f"{shown(row)}, expected (text, label)")
     text, labels = row
     if isinstance(labels, UsageError):
         raise labels
     if not isinstance(text, str) or is_blank(text):
-        raise UsageError(f"the text is {'empty' if isinstance(text, str) else texts.shown(text)}")
+        raise UsageError(f"the text is {'empty' if isinstance(text, str) else shown(text)}")
     labels = labels if isinstance(labels, list | tuple) else [labels]
     if not labels:
         raise UsageError("it has no label")
     for label in labels:
         if not isinstance(label, str | int | np.integer):
-            raise UsageError(f"the label is {texts.shown(label)}, expected a str or an int")
+            raise UsageError(f"the label is {shown(label)}, expected a str or an int")
         if is_blank(str(label)):
             raise UsageError("the label is empty")
         yield Labelled(text, str(label).strip())

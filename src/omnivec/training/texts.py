@@ -5,11 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from omnivec import items
 from omnivec.errors import UsageError
 from omnivec.whitespace import BOM, why_not_utf8
 
@@ -36,40 +37,20 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
 
 
 def several(data: Any, expected: str) -> Iterable[Any]:
-    """The items of an iterable of a user's; none of their values means that there are no more.
+    """The items of what a user gave to train on; none of their values means that there are no more.
 
-    Raises:
-        UsageError: data holds no items in an order of their own: `expected` is what to give.
+    Args:
+        data: as given; a lone item is refused.
+        expected: what to give, for the message.
     """
-    whole = type(data)
-    if hasattr(whole, "columns") or hasattr(whole, "column_names"):
-        raise UsageError(
-            f"data is a {whole.__name__}, a table: give one of its columns as a list, or {expected}"
-        )
-    if isinstance(data, Mapping):
-        raise UsageError(
-            f"data is a {whole.__name__}: give list(data.values()) or list(data.items()); {expected}"
-        )
-    if isinstance(data, Set):
-        raise UsageError(f"data is a {whole.__name__}, which has no order: give sorted(data); {expected}")
-    if isinstance(data, bytes | bytearray | str) or not isinstance(data, Iterable):
-        raise UsageError(f"data is a {whole.__name__}: give {expected}")
-    return data
+    if items.is_one(data, "data"):
+        raise UsageError(f"data is {items.shown(data)}: give {expected}")
+    return items.several(data, "data")
 
 
 def wrong(place: str, item: Any, expected: str) -> UsageError:
     """What is said of an item that cannot be used."""
-    return UsageError(f"{place} is {shown(item)}: expected {expected}")
-
-
-def shown(item: Any) -> str:
-    """An item in a few words: "None", "3 (int)", "a dict"."""
-    if item is None:
-        return "None"
-    if isinstance(item, str | bytes | int | float):
-        text = repr(item[:40]) if isinstance(item, str | bytes) else str(item)
-        return text if isinstance(item, str) else f"{text} ({type(item).__name__})"
-    return f"a {type(item).__name__}"
+    return UsageError(f"{place} is {items.shown(item)}: expected {expected}")
 
 
 def check(path: Path, data: bytes, at: int) -> None:
