@@ -112,7 +112,7 @@ def test_every_form_of_data_is_read(tmp_path):
     ("data", "message"),
     [
         ([("a", "x"), ("b", "x")], "2 texts of 1 labels; at least 2"),
-        ([("a", "x"), ("", "y"), (3, "y")], r"2 of 3 rows .*\(item 1: the text is empty; item 2: the text is 3, an int"),
+        ([("a", "x"), ("", "y"), (3, "y")], r"2 of 3 rows .*\(item 1: the text is empty; item 2: .* 3, an int"),
         ([("a", None)], "the label is None"),
         ([("a",)], r"a tuple, expected \(text, label\)"),
         (3, "data: 3, an int is no item"),
