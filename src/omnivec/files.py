@@ -19,6 +19,8 @@ from typing import Any
 from omnivec.errors import ModelError, OmnivecError, UsageError
 
 _REQUIRED = object()
+# /dev/stdout may lead to a regular file, which somebody else has open and goes on writing to.
+_DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
 _A_DAY, _A_MOMENT = 24 * 3600.0, 0.1
 
 
@@ -109,6 +111,8 @@ def check_target(path: Path) -> Path:
         OmnivecError: it may not be written.
     """
     path = expanded(path)
+    if str(path.absolute().parent) in _DEVICES:
+        raise UsageError(f"{path} is no regular file: name a file in a folder that exists")
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
         kind = target.stat().st_mode

@@ -344,5 +344,6 @@ def _write(side: Program, folder: Path) -> None:
     """A side's own model, without its head."""
     if isinstance(side, TableModel):
         write_own(folder, side.table)
+        (folder / CARD).write_bytes(card_of(side.folder, side.stored, None))
     else:
         write_files(side.texts.model if isinstance(side, Towers) else side.model, folder)

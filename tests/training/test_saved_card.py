@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 
 import omnivec
+from omnivec.training.record import observed
 from omnivec.weights.card import name_of
+from omnivec.weights.tables.formats import write_table
+from omnivec.weights.tables.record import Table
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -94,6 +98,36 @@ def test_names_on_a_card_are_no_paths(tmp_path: Path, monkeypatch: pytest.Monkey
     named = {"/home/alice/m": "m", "~/m": "m", "./m": "m", "mine": "mine", "hf:org/name": "hf:org/name"}
     named |= {"org/name": "org/name", "all-MiniLM-L6-v2": "all-MiniLM-L6-v2"}
     assert {name: name_of(name) for name in named} == named
+
+
+def test_a_joint_model_says_how_well_partners_are_found_and_names_both_sides(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    keys = [f"{SECRET.split()[0]}{i}" for i in range(40)]
+    for name in ("one", "other"):
+        vectors = random.normal(size=(40, 8)).astype(np.float32)
+        write_table(tmp_path / name, Table(keys, vectors), "omnivec")
+    pairs = ((key, key) for key in keys)  # read once: counted on their way
+    joint = omnivec.train(
+        "align", pairs, left=tmp_path / "one", right=tmp_path / "other", method="procrustes"
+    )
+    saved = joint.save(tmp_path / "joint")
+    text = (saved / "README.md").read_text()
+    assert "from `one` and `other`" in text and "| recall@10 | [" in text and "| items | 40 |" in text
+    assert "sha256" in text and SECRET.split()[0] not in text and str(tmp_path) not in text
+    assert (saved / "left" / "README.md").read_bytes() == (tmp_path / "one" / "README.md").read_bytes()
+
+
+def test_data_are_known_by_content_however_they_come(tmp_path: Path) -> None:
+    rows = [("a", "b"), ("c", "d")]
+    kept, facts = observed(rows)
+    assert kept is rows and facts()["items"] == 2
+    passing, later = observed(iter(rows))
+    assert list(passing) == rows and later() == facts()
+    assert observed([*rows, ("e", "f")])[1]()["sha256"] != facts()["sha256"]
+    assert observed([np.zeros(2)])[1]() == {"items": 1}  # no plain value: no digest, and no guess
+    (tmp_path / "a.csv").write_bytes(b"a,b")
+    assert observed(tmp_path / "a.csv")[1]() == {"bytes": 3, "sha256": hashlib.sha256(b"a,b").hexdigest()}
+    assert observed(tmp_path / "gone.csv")[1]() == {}
 
 
 @pytest.fixture(autouse=True)

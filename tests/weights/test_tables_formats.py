@@ -317,3 +317,14 @@ def test_damage_anywhere_is_one_line_or_harmless(tmp_path, name):
                         read_table(place, format=form)
         file.write_bytes(whole)
     assert list(read_table(place).keys) == table().keys
+
+
+def test_keys_of_npy_never_replace_a_text_that_is_not_theirs(tmp_path):
+    (tmp_path / "corpus.txt").write_text("what the words were learned from")
+    with pytest.raises(UsageError, match=r"corpus\.txt is there and does not belong to .*corpus\.npy"):
+        write_table(tmp_path / "corpus.npy", table(), "npy")
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]
+    assert (tmp_path / "corpus.txt").read_text() == "what the words were learned from"
+    for _ in range(2):  # its own keys are replaced
+        write_table(tmp_path / "words.npy", table(), "npy")
+    assert list(read_table(tmp_path / "words.npy").keys) == list(table().keys)

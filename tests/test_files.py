@@ -1,0 +1,94 @@
+"""Files that are written whole or not at all, and what cannot be written to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from omnivec.errors import ModelError, OmnivecError, UsageError
+from omnivec.files import check_target, read_kept, write_kept, written
+
+posix = pytest.mark.skipif(os.name != "posix", reason="links, rights and devices")
+
+
+def test_a_block_that_fails_leaves_the_older_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("older")
+    for error in (KeyboardInterrupt(), SystemExit(143), ValueError("x")):
+        with pytest.raises(type(error)), written(tmp_path / "a.txt") as scratch:
+            scratch.write_text("half")
+            raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "older"
+    with written(tmp_path / "a.txt") as scratch:
+        scratch.write_text("newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "newer"
+
+
+@posix
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(handle: int) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        sync(handle)
+
+    def replacing(source: Path, target: Path) -> None:
+        done.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replacing)
+    with written(tmp_path / "a.txt") as scratch:
+        scratch.write_text("content")
+    assert done == ["file", "rename", "folder"]
+
+
+@posix
+def test_devices_pipes_and_links_to_nowhere_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "far").symlink_to("absent/file")
+    (tmp_path / "file").write_text("x")
+    refused = [
+        Path("/dev/null"),
+        Path("/dev/stdout"),
+        *map(tmp_path.joinpath, ("pipe", "loop", "far", "file/x", ".")),
+    ]
+    for path in refused:
+        with pytest.raises(UsageError) as found:
+            check_target(path)
+        assert str(path) in str(found.value) and "\n" not in str(found.value)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@posix
+def test_the_longest_name_there_may_be(tmp_path: Path) -> None:
+    name = "é" * 120 + ".npy"
+    with written(tmp_path / name) as scratch:
+        scratch.write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_error_is_of_the_class_that_was_asked_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ModelError, match="folder that is not there"),
+        written(tmp_path / "a/b", error=ModelError),
+    ):
+        pass
+    with pytest.raises(OmnivecError, match="cannot be written: No space"), written(tmp_path / "c"):
+        raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_kept_in_a_cache_that_cannot_be_written_is_not_missed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    write_kept(tmp_path / "file" / "kept.json", {"a": 1})
+    write_kept(tmp_path / "kept.json", {"a": 1})
+    assert read_kept(tmp_path / "kept.json") == {"a": 1}
