@@ -196,7 +196,6 @@ class Ours:
 
         family: Any = importlib.import_module(f"omnivec.families.{subject.family}")
         published = json.loads((folder / "config.json").read_text())
-        family.refuse(published)
         config = read_config(family, published, folder)
         stored = weights.strip_prefixes(weights.read(folder), family.PREFIXES)
         tensors: Mapping[str, Any] = weights.rename(stored, family.LAYOUTS)

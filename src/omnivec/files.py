@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import secrets
@@ -36,7 +37,9 @@ def read_json(path: Path, default: Any = _REQUIRED, kind: type | None = None) ->
         ModelError: the file is missing and has no default, cannot be read, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise ModelError(f"{path} is a pipe or a device, no file: it is not read")
+        content = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=_integer)
     except FileNotFoundError:
         if default is not _REQUIRED:
             return default
@@ -48,6 +51,11 @@ def read_json(path: Path, default: Any = _REQUIRED, kind: type | None = None) ->
     if kind is not None and not isinstance(content, kind):
         raise ModelError(f"{path} holds a {type(content).__name__} where a {kind.__name__} is due")
     return content
+
+
+def _integer(digits: str) -> float:
+    """The number that digits mean; one that no float reaches is infinite, as it is with an exponent."""
+    return int(digits) if len(digits) <= 310 else math.copysign(math.inf, -1 if digits[0] == "-" else 1)
 
 
 def write_json(path: Path, content: object, indent: int | None = 2) -> None:

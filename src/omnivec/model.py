@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec import registry, weights
-from omnivec.errors import ModelError, UsageError
+from omnivec import registry, typed, weights
+from omnivec.errors import ModelError, UnsupportedModel, UsageError
 from omnivec.folders import ModelFolder, read_folder, refuse_own_code
 from omnivec.head import Head, Step, check_towers, read_head
 from omnivec.media import image, text
@@ -184,8 +185,8 @@ def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Mod
     claimant = registry.claimant(said.published, said.base)
     family = claimant.load()
     refuse_own_code(said.published, hasattr(family, "OWN_CODE"), said.base)
-    family.refuse(said.published)
-    found = family.original(said.base, said.published) if hasattr(family, "original") else None
+    known = known_keys(family, said.published, said.base)
+    found = family.original(said.base, known) if hasattr(family, "original") else None
     published, stored, tokenizer = found or (said.published, weights.read(said.base), None)
     config = read_config(family, published, said.base)
     stored = weights.strip_prefixes(stored, family.PREFIXES)
@@ -196,6 +197,7 @@ def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Mod
     unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
     if hasattr(family, "fitted"):
         tensors, config = family.fitted(tensors, config)
+    check_shapes(getattr(family, "SHAPES", {}), config, tensors, said.base)
     towers: tuple[Modality, ...] = ("text", "image") if hasattr(family, "forward_image") else ()
     modality: Modality = claimant.claims.get("modality", "text")
     if tokenizer is None and (towers or modality == "text"):
@@ -260,27 +262,79 @@ def _images(family: ModuleType, root: Path, published: Mapping[str, Any]) -> ima
     return image.ImagePreparer(read_processing(root, own), threads=open_cpus())
 
 
-def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Any:
-    """The family's record of a published config; keys that its forward does not depend on are left out.
+def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The keys of a published config that a family reads, each of its type and in its range.
 
-    Where config.json has other spellings, a family says so in ALIASES (published key, with dots into tables -> its
-    own name) or, where values change too, in `canonical`.
+    They are the fields of its `Config`, under their own names and those of `ALIASES`, and the fields of `Published`,
+    which a family has where it reads more. `Published = dict` says that it reads them all, and checks them itself.
+
+    Raises:
+        ModelError: a value is of another type, or out of its range.
+        UnsupportedModel: a variant that is not covered.
     """
-    names = {f.name for f in fields(family.Config)}
+    more, known = getattr(family, "Published", None), published
+    if more is not dict:
+        kinds = [family.Config] if more is None else [more, family.Config]
+        names = getattr(family, "ALIASES", {})
+        known = typed.checked(kinds, published, folder / "config.json", names)
+    if hasattr(family, "refuse"):
+        family.refuse(known)
+    return known
+
+
+def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Any:
+    """The family's record of a published config, whose keys are checked as `known_keys` has it.
+
+    Where config.json has other spellings, a family says so in ALIASES (published key -> its own name) or, where
+    values change too, in `canonical`.
+
+    Raises:
+        ModelError: a value is missing, or does not go with another.
+    """
+    file, said = folder / "config.json", known_keys(family, published, folder)
     try:
-        said = family.canonical(published) if hasattr(family, "canonical") else published
-        spelt = [(name, _at(said, path)) for path, name in getattr(family, "ALIASES", {}).items()]
-        given = {name: value for name, value in [*spelt, *said.items()] if value is not None}
-        return family.Config(**{name: value for name, value in given.items() if name in names})
-    except (TypeError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}/config.json lacks a value or has one that cannot be: {error}") from error
+        canonical = family.canonical(said) if hasattr(family, "canonical") else said
+        spelt = [(name, said.get(key)) for key, name in getattr(family, "ALIASES", {}).items()]
+        given = {name: value for name, value in [*spelt, *canonical.items()] if value is not None}
+        config = typed.read(family.Config, given, file)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(str(error) if str(file) in str(error) else f"{file}: {error}") from error
+    except KeyError as error:
+        raise ModelError(f"{file} lacks {error.args[0]}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if nulls := [key for key in said if said[key] is None and typed.is_required(family.Config, key)]:
+            raise ModelError(f"{file} lacks {nulls[0]}: it is null") from error
+        raise ModelError(f"{file} has values that do not go together: {error}") from error
+    if getattr(config, "max_length", 1) < 1:
+        raise ModelError(f"{file}: max_position_embeddings leaves no place for a token")
+    return config
 
 
-def _at(published: Any, path: str) -> Any:
-    """The value at a path of keys, "a.b"; None where there is none."""
-    for key in path.split("."):
-        published = published.get(key) if isinstance(published, Mapping) else None
-    return published
+def check_shapes(
+    shapes: Mapping[str, tuple[str, ...]], config: Any, tensors: Mapping[str, weights.Tensor], folder: Path
+) -> None:
+    """Holds the sizes that a config states against the weights, before anything is made of that size.
+
+    Args:
+        shapes: name of a tensor -> for each of its axes the config's field, or a product "a * b"; "" for any length.
+        config: of the model.
+        tensors: its weights.
+        folder: for messages.
+
+    Raises:
+        ModelError: a size is another.
+    """
+    for name, axes in shapes.items():
+        shape = tensors[name].shape if name in tensors else None
+        for axis, names in enumerate(axes):
+            if shape is None or not names:
+                continue
+            stated = math.prod(getattr(config, field) for field in names.split(" * "))
+            if len(shape) != len(axes) or shape[axis] != stated:
+                held = " x ".join(map(str, shape)) or "a single number"
+                raise ModelError(
+                    f"{folder / 'config.json'}: {names} is {stated}, but {name} of the weights is {held}"
+                )
 
 
 def _metric(name: Any) -> Metric:

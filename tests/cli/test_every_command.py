@@ -14,7 +14,7 @@ from omnivec import Collection
 PROBE = """
 import os, sys
 HEAVY = ("torch", "transformers", "sentence_transformers", "huggingface_hub", "rich", "pyarrow", "openvino", "numpy",
-         "tokenizers", "scipy", "pathspec")
+         "tokenizers", "scipy")
 def leave(code, leave=os._exit):
     print("LOADED", *sorted(name for name in HEAVY if name in sys.modules), file=sys.stderr, flush=True)
     leave(code)

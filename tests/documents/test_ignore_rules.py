@@ -4,11 +4,14 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from omnivec.documents.ignore import Ignore
 from omnivec.documents.walk import walk
+from omnivec.documents.wildcards import Wildcards
 
 
 def write(top: Path, files: dict[str, str]) -> None:
@@ -126,3 +129,130 @@ def test_an_ignored_folder_that_is_named_is_taken(tmp_path: Path) -> None:
 def test_lines_that_nobody_can_read_are_passed_over(tmp_path: Path, line: str) -> None:
     write(tmp_path, {".gitignore": f"{line}\nb.txt\n", "a.txt": "", "b.txt": ""})
     assert "b.txt" not in listed(tmp_path)
+
+
+ATOMS = [
+    "a",
+    "b",
+    "*",
+    "**",
+    "?",
+    "/",
+    "**/",
+    "/**",
+    "[a-c]",
+    "[!a]",
+    "[^b]",
+    "[[:alpha:]]",
+    "[]a]",
+    "[a-]",
+    "\\a",
+    "\\",
+]
+ATOMS += [
+    ".",
+    "é",
+    "[é]",
+    " ",
+    "\\ ",
+    "!",
+    "#",
+    "[",
+    "]",
+    "[[:digit:]b]",
+    "[a\\]b]",
+    "[[:foo:]]",
+    "[c-a]",
+    "[a-b-c]",
+    "[[:]",
+]
+NAMES = [
+    "a",
+    "b",
+    "ab",
+    "abc",
+    "é",
+    "a b",
+    "a]",
+    "-",
+    "*a",
+    "[",
+    "\\",
+    "!a",
+    "#a",
+    "a-",
+    " a",
+    "a ",
+    "a\r",
+    "[a",
+    "[:",
+]
+
+
+@needs_git
+@pytest.mark.parametrize("seed", range(12))
+def test_every_character_of_a_pattern_means_what_it_means_to_git(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    git(tmp_path, "init", "-q")
+    lines = ["".join(dice.choices(ATOMS, k=dice.randint(1, 6))) for _ in range(3)]
+    (tmp_path / ".gitignore").write_bytes("\n".join(lines).encode())
+    paths = sorted({"/".join(dice.choices(NAMES, k=dice.randint(1, 4))) for _ in range(40)})
+    command = ["git", "-C", str(tmp_path), "check-ignore", "-z", "--stdin", "-v", "-n", "--no-index"]
+    done = subprocess.run(command, input="\0".join(paths).encode(), capture_output=True, check=False)
+    fields = done.stdout.decode().split("\0")
+    expected = {
+        path: bool(rule) and not rule.startswith("!")
+        for rule, path in zip(fields[2::4], fields[3::4], strict=False)
+    }
+    rules = Ignore().inside(tmp_path)
+    for path in paths:
+        way = [tmp_path.joinpath(*path.split("/")[:n]) for n in range(1, path.count("/") + 2)]
+        found = any(rules.ignores(each, folder=each != way[-1]) for each in way)
+        assert found == expected[path], (lines, path)
+
+
+SLOW_ELSEWHERE = [
+    b"*a*a*a*a*a*a*a*ab",
+    b"*a" * 100 + b"b",
+    b"**/" * 1000 + b"b",
+    b"**/*a/" * 300 + b"b",
+    b"*?" * 120 + b"b",
+    b"*[a-z]" * 60 + b"b",
+    b"*[!b]" * 60 + b"b",
+    b"a" * 100_000,
+    b"[" + b"a-z" * 10_000,
+]
+
+
+@pytest.mark.parametrize("pattern", SLOW_ELSEWHERE, ids=[p[:20].decode() for p in SLOW_ELSEWHERE])
+@pytest.mark.parametrize("paths", [False, True])
+def test_no_pattern_takes_more_than_time_in_proportion(pattern: bytes, paths: bool) -> None:
+    begun = time.process_time()
+    assert not Wildcards(pattern, paths).matches(b"a" * 200)
+    assert not Wildcards(pattern, paths).matches(b"a/" * 200)
+    assert time.process_time() - begun < 1.0
+
+
+def test_a_folder_with_such_a_rule_is_walked(tmp_path: Path) -> None:
+    write(
+        tmp_path, {".gitignore": "*a*a*a*a*a*a*a*ab\n", "a" * 200 + ".txt": "", "aaaaaaaab": "", "b.txt": ""}
+    )
+    begun = time.process_time()
+    assert listed(tmp_path) == {"a" * 200 + ".txt", "b.txt"}
+    assert time.process_time() - begun < 1.0
+
+
+def test_a_hundred_thousand_rules_cost_a_look_up_each_time(tmp_path: Path) -> None:
+    lines = (
+        [f"file{i}.txt" for i in range(50_000)]
+        + [f"/x/file{i}.txt" for i in range(50_000)]
+        + ["!file7.txt", "x/"]
+    )
+    write(tmp_path, {".gitignore": "\n".join(lines), "file8.txt": "", "file7.txt": "", "other.txt": ""})
+    rules = Ignore().inside(tmp_path)
+    begun = time.process_time()
+    for _ in range(1000):
+        assert rules.ignores(tmp_path / "file8.txt", folder=False)
+        assert not rules.ignores(tmp_path / "x", folder=False)
+    assert time.process_time() - begun < 1.0
+    assert listed(tmp_path) == {"file7.txt", "other.txt"} and rules.ignores(tmp_path / "x", folder=True)

@@ -98,7 +98,6 @@ def read(family: ModuleType, published: Mapping[str, Any], source: Path | State)
     else:
         stored = weights.Weights({name: from_array(name, value.numpy()) for name, value in source.items()})
         stored = weights.Weights({name: dataclasses.replace(t, name=name) for name, t in stored.items()})
-    family.refuse(published)
     config = read_config(family, published, Path("folder"))
     tensors = dict(weights.rename(weights.strip_prefixes(stored, family.PREFIXES), family.LAYOUTS))
     if hasattr(family, "fitted"):

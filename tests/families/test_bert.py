@@ -21,7 +21,7 @@ from omnivec.compiled import Choice, Compiled
 from omnivec.errors import ItemErrors, UnsupportedModel, WeightsError
 from omnivec.families import bert
 from omnivec.media.text import INPUTS
-from omnivec.model import read_model
+from omnivec.model import known_keys, read_model
 from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
 from omnivec.ops.base import Settings
@@ -197,7 +197,7 @@ def test_what_is_cut_is_counted(tmp_path: Path) -> None:
 def test_refused_variants(tmp_path: Path) -> None:
     for change in ({"position_embedding_type": "relative_key"}, {"is_decoder": True}, {"hidden_act": "mish"}):
         with pytest.raises(UnsupportedModel):
-            bert.refuse(change)
+            known_keys(bert, change, Path("folder"))
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

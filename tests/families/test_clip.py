@@ -32,7 +32,7 @@ from transformers import CLIPConfig, SiglipConfig
 
 from omnivec.errors import UnsupportedModel
 from omnivec.families import clip
-from omnivec.model import read_config
+from omnivec.model import known_keys, read_config
 from omnivec.tasks.labels import zero_shot
 from omnivec.testing import check_close, check_rejected
 
@@ -342,4 +342,4 @@ def test_siglip_2_pads_as_its_tokenizer_does(tmp_path: Path) -> None:
 )
 def test_refused_variants(published: dict[str, Any], said: str) -> None:
     with pytest.raises(UnsupportedModel, match=said):
-        clip.refuse(published)
+        known_keys(clip, published, Path("folder"))

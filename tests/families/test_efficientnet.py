@@ -33,6 +33,7 @@ from transformers import EfficientNetConfig, EfficientNetForImageClassification,
 from omnivec import registry, weights
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import efficientnet
+from omnivec.model import known_keys
 from omnivec.ops.base import Params
 from omnivec.ops.torch import TorchOps
 from omnivec.testing import check_close, check_rejected
@@ -388,12 +389,12 @@ def test_stochastic_depth_drops_whole_pictures() -> None:
 def test_what_is_not_covered_is_refused() -> None:
     for change, words in {
         "hidden_act": ("mish", "hidden_act 'mish'"),
-        "pooling_type": ("max", "only 'mean'"),
+        "pooling_type": ("max", "only mean"),
         "num_channels": (1, "num_channels 1"),
         "model_args": ({"in_chans": 1}, "in_chans"),
     }.items():
         with pytest.raises(UnsupportedModel, match=words[1]):
-            efficientnet.refuse({change: words[0]})
+            known_keys(efficientnet, {change: words[0]}, Path("folder"))
 
 
 def test_weights_that_do_not_fit_are_named(made: tuple[Path, EfficientNetModel]) -> None:

@@ -163,7 +163,7 @@ def test_open_clip_reads_clips_vocabulary_files(tmp_path: Path) -> None:
 def test_neutral_words_of_open_clips_config_are_accepted() -> None:
     text = {"pool_type": "argmax", "no_causal_mask": False, "embed_cls": False, "norm_kwargs": {"eps": 1e-6}}
     vision = {"patch_dropout": 0.5, "pool_type": "tok", "ls_init_value": None, "layers": 12}
-    said = clip.from_open_clip(OPEN_CLIP | {"text_cfg": text, "vision_cfg": vision})
+    said = clip.from_open_clip(OPEN_CLIP | {"text_cfg": text, "vision_cfg": vision}, Path("file"))
     config = read_config(clip, said, Path())
     assert (config.text.layer_norm_eps, config.text.hidden_size, config.vision.num_attention_heads) == (
         1e-6,

@@ -19,6 +19,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 from omnivec import registry
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import resnet
+from omnivec.model import known_keys
 from omnivec.ops.base import Params
 from omnivec.ops.torch import TorchOps
 from omnivec.testing import check_close, check_rejected
@@ -201,7 +202,7 @@ def test_what_is_not_covered_is_refused() -> None:
         "model_args": ({"stem_type": "deep"}, "stem_type"),
     }.items():
         with pytest.raises(UnsupportedModel, match=words[1]):
-            resnet.refuse({change: words[0]})
+            known_keys(resnet, {change: words[0]}, Path("folder"))
 
 
 def test_weights_that_do_not_fit_are_named(made: tuple[Path, ResNetModel]) -> None:

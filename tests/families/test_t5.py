@@ -31,7 +31,7 @@ from transformers import AutoTokenizer
 
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import t5
-from omnivec.model import read_model
+from omnivec.model import known_keys, read_model
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 from omnivec.training.trainable import Trainable
 
@@ -231,7 +231,7 @@ def test_the_table_of_distances_learns_as_under_transformers(tmp_path: Path) -> 
 def test_refused_variants() -> None:
     for change in ({"feed_forward_proj": "gated-mish"}, {"is_decoder": True}):
         with pytest.raises(UnsupportedModel, match=next(iter(change))):
-            t5.refuse(change)
+            known_keys(t5, change, Path("folder"))
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

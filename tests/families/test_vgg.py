@@ -15,6 +15,7 @@ from pictures import SIZES, bfloat16_cosine, check_states, discriminate, picture
 from omnivec import registry
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import vgg
+from omnivec.model import known_keys
 from omnivec.testing import check_close, check_rejected
 
 # Columns A and D of the paper's table, an eighth as wide; M is a maximum over 2x2.
@@ -180,4 +181,4 @@ def test_bfloat16_rounds_no_more_than_torch_does(made: tuple[dict[str, Any], Sta
 
 def test_other_arguments_are_refused() -> None:
     with pytest.raises(UnsupportedModel, match="in_chans"):
-        vgg.refuse({"architecture": "vgg11", "model_args": {"in_chans": 1}})
+        known_keys(vgg, {"architecture": "vgg11", "model_args": {"in_chans": 1}}, Path("folder"))

@@ -18,7 +18,7 @@ from vits import KINDS, SMALL, discriminate, expected, pictures, read, states
 from omnivec import registry
 from omnivec.errors import UnsupportedModel
 from omnivec.families import vit
-from omnivec.model import read_config
+from omnivec.model import known_keys, read_config
 from omnivec.testing import check_close
 
 Tensors = dict[str, torch.Tensor]
@@ -142,7 +142,7 @@ def test_timm_folders(
     changes: dict[str, int],
     size: tuple[int, int],
 ) -> None:
-    monkeypatch.setitem(vit.SHAPES, 64, (3, 4))
+    monkeypatch.setitem(vit.OF_WIDTH, 64, (3, 4))
     eps = 1e-5 if kind == "dinov3" else 1e-6
     model = KINDS[kind].make(tmp_path / "plain", **changes, layer_norm_eps=eps)
     unplaced = architecture.startswith("deit3") or "_reg4_" in architecture
@@ -168,8 +168,7 @@ def test_every_architecture_of_timm_that_is_claimed_has_a_config() -> None:
     for name in vit.CLAIMS["where"]["architecture"]:
         width = 1536 if "giant" in name and "dinov2" in name else widths[name.split("_")[1]]
         published = timm_config(name, 224) | {"num_features": width}
-        vit.refuse(published)
-        said = vit.canonical(published)
+        said = vit.canonical(known_keys(vit, published, Path("folder")))
         assert said["patch_size"] in {(8, 8), (14, 14), (16, 16), (32, 32)}
         assert width % said["num_attention_heads"] == 0
         assert said["image_size"] == (224, 224)
@@ -187,7 +186,7 @@ def test_files_of_the_makers_imply_a_config(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     published = registry.implied(tmp_path)
     assert registry.claimant(published, tmp_path).name == "vit"
-    vit.refuse(published)
+    known_keys(vit, published, Path("folder"))
     config = read_config(vit, published, tmp_path)
     assert config.hidden_size == config.num_attention_heads * (80 if "huge" in name else 64)
     assert config.layer_norm_eps == 1e-6
@@ -277,9 +276,9 @@ def test_refused_variants() -> None:
         {"model_type": "dinov2", "num_channels": 4},
     ):
         with pytest.raises(UnsupportedModel):
-            vit.refuse(published)
+            known_keys(vit, published, Path("folder"))
     for published in (
         timm_config("vit_base_patch16_dinov3", 256, "avg"),
         timm_config("vit_base_patch16_224", 224) | {"model_args": {"img_size": 256}},
     ):
-        vit.refuse(published)
+        known_keys(vit, published, Path("folder"))

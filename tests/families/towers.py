@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from omnivec import registry, weights
 from omnivec.families import clip
 from omnivec.media.text import INPUTS
-from omnivec.model import read_config
+from omnivec.model import known_keys, read_config
 from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
 from omnivec.ops.base import Input, Settings
@@ -75,7 +75,7 @@ def read(folder: Path) -> tuple[Any, Any]:
     """Config and tensors of a folder, as a model reads them."""
     file = folder / "config.json"
     published = json.loads(file.read_text()) if file.exists() else registry.implied(folder)
-    clip.refuse(published)
+    published = known_keys(clip, published, folder)
     found = clip.original(folder, published)
     published, stored = (found[0], found[1]) if found else (published, weights.read(folder))
     stored = weights.strip_prefixes(stored, clip.PREFIXES)

@@ -15,6 +15,7 @@ RANKS = (
     ("errors", "types", "version", "whitespace"),
     ("reasons",),
     ("files", "items", "arguments"),
+    ("typed",),
     ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),
     ("media", "head", "bridge", "store", "tasks", "folders"),
     ("families",),

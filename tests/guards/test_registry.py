@@ -37,7 +37,7 @@ OTHER = '''"""Like BERT, under a name of its own."""
 from dataclasses import replace
 from omnivec.families import bert
 CLAIMS = {"model_type": ["otherkind"], "modality": "text"}
-Config, refuse = bert.Config, bert.refuse
+Config, Published = bert.Config, bert.Published
 def forward(ops, p, config, batch):
     return bert.forward(ops, p, replace(config, model_type="bert"), batch)
 PREFIXES, LAYOUTS = bert.PREFIXES, bert.LAYOUTS

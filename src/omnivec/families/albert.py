@@ -5,13 +5,12 @@ Lan et al. 2019, arXiv:1909.11942. Weights are named as transformers' `AlbertMod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.typed import Among, Count, Divides, Rate, Size
 
 CLAIMS = {"model_type": ["albert"], "modality": "text"}
 
@@ -25,18 +24,18 @@ class Config:
         inner_group_num: blocks in a layer, each with weights of its own.
     """
 
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    num_hidden_groups: int = 1
-    inner_group_num: int = 1
-    hidden_act: str = "gelu_new"
-    layer_norm_eps: float = 1e-12
-    hidden_dropout_prob: float = 0.0
-    attention_probs_dropout_prob: float = 0.0
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Annotated[Size, Divides("hidden_size")]
+    intermediate_size: Size
+    max_position_embeddings: Size
+    num_hidden_groups: Count = 1
+    inner_group_num: Count = 1
+    hidden_act: Activation = "gelu_new"
+    layer_norm_eps: Rate = 1e-12
+    hidden_dropout_prob: Rate = 0.0
+    attention_probs_dropout_prob: Rate = 0.0
 
     @property
     def dim(self) -> int:
@@ -49,16 +48,11 @@ class Config:
         return self.max_position_embeddings
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    act, position = (
-        published.get("hidden_act", "gelu_new"),
-        published.get("position_embedding_type", "absolute"),
-    )
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    if position != "absolute":
-        raise UnsupportedModel(f"position_embedding_type {position!r}: only 'absolute' is covered")
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read: where it says something else, the model computes something else."""
+
+    position_embedding_type: Annotated[str, Among(("absolute",))] = "absolute"
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -96,6 +90,13 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Val
     y = ops.attention(q, k, v, bias, d**-0.5, config.attention_probs_dropout_prob)
     return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["dense"])
 
+
+SHAPES = {
+    "embeddings.word_embeddings.weight": ("vocab_size", ""),
+    "embeddings.position_embeddings.weight": ("max_position_embeddings", ""),
+    "encoder.embedding_hidden_mapping_in.weight": ("hidden_size", ""),
+    "encoder.albert_layer_groups.0.albert_layers.0.ffn.weight": ("intermediate_size", "hidden_size"),
+}
 
 PREFIXES = ("albert.", "0.auto_model.", "auto_model.", "model.", "module.")
 

@@ -7,13 +7,12 @@ Martin et al. 2019, arXiv:1911.03894; Clark et al. 2020, arXiv:2003.10555. Weigh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.typed import Among, Count, Divides, Index, Rate, Size
 
 CLAIMS = {"model_type": ["bert", "roberta", "xlm-roberta", "camembert", "electra"], "modality": "text"}
 
@@ -26,17 +25,17 @@ class Config:
     """The published config.json, as far as the forward depends on it."""
 
     model_type: str
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    pad_token_id: int = 0
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Annotated[Size, Divides("hidden_size")]
+    intermediate_size: Size
+    max_position_embeddings: Size
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Rate = 1e-12
+    hidden_dropout_prob: Rate = 0.1
+    attention_probs_dropout_prob: Rate = 0.1
+    pad_token_id: Index = 0
 
     @property
     def dim(self) -> int:
@@ -49,15 +48,13 @@ class Config:
         return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type in ROBERTAS else 0)
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    act, position = published.get("hidden_act", "gelu"), published.get("position_embedding_type", "absolute")
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    if position != "absolute":
-        raise UnsupportedModel(f"position_embedding_type {position!r}: only 'absolute' is covered")
-    if published.get("is_decoder") or published.get("add_cross_attention"):
-        raise UnsupportedModel("is_decoder: this checkpoint is a decoder; only encoders are covered")
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read: where it says something else, the model computes something else."""
+
+    position_embedding_type: Annotated[str, Among(("absolute",))] = "absolute"
+    is_decoder: Annotated[bool, Among((False,))] = False
+    add_cross_attention: Annotated[bool, Among((False,))] = False
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -103,6 +100,12 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Val
     y = ops.attention(q, k, v, bias, d**-0.5, config.attention_probs_dropout_prob)
     return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
 
+
+SHAPES = {
+    "embeddings.word_embeddings.weight": ("vocab_size", ""),
+    "embeddings.position_embeddings.weight": ("max_position_embeddings", ""),
+    "encoder.layer.0.intermediate.dense.weight": ("intermediate_size", "hidden_size"),
+}
 
 PREFIXES = ("bert.", "roberta.", "electra.", "0.auto_model.", "auto_model.", "model.", "module.")
 

@@ -19,8 +19,10 @@ from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.files import read_json
 from omnivec.media.tokenizer import Tokenizer, load_tokenizer
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Stored, Value
+from omnivec.typed import Count, Index, Rate, Side, Size
+from omnivec.weights.open_clip import LEGACY_EOS, from_open_clip
 
 CLAIMS = {
     "model_type": ["clip", "siglip", "siglip2", "open_clip"],
@@ -28,8 +30,6 @@ CLAIMS = {
     "modality": "text",
 }
 
-# Configs of before 2023 all say so, whatever their end of text is: it then is the token of the highest id.
-LEGACY_EOS = 2
 # SigLIP 2 pads Gemma's vocabulary with 0, which its configs leave unsaid.
 GEMMA_VOCABULARY = 256000
 
@@ -63,13 +63,13 @@ class Config:
     """
 
     model_type: str
-    dim: int
-    vocab_size: int
-    max_position_embeddings: int
-    eos_token_id: int
-    pad_token_id: int
-    image_size: int
-    patch_size: int
+    dim: Size
+    vocab_size: Size
+    max_position_embeddings: Size
+    eos_token_id: Index
+    pad_token_id: Index
+    image_size: Side
+    patch_size: Side
     text: Tower
     vision: Tower
 
@@ -77,6 +77,49 @@ class Config:
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self.max_position_embeddings
+
+
+@dataclass(frozen=True)
+class Half:
+    """One of the two transformers, as published."""
+
+    hidden_size: Size | None = None
+    num_hidden_layers: Count | None = None
+    num_attention_heads: Size | None = None
+    hidden_act: Activation | None = None
+    layer_norm_eps: Rate | None = None
+    attention_dropout: Rate | None = None
+
+
+@dataclass(frozen=True)
+class Texts(Half):
+    """That of texts."""
+
+    vocab_size: Size | None = None
+    max_position_embeddings: Size | None = None
+    eos_token_id: Index | None = None
+    pad_token_id: Index | None = None
+
+
+@dataclass(frozen=True)
+class Pictures(Half):
+    """That of images."""
+
+    image_size: Side | tuple[Side, Side] | None = None
+    patch_size: Side | tuple[Side, Side] | None = None
+    vision_use_head: bool | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is read of config.json."""
+
+    model_type: str
+    projection_dim: Size | None = None
+    text_config: Texts | None = None
+    vision_config: Pictures | None = None
+    text_config_dict: Texts | None = None
+    vision_config_dict: Pictures | None = None
 
 
 # What the published configs leave out.
@@ -144,9 +187,19 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
         **{key: text[key] for key in ("vocab_size", "max_position_embeddings", "eos_token_id")},
         "pad_token_id": text.get("pad_token_id", padding),
         **{key: vision[key] for key in ("image_size", "patch_size")},
-        "text": Tower(*(text[key] for key in Tower._fields)),
-        "vision": Tower(*(vision[key] for key in Tower._fields)),
+        "text": _tower(text, "text_config"),
+        "vision": _tower(vision, "vision_config"),
     }
+
+
+def _tower(said: Mapping[str, Any], name: str) -> Tower:
+    tower = Tower(*(said[key] for key in Tower._fields))
+    if tower.hidden_size % tower.num_attention_heads:
+        raise ModelError(
+            f"config.json: {name}.num_attention_heads is {tower.num_attention_heads}, where a divisor of hidden_size "
+            f"({tower.hidden_size}) is expected"
+        )
+    return tower
 
 
 def tokenized(config: Config, tokenizer: Tokenizer) -> Config:
@@ -164,14 +217,10 @@ def refuse(published: Mapping[str, Any]) -> None:
             "siglip2 (NaFlex) takes images of any shape, which is not covered; take a SigLIP 2 of fixed resolution, "
             "as google/siglip2-base-patch16-224, whose model_type is 'siglip'"
         )
-    text, vision = part(published, "text_config"), part(published, "vision_config")
-    for act in (text["hidden_act"], vision["hidden_act"]):
-        if act not in ACTIVATIONS:
-            raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    if not isinstance(vision["image_size"], int) or not isinstance(vision["patch_size"], int):
-        raise UnsupportedModel(
-            f"image_size {vision['image_size']} of patches {vision['patch_size']}: only squares are covered"
-        )
+    vision = part(published, "vision_config")
+    for key in ("image_size", "patch_size"):
+        if not isinstance(vision[key], int):
+            raise UnsupportedModel(f"vision_config.{key} {vision[key]}: only squares are covered")
     if vision.get("vision_use_head") is False:
         raise UnsupportedModel("vision_use_head false: this image tower makes no vector of its patches")
 
@@ -291,11 +340,11 @@ def original(
     """
     if published["model_type"] != "open_clip":
         return None
-    said = read_json(folder / "open_clip_config.json", default=None)
-    if not said or "model_cfg" not in said:
-        raise ModelError(f"{folder}/open_clip_config.json has no model_cfg: it describes no model")
-    config = from_open_clip(said["model_cfg"]) | {"preprocess_cfg": said.get("preprocess_cfg") or {}}
-    refuse(config)
+    file = folder / "open_clip_config.json"
+    said = read_json(file, {}, dict)
+    if not isinstance(said.get("model_cfg"), dict):
+        raise ModelError(f"{file} has no model_cfg: it describes no model")
+    config = from_open_clip(said["model_cfg"], file) | {"preprocess_cfg": said.get("preprocess_cfg") or {}}
     files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     found = next((folder / name for name in files if (folder / name).is_file()), folder)
     try:
@@ -306,91 +355,6 @@ def original(
             "openai/clip-vit-base-patch32 into the folder"
         ) from error
     return config, weights.read(found), tokenizer
-
-
-# What OpenCLIP's records may hold beside the sizes: nothing but these values, or training's own business.
-OPEN_CLIP_NEUTRAL: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "text_cfg": {
-        "pool_type": ("argmax",),
-        "proj_type": ("linear",),
-        "no_causal_mask": (False,),
-        "embed_cls": (False,),
-        "ls_init_value": (None,),
-        "act_kwargs": ({}, None),
-    },
-    "vision_cfg": {
-        "pool_type": ("tok",),
-        "no_ln_pre": (False,),
-        "final_ln_after_pool": (False,),
-        "attentional_pool": (False,),
-        "global_average_pool": (False,),
-        "input_patchnorm": (False,),
-        "pos_embed_type": ("learnable",),
-        "ls_init_value": (None,),
-        "act_kwargs": ({}, None),
-    },
-}
-OPEN_CLIP_FREE = (
-    *("context_length", "vocab_size", "width", "heads", "layers", "head_width", "mlp_ratio", "norm_kwargs"),
-    *("image_size", "patch_size", "patch_dropout", "output_tokens", "proj_bias", "pad_id", "eos_id"),
-    *("hf_tokenizer_name", "tokenizer_kwargs"),
-)
-
-
-def from_open_clip(said: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenCLIP's model_cfg as transformers' config of the same model.
-
-    Raises:
-        UnsupportedModel: a tower that is no plain transformer.
-    """
-    text, vision = said["text_cfg"], said["vision_cfg"]
-    if vision.get("timm_model_name") or text.get("hf_model_name"):
-        named = vision.get("timm_model_name") or text.get("hf_model_name")
-        raise UnsupportedModel(
-            f"OpenCLIP's tower {named!r} is another library's; covered are its own transformers of text and images: "
-            "look for the same model in transformers' layout (config.json)"
-        )
-    if not isinstance(vision.get("layers", 12), int):
-        raise UnsupportedModel(
-            f"OpenCLIP's image tower with layers {vision['layers']} is a ResNet; covered are vision transformers, "
-            "such as ViT-B-32"
-        )
-    for name, cfg in (("text_cfg", text), ("vision_cfg", vision)):
-        _refuse_parts(name, cfg)
-    if said.get("multimodal_cfg"):
-        raise UnsupportedModel("OpenCLIP's multimodal_cfg: captioning models (CoCa) are not covered")
-    act = "quick_gelu" if said.get("quick_gelu") else "gelu"
-    width = vision.get("width", 768)
-    return {
-        "model_type": "clip",
-        "projection_dim": said["embed_dim"],
-        "text_config": {
-            "vocab_size": text.get("vocab_size", 49408),
-            "max_position_embeddings": text.get("context_length", 77),
-            "eos_token_id": LEGACY_EOS,
-            "hidden_size": text.get("width", 512),
-            "num_hidden_layers": text.get("layers", 12),
-            "num_attention_heads": text.get("heads", 8),
-            "hidden_act": act,
-            "layer_norm_eps": (text.get("norm_kwargs") or {}).get("eps", 1e-5),
-        },
-        "vision_config": {
-            "image_size": vision.get("image_size", 224),
-            "patch_size": vision.get("patch_size", 16),
-            "hidden_size": width,
-            "num_hidden_layers": vision.get("layers", 12),
-            "num_attention_heads": width // vision.get("head_width", 64),
-            "hidden_act": act,
-            "layer_norm_eps": (vision.get("norm_kwargs") or {}).get("eps", 1e-5),
-        },
-    }
-
-
-def _refuse_parts(name: str, cfg: Mapping[str, Any]) -> None:
-    neutral = OPEN_CLIP_NEUTRAL[name]
-    for key, value in cfg.items():
-        if key not in OPEN_CLIP_FREE and value not in neutral.get(key, (None, False)):
-            raise UnsupportedModel(f"OpenCLIP's {name} has {key} {value!r}, which is not covered")
 
 
 PREFIXES = ("module.", "clip.", "siglip.")

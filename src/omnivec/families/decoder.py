@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from omnivec.errors import UnsupportedModel
 from omnivec.ops import rotary
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
+from omnivec.typed import Among, Base, Between, Count, Divides, Index, Length, Positions, Positive, Rate, Size
 
 CLAIMS = {
     "model_type": ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"],
@@ -35,6 +36,10 @@ NORMED_HEADS = ("qwen3", "gemma3_text")
 NORMED_OUTPUTS = ("gemma2", "gemma3_text")
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+
+Layer = Annotated[str, Among((FULL, SLIDING))]
+# How far scores go; 0 for any distance.
+Limit = Annotated[float, Between(0.0, 1e6)]
 
 # What a config.json that leaves it out means; what it says is null stays null.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -78,22 +83,22 @@ class Config:
     """
 
     model_type: str
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    max_position_embeddings: int
-    layer_types: tuple[str, ...]
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Size
+    num_key_value_heads: Annotated[Size, Divides("num_attention_heads")]
+    head_dim: Size
+    max_position_embeddings: Positions
+    layer_types: Annotated[tuple[Layer, ...], Length("num_hidden_layers")]
     rope_parameters: Mapping[str, Mapping[str, Any]]
-    attention_scale: float
-    hidden_act: str = "silu"
-    rms_norm_eps: float = 1e-6
-    sliding_window: int = 0
-    attn_logit_softcapping: float = 0.0
+    attention_scale: Positive
+    hidden_act: Activation = "silu"
+    rms_norm_eps: Rate = 1e-6
+    sliding_window: Index = 0
+    attn_logit_softcapping: Limit = 0.0
     bidirectional: bool = False
-    attention_dropout: float = 0.0
+    attention_dropout: Rate = 0.0
 
     @property
     def dim(self) -> int:
@@ -104,6 +109,24 @@ class Config:
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self.max_position_embeddings
+
+
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read."""
+
+    hidden_activation: Activation | None = None
+    query_pre_attn_scalar: Positive = 256.0
+    rope_theta: Base = 1e4
+    rope_local_base_freq: Base = 1e4
+    rope_scaling: rotary.Layered | None = None
+    rope_parameters: rotary.Layered | None = None
+    use_sliding_window: bool = False
+    max_window_layers: Index = 28
+    sliding_window_pattern: Count = 6
+    is_causal: bool = True
+    use_bidirectional_attention: bool = False
+    auto_map: Mapping[str, Any] | None = None
 
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,9 +200,6 @@ def bidirectional(said: Mapping[str, Any]) -> bool:
 def refuse(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for the variants that compute something else."""
     said = {**DEFAULTS[published["model_type"]], **published}
-    for key in ("hidden_act", "hidden_activation"):
-        if said.get(key) is not None and said[key] not in ACTIVATIONS:
-            raise UnsupportedModel(f"{key} {said[key]!r} is none of {', '.join(ACTIVATIONS)}")
     if said["model_type"] in ("gemma", "gemma2") and said.get("use_bidirectional_attention"):
         raise UnsupportedModel(
             "use_bidirectional_attention is covered for gemma3_text only; is_causal for all"
@@ -189,9 +209,6 @@ def refuse(published: Mapping[str, Any]) -> None:
         raise UnsupportedModel(
             f"auto_map names a model of its own, {own}: covered are those that say is_causal in config.json"
         )
-    unknown = sorted(set(said.get("layer_types") or ()) - {FULL, SLIDING})
-    if unknown:
-        raise UnsupportedModel(f"layer_types has {unknown[0]!r}, which is none of {FULL}, {SLIDING}")
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -255,6 +272,12 @@ def network(ops: Ops, p: Params, config: Config, x: Value) -> Value:
     gate = ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["gate_proj"]))
     return ops.linear(gate * ops.linear(x, p["up_proj"]), p["down_proj"])
 
+
+SHAPES = {
+    "embed_tokens.weight": ("vocab_size", "hidden_size"),
+    "layers.0.self_attn.q_proj.weight": ("num_attention_heads * head_dim", "hidden_size"),
+    "layers.0.self_attn.k_proj.weight": ("num_key_value_heads * head_dim", "hidden_size"),
+}
 
 PREFIXES = ("model.", "0.auto_model.", "auto_model.", "module.")
 

@@ -5,13 +5,12 @@ Sanh et al. 2019, arXiv:1910.01108. Weights are named as transformers' `DistilBe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.typed import Count, Divides, Rate, Size
 
 CLAIMS = {"model_type": ["distilbert"], "modality": "text"}
 
@@ -26,27 +25,20 @@ class Config:
         dim: width of a token's vector.
     """
 
-    vocab_size: int
-    dim: int
-    n_layers: int
-    n_heads: int
-    hidden_dim: int
-    max_position_embeddings: int
-    activation: str = "gelu"
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
+    vocab_size: Size
+    dim: Size
+    n_layers: Count
+    n_heads: Annotated[Size, Divides("dim")]
+    hidden_dim: Size
+    max_position_embeddings: Size
+    activation: Activation = "gelu"
+    dropout: Rate = 0.1
+    attention_dropout: Rate = 0.1
 
     @property
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self.max_position_embeddings
-
-
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    act = published.get("activation", "gelu")
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"activation {act!r} is none of {', '.join(ACTIVATIONS)}")
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -79,6 +71,12 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Val
     y = ops.attention(q, k, v, bias, d**-0.5, config.attention_dropout)
     return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["out_lin"])
 
+
+SHAPES = {
+    "embeddings.word_embeddings.weight": ("vocab_size", "dim"),
+    "embeddings.position_embeddings.weight": ("max_position_embeddings", "dim"),
+    "transformer.layer.0.ffn.lin1.weight": ("hidden_dim", "dim"),
+}
 
 PREFIXES = ("distilbert.", "0.auto_model.", "auto_model.", "model.", "module.")
 

@@ -11,16 +11,17 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET, refuse_changes, refuse_channels
+from omnivec.media.published import IMAGENET, Colours, Plain
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Padding, Params, Value
 from omnivec.ops.maps import rows
+from omnivec.typed import Among, Between, Count, Filled, Index, Length, Rate, Size
 
 # fmt: off
 CLAIMS = {
@@ -110,18 +111,18 @@ class Config:
         drop_connect_rate: of the last block, in training.
     """
 
-    depths: tuple[int, ...]
-    channels: tuple[int, ...]
-    kernel_sizes: tuple[int, ...] = (3, 3, 5, 3, 5, 5, 3)
-    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
-    expand_ratios: tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
-    hidden_dim: int = HIDDEN
-    squeeze_expansion_ratio: float = 0.25
-    hidden_act: str = "swish"
-    batch_norm_eps: float = 1e-3
+    depths: Annotated[tuple[Count, ...], Filled()]
+    channels: tuple[Size, ...]
+    kernel_sizes: Annotated[tuple[Count, ...], Length("depths")] = (3, 3, 5, 3, 5, 5, 3)
+    strides: Annotated[tuple[Count, ...], Length("depths")] = (1, 2, 2, 2, 1, 2, 1)
+    expand_ratios: Annotated[tuple[Count, ...], Length("depths")] = (1, 6, 6, 6, 6, 6, 6)
+    hidden_dim: Size = HIDDEN
+    squeeze_expansion_ratio: Rate = 0.25
+    hidden_act: Annotated[str, Among(ACTS)] = "swish"
+    batch_norm_eps: Rate = 1e-3
     padding: Literal["same", "even", "stated"] = "stated"
-    depthwise_padding: tuple[int, ...] = ()
-    drop_connect_rate: float = 0.2
+    depthwise_padding: tuple[Index, ...] = ()
+    drop_connect_rate: Rate = 0.2
 
     @property
     def dim(self) -> int:
@@ -129,28 +130,36 @@ class Config:
         return self.hidden_dim
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    act, pooling = published.get("hidden_act", "swish"), published.get("pooling_type", "mean")
-    if act not in ACTS:
-        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTS)}")
-    if pooling != "mean":
-        raise UnsupportedModel(f"pooling_type {pooling!r}: only 'mean' is covered")
-    refuse_channels(published)
-    refuse_changes(published)
+# Of all channels, of all blocks.
+Factor = Annotated[float, Between(0.01, 100.0)]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read."""
+
+    architecture: str = ""
+    width_coefficient: Factor = 2.0
+    depth_coefficient: Factor = 3.1
+    depth_divisor: Count = 8
+    num_block_repeats: tuple[Count, ...] = REPEATS
+    out_channels: tuple[Size, ...] = CHANNELS[1:]
+    pooling_type: Annotated[str, Among(("mean",))] = "mean"
+    num_channels: Colours = 3
+    model_args: Plain | None = None
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A published config in the record's words; of timm's only the architecture's name counts."""
     if "architecture" in published:
-        return named(str(published["architecture"]))
-    width, scale = float(published["width_coefficient"]), float(published["depth_coefficient"])
-    unit, repeats = int(published.get("depth_divisor", 8)), published.get("num_block_repeats", REPEATS)
-    channels = (CHANNELS[0], *published.get("out_channels", CHANNELS[1:]))
-    lists = {name: tuple(value) for name, value in published.items() if isinstance(value, list)}
+        return named(published["architecture"])
+    width, scale = published["width_coefficient"], published["depth_coefficient"]
+    unit, repeats = published.get("depth_divisor") or 8, published.get("num_block_repeats") or REPEATS
+    channels = (CHANNELS[0], *(published.get("out_channels") or CHANNELS[1:]))
+    if len(channels) != len(repeats) + 1:
+        raise UnsupportedModel(f"out_channels {channels[1:]}: one for each of num_block_repeats {repeats}")
     return {
         **published,
-        **lists,
         "depths": tuple(math.ceil(scale * count) for count in repeats),
         "channels": tuple(rounded(count * width, unit) for count in channels),
     }
@@ -256,6 +265,10 @@ def connected(ops: Ops, x: Value, rate: float) -> Value:
 
 # Measured with Lite0 on 23 photographs. Its narrow ends of blocks are added up without an activation between them.
 EXACT = "bfloat16 turns this family's vectors of photographs by up to 1 - cosine = 1e-2, 2e-3 on average"
+
+SHAPES = {
+    "encoder.top_conv.weight": ("hidden_dim", "", "", ""),
+}
 
 PREFIXES = ("efficientnet.", "timm_model.", "backbone.", "model.", "module.")
 

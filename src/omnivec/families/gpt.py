@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
+from omnivec.typed import Among, Count, Divides, Length, Rate, Size
 
 CLAIMS = {"model_type": ["openai-gpt", "gpt2", "gpt_neo"], "modality": "text"}
 
@@ -33,20 +33,20 @@ class Config:
     """
 
     model_type: str
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int
-    attention_layers: tuple[str, ...]
-    window_size: int = 256
-    activation_function: str = "gelu_new"
-    layer_norm_epsilon: float = 1e-5
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Annotated[Size, Divides("hidden_size")]
+    max_position_embeddings: Size
+    attention_layers: Annotated[tuple[str, ...], Length("num_hidden_layers")]
+    window_size: Size = 256
+    activation_function: Activation = "gelu_new"
+    layer_norm_epsilon: Rate = 1e-5
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
-    embedding_dropout: float = 0.1
-    residual_dropout: float = 0.1
-    attention_dropout: float = 0.1
+    embedding_dropout: Rate = 0.1
+    residual_dropout: Rate = 0.1
+    attention_dropout: Rate = 0.1
 
     @property
     def dim(self) -> int:
@@ -81,6 +81,19 @@ ALIASES = {
 }
 
 
+# So many times these kinds of layers, in turn.
+Repeat = tuple[tuple[Annotated[str, Among(("global", "local"))], ...], Count]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read: the activation of GPT, the layers of GPT-Neo."""
+
+    afn: Activation = "gelu"
+    attention_types: tuple[Repeat, ...] | None = None
+    add_cross_attention: Annotated[bool, Among((False,))] = False
+
+
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config with the kinds of its layers spelt out, and what each of the three takes for granted."""
     said = dict(published)
@@ -91,21 +104,9 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     said["attention_layers"] = ("global",) * said["n_layer"]
     if said["model_type"] == "openai-gpt":
         # GPT writes "gelu" for what others call "gelu_new".
-        act = said.pop("afn", "gelu")
+        act = said.pop("afn", None) or "gelu"
         said["activation_function"] = "gelu_new" if act == "gelu" else act
     return said
-
-
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for the variants that compute something else."""
-    act = published.get("afn") or published.get("activation_function") or "gelu_new"
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"activation_function {act!r} is none of {', '.join(ACTIVATIONS)}")
-    if published.get("add_cross_attention"):
-        raise UnsupportedModel("add_cross_attention: only decoders of one text are covered")
-    for kinds, _ in published.get("attention_types") or ():
-        if not {"global", "local"}.issuperset(kinds):
-            raise UnsupportedModel(f"attention_types {kinds}: only 'global' and 'local' are covered")
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -169,6 +170,13 @@ def map_rows(x: Value, p: Params) -> Value:
     """A linear map whose weight is (in, out), as GPT and GPT-2 store theirs: x (..., in) -> (..., out)."""
     return x @ p["weight"] + p["bias"]
 
+
+SHAPES = {
+    "wte.weight": ("vocab_size", "hidden_size"),
+    "wpe.weight": ("max_position_embeddings", "hidden_size"),
+    "tokens_embed.weight": ("vocab_size", "hidden_size"),
+    "positions_embed.weight": ("max_position_embeddings", "hidden_size"),
+}
 
 PREFIXES = ("transformer.", "0.auto_model.", "auto_model.", "model.", "module.")
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omnivec import weights
-from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.errors import WeightsError
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.media.words import MOSES, TREEBANK, word_tokenizer
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.typed import Among, Index, Positions, Size
 from omnivec.weights.tables.text import read_text
 from omnivec.weights.tensor import from_array
 
@@ -43,11 +44,11 @@ class Config:
         max_length: most words of a text, those around it included. The network has no limit of its own.
     """
 
-    version: int
-    vocab_size: int
-    word_emb_dim: int = 300
-    enc_lstm_dim: int = 2048
-    max_length: int = 4096
+    version: Annotated[int, Among(VERSIONS)]
+    vocab_size: Size
+    word_emb_dim: Size = 300
+    enc_lstm_dim: Size = 2048
+    max_length: Positions = 4096
 
     @property
     def dim(self) -> int:
@@ -70,10 +71,13 @@ VERSIONS = {
 }
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for other versions."""
-    if published.get("version") not in VERSIONS:
-        raise UnsupportedModel(f"version {published.get('version')!r} of InferSent: 1 and 2 are covered")
+@dataclass(frozen=True)
+class Published:
+    """What else config.json may say: the files of its makers, and how many of their words to read."""
+
+    weights: str = ""
+    word_vectors: str = ""
+    words: Index = 0
 
 
 def original(
@@ -128,6 +132,11 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     states, _ = ops.lstm(x, p["enc_lstm"], lengths, bidirectional=True)
     return ops.state(states)
 
+
+SHAPES = {
+    "word_vectors": ("vocab_size", "word_emb_dim"),
+    "enc_lstm.weight_hh_l0": ("", "enc_lstm_dim"),
+}
 
 PREFIXES = ("module.", "encoder.")
 

@@ -6,16 +6,15 @@ jina-embeddings-v2-small-en and base-en, and of base-code, which normalises quer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import UnsupportedModel
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.typed import Among, Count, Divides, Positions, Rate, Size
 
 CLAIMS = {
     "model_type": ["jina_bert"],
@@ -33,17 +32,17 @@ GATES = {"geglu": "gelu", "reglu": "relu"}
 class Config:
     """The published config.json, as far as the forward depends on it."""
 
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    hidden_act: str = "gelu"
-    feed_forward_type: str = "original"
-    layer_norm_eps: float = 1e-12
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Annotated[Size, Divides("hidden_size")]
+    intermediate_size: Size
+    max_position_embeddings: Positions
+    hidden_act: Activation = "gelu"
+    feed_forward_type: Annotated[str, Among((*GATES, "original"))] = "original"
+    layer_norm_eps: Rate = 1e-12
+    hidden_dropout_prob: Rate = 0.1
+    attention_probs_dropout_prob: Rate = 0.1
 
     @property
     def dim(self) -> int:
@@ -56,18 +55,13 @@ class Config:
         return self.max_position_embeddings
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for the variants that compute something else."""
-    position = published.get("position_embedding_type", "absolute")
-    if position != "alibi":
-        raise UnsupportedModel(f"position_embedding_type {position!r}: only 'alibi' is covered")
-    kind, act = published.get("feed_forward_type", "original"), published.get("hidden_act", "gelu")
-    if kind not in (*GATES, "original"):
-        raise UnsupportedModel(f"feed_forward_type {kind!r} is none of {', '.join(GATES)}, original")
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    if published.get("is_decoder") or published.get("add_cross_attention"):
-        raise UnsupportedModel("is_decoder: this checkpoint is a decoder; only encoders are covered")
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read: where it says something else, the model computes something else."""
+
+    position_embedding_type: Annotated[str, Among(("alibi",))] = "alibi"
+    is_decoder: Annotated[bool, Among((False,))] = False
+    add_cross_attention: Annotated[bool, Among((False,))] = False
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -137,6 +131,14 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Val
     y = ops.sloped_attention(q, k, v, bias, slopes(h), d**-0.5, config.attention_probs_dropout_prob)
     return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
 
+
+SHAPES = {
+    "embeddings.word_embeddings.weight": ("vocab_size", "hidden_size"),
+    "encoder.layer.0.attention.self.query.weight": ("", "hidden_size"),
+    "encoder.layer.0.output.dense.weight": ("hidden_size", "intermediate_size"),
+    "encoder.layer.0.mlp.wo.weight": ("hidden_size", "intermediate_size"),
+    "encoder.layer.0.mlp.down_layer.weight": ("hidden_size", "intermediate_size"),
+}
 
 PREFIXES = ("bert.", "0.auto_model.", "auto_model.", "model.", "module.")
 

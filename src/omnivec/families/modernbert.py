@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
 from omnivec.ops import rotary
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
+from omnivec.typed import Among, Base, Count, Divides, Length, Positions, Rate, Size
 
 CLAIMS = {"model_type": ["modernbert"], "modality": "text"}
 
@@ -32,20 +32,20 @@ class Config:
         rope_parameters: of each of these, its rotary positions; see `ops.rotary`.
     """
 
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    layer_types: tuple[str, ...]
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Annotated[Size, Divides("hidden_size")]
+    intermediate_size: Size
+    layer_types: Annotated[tuple[Annotated[str, Among(BASES)], ...], Length("num_hidden_layers")]
     rope_parameters: Mapping[str, Mapping[str, Any]]
-    max_position_embeddings: int = 8192
-    hidden_activation: str = "gelu"
-    norm_eps: float = 1e-5
-    local_attention: int = 128
-    attention_dropout: float = 0.0
-    embedding_dropout: float = 0.0
-    mlp_dropout: float = 0.0
+    max_position_embeddings: Positions = 8192
+    hidden_activation: Activation = "gelu"
+    norm_eps: Rate = 1e-5
+    local_attention: Size = 128
+    attention_dropout: Rate = 0.0
+    embedding_dropout: Rate = 0.0
+    mlp_dropout: Rate = 0.0
 
     @property
     def dim(self) -> int:
@@ -56,6 +56,17 @@ class Config:
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self.max_position_embeddings
+
+
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read, by its older names too."""
+
+    global_attn_every_n_layers: Count = 3
+    global_rope_theta: Base = 160_000.0
+    local_rope_theta: Base = 10_000.0
+    rope_scaling: rotary.Published | None = None
+    rope_parameters: rotary.Layered | None = None
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -69,16 +80,6 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
         for kind, (name, base) in BASES.items()
     }
     return {**published, "layer_types": tuple(types), "rope_parameters": tables}
-
-
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for the variants that compute something else."""
-    act = published.get("hidden_activation", "gelu")
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_activation {act!r} is none of {', '.join(ACTIVATIONS)}")
-    for kind in published.get("layer_types") or ():
-        if kind not in BASES:
-            raise UnsupportedModel(f"layer_types has {kind!r}, which is none of {', '.join(BASES)}")
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -122,6 +123,11 @@ def attention(ops: Ops, p: Params, config: Any, x: Value, bias: Value, rotated: 
     y = ops.attention(q, k, heads[:, 2 * h :], bias, d**-0.5, config.attention_dropout)
     return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
 
+
+SHAPES = {
+    "embeddings.tok_embeddings.weight": ("vocab_size", "hidden_size"),
+    "layers.0.mlp.Wo.weight": ("hidden_size", "intermediate_size"),
+}
 
 PREFIXES = ("model.", "0.auto_model.", "auto_model.", "module.")
 

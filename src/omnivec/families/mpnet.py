@@ -5,13 +5,12 @@ Song et al. 2020, arXiv:2004.09297. Weights are named as transformers' `MPNetMod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.relative import relative_bias
+from omnivec.typed import Among, Count, Divides, Rate, Size
 
 CLAIMS = {"model_type": ["mpnet"], "modality": "text"}
 
@@ -24,15 +23,15 @@ BUCKETS, FURTHEST = 32, 128
 class Config:
     """The published config.json, as far as the forward depends on it."""
 
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    layer_norm_eps: float = 1e-12
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Annotated[Size, Divides("hidden_size")]
+    intermediate_size: Size
+    max_position_embeddings: Size
+    layer_norm_eps: Rate = 1e-12
+    hidden_dropout_prob: Rate = 0.1
+    attention_probs_dropout_prob: Rate = 0.1
 
     @property
     def dim(self) -> int:
@@ -45,13 +44,12 @@ class Config:
         return self.max_position_embeddings - PADDING - 1
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    act, count = published.get("hidden_act", "gelu"), published.get("relative_attention_num_buckets", BUCKETS)
-    if act != "gelu":
-        raise UnsupportedModel(f"hidden_act {act!r}: only 'gelu' is covered")
-    if count != BUCKETS:
-        raise UnsupportedModel(f"relative_attention_num_buckets {count}: only {BUCKETS} are covered")
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read: where it says something else, the model computes something else."""
+
+    hidden_act: Annotated[str, Among(("gelu",))] = "gelu"
+    relative_attention_num_buckets: Annotated[int, Among((BUCKETS,))] = BUCKETS
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -87,6 +85,13 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Val
     y = ops.attention(q, k, v, bias, d**-0.5, config.attention_probs_dropout_prob)
     return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["o"])
 
+
+SHAPES = {
+    "embeddings.word_embeddings.weight": ("vocab_size", "hidden_size"),
+    "embeddings.position_embeddings.weight": ("max_position_embeddings", "hidden_size"),
+    "encoder.relative_attention_bias.weight": ("", "num_attention_heads"),
+    "encoder.layer.0.intermediate.dense.weight": ("intermediate_size", "hidden_size"),
+}
 
 PREFIXES = ("mpnet.", "0.auto_model.", "auto_model.", "model.", "module.")
 

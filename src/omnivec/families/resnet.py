@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET, refuse_changes, refuse_channels
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.media.published import IMAGENET, Colours, Plain
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
+from omnivec.typed import Among, Count, Filled, Length, Size
 
 CLAIMS = {
     "model_type": ["resnet"],
@@ -56,10 +56,10 @@ EPS = 1e-5
 class Config:
     """The published config.json, as far as the forward depends on it."""
 
-    depths: tuple[int, ...]
-    hidden_sizes: tuple[int, ...]
-    layer_type: str = "bottleneck"
-    hidden_act: str = "relu"
+    depths: Annotated[tuple[Count, ...], Filled()]
+    hidden_sizes: Annotated[tuple[Size, ...], Length("depths")]
+    layer_type: Annotated[str, Among(WIDTHS)] = "bottleneck"
+    hidden_act: Activation = "relu"
     downsample_in_first_stage: bool = False
     downsample_in_bottleneck: bool = False
 
@@ -69,22 +69,20 @@ class Config:
         return self.hidden_sizes[-1]
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    kind, act = published.get("layer_type", "bottleneck"), published.get("hidden_act", "relu")
-    if kind not in WIDTHS:
-        raise UnsupportedModel(f"layer_type {kind!r} is none of {', '.join(WIDTHS)}")
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    refuse_channels(published)
-    refuse_changes(published)
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read."""
+
+    architecture: str = ""
+    num_channels: Colours = 3
+    model_args: Plain | None = None
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A published config in transformers' words; of timm's only the architecture's name counts."""
-    depths, kind = ARCHITECTURES.get(published.get("architecture", ""), ((), ""))
+    depths, kind = ARCHITECTURES.get(published.get("architecture") or "", ((), ""))
     said = {"depths": depths, "layer_type": kind, "hidden_sizes": WIDTHS[kind]} if depths else published
-    return {**said, "depths": tuple(said["depths"]), "hidden_sizes": tuple(said["hidden_sizes"])}
+    return said
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:

@@ -6,13 +6,13 @@ Raffel et al. 2020, arXiv:1910.10683; Ni et al. 2021, arXiv:2108.08877. Weights 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from omnivec.errors import UnsupportedModel
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.relative import relative_bias
+from omnivec.typed import Among, Count, Rate, Size
 
 CLAIMS = {"model_type": ["t5", "mt5", "umt5"], "modality": "text"}
 
@@ -38,17 +38,17 @@ class Config:
     """The published config.json, as far as the forward depends on it."""
 
     model_type: str
-    vocab_size: int
-    d_model: int
-    d_kv: int
-    d_ff: int
-    num_layers: int
-    num_heads: int
-    feed_forward_proj: str = ""
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    layer_norm_epsilon: float = 1e-6
-    dropout_rate: float = 0.1
+    vocab_size: Size
+    d_model: Size
+    d_kv: Size
+    d_ff: Size
+    num_layers: Count
+    num_heads: Size
+    feed_forward_proj: Annotated[str, Among(FEED_FORWARDS)] = ""
+    relative_attention_num_buckets: Size = 32
+    relative_attention_max_distance: Size = 128
+    layer_norm_epsilon: Rate = 1e-6
+    dropout_rate: Rate = 0.1
 
     @property
     def dim(self) -> int:
@@ -66,13 +66,11 @@ class Config:
         return self.feed_forward_proj or ("relu" if self.model_type == "t5" else "gated-gelu")
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    kind = published.get("feed_forward_proj")
-    if kind and kind not in FEED_FORWARDS:
-        raise UnsupportedModel(f"feed_forward_proj {kind!r} is none of {', '.join(FEED_FORWARDS)}")
-    if published.get("is_decoder"):
-        raise UnsupportedModel("is_decoder: this checkpoint is a decoder; only encoders are covered")
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read: where it says something else, the model computes something else."""
+
+    is_decoder: Annotated[bool, Among((False,))] = False
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -113,6 +111,13 @@ def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
         y = act(ops, ops.linear(y, p["wi"]))
     return ops.dropout(ops.linear(ops.dropout(y, config.dropout_rate), p["wo"]), config.dropout_rate)
 
+
+SHAPES = {
+    "shared.weight": ("vocab_size", "d_model"),
+    "encoder.block.0.layer.0.SelfAttention.q.weight": ("num_heads * d_kv", "d_model"),
+    f"encoder.block.0.{TABLE}": ("relative_attention_num_buckets", "num_heads"),
+    "encoder.block.0.layer.1.DenseReluDense.wo.weight": ("d_model", "d_ff"),
+}
 
 PREFIXES = ("transformer.", "0.auto_model.", "auto_model.", "model.", "module.")
 

@@ -27,6 +27,9 @@ CLAIMS = {"model_type": [], "otherwise": True, "modality": "text"}
 # it is told to trust the code.
 OWN_CODE = True
 
+# The whole config.json is read, by transformers.
+Published = dict
+
 TOLERANCE = 1e-4
 """Largest difference in float32, relative to the largest value, between a converted network and itself."""
 

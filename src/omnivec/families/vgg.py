@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from omnivec import weights
-from omnivec.media.published import IMAGENET, refuse_changes
+from omnivec.media.published import IMAGENET, Plain
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
+from omnivec.typed import Count, Rate, Size
 
 # fmt: off
 CLAIMS = {
@@ -68,10 +69,10 @@ class Config:
         drop_rate: of the hidden layers, in training.
     """
 
-    depths: tuple[int, ...]
+    depths: tuple[Count, ...]
     batch_norm: bool
-    num_features: int = 4096
-    drop_rate: float = 0.5
+    num_features: Size = 4096
+    drop_rate: Rate = 0.5
 
     @property
     def dim(self) -> int:
@@ -79,14 +80,17 @@ class Config:
         return self.num_features
 
 
-def refuse(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    refuse_changes(published)
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read."""
+
+    architecture: str
+    model_args: Plain | None = None
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The architecture's name taken apart, beside what else is said."""
-    name, _, norm = str(published["architecture"]).partition("_")
+    name, _, norm = published["architecture"].partition("_")
     return {**published, "depths": DEPTHS[name], "batch_norm": norm == "bn"}
 
 
@@ -121,6 +125,11 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     x = ops.dropout(x, config.drop_rate)
     return ops.state(ops.relu(ops.linear(x, p["classifier.3"])))
 
+
+SHAPES = {
+    "classifier.0.weight": ("num_features", ""),
+    "classifier.3.weight": ("num_features", "num_features"),
+}
 
 PREFIXES = ("timm_model.", "backbone.", "model.", "module.")
 

@@ -8,18 +8,20 @@ arXiv:2508.10104. Weights are named as transformers' `ViTModel` saves them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET, refuse_channels
+from omnivec.media.published import IMAGENET, Colours
 from omnivec.ops import grid
-from omnivec.ops.activations import ACTIVATIONS
+from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
+from omnivec.typed import Between, Count, Divides, Index, Rate, Side, Size
 
 # fmt: off
 CLAIMS = {
@@ -109,8 +111,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 # Of the models whose files say no more than their width: layers and heads.
-SHAPES = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
-SHAPES |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
+OF_WIDTH = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
+OF_WIDTH |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
 
 
 @dataclass(frozen=True)
@@ -126,26 +128,31 @@ class Config:
         pool: "cls", or "mean" over the patches.
     """
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    image_size: tuple[int, int] = (224, 224)
-    patch_size: tuple[int, int] = (16, 16)
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Annotated[Size, Divides("hidden_size")]
+    image_size: tuple[Side, Side] = (224, 224)
+    patch_size: tuple[Side, Side] = (16, 16)
     tokens: tuple[str, ...] = (CLS,)
-    placed: int = 1
-    num_register_tokens: int = 0
+    placed: Index = 1
+    num_register_tokens: Index = 0
     antialias: bool = False
-    rope_theta: float = 0.0
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
-    hidden_dropout_prob: float = 0.0
-    attention_probs_dropout_prob: float = 0.0
+    rope_theta: Annotated[float, Between(0.0, 1e12)] = 0.0
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Rate = 1e-12
+    hidden_dropout_prob: Rate = 0.0
+    attention_probs_dropout_prob: Rate = 0.0
     pool: str = "cls"
 
     @property
     def dim(self) -> int:
         """Width of a token's vector."""
         return self.hidden_size
+
+    @property
+    def image_size_positions(self) -> int:
+        """Rows of the learned positions, for a picture of `image_size`."""
+        return self.placed + math.prod(self.grid(self.image_size))
 
     @property
     def prefix(self) -> int:
@@ -157,12 +164,40 @@ class Config:
         return size[0] // self.patch_size[0], size[1] // self.patch_size[1]
 
 
+# A side in pixels, or both: height and width.
+Sides = Side | tuple[Side, Side]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """timm's pretrained_cfg, as far as the network depends on it."""
+
+    input_size: tuple[Count, Side, Side] | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """What else of config.json is read, or is read in other words: transformers' and timm's."""
+
+    model_type: str = ""
+    image_size: Sides = 224
+    patch_size: Sides = 16
+    attention_dropout: Rate = 0.0
+    use_swiglu_ffn: bool = False
+    num_channels: Colours = 3
+    architecture: str = ""
+    num_features: Size | None = None
+    global_pool: str | None = None
+    model_args: Mapping[str, bool | Sides] | None = None
+    pretrained_cfg: Pretrained | None = None
+
+
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A config.json of transformers or timm in the words of `Config`."""
     said = {**KINDS[published["model_type"]], **published} if "model_type" in published else timm(published)
     if "num_hidden_layers" not in said:
         said |= shape(said["hidden_size"])
-    sizes: dict[str, Any] = {name: _pair(said[name]) for name in ("image_size", "patch_size") if name in said}
+    sizes = {name: _pair(said[name]) for name in ("image_size", "patch_size") if said.get(name) is not None}
     if said.get("use_swiglu_ffn"):
         said["hidden_act"] = "silu"
     if "attention_dropout" in said:
@@ -172,21 +207,20 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def shape(width: int) -> dict[str, int]:
     """Layers and heads of a published model of this width."""
-    layers, heads = SHAPES[width]
+    if width not in OF_WIDTH:
+        raise UnsupportedModel(f"hidden_size {width} without num_hidden_layers and num_attention_heads")
+    layers, heads = OF_WIDTH[width]
     return {"num_hidden_layers": layers, "num_attention_heads": heads}
 
 
-def _pair(size: int | list[int]) -> tuple[int, int]:
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
 
 def refuse(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for variants that compute something else."""
-    act, pool = published.get("hidden_act", "gelu"), published.get("global_pool") or "token"
-    if act not in ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_act {act!r} is none of {', '.join(ACTIVATIONS)}")
-    refuse_channels(published)
+    pool = published.get("global_pool") or "token"
     if "model_type" in published:
         return
     name = published["architecture"]
@@ -316,6 +350,12 @@ def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[
             halves.append((re.escape(name), (f"{block}.gate.dense.{end}", name)))
     return dict(weights.rename(weights.Weights(dict(tensors), (), {}), halves)), config
 
+
+SHAPES = {
+    "embeddings.position_embeddings": ("", "image_size_positions", "hidden_size"),
+    "embeddings.patch_embeddings.projection.weight": ("hidden_size", "", "", ""),
+    "embeddings.register_tokens": ("", "num_register_tokens", "hidden_size"),
+}
 
 PREFIXES = (
     *("vit.", "deit.", "ijepa.", "dinov2.", "dinov2_with_registers."),

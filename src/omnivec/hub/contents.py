@@ -86,6 +86,6 @@ def _needed(folder: Path, files: set[str]) -> set[str]:
                 # Modules without settings (Normalize) have a path and yet no folder.
                 if module["type"].endswith(("Pooling", "Dense")):
                     needed.add(f"{module['path']}/config.json")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {"a list of files that can be read"}
     return needed

@@ -8,12 +8,14 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from omnivec import typed
 from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
 from omnivec.hub.cache import hub_cache_folder, repository_folder
 from omnivec.hub.contents import useful, weights
 from omnivec.hub.disk import refused, verify, writing
 from omnivec.hub.names import Repository, Resolved, Wanted
 from omnivec.hub.report import Progress, Report, megabytes
+from omnivec.hub.served import MAX_FILE, Listed, check_name, check_url, commit, why_no_path
 from omnivec.hub.transfer import unreachable
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _HUB = "https://huggingface.co"
 _ANSWER_SECONDS = 5.0
+# Who sends less than this many bytes a second for so many seconds on end is given up.
+_SLOWEST, _PATIENCE = 1000, 30.0
 _SETTING = "HF_HUB_CACHE"
 
 
@@ -34,6 +38,7 @@ def fetch(repository: Repository, wanted: Wanted, report: Report) -> Resolved:
         DownloadError: gated, unreachable, cut, disk full, wrong checksum.
     """
     endpoint = (os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
+    check_url(endpoint, "HF_ENDPOINT")
     if reason := unreachable(endpoint):
         raise DownloadError(
             f"hub not reachable at {endpoint} ({reason}); set HF_ENDPOINT to a mirror, or copy the model's folder "
@@ -78,8 +83,15 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
     listing = api.model_info(
         repository.name, revision=repository.revision, timeout=_ANSWER_SECONDS, files_metadata=True
     )
-    sizes = {each.rfilename: each.size or 0 for each in listing.siblings or []}
+    place = f"{endpoint}/{repository.name}"
+    listed = [
+        typed.read(Listed, {"rfilename": each.rfilename, "size": each.size}, place, DownloadError)
+        for each in listing.siblings or []
+    ]
+    sizes = {each.rfilename: each.size or 0 for each in listed if why_no_path(each.rfilename) is None}
     files = useful(sizes)
+    if listing.sha is not None:
+        commit(listing.sha, place)
     if listing.sha is None or not weights(files):
         held = ", ".join(sorted(sizes)[:8]) or "nothing"
         raise ModelNotFound(f"{repository} has no weights that omnivec reads (it has {held})")
@@ -88,6 +100,8 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
     report.progress.start(str(repository), needed[0])
     try:
         for file in files:
+            if file != files[0]:
+                _ask_for(file, repository, listing.sha, api)
             hf_hub_download(
                 repository.name,
                 file,
@@ -95,7 +109,7 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
                 endpoint=endpoint,
                 cache_dir=hub_cache_folder(),
                 etag_timeout=_ANSWER_SECONDS,
-                tqdm_class=_bar(report.progress),
+                tqdm_class=_bar(report.progress, sizes[file] or MAX_FILE, f"{place}: {file}"),
             )
     finally:
         report.progress.done()
@@ -103,11 +117,18 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
 
 
 def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> None:
-    """Makes sure that files are served: hf_hub_download itself waits minutes for a silent server."""
+    """Makes sure that a file is served: hf_hub_download itself waits minutes for a silent server.
+
+    What it makes paths of, the commit and the etag, is checked too.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(repository.name, file, revision=commit, endpoint=api.endpoint)
-    get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=api.endpoint)
+    found = get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=api.endpoint)
+    if found.commit_hash not in (None, commit):
+        raise DownloadError(f"{url} is of the commit {found.commit_hash!r}, where {commit} is expected")
+    if found.etag is not None:
+        check_name(found.etag, f"{url}: its etag")
 
 
 def _write_reference(repository: Repository, commit: str) -> None:
@@ -121,14 +142,41 @@ def _write_reference(repository: Repository, commit: str) -> None:
     fresh.replace(reference)
 
 
-def _bar(progress: Progress) -> type:
-    """A class that takes the place of the hub's own bar, with what is asked of one: bytes."""
+class _Limits:
+    """What one file of a server may be: no more bytes than it stated, and not too slowly."""
+
+    def __init__(self, most: int, label: str) -> None:
+        self._most, self._label = most, label
+        self._received = self._mark = 0
+        self._begun = time.monotonic()
+
+    def took(self, count: int) -> None:
+        """Raises DownloadError where these bytes are too many, or those of the last while too few."""
+        self._received += count
+        if self._received > self._most:
+            raise DownloadError(
+                f"{self._label} sends more than the {megabytes(self._most)} that are expected: refused"
+            )
+        passed = time.monotonic() - self._begun
+        if passed > _PATIENCE:
+            if self._received - self._mark < _SLOWEST * passed:
+                raise DownloadError(f"{self._label} sends fewer than {_SLOWEST:,} bytes a second: given up")
+            self._begun, self._mark = time.monotonic(), self._received
+
+
+def _bar(progress: Progress, most: int, label: str) -> type:
+    """A class that takes the place of the hub's own bar, with what is asked of one: bytes.
+
+    It ends a download that goes on beyond the size that was stated, or hardly goes on.
+    """
+    limits = _Limits(most, label)
 
     class Bar:
         total: int | None = None
 
         def __init__(self, *, initial: int = 0, **_: object) -> None:
             progress.advance(initial)
+            limits.took(initial)
 
         def __enter__(self) -> Bar:
             return self
@@ -140,6 +188,7 @@ def _bar(progress: Progress) -> type:
 
         def update(self, n: float | None = 1) -> None:
             progress.advance(int(n or 0))
+            limits.took(int(n or 0))
 
         def update_transfer(self, n: float | None = 1) -> None:
             """Bytes on the wire, fewer than those on the disk: not counted twice."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
+from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
@@ -14,11 +15,13 @@ from urllib.request import url2pathname
 from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.names import Package
 from omnivec.hub.pip_settings import PipSettings
+from omnivec.hub.served import check_name, check_url, offer, offers, sha256
 from omnivec.hub.transfer import Network, Page, read_page, unreachable, without_credentials
 from omnivec.hub.versions import Version, parse
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _VERSIONS_SHOWN = 5
+_LONGEST = 200  # characters of a wheel's name: more is put around it in the cache
 
 
 @dataclass(frozen=True)
@@ -124,40 +127,51 @@ def _from_folder(path: Path) -> Iterator[Wheel]:
 
 
 def _from_server(url: str, network: Network) -> Iterator[Wheel]:
+    check_url(url, "pip's settings")
     if reason := unreachable(url, network.proxies):
         raise DownloadError(f"{without_credentials(url)} cannot be reached: {reason}")
     page = read_page(url, _ACCEPT, network)
     if page is None:
         return
-    wheels = _from_json(page) if page.kind.endswith("json") else _from_html(page)
-    # A server has no business to send this machine to its own files.
-    yield from (each for each in wheels if urlsplit(each.url).scheme in ("http", "https"))
+    for each in _from_json(page) if page.kind.endswith("json") else _from_html(page):
+        # A server has no business to send this machine to its own files.
+        with contextlib.suppress(DownloadError):
+            check_url(each.url, page.url)
+            yield each
 
 
 def _from_json(page: Page) -> Iterator[Wheel]:
+    place = without_credentials(page.url)
     try:
-        for file in json.loads(page.text)["files"]:
-            url = urljoin(page.url, file["url"])
-            sha256 = file.get("hashes", {}).get("sha256")
-            yanked = file.get("yanked", False) is not False  # a reason, even an empty one, is a yes
-            if wheel := _wheel(file["filename"], url, sha256, file.get("size"), yanked):
-                yield wheel
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise DownloadError(
-            f"{without_credentials(page.url)} is no page of a package index: {exc!r}"
-        ) from exc
+        files = offers(json.loads(page.text), place)
+    except (ValueError, RecursionError) as exc:
+        raise DownloadError(f"{place} is no page of a package index: {exc}") from exc
+    failures = []
+    for said in files:
+        try:
+            file = offer(said, place)
+            url, hashed = urljoin(page.url, file.url), sha256((file.hashes or {}).get("sha256"), place)
+        except (DownloadError, ValueError) as error:
+            failures.append(str(error))
+            continue
+        yanked = file.yanked is not False  # a reason, even an empty one, is a yes
+        if wheel := _wheel(file.filename, url, hashed, file.size, yanked):
+            yield wheel
+    if failures and len(failures) == len(files):
+        raise DownloadError(f"{place} is no page of a package index: {failures[0]}")
 
 
 def _from_html(page: Page) -> Iterator[Wheel]:
-    links = _Links(page.url)
-    links.feed(page.text)
-    for url, yanked in links.found:
-        parts = urlsplit(url)
-        hashed = re.search(r"sha256=([0-9a-f]{64})", parts.fragment)
-        file = unquote(parts.path).rpartition("/")[2]
-        plain = parts._replace(fragment="").geturl()
-        if wheel := _wheel(file, plain, hashed[1] if hashed else None, None, yanked):
-            yield wheel
+    for url, yanked in _links(page):
+        with contextlib.suppress(DownloadError, ValueError):  # a link that is none costs only itself
+            parts = urlsplit(url)
+            _, named, stated = parts.fragment.partition("sha256=")
+            hashed = sha256(stated.partition("&")[0], page.url) if named else None
+            file = unquote(parts.path).rpartition("/")[2]
+            check_name(file, page.url)
+            plain = parts._replace(fragment="").geturl()
+            if wheel := _wheel(file, plain, hashed, None, yanked):
+                yield wheel
 
 
 def _wheel(
@@ -165,24 +179,56 @@ def _wheel(
 ) -> Wheel | None:
     """The wheel called `file`; None for anything else, such as an sdist."""
     parts = file.removesuffix(".whl").split("-")
-    if not file.endswith(".whl") or len(parts) not in (5, 6) or re.search(r"[/\\:]", file):
+    if (
+        not file.endswith(".whl")
+        or len(file) > _LONGEST
+        or len(parts) not in (5, 6)
+        or re.search(r"[/\\:]", file)
+    ):
         return None
     version = parse(parts[1].replace("_", "-"))
     return None if version is None else Wheel(file, url, version, sha256, size, yanked)
 
 
-class _Links(HTMLParser):
+# One tag, or what lies before the next; read from left to right and never back: the standard library's parser takes
+# time that grows with the square of a page that was made to hurt.
+_TAG = re.compile(
+    r"""
+      (?: [^<]++ | <(?![a-zA-Z!?/]) )++
+    | <!-- (?: -?> | .*? (?: --!?> | \Z ) )
+    | < (?P<name>[a-zA-Z][^\s/>]*+) (?P<attributes>(?: [^>=]++ | =\s*+ (?: "[^"]*+"?+ | '[^']*+'?+ )?+ )*+) >?+
+    | <[!?/] [^>]*+ >?+
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ATTRIBUTE = re.compile(
+    r"""
+      (?P<name>[^\s=/>"']++)
+      (?: \s*+ = \s*+ (?: "(?P<double>[^"]*+)"?+ | '(?P<single>[^']*+)'?+ | (?P<bare>[^\s>"']*+) ) )?+
+    """,
+    re.VERBOSE,
+)
+
+
+def _links(page: Page) -> Iterator[tuple[str, bool]]:
     """The links of a page: absolute URL, and whether it is yanked (PEP 592)."""
-
-    def __init__(self, base: str) -> None:
-        super().__init__()
-        self._base = base
-        self.found: list[tuple[str, bool]] = []
-
-    def handle_starttag(self, tag: str, attrs: Iterable[tuple[str, str | None]]) -> None:
-        attributes = dict(attrs)
-        href = attributes.get("href")
-        if tag == "base" and href:
-            self._base = urljoin(self._base, href)
-        elif tag == "a" and href:
-            self.found.append((urljoin(self._base, href), "data-yanked" in attributes))
+    base = page.url
+    for tag in _TAG.finditer(page.text):
+        name = (tag["name"] or "").lower()
+        if name not in ("a", "base"):
+            continue
+        attributes = {
+            each["name"].lower(): unescape(each["double"] or each["single"] or each["bare"] or "")
+            for each in _ATTRIBUTE.finditer(tag["attributes"])
+        }
+        href = attributes.get("href", "").strip()
+        if not href:
+            continue
+        try:
+            url = urljoin(base, href)
+        except ValueError:
+            continue  # as "http://[": no address
+        if name == "base":
+            base = url
+        else:
+            yield url, "data-yanked" in attributes

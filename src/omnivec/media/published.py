@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.files import read_json
 from omnivec.media.processing import FILTERS, Filter, Fit, Processing, Triple
+from omnivec.typed import Among
 
 IMAGENET: Mapping[str, Any] = {
     "input_size": (3, 224, 224),
@@ -85,18 +86,10 @@ _OWN = ("crop_pct", "rescale_offset", "include_top", "do_flip_channel_order")
 _SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 
 
-def refuse_channels(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for a config of images with other than three channels."""
-    if published.get("num_channels", 3) != 3:
-        raise UnsupportedModel(f"num_channels {published['num_channels']}: images have 3")
-
-
-def refuse_changes(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for a config of timm that changes the architecture it names."""
-    if published.get("model_args"):
-        raise UnsupportedModel(
-            f"model_args {published['model_args']}: only the plain architecture is covered"
-        )
+Colours = Annotated[int, Among((3,))]
+"""num_channels of a config."""
+Plain = Annotated[Mapping[str, Any], Among(({},))]
+"""model_args of a config of timm, which change the architecture that it names."""
 
 
 def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Processing:

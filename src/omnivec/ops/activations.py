@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 from omnivec.ops.base import Ops, Value
+from omnivec.typed import Among
 
 ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
     "gelu": lambda ops, x: ops.gelu(x),
@@ -15,3 +17,6 @@ ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
     "silu": lambda ops, x: ops.silu(x),
     "swish": lambda ops, x: ops.silu(x),
 }
+
+Activation = Annotated[str, Among(ACTIVATIONS)]
+"""The name of one, as the field of a config."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UnsupportedModel
 from omnivec.ops.base import Ops, Value
+from omnivec.typed import Among, Base, Positions, Positive
 
 Floats = NDArray[np.float32]
 
@@ -33,11 +35,39 @@ TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Published:
+    """rope_scaling or rope_parameters of a config.json, as far as it is read."""
+
+    rope_type: Annotated[str, Among(TYPES)] | None = None
+    type: Annotated[str, Among(TYPES)] | None = None
+    rope_theta: Base | None = None
+    factor: Positive | None = None
+    low_freq_factor: Positive | None = None
+    high_freq_factor: Positive | None = None
+    original_max_position_embeddings: Positions | None = None
+    attention_factor: Positive | None = None
+    beta_fast: Positive | None = None
+    beta_slow: Positive | None = None
+    mscale: Positive | None = None
+    mscale_all_dim: Positive | None = None
+    truncate: bool | None = None
+    partial_rotary_factor: Annotated[float, Among((1.0,))] = 1.0
+
+
+@dataclass(frozen=True)
+class Layered(Published):
+    """The same, or a table of it for each type of layer."""
+
+    full_attention: Published | None = None
+    sliding_attention: Published | None = None
+
+
 def canonical(published: Mapping[str, Any] | None, theta: float, longest: int) -> dict[str, Any]:
     """One spelling of rope_scaling and rope_parameters: the type, the base, and what that type depends on.
 
     Args:
-        published: the table of config.json; None or empty for unscaled positions.
+        published: the table of config.json, as `Published` has it; None or empty for unscaled positions.
         theta: the base, where the table has none.
         longest: the model's max_position_embeddings.
 
@@ -46,10 +76,6 @@ def canonical(published: Mapping[str, Any] | None, theta: float, longest: int) -
     """
     said = published or {}
     kind = said.get("rope_type") or said.get("type") or "default"
-    if kind not in TYPES:
-        raise UnsupportedModel(f"rope_type {kind!r} is none of {', '.join(TYPES)}")
-    if said.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModel(f"partial_rotary_factor {said['partial_rotary_factor']}: only 1.0 is covered")
     found = {key: said[key] for key in TYPES[kind] if said.get(key) is not None}
     if "original_max_position_embeddings" in TYPES[kind]:
         found.setdefault("original_max_position_embeddings", longest)
@@ -62,6 +88,10 @@ def canonical(published: Mapping[str, Any] | None, theta: float, longest: int) -
     ]
     if missing:
         raise UnsupportedModel(f"rope_type {kind!r} without {', '.join(missing)}")
+    if kind == "llama3" and not found["low_freq_factor"] < found["high_freq_factor"]:
+        raise UnsupportedModel(
+            f"low_freq_factor {found['low_freq_factor']} is not below high_freq_factor {found['high_freq_factor']}"
+        )
     base = float(said.get("rope_theta") or theta)
     return {"rope_type": "default" if kind == "dynamic" else kind, "rope_theta": base, **found}
 

@@ -1,0 +1,209 @@
+r"""Patterns of `.gitignore` against names and paths, as git's wildmatch.c understands them, in linear time.
+
+Git tries each place where a `*` may end; so does a regular expression, and `*a*a*a*a*b` takes either for ever. Here all
+places in the pattern that the text so far can have reached are one integer, a bit for each, and every byte of the text
+moves all of them at once (Baeza-Yates and Gonnet 1992). For `a*c` the steps are "a", "*", "c", and the bits
+
+    text   a      b      b      c
+    001 -> 110 -> 110 -> 110 -> 1000     bit 3 lies behind the last step: it matches
+
+where passing "a" also passes the star, which may stand for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+_SLASH, _BACKSLASH, _STAR, _QUESTION, _BRACKET = b"/\\*?["
+# Sets of bytes are integers, a bit for each byte.
+_ALL = (1 << 256) - 2
+_WITHIN = _ALL & ~(1 << _SLASH)
+_LONGEST = 1 << 16  # bytes; no path is longer
+
+
+def _of(keep: Callable[[str], bool]) -> int:
+    return sum(1 << code for code in range(1, 128) if keep(chr(code)))
+
+
+_PRINTED = _of(lambda char: "!" <= char <= "~")
+_CLASSES = {
+    b"alnum": _of(str.isalnum),
+    b"alpha": _of(str.isalpha),
+    b"blank": _of(" \t".__contains__),
+    b"cntrl": _of(lambda char: not char.isprintable()),
+    b"digit": _of(str.isdigit),
+    b"graph": _PRINTED,
+    b"lower": _of(str.islower),
+    b"print": _PRINTED | 1 << 32,
+    b"punct": _PRINTED & ~_of(str.isalnum),
+    b"space": _of(" \t\n\v\f\r".__contains__),
+    b"upper": _of(str.isupper),
+    b"xdigit": _of("0123456789abcdefABCDEF".__contains__),
+}
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What stands in a pattern: one byte of a set or, if `loops`, any number of them, none included.
+
+    With `jump`, none of the next step is needed either: `**/` stands for no folder at all.
+    """
+
+    bytes: int
+    loops: bool = False
+    jump: bool = False
+
+
+class Wildcards:
+    """A pattern of bytes.
+
+    Args:
+        pattern: with `*`, `?`, `[...]` and backslashes.
+        paths: whether it is about paths: `*` and `?` stop at slashes, and `**` between slashes does not.
+    """
+
+    def __init__(self, pattern: bytes, paths: bool) -> None:
+        self._pattern, self._paths = pattern, paths
+
+    def matches(self, text: bytes) -> bool:
+        """Whether the whole text is of the pattern."""
+        if self._steps is None or len(text) < self._least:
+            return False
+        moves, loops, start = self._program
+        state = start
+        for byte in text:
+            passed = state & moves.get(byte, 0)
+            state = self._reached((passed & ~loops) << 1, passed & loops)
+            if not state:
+                return False
+        return bool(state >> len(self._steps) & 1)
+
+    @cached_property
+    def _steps(self) -> list[_Step] | None:
+        """The pattern's steps; None where nothing can match, as behind a bracket that never closes."""
+        return _parse(self._pattern, self._paths)
+
+    @cached_property
+    def _least(self) -> int:
+        """Bytes of the shortest text that can match."""
+        steps = self._steps or []
+        return sum(not step.loops for step in steps) - sum(step.jump for step in steps)
+
+    @cached_property
+    def _skips(self) -> tuple[int, int]:
+        """Bits of the steps that may be passed by, and of those that may be passed by with the next."""
+        steps = self._steps or []
+        return _bits([i for i, step in enumerate(steps) if step.loops]), _bits(
+            [i for i, step in enumerate(steps) if step.jump]
+        )
+
+    @cached_property
+    def _program(self) -> tuple[dict[int, int], int, int]:
+        """Of each byte the bits of the steps that take it, the bits of those that loop, and where a text begins."""
+        places: dict[int, list[int]] = {}
+        for i, step in enumerate(self._steps or []):
+            for byte in range(256):
+                if step.bytes >> byte & 1:
+                    places.setdefault(byte, []).append(i)
+        return {byte: _bits(of) for byte, of in places.items()}, self._skips[0], self._reached(1, 0)
+
+    def _reached(self, fresh: int, stayed: int) -> int:
+        """The places that the text has reached, without another byte.
+
+        Args:
+            fresh: places that were come to: here `**/` may stand for nothing.
+            stayed: steps that loop and took the last byte; two never stand side by side, so one look is enough.
+        """
+        loops, jumps = self._skips
+        state = fresh | (fresh & jumps) << 2 | stayed
+        return state | (state & loops) << 1
+
+
+def _bits(places: list[int]) -> int:
+    held = bytearray(max(places, default=0) // 8 + 1)
+    for place in places:
+        held[place // 8] |= 1 << place % 8
+    return int.from_bytes(held, "little")
+
+
+def _parse(pattern: bytes, paths: bool) -> list[_Step] | None:
+    steps: list[_Step] = []
+    one = _WITHIN if paths else _ALL
+    i, count = 0, len(pattern)
+    while i < count:
+        byte = pattern[i]
+        if len(steps) > 2 * _LONGEST:
+            return None
+        if byte == _STAR:
+            begin = i
+            while i < count and pattern[i] == _STAR:
+                i += 1
+            step = _star(pattern, begin, i, paths)
+            if step.jump and len(steps) > 1 and steps[-2].jump:
+                i += 1  # "**/**/" is "**/"
+            else:
+                steps.append(step)
+            continue
+        if byte == _BRACKET:
+            found = _bracket(pattern, i + 1)
+            if found is None:
+                return None
+            held, i = found
+            steps.append(_Step(held & one))
+            continue
+        if byte == _BACKSLASH:
+            i += 1
+            if i == count:
+                return None
+        steps.append(_Step(one if byte == _QUESTION else 1 << pattern[i]))
+        i += 1
+    return steps
+
+
+def _star(pattern: bytes, begin: int, end: int, paths: bool) -> _Step:
+    """The step of the stars from `begin` to `end`."""
+    if not paths:
+        return _Step(_ALL, loops=True)
+    opens = begin == 0 or pattern[begin - 1] == _SLASH
+    closes = end == len(pattern) or pattern[end] == _SLASH or pattern[end : end + 2] == b"\\/"
+    if end - begin == 1 or not (opens and closes):
+        return _Step(_WITHIN, loops=True)
+    return _Step(_ALL, loops=True, jump=pattern[end : end + 1] == b"/")
+
+
+def _bracket(pattern: bytes, i: int) -> tuple[int, int] | None:
+    """The bytes of a set whose "[" stands before `i`, and where it ends; None where it does not."""
+    negated = pattern[i : i + 1] in (b"!", b"^")
+    i += negated
+    held, previous, begin = 0, 0, i
+    while i < len(pattern) and (pattern[i : i + 1] != b"]" or i == begin):
+        byte = pattern[i]
+        if byte == _BRACKET and pattern[i + 1 : i + 2] == b":":
+            end = pattern.find(b"]", i + 2)
+            if end < 0:
+                return None
+            if end - i - 3 >= 0 and pattern[end - 1 : end] == b":":
+                name = pattern[i + 2 : end - 1]
+                if name not in _CLASSES:
+                    return None
+                held |= _CLASSES[name]
+                previous, i = 0, end + 1
+                continue
+        is_range = byte == 0x2D and previous and pattern[i + 1 : i + 2] not in (b"", b"]")
+        i += bool(is_range)
+        if pattern[i : i + 1] == b"\\":
+            i += 1
+        if i >= len(pattern):
+            return None
+        if is_range:
+            held |= (1 << pattern[i] + 1) - 1 & ~((1 << previous) - 1)
+            previous = 0
+        else:
+            held |= 1 << pattern[i]
+            previous = pattern[i]
+        i += 1
+    if i >= len(pattern):
+        return None
+    return (_ALL & ~held if negated else held), i + 1
