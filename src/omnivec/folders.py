@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnivec import hub, registry
+from omnivec import hub, registry, typed
 from omnivec.errors import DownloadError, ModelError, ModelNotFound, UnsupportedModel, UsageError
 from omnivec.files import part_of, read_json
+from omnivec.sentence_files import Card, Transformer, modules
 from omnivec.weights.adapters import CONFIG, Adapter, read_adapter
 from omnivec.weights.files import has_weights
 
@@ -102,11 +103,17 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
     root = transformer_folder(folder)
     adapter = read_adapter(root)
     base = root if adapter is None else _base_of(adapter, root, offline)
-    published = read_json(base / "config.json", default=None) or registry.implied(base)
-    found = (read_json(root / name, default={}, kind=dict) for name in SENTENCE)
+    published = read_json(base / "config.json", {}, dict) or registry.implied(base)
+    found = (typed.table(Transformer, root / name, {}) for name in SENTENCE)
     sentence: Mapping[str, Any] = next((one for one in found if one), {})
-    card = read_json(folder / "config_sentence_transformers.json", default={}, kind=dict)
+    card = typed.table(Card, folder / "config_sentence_transformers.json", {})
     _refuse_sentence(sentence, root)
+    default, prompts = card.get("default_prompt_name"), card.get("prompts") or {}
+    if default is not None and default not in prompts:
+        raise ModelError(
+            f"{folder}/config_sentence_transformers.json: default_prompt_name {default!r} is none of its prompts: "
+            f"{', '.join(prompts) or 'none'}"
+        )
     if (kind := card.get("model_type")) not in (None, "SentenceTransformer"):
         raise UnsupportedModel(
             f"{folder}/config_sentence_transformers.json: model_type {kind!r} makes no vector of one text; covered is "
@@ -120,9 +127,9 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
 
 def transformer_folder(folder: Path) -> Path:
     """Where config.json and the weights are: the folder itself, or the one that modules.json names."""
-    for module in read_json(folder / "modules.json", default=()):
-        if str(module["type"]).rsplit(".", 1)[-1] in NETWORKS:
-            return part_of(folder, str(module["path"]), "modules.json")
+    for module in modules(folder):
+        if module.kind in NETWORKS:
+            return part_of(folder, module.path, "modules.json")
     return folder
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omnivec import weights
-from omnivec.errors import UnsupportedModel
-from omnivec.files import part_of, read_json
+from omnivec import typed, weights
+from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.files import part_of
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.sentence_files import Following, Pooling, modules
 
 # In the order in which several modes are joined.
 POOLING = {
@@ -194,17 +195,17 @@ def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weig
     Raises:
         UnsupportedModel: it has modules, or settings of modules, that are not covered.
     """
-    modules = read_json(folder / "modules.json", default=None)
-    if modules is None:
+    listed = modules(folder)
+    if not listed and not (folder / "modules.json").exists():
         return Head((default,)), {}
     head, names = Head((), stated=True), []
     tensors: dict[str, weights.Tensor] = {}
-    for module in modules:
-        name, path = str(module["type"]), str(module["path"])
-        kind, place = name.rsplit(".", 1)[-1], part_of(folder, path, "modules.json")
-        names.append(name)
+    for module in listed:
+        kind, path = module.kind, module.path
+        place = part_of(folder, path, "modules.json")
+        names.append(module.type)
         if kind == "Pooling":
-            config = read_json(place / "config.json")
+            config = typed.table(Pooling, place / "config.json")
             if head.pooling:
                 raise UnsupportedModel(f"{folder}/modules.json has several Poolings; one is covered")
             head = replace(
@@ -232,8 +233,8 @@ def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weig
 
 def check_towers(folder: Path) -> None:
     """Raises UnsupportedModel where modules.json puts something behind a joint model of texts and images."""
-    names = [str(module["type"]) for module in read_json(folder / "modules.json", default=())]
-    kinds = [name.rsplit(".", 1)[-1] for name in names]
+    listed = modules(folder)
+    names, kinds = [module.type for module in listed], [module.kind for module in listed]
     if unknown := [kind for kind in kinds if kind not in BEHIND_TOWERS]:
         raise UnsupportedModel(
             f"{folder}/modules.json names the module {unknown[0]!r} in a model of texts and images; covered are "
@@ -272,10 +273,10 @@ def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _step(place: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Tensor]]:
     file = place / "config.json"
-    config = read_json(file) if kind == "Dense" else read_json(file, default={})
+    config = typed.table(Following, file) if kind == "Dense" else typed.table(Following, file, {})
     for name in ("module_input_name", "module_output_name"):
         if (said := config.get(name) or VECTOR) != VECTOR:
-            raise UnsupportedModel(f"{path}: a {kind} with {name} {said!r} is not covered, only {VECTOR!r}")
+            raise UnsupportedModel(f"{file}: a {kind} with {name} {said!r} is not covered, only {VECTOR!r}")
     if kind == "Normalize":
         return Step(kind, path), {}
     tensors = {f"{path}.{name}": tensor for name, tensor in weights.read(place).items()}
@@ -284,8 +285,19 @@ def _step(place: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Te
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")  # As the class has it.
     short = str(activation).rsplit(".", 1)[-1]
     if short not in ACTIVATIONS or not str(activation).startswith("torch."):
-        raise UnsupportedModel(f"{path}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
+        raise UnsupportedModel(f"{file}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
     residual = bool(config.get("use_residual", False))
     if config.get("bias") is False and f"{path}.linear.bias" in tensors:
-        raise UnsupportedModel(f"{path}: config.json says bias false, and the weights have one")
-    return Step(kind, path, short, residual, int(config["out_features"])), tensors
+        raise UnsupportedModel(f"{file} says bias false, and the weights have one")
+    return Step(kind, path, short, residual, _width(file, config, tensors, path)), tensors
+
+
+def _width(file: Path, config: Mapping[str, Any], tensors: Mapping[str, weights.Tensor], path: str) -> int:
+    """What a Dense makes, as its config.json and its weights say."""
+    width, held = config.get("out_features"), tensors.get(f"{path}.linear.weight")
+    if width is None:
+        raise ModelError(f"{file} lacks out_features: a whole number is expected")
+    if held is None or len(held.shape) != 2 or held.shape[0] != width:
+        shape = None if held is None else " x ".join(map(str, held.shape))
+        raise ModelError(f"{file}: out_features is {width}, but linear.weight of the weights is {shape}")
+    return int(width)

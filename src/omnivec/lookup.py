@@ -24,6 +24,7 @@ from omnivec.files import read_json
 from omnivec.media import text
 from omnivec.media.text import Reading
 from omnivec.runtime import open_cpus
+from omnivec.sentence_files import modules
 from omnivec.types import Encoded, Floats, Keys, Metric, Space
 from omnivec.version import VERSION
 from omnivec.weights.tables.formats import read_table, sniff
@@ -237,8 +238,8 @@ def is_table(place: Path) -> bool:
     if not place.is_dir():
         return True
     config = read_json(place / "config.json", {}, dict)
-    modules = read_json(place / "modules.json", [], list)
-    first = str(modules[0].get("type", "")) if modules and isinstance(modules[0], dict) else ""
+    listed = modules(place)
+    first = listed[0].type if listed else ""
     return config.get("model_type") in (*MODEL_TYPES, "model2vec") or first.endswith("StaticEmbedding")
 
 

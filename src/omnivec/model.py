@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec import registry, typed, weights
-from omnivec.errors import ModelError, UnsupportedModel, UsageError
+from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError
 from omnivec.folders import ModelFolder, read_folder, refuse_own_code
 from omnivec.head import Head, Step, check_towers, read_head
 from omnivec.media import image, text
@@ -278,7 +279,10 @@ def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -
         names = getattr(family, "ALIASES", {})
         known = typed.checked(kinds, published, folder / "config.json", names)
     if hasattr(family, "refuse"):
-        family.refuse(known)
+        try:
+            family.refuse(known)
+        except (UnsupportedModel, MissingExtra) as error:
+            raise type(error)(f"{folder / 'config.json'}: {error}") from error
     return known
 
 
@@ -329,7 +333,7 @@ def check_shapes(
         for axis, names in enumerate(axes):
             if shape is None or not names:
                 continue
-            stated = math.prod(getattr(config, field) for field in names.split(" * "))
+            stated = math.prod(operator.attrgetter(field)(config) for field in names.split(" * "))
             if len(shape) != len(axes) or shape[axis] != stated:
                 held = " x ".join(map(str, shape)) or "a single number"
                 raise ModelError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from omnivec import typed
 from omnivec.errors import ModelError, UnsupportedModel
 
 GROUP = "omnivec.families"
@@ -52,6 +53,14 @@ class Family:
     def load(self) -> ModuleType:
         """Imports the family."""
         return importlib.import_module(self.module)
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """What of a config.json tells its family, beside what families claim."""
+
+    model_type: str | None = None
+    architecture: str | None = None
 
 
 @functools.cache
@@ -98,6 +107,7 @@ def implied(folder: Path) -> Mapping[str, Any]:
 
 def claimant(config: Mapping[str, Any], folder: Path) -> Family:
     """The family that answers for a published config.json; of several the one whose claim says most."""
+    typed.checked([_Claimed], config, folder / "config.json")
     claims = [
         (len(pattern), family)
         for family in families().values()
@@ -111,5 +121,6 @@ def claimant(config: Mapping[str, Any], folder: Path) -> Family:
             return family
     covered = sorted(kind for f in families().values() for kind in f.claims.get("model_type", ()))
     raise UnsupportedModel(
-        f"{folder}: model_type {config.get('model_type')!r} is covered by no family; covered are {', '.join(covered)}"
+        f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is covered by no family; covered are "
+        f"{', '.join(covered)}"
     )

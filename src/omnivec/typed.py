@@ -154,6 +154,40 @@ def checked(
         raise wrong.error(file, ModelError) from None
 
 
+def table(kind: type, path: Path, default: Any = _MISSING) -> dict[str, Any]:
+    """The table in a JSON file, all of it; the keys that a record has are checked, and are as `checked` has them.
+
+    Raises:
+        ModelError: as `read_file`, but nothing is missing.
+    """
+    said = read_json(path, kind=dict) if default is _MISSING else read_json(path, default, dict)
+    return overlaid(kind, said, path)
+
+
+def overlaid(kind: type, said: Mapping[str, Any], file: Path | str, at: str = "") -> dict[str, Any]:
+    """A table with the keys that a record has checked; `at` is the key in the file that the table stands at."""
+    try:
+        return {
+            **said,
+            **_tables({key: hint for key, hint, _ in _fields(cast(Any, kind)).values()}, said, at),
+        }
+    except _Wrong as wrong:
+        raise wrong.error(file, ModelError) from None
+
+
+def rows(kind: type[Record], path: Path, default: Any = _MISSING) -> tuple[Record, ...]:
+    """The records of a JSON file that holds a list of tables.
+
+    Raises:
+        ModelError: as `read_file`.
+    """
+    said = read_json(path, kind=list) if default is _MISSING else read_json(path, default, list)
+    try:
+        return tuple(_record(kind, each, f"[{i}]") for i, each in enumerate(said))
+    except _Wrong as wrong:
+        raise wrong.error(path, ModelError) from None
+
+
 class _Wrong(Exception):
     """A value that is not what is due at its key."""
 
@@ -258,13 +292,19 @@ def _value(annotation: Any, value: Any, at: str, tables: bool = False) -> Any:
     if origin is tuple:
         return _list(get_args(annotation), value, at, tables, _due(annotation))
     if origin is Mapping:
-        inner = get_args(annotation)[1]
+        own, inner = get_args(annotation)
+        for key in value if own is int else ():
+            if not (key.isascii() and key.isdigit() and len(key) < 10):
+                raise _Wrong(_below(at, _SHOWN.repr(key)), value[key], "a whole number as its key")
         return {key: _value(inner, each, _below(at, str(key)), tables) for key, each in value.items()}
     return _nested(annotation, value, at, tables) if dataclasses.is_dataclass(annotation) else value
 
 
 def _nested(kind: Any, value: Any, at: str, tables: bool) -> Any:
     if tables:
+        for key, hint, optional in _fields(kind).values():
+            if not optional and value.get(key) is None:
+                raise _Wrong(_below(at, key), None if key in value else _MISSING, _due(hint))
         return _tables({key: hint for key, hint, _ in _fields(kind).values()}, value, at)
     return _record(kind, value, at)
 
@@ -301,13 +341,14 @@ def _finite(value: float, at: str) -> float:
     return number
 
 
-def _list(kinds: tuple[Any, ...], value: Any, at: str, tables: bool, due: str) -> tuple[Any, ...]:
+def _list(kinds: tuple[Any, ...], value: Any, at: str, tables: bool, due: str) -> Any:
     if kinds[1:] == (...,):
         kinds = (kinds[0],) * len(value)
     if len(kinds) != len(value):
         raise _Wrong(at, value, due)
     pairs = enumerate(zip(kinds, value, strict=True))
-    return tuple(_value(kind, each, f"{at}[{i}]", tables) for i, (kind, each) in pairs)
+    found = [_value(kind, each, f"{at}[{i}]", tables) for i, (kind, each) in pairs]
+    return found if tables else tuple(found)
 
 
 def _hold(note: object, value: Any, at: str, annotation: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from omnivec import weights
 from omnivec.compiled import Choice, Compiled
 from omnivec.errors import ItemErrors, UnsupportedModel, WeightsError
 from omnivec.families import bert
@@ -210,10 +212,13 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
 
 def test_ids_beyond_the_table_are_refused(tmp_path: Path) -> None:
     checkpoints.bert(tmp_path)
-    config = tmp_path / "config.json"
-    text = config.read_text()
-    size = read_model(tmp_path).config.vocab_size
-    config.write_text(text.replace(f'"vocab_size": {size}', '"vocab_size": 7'))
+    config, file = tmp_path / "config.json", tmp_path / "model.safetensors"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 7}))
+    tensors = {name: tensor.data for name, tensor in weights.read(file).items()}
+    table = "embeddings.word_embeddings.weight"
+    weights.save(
+        file, {name: np.array(data[:7] if name == table else data) for name, data in tensors.items()}
+    )
     with pytest.raises(ItemErrors, match="beyond the 7 rows of the model's table"):
         open_model(tmp_path).encode("the quick brown fox")
 

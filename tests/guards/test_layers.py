@@ -16,6 +16,7 @@ RANKS = (
     ("reasons",),
     ("files", "items", "arguments"),
     ("typed",),
+    ("sentence_files",),
     ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),
     ("media", "head", "bridge", "store", "tasks", "folders"),
     ("families",),

@@ -292,10 +292,14 @@ def test_a_folder_says_how_its_images_are_prepared(tmp_path):
         (
             {"image_processor_type": "ViTImageProcessor", "image_mean": [0.5, 0.5]},
             ModelError,
-            "lacks a value",
+            "image_mean is [0.5, 0.5], where a list of 3",
         ),
-        ({"image_processor_type": "ViTImageProcessor", "resample": 17}, ModelError, "lacks a value"),
-        ([1], ModelError, "lacks a value"),
+        (
+            {"image_processor_type": "ViTImageProcessor", "resample": 17},
+            ModelError,
+            "resample is 17, where",
+        ),
+        ([1], ModelError, "holds a list"),
     ],
 )
 def test_what_cannot_be_done_names_the_file_and_the_reason(tmp_path, said, error, why):

@@ -245,5 +245,5 @@ def test_damaged_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json is no valid JSON"):
         read_model(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ModelError, match="lacks a value"):
+    with pytest.raises(ModelError, match="lacks vocab_size"):
         read_model(tmp_path)

@@ -271,7 +271,7 @@ def test_our_folder_keeps_everything_and_is_mapped(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "named"),
     [
-        ("keys.json", '["a"]', "vectors of .2, 4. for 1 keys of 4 dimensions"),
+        ("keys.json", '["a"]', "vectors of .2, 4. for 1 keys, and config.json says that dim is 4"),
         ("keys.json", '["a", "a"]', "has 1 keys twice"),
         ("keys.json", '{"a": 1}', "holds a dict where a list is due"),
         ("keys.json", "[1, 2]", "holds keys that are no text"),

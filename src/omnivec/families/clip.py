@@ -357,6 +357,14 @@ def original(
     return config, weights.read(found), tokenizer
 
 
+SHAPES = {
+    "text_projection.weight": ("dim", "text.hidden_size"),
+    "visual_projection.weight": ("dim", "vision.hidden_size"),
+    "text_model.embeddings.token_embedding.weight": ("vocab_size", "text.hidden_size"),
+    "text_model.embeddings.position_embedding.weight": ("max_position_embeddings", "text.hidden_size"),
+    "vision_model.embeddings.patch_embedding.weight": ("vision.hidden_size", "", "patch_size", "patch_size"),
+}
+
 PREFIXES = ("module.", "clip.", "siglip.")
 
 _QKV = ("q_proj", "k_proj", "v_proj")

@@ -97,7 +97,7 @@ class ClassifierEncoder(FastTextEncoder):
     @cached_property
     def _bag(self) -> Bag:
         own = self._table.subwords
-        words, length = list(self._table.keys), int(self._table.settings.get("word_ngrams", 1))
+        words, length = list(self._table.keys), int(self._table.settings.get("word_ngrams") or 1)
         if own is None:
             return Bag(words, np.zeros(0, np.int32), length, bucket=1)
         buckets = np.arange(len(own.vectors), dtype=np.int32) if own.buckets is None else own.buckets
@@ -119,7 +119,7 @@ class ClassifierEncoder(FastTextEncoder):
         Raises:
             UnsupportedModel: the classifier was trained with another loss.
         """
-        loss = self._table.settings.get("loss", "softmax")
+        loss = self._table.settings.get("loss") or "softmax"
         if loss != "softmax" or self._table.output is None:
             raise UnsupportedModel(f"a classifier with the loss {loss!r}: softmax is covered")
         return odds(self.vectors(texts)[0], np.asarray(self._table.output, np.float32))

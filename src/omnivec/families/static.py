@@ -79,7 +79,9 @@ class TokenEncoder:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """As published."""
-        return tokenizer_of(self._table.tokenizer or b"", self._table.settings.get("drop_unknown", True))
+        return tokenizer_of(
+            self._table.tokenizer or b"", self._table.settings.get("drop_unknown") is not False
+        )
 
     @cached_property
     def _fast(self) -> FastTokenizer:

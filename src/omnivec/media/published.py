@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from omnivec import typed
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.files import read_json
 from omnivec.media.processing import FILTERS, Filter, Fit, Processing, Triple
-from omnivec.typed import Among
+from omnivec.typed import Among, Between, Count, Positive, Side
 
 IMAGENET: Mapping[str, Any] = {
     "input_size": (3, 224, 224),
@@ -86,6 +88,68 @@ _OWN = ("crop_pct", "rescale_offset", "include_top", "do_flip_channel_order")
 _SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 
 
+Sides = Side | tuple[Side, Side] | Mapping[str, Side | None]
+Share = Annotated[float, Between(0.2, 1.0)]
+Numbers = float | tuple[float, float, float]
+Deviation = Annotated[float, Between(1e-6, 1e6)]
+Deviations = Deviation | tuple[Deviation, Deviation, Deviation]
+
+
+@dataclass(frozen=True)
+class _Processor:
+    """preprocessor_config.json of transformers, as far as it is read."""
+
+    image_processor_type: str | None = None
+    feature_extractor_type: str | None = None
+    do_resize: bool | None = None
+    do_center_crop: bool | None = None
+    do_rescale: bool | None = None
+    do_normalize: bool | None = None
+    do_pad: bool | None = None
+    do_flip_channel_order: bool | None = None
+    default_to_square: bool | None = None
+    include_top: bool | None = None
+    rescale_offset: bool | None = None
+    size: Sides | None = None
+    crop_size: Sides | None = None
+    crop_pct: Share | None = None
+    resample: Annotated[int, Between(0, len(FILTERS) - 1)] | None = None
+    rescale_factor: Positive | None = None
+    image_mean: Numbers | None = None
+    image_std: Deviations | None = None
+
+
+@dataclass(frozen=True)
+class _Processors:
+    """processor_config.json of transformers, likewise."""
+
+    image_processor: _Processor | None = None
+
+
+@dataclass(frozen=True)
+class _OpenClip:
+    """preprocess_cfg of open_clip_config.json, likewise."""
+
+    size: Side | tuple[Side, Side] | None = None
+    interpolation: str | None = None
+    resize_mode: Annotated[str, Among(("shortest", "longest", "squash"))] | None = None
+    fill_color: Annotated[int, Between(0, 255)] | None = None
+    mean: Numbers | None = None
+    std: Deviations | None = None
+
+
+@dataclass(frozen=True)
+class _Timm:
+    """pretrained_cfg of timm's config.json, likewise."""
+
+    input_size: tuple[Count, Side, Side] | None = None
+    crop_pct: Share | None = None
+    crop_mode: str | None = None
+    interpolation: Annotated[str, Among(FILTERS)] | None = None
+    mean: Numbers | None = None
+    std: Deviations | None = None
+
+
 Colours = Annotated[int, Among((3,))]
 """num_channels of a config."""
 Plain = Annotated[Mapping[str, Any], Among(({},))]
@@ -103,15 +167,19 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
         UnsupportedModel: in a way that cannot be done here.
         ModelError: no file says it, or one that does is damaged.
     """
-    nested = read_json(folder / "processor_config.json", default={}, kind=dict).get("image_processor")
+    nested = typed.table(_Processors, folder / "processor_config.json", {}).get("image_processor")
     sources: tuple[tuple[str, Any, Callable[[Mapping[str, Any]], Processing]], ...] = (
         ("processor_config.json", nested, from_transformers),
         (
             "preprocessor_config.json",
-            read_json(folder / "preprocessor_config.json", default=None),
+            _given(_Processor, folder / "preprocessor_config.json"),
             from_transformers,
         ),
-        ("open_clip_config.json", _part(folder, "open_clip_config.json", "preprocess_cfg"), from_open_clip),
+        (
+            "open_clip_config.json",
+            _part(folder, "open_clip_config.json", "preprocess_cfg", _OpenClip),
+            from_open_clip,
+        ),
         ("config.json", _timm(folder, usual), from_timm),
     )
     for name, said, read in sources:
@@ -132,12 +200,17 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
 
 
 def _timm(folder: Path, usual: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    said = _part(folder, "config.json", "pretrained_cfg")
+    said = _part(folder, "config.json", "pretrained_cfg", _Timm)
     return said if usual is None else {**usual, **(said or {})}
 
 
-def _part(folder: Path, name: str, key: str) -> Any:
-    return read_json(folder / name, default={}, kind=dict).get(key)
+def _given(kind: type, path: Path) -> dict[str, Any] | None:
+    return typed.table(kind, path) if path.exists() else None
+
+
+def _part(folder: Path, name: str, key: str, kind: type) -> dict[str, Any] | None:
+    said = read_json(folder / name, default={}, kind=dict).get(key)
+    return None if said is None else typed.overlaid(kind, said, folder / name, key)
 
 
 def from_transformers(said: Mapping[str, Any]) -> Processing:

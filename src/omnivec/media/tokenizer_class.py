@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from omnivec import typed
 from omnivec.errors import ModelError, UnsupportedModel
-from omnivec.files import read_json
+from omnivec.typed import Between
 
 if TYPE_CHECKING:
     import tokenizers
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # tokenizer_class values that say nothing about the vocabulary files.
+NEVER_NULL = ("do_lower_case", "tokenize_chinese_chars")
 GENERIC = ("", "pretrained", "auto", "tokenizersbackend")
 
 
@@ -183,9 +185,57 @@ def read_settings(folder: Path, given: Mapping[str, Any] | None = None) -> dict[
     return {**settings, **told, "added_tokens_decoder": added}
 
 
+@dataclass(frozen=True)
+class _Token:
+    """A token as a record."""
+
+    content: str
+    single_word: bool | None = None
+    lstrip: bool | None = None
+    rstrip: bool | None = None
+    normalized: bool | None = None
+    special: bool | None = None
+
+
+_Named = str | _Token
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """tokenizer_config.json and special_tokens_map.json, as far as they are read."""
+
+    tokenizer_class: str | None = None
+    model_max_length: Annotated[int, Between(1, 10**40)] | float | None = None
+    max_len: Annotated[int, Between(1, 10**40)] | float | None = None
+    do_lower_case: bool | None = None
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool | None = None
+    add_prefix_space: bool | None = None
+    add_bos_token: bool | None = None
+    add_eos_token: bool | None = None
+    trim_offsets: bool | None = None
+    split_special_tokens: bool | None = None
+    legacy: bool | None = None
+    legacy_behaviour: bool | None = None
+    src_lang: str | None = None
+    bos_token: _Named | None = None
+    eos_token: _Named | None = None
+    unk_token: _Named | None = None
+    sep_token: _Named | None = None
+    pad_token: _Named | None = None
+    cls_token: _Named | None = None
+    mask_token: _Named | None = None
+    additional_special_tokens: tuple[_Named, ...] | None = None
+    extra_special_tokens: tuple[_Named, ...] | Mapping[str, _Named] | None = None
+    added_tokens_decoder: Mapping[int, _Token] | None = None
+    model_type: str | None = None
+
+
 def table_of(path: Path) -> dict[str, Any]:
     """The table in a JSON file; empty where there is no such file."""
-    return dict(read_json(path, default={}, kind=dict))
+    said = typed.table(_Settings, path, {})
+    # Null is what the class has; only of accents it means a third thing.
+    return {key: value for key, value in said.items() if value is not None or key not in NEVER_NULL}
 
 
 def published_kind(folder: Path, settings: Mapping[str, Any]) -> str:

@@ -11,16 +11,17 @@ scaled to length 1 again. A cosine of the two sides times the scale is a logit.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from omnivec import typed
 from omnivec.errors import ModelError, WeightsError
 from omnivec.files import read_json, write_json
+from omnivec.typed import Between, Count
 from omnivec.types import Floats
 from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tensor import Weights
@@ -28,6 +29,25 @@ from omnivec.weights.tensor import Weights
 MODEL_TYPE = "joint"
 SIDES = ("left", "right")
 HEADS = "heads.safetensors"
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What config.json says of a side."""
+
+    name: str
+    layers: Count
+
+
+@dataclass(frozen=True)
+class _Config:
+    """config.json, as far as it is read."""
+
+    left: _Side
+    right: _Side
+    scale: Annotated[float, Between(1e-30, 1e30)]
+    training: Mapping[str, Any] | None = None
+
 
 Layers = tuple[tuple[Floats, Floats], ...]
 """A weight (out, in) and a bias (out,) each."""
@@ -75,8 +95,7 @@ class Joint:
 
 def is_joint(folder: Path) -> bool:
     """Whether a model's folder is a joint one, by its config.json alone."""
-    said = read_json(folder / "config.json", default={})
-    return isinstance(said, dict) and said.get("model_type") == MODEL_TYPE
+    return bool(read_json(folder / "config.json", {}, dict).get("model_type") == MODEL_TYPE)
 
 
 def write_joint(joint: Joint, folder: Path) -> None:
@@ -111,19 +130,13 @@ def read_joint(folder: Path) -> Joint:
         ModelError: config.json is missing, or describes no joint model.
         WeightsError: a head is incomplete, or its layers do not fit.
     """
-    said = read_json(folder / "config.json", kind=dict)
-    try:
-        named = {name: (str(said[name]["name"]), int(said[name]["layers"])) for name in SIDES}
-        scale = float(said["scale"])
-    except KeyError as error:
-        raise ModelError(f"{folder}/config.json describes no joint model: {error} is missing") from error
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{folder}/config.json describes no joint model: {error}") from error
-    if not 0 < scale < math.inf:
-        raise ModelError(f"{folder}/config.json: a scale of {scale} is none")
+    said = typed.read_file(_Config, folder / "config.json")
     tensors = read_safetensors(folder / HEADS)
-    left, right = (Side(name, _layers(tensors, side, count, folder)) for side, (name, count) in named.items())
-    joint = Joint(left, right, scale, dict(said.get("training") or {}))
+    left, right = (
+        Side(side.name, _layers(tensors, name, side.layers, folder))
+        for name, side in zip(SIDES, (said.left, said.right), strict=True)
+    )
+    joint = Joint(left, right, said.scale, dict(said.training or {}))
     if right.layers[-1][0].shape[0] != joint.dim:
         raise WeightsError(
             f"{folder}/{HEADS}: the left head makes {joint.dim} components, the right one "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from omnivec.errors import UnsupportedModel, UsageError
 from omnivec.files import read_json
+from omnivec.sentence_files import modules
 from omnivec.weights.card import CARD, card
 from omnivec.weights.folder import model_folder
 from omnivec.weights.tables.arrays import read_npy, read_npz, write_npy, write_npz
@@ -190,8 +191,8 @@ def _sniff_folder(folder: Path) -> str:
     kind = config.get("model_type")
     if kind in MODEL_TYPES and (folder / "keys.json").is_file():
         return "omnivec"
-    modules = read_json(folder / "modules.json", [], list)
-    first = str(modules[0].get("type", "")) if modules and isinstance(modules[0], dict) else ""
+    listed = modules(folder)
+    first = listed[0].type if listed else ""
     # model2vec writes a modules.json too, but a config.json beside it, which not always has the model's type.
     if kind == "model2vec" or config.get("architectures") == ["StaticModel"] or "normalize" in config:
         return "model2vec"

@@ -5,14 +5,17 @@ Everything that a table holds is kept, and its matrices are mapped when it is re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from omnivec import typed
 from omnivec.errors import WeightsError
 from omnivec.files import read_json, write_json
+from omnivec.typed import Between, Count, Index, Size
 from omnivec.types import Floats
 from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tables.checks import first_rows, limited
@@ -24,6 +27,46 @@ MODEL_TYPES = ("static", "fasttext", "doc2vec")
 STORED = "stored_as"
 """The setting that says how vectors lie on disk: "int8", with a scale for each row; otherwise float32."""
 _WORDS = "words"
+
+
+@dataclass(frozen=True)
+class _Config:
+    """config.json, as far as it is read."""
+
+    dim: Size | None = None
+    min_n: Index | None = None
+    max_n: Annotated[int, Between(0, 1000)] | None = None
+    buckets: Index | None = None
+    settings: Mapping[str, Any] | None = None
+    words: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The settings of a table that anything depends on."""
+
+    normalize: bool | None = None
+    drop_unknown: bool | None = None
+    prompts: Mapping[str, str] | None = None
+    default_prompt_name: str | None = None
+    stored_as: str | None = None
+    labels: tuple[str, ...] | None = None
+    label_counts: tuple[Index, ...] | None = None
+    loss: str | None = None
+    word_ngrams: Count | None = None
+    tokens: Annotated[int, Between(0, 1 << 60)] | None = None
+    dm: bool | int | None = None
+    dm_concat: bool | int | None = None
+    dm_mean: bool | int | None = None
+    dbow_words: bool | int | None = None
+    window: Count | None = None
+    negative: Annotated[int, Between(0, 10_000)] | None = None
+    epochs: Annotated[int, Between(1, 1_000_000)] | None = None
+    sample: Annotated[float, Between(0.0, 1e6)] | None = None
+    lr: Annotated[float, Between(0.0, 1e6)] | None = None
+    min_lr: Annotated[float, Between(0.0, 1e6)] | None = None
+    seed: int | None = None
+    beyond: tuple[float, ...] | None = None
 
 
 def model_type(table: Table) -> str:
@@ -80,11 +123,12 @@ def read_own(folder: Path, limit: int = 0) -> Table:
     Raises:
         ModelError: a file is missing or damaged, or the parts do not fit together.
     """
-    config = read_json(folder / "config.json", kind=dict)
+    config = typed.table(_Config, folder / "config.json")
     tensors = read_safetensors(folder / "model.safetensors")
     words = None
     if config.get("model_type") == "doc2vec":
-        words = _table(folder, _WORDS, config.get(_WORDS, {}), tensors, f"{_WORDS}.", None, None)
+        inner = typed.overlaid(_Config, config.get(_WORDS) or {}, folder / "config.json", _WORDS)
+        words = _table(folder, _WORDS, inner, tensors, f"{_WORDS}.", None, None)
     tokenizer = folder / "tokenizer.json"
     kept = tokenizer.read_bytes() if tokenizer.is_file() else None
     return limited(_table(folder, "keys", config, tensors, "", words, kept), limit)
@@ -116,14 +160,14 @@ def _table(
     dim = config.get("dim")
     if vectors is None or vectors.shape != (len(keys), dim):
         shape = None if vectors is None else vectors.shape
-        raise WeightsError(f"{folder}: vectors of {shape} for {len(keys)} keys of {dim} dimensions")
+        raise WeightsError(
+            f"{folder}: vectors of {shape} for {len(keys)} keys, and config.json says that dim is {dim}"
+        )
     each = (counts, found.get("weights"))
     if any(array is not None and array.shape != (len(keys),) for array in each):
         raise WeightsError(f"{folder}: counts or weights that are not one for each of {len(keys)} keys")
-    settings = config.get("settings", {})
-    lengths = [config.get(name, 0) for name in ("min_n", "max_n", "buckets")]
-    if not isinstance(settings, dict) or not all(isinstance(each, int) for each in lengths):
-        raise WeightsError(f"{folder}/config.json: settings, min_n, max_n or buckets are damaged")
+    settings = typed.overlaid(_Settings, config.get("settings") or {}, folder / "config.json", "settings")
+    lengths = [config.get(name) or 0 for name in ("min_n", "max_n", "buckets")]
     subwords = None if grams is None else _subwords(folder, grams, lengths, tensors.get(f"{prefix}buckets"))
     return Table(
         keys,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omnivec import typed
 from omnivec.errors import UsageError, WeightsError
-from omnivec.files import part_of, read_json, write_json
+from omnivec.files import part_of, write_json
+from omnivec.sentence_files import Card, modules
 from omnivec.types import Floats
 from omnivec.weights.files import read
 from omnivec.weights.safetensors import save
@@ -20,6 +24,16 @@ MODULE = "sentence_transformers.models.StaticEmbedding"
 NORMALIZE = "sentence_transformers.models.Normalize"
 
 
+@dataclass(frozen=True)
+class _Config:
+    """config.json of model2vec, as far as it is read."""
+
+    normalize: bool | None = None
+    drop_unknown: bool | None = None
+    prompts: Mapping[str, str] | None = None
+    default_prompt_name: str | None = None
+
+
 def read_model2vec(folder: Path, limit: int = 0) -> Table:
     """Reads model.safetensors (`embeddings`, and `mapping`, `weights` of newer versions) and tokenizer.json.
 
@@ -28,7 +42,7 @@ def read_model2vec(folder: Path, limit: int = 0) -> Table:
     Raises:
         ModelError: a file is missing or damaged, or the parts do not fit together.
     """
-    return limited(_table(folder, folder, read_json(folder / "config.json", kind=dict)), limit)
+    return limited(_table(folder, folder, typed.table(_Config, folder / "config.json")), limit)
 
 
 def read_static_embedding(folder: Path, limit: int = 0) -> Table:
@@ -40,16 +54,16 @@ def read_static_embedding(folder: Path, limit: int = 0) -> Table:
     Raises:
         ModelError: a file is missing or damaged, or another module follows.
     """
-    modules = read_json(folder / "modules.json", kind=list)
-    kinds = [str(each.get("type", "")).rpartition(".")[2] for each in modules if isinstance(each, dict)]
+    listed = modules(folder)
+    kinds = [each.kind for each in listed]
     if kinds[:1] != ["StaticEmbedding"] or kinds[1:] not in ([], ["Normalize"]):
         raise WeightsError(
             f"{folder}/modules.json lists {', '.join(kinds)}: a StaticEmbedding and a Normalize are read"
         )
-    path = str(modules[0].get("path", ""))
+    path = listed[0].path
     config = {
         name: value
-        for name, value in read_json(folder / "config_sentence_transformers.json", {}, dict).items()
+        for name, value in typed.table(Card, folder / "config_sentence_transformers.json", {}).items()
         if name in ("prompts", "default_prompt_name", "similarity_fn_name")
     }
     config |= {"normalize": len(kinds) > 1, "drop_unknown": False}

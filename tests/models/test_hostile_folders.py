@@ -1,0 +1,184 @@
+"""Any JSON at any key of a model's folder ends in a model that works, or in one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checkpoints import bert
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import omnivec
+from omnivec import weights
+from omnivec.errors import ModelError
+from omnivec.weights.joint import Joint, Side, write_joint
+from omnivec.weights.tables.own import write_own
+from omnivec.weights.tables.record import Subwords, Table
+
+HOSTILE: list[Any] = [None, True, -1, 0, 10**9, 10**30, 1.5, math.nan, -math.inf, "", "x", "../../x"]
+HOSTILE += [[], [[1]], {}, {"a": 1}, ["a", "b"], [0, -1, 2]]
+NOT_OURS = ("tokenizer.json", "keys.json")
+
+
+def sentence_bert(folder: Path) -> None:
+    bert(folder, width=16, layers=1)
+    rng = np.random.default_rng(0)
+    files: dict[str, Any] = {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(
+                [
+                    ("", "Transformer"),
+                    ("1_Pooling", "Pooling"),
+                    ("2_Dense", "Dense"),
+                    ("3_Normalize", "Normalize"),
+                ]
+            )
+        ],
+        "1_Pooling/config.json": {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False},
+        "2_Dense/config.json": {"in_features": 16, "out_features": 8, "bias": True},
+        "sentence_bert_config.json": {"max_seq_length": 32, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "prompts": {"query": "q: "},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    dense = {"linear.weight": rng.standard_normal((8, 16)), "linear.bias": np.ones(8)}
+    weights.save(
+        folder / "2_Dense" / "model.safetensors", {k: v.astype(np.float32) for k, v in dense.items()}
+    )
+
+
+def table(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((23, 8)).astype(np.float32)
+    said = {
+        "labels": ["a", "b"],
+        "loss": "softmax",
+        "word_ngrams": 2,
+        "prompts": {"q": "x"},
+        "normalize": True,
+    }
+    own = Table(
+        ["one", "two", "text"], rows[:3], subwords=Subwords(rows[3:], 3, 4), settings=said, output=rows[:2]
+    )
+    write_own(folder, own)
+
+
+def joint(folder: Path) -> None:
+    folder.mkdir()
+    table(folder / "left")
+    table(folder / "right")
+    layers = ((np.ones((4, 8), np.float32), np.zeros(4, np.float32)),)
+    write_joint(Joint(Side("a", layers), Side("b", layers), 10.0, {"method": "align"}), folder)
+
+
+MAKERS = {"sentence_bert": sentence_bert, "table": table, "joint": joint}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {}
+    for name, make in MAKERS.items():
+        made[name] = tmp_path_factory.mktemp("made") / name
+        make(made[name])
+    return made
+
+
+def keys_of(said: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values in JSON, that of the whole too."""
+    inner = said.items() if isinstance(said, dict) else enumerate(said) if isinstance(said, list) else ()
+    return [at, *(path for key, value in inner for path in keys_of(value, (*at, key)))]
+
+
+def changed(said: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """JSON with another value at a path; without it where the value is Ellipsis."""
+    if not path:
+        return None if value is ... else value
+    copy = json.loads(json.dumps(said))
+    place = copy
+    for key in path[:-1]:
+        place = place[key]
+    if value is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_json_at_any_key_is_a_model_or_an_error_that_names_the_file(folders, name, data):
+    source = folders[name]
+    files = sorted(path for path in source.rglob("*.json") if path.name not in NOT_OURS)
+    file = data.draw(st.sampled_from([path for path in files if name != "joint" or path.parent == source]))
+    said = json.loads(file.read_text())
+    path = data.draw(st.sampled_from(keys_of(said)))
+    value = data.draw(st.sampled_from([*HOSTILE, ...]))
+    before = file.read_bytes()
+    try:
+        file.write_text(json.dumps(changed(said, path, value)))
+        model = omnivec.load(source, threads=1)
+        vector = (model.left if name == "joint" else model).encode("one text")
+    except ModelError as error:
+        assert "config.json" in str(error) or file.name in str(error), (file.name, path, value)
+        assert len(str(error)) < 1000
+    else:
+        assert vector.dtype == np.float32 and np.isfinite(vector).all()
+    finally:
+        file.write_bytes(before)
+
+
+BROKEN = {
+    "empty": b"",
+    "not utf-8": b'{"model_type": "\xff"}',
+    "nested": b"[" * 200_000,
+    "a list": b"[]",
+    "a number": b"7",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("config.json", "modules.json", "1_Pooling/config.json", "2_Dense/config.json"),
+        *("sentence_bert_config.json", "config_sentence_transformers.json", "tokenizer_config.json"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(folders, tmp_path, file, broken):
+    folder = shutil.copytree(folders["sentence_bert"], tmp_path / "model")
+    (folder / file).write_bytes(BROKEN[broken])
+    if (file, broken) == ("modules.json", "a list"):
+        pytest.skip("no modules: said elsewhere")
+    with pytest.raises(ModelError, match=Path(file).name):
+        omnivec.load(folder)
+
+
+SIZES = ["vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads"]
+
+
+@pytest.mark.parametrize("key", [*SIZES, "num_hidden_layers"])
+@pytest.mark.parametrize("value", [10**9, 1 << 40])
+def test_a_size_beyond_the_weights_makes_nothing_of_that_size(folders, tmp_path, key, value):
+    folder = shutil.copytree(folders["sentence_bert"], tmp_path / "model")
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | {key: value}))
+    with pytest.raises(ModelError, match=rf"config\.json: {key} is {value}"):
+        omnivec.load(folder)
