@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,10 +53,18 @@ def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
     place, state = str(model.folder.resolve()), [model.dim, _state(model.folder)]
     kept = read_kept(cache)
     entry = kept.get(place)
-    if not isinstance(entry, dict) or entry.get("state") != state:
-        kept[place] = entry = {"state": state, "identity": json_of(model.identity)}
-        write_kept(cache, kept)
+    if isinstance(entry, dict) and entry.get("state") == state and entry.get("seal") == _seal(entry):
+        return dict(entry["identity"])
+    kept[place] = entry = {"state": state, "identity": json_of(model.identity)}
+    entry["seal"] = _seal(entry)
+    write_kept(cache, kept)
     return dict(entry["identity"])
+
+
+def _seal(entry: Mapping[str, Any]) -> str:
+    """A hash of what is kept of a model: an entry that was changed since is made again."""
+    content = json.dumps([entry.get("state"), entry.get("identity")], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def json_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import omnivec
 from omnivec import weights
 from omnivec.errors import ModelError
+from omnivec.identity import identity_of
 from omnivec.weights.joint import Joint, Side, write_joint
 from omnivec.weights.tables.own import write_own
 from omnivec.weights.tables.record import Subwords, Table
@@ -182,3 +183,26 @@ def test_a_size_beyond_the_weights_makes_nothing_of_that_size(folders, tmp_path,
     (folder / "config.json").write_text(json.dumps(said | {key: value}))
     with pytest.raises(ModelError, match=rf"config\.json: {key} is {value}"):
         omnivec.load(folder)
+
+
+HOSTILE_CACHES: list[Any] = [b"", b"[" * 100_000, b"{}", b"[]", "entry", "identity", "seal", "weights"]
+
+
+@pytest.mark.parametrize("damage", HOSTILE_CACHES, ids=lambda one: str(one)[:10])
+def test_what_is_kept_of_a_model_never_changes_what_it_is(folders, tmp_path, damage):
+    model, cache = omnivec.load(folders["table"]), tmp_path / "identities.json"
+    right = identity_of(model, cache)
+    kept = json.loads(cache.read_text())
+    [place] = kept
+    if isinstance(damage, bytes):
+        cache.write_bytes(damage)
+    else:
+        if damage == "entry":
+            kept[place] = {"state": kept[place]["state"]}
+        elif damage == "weights":
+            kept[place]["identity"]["weights"] = {"float32": "0" * 64}
+        else:
+            kept[place][damage] = [1]
+        cache.write_text(json.dumps(kept))
+    assert identity_of(model, cache) == right
+    assert identity_of(model, cache) == right
