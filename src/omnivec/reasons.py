@@ -48,6 +48,12 @@ def of_system(error: BaseException) -> str:
     return said or getattr(error, "strerror", None) or one_line(error)
 
 
+def is_of_system(error: BaseException) -> bool:
+    """Whether an exception is the system's, of a kind that says nothing about what is in the file."""
+    number = getattr(error, "errno", None)
+    return isinstance(error, OSError) and (number in _SYSTEM or number in (errno.EMFILE, errno.ENFILE))
+
+
 def of_item(error: BaseException) -> str:
     """Why one item failed; called where its exception was caught.
 

@@ -17,6 +17,7 @@ from omnivec.media.pixels import look, upright
 from omnivec.types import Floats
 
 _SIDE, _KEPT = 32, 8
+_LONGEST = 16384  # pixels of a side that is taken as it is
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's mode L
 _FLAT = 1e-3
 """Coefficients below this, of pixels of 0 to 255, are rounding: an image of one colour has no others."""
@@ -50,7 +51,10 @@ def image_hash(item: Any) -> np.uint64:
         ItemError: it is no image, or a damaged one.
     """
     enough = (4 * _SIDE, 4 * _SIDE)  # a JPEG file is decoded no larger than that asks for
-    return phash(np.asarray(upright(look(item), lambda height, width: enough).image))
+    image = upright(look(item), lambda height, width: enough).image
+    # The means of a long side's parts would take memory by the square; of so many pixels a few more or less are alike.
+    shares = tuple(-(-side // _LONGEST) for side in image.size)
+    return phash(np.asarray(image if shares == (1, 1) else image.reduce((shares[0], shares[1]))))
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +22,8 @@ from omnivec.errors import ItemError
 from omnivec.media.pixels import MAX_PIXELS, Picture, look, upright
 from omnivec.media.processing import Processing
 from omnivec.ops.base import Input, Ops, Value
+from omnivec.ops.memory import Room
+from omnivec.reasons import of_item
 from omnivec.types import Decode, Modality, Prepared
 
 UNIT = "pixels"
@@ -38,12 +40,14 @@ class ImagePreparer:
         exact: whether JPEG files are decoded whole, as the reference does, and not at the size that is enough.
         threads: images decoded at a time.
         max_pixels: an image with more is refused.
+        room: memory for decoding.
     """
 
     processing: Processing
     exact: bool = False
     threads: int = 1
     max_pixels: int = MAX_PIXELS
+    room: Room = field(default_factory=Room, repr=False)
 
     unit = UNIT
     modality: Modality = "image"
@@ -117,10 +121,11 @@ class ImagePreparer:
     def _prepared(self, picture: Picture) -> tuple[Prepared, ...] | ItemError:
         processing = self.processing
         try:
-            shown = upright(picture, None if self.exact else processing.enough, self.max_pixels)
-            pixels = processing.apply(shown)
-        except ItemError as error:
-            return error
+            with self.room.entry() as take:
+                shown = upright(picture, None if self.exact else processing.enough, self.max_pixels, take)
+                pixels = processing.apply(shown)
+        except BaseException as error:
+            return ItemError(of_item(error))
         seen = processing.seen(shown.height, shown.width)
         return (Prepared({"pixels": pixels}, self.limit, seen, shown.height * shown.width - seen),)
 

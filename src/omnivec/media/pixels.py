@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
 from omnivec.items import shown
+from omnivec.reasons import PASSING, is_of_system, of_system, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 2**28
 """Most pixels of an image, 1 GiB while it is decoded: above every camera's, below what a few bytes can ask for."""
+
+MAX_SIDE = 2**20
+"""Most pixels along one side: what resizing takes grows with a side, however few pixels the other has."""
 
 _HEAD = 64
 _READERS = {
@@ -154,7 +158,12 @@ def _moves(image: Any) -> bool:
         return False
 
 
-def upright(picture: Picture, enough: Enough | None = None, max_pixels: int = MAX_PIXELS) -> Upright:
+def upright(
+    picture: Picture,
+    enough: Enough | None = None,
+    max_pixels: int = MAX_PIXELS,
+    take: Callable[[int], None] | None = None,
+) -> Upright:
     """The pixels of an image, RGB, turned by its EXIF orientation.
 
     Args:
@@ -162,6 +171,7 @@ def upright(picture: Picture, enough: Enough | None = None, max_pixels: int = MA
         enough: says which size is enough; a JPEG file is then decoded at 1/2, 1/4 or 1/8 of its sides, whichever is
             the least that is not below it (libjpeg's scaled inverse DCT). None decodes all pixels.
         max_pixels: an image with more is refused; files change.
+        take: is told how many bytes decoding takes, before it does; see `ops.memory.Room`.
 
     Raises:
         ItemError: damaged, cut off, or of a kind whose values are no colours; one line that names it.
@@ -171,6 +181,8 @@ def upright(picture: Picture, enough: Enough | None = None, max_pixels: int = MA
     with _border(picture.name), _opened(picture.source) as image:
         _refuse_size(image.size, max_pixels)
         whole, part = _reduce(image, enough) if isinstance(picture.source, Path | bytes) else (None, None)
+        if take is not None:
+            take(_decoded(image))
         image.load()
         (width, height), (right, lower) = whole or image.size, part or image.size
         turn = _orientation(image)  # after loading: TIFF turns itself, and drops the tag
@@ -219,17 +231,46 @@ def _rgb(image: Any) -> Image.Image:
         raise ItemError(
             f"its pixels are 32-bit numbers (mode {mode}) of which none is white: save it with 8 or 16 bits"
         )
-    if "transparency" in image.info or "A" in image.getbands() or "a" in image.getbands():
-        see_through = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, see_through).convert("RGB")
-    return image.convert("RGB")  # type: ignore[no-any-return]
+    try:
+        if mode == "LAB":
+            return _of_lab(image)
+        if _is_see_through(image):
+            # Pillow knows the way from multiplied grey to colours in two steps only.
+            see_through = (image.convert("LA") if mode == "La" else image).convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            return Image.alpha_composite(white, see_through).convert("RGB")
+        return image.convert("RGB")  # type: ignore[no-any-return]
+    except (ValueError, ImportError) as error:
+        raise ItemError(f"its mode {mode} has no way to colours ({error}): save it as RGB") from error
+
+
+def _is_see_through(image: Any) -> bool:
+    return "transparency" in image.info or "A" in image.getbands() or "a" in image.getbands()
+
+
+def _of_lab(image: Any) -> Image.Image:
+    """CIE L*a*b* in sRGB, by the library of colour profiles that Pillow brings."""
+    from PIL import ImageCms
+
+    profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
+    return ImageCms.buildTransform(*profiles, "LAB", "RGB").apply(image)
+
+
+def _decoded(image: Any) -> int:
+    """Bytes that decoding an image takes at most: its pixels, and those of the forms that it goes through."""
+    each = 24 if _is_see_through(image) else 8 if image.mode == "RGB" else 12
+    turned = 4 if _orientation(image) in _TURNS else 0
+    return int(image.width * image.height * (each + turned))
 
 
 def _refuse_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if not width or not height:
         raise ItemError(f"{width} x {height} pixels: there is nothing to see")
+    if max(width, height) > MAX_SIDE:
+        raise ItemError(
+            f"{width:,} x {height:,} pixels: a side is over the limit of {MAX_SIDE:,}: cut it into several images"
+        )
     if width * height > max_pixels:
         raise ItemError(
             f"{width:,} x {height:,} = {width * height:,} pixels, over the limit of {max_pixels:,}: "
@@ -259,17 +300,12 @@ def _file(path: Path) -> IO[bytes]:
     flags = (
         os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     )
-    try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise ItemError("a folder, not an image file")
-        if not stat.S_ISREG(kind):
-            raise ItemError("not a regular file (a FIFO, socket or device), which is never read")
-        return open(os.open(path, flags), "rb")  # noqa: PTH123, a descriptor that the caller closes
-    except FileNotFoundError as error:
-        raise ItemError("does not exist; check the spelling") from error
-    except PermissionError as error:
-        raise ItemError("permission denied; give read access or leave it out") from error
+    kind = path.stat().st_mode
+    if stat.S_ISDIR(kind):
+        raise ItemError("a folder, not an image file")
+    if not stat.S_ISREG(kind):
+        raise ItemError("not a regular file (a FIFO, socket or device), which is never read")
+    return open(os.open(path, flags), "rb")  # noqa: PTH123, a descriptor that the caller closes
 
 
 def _parsed(file: IO[bytes]) -> Any:
@@ -344,6 +380,11 @@ def _border(name: str) -> Iterator[None]:
         raise ItemError(f"{name}: {error}") from error
     except MemoryError as error:
         raise ItemError(f"{name}: not enough memory to decode it; make it smaller") from error
-    except Exception as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ItemError(f"{name}: damaged or cut off ({why}); copy it again from where it came") from error
+    except BaseException as error:
+        if isinstance(error, PASSING):
+            raise
+        if is_of_system(error):
+            raise ItemError(f"{name}: {of_system(error)}") from error
+        raise ItemError(
+            f"{name}: damaged or cut off ({one_line(error)}); copy it again from where it came"
+        ) from error

@@ -6,7 +6,7 @@ import contextlib
 import mmap
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,54 @@ class Guard:
                 f"{shown(more)} more, max_memory is {shown(self.limits.ceiling)}; raise it, or let go of other data"
             )
         self._largest = max(self._largest, places)
+
+
+TOGETHER = 2**30
+"""Bytes of images that are decoded at a time, unless one alone takes more."""
+
+
+class Room:
+    """Memory for what is decoded: as much at a time as there is room for, and nothing beyond a ceiling.
+
+    Attributes:
+        ceiling: bytes of the process; None for none.
+    """
+
+    def __init__(self, together: int = TOGETHER) -> None:
+        self.ceiling: int | None = None
+        self._together, self._held, self._changed = together, 0, threading.Condition()
+
+    @contextlib.contextmanager
+    def entry(self) -> Iterator[Callable[[int], None]]:
+        """A function to ask for bytes with, once, before they are taken; what it gave is free when the block ends.
+
+        It waits while others hold what is asked for, and raises ItemError where there will never be enough.
+        """
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            with self._changed:
+                self._changed.wait_for(lambda: not self._held or self._fits(size))
+                if not self._held and self.ceiling is not None and resident() + size > self.ceiling:
+                    raise ItemError(
+                        f"no memory to decode it: the process has {shown(resident())} and it takes up to {shown(size)} "
+                        f"more, max_memory is {shown(self.ceiling)}; raise it, or make the image smaller"
+                    )
+                self._held += size
+                taken = size
+
+        try:
+            yield take
+        finally:
+            with self._changed:
+                self._held -= taken
+                self._changed.notify_all()
+
+    def _fits(self, size: int) -> bool:
+        held = self._held + size
+        # Of what is held some is resident already, which errs on the safe side.
+        return held <= self._together and (self.ceiling is None or resident() + held <= self.ceiling)
 
 
 @dataclass(frozen=True)
