@@ -12,6 +12,7 @@ from omnivec.contents import Content, content_of
 from omnivec.errors import ItemError, UsageError
 from omnivec.indexing import BYTES, Draft, Indexing, Written
 from omnivec.items import several, texts
+from omnivec.reasons import of_item, of_system
 from omnivec.spaces import Spaces
 from omnivec.store.records import Entry
 from omnivec.store.sqlite import Catalogue
@@ -147,9 +148,9 @@ class Adding:
         """What an item is; None where it cannot be read."""
         try:
             ready = self._ready(item)
-        except ItemError as error:
+        except BaseException as error:
+            self.added.failures[i] = of_item(error)
             self.added.ids.append(item.id or "")
-            self.added.failures[i] = str(error)
             return None
         self.added.ids.append(ready.id)
         return ready
@@ -235,5 +236,5 @@ def _place_of(item: Any) -> tuple[int, int]:
     try:
         status = item.stat() if isinstance(item, Path) else None
     except OSError as error:
-        raise ItemError(f"{item}: {error.strerror}") from error
+        raise ItemError(f"{item}: {of_system(error)}") from error
     return (0, 0) if status is None else (status.st_size, status.st_dev)

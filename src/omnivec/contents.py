@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omnivec.documents.suffixes import kind_of
+from omnivec.reasons import item_error
 from omnivec.types import Modality
 
 if TYPE_CHECKING:
@@ -58,6 +59,15 @@ def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: 
     Raises:
         ItemError: neither a text nor an image that can be read; one line that begins with its path.
     """
+    from omnivec.documents.read import shown
+
+    try:
+        return _read(path, encoding, max_bytes)
+    except BaseException as error:
+        raise item_error(error, shown(path)) from error
+
+
+def _read(path: Path, encoding: str | Sequence[str] | None, max_bytes: int) -> Content:
     from omnivec.documents.read import read_bytes, shown, text_of
 
     data, kind = read_bytes(path, max_bytes), kind_of(path)

@@ -21,6 +21,7 @@ from omnivec.errors import ItemError, UsageError
 from omnivec.items import paths as given_paths
 from omnivec.media.crops import Grey, Place, find, grey
 from omnivec.media.hashes import image_hash
+from omnivec.reasons import item_error
 from omnivec.tasks.duplicates import Pairs, hash_pairs, joined, vector_pairs
 from omnivec.types import Floats
 
@@ -149,8 +150,8 @@ def _by_bytes(
                     raise ItemError(f"{path}: no file, or none that is regular; check the spelling")
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").digest()
-            except (OSError, ItemError) as error:
-                failures[path] = str(error) if isinstance(error, ItemError) else f"{path}: {error.strerror}"
+            except BaseException as error:
+                failures[path] = str(item_error(error, str(path)))
                 continue
             found.setdefault(digest, []).append(path)
     return {digest: _original_first(same) for digest, same in found.items()}
@@ -174,8 +175,9 @@ def _described(
             try:
                 hashes.append(image_hash(kind[0]))
                 good.append(kind)
-            except ItemError as error:
-                failures |= {path: str(error).replace(str(kind[0]), str(path)) for path in kind}
+            except BaseException as error:
+                why = str(item_error(error, str(kind[0])))
+                failures |= {path: why.replace(str(kind[0]), str(path)) for path in kind}
     kinds[:] = good
     vectors = np.zeros((len(kinds), model.dim), np.float32)
     with progress.bar("embedding", len(kinds), "images", shown) as embedding:
@@ -282,13 +284,16 @@ class _Search:
     def _read(self, row: int) -> Grey | None:
         try:
             return grey(self._paths[row])
-        except ItemError as error:
-            self._failures[self._paths[row]] = str(error)
+        except BaseException as error:
+            self._failures[self._paths[row]] = str(item_error(error, str(self._paths[row])))
             return None
 
     def _file(self, row: int, path: Path) -> File:
         small = self._grey(row)
-        size = path.stat().st_size if path.exists() else 0
+        try:
+            size = path.stat().st_size
+        except OSError:  # It was there when it was read.
+            size = 0
         return File(path, small.width if small else 0, small.height if small else 0, size)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from omnivec.errors import ItemError, MissingExtra, UsageError
 from omnivec.files import check_target, written
+from omnivec.reasons import of_system
 from omnivec.types import Encoded
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
@@ -149,7 +150,7 @@ def _opened(path: Path) -> Iterator[IO[str]]:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             yield lines
     except OSError as error:
-        raise ItemError(f"{path} cannot be read: {error.strerror}") from error
+        raise ItemError(f"{path} cannot be read: {of_system(error)}") from error
 
 
 def _json_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivec.errors import ModelError, OmnivecError, UsageError
+from omnivec.reasons import of_system
 
 _REQUIRED = object()
 # /dev/stdout may lead to a regular file, which somebody else has open and goes on writing to.
@@ -47,7 +48,7 @@ def read_json(path: Path, default: Any = _REQUIRED, kind: type | None = None) ->
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is no valid JSON ({error}): fetch the model again") from error
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path} cannot be read: {of_system(error)}") from error
     if kind is not None and not isinstance(content, kind):
         raise ModelError(f"{path} holds a {type(content).__name__} where a {kind.__name__} is due")
     return content
@@ -130,7 +131,7 @@ def check_target(path: Path) -> Path:
                 f"{path} would lie in a folder that is not there: name a file in a folder that exists"
             ) from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be written: {of_system(error)}") from error
     else:
         if not stat.S_ISREG(kind):
             what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
@@ -147,7 +148,7 @@ def check_writable(folder: Path, path: Path, error: type[OmnivecError] = Omnivec
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as exc:
-        raise error(f"{path} cannot be written: {exc.strerror or exc}") from exc
+        raise error(f"{path} cannot be written: {of_system(exc)}") from exc
 
 
 @contextlib.contextmanager
@@ -188,7 +189,7 @@ def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = Omn
         if durable:
             synced(target.parent)
     except OSError as exc:
-        raise error(f"{path} cannot be written: {exc.strerror or exc}") from exc
+        raise error(f"{path} cannot be written: {of_system(exc)}") from exc
     finally:
         if handle is not None:
             os.close(handle)

@@ -11,6 +11,7 @@ import numpy as np
 from omnivec.contents import IMAGE, Content
 from omnivec.errors import ItemError
 from omnivec.passages import NOTHING_SEEN, Cut, Cutting, cuts_of
+from omnivec.reasons import item_error
 from omnivec.spaces import Writer
 from omnivec.store.records import Document, Passage
 from omnivec.store.sqlite import Catalogue
@@ -184,7 +185,11 @@ class Indexing:
         writer = self._writer(content.modality)
         if content.image is not None:
             return [Cut(0, 0, None, "")]
-        found = cuts_of(content.text, writer.model, self.cutting, content.line)
+        cutting = self.cutting
+        try:
+            found = cuts_of(content.text, writer.model, cutting, content.line)
+        except BaseException as error:
+            raise item_error(error) from error
         if not found:
             raise ItemError(NOTHING_SEEN)
         return found

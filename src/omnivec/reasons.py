@@ -10,7 +10,7 @@ import errno
 import os
 from pathlib import Path
 
-from omnivec.errors import MissingExtra, OmnivecError, UsageError
+from omnivec.errors import ItemError, MissingExtra, OmnivecError, UsageError
 
 PASSING = (KeyboardInterrupt, SystemExit, GeneratorExit, UsageError, MissingExtra)
 """Exceptions that are no item's: they end the program, or say what is wrong with the call."""
@@ -19,8 +19,8 @@ _PACKAGE = Path(__file__).parent
 
 # What the system's words do not tell: the cause that is meant, and the way out. The others are said as the system does.
 _SYSTEM = {
-    errno.EACCES: "permission denied; give read access (for a folder also x) or leave it out",
-    errno.EPERM: "the system does not permit it; give access or leave it out",
+    errno.EACCES: "permission denied: this user needs access to it and to its folders",
+    errno.EPERM: "the system does not permit it: this user needs access to it",
     errno.EIO: "the disk or network drive failed while it was read or written (input/output error); look at the drive, "
     "or copy the file elsewhere",
     errno.ENOMEM: "not enough memory; close other programs, or give this one more",
@@ -29,7 +29,7 @@ _SYSTEM = {
     errno.EROFS: "its disk is mounted read-only; choose another place",
     errno.ENAMETOOLONG: "its name is longer than the system allows; shorten it",
     errno.ELOOP: "its links lead in circles; mend them",
-    errno.ENOENT: "it does not exist; check the spelling, or whether its disk is mounted",
+    errno.ENOENT: "does not exist; check the spelling, or whether its disk is mounted",
     errno.ENOTDIR: "a part of its path is a file and no folder; check the spelling",
     errno.EISDIR: "it is a folder, not a file",
     errno.ESTALE: "its network drive has lost it; mount the drive again",
@@ -82,6 +82,19 @@ def of_item(error: BaseException) -> str:
     detail = one_line(error)
     said = what if detail == what else f"{what}: {detail}"
     return f"{said} (a fault of omnivec or of a library with this item{_place(error)})"
+
+
+def item_error(error: BaseException, name: str = "") -> ItemError:
+    """What was raised while one item was handled, as the ItemError of that item; see `of_item`.
+
+    Args:
+        error: that was caught; an ItemError is itself, since it names its item.
+        name: of the item, for the message; "" where the caller adds it.
+    """
+    if isinstance(error, ItemError):
+        return error
+    why = of_system(error) if is_of_system(error) else of_item(error)
+    return ItemError(f"{name}: {why}" if name else why)
 
 
 def one_line(error: BaseException) -> str:

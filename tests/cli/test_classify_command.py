@@ -75,7 +75,7 @@ def test_images_need_a_joint_model(omni: CommandLine, tiny: Path) -> None:
         (["-l", "fox,,dog"], "label 2 of 3 is empty"),
         (["-l", "fox,dog,fox"], "given twice"),
         (["-l", "fox,dog", "-t", "a photo"], "has no {}"),
-        (["--labels-file", "none.txt"], "none.txt cannot be read: No such file"),
+        (["--labels-file", "none.txt"], "none.txt cannot be read: does not exist"),
         (["-l", "fox,dog", "--top", "0"], "--top"),
         (["-l", "fox,dog", "--threshold", "2"], "--threshold"),
         (["-l", "fox,dog", "--scale", "0"], "--scale"),

@@ -224,7 +224,9 @@ def test_a_target_that_cannot_be_written(omni: CommandLine, tiny: Path) -> None:
     (omni.folder / "closed").chmod(0o555)
     done = omni("embed", "-", "-o", "closed/out.npy", "-m", tiny, stdin="a\n", before=DROP)
     assert done.code == 1
-    assert complaints(done) == ["omnivec: closed/out.npy cannot be written: Permission denied"]
+    assert complaints(done) == [
+        "omnivec: closed/out.npy cannot be written: permission denied: this user needs access to it and to its folders"
+    ]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

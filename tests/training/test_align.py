@@ -270,7 +270,7 @@ def test_data_that_is_no_pairs_is_refused(tmp_path: Path) -> None:
         (["ab"] * 9, "item 0 is 'ab': expected a pair"),
         ({"a": "b"}, "data: a dict holds"),
         (tmp_path / "pairs.json", "pairs come from .csv, .tsv"),
-        (tmp_path / "none.csv", "none.csv cannot be read: No such file or directory$"),
+        (tmp_path / "none.csv", "none.csv cannot be read: does not exist"),
     ):
         with pytest.raises(UsageError, match=said):
             read_items(data, READ_AS)

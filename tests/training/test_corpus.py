@@ -168,7 +168,7 @@ def test_what_is_no_text_is_said_in_one_line(tmp_path, content, why):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (Path("nowhere.txt"), "nowhere.txt cannot be read: No such file"),
+        (Path("nowhere.txt"), "nowhere.txt cannot be read: does not exist"),
         (".", "is a folder"),
         (7, "data: 7, an int is no item"),
         (b"bytes", "data is bytes: give the path of a text"),

@@ -104,7 +104,7 @@ def test_bad_data_is_one_clear_line(data, message):
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):
-    with pytest.raises(UsageError, match="cannot be read: No such file"):
+    with pytest.raises(UsageError, match="cannot be read: does not exist"):
         read_documents(tmp_path / "missing.txt")
 
 

@@ -79,7 +79,7 @@ def test_pairs_from_files(tmp_path: Path, name: str, content: str, expected: Any
         ("i.jsonl", '["a", "b", "b"]\n["a", "b", "c"]', "line 1: the negative equals the positive"),
         ("j.txt", "a b", "pairs come from .csv, .tsv, .jsonl"),
         ("k.csv", b"a,\xff\n", "not UTF-8 at byte 2"),
-        ("l.csv", None, "cannot be read: No such file"),
+        ("l.csv", None, "cannot be read: does not exist"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, content: str | bytes | None, message: str) -> None:

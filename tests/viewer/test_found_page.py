@@ -147,7 +147,7 @@ def test_a_file_that_is_gone_or_damaged_costs_only_its_thumbnail(photos):
     names = ["gone.png", "blue.jpg", "red.png", "n" * 300, "with\0zero"]
     reader = read(page("q", [hit(name, "image") for name in names], photos.joinpath))
     assert len(reader.of("img")) == 1 and len(reader.texts["why"]) == 4
-    assert reader.texts["why"][0] == "does not exist; check the spelling"
+    assert reader.texts["why"][0] == "does not exist; check the spelling, or whether its disk is mounted"
     assert reader.texts["why"][1].startswith("damaged or cut off")
     assert [link["href"] for link in reader.of("a")] == [
         (photos / name).as_uri() for name in ("blue.jpg", "blue.jpg", "red.png", "red.png")
@@ -203,7 +203,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OmnivecError, match=r"found\.html cannot be written: No space left"):
+    with pytest.raises(OmnivecError, match=r"found\.html cannot be written: no space is left"):
         write_page(target, "new")
     assert [path.name for path in tmp_path.iterdir()] == ["found.html"]
     assert target.read_bytes() == "ü".encode()

@@ -14,6 +14,7 @@ from omnivec.cli.listing import Listing, hidden_option, paths_argument
 from omnivec.embedder import DEFAULT_MODEL
 from omnivec.errors import UsageError
 from omnivec.progress import bar
+from omnivec.reasons import of_system
 from omnivec.types import Floats, Modality
 from omnivec.whitespace import lines
 
@@ -119,7 +120,7 @@ def _labels(given: Sequence[str], file: Path | None) -> list[str]:
         try:
             listed = lines(file.read_bytes().decode("utf-8-sig"))
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "it is not UTF-8"
+            why = of_system(error) if isinstance(error, OSError) else "it is not UTF-8"
             raise UsageError(f"--labels-file {file} cannot be read: {why}") from error
         found += [line for line in listed if line.strip()]
     if not found:

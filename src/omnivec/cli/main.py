@@ -104,7 +104,9 @@ def run(arguments: list[str]) -> int:
         # The reader went away (`| head`): nothing more can be said, and Python must not try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except BaseException as error:  # a panic of a library is no Exception
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
         if _ARRIVED:
             return _stopped()
         if os.environ.get("OMNIVEC_DEBUG"):
@@ -113,12 +115,18 @@ def run(arguments: list[str]) -> int:
         return 1
 
 
-def _fault(error: Exception) -> str:
+def _fault(error: BaseException) -> str:
     import errno
+
+    from omnivec.reasons import is_of_system, of_item, one_line
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "no room is left where the output goes: it is not whole"
-    kind, line = type(error).__name__, " ".join(str(error).split())
+    if is_of_system(error):
+        return of_item(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory: give the process more, or fewer and smaller items at a time"
+    kind, line = type(error).__name__, one_line(error)
     return f"a fault of omnivec itself: {kind}: {line} (OMNIVEC_DEBUG=1 shows where)"
 
 

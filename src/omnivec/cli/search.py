@@ -112,7 +112,7 @@ def _nothing(searched: Collection, condition: object) -> str:
 
 def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Callable[[Hit], str]:
     """What shows a found image below its line; "" where this terminal cannot."""
-    from omnivec.errors import ItemError
+    from omnivec.reasons import of_item
     from omnivec.viewer.terminal import best_way
 
     way = best_way(os.environ, sys.stdout.isatty(), sys.stdout.encoding or "utf-8", wanted)
@@ -122,8 +122,8 @@ def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Call
             return ""
         try:
             return way.show(file_of(hit.document))
-        except ItemError as error:
-            return printable(f"no picture: {error}")
+        except BaseException as error:
+            return printable(f"no picture: {of_item(error)}")
 
     return picture
 

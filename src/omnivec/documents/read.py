@@ -18,6 +18,7 @@ from omnivec.documents.html import extract
 from omnivec.documents.lines import Lines
 from omnivec.documents.suffixes import Kind, kind_of
 from omnivec.errors import ItemError, UsageError
+from omnivec.reasons import of_system
 
 Encodings = str | Sequence[str] | None
 """One encoding, several, or None where a file is to tell by itself."""
@@ -161,9 +162,7 @@ def _bytes(path: Path, max_bytes: int) -> bytes:
     except PermissionError as exc:
         raise ItemError("permission denied; give read access or leave it out with .omnivecignore") from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
-        raise ItemError(
-            f"cannot be read ({getattr(exc, 'strerror', None) or exc}); try again or leave it out"
-        ) from exc
+        raise ItemError(f"cannot be read ({of_system(exc)}); try again or leave it out") from exc
     if len(data) > max_bytes:
         raise ItemError(
             f"grew over the limit of {max_bytes:,} bytes while it was read; split it or leave it out"

@@ -18,6 +18,7 @@ from omnivec.documents import ignore
 from omnivec.documents.ignore import Ignore
 from omnivec.documents.read import MAX_BYTES
 from omnivec.documents.suffixes import kind_of
+from omnivec.reasons import of_system
 
 _NEVER = frozenset((".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"))
 _SPECIAL = {
@@ -246,5 +247,5 @@ def _why(path: Path, exc: OSError) -> str:
     elif exc.errno == ENAMETOOLONG:
         what = "the path is too long for the system; start the walk deeper"
     else:
-        what = str(exc.strerror or exc)
+        what = of_system(exc)
     return f"{_shown(path)}: {what}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from omnivec.errors import UsageError
+from omnivec.reasons import of_system
 from omnivec.types import Keys
 from omnivec.whitespace import lines
 
@@ -50,6 +51,6 @@ def read_lines(path: Path) -> list[str]:
     try:
         return lines(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no UTF-8: {error}") from error

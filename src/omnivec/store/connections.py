@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
+from omnivec.reasons import of_system
 from omnivec.store.text import has_unspaced, searchable
 
 BUSY_SECONDS = 30.0
@@ -51,8 +52,14 @@ def _readonly(path: Path) -> CollectionError:
 
 
 def _unopenable(path: Path) -> CollectionError:
+    # SQLite does not say why: the system does, asked for the same.
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        return CollectionError(f"{path} cannot be opened: {of_system(error)}")
     return CollectionError(
-        f"{path} cannot be opened; check that it is there and that you may read its folder"
+        f"{path} cannot be opened with the files beside it ({path.name}-wal, {path.name}-shm): this user needs access "
+        "to them and to their folder, and the process room for a few more open files (ulimit -n)"
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionError
+from omnivec.reasons import of_system
 
 FILE = "writer.lock"
 _PAUSE_SECONDS = 0.05
@@ -63,7 +64,7 @@ def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | N
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     except OSError as exc:
-        raise CollectionError(f"{path} cannot be opened for writing: {exc.strerror}") from exc
+        raise CollectionError(f"{path} cannot be opened for writing: {of_system(exc)}") from exc
     try:
         _wait(handle, path, wait, say)
         os.ftruncate(handle, 0)

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 from omnivec.errors import CollectionDamaged, CollectionError, SchemaError
+from omnivec.reasons import of_system
 from omnivec.store import schema
 from omnivec.store.connections import Connections, connect, translated
 
@@ -61,7 +62,7 @@ def _create(path: Path) -> None:
         draft = path.with_name(f"{FILE}.{secrets.token_hex(8)}.new")
         draft.touch(exist_ok=False)
     except OSError as exc:
-        raise CollectionError(f"no collection can be made in {path.parent}: {exc.strerror}") from exc
+        raise CollectionError(f"no collection can be made in {path.parent}: {of_system(exc)}") from exc
     try:
         with translated(draft):
             connection = connect(draft, writing=True, lasting=True)
@@ -102,7 +103,7 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(100)
     except OSError as exc:
-        raise CollectionError(f"{path} cannot be read: {exc.strerror}") from exc
+        raise CollectionError(f"{path} cannot be read: {of_system(exc)}") from exc
     if start[:16] != b"SQLite format 3\0":
         what = "is empty" if not start else "is not an SQLite file"
         raise SchemaError(f"{path} {what}, so {path.parent} is no collection; choose another folder")

@@ -21,6 +21,7 @@ from omnivec.embedder import Embedder
 from omnivec.errors import ModelError, UsageError
 from omnivec.joint import JointEmbedder
 from omnivec.loading import load
+from omnivec.reasons import of_system
 from omnivec.tasks import alignment
 from omnivec.tasks.alignment import Aligned, Fit
 from omnivec.training import texts
@@ -211,7 +212,7 @@ def _table(path: Path, read_as: Sequence[Callable[[str, Path], Any]]) -> list[tu
                 row for row in csv.reader(file, delimiter=delimiters[path.suffix.lower()], strict=True) if row
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
     places = (0, 1)
     names = [name.strip().lower() for name in rows[0]] if rows else []
     if set(SIDES) <= set(names):

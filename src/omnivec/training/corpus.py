@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import MissingExtra, UsageError
+from omnivec.reasons import of_system
 from omnivec.runtime import open_cpus
 from omnivec.training import texts
 from omnivec.whitespace import BLANK_BYTES
@@ -319,7 +320,7 @@ class _Pile:
                 self._sizes.append(len(each))
         except OSError as error:
             raise UsageError(
-                f"{tempfile.gettempdir()} cannot take the numbers of a text larger than memory ({error.strerror}): "
+                f"{tempfile.gettempdir()} cannot take the numbers of a text larger than memory ({of_system(error)}): "
                 "set TMPDIR to a folder with more room"
             ) from error
         self._held.clear()

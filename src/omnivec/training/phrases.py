@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import written
+from omnivec.reasons import of_system
 from omnivec.training.corpus import Corpus, cut, read_corpus
 from omnivec.training.recipes import check_limits
 from omnivec.whitespace import split_words
@@ -115,7 +116,7 @@ def load(path: str | Path) -> Phrases:
     try:
         head, *lines = place.read_bytes().decode().split("\n")
     except OSError as error:
-        raise UsageError(f"{place} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{place} cannot be read: {of_system(error)}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{place} is not UTF-8 at byte {error.start}: it is no file of phrases") from error
     name, _, delimiter = head.partition("\t")

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from omnivec import items
 from omnivec.errors import UsageError
+from omnivec.reasons import of_system
 from omnivec.whitespace import BOM, why_not_utf8
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
@@ -33,7 +34,7 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             file.seek(start)
             yield file, start
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
 
 
 def several(data: Any, expected: str) -> Iterable[Any]:

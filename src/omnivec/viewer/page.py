@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from omnivec.errors import ItemError, UsageError
+from omnivec.errors import UsageError
 from omnivec.files import check_target, written
+from omnivec.reasons import of_item
 from omnivec.types import Hit
 from omnivec.viewer.thumbnails import data_uri, pixel_size, thumbnail
 
@@ -152,11 +153,12 @@ def _image(file: Path) -> str:
     """The thumbnail of a file, or why there is none."""
     try:
         small = thumbnail(file, SIDE, SIDE)
-    except ItemError as error:
-        why = str(error).removeprefix(f"{file}: ")
+        uri = data_uri(small)
+    except BaseException as error:
+        why = of_item(error).removeprefix(f"{file}: ")
         return f'<span class="why">{_name(why)}</span>'
     sides = f'width="{small.width}" height="{small.height}"'
-    return f'<img src="{data_uri(small)}" {sides} alt="{_name(file.name)}">'
+    return f'<img src="{uri}" {sides} alt="{_name(file.name)}">'
 
 
 def _uri(file: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnivec.media.pixels import look, upright
+from omnivec.reasons import item_error
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,9 +35,12 @@ def thumbnail(path: Path, width: int, height: int) -> Image.Image:
         scale = min(1.0, height / rows, width / columns)
         return max(1, round(rows * scale)), max(1, round(columns * scale))
 
-    shown = upright(look(path), fitted)
-    rows, columns = fitted(shown.height, shown.width)
-    small = shown.image.resize((columns, rows), Image.Resampling.LANCZOS, shown.box, _REDUCING_GAP)
+    try:
+        shown = upright(look(path), fitted)
+        rows, columns = fitted(shown.height, shown.width)
+        small = shown.image.resize((columns, rows), Image.Resampling.LANCZOS, shown.box, _REDUCING_GAP)
+    except BaseException as error:
+        raise item_error(error, str(path)) from error
     small.info = {}
     return small
 

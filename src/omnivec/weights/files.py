@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import WeightsError
+from omnivec.reasons import of_system
 from omnivec.weights.safetensors import read_safetensors
 from omnivec.weights.tensor import Tensor, Weights, from_array, map_file
 from omnivec.weights.torchfile import read_torch
@@ -127,7 +128,7 @@ def _read_npz(path: Path) -> Weights:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as exc:
-        raise WeightsError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+        raise WeightsError(f"{path} cannot be read: {of_system(exc)}.") from exc
     # NumPy lets everything through that zip, zlib and its own header parser raise.
     except Exception as exc:
         raise WeightsError(

@@ -24,6 +24,7 @@ from typing import Any
 
 from omnivec.errors import ModelError, UsageError, WeightsError
 from omnivec.files import abandoned, check_writable, expanded, locked, synced, write_json, written
+from omnivec.reasons import of_system
 from omnivec.weights.card import CARD
 
 LISTED = "omnivec_files.json"
@@ -86,7 +87,7 @@ def check_folder(folder: Path) -> Path:
             _check_content(folder, place)
             _refuse(folder, _Old(place).foreign(name for name in _ALWAYS if (place / name).exists()))
     except OSError as error:
-        raise WeightsError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise WeightsError(f"{folder} cannot be written: {of_system(error)}") from error
     check_writable(existing, folder, WeightsError)
     return place
 
@@ -121,7 +122,7 @@ def model_folder(folder: Path) -> Iterator[Path]:
                 if not (stage / _PLAN).exists():
                     shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:
-        raise WeightsError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise WeightsError(f"{folder} cannot be written: {of_system(error)}") from error
     finally:
         for new in reversed(made):
             with contextlib.suppress(OSError):
@@ -143,7 +144,7 @@ def recover(folder: Path) -> None:
     except OSError as error:
         raise ModelError(
             f"{folder} is between two models, as a save was interrupted, and cannot be written to end it "
-            f"({error.strerror or error}): load it once where it can be"
+            f"({of_system(error)}): load it once where it can be"
         ) from error
     if names and all(_STAGE.fullmatch(name) for name in names):
         raise ModelError(f"{folder} is just being written: load it when that is done")

@@ -21,6 +21,7 @@ import numpy as np
 from omnivec import typed
 from omnivec.errors import ModelError, WeightsError
 from omnivec.files import read_json, write_json
+from omnivec.reasons import of_system
 from omnivec.typed import Between, Count
 from omnivec.types import Floats
 from omnivec.weights.safetensors import read_safetensors, save
@@ -120,7 +121,7 @@ def write_joint(joint: Joint, folder: Path) -> None:
     try:
         write_json(folder / "config.json", {**said, "training": dict(joint.training)})
     except OSError as error:
-        raise ModelError(f"{folder}/config.json cannot be written: {error.strerror}") from error
+        raise ModelError(f"{folder}/config.json cannot be written: {of_system(error)}") from error
 
 
 def read_joint(folder: Path) -> Joint:

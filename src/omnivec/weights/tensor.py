@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import WeightsError
+from omnivec.reasons import of_system
 from omnivec.types import Floats
 
 Array = NDArray[Any]
@@ -103,7 +104,7 @@ def map_file(path: Path) -> Bytes:
         # Mode "c" and not "r": OpenVINO takes only writeable arrays without a copy.
         return np.memmap(path, np.uint8, mode="c").view(np.ndarray)
     except OSError as exc:
-        raise WeightsError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+        raise WeightsError(f"{path} cannot be read: {of_system(exc)}.") from exc
 
 
 def typed(raw: Bytes, dtype: np.dtype[Any]) -> Array:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError, WeightsError
 from omnivec.files import written
+from omnivec.reasons import of_system
 from omnivec.weights.tables.checks import check_finite, limited, unique, utf8
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
@@ -24,7 +25,7 @@ def load_npy(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
     # NumPy lets everything through that its own header parser raises.
     except Exception as error:
         raise WeightsError(f"{path}: a damaged npy file, or one of pickled objects ({error})") from error
@@ -50,7 +51,7 @@ def read_npz(path: Path, limit: int = 0) -> Table:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
     # NumPy lets everything through that zip, zlib and its own header parser raise.
     except Exception as error:
         raise WeightsError(f"{path}: a damaged npz file, or one of pickled objects ({error})") from error

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError, WeightsError
+from omnivec.reasons import of_system
 from omnivec.types import Floats
 from omnivec.weights.tables.record import Table
 
@@ -144,7 +145,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
             with gzip.open(raw) as stream:
                 yield cast(BinaryIO, stream)
     except (OSError, EOFError, zlib.error) as error:
-        raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
 
 
 def blocks(vectors: Floats, rows: int = 4096) -> Iterator[Floats]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import WeightsError
+from omnivec.reasons import of_system
 from omnivec.weights.tensor import Array
 
 MAX_PICKLE = 8_000_000_000  # bytes; the keys and the small arrays of the largest models are far below
@@ -112,7 +113,7 @@ def read_pickle(path: Path) -> Any:
             raise WeightsError(f"{path}: a pickle of {size} bytes; at most {MAX_PICKLE} are read")
         data = path.read_bytes()
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
     try:
         _check_memo(path, data)
         return _Unpickler(path, data).load()

@@ -11,6 +11,7 @@ from typing import Any
 from omnivec import typed
 from omnivec.errors import UsageError, WeightsError
 from omnivec.files import part_of, write_json
+from omnivec.reasons import of_system
 from omnivec.sentence_files import Card, modules
 from omnivec.types import Floats
 from omnivec.weights.files import read
@@ -79,7 +80,7 @@ def _table(folder: Path, part: Path, settings: dict[str, Any]) -> Table:
     try:
         tokenizer = (part / "tokenizer.json").read_bytes()
     except OSError as error:
-        raise WeightsError(f"{part}/tokenizer.json cannot be read: {error.strerror}") from error
+        raise WeightsError(f"{part}/tokenizer.json cannot be read: {of_system(error)}") from error
     weights = tensors["weights"].float32() if "weights" in tensors else None
     if weights is not None and weights.shape != (len(rows),):
         raise WeightsError(f"{folder}: weights of {weights.shape} for {len(rows)} rows")
