@@ -228,7 +228,7 @@ def wrong(tmp_path: Path) -> dict[str, tuple[object, str]]:
     said["image array: 0 x 4 pixels"] = (np.zeros((4, 0, 3), np.uint8), "there is nothing to see")
     said["PIL image: 0 x 9 pixels"] = (Image.new("RGB", (0, 9)), "there is nothing to see")
     said["photo.jpg"] = ("photo.jpg", "a str is text, never an image: give pathlib.Path('photo.jpg')")
-    said["int is no image"] = (7, "give a pathlib.Path, bytes, a PIL image or uint8 (height, width, 3)")
+    said["7, an int is no image"] = (7, "give a pathlib.Path, a PIL image, or uint8 (h, w, 3)")
     return said
 
 
