@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from omnivec import batching, runtime
 from omnivec.batching import Plan
 from omnivec.errors import ItemError
-from omnivec.media.image import ImagePreparer
 from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.ops import memory
@@ -105,8 +104,7 @@ class Compiled:
         limits = memory.fit(ceiling, probe)
         self._body.narrow(limits.streams)
         self.budget, self._guard = limits.budget, memory.Guard(limits, preparer.unit)
-        if isinstance(preparer, ImagePreparer):
-            preparer.room.ceiling = ceiling
+        preparer.room.ceiling = ceiling
         reasons = {**self.runtime.reasons, "budget": f"as {memory.shown(ceiling)} of memory allow"}
         if limits.streams < settings.streams:
             reasons["streams"] = reasons["budget"]

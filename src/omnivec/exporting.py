@@ -18,7 +18,7 @@ import numpy as np
 
 from omnivec.errors import ItemError, MissingExtra, UsageError
 from omnivec.files import check_target, written
-from omnivec.reasons import of_system
+from omnivec.reasons import item_error, of_system
 from omnivec.types import Encoded
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
@@ -70,8 +70,8 @@ class Source:
                     self._names.append(name)
                     self._count += 1
                     yield None if isinstance(item, ItemError) else item
-            except ItemError as error:
-                self.failures.append(str(error))
+            except BaseException as error:
+                self.failures.append(str(item_error(error, source)))
 
     def take(self, encoded: Encoded) -> list[str]:
         """The names of the items of one window; what a row lacked becomes the reason of its failure."""

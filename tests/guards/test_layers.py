@@ -96,8 +96,8 @@ def _inside(one: house.Import) -> str | None:
         return "a module never imports the package that it lies in"
     if not here or here == there:
         return None
-    if here in VOCABULARY_ONLY and there not in ("errors", "types", "arguments"):
-        return f"{here}/ sees errors, types, arguments and itself, nothing else"
+    if here in VOCABULARY_ONLY and there not in ("errors", "reasons", "types", "arguments"):
+        return f"{here}/ sees errors, reasons, types, arguments and itself, nothing else"
     if RANK.get(there, -1) >= RANK.get(here, len(RANKS)):
         return f"rank {RANK[here]} imports rank {RANK[there]}: imports go down only"
     return None

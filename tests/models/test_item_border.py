@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from omnivec.joint import JointEmbedder
 from omnivec.lookup import _Steps
 from omnivec.media.image import ImagePreparer
 from omnivec.media.text import TextPreparer
+from omnivec.media.tokenizer import Tokenizer
+from omnivec.ops import memory
 from omnivec.types import Encoded, Prepared
 from omnivec.weights.joint import Joint, Side
 from omnivec.weights.tables.formats import write_table
@@ -315,6 +319,58 @@ def test_objects_that_raise_at_every_question_cost_themselves(models: dict[str, 
 def test_a_subclass_of_str_is_its_characters(models: dict[str, Embedder]) -> None:
     for kind in ("texts", "table", "towers", "joint"):
         assert np.array_equal(models[kind].run([Loud("a fox")]).vectors, models[kind].run(["a fox"]).vectors)
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import omnivec
+from omnivec.ops.memory import mapped
+model = omnivec.load(sys.argv[1], threads=1)
+model.run(["a fox"])
+resource.setrlimit(resource.RLIMIT_AS, (mapped() + 400_000_000, resource.RLIM_INFINITY))
+encoded = model.run(["a fox", "the fox " * 1_000_000, "the dog"])
+print(list(encoded.failures), *encoded.failures.values())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much is mapped")
+def test_a_text_too_long_for_the_memory_there_is_costs_itself_and_no_abort(tmp_path: Path) -> None:
+    checkpoints.bert(tmp_path, width=32, layers=1)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[1] no memory to prepare it: the process has ")
+    assert "the limit of its address space (ulimit -v)" in done.stdout
+
+
+def test_a_ceiling_of_memory_holds_for_long_texts(models: dict[str, Embedder]) -> None:
+    preparer = models["texts"].model.texts
+    preparer.room.ceiling = memory.resident() + 100_000_000
+    try:
+        encoded = models["texts"].run(["a fox", "the fox " * 500_000, "the dog"])
+    finally:
+        preparer.room.ceiling = None
+    assert list(encoded.failures) == [1]
+    assert "max_memory" in encoded.failures[1]
+
+
+def test_many_long_texts_are_tokenised_a_few_at_a_time(
+    models: dict[str, Embedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    ids = Tokenizer.ids
+
+    def counted(self: Tokenizer, texts: Sequence[str], **options: Any) -> Any:
+        sizes.append(sum(map(len, texts)))
+        return ids(self, texts, **options)
+
+    monkeypatch.setattr(Tokenizer, "ids", counted)
+    texts = [f"{i} " + "the fox " * 60_000 for i in range(5)] + ["a fox"]
+    encoded = models["texts"].run(texts)
+    assert not encoded.failures
+    assert max(sizes) <= 2**20 and sum(sizes) == sum(map(len, texts))
 
 
 def test_zero_bytes_and_long_texts_are_texts(models: dict[str, Embedder]) -> None:

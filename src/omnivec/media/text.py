@@ -5,8 +5,8 @@ Its cost is its length in tokens, rounded up: few shapes keep the engine fast an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
@@ -20,9 +20,16 @@ from omnivec.items import shown
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.media.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
+from omnivec.ops.memory import Room
 from omnivec.types import Chunk, Modality, Prepared, Truncate
 
 UNIT = "tokens"
+LONG = 2**20
+"""Characters that are tokenised together, or one text that has more."""
+
+EACH = 300
+"""Bytes that tokenising takes for a character: 125 of English words, more of scripts without spaces."""
+
 BUDGET = 1024
 """Tokens in a batch: enough to fill the engine, few enough for several batches a stream and flat memory."""
 
@@ -97,12 +104,14 @@ class TextPreparer:
         limit: longest text in tokens, special tokens included.
         vocab_size: rows of the model's table; ids are checked against it, since engines do not.
         lower: whether texts are lower-cased first.
+        room: memory for long texts.
     """
 
     tokenizer: Tokenizer
     limit: int
     vocab_size: int
     lower: bool = False
+    room: Room = field(default_factory=Room, repr=False)
 
     unit = UNIT
     modality: Modality = "text"
@@ -155,7 +164,28 @@ class TextPreparer:
             shown = [text.lower() for text in shown]
         before, behind = self.tokenizer.special_ids()
         keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
-        return [self._parts(ids, keep, reading) for ids in self.tokenizer.ids(shown)]
+        return [
+            ids if isinstance(ids, ItemError) else self._parts(ids, keep, reading) for ids in self._ids(shown)
+        ]
+
+    def _ids(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32] | ItemError]:
+        """Token ids of each text; ItemError of one that is too long for the memory there is."""
+        start = 0
+        while start < len(texts):
+            end, size = start + 1, len(texts[start])
+            while end < len(texts) and size + len(texts[end]) <= LONG:
+                size += len(texts[end])
+                end += 1
+            try:
+                with self.room.entry() as take:
+                    if size > LONG:
+                        take(EACH * size)
+                    yield from self.tokenizer.ids(texts[start:end])
+            except ItemError as error:
+                if end - start > 1:
+                    raise
+                yield error
+            start = end
 
     @property
     def beyond(self) -> dict[str, int]:
@@ -207,11 +237,11 @@ class TextPreparer:
         return min(rounded(length), self.limit)
 
     def rows(self, texts: Sequence[str], reading: Reading = Reading()) -> list[Prepared]:
-        """The first part of each text; ItemError where one has none."""
+        """The first part of each text; ItemError where one has none, with its beginning."""
         found = []
-        for parts in self.prepare(texts, reading):
+        for own, parts in zip(texts, self.prepare(texts, reading), strict=True):
             if isinstance(parts, ItemError):
-                raise parts
+                raise ItemError(f"{own[:40]!r}: {parts}") from parts
             found.append(parts[0])
         return found
 

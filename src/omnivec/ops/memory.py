@@ -57,6 +57,24 @@ def resident() -> int:
         raise UsageError(f"max_memory needs {STATM}, which only Linux has: leave it out here") from error
 
 
+def mapped() -> int:
+    """Bytes of this process's address space; 0 where the system does not say."""
+    try:
+        return int(STATM.read_bytes().split()[0]) * mmap.PAGESIZE
+    except OSError:
+        return 0
+
+
+def _address_space() -> int | None:
+    """The most bytes that this process may map; None for no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def require(ceiling: int, needed: int) -> None:
     """Raises ModelError where the weights alone, with what the process has, are above a ceiling."""
     if needed > ceiling:
@@ -152,11 +170,13 @@ class Guard:
 
 
 TOGETHER = 2**30
-"""Bytes of images that are decoded at a time, unless one alone takes more."""
+"""Bytes that items take at a time while they are prepared, unless one alone takes more."""
 
 
 class Room:
-    """Memory for what is decoded: as much at a time as there is room for, and nothing beyond a ceiling.
+    """Memory for items that are prepared: as much at a time as there is room for, and nothing beyond a ceiling.
+
+    The ceiling of the address space, which a system may set (ulimit -v), is obeyed too: a library that meets it aborts.
 
     Attributes:
         ceiling: bytes of the process; None for none.
@@ -177,12 +197,9 @@ class Room:
         def take(size: int) -> None:
             nonlocal taken
             with self._changed:
-                self._changed.wait_for(lambda: not self._held or self._fits(size))
-                if not self._held and self.ceiling is not None and resident() + size > self.ceiling:
-                    raise ItemError(
-                        f"no memory to decode it: the process has {shown(resident())} and it takes up to {shown(size)} "
-                        f"more, max_memory is {shown(self.ceiling)}; raise it, or make the image smaller"
-                    )
+                self._changed.wait_for(lambda: not self._held or self._refusal(self._held + size) is None)
+                if not self._held and (why := self._refusal(size, alone=True)) is not None:
+                    raise ItemError(why)
                 self._held += size
                 taken = size
 
@@ -193,10 +210,20 @@ class Room:
                 self._held -= taken
                 self._changed.notify_all()
 
-    def _fits(self, size: int) -> bool:
-        held = self._held + size
-        # Of what is held some is resident already, which errs on the safe side.
-        return held <= self._together and (self.ceiling is None or resident() + held <= self.ceiling)
+    def _refusal(self, size: int, alone: bool = False) -> str | None:
+        """Why so many bytes cannot be held; None where they can. What is resident already is counted twice."""
+        if size > self._together and not alone:
+            return "others are prepared"
+        for limit, name, held in (
+            (self.ceiling, "max_memory", resident),
+            (_address_space(), "the limit of its address space (ulimit -v)", mapped),
+        ):
+            if limit is not None and held() + size > limit:
+                return (
+                    f"no memory to prepare it: the process has {shown(held())} and it takes up to {shown(size)} more, "
+                    f"{name} is {shown(limit)}; raise it, or make the item smaller"
+                )
+        return None
 
 
 @dataclass(frozen=True)
