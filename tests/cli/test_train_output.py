@@ -51,7 +51,7 @@ def make(folder: Path, kind: str) -> str:
         ("file", "is a file"),
         ("text/corpus.txt/m", "which is a file"),
         ("/", "is the root of the file system"),
-        ("closed/m", "cannot be written: Permission denied"),
+        ("closed/m", "cannot be written: permission denied"),
         ("loop", "cannot be written"),
     ],
 )
