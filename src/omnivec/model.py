@@ -199,11 +199,11 @@ def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Mod
     if hasattr(family, "fitted"):
         tensors, config = family.fitted(tensors, config)
     check_shapes(getattr(family, "SHAPES", {}), config, tensors, said.base)
-    towers: tuple[Modality, ...] = ("text", "image") if hasattr(family, "forward_image") else ()
+    towers: tuple[Modality, ...] = family.towers(published) if hasattr(family, "towers") else ()
     modality: Modality = claimant.claims.get("modality", "text")
-    if tokenizer is None and (towers or modality == "text"):
+    if tokenizer is None and "text" in (towers or (modality,)):
         tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings)
-    config, head, own = _headed(family, config, said, tokenizer, bool(towers))
+    config, head, own = _headed(family, config, said, tokenizer, len(towers))
     models: dict[Modality, Model] = {}
     for name in towers or (modality,):
         images = name == "image"
@@ -230,18 +230,17 @@ def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Mod
 
 
 def _headed(
-    family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer | None, towers: bool
+    family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer | None, towers: int
 ) -> tuple[Any, Head, dict[str, weights.Tensor]]:
     """The config with what the tokenizer knows, the head, and its weights."""
     length = said.card.get("truncate_dim")
     truncated = None if length is None else int(length)
     if towers:
         check_towers(said.folder)
-        return (
-            family.tokenized(config, tokenizer),
-            Head(("cls",), steps=(Step("Normalize", ""),), stated=True, truncated=truncated),
-            {},
-        )
+        # Two towers share a space of unit vectors; of one alone its vector is taken as it is published.
+        steps = (Step("Normalize", ""),) if towers > 1 else ()
+        known = config if tokenizer is None else family.tokenized(config, tokenizer)
+        return known, Head(("cls",), steps=steps, stated=True, truncated=truncated), {}
     pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
     head, own = read_head(said.folder, pooling)
     return config, replace(head, truncated=truncated), own

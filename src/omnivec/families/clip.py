@@ -2,7 +2,8 @@
 
 Radford et al. 2021, arXiv:2103.00020; Cherti et al. 2022, arXiv:2212.07143; Zhai et al. 2023, arXiv:2303.15343;
 Tschannen et al. 2025, arXiv:2502.14786, at a fixed resolution. Weights are named as transformers' `CLIPModel` and
-`SiglipModel` save them; OpenCLIP's own files are read too, with towers that are vision transformers.
+`SiglipModel` save them, or one tower alone as `CLIPTextModel`, `CLIPVisionModelWithProjection` and their kin do;
+OpenCLIP's own files are read too, with towers that are vision transformers.
 """
 
 from __future__ import annotations
@@ -22,12 +23,30 @@ from omnivec.media.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Stored, Value
 from omnivec.typed import Count, Index, Rate, Side, Size
+from omnivec.types import Modality
 from omnivec.weights.open_clip import LEGACY_EOS, from_open_clip
 
 CLAIMS = {
-    "model_type": ["clip", "siglip", "siglip2", "open_clip"],
+    "model_type": [
+        "clip",
+        "siglip",
+        "siglip2",
+        "open_clip",
+        "clip_text_model",
+        "clip_vision_model",
+        "siglip_text_model",
+        "siglip_vision_model",
+    ],
     "files": {"open_clip_config.json": {"model_type": "open_clip"}},
     "modality": "text",
+}
+
+# model_type of a tower alone -> that of the model it is half of, and which half.
+ALONE: Mapping[str, tuple[str, Modality]] = {
+    "clip_text_model": ("clip", "text"),
+    "clip_vision_model": ("clip", "image"),
+    "siglip_text_model": ("siglip", "text"),
+    "siglip_vision_model": ("siglip", "image"),
 }
 
 # SigLIP 2 pads Gemma's vocabulary with 0, which its configs leave unsaid.
@@ -50,7 +69,7 @@ class Config:
     """The published config.json, as far as the forwards depend on it.
 
     Attributes:
-        model_type: "clip" or "siglip".
+        model_type: "clip" or "siglip"; of a tower alone a key of ALONE.
         dim: length of a vector.
         vocab_size: of the texts.
         max_position_embeddings: longest text in tokens.
@@ -77,6 +96,11 @@ class Config:
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included."""
         return self.max_position_embeddings
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it is of CLIP, and not of SigLIP."""
+        return self.model_type.startswith("clip")
 
 
 @dataclass(frozen=True)
@@ -110,9 +134,9 @@ class Pictures(Half):
     vision_use_head: bool | None = None
 
 
-@dataclass(frozen=True)
-class Published:
-    """What is read of config.json."""
+@dataclass(frozen=True, kw_only=True)
+class Published(Texts, Pictures):
+    """What is read of config.json: the tables of both towers, or the keys of one alone."""
 
     model_type: str
     projection_dim: Size | None = None
@@ -176,13 +200,45 @@ def part(published: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"attention_dropout": 0.0} | dict(DEFAULTS[published["model_type"]][name]) | given
 
 
+def towers(published: Mapping[str, Any]) -> tuple[Modality, ...]:
+    """What a model reads, texts first."""
+    alone = ALONE.get(published["model_type"])
+    return (alone[1],) if alone else ("text", "image")
+
+
+def whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a tower alone as that of a model of both, of which the other is never used."""
+    alone = ALONE.get(published["model_type"])
+    if alone is None:
+        return published
+    kind, modality = alone
+    return {"model_type": kind, "text_config" if modality == "text" else "vision_config": published}
+
+
+def fitted(tensors: dict[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+    """Weights and config of a tower alone: under the names of the whole, and as wide as its weights make vectors."""
+    if config.model_type not in ALONE:
+        return tensors, config
+    part, tower, last = (
+        ("text_model.", config.text, ("text_projection.weight", "text_model.head.weight"))
+        if ALONE[config.model_type][1] == "text"
+        else ("vision_model.", config.vision, ("visual_projection.weight",))
+    )
+    named = {
+        name if name.startswith((part, *last)) else part + name: tensor for name, tensor in tensors.items()
+    }
+    rows = [named[name].shape[0] for name in last if name in named]
+    return named, replace(config, dim=rows[0] if rows else tower.hidden_size)
+
+
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config as the fields of `Config`."""
+    model_type, published = published["model_type"], whole(published)
     text, vision = part(published, "text_config"), part(published, "vision_config")
     padding = 0 if text["vocab_size"] == GEMMA_VOCABULARY else 1
     is_clip = published["model_type"] == "clip"
     return {
-        "model_type": published["model_type"],
+        "model_type": model_type,
         "dim": (published.get("projection_dim") or 512) if is_clip else vision["hidden_size"],
         **{key: text[key] for key in ("vocab_size", "max_position_embeddings", "eos_token_id")},
         "pad_token_id": text.get("pad_token_id", padding),
@@ -217,7 +273,7 @@ def refuse(published: Mapping[str, Any]) -> None:
             "siglip2 (NaFlex) takes images of any shape, which is not covered; take a SigLIP 2 of fixed resolution, "
             "as google/siglip2-base-patch16-224, whose model_type is 'siglip'"
         )
-    vision = part(published, "vision_config")
+    vision = part(whole(published), "vision_config")
     for key in ("image_size", "patch_size"):
         if not isinstance(vision[key], int):
             raise UnsupportedModel(f"vision_config.{key} {vision[key]}: only squares are covered")
@@ -227,20 +283,20 @@ def refuse(published: Mapping[str, Any]) -> None:
 
 def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, 1, dim) float32, projected and not yet of length 1."""
-    own, tower, is_clip = p["text_model"], config.text, config.model_type == "clip"
+    own, tower, is_clip = p["text_model"], config.text, config.is_clip
     ids = batch.ids if is_clip else padded(ops, config, batch)
     x = ops.embedding(ids, own["embeddings.token_embedding.weight"])
     x = x + ops.embedding(ops.arange(ids, 1), own["embeddings.position_embedding.weight"])
     x = encoder(ops, own["encoder"], tower, x, ops.causal_bias(batch.mask) if is_clip else None)
     x = ops.layer_norm(x, own["final_layer_norm"], tower.layer_norm_eps)
     if is_clip:
-        return ops.linear(ops.take(x, end(ops, config, batch)), p["text_projection"])[:, None]
+        return projected(ops, p, config, ops.take(x, end(ops, config, batch)), "text_projection")
     return ops.linear(x[:, -1], own["head"])[:, None]
 
 
 def forward_image(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.pixels (n, 3, image_size, image_size) float32, normalised -> (n, 1, dim) float32, as of texts."""
-    own, tower, is_clip = p["vision_model"], config.vision, config.model_type == "clip"
+    own, tower, is_clip = p["vision_model"], config.vision, config.is_clip
     x = ops.conv(batch.pixels, own["embeddings.patch_embedding"], [config.patch_size] * 2, [0, 0])
     x = ops.transpose(ops.reshape(x, (0, 0, -1)), (0, 2, 1))
     if is_clip:
@@ -251,8 +307,14 @@ def forward_image(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     x = encoder(ops, own["encoder"], tower, x, None)
     if is_clip:
         x = ops.layer_norm(x[:, 0], own["post_layernorm"], tower.layer_norm_eps)
-        return ops.linear(x, p["visual_projection"])[:, None]
+        return projected(ops, p, config, x, "visual_projection")
     return look(ops, own["head"], tower, ops.layer_norm(x, own["post_layernorm"], tower.layer_norm_eps))
+
+
+def projected(ops: Ops, p: Params, config: Config, x: Value, name: str) -> Value:
+    """States (n, hidden) -> (n, 1, dim) in the space of both; as they are of a tower alone that lacks the way there."""
+    alone = config.model_type in ALONE and name not in p
+    return x[:, None] if alone else ops.linear(x, p[name])[:, None]
 
 
 def padded(ops: Ops, config: Config, batch: Any) -> Value:
@@ -398,7 +460,7 @@ LAYOUTS: list[weights.Row] = [
     (r"text\.text_projection\.(weight|bias)", r"text_projection.\1"),
     # SigLIP's pooling, as torch fuses its attention.
     (
-        r"vision_model\.head\.attention\.in_proj_(weight|bias)",
+        r"(?:vision_model\.)?head\.attention\.in_proj_(weight|bias)",
         tuple(rf"vision_model.head.attention.{name}.\1" for name in _QKV),
     ),
     # Buffers, and the sizes that OpenAI keeps among the weights.

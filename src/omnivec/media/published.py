@@ -83,6 +83,17 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
         "include_top": True,
     },
 }
+# model_type of config.json -> the type that transformers takes where preprocessor_config.json names none.
+_OF_MODELS: Mapping[str, str] = {
+    **dict.fromkeys(("clip", "clip_vision_model"), "CLIP"),
+    **dict.fromkeys(("siglip", "siglip_vision_model"), "Siglip"),
+    **dict.fromkeys(("vit", "vit_mae", "vit_msn", "ijepa"), "ViT"),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), "Bit"),
+    "deit": "DeiT",
+    "dinov3_vit": "DINOv3ViT",
+    "efficientnet": "EfficientNet",
+    "resnet": "ConvNext",
+}
 # Words that mean something for the types that have them above, and nothing for the others.
 _OWN = ("crop_pct", "rescale_offset", "include_top", "do_flip_channel_order")
 _SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
@@ -186,7 +197,7 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
         if said is None:
             continue
         try:
-            return read(said)
+            return read(_typed(said, folder) if read is from_transformers else said)
         except ModelError as error:
             raise type(error)(f"{folder}/{name}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, AttributeError) as error:
@@ -197,6 +208,18 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
         f"{folder} does not say how its images are prepared: it has no preprocessor_config.json, no preprocess_cfg in "
         "open_clip_config.json and no pretrained_cfg in config.json"
     )
+
+
+def _typed(said: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """What a processor's file says, with the type that transformers takes where it names none: that of config.json."""
+    if said.get("image_processor_type") or said.get("feature_extractor_type"):
+        return said
+    published = read_json(folder / "config.json", default={}, kind=dict)
+    kind = published.get("image_processor_type")
+    usual = _OF_MODELS.get(str(published.get("model_type")))
+    if not kind and usual is None:
+        return said
+    return {**said, "image_processor_type": kind or f"{usual}ImageProcessor"}
 
 
 def _timm(folder: Path, usual: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
