@@ -47,6 +47,11 @@ FREE_ARGUMENTS = (
     ),
     *("local_files_only", "provider", "file_name", "export", "weights_only"),
 )
+# Settings of a Transformer module that change ids or vectors and are not covered.
+REFUSED_SETTINGS = (
+    *("query_length", "document_length", "query_expansion", "processing_kwargs"),
+    *("tokenizer_name_or_path", "processor_name"),
+)
 # What a Transformer module may say of its modalities: the tokens' states, or a joint model's vectors.
 MODALITIES: Mapping[str, set[tuple[str, str | None]]] = {
     "token_embeddings": {("forward", "last_hidden_state")},
@@ -152,7 +157,8 @@ def _base_of(adapter: Adapter, root: Path, offline: bool | None) -> Path:
             found = hub.resolve(name, known=registry.known(), offline=offline).folder
         except (ModelNotFound, DownloadError, UsageError) as error:
             raise ModelError(
-                f"{root}/{CONFIG}: the base model {name!r} is no folder here, and not to be had: {error}"
+                f"{root}/{CONFIG}: the base model {name!r} is no folder here, and not to be had; put the path of "
+                f"its folder there. {error}"
             ) from error
     base = transformer_folder(found)
     if base.resolve() != root.resolve() and (base / CONFIG).is_file():
@@ -173,7 +179,7 @@ def _refuse_sentence(said: Mapping[str, Any], root: Path) -> None:
     task = said.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         raise UnsupportedModel(f"{where}: transformer_task {task!r} makes no states of tokens; not covered")
-    for name in ("query_length", "document_length", "query_expansion", "processing_kwargs"):
+    for name in REFUSED_SETTINGS:
         if said.get(name):
             raise UnsupportedModel(f"{where}: {name} {said[name]!r} is not covered")
     for name, value in _table(said, "model_kwargs", "model_args").items():

@@ -110,8 +110,9 @@ class TableModel:
 
     @property
     def metric(self) -> Metric:
-        """Of its space."""
-        return "cosine"
+        """Of its space: cosine, or what a published sentence model names."""
+        metric: Metric = self.settings.get("similarity_fn_name") or "cosine"
+        return metric
 
     @property
     def space(self) -> Space:

@@ -28,6 +28,17 @@ def test_of_a_published_repository_only_what_is_read_is_fetched():
     ]
 
 
+def test_an_adapter_without_its_weights_is_not_whole(tmp_path):
+    for name in ("adapter_config.json", "config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    assert not is_whole(tmp_path, {})
+    (tmp_path / "adapter_model.bin").write_text("x")
+    assert is_whole(tmp_path, {})
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "model.safetensors").unlink()
+    assert is_whole(tmp_path, {})  # its base is another model
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
@@ -36,6 +47,8 @@ def test_of_a_published_repository_only_what_is_read_is_fetched():
         (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], None),
         (["model.safetensors.index.json", "model-00001-of-00001.safetensors", "consolidated.safetensors"],
          ["model-00001-of-00001.safetensors"]),
+        (["adapter_model.safetensors", "adapter_model.bin"], ["adapter_model.safetensors"]),
+        (["adapter_model.bin", "model.safetensors"], ["adapter_model.bin", "model.safetensors"]),
         (["embedding_model.ckpt", "hyperparams.yaml"], ["embedding_model.ckpt"]),
         (["tf_model.h5", "flax_model.msgpack", "onnx/model.safetensors", "optimizer.pt"], []),
     ],

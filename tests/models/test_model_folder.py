@@ -11,38 +11,28 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import checkpoints
 import numpy as np
 import pytest
+import tokenizer_rows  # noqa: F401  (its rows)
 import torch
+from folder_rows import FULL, ROWS, change, equal, published_ids, refused, row, same
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 import omnivec
 import photographs
-from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.errors import UnsupportedModel
 from omnivec.folders import SENTENCE
-from omnivec.media.tokenizer import load_tokenizer
-from omnivec.model import Model, read_model, read_models
-from omnivec.testing import TEXTS, check_close, open_model
+from omnivec.model import read_model
+from omnivec.testing import check_close, open_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "media"))
 import tokenizer_folders as folders
-
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "tokenizer_ids.json").read_text())["cases"]
-FULL = [text for text in TEXTS if text.strip()]
-Row = Callable[[Path], None]
-ROWS: dict[str, Row] = {}
-
-
-def row(name: str) -> Callable[[Row], Row]:
-    """Registers the test of a row by the first cell of the table, without its quotes."""
-    return lambda test: ROWS.setdefault(name, test)
 
 
 @pytest.fixture(scope="module")
@@ -67,56 +57,14 @@ def folder(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "model"))
 
 
-def change(file: Path, **values: Any) -> None:
-    """Sets keys of a JSON file, which need not exist yet."""
-    before = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(before | values))
-
-
-def facts(model: Model) -> Any:
-    """All that vectors hang on."""
-    ids = [row.tolist() for row in model.texts.tokenizer.ids(TEXTS)]
-    return json.loads(json.dumps([model.identity, ids, model.default_prompt]))
-
-
-def same(folder: Path, changed: Callable[[], object]) -> None:
-    """Checks that a change of a folder is irrelevant."""
-    before = facts(read_model(folder))
-    changed()
-    assert facts(read_model(folder)) == before
-
-
-def refused(folder: Path, message: str) -> None:
-    with pytest.raises(UnsupportedModel, match=message) as caught:
-        read_models(folder)
-    assert "\n" not in str(caught.value)
-
-
-def equal(folder: Path) -> None:
-    """Checks the vectors against sentence-transformers'."""
-    check_close(open_model(folder).encode(FULL), SentenceTransformer(str(folder)).encode(FULL), folder.name)
-
-
-def published_ids(tmp_path: Path, *starts: str) -> None:
-    """Checks ids of all folders whose names begin so."""
-    cases = [case for case in folders.CASES if case.startswith(starts)]
-    assert len(cases) >= len(starts)
-    for i, case in enumerate(cases):
-        place = tmp_path / f"tokenizer {i}"
-        place.mkdir()
-        for name, content in folders.CASES[case].items():
-            (place / name).write_text(json.dumps(content), encoding="utf-8")
-        found = load_tokenizer(place).ids(folders.TEXTS)
-        assert [ids.tolist() for ids in found] == GOLDEN[case]["ids"], case
-
-
 def test_the_table_and_its_tests_agree() -> None:
     text = (Path(__file__).parents[2] / "docs" / "load.md").read_text(encoding="utf-8")
     table = text.partition("<!-- folder table -->")[2].partition("<!-- end of folder table -->")[0]
     first = [
         line.split("|")[1].strip().replace("`", "") for line in table.splitlines() if line.startswith("| `")
     ]
-    assert first == list(ROWS)
+    assert len(first) == len(set(first))
+    assert set(first) == set(ROWS)
 
 
 @row("config.json model_type and sizes")
@@ -212,144 +160,6 @@ def _adapters(folder: Path) -> None:
     refused(folder, r"adapter_config\.json: peft_type 'LOHA'")
 
 
-@row("tokenizer.json")
-def _tokenizer(folder: Path) -> None:
-    said = json.loads((folder / "tokenizer.json").read_text())
-    same(folder, lambda: change(folder / "tokenizer.json", decoder=None, padding=None))
-    before = read_model(folder).texts.tokenizer.ids(["the cat"])[0].tolist()
-    change(folder / "tokenizer.json", post_processor=None)
-    assert read_model(folder).texts.tokenizer.ids(["the cat"])[0].tolist() == before[1:-1]
-    assert said["post_processor"] is not None
-
-
-@row("vocab.txt vocab.json merges.txt")
-def _vocabulary(folder: Path) -> None:
-    model = read_model(folder)
-    vocabulary = model.texts.tokenizer.backend.get_vocab()
-    listed = sorted(vocabulary, key=lambda token: vocabulary[token])
-    same(folder, lambda: (folder / "vocab.txt").write_text("[UNK]\n"))
-    (folder / "vocab.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
-    ids = [row.tolist() for row in model.texts.tokenizer.ids(TEXTS)]
-    (folder / "tokenizer.json").unlink()
-    assert [row.tolist() for row in read_model(folder).texts.tokenizer.ids(TEXTS)] == ids
-
-
-@row("tokenizer.model sentencepiece.bpe.model spiece.model unigram.json")
-def _sentencepiece(folder: Path) -> None:
-    names = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "unigram.json")
-    same(folder, lambda: [(folder / name).write_bytes(b"{}") for name in names])
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match=r"sentencepiece\.bpe\.model and .* cannot be read here"):
-        read_model(folder)
-
-
-@row("tokenizer_config.json tokenizer_class")
-def _class(folder: Path) -> None:
-    published_ids(
-        folder, "bert, generic class", "llama, generic class", "gemma", "cohere", "mpnet", "electra"
-    )
-    change(folder / "tokenizer_config.json", tokenizer_class="PhobertTokenizer")
-    refused(folder, r"class 'PhobertTokenizer'.* a program of its own")
-
-
-@row("tokenizer_config.json auto_map")
-def _tokenizer_code(folder: Path) -> None:
-    change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.T", None]})
-    refused(folder, r"tokenizer_config\.json: auto_map names a tokenizer of the folder's own code")
-
-
-@row("tokenizer_config.json add_bos_token add_eos_token")
-def _ends(folder: Path) -> None:
-    published_ids(
-        folder,
-        "llama, add",
-        "llama, neither",
-        "gpt-neox",
-        "qwen2 heeds no",
-        "xlm-roberta heeds no",
-        "gpt2 heeds no",
-    )
-
-
-@row("tokenizer_config.json add_prefix_space legacy")
-def _prefix(folder: Path) -> None:
-    published_ids(folder, "gpt2", "generic", "roberta", "bloom")
-    file = folder / "prefixed" / "tokenizer_config.json"
-    file.parent.mkdir()
-    (file.parent / "tokenizer.json").write_text(json.dumps(folders.MISTRAL))
-    whole = {}
-    for said in (None, True, False):  # As transformers 4.57 builds it anew from tokenizer.model.
-        file.write_text(json.dumps(folders.LLAMA | ({} if said is None else {"add_prefix_space": said})))
-        tokenizer = load_tokenizer(file.parent)
-        whole[said] = [tokenizer.backend.id_to_token(i) for i in tokenizer.ids(["the cat"])[0]]
-    assert whole[None] == whole[True] == ["<s>", "\u2581the", "\u2581cat"]
-    assert whole[False] == ["<s>", "the", "\u2581cat"]
-
-
-@row("tokenizer_config.json do_lower_case strip_accents tokenize_chinese_chars")
-def _lower(folder: Path) -> None:
-    published_ids(folder, "bert, ", "distilbert", "electra", "mpnet")
-
-
-@row("tokenizer_config.json src_lang legacy_behaviour")
-def _language(folder: Path) -> None:
-    published_ids(folder, "mbart", "mbart50", "nllb")
-
-
-@row("tokenizer_config.json bos_token to mask_token, additional_special_tokens extra_special_tokens")
-def _specials(folder: Path) -> None:
-    published_ids(folder, "additional", "extra", "a special token", "llama, another end")
-
-
-@row("tokenizer_config.json added_tokens_decoder")
-def _decoder(folder: Path) -> None:
-    published_ids(folder, "added_tokens_decoder")
-
-
-@row("tokenizer_config.json split_special_tokens")
-def _split(folder: Path) -> None:
-    published_ids(folder, "split_special_tokens")
-
-
-@row("tokenizer_config.json model_max_length max_len")
-def _limit(folder: Path) -> None:
-    for key in ("model_max_length", "max_len"):
-        said = json.loads((folder / "tokenizer_config.json").read_text())
-        said.pop("model_max_length", None)
-        (folder / "tokenizer_config.json").write_text(json.dumps(said | {key: 17}))
-        assert read_model(folder).limit == 17
-    change(folder / "sentence_bert_config.json", max_seq_length=9)
-    assert read_model(folder).limit == 9
-    equal(folder)
-
-
-@row("tokenizer_config.json truncation_side")
-def _truncation(folder: Path) -> None:
-    change(folder / "sentence_bert_config.json", max_seq_length=8)
-    before = read_model(folder).identity
-    change(folder / "tokenizer_config.json", truncation_side="left")
-    equal(folder)
-    assert read_model(folder).identity != before
-    model = open_model(folder)
-    long = "the quick brown fox jumps over the lazy dog"
-    assert np.array_equal(model.encode(long), model.encode(long, truncate="head"))
-    assert not np.allclose(model.encode(long), model.encode(long, truncate="tail"))
-
-
-@row("tokenizer_config.json padding_side chat_template clean_up_tokenization_spaces and the like")
-def _irrelevant(folder: Path) -> None:
-    published_ids(folder, "irrelevant settings")
-    same(
-        folder, lambda: change(folder / "tokenizer_config.json", padding_side="left", chat_template="{{ x }}")
-    )
-    same(folder, lambda: (folder / "chat_template.jinja").write_text("{{ messages }}"))
-
-
-@row("special_tokens_map.json added_tokens.json")
-def _older(folder: Path) -> None:
-    published_ids(folder, "special_tokens_map.json", "added_tokens.json", "additional_special_tokens in both")
-
-
 @row("modules.json modules of sentence-transformers")
 def _modules(folder: Path) -> None:
     equal(folder)
@@ -378,6 +188,32 @@ def _modules(folder: Path) -> None:
     refused(folder, "Dense before the Pooling")
     (folder / "modules.json").write_text(json.dumps([listed[0], listed[4], *listed[1:4]]))
     equal(folder)  # Normalising what is not there yet does nothing.
+
+
+@row("modules.json StaticEmbedding")
+def _static(folder: Path) -> None:
+    words = Tokenizer(models.WordPiece({"[UNK]": 0, "the": 1, "cat": 2, "fox": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    vectors = np.random.default_rng(0).standard_normal((4, 12)).astype(np.float32)
+    parts = [st.StaticEmbedding(words, embedding_weights=vectors)]
+    prompts = {"query": "the cat ", "document": "fox "}
+    table = folder.parent / "static"
+    SentenceTransformer(modules=parts, prompts=prompts, similarity_fn_name="dot", truncate_dim=5).save(
+        str(table)
+    )
+    reference, model = SentenceTransformer(str(table)), omnivec.load(table)
+    texts = ["the cat", "a fox and the cat"]
+    check_close(model.encode(texts), reference.encode(texts), "static")
+    check_close(model.encode_query(texts), reference.encode_query(texts), "query")
+    assert (model.dim, model.metric) == (5, "dot")
+    before = model.identity
+    change(table / "tokenizer_config.json", tokenizer_class="LlamaTokenizer", add_eos_token=True)
+    assert omnivec.load(table).identity == before
+    listed = json.loads((table / "modules.json").read_text())
+    normal = {"path": "1_Normalize", "type": "sentence_transformers.models.Normalize"}
+    (table / "modules.json").write_text(json.dumps([*listed, normal]))
+    with pytest.raises(UnsupportedModel, match="truncate_dim 5 behind a Normalize"):
+        omnivec.load(table)
 
 
 @row("modules.json modules of other code")
@@ -425,7 +261,7 @@ def _model_arguments(folder: Path) -> None:
 
 @row(
     "sentence_bert_config.json transformer_task modality_config processing_kwargs query_length document_length "
-    "query_expansion"
+    "query_expansion tokenizer_name_or_path"
 )
 def _tasks(folder: Path) -> None:
     file = folder / "sentence_bert_config.json"

@@ -171,6 +171,14 @@ def test_an_adapter_in_a_module_of_sentence_transformers(tmp_path: Path) -> None
     check_close(states(tmp_path), GOLDEN["plain#states"], "0_Transformer")
 
 
+def test_heads_of_other_tasks_are_left_out(tmp_path: Path) -> None:
+    folder = made(tmp_path, "plain")
+    _, tensors = adapter_of("plain")
+    head = {"base_model.model.classifier.modules_to_save.weight": np.zeros((2, 16), np.float32)}
+    save_file(tensors | head, folder / "adapter_model.safetensors")
+    check_close(states(folder), GOLDEN["plain#states"], "with a classifier")
+
+
 REFUSED = {
     "another kind": ({"peft_type": "IA3"}, r"adapter_config\.json: peft_type 'IA3' is not covered.*merge"),
     "prompts": ({"peft_type": "PROMPT_TUNING"}, "peft_type 'PROMPT_TUNING'"),

@@ -81,6 +81,10 @@ def _needed(folder: Path, files: set[str]) -> set[str]:
         for index in (file for file in files if file.endswith(".safetensors.index.json")):
             shards = json.loads((folder / index).read_text("utf-8"))["weight_map"].values()
             needed |= {str(PurePosixPath(index).parent / shard) for shard in shards}
+        for file in files:
+            folder_of, name = PurePosixPath(file).parent, PurePosixPath(file).name
+            if name == "adapter_config.json" and not {str(folder_of / one) for one in _ADAPTERS} & files:
+                needed.add(str(folder_of / _ADAPTERS[0]))
         if "modules.json" in files:
             for module in json.loads((folder / "modules.json").read_text("utf-8")):
                 # Modules without settings (Normalize) have a path and yet no folder.

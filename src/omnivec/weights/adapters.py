@@ -56,6 +56,8 @@ SHOWN = (
     ),
     *("ensure_weight_tying", "eva_config", "parent_library"),
 )
+# Heads for other tasks, which no embedding uses.
+HEADS = r"(.+\.)?(classifier|score|lm_head|pooler|cls|qa_outputs)(\..+)?"
 # First values that change the base's weights too, which only peft can do again.
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -215,6 +217,8 @@ def _shortened(name: str, prefixes: Sequence[str]) -> list[str]:
 
 def _check_dropped(name: str, adapter: Adapter, prefixes: Sequence[str], layouts: Sequence[Row]) -> None:
     """Raises WeightsError unless a tensor is one that the family does without: of a head, or of a decoder."""
+    if re.fullmatch(HEADS, name):
+        return
     for one in _shortened(name, prefixes):
         row = next((row for row in layouts if re.fullmatch(row[0], one)), None)
         if row is not None and row[1] is None:

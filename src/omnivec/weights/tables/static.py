@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from omnivec import typed
-from omnivec.errors import UsageError, WeightsError
+from omnivec.errors import UnsupportedModel, UsageError, WeightsError
 from omnivec.files import part_of, write_json
 from omnivec.reasons import of_system
 from omnivec.sentence_files import Card, modules
@@ -65,10 +67,18 @@ def read_static_embedding(folder: Path, limit: int = 0) -> Table:
     config = {
         name: value
         for name, value in typed.table(Card, folder / "config_sentence_transformers.json", {}).items()
-        if name in ("prompts", "default_prompt_name", "similarity_fn_name")
+        if name in ("prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim")
     }
+    length = config.pop("truncate_dim", None)
+    if length is not None and len(kinds) > 1:
+        raise UnsupportedModel(
+            f"{folder}/config_sentence_transformers.json: truncate_dim {length!r} behind a Normalize is not covered"
+        )
     config |= {"normalize": len(kinds) > 1, "drop_unknown": False}
-    return limited(_table(folder, part_of(folder, path, "modules.json"), config), limit)
+    table = _table(folder, part_of(folder, path, "modules.json"), config)
+    if length is not None:  # A mean of truncated rows is the truncated mean.
+        table = replace(table, vectors=np.ascontiguousarray(table.vectors[:, : int(length)]))
+    return limited(table, limit)
 
 
 def _table(folder: Path, part: Path, settings: dict[str, Any]) -> Table:
