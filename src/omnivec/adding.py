@@ -50,6 +50,12 @@ class Added:
     passages: int = 0
     lost: int = 0
 
+    def __repr__(self) -> str:
+        return (
+            f"<Added: {self.new:,} new, {self.changed:,} changed, {self.unchanged:,} unchanged, "
+            f"{len(self.failures):,} failed; {self.passages:,} passages, {self.lost:,} tokens cut off>"
+        )
+
 
 @dataclass(frozen=True)
 class Item:

@@ -1,6 +1,7 @@
 """Arguments that are numbers, flags or names, checked once: one line that has the name, the value and what is allowed.
 
-NumPy's scalars are taken as Python's; a bool is no number, and a number no flag.
+NumPy's scalars are taken as Python's; a bool is no number, and a number no flag. `plain` says what a value of NumPy or
+pandas is in Python's own types.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Collection
+from datetime import date, time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,32 @@ from omnivec.errors import UsageError
 
 _SHOWN = 60
 """Characters of a value in a message."""
+
+
+_MISSING = frozenset(("NoneType", "NAType", "NaTType"))
+"""Types of None, pandas.NA and pandas.NaT."""
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value says that there is none: None, NaN, NaT, pandas.NA."""
+    if type(value).__name__ in _MISSING:
+        return True
+    if isinstance(value, float | np.floating | np.datetime64 | np.timedelta64):
+        return bool(value != value)
+    return False
+
+
+def plain(value: Any) -> Any:
+    """NumPy's scalars and arrays as Python's, a date or time as its text in ISO 8601; all else as it is."""
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist() if value.dtype.kind != "M" else value.astype(str).tolist()
+    if isinstance(value, date | time) and not is_missing(value):
+        return value.isoformat()
+    return value
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -42,11 +71,15 @@ def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf
     Raises:
         UsageError: it is none, or lies outside.
     """
-    fine = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not fine or not math.isfinite(value) or not least <= value <= most:
+    try:
+        fine = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        number = float(value) if fine else math.nan
+    except OverflowError:  # a whole number beyond every float
+        number = math.inf
+    if not math.isfinite(number) or not least <= number <= most:
         bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)
         raise UsageError(f"{name}={_said(value)}: {', '.join(['a number', *bounds])}")
-    return float(value)
+    return number
 
 
 def flag(name: str, value: Any) -> bool:
@@ -56,10 +89,24 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def path(name: str, value: Any) -> Path:
+    """A path, "~" expanded; UsageError where it is none, or empty."""
+    if not isinstance(value, str | Path) or value == "":
+        raise UsageError(f"{name}={_said(value)}: a pathlib.Path or a str that is not empty")
+    return Path(value).expanduser()
+
+
+def text(name: str, value: Any) -> str:
+    """A str; UsageError for anything else."""
+    if not isinstance(value, str):
+        raise UsageError(f"{name}={_said(value)}: a str")
+    return str(value)
+
+
 def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
     """One of some values; UsageError, which lists them, for another."""
     if not any(type(value) is type(one) and value == one for one in allowed):
-        raise UsageError(f"{name}={_said(value)} is none of {', '.join(map(repr, allowed))}")
+        raise UsageError(f"{name}={_said(value)} is none of {', '.join(map(str, allowed))}")
     return value
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from omnivec.arguments import real
 from omnivec.embedder import Embedder
-from omnivec.errors import UsageError
+from omnivec.errors import ItemErrors, UsageError
 from omnivec.items import several, texts
 from omnivec.tasks.labels import average, fill, zero_shot
 from omnivec.towers import Towers, modality_of
@@ -77,6 +77,10 @@ class Classified:
     failures: dict[int, str]
     lost: Keys
 
+    def __repr__(self) -> str:
+        count, labels = self.probabilities.shape
+        return f"<Classified: {count:,} items, {labels} labels, {len(self.failures):,} failed>"
+
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
@@ -93,6 +97,9 @@ class Classifier:
     labels: tuple[str, ...]
     rules: Mapping[Modality, Rule]
     vectors: Mapping[Modality, Floats]
+
+    def __repr__(self) -> str:
+        return f"<Classifier: {len(self.labels)} labels, by {self.model.name!r}>"
 
     @classmethod
     def of(
@@ -142,6 +149,22 @@ class Classifier:
                 against = self.vectors[modality]
                 probabilities[rows] = zero_shot(encoded.vectors[rows], against, rule.scale, rule.bias)
         return Classified(probabilities, encoded.kept, encoded.failures, encoded.lost)
+
+    def predict_proba(self, items: Any) -> Floats:
+        """The probability of each label for each item: (n, labels) float32, for one item too (1, labels).
+
+        Raises:
+            ItemErrors: some items failed; .partial is the `Classified` of the others.
+        """
+        found = self.run(items)
+        if found.failures:
+            others = "The others are in .partial; Classifier.run(items) returns both without raising."
+            raise ItemErrors(found.failures, found, others)
+        return found.probabilities
+
+    def predict(self, items: Any) -> list[str]:
+        """The most probable label of each item; see `predict_proba`."""
+        return [self.labels[best] for best in self.predict_proba(items).argmax(axis=1).tolist()]
 
     def stream(self, items: Any) -> Iterator[tuple[list[Any], Classified]]:
         """`run` over an iterable larger than memory: windows of its items, and what they are."""

@@ -10,10 +10,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from omnivec import arguments
 from omnivec.adding import Added, Adding, items_of
 from omnivec.contents import MAX_BYTES, Content, content_of
 from omnivec.embedder import Embedder
-from omnivec.errors import ItemErrors, UsageError
+from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
+from omnivec.items import paths as given_paths
+from omnivec.items import texts
 from omnivec.ranking import Ranked, Ranking, fused, target
 from omnivec.spaces import Given, Source, Spaces
 from omnivec.store import matrix
@@ -53,7 +56,8 @@ class Collection:
         create: bool = True,
         readonly: bool = False,
     ) -> None:
-        self.folder = Path(folder).expanduser().absolute()
+        self.folder = arguments.path("folder", folder).absolute()
+        create, readonly = arguments.flag("create", create), arguments.flag("readonly", readonly)
         given = Given.of(model, models)
         self._names = FileNames(self.folder.parent)
         self._catalogue = Catalogue.open(self.folder, create=create and not readonly, readonly=readonly)
@@ -79,6 +83,19 @@ class Collection:
     def __len__(self) -> int:
         """How many documents there are."""
         return self.counts().documents
+
+    def __contains__(self, document: object) -> bool:
+        """Whether there is a document of this id."""
+        return isinstance(document, str) and bool(self._catalogue.documents(ids=[document]))
+
+    def __repr__(self) -> str:
+        place = f"<Collection {str(self.folder)!r}"
+        try:
+            counts, spaces = self.counts(), self.spaces()
+        except OmnivecError as error:
+            return f"{place}: {error}>"
+        made = "".join(f"; {name} by {one.model!r}" for name, one in spaces.items())
+        return f"{place}: {counts.documents:,} documents, {counts.passages:,} passages{made}>"
 
     # The models.
 
@@ -148,10 +165,9 @@ class Collection:
         Raises:
             CollectionBusy: another sync took longer than `wait`.
         """
-        named = [paths] if isinstance(paths, str | Path) else list(paths)
-        if "" in named:
-            raise UsageError("an empty path names no folder; the current one is '.'")
-        roots = [Path(path).expanduser() for path in named]
+        roots = list(given_paths(paths))
+        dry_run, hidden = arguments.flag("dry_run", dry_run), arguments.flag("hidden", hidden)
+        max_bytes = arguments.whole("max_bytes", max_bytes)
         from omnivec.documents.read import checked_encodings  # A search reads no file.
 
         options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run)
@@ -172,9 +188,21 @@ class Collection:
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Removes documents; returns how many there were."""
-        return self._catalogue.delete([ids] if isinstance(ids, str) else list(ids))
+        return self._catalogue.delete(texts(ids, "ids"))
 
     # Reading.
+
+    def get(self, ids: str | Sequence[str]) -> list[Entry]:
+        """The documents of some ids, one or several, in their order.
+
+        Raises:
+            UnknownKey: there is none of an id.
+        """
+        named = texts(ids, "ids")
+        found = {entry.id: entry for entry in self._catalogue.documents(ids=list(dict.fromkeys(named)))}
+        if missing := [name for name in named if name not in found]:
+            raise UnknownKey(f"no document {missing[0]!r} in {self.folder}")
+        return [found[name] for name in named]
 
     def search(
         self,
@@ -197,10 +225,8 @@ class Collection:
             FilterError: `where` cannot be read.
             UsageError: no space has a model that reads such a query, or an image is to be found by its words.
         """
-        if mode not in get_args(Mode):
-            raise UsageError(f"mode={mode!r} is none of {', '.join(get_args(Mode))}")
-        if k < 1:
-            raise UsageError(f"k={k}: at least 1")
+        arguments.choice("mode", mode, get_args(Mode))
+        k = arguments.whole("k", k)
         asked = content_of(query)
         if asked.image is not None and mode != "vector":
             raise UsageError(
@@ -238,9 +264,8 @@ class Collection:
         Raises:
             UsageError: an id is not in the collection, or `like` is empty.
         """
-        if k < 1:
-            raise UsageError(f"k={k}: at least 1")
-        wanted, unwanted = ([names] if isinstance(names, str) else list(names) for names in (like, unlike))
+        k = arguments.whole("k", k)
+        wanted, unwanted = texts(like, "like"), texts(unlike, "unlike")
         if not wanted:
             raise UsageError("recommend needs at least one id in `like`")
         with self._catalogue.snapshot():
@@ -319,7 +344,7 @@ def preview(
     names, tell = FileNames(Path(folder).expanduser().absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
         sync = Sync(empty, names, Spaces(empty, Given()), options, tell)
-        return sync.run([Path(path).expanduser() for path in paths])
+        return sync.run(list(given_paths(paths)))
 
 
 def _ignore(event: Event) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from omnivec import progress
+from omnivec.arguments import real
 from omnivec.embedder import Embedder
 from omnivec.errors import ItemError, UsageError
 from omnivec.items import paths as given_paths
@@ -122,6 +123,7 @@ def find_copies(
         raise UsageError(
             f"{model.name} reads {reads} and no images: take efficientnet-lite0, or another of images"
         )
+    cosine = real("cosine", cosine, -1, 1)
     failures: dict[Path, str] = {}
     kinds = list(_by_bytes(given_paths(paths), failures, show_progress_bar).values())
     hashes, vectors = _described(kinds, model, failures, show_progress_bar)

@@ -47,6 +47,9 @@ class Tokens:
     spans: NDArray[np.int64]
     texts: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<Tokens: {len(self.texts):,} of {self.vectors.shape[1]} components>"
+
 
 class Embedder:
     """A loaded model; made by `omnivec.load`. Safe to use from several threads.
@@ -379,7 +382,9 @@ class Embedder:
         Raises:
             ModelError: the folder holds something else than a model, or cannot be written: said before any work.
         """
-        return saving.write_model(self._network("save").model, Path(folder), self.training)
+        return saving.write_model(
+            self._network("save").model, arguments.path("folder", folder), self.training
+        )
 
     def _network(self, member: str) -> Compiled:
         """Its programs; UsageError for a table, which computes nothing."""
@@ -391,6 +396,7 @@ class Embedder:
 
     def task_prompt(self, task: str) -> str:
         """The model's prompt for "query" or "document"; a passage's prompt goes by several names."""
+        arguments.choice("task", task, ("query", "document"))
         names = ("document", "passage", "corpus") if task == "document" else ("query",)
         found = [self.model.prompts[name] for name in names if self.model.prompts.get(name)]
         return found[0] if found else named_prompt(self.model, None)

@@ -2,7 +2,8 @@
 
 OmnivecError
 ├── UsageError (ValueError)          an argument that cannot be meant
-│   └── FilterError                  a `where` that cannot be read
+│   ├── FilterError                  a `where` that cannot be read
+│   └── UnknownKey (KeyError)        a key that a table does not have
 ├── MissingExtra (ImportError)       a part of omnivec that is not installed; the message holds the pip line
 ├── ItemError                        one item that cannot be embedded or read: a file, a text, an image
 ├── ItemErrors                       some items of a call failed; .failures and .partial hold what and what not
@@ -20,7 +21,7 @@ OmnivecError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -34,6 +35,25 @@ class UsageError(OmnivecError, ValueError):
 
 class FilterError(UsageError):
     """A `where` that cannot be read; the message shows the part and the operators there are."""
+
+
+class UnknownKey(UsageError, KeyError):
+    """A key that a table does not have; the message, made when it is first shown, names the nearest spellings."""
+
+    def __init__(self, message: str | Callable[[], str]) -> None:
+        super().__init__()
+        self._message = message
+
+    def __str__(self) -> str:
+        if not isinstance(self._message, str):
+            self._message = self._message()
+        return self._message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[type[UnknownKey], tuple[str]]:
+        return UnknownKey, (str(self),)
 
 
 class MissingExtra(OmnivecError, ImportError):

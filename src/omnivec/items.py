@@ -23,10 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.arguments import is_missing
 from omnivec.errors import UsageError
-
-_MISSING = frozenset(("NoneType", "NAType", "NaTType"))
-"""Types of None, pandas.NA and pandas.NaT."""
 
 _SHOWN = 40
 """Characters of a value in a message."""
@@ -130,15 +128,6 @@ def shown(value: Any) -> str:
     return f"{value!r:.{_SHOWN}}, {kind}" if isinstance(value, Number) else kind
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a value says that there is none: None, NaN, NaT, pandas.NA."""
-    if type(value).__name__ in _MISSING:
-        return True
-    if isinstance(value, float | np.floating | np.datetime64 | np.timedelta64):
-        return bool(value != value)
-    return False
-
-
 def _is_one_array(given: NDArray[Any], what: str) -> bool:
     kind, axes = given.dtype.kind, given.ndim
     if not axes:
@@ -160,9 +149,7 @@ def _refusal(given: Any) -> str | None:
     if is_missing(given) or isinstance(given, Number | np.generic):
         return f"{shown(given)} is no item: give a str, a pathlib.Path, an image, or a list of these"
     if hasattr(whole, "columns") or hasattr(whole, "column_names"):
-        return (
-            f"{shown(given)} is a table: give one of its columns, such as table['text'], or a list of texts"
-        )
+        return f"{shown(given)} is a table: give one of its columns, such as table['text'], or a list"
     if isinstance(given, Mapping):
         return f"{shown(given)} holds names and values: give list(d.values()), or list(d) for the names"
     if isinstance(given, Set) and not isinstance(given, MappingView):

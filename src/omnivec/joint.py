@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from omnivec import arguments
 from omnivec.batching import Plan
 from omnivec.compiled import Compiled
 from omnivec.embedder import Embedder
@@ -285,13 +286,13 @@ class JointEmbedder(Embedder):
         Raises:
             ModelError: the folder holds something that is no model, or cannot be written.
         """
-        path, towers = Path(folder), self._towers
+        path, towers = arguments.path("folder", folder), self._towers
         with model_folder(path) as whole:
             for name, side in towers.sides.items():
                 _write(side, whole / name)
             write_joint(towers.joint, whole)
             (whole / CARD).write_bytes(card_of(towers.folder, towers.stored, self.training))
-        return path.expanduser()
+        return path
 
     @property
     def _towers(self) -> JointTowers:

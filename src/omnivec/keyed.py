@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
 
+from omnivec.arguments import choice, whole
+from omnivec.arguments import path as arguments_path
 from omnivec.embedder import Embedder
-from omnivec.errors import UsageError
+from omnivec.errors import UnknownKey, UsageError
+from omnivec.items import is_one, several, shown, text
+from omnivec.items import texts as listed_texts
 from omnivec.lookup import Labels, TableModel, table_model
 from omnivec.tasks.keys import Method, most_similar, odd_one_out
 from omnivec.types import Floats
@@ -23,14 +27,20 @@ from omnivec.weights.tables.record import Table
 Weighting = Literal["mean", "sif", "idf"]
 
 UNKNOWN_SHOWN = 3
-SPELLINGS = 50_000
-"""Keys, the most frequent, among which the nearest spellings of an unknown one are looked for."""
+NEAR = 50_000
+"""The first so many keys, the most frequent, are looked through for near spellings."""
+
 SIF = 1e-3
 """Arora et al. 2017, section 3: a word's weight is a / (a + its share of the corpus)."""
 
 
 class KeyedEmbedder(Embedder):
     """A loaded table; made by `omnivec.load` and by the recipes that train tables."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name!r}: {len(self):,} keys, {self.dim} components, {self.metric}>"
+        )
 
     @property
     def table(self) -> Table:
@@ -45,50 +55,90 @@ class KeyedEmbedder(Embedder):
     @cached_property
     def vectors(self) -> Floats:
         """The vector of each key: (n, dim) float32."""
-        return self._table_model.encoder.rows()
+        rows = self._table_model.encoder.rows()
+        return rows if rows.shape[1] == self.dim else np.ascontiguousarray(rows[:, : self.dim])
+
+    def __len__(self) -> int:
+        """How many keys there are."""
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys, in the order of `vectors`."""
+        return iter(self.table.keys)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and key in self._places
+
+    def __getitem__(self, keys: Any) -> Floats:
+        """The vector (dim,) of a key, or those (n, dim) of several; see `vector`."""
+        if isinstance(keys, str):
+            return self.vector(keys)
+        found = [self.vector(key) for key in listed_texts(keys, "keys")]
+        return np.array(found, np.float32).reshape(-1, self.dim)
 
     def vector(self, key: str) -> Floats:
         """The vector (dim,) of a key, or of a word that its subwords make up.
 
         Raises:
-            UsageError: the table does not have it; the message names the nearest spellings.
+            UnknownKey: the table does not have it; the message names the nearest spellings.
         """
-        found = self._table_model.encoder.row(key)
+        found = self._table_model.encoder.row(text(key, "key"))
         if found is None:
-            raise UsageError(_Missing((key,), self.table.keys))
+            raise self._unknown([key])
         return np.asarray(found, np.float32)[: self.dim]
+
+    def spelled(self, key: str) -> str:
+        """A key as the table has it: as given, or the first that differs in capitals alone, "King" for "king".
+
+        Raises:
+            UnknownKey: there is neither.
+        """
+        if self._table_model.encoder.row(text(key, "key")) is not None:
+            return key
+        found = self._in_other_case(key)
+        if found is None:
+            raise self._unknown([key])
+        return found
+
+    def similarity(self, a: Any, b: Any) -> Floats:
+        """Cosines of vectors, or of keys: n and m of them -> (n, m) float32; see `Embedder.similarity`."""
+        return super().similarity(self._vectors_of(a), self._vectors_of(b))
+
+    def similarity_pairwise(self, a: Any, b: Any) -> Floats:
+        """Cosines of vectors, or of keys, in the same place: (n,) float32."""
+        return super().similarity_pairwise(self._vectors_of(a), self._vectors_of(b))
 
     def most_similar(
         self,
-        positive: str | Sequence[str] = (),
-        negative: str | Sequence[str] = (),
-        k: int = 10,
+        positive: Any = (),
+        negative: Any = (),
+        k: int | None = None,
         method: Method = "add",
+        *,
+        topn: int | None = None,
     ) -> list[tuple[str, float]]:
         """The keys that are most like some and unlike others, best first, with their scores.
 
         king - man + woman is `most_similar(["king", "woman"], ["man"])`. The keys given are never among the answers.
 
         Args:
-            positive: keys to be like; words that only subwords know may be among them.
-            negative: keys to be unlike.
-            k: how many.
+            positive: what to be like: a key, a vector (dim,), or several of them; words that only subwords know may be
+                among the keys.
+            negative: what to be unlike, likewise.
+            k: how many; 10 where it is not given.
             method: "add": the cosine to the sum of unit vectors (3CosAdd, Mikolov et al. 2013, arXiv:1301.3781); "mul":
                 the product of similarities by that of dissimilarities (3CosMul, Levy and Goldberg 2014, W14-1618).
+            topn: k, by gensim's name.
 
         Raises:
-            UsageError: no key, an unknown one, or k below 1.
+            UnknownKey: a key that the table does not have.
+            UsageError: nothing to be like or unlike, a vector of another length, or k below 1.
         """
-        if k < 1:
-            raise UsageError(f"k={k}: at least 1")
-        wanted, unwanted = _listed(positive), _listed(negative)
-        vectors, rows, exclude = self._with(wanted + unwanted)
-        found, scores = most_similar(
-            vectors, rows[: len(wanted)], rows[len(wanted) :], k, method, exclude=exclude
-        )
+        if k is not None and topn is not None:
+            raise UsageError(f"k={k!r} and topn={topn!r} mean the same: give one of them")
+        count = whole("k", 10 if k is None else k) if topn is None else whole("topn", topn)
+        wanted, unwanted = self._terms(positive, "positive"), self._terms(negative, "negative")
+        found, scores = most_similar(self.vectors, wanted, unwanted, count, method)
         keys = self.table.keys
         return [(keys[row], float(score)) for row, score in zip(found.tolist(), scores, strict=True)]
 
@@ -96,37 +146,47 @@ class KeyedEmbedder(Embedder):
         """The key that is least like the others.
 
         Raises:
-            UsageError: fewer than two keys, or an unknown one.
+            UnknownKey: a key that the table does not have.
+            UsageError: fewer than two keys.
         """
-        listed = _listed(keys)
+        listed = listed_texts(keys, "keys")
         if len(listed) < 2:
             raise UsageError(f"odd_one_out of {len(listed)} keys: give at least 2")
-        return listed[odd_one_out(np.stack([self.vector(key) for key in listed]))]
+        return listed[odd_one_out(self[listed])]
 
-    def predict(self, texts: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
+    @overload  # a str is a sequence of str, and one text
+    def predict(self, texts: str, k: int = 1) -> list[tuple[str, float]]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, texts: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]: ...
+
+    def predict(self, texts: Any, k: int = 1) -> Any:
         """The most probable labels of each text, best first, with their probabilities.
 
         Args:
-            texts: to be labelled.
+            texts: to be labelled, one or several.
             k: labels for each, at most as many as there are.
 
+        Returns:
+            (label, probability) pairs: a list for one text, a list of lists for several.
+
         Raises:
-            UsageError: a table that was not trained on labels, or k below 1.
+            UsageError: a table that was not trained on labels, something that is no text, or k below 1.
         """
         encoder = self._table_model.encoder
         if not isinstance(encoder, Labels):
             raise UsageError(f"{self.name} knows no labels: train one with the recipe fasttext_supervised")
-        if k < 1:
-            raise UsageError(f"k={k}: at least 1")
+        count = whole("k", k)
         labels = self.table.settings["labels"]
-        probable = encoder.probabilities(list(texts))
-        best = np.argsort(-probable, axis=1, kind="stable")[:, :k]
-        return [
+        probable = encoder.probabilities(listed_texts(texts, "texts"))
+        best = np.argsort(-probable, axis=1, kind="stable")[:, :count]
+        rows = [
             [(labels[i], float(row[i])) for i in order]
             for row, order in zip(probable, best.tolist(), strict=True)
         ]
+        return rows[0] if is_one(texts, "texts") else rows
 
-    def weighted(self, weighting: Weighting, texts: Iterable[str] | None = None) -> KeyedEmbedder:
+    def weighted(self, weighting: Weighting, texts: Any = None) -> KeyedEmbedder:
         """The same table whose texts are weighted means of their words.
 
         Args:
@@ -137,13 +197,12 @@ class KeyedEmbedder(Embedder):
         Raises:
             UsageError: "sif" for a table without counts, "idf" without texts.
         """
+        choice("weighting", weighting, get_args(Weighting))
         weights = None
         if weighting == "sif":
             weights = self._sif()
         elif weighting == "idf":
             weights = self._idf(texts)
-        elif weighting != "mean":
-            raise UsageError(f"weighting={weighting!r} is none of 'mean', 'sif', 'idf'")
         table = replace(self.table, weights=weights)
         model = table_model(table, self._table_model.folder, stored=False)
         return KeyedEmbedder(model, self.name, self.source, self.dim)
@@ -159,9 +218,11 @@ class KeyedEmbedder(Embedder):
             UsageError: a form that there is not, or that cannot hold the table; the message lists those there are.
             WeightsError: the disk refused.
         """
-        place = Path(path).expanduser()
+        place = arguments_path("path", path)
         model = self._table_model
-        write_table(place, self.table, format, card_of(model.folder, model.stored, self.training))
+        write_table(
+            place, self.table, text(format, "format"), card_of(model.folder, model.stored, self.training)
+        )
         return place
 
     @property
@@ -172,18 +233,55 @@ class KeyedEmbedder(Embedder):
     def _places(self) -> dict[str, int]:
         return {key: row for row, key in enumerate(self.table.keys)}
 
-    def _with(self, keys: Sequence[str]) -> tuple[Floats, list[int], list[int]]:
-        """The vectors, with those of keys that only subwords know behind them; rows of the keys; rows not wanted."""
-        missing = [key for key in keys if self._table_model.encoder.row(key) is None]
-        if missing:
-            raise UsageError(_Missing(tuple(missing), self.table.keys))
-        count = len(self.table)
-        unseen = [key for key in dict.fromkeys(keys) if key not in self._places]
-        rows = [self._places[key] if key in self._places else count + unseen.index(key) for key in keys]
-        if not unseen:
-            return self.vectors, rows, []
-        more = np.stack([self.vector(key) for key in unseen])
-        return np.concatenate([self.vectors, more]), rows, list(range(count, count + len(unseen)))
+    def _terms(self, given: Any, what: str) -> list[int | Floats]:
+        """The rows of keys, and vectors: of keys that only subwords know, and those given."""
+        if isinstance(given, np.ndarray) and given.dtype.kind in "fiu":
+            listed = [given] if given.ndim == 1 else list(given)
+        else:
+            listed = list(several(given, what))
+        unknown = [
+            one for one in listed if isinstance(one, str) and self._table_model.encoder.row(one) is None
+        ]
+        if unknown:
+            raise self._unknown(unknown)
+        return [self._term(one, f"{what} {i}") for i, one in enumerate(listed)]
+
+    def _term(self, one: Any, what: str) -> int | Floats:
+        if isinstance(one, str):
+            row = self._places.get(one)
+            return self.vector(one) if row is None else row
+        if not isinstance(one, np.ndarray) or one.dtype.kind not in "fiu":
+            raise UsageError(f"{what} is {shown(one)}: give a key, or a vector ({self.dim},) as an array")
+        if one.shape != (self.dim,) or not np.isfinite(one).all():
+            raise UsageError(f"{what} is {shown(one)}: vectors are ({self.dim},), of finite numbers")
+        return one.astype(np.float32)
+
+    def _vectors_of(self, given: Any) -> Any:
+        """Keys as their vectors; vectors as they are."""
+        if isinstance(given, str):
+            return self.vector(given)
+        listed = isinstance(given, list | tuple) and given
+        return self[given] if listed and all(isinstance(one, str) for one in given) else given
+
+    def _unknown(self, keys: Sequence[str]) -> UnknownKey:
+        return UnknownKey(lambda: self._missing(keys))
+
+    def _missing(self, keys: Sequence[str]) -> str:
+        shown = ", ".join(repr(key) for key in keys[:UNKNOWN_SHOWN])
+        first = self._in_other_case(keys[0])
+        length = len(keys[0])
+        # What differs more in length is no near spelling, and most of a table's keys do.
+        some = [key for key in self.table.keys[:NEAR] if abs(len(key) - length) <= max(1, length // 2)]
+        near = difflib.get_close_matches(keys[0], some, 3)
+        if first is not None:
+            near = [first, *(key for key in near if key != first)][:3]
+        meant = f"; near {keys[0]!r} are {', '.join(map(repr, near))}" if near else ""
+        return f"{shown}: not among the table's {len(self.table):,} keys{meant}"
+
+    def _in_other_case(self, key: str) -> str | None:
+        """The first key that differs in capitals alone."""
+        folded = key.casefold()
+        return next((one for one in self.table.keys if one.casefold() == folded), None)
 
     def _sif(self) -> Floats:
         counts = self.table.counts
@@ -194,47 +292,19 @@ class KeyedEmbedder(Embedder):
         weights: Floats = (SIF / (SIF + counts / counts.sum())).astype(np.float32)
         return weights
 
-    def _idf(self, texts: Iterable[str] | None) -> Floats:
+    def _idf(self, texts: Any) -> Floats:
         if texts is None:
             raise UsageError("weighting='idf' needs texts=: what words are counted in")
         found, number = np.zeros(len(self.table), np.int64), 0
-        for text in texts:
+        for one in several(texts, "texts"):
+            words = self._table_model.encoder.words(text(one, f"text {number}"))
             number += 1
-            rows = {self._places.get(word) for word in self._table_model.encoder.words(text)} - {None}
+            rows = {self._places.get(word) for word in words} - {None}
             found[[row for row in rows if row is not None]] += 1
         if not number:
             raise UsageError("weighting='idf': texts holds nothing")
         weights: Floats = np.log((1 + number) / (1 + found)).astype(np.float32)
         return weights
-
-
-@dataclass(frozen=True)
-class _Missing:
-    """The message about keys that a table lacks, made when it is shown: the nearest spellings take 70 ms to find."""
-
-    missing: tuple[str, ...]
-    keys: Sequence[str]
-
-    def __str__(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return repr(self._text)
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (self._text,)
-
-    @cached_property
-    def _text(self) -> str:
-        first = self.missing[0]
-        shown = ", ".join(repr(key) for key in self.missing[:UNKNOWN_SHOWN])
-        near = difflib.get_close_matches(first, self.keys[:SPELLINGS], 3)
-        meant = f"; near {first!r} are {', '.join(map(repr, near))}" if near else ""
-        return f"{shown}: not among the table's {len(self.keys):,} keys{meant}"
-
-
-def _listed(keys: str | Sequence[str]) -> list[str]:
-    return [keys] if isinstance(keys, str) else list(keys)
 
 
 def trained(table: Table, recipe: str) -> KeyedEmbedder:

@@ -72,7 +72,15 @@ def span_vectors(compiled: Compiled, text: str, spans: Spans, prompt: str) -> Fl
 
 
 def _checked(spans: Spans, length: int) -> NDArray[np.int64]:
-    asked = np.asarray(spans, np.int64).reshape(-1, 2)
+    try:
+        given = np.asarray(spans)
+    except ValueError:  # rows of different lengths
+        given = np.zeros((1, 1), object)
+    if given.size and (given.dtype.kind not in "iu" or given.ndim > 2 or given.shape[-1] != 2):
+        raise UsageError(
+            f"spans={spans!r:.60}: pairs of whole numbers are due, the first and the behind-last character of each"
+        )
+    asked = given.astype(np.int64).reshape(-1, 2)
     wrong = np.flatnonzero((asked[:, 0] < 0) | (asked[:, 0] >= asked[:, 1]) | (asked[:, 1] > length))
     if len(wrong):
         raise UsageError(

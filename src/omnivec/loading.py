@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from omnivec import hub, progress, registry
+from omnivec import arguments, hub, progress, registry
 from omnivec.compiled import Choice, Compiled, keep_below
 from omnivec.embedder import DEFAULT_MODEL, Embedder
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import locked
+from omnivec.items import shown
 from omnivec.joint import JointEmbedder, JointTowers, Program
 from omnivec.keyed import KeyedEmbedder
 from omnivec.lookup import TableModel, is_table, read_table_model
@@ -34,7 +35,7 @@ def load(
     deterministic: bool = False,
     dim: int | None = None,
     max_memory: int | str | None = None,
-    decode: Decode = "reduced",
+    decode: Decode | None = None,
     offline: bool | None = None,
 ) -> Embedder:
     """Loads a model.
@@ -48,41 +49,92 @@ def load(
         deterministic: vectors that depend on their item alone, bit by bit: not on batch, order or threads. Slower.
         dim: only the first so many components of each vector.
         max_memory: bytes, or a text such as "2GB", that the process shall stay below: batches obey it.
-        decode: of JPEG files: "reduced" at the smallest size that is at least twice what the model sees, "exact" whole.
+        decode: of JPEG files: "reduced" at the smallest size that is at least twice what the model sees, as where
+            nothing is given; "exact" whole.
         offline: never ask a network; None follows HF_HUB_OFFLINE.
 
     Raises:
         ModelError: `max_memory` has no room for the model and one item of the greatest length.
         ModelNotFound: no source has it; the message lists what each said.
         UnsupportedModel: no family covers its form.
-        UsageError: `decode` is neither of the two.
+        UsageError: an option that is none of those there are, or that the model cannot obey: `decode` where it reads no
+            images; of a table, which computes nothing, an engine, a device, a precision or a ceiling of memory.
         WeightsError: its weights are damaged or do not fit.
     """
-    if decode not in get_args(Decode):
-        raise UsageError(f"decode={decode!r} is none of {', '.join(get_args(Decode))}")
+    source = _name(model)
+    offline = None if offline is None else arguments.flag("offline", offline)
+    choice = _choice(engine, precision, device, threads, deterministic, max_memory, decode)
     resolved = hub.resolve(
-        model, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
+        source, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
     )
-    ceiling = None if max_memory is None else parse_size(max_memory)
-    choice = Choice(engine, precision, device, threads, deterministic, ceiling, decode)
     if resolved.folder.is_dir():
         recover(resolved.folder)
     with locked(resolved.folder, shared=True):  # nobody replaces its files meanwhile
         program = _program(resolved.folder, choice, offline)
-    if ceiling is not None:
-        keep_below(ceiling, _networks(program))
+    _refuse_unmeant(resolved.name, program, choice, decode)
+    if choice.max_memory is not None:
+        keep_below(choice.max_memory, _networks(program))
     kinds: dict[type, type[Embedder]] = {TableModel: KeyedEmbedder, JointTowers: JointEmbedder}
     embedder = kinds.get(type(program), Embedder)(program, resolved.name, resolved.source, dim)
-    if isinstance(program, Compiled) and not program.model.head.stated:
-        taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
-        pooling = program.model.head.pooling[0]
-        _say(
-            f"{resolved.name} does not say how tokens become one vector (no modules.json): "
-            f"{taken.get(pooling, pooling)} is taken"
-        )
+    _say_pooling(resolved.name, program)
     for network in _networks(program):
         _say_beyond(resolved.name, network.model)
     return embedder
+
+
+def _name(model: Any) -> str | Path:
+    """What is to be loaded; UsageError where it is no name and no folder."""
+    if isinstance(model, str | Path):
+        return model
+    loaded = "; it is loaded already" if isinstance(model, Embedder) else ""
+    raise UsageError(f"model is {shown(model)}{loaded}: give a name or a folder")
+
+
+def _choice(
+    engine: str | None,
+    precision: str | None,
+    device: str | None,
+    threads: int | None,
+    deterministic: bool,
+    max_memory: int | str | None,
+    decode: Decode | None,
+) -> Choice:
+    """What a user fixes about execution, checked."""
+    for name, given in (("engine", engine), ("precision", precision), ("device", device)):
+        if given is not None:
+            arguments.text(name, given)
+    return Choice(
+        engine,
+        precision,
+        device,
+        None if threads is None else arguments.whole("threads", threads),
+        arguments.flag("deterministic", deterministic),
+        None if max_memory is None else parse_size(max_memory),
+        "reduced" if decode is None else arguments.choice("decode", decode, get_args(Decode)),
+    )
+
+
+def _refuse_unmeant(name: str, program: Program, choice: Choice, decode: Decode | None) -> None:
+    """UsageError where an option was given that the model cannot obey."""
+    modalities = program.model.space.modalities
+    if decode is not None and "image" not in modalities:
+        raise UsageError(
+            f"decode={decode!r} is an option of images, and {name} reads {' and '.join(modalities)} alone: leave it out"
+        )
+    if not isinstance(program, TableModel):
+        return
+    given = {
+        "engine": choice.engine,
+        "precision": None if choice.precision == "float32" else choice.precision,
+        "device": None if choice.device == "cpu" else choice.device,
+        "max_memory": choice.max_memory,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"{option}={value!r} is an option of networks, and {name} is a table, which computes nothing: leave it "
+                "out"
+            )
 
 
 def _program(folder: Path, choice: Choice, offline: bool | None = None) -> Program:
@@ -111,6 +163,17 @@ def _reading(model: Model, decode: Decode) -> Model:
     if not isinstance(model.preparer, ImagePreparer):
         return model
     return replace(model, preparer=replace(model.preparer, exact=decode == "exact"))
+
+
+def _say_pooling(name: str, program: Program) -> None:
+    """Says how the tokens of a model that does not say it become one vector."""
+    if isinstance(program, Compiled) and not program.model.head.stated:
+        taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
+        pooling = program.model.head.pooling[0]
+        _say(
+            f"{name} does not say how tokens become one vector (no modules.json): "
+            f"{taken.get(pooling, pooling)} is taken"
+        )
 
 
 def _say_beyond(name: str, model: Model) -> None:

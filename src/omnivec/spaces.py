@@ -276,7 +276,8 @@ class Spaces(Mapping[str, Embedder]):
         """The model of a space: the one asked for, else the recorded one, else the default."""
         modalities = cast(list[Modality], name.split("+"))
         asked = next((one for one in map(self._asked, modalities) if one is not None), None)
-        source = asked or (self._meant(recorded.model) if recorded is not None else DEFAULTS[modalities[0]])
+        made = self._meant(recorded.model) if recorded is not None else DEFAULTS[modalities[0]]
+        source = made if asked is None else asked  # a table has a length, which may be 0
         try:
             model = self._embedder(source)
         except OmnivecError as error:

@@ -88,6 +88,14 @@ class SyncReport:
     lost: int = 0
     dry_run: bool = False
 
+    def __repr__(self) -> str:
+        left_out = sum(self.skipped.values())
+        return (
+            f"<SyncReport{', nothing done' if self.dry_run else ''}: {self.new:,} new, {self.changed:,} changed, "
+            f"{self.unchanged:,} unchanged, {self.removed:,} removed, {len(self.failed):,} failed, {left_out:,} left "
+            f"out; {self.passages:,} passages, {self.lost:,} tokens cut off>"
+        )
+
 
 @dataclass(frozen=True)
 class Options:

@@ -33,6 +33,9 @@ class Audio:
     samples: NDArray[Any]
     rate: int
 
+    def __repr__(self) -> str:
+        return f"<Audio: {' x '.join(map(str, self.samples.shape))} samples at {self.rate:,} Hz>"
+
 
 @dataclass(frozen=True)
 class Space:
@@ -68,6 +71,11 @@ class Encoded:
     seen: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
     lost: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
     unit: str = "tokens"
+
+    def __repr__(self) -> str:
+        count, width = self.vectors.shape
+        failed, cut = len(self.failures), int((self.lost > 0).sum())
+        return f"<Encoded: {count:,} of {count + failed:,} items, {width} components; {cut:,} cut, {failed:,} failed>"
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -105,6 +113,10 @@ class Hit:
     text: str
     metadata: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        what = repr(_short(self.text)) if self.text else self.modality
+        return f"<Hit {self.id!r} {self.score:.4g} in {self.space!r}: {what}>"
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -123,3 +135,9 @@ class Prepared:
     seen: int
     lost: int
     skip: int = 0
+
+
+def _short(text: str, most: int = 60) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else line[:most] + "..."

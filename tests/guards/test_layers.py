@@ -14,7 +14,8 @@ import pytest
 RANKS = (
     ("errors", "types", "version", "whitespace"),
     ("reasons",),
-    ("files", "items", "arguments"),
+    ("arguments",),
+    ("files", "items"),
     ("typed",),
     ("sentence_files",),
     ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),

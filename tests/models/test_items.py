@@ -13,24 +13,19 @@ import checkpoints
 import numpy as np
 import pyarrow as pa
 import pytest
+import small_models as small
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel
+from transformers import CLIPConfig, CLIPModel
 
 import omnivec
 from omnivec.classifying import classify
 from omnivec.errors import ItemErrors, OmnivecError, UsageError
 from omnivec.items import is_one, paths, several, texts
 from omnivec.testing import check_close
-from omnivec.weights.tables.formats import write_table
-from omnivec.weights.tables.record import Table
 
-PREPARED = (
-    '{"image_processor_type": "ViTImageProcessor", "do_resize": true, "size": {"height": 32, "width": 32}, '
-    '"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "do_normalize": true, "resample": 2}'
-)
 TEXTS = ["the quick brown fox", "a lazy dog", "an engine"]
 
 
@@ -53,31 +48,6 @@ class DataFrame:
 
     def to_dict(self, orient: str) -> list[dict[str, str]]:
         return []
-
-
-@pytest.fixture(scope="module")
-def text_model(tmp_path_factory: pytest.TempPathFactory) -> omnivec.Embedder:
-    folder = tmp_path_factory.mktemp("bert")
-    checkpoints.bert(folder, width=32, layers=1)
-    return omnivec.load(folder)
-
-
-@pytest.fixture(scope="module")
-def image_model(tmp_path_factory: pytest.TempPathFactory) -> omnivec.Embedder:
-    folder = tmp_path_factory.mktemp("resnet")
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    ResNetModel(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(PREPARED)
-    return omnivec.load(folder)
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> omnivec.Embedder:
-    folder = tmp_path_factory.mktemp("table") / "words"
-    words = sorted({word for text in TEXTS for word in text.split()})
-    vectors = np.random.default_rng(0).normal(size=(len(words), 8)).astype(np.float32)
-    write_table(folder, Table(words, vectors, np.arange(len(words), 0, -1)), "omnivec")
-    return omnivec.load(folder)
 
 
 LONE: list[Any] = ["abc", np.str_("abc"), np.array("abc"), np.array("abc", object), b"abc", Path("abc")]
@@ -297,7 +267,7 @@ def test_options_of_texts_concern_the_texts_of_a_model_of_both(tmp_path: Path) -
         projection_dim=16,
     )
     CLIPModel(config).save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(PREPARED)
+    (tmp_path / "preprocessor_config.json").write_text(small.PREPARED)
     model = omnivec.load(tmp_path)
     image = np.zeros((8, 8, 3), np.uint8)
     both = model.encode(["a dog", image], prompt="a photo of ")
@@ -401,3 +371,37 @@ def test_any_value_gives_vectors_of_its_texts_or_an_error_of_one_line(
         assert vectors.shape[-1] in (text_model.dim, image_model.dim) and np.isfinite(vectors).all()
         if isinstance(value, list | tuple) and call == text_model.encode:
             assert len(vectors) == len(value) and all(isinstance(one, str) for one in value)
+
+
+@pytest.fixture(scope="module")
+def notes(
+    text_model: omnivec.Embedder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[omnivec.Collection]:
+    with omnivec.Collection(tmp_path_factory.mktemp("any") / "notes.omni", model=text_model) as opened:
+        yield opened
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ANYTHING)
+def test_any_value_is_added_or_an_error_of_one_line(notes: omnivec.Collection, value: Any) -> None:
+    try:
+        added = notes.add(value)
+    except OmnivecError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    texts = [value] if is_one(value) else list(several(value))
+    assert added.kept == list(range(len(texts))) and added.failures == {}
+    assert all(name in notes for name in added.ids)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ANYTHING, ANYTHING)
+def test_any_ids_and_metadata_are_stored_or_an_error_of_one_line(
+    notes: omnivec.Collection, ids: Any, metadata: Any
+) -> None:
+    try:
+        added = notes.add(["a text", "another"], ids=ids, metadata=metadata)
+    except OmnivecError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert [entry.id for entry in notes.get(added.ids)] == added.ids

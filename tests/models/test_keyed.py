@@ -7,11 +7,13 @@ import difflib
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import checkpoints
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from gensim.models import KeyedVectors
 from model2vec import StaticModel
 from sentence_transformers import SentenceTransformer
@@ -19,7 +21,10 @@ from sentence_transformers.sentence_transformer import modules
 from tokenizers import Tokenizer
 
 import omnivec
+from omnivec.adding import Added
+from omnivec.cli.analogy import command
 from omnivec.errors import ItemErrors, UnsupportedModel, UsageError
+from omnivec.syncing import SyncReport
 from omnivec.testing import check_close
 from omnivec.weights.tables.formats import FORMATS, write_table
 from omnivec.weights.tables.record import Subwords, Table
@@ -248,3 +253,112 @@ def test_near_spellings_are_looked_for_when_the_message_is_shown(
     copied = pickle.loads(pickle.dumps(raised.value))
     assert str(raised.value) == str(raised.value) == str(copied) and "'kng'" in repr(raised.value)
     assert looked == ["kng"]
+
+
+def test_a_table_is_asked_as_a_mapping(model: omnivec.KeyedEmbedder) -> None:
+    assert np.array_equal(model["king"], model.vector("king"))
+    assert np.array_equal(model[["king", "the"]], np.stack([row("king"), row("the")]))
+    assert model[[]].shape == (0, model.dim)
+    assert "king" in model and "kings" not in model and 3 not in model
+    assert len(model) == len(WORDS) and list(model) == WORDS
+    for key in ("kng", "king "):
+        with pytest.raises(KeyError):
+            model[key]
+    for wrong in (0, None, np.zeros(3)):
+        with pytest.raises(UsageError):
+            model[wrong]
+
+
+def test_an_unknown_key_is_said_only_when_it_is_shown(
+    model: omnivec.KeyedEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(difflib, "get_close_matches", None)  # calling it would be a TypeError
+        with pytest.raises(omnivec.UnknownKey) as raised:
+            model.vector("KING")
+    assert str(raised.value) == "'KING': not among the table's 10 keys; near 'KING' are 'king'"
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+    assert model.spelled("KING") == model.spelled("king") == "king"
+    with pytest.raises(omnivec.UnknownKey):
+        model.spelled("kng")
+
+
+def test_neighbours_of_vectors_equal_gensim(model: omnivec.KeyedEmbedder) -> None:
+    reference = KeyedVectors(12)
+    reference.add_vectors(WORDS, VECTORS)
+    vector = np.random.default_rng(9).normal(size=12).astype(np.float32)
+    expected = reference.similar_by_vector(vector, topn=4)
+    for positive in (vector, [vector], vector[None], vector.astype(np.float64)):
+        found = model.most_similar(positive, topn=4)
+        assert [key for key, _ in found] == [key for key, _ in expected]
+        np.testing.assert_allclose([score for _, score in found], [score for _, score in expected], atol=1e-6)
+    mixed = model.most_similar(["king", vector], ["man", row("the")], np.int64(3))
+    one, other = (
+        each / np.linalg.norm(each) for each in (vector, row("the"))
+    )  # ours are of length 1, as keys' are
+    expected = reference.most_similar(["king", one], ["man", other], topn=4)
+    expected = [(key, score) for key, score in expected if key != "the"][:3]
+    assert [key for key, _ in mixed] == [key for key, _ in expected]
+    assert model.most_similar(row("king"), k=1)[0][0] == "king"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"positive": np.zeros(5)}, r"positive 0 is a float64 array of shape \(5,\): vectors are \(12,\)"),
+        ({"positive": np.full(12, np.nan)}, "of finite numbers"),
+        ({"positive": ["king", 3.0]}, "positive 1 is 3.0, a float: give a key, or a vector"),
+        ({"positive": ["king", None]}, "positive 1 is None"),
+        ({"positive": {"king"}}, "a set has no order"),
+        ({"positive": "king", "k": 3.0}, "k=3.0: a whole number, at least 1"),
+        ({"positive": "king", "k": 3, "topn": 3}, "mean the same"),
+        ({"positive": "king", "topn": "x"}, "topn='x': a whole number"),
+        ({"positive": "king", "method": "cos"}, "method='cos' is none of add, mul"),
+        ({}, "needs a positive row"),
+    ],
+)
+def test_neighbours_of_what_is_no_key_and_no_vector(
+    model: omnivec.KeyedEmbedder, arguments: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(UsageError, match=why) as raised:
+        model.most_similar(**arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_similarity_of_keys_and_of_vectors(model: omnivec.KeyedEmbedder) -> None:
+    expected = omnivec.similarity(row("king"), np.stack([row("the"), row("man")]))
+    np.testing.assert_array_equal(model.similarity("king", ["the", "man"]), expected)
+    np.testing.assert_array_equal(model.similarity(row("king"), ["the", "man"]), expected)
+    assert model.similarity_pairwise(["king", "man"], ["king", "man"]).tolist() == pytest.approx([1, 1])
+
+
+def test_the_first_components_of_a_table(folder: Path) -> None:
+    model = omnivec.load(folder, dim=5)
+    assert isinstance(model, omnivec.KeyedEmbedder)
+    assert model.vectors.shape == (len(WORDS), 5) and np.array_equal(model.vectors, VECTORS[:, :5])
+    assert model["king"].shape == (5,) and len(model.most_similar(model["king"], k=2)) == 2
+
+
+def test_the_command_takes_the_key_in_other_capitals_and_says_so(folder: Path) -> None:
+    found = CliRunner().invoke(
+        command, ["-m", str(folder), "--json", "-k", "1", "KING", "-", "man", "+", "Woman"]
+    )
+    same = CliRunner().invoke(
+        command, ["-m", str(folder), "--json", "-k", "1", "king", "-", "man", "+", "woman"]
+    )
+    assert found.exit_code == same.exit_code == 0 and found.stdout == same.stdout
+    assert found.stderr.splitlines() == [
+        "omnivec: 'KING' is not in the table: 'king' is taken",
+        "omnivec: 'Woman' is not in the table: 'woman' is taken",
+    ]
+    assert not same.stderr
+
+
+def test_what_users_hold_is_shown_in_one_short_line(model: omnivec.KeyedEmbedder) -> None:
+    encoded = model.run(["the king", None])
+    assert repr(encoded) == "<Encoded: 1 of 2 items, 12 components; 0 cut, 1 failed>"
+    assert repr(model) == f"<KeyedEmbedder {model.name!r}: 10 keys, 12 components, cosine>"
+    hit = omnivec.Hit("a#0", "a", (0, 9), 1, "text", "text", 0.51236, "one\nline " * 99, {"year": 2024})
+    assert repr(hit) == f"<Hit 'a#0' 0.5124 in 'text': {('one line ' * 7)[:60] + '...'!r}>"
+    for shown in (repr(Added(ids=["a"] * 999)), repr(SyncReport()), repr(omnivec.Audio(np.zeros(9), 8000))):
+        assert len(shown) < 160 and "array" not in shown

@@ -62,7 +62,7 @@ def test_one_vector_none_and_zeros() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "metric", "why"),
     [
-        (A, B, "l2", r"metric='l2' is none of 'cosine', 'dot', 'euclidean'"),
+        (A, B, "l2", r"metric='l2' is none of cosine, dot, euclidean"),
         (A, B, None, r"metric=None is none of"),
         (A, B, ["cosine"], r"metric=\['cosine'\] is none of"),
         (A, B[:, :5], "cosine", r"vectors of a have 33 components and those of b 5"),

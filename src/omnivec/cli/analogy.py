@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from omnivec.cli.common import json_option, print_json, print_table
+from omnivec.cli.common import complain, json_option, print_json, print_table
 from omnivec.errors import UsageError
+
+if TYPE_CHECKING:
+    from omnivec.keyed import KeyedEmbedder
 
 SIGNS = ("+", "-")
 
@@ -38,11 +42,21 @@ def command(words: tuple[str, ...], model: str, k: int, method: str, as_json: bo
     table = load(Path(model) if Path(model).expanduser().exists() else model)
     if not isinstance(table, KeyedEmbedder):
         raise UsageError(f"{model} is no table of words: its vectors are of whole texts")
+    positive, negative = (_spelled(table, words) for words in (positive, negative))
     found = table.most_similar(positive, negative, k, "mul" if method == "mul" else "add")
     if as_json:
         print_json({"key": key, "score": round(score, 6)} for key, score in found)
     else:
         print_table(("word", "score"), [(key, f"{score:.4f}") for key, score in found])
+
+
+def _spelled(table: KeyedEmbedder, words: list[str]) -> list[str]:
+    """Words as the table has them: what differs in capitals alone is taken, and said."""
+    found = [table.spelled(word) for word in words]
+    for word, key in zip(words, found, strict=True):
+        if word != key:
+            complain(f"{word!r} is not in the table: {key!r} is taken")
+    return found
 
 
 def terms(words: tuple[str, ...]) -> tuple[list[str], list[str]]:

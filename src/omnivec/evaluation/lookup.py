@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from omnivec.arguments import whole
 from omnivec.errors import UsageError
+from omnivec.items import texts
 from omnivec.reasons import of_system
 from omnivec.types import Keys
 from omnivec.whitespace import lines
@@ -36,6 +38,7 @@ class Lookup:
 
 def look_up(keys: Sequence[str], first: int, any_case: bool) -> Lookup:
     """The first so many keys of a table, whose keys stand in the order of their frequency."""
+    keys, first = texts(keys, "keys"), whole("first", first)
     rows: dict[str, int] = {}
     spelled = [key.upper() for key in keys[:first]] if any_case else keys[:first]
     spelling = np.array([rows.setdefault(key, row) for row, key in enumerate(spelled)], np.int64)

@@ -88,7 +88,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("truncate", self.truncate or "tail", get_args(Truncate)),
+            ("truncate", "tail" if self.truncate is None else self.truncate, get_args(Truncate)),
             ("chunk", self.chunk, (*get_args(Chunk), None)),
         ):
             if value not in known:

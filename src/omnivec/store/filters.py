@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from omnivec.arguments import plain
 from omnivec.errors import FilterError
 from omnivec.store.text import storable
 
@@ -144,6 +145,7 @@ def _operator(name: str, operator: str, value: Any, *, negated: bool) -> _Part:
     if operator in ("$eq", "$ne"):
         return _found(name, _equal([value], name), negated=negated != (operator == "$ne"))
     if operator in ("$in", "$nin"):
+        value = plain(value)
         if not isinstance(value, list | tuple):
             raise FilterError(f"{name!r}: {operator} takes a list of values, not {_shown(value)}")
         if len(value) > MAX_VALUES:
@@ -154,6 +156,7 @@ def _operator(name: str, operator: str, value: Any, *, negated: bool) -> _Part:
     if operator in _ORDER:
         return _found(name, _compared(operator, value, name), negated=negated)
     if operator == "$exists":
+        value = plain(value)
         if not isinstance(value, bool):
             raise FilterError(f"{name!r}: $exists takes true or false, not {_shown(value)}")
         return _found(name, None, negated=negated == value)
@@ -182,7 +185,7 @@ def _equal(values: Sequence[Any], name: str) -> _Part:
     texts: list[str] = []
     numbers: list[int | float] = []
     types: set[str] = set()
-    for value in values:
+    for value in map(plain, values):
         if value is None or isinstance(value, bool):
             types.add(json.dumps(value))
         elif isinstance(value, str):
@@ -204,7 +207,7 @@ def _equal(values: Sequence[Any], name: str) -> _Part:
 
 
 def _compared(operator: str, value: Any, name: str) -> _Part:
-    sign = _ORDER[operator]
+    sign, value = _ORDER[operator], plain(value)
     if isinstance(value, str):
         return _Part(f"@.type = 'text' AND @.value {sign} ?", [storable(value)])
     if isinstance(value, int | float) and not isinstance(value, bool):

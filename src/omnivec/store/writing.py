@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from omnivec.arguments import is_missing, plain
 from omnivec.errors import UsageError
 from omnivec.store.records import Document, SpaceRecord
 from omnivec.store.text import has_unspaced, searchable, storable
@@ -19,10 +20,10 @@ HISTORY = 1000
 
 
 def json_text(value: Mapping[str, Any], whose: str) -> str:
-    """Metadata as JSON text.
+    """Metadata as JSON text: NumPy's numbers as Python's, dates in ISO 8601, NaN and its like as null.
 
     Raises:
-        UsageError: something JSON cannot say: another type, NaN, an infinity, a key that is no string.
+        UsageError: something JSON cannot say: another type, an infinity, a key that is no string.
     """
     try:
         return json.dumps(_json_value(value, whose), ensure_ascii=False)
@@ -33,11 +34,14 @@ def json_text(value: Mapping[str, Any], whose: str) -> str:
 def _json_value(value: Any, whose: str) -> Any:
     if isinstance(value, str):
         return storable(value)
-    if value is None or isinstance(value, bool):
+    if is_missing(value):
+        return None
+    value = plain(value)
+    if isinstance(value, str | bool):
         return value
     if isinstance(value, int | float):
         if not abs(value) <= sys.float_info.max:
-            raise UsageError(f"{whose} holds NaN, an infinity or a number beyond 1.8e308, which JSON cannot")
+            raise UsageError(f"{whose} holds an infinity or a number beyond 1.8e308, which JSON cannot")
         return value
     if isinstance(value, Mapping):
         strange = next((key for key in value if not isinstance(key, str)), None)
@@ -47,7 +51,7 @@ def _json_value(value: Any, whose: str) -> Any:
     if isinstance(value, list | tuple):
         return [_json_value(inner, whose) for inner in value]
     raise UsageError(
-        f"{whose} holds a {type(value).__name__}; allowed are strings, numbers, booleans, None, lists and dicts"
+        f"{whose} holds a {type(value).__name__}; allowed are strings, numbers, booleans, dates, None, lists and dicts"
     )
 
 

@@ -6,11 +6,12 @@ Rows are compared by their cosine; a row of zeros is like nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.arguments import choice, whole
 from omnivec.errors import UsageError
 from omnivec.types import Floats, Keys
 
@@ -30,56 +31,63 @@ def unit(vectors: Floats) -> Floats:
 
 def most_similar(
     vectors: Floats,
-    positive: Sequence[int],
-    negative: Sequence[int] = (),
+    positive: Sequence[int | Floats],
+    negative: Sequence[int | Floats] = (),
     k: int = 10,
     method: Method = "add",
     exclude: Sequence[int] = (),
 ) -> tuple[Keys, Floats]:
-    """The rows that are most like some rows and unlike others, best first.
+    """The rows that are most like some vectors and unlike others, best first.
 
     "add" (3CosAdd, Mikolov et al. 2013, arXiv:1301.3781): the cosine to the sum of the unit vectors, negative ones
-    subtracted. "mul" (3CosMul, Levy and Goldberg 2014, W14-1618): the product of the similarities to the positive rows
+    subtracted. "mul" (3CosMul, Levy and Goldberg 2014, W14-1618): the product of the similarities to the positive ones
     by that to the negative ones, each shifted to [0, 1].
 
     Args:
         vectors: (n, dim).
-        positive: rows to be like.
-        negative: rows to be unlike.
+        positive: what to be like: rows, which are never among the answers, or vectors (dim,).
+        negative: what to be unlike, likewise.
         k: how many.
         method: "add" or "mul".
-        exclude: rows that are not wanted, besides those given, which never are.
+        exclude: rows that are not wanted, besides those given.
 
     Returns:
         rows (at most k,) int64 and their scores.
 
     Raises:
-        UsageError: no row is given, or one that there is not, or an unknown method.
+        UsageError: nothing is given, or a row that there is not, or an unknown method, or k below 0.
     """
-    count = len(vectors)
-    given = [*positive, *negative, *exclude]
-    if not positive and (method == "mul" or not negative):
+    wanted = whole("k", k, least=0)
+    chosen = choice("method", method, get_args(Method))
+    if not len(positive) and (chosen == "mul" or not len(negative)):
         raise UsageError(
-            f"most_similar by {method!r} needs a positive row; {len(negative)} negative were given"
+            f"most_similar by {chosen!r} needs a positive row; {len(negative)} negative were given"
         )
+    count = len(vectors)
+    given = [int(one) for one in [*positive, *negative, *exclude] if not isinstance(one, np.ndarray)]
     if wrong := [row for row in given if not 0 <= row < count]:
         raise UsageError(f"row {wrong[0]} of {count}")
     rows = unit(vectors)
-    if method == "add":
-        scores = rows @ unit((rows[list(positive)].sum(0) - rows[list(negative)].sum(0))[None])[0]
-    elif method == "mul":
-        scores = _product(rows, positive) / (_product(rows, negative) + _EPSILON)
+    near, far = (_directions(rows, some) for some in (positive, negative))
+    if chosen == "add":
+        scores = rows @ unit((near.sum(0) - far.sum(0))[None])[0]
     else:
-        raise UsageError(f"method={method!r}: 'add' or 'mul'")
+        scores = _product(rows, near) / (_product(rows, far) + _EPSILON)
     scores[given] = -np.inf
-    wanted = max(min(k, count - len(set(given))), 0)
+    wanted = max(min(wanted, count - len(set(given))), 0)
     best = np.argpartition(-scores, min(wanted, count - 1))[:wanted]
     best = best[np.lexsort((best, -scores[best]))]
     return best.astype(np.int64), scores[best]
 
 
-def _product(rows: Floats, given: Sequence[int]) -> Floats:
-    shifted: Floats = np.prod((1 + rows @ rows[list(given)].T) / 2, axis=1, dtype=np.float32)
+def _directions(rows: Floats, given: Sequence[int | Floats]) -> Floats:
+    """Rows and vectors as unit vectors (m, dim)."""
+    found = [unit(one[None])[0] if isinstance(one, np.ndarray) else rows[one] for one in given]
+    return np.array(found, np.float32).reshape(-1, rows.shape[1])
+
+
+def _product(rows: Floats, directions: Floats) -> Floats:
+    shifted: Floats = np.prod((1 + rows @ directions.T) / 2, axis=1, dtype=np.float32)
     return shifted
 
 
@@ -115,8 +123,7 @@ def analogies(
     Raises:
         UsageError: an unknown method, or fewer than four rows.
     """
-    if method not in ("add", "mul"):
-        raise UsageError(f"method={method!r}: 'add' or 'mul'")
+    choice("method", method, get_args(Method))
     if len(vectors) < 4:
         raise UsageError(f"analogies in {len(vectors)} vectors: at least 4 are needed")
     rows = unit(vectors)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omnivec.arguments import plain
 from omnivec.errors import MissingExtra, UsageError
 from omnivec.training.record import observed, training
 
@@ -96,6 +97,7 @@ class Recipe:
 
     def run(self, data: Any, given: Mapping[str, Any]) -> Embedder:
         """Imports the recipe and trains with these options."""
+        given = {name: plain(value) for name, value in given.items()}
         self.check(given)
         try:
             module = importlib.import_module(f"omnivec.training.{self.name}")
@@ -130,7 +132,7 @@ def train(recipe: str, data: Any, **options: Any) -> Embedder:
         MissingExtra: the recipe needs a library that is not installed.
     """
     known = recipes()
-    if recipe not in known:
+    if not isinstance(recipe, str) or recipe not in known:
         raise UsageError(_unknown("there is no recipe", str(recipe), known, "there are"))
     return known[recipe].run(data, options)
 
