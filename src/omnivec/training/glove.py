@@ -18,7 +18,7 @@ from omnivec.keyed import trained
 from omnivec.runtime import open_cpus
 from omnivec.training.corpus import Corpus, check_numba
 from omnivec.training.passes import check_finite, say, stopped_line
-from omnivec.training.recipes import check_limits
+from omnivec.training.recipes import check_limits, settle
 from omnivec.training.tables import read_words
 from omnivec.types import Floats
 from omnivec.weights.tables.record import Table
@@ -85,6 +85,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_limits(self, LIMITS)
+        settle(self, threads=open_cpus())
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,13 @@ from omnivec.errors import ModelError, UsageError
 from omnivec.files import written
 from omnivec.reasons import of_system
 from omnivec.training.corpus import Corpus, cut, read_corpus
-from omnivec.training.recipes import check_limits
+from omnivec.training.recipes import check_limits, settle
 from omnivec.whitespace import split_words
 
 INF = float("inf")
 LIMITS = {"min_count": (1, INF), "threshold": (-INF, INF), "passes": (1, 10), "threads": (1, 1_024)}
-SCORINGS = ("default", "npmi")
+SCORINGS = {"default": 100.0, "npmi": 0.5}
+"""The threshold of each where no other is given."""
 HEAD = "omnivec phrases"
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
@@ -58,8 +59,14 @@ class Options:
         check_limits(self, LIMITS)
         if self.scoring not in SCORINGS:
             raise UsageError(f"scoring={self.scoring!r} is none of {', '.join(SCORINGS)}")
+        settle(self, threshold=self.least)
         if self.delimiter != "".join(split_words(self.delimiter)):
             raise UsageError(f"delimiter={self.delimiter!r}: white space would part the words again")
+
+    @property
+    def least(self) -> float:
+        """The threshold, asked for or usual."""
+        return SCORINGS[self.scoring] if self.threshold is None else self.threshold
 
 
 @dataclass(frozen=True)
@@ -165,14 +172,12 @@ def _pairs(corpus: Corpus, options: Options) -> dict[Pair, float]:
     first, second, together = _neighbours(corpus, options.min_count)
     words, a, b = float(len(corpus.ids)), corpus.counts[first], corpus.counts[second]
     if options.scoring == "default":
-        least = 100.0 if options.threshold is None else options.threshold
         scores = (together - options.min_count) / a / b * words
     else:
-        least = 0.5 if options.threshold is None else options.threshold
         # A text of one pair and nothing else has ln p(ab) = 0.
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = np.nan_to_num(np.log(together / a / b * words) / -np.log(together / words), nan=1.0)
-    order = np.flatnonzero(scores > least)
+    order = np.flatnonzero(scores > options.least)
     order = order[np.argsort(-scores[order], kind="stable")]
     return {(corpus.words[first[i]], corpus.words[second[i]]): float(scores[i]) for i in order.tolist()}
 

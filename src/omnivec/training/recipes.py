@@ -195,6 +195,16 @@ def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> 
             raise UsageError(f"{name}={value!r}: {allowed}")
 
 
+def settle(options: object, **usual: Any) -> None:
+    """Gives the options of a frozen record that were left open, None, the values that it works by.
+
+    So what is kept of a training, in a folder or on a card, is what it was done with.
+    """
+    for name, value in usual.items():
+        if getattr(options, name) is None:
+            object.__setattr__(options, name, value)
+
+
 def _options(record: ast.ClassDef) -> list[Option]:
     described = _described(ast.get_docstring(record) or "")
     return [

@@ -14,7 +14,7 @@ from omnivec.errors import UsageError
 from omnivec.runtime import open_cpus
 from omnivec.training.corpus import Corpus, read_corpus
 from omnivec.training.passes import Pace
-from omnivec.training.recipes import check_limits
+from omnivec.training.recipes import check_limits, settle
 from omnivec.types import Floats
 
 T = TypeVar("T")
@@ -71,6 +71,7 @@ class Common:
         check_limits(self, {name: limits for name, limits in LIMITS.items() if hasattr(self, name)})
         if self.min_lr > self.rate:
             raise UsageError(f"min_lr={self.min_lr} is above lr={self.rate}: the learning rate falls")
+        settle(self, lr=self.rate, threads=open_cpus())
 
     @property
     def rate(self) -> float:
