@@ -85,7 +85,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_limits(self, LIMITS)
-        settle(self, threads=open_cpus())
+        settle(self, {"threads": open_cpus()})
 
 
 @dataclass(frozen=True, eq=False)

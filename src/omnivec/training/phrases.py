@@ -59,7 +59,7 @@ class Options:
         check_limits(self, LIMITS)
         if self.scoring not in SCORINGS:
             raise UsageError(f"scoring={self.scoring!r} is none of {', '.join(SCORINGS)}")
-        settle(self, threshold=self.least)
+        settle(self, {"threshold": self.least})
         if self.delimiter != "".join(split_words(self.delimiter)):
             raise UsageError(f"delimiter={self.delimiter!r}: white space would part the words again")
 

@@ -195,7 +195,7 @@ def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> 
             raise UsageError(f"{name}={value!r}: {allowed}")
 
 
-def settle(options: object, **usual: Any) -> None:
+def settle(options: object, usual: Mapping[str, Any]) -> None:
     """Gives the options of a frozen record that were left open, None, the values that it works by.
 
     So what is kept of a training, in a folder or on a card, is what it was done with.

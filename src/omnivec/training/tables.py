@@ -71,7 +71,7 @@ class Common:
         check_limits(self, {name: limits for name, limits in LIMITS.items() if hasattr(self, name)})
         if self.min_lr > self.rate:
             raise UsageError(f"min_lr={self.min_lr} is above lr={self.rate}: the learning rate falls")
-        settle(self, lr=self.rate, threads=open_cpus())
+        settle(self, {"lr": self.rate, "threads": open_cpus()})
 
     @property
     def rate(self) -> float:
