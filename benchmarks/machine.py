@@ -97,13 +97,13 @@ def in_turns(names: Sequence[str], repetitions: int) -> Iterator[tuple[int, str]
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal columns, the machine and the versions behind them."""
+    """Rows of equal columns, the machine and the versions behind them; rows of an earlier file keep their own."""
     about = {**machine(), **versions()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*rows[0], *about])
+        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[-1], *about])))
         writer.writeheader()
-        writer.writerows({**row, **about} for row in rows)
+        writer.writerows({**about, **row} for row in rows)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

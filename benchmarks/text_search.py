@@ -6,6 +6,9 @@ Judged: CACM and Cranfield. Made, from what can be checked without a judge:
 - punctuation: Cranfield's questions with hyphens, apostrophes and dots that change nothing of what they mean;
 - paraphrases: sentences of STSBenchmark, over all of its sentences; right is what people scored 4.4 and more of 5.
 
+With `--without-stop-words`, text search alone over documents from which the stop words of questions were taken: what it
+would be if they did not count in a passage's length.
+
 Writes MAP and nDCG@10 to results/text_search.csv under the label of `--label`; rows of other labels stay. Data sets:
 ../shared/data or OMNIVEC_TEST_DATA; what is absent is left out, and said.
 """
@@ -17,7 +20,7 @@ import csv
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +114,16 @@ SETS: dict[str, tuple[str, Callable[[], Judged]]] = {
 }
 
 
-def measured(model: omnivec.Embedder, name: str, judged_set: Judged) -> list[dict[str, object]]:
+def without_stop_words(text: str) -> str:
+    """A text without the words that questions are asked without."""
+    from omnivec.store.fulltext import STOP_WORDS
+
+    return re.sub(r"[^\W_]+", lambda word: "" if word[0].lower() in STOP_WORDS else word[0], text) or "-"
+
+
+def measured(
+    model: omnivec.Embedder, name: str, judged_set: Judged, modes: Sequence[str]
+) -> list[dict[str, object]]:
     """MAP and nDCG@10 of each mode; a sentence that is asked for is not its own answer."""
     documents, topics, judged = judged_set
     rows: list[dict[str, object]] = []
@@ -120,7 +132,7 @@ def measured(model: omnivec.Embedder, name: str, judged_set: Judged) -> list[dic
         omnivec.Collection(Path(place) / "c.omni", model) as collection,
     ):
         collection.add(list(documents.values()), list(documents))
-        for mode in MODES:
+        for mode in modes:
             precisions, gains = [], []
             for topic, grades in judged.items():
                 hits = collection.search(topics[topic], 1500, mode=mode)  # type: ignore[arg-type]
@@ -151,6 +163,7 @@ def main() -> None:
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
     parser.add_argument("--label", default="now", help="what the rows are of, such as a version")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--without-stop-words", action="store_true")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "text_search.csv")
     arguments = parser.parse_args()
     model = omnivec.load(arguments.model)
@@ -163,7 +176,13 @@ def main() -> None:
         if folder and not (DATA / folder).is_dir():
             print(f"{name}: no data at {DATA / folder}")
             continue
-        rows += [{"label": arguments.label, **row} for row in measured(model, name, read())]
+        documents, topics, judged = read()
+        modes: Sequence[str] = MODES
+        if arguments.without_stop_words:
+            documents = {number: without_stop_words(text) for number, text in documents.items()}
+            modes = ["text"]
+        found = measured(model, name, (documents, topics, judged), modes)
+        rows += [{"label": arguments.label, **row} for row in found]
     machine.write_csv(arguments.out, rows)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,18 +17,15 @@ from omnivec.embedder import Embedder
 from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
 from omnivec.items import paths as given_paths
 from omnivec.items import texts
-from omnivec.ranking import Ranked, Ranking, fused, target
+from omnivec.ranking import Ranking, target
+from omnivec.searching import Mode, Question, answer, hits
 from omnivec.spaces import Given, Source, Spaces
 from omnivec.store import matrix
 from omnivec.store.lock import writer_lock
-from omnivec.store.records import Counts, Entry, Found, SpaceRecord
+from omnivec.store.records import Counts, Entry, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.syncing import Event, FileNames, Options, Sync, SyncReport
 from omnivec.types import Floats, Hit, Keys, Modality
-
-Mode = Literal["vector", "text", "hybrid"]
-
-_DEEP = 50
 
 
 class Collection:
@@ -209,7 +206,10 @@ class Collection:
         query: Any,
         k: int = 10,
         where: Mapping[str, Any] | None = None,
-        mode: Mode = "vector",
+        mode: Mode | None = None,
+        *,
+        under: str | Path | None = None,
+        per_document: bool = False,
     ) -> list[Hit]:
         """The k passages that answer a query best, of all spaces whose model reads it.
 
@@ -218,33 +218,52 @@ class Collection:
                 image.
             k: how many.
             where: a filter on metadata: {"year": {"$gte": 2024}}; see docs/collection.md.
-            mode: "vector" by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion).
+            mode: "vector" by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion); None is
+                "hybrid" for a text, and "vector" for an image or where no passage has words.
+            under: a folder, or a file, that the documents found must be files of.
+            per_document: show each document by its best passage alone, so that one long file does not fill all places.
 
         Raises:
             ItemError: the query cannot be read.
             FilterError: `where` cannot be read.
             UsageError: no space has a model that reads such a query, or an image is to be found by its words.
         """
-        arguments.choice("mode", mode, get_args(Mode))
+        if mode is not None:
+            arguments.choice("mode", mode, get_args(Mode))
         k = arguments.whole("k", k)
         asked = content_of(query)
+        if mode is None:
+            mode = "hybrid" if asked.image is None and self._catalogue.has_words() else "vector"
         if asked.image is not None and mode != "vector":
             raise UsageError(
                 f"mode={mode!r} looks for words, and the query is an image: mode='vector' finds by it"
             )
         vectors = self._query_vectors(asked) if mode != "text" else {}
         with self._catalogue.snapshot():
-            allowed = None if where is None else self._catalogue.passage_keys(where)
-            deep = k if mode != "hybrid" else max(_DEEP, 4 * k)
-            near = self._ranking.nearest(vectors, deep, allowed)
-            if mode == "vector":
-                return self._hits(near[:k])
-            by_words = self._catalogue.text_search(asked.text, deep, allowed)
-            if mode == "text":
-                return self._hits([Ranked(key, score, "text search") for key, score in by_words[:k]])
-            texts = self._spaces.recorded("text")
-            wordless = self._catalogue.wordless(np.array([one.key for one in near], np.int64))
-            return self._hits(fused(near, by_words, texts.name if texts else "text", wordless)[:k])
+            recorded = self._spaces.recorded("text")
+            question = Question(
+                asked.text,
+                vectors,
+                mode,
+                k,
+                self._allowed(where, under),
+                per_document,
+                recorded.name if recorded else "text",
+            )
+            ranked = answer(self._catalogue, self._ranking, question)
+            return hits(self._catalogue, ranked, None if mode == "vector" else asked.text)
+
+    def _allowed(self, where: Mapping[str, Any] | None, under: str | Path | None) -> Keys | None:
+        """Keys of the only passages that may be found; None for all."""
+        allowed = None if where is None else self._catalogue.passage_keys(where)
+        if under is None:
+            return allowed
+        below = self._catalogue.keys_under(self._names.of(Path(under).expanduser()))
+        if not len(below):
+            raise UsageError(
+                f"no document of {self.folder} is a file in {under}; roots are: {', '.join(self.roots()) or 'none'}"
+            )
+        return below if allowed is None else np.intersect1d(allowed, below, assume_unique=True)
 
     def unreached(self, modality: Modality) -> tuple[str, ...]:
         """What a query of a modality cannot find, because no model there reads it: one line for each such space."""
@@ -278,7 +297,7 @@ class Collection:
             shown = {*liked.tolist(), *disliked.tolist()}
             allowed = None if where is None else self._catalogue.passage_keys(where)
             ranked = self._ranking.nearest(targets, k + len(shown), allowed)
-            return self._hits([one for one in ranked if one.key not in shown][:k])
+            return hits(self._catalogue, [one for one in ranked if one.key not in shown][:k])
 
     def _keys_of(self, names: Sequence[str]) -> Keys:
         missing = [name for name in names if not len(self._catalogue.keys_of([name]))]
@@ -294,10 +313,6 @@ class Collection:
             raise UsageError(f"{self.folder}: {'; '.join(closed)}")
         item = asked.text if asked.image is None else asked.image
         return {name: self._spaces[name].encode_query(item) for name in reading}
-
-    def _hits(self, ranked: Sequence[Ranked]) -> list[Hit]:
-        found = self._catalogue.passages(np.array([one.key for one in ranked], np.int64))
-        return [_hit(found[one.key], one) for one in ranked if one.key in found]
 
     def documents(self, where: Mapping[str, Any] | None = None) -> list[Entry]:
         """The documents, by id; those that pass a filter."""
@@ -349,17 +364,3 @@ def preview(
 
 def _ignore(event: Event) -> None:
     pass
-
-
-def _hit(found: Found, ranked: Ranked) -> Hit:
-    return Hit(
-        id=f"{found.document}#{found.ordinal}",
-        document=found.document,
-        span=(found.start, found.end),
-        line=found.line,
-        modality=found.modality,
-        space=ranked.space,
-        score=ranked.score,
-        text=found.text,
-        metadata=found.metadata,
-    )

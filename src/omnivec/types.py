@@ -101,6 +101,8 @@ class Hit:
             high), or 1 / (60 + rank) where one of them is too small to tell; in hybrid mode the reciprocal-rank sum.
         text: of the passage; "" where it has none.
         metadata: of the document.
+        matches: (start, end) characters of `text`, end exclusive, that words of the query match; of a search by words,
+            or by both.
     """
 
     id: str
@@ -112,6 +114,7 @@ class Hit:
     score: float
     text: str
     metadata: Mapping[str, Any]
+    matches: tuple[tuple[int, int], ...] = ()
 
     def __repr__(self) -> str:
         what = repr(_short(self.text)) if self.text else self.modality

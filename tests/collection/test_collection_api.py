@@ -222,14 +222,14 @@ def test_vector_search_is_the_nearest_by_the_models_metric(fruit: Collection) ->
     texts = np.asarray(fruit.model.encode(FRUIT), np.float64)
     query = np.asarray(fruit.model.encode("something red"), np.float64)
     cosine = texts @ query / np.linalg.norm(texts, axis=1) / np.linalg.norm(query)
-    hits = fruit.search("something red")
+    hits = fruit.search("something red", mode="vector")
     assert [hit.text for hit in hits] == [FRUIT[i] for i in np.argsort(-cosine)]
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(cosine)[::-1], atol=1e-4)
 
 
 def test_hybrid_is_reciprocal_rank_fusion(fruit: Collection) -> None:
     query = "red small plums"
-    by_vector = [hit.id for hit in fruit.search(query, 50)]
+    by_vector = [hit.id for hit in fruit.search(query, 50, mode="vector")]
     by_text = [hit.id for hit in fruit.search(query, 50, mode="text")]
     assert len(by_vector) == 4 and len(by_text) == 3  # bananas have none of the words
     expected = {name: 1 / (60 + rank) for rank, name in enumerate(by_vector, 1)}

@@ -84,7 +84,7 @@ def test_one_model_of_both_is_one_space(joint: Collection, docs: Path, clip: Pat
     assert joint.model is joint.models["text+image"] is loaded(clip)
     model = loaded(clip)
     for query, item in (("lazy fox", "lazy fox"), (docs / "sub/p001.png",) * 2):
-        hits = joint.search(query)
+        hits = joint.search(query, mode="vector")
         assert {hit.modality for hit in hits} == {"text", "image"} and len(hits) == 6
         assert {hit.space for hit in hits} == {"text+image"}
         asked = model.encode_query(item)
@@ -248,7 +248,7 @@ def test_two_spaces_are_searched_together(tmp_path: Path, cache: Path, tiny: Pat
         notes.sync(tmp_path / "docs")
         assert notes.counts().vectors == {"text": 30, "image": 25}
         assert notes.unreached("text") == ()
-        hits = notes.search("the quick brown fox", 55)
+        hits = notes.search("the quick brown fox", 55, mode="vector")
         assert len(hits) == 55 and {hit.space for hit in hits} == {"text", "image"}
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         for space in ("text", "image"):
@@ -261,7 +261,7 @@ def test_two_spaces_are_searched_together(tmp_path: Path, cache: Path, tiny: Pat
             names = {key: one.document for key, one in notes._catalogue.passages(found[0]).items()}
             assert [hit.document for hit in own] == [names[key] for key in found[0].tolist()]
             np.testing.assert_allclose([hit.score for hit in own], expected, rtol=1e-5)
-        assert notes.search("the quick brown fox", 7) == hits[:7]
+        assert notes.search("the quick brown fox", 7, mode="vector") == hits[:7]
         shown = notes.search("fox", 5, {"suffix": ".png"})
         assert {hit.modality for hit in shown} == {"image"}
         hybrid = notes.search("the quick brown fox", 55, mode="hybrid")

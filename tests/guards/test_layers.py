@@ -31,6 +31,7 @@ RANKS = (
     ("loading",),
     ("passages", "identity", "contents"),
     ("spaces", "ranking"),
+    ("searching",),
     ("indexing",),
     ("syncing",),
     ("adding",),

@@ -6,16 +6,12 @@ import codecs
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
-from omnivec.types import Hit
 
 NAME = ".omnivec"
 VARIABLE = "OMNIVEC_COLLECTION"
@@ -103,33 +99,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     for row in [list(header), *cells]:
         parts = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
         click.echo("  ".join(parts).rstrip())
-
-
-def print_hits(
-    hits: Sequence[Hit], as_json: bool, whole: bool = False, picture: Callable[[Hit], str] | None = None
-) -> None:
-    """Found passages: place and score on one line, below it the text, and what `picture` makes of an image."""
-    if as_json:
-        print_json({**asdict(hit), "score": round(hit.score, 6)} for hit in hits)
-        return
-    width = min(shutil.get_terminal_size().columns, 110)
-    for i, hit in enumerate(hits, 1):
-        place = printable(hit.document) + (f":{hit.line}" if hit.line is not None else "")
-        sides = _pixel_size(hit)
-        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}{sides and '  ' + sides}")
-        text = hit.text if whole else click.wrap_text(" ".join(hit.text.split())[: 3 * width], width - 4)
-        for line in text.splitlines() if whole else text.splitlines()[:3]:
-            click.echo(f"    {printable(line.expandtabs())}")
-        for line in picture(hit).splitlines() if picture else ():
-            click.echo(f"    {line}", color=True)  # in a pipe, too, where it was asked for
-
-
-def _pixel_size(hit: Hit) -> str:
-    if hit.modality != "image":
-        return ""
-    from omnivec.viewer.thumbnails import pixel_size
-
-    return pixel_size(hit.metadata)
 
 
 def count(n: int, noun: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from omnivec.cli.common import count, print_hits
+from omnivec.cli.common import count
+from omnivec.cli.hits import print_hits
 
 QUESTIONS = (
     "read a zip file",
@@ -59,7 +60,7 @@ def command(questions: tuple[str, ...], collection: Path | None, k: int) -> None
         )
         for question in questions or QUESTIONS:
             begun = time.perf_counter()
-            hits = docs.search(question, k, {"public": True})
+            hits = docs.search(question, k, {"public": True}, "vector")
             spent = (time.perf_counter() - begun) * 1000
             click.echo(click.style(f"? {question}", bold=True) + f"   ({spent:.0f} ms)")
             print_hits(hits, False)

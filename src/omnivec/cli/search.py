@@ -17,10 +17,10 @@ from omnivec.cli.common import (
     find_collection,
     json_option,
     model_option,
-    print_hits,
     printable,
     where_option,
 )
+from omnivec.cli.hits import print_hits
 from omnivec.types import Hit
 
 if TYPE_CHECKING:
@@ -53,10 +53,15 @@ def _query_or_image(context: click.Context, parameter: click.Parameter, query: s
 @click.option(
     "--mode",
     type=click.Choice(["vector", "text", "hybrid"]),
-    default="vector",
-    show_default=True,
-    help="By meaning, by words (BM25), or by both.",
+    help="By meaning, by words (BM25), or by both.  [default: hybrid for words, vector for an image]",
 )
+@click.option(
+    "--under",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="DIR",
+    help="Only files in this folder.",
+)
+@click.option("--per-document", is_flag=True, help="Of each document its best passage alone.")
 @click.option("--whole", is_flag=True, help="Whole passages, not their beginnings.")
 @click.option(
     "--thumbnails/--no-thumbnails",
@@ -77,7 +82,9 @@ def command(
     model: str | None,
     where: tuple[str, ...],
     k: int,
-    mode: str,
+    mode: str | None,
+    under: Path | None,
+    per_document: bool,
     whole: bool,
     thumbnails: bool | None,
     page: Path | None,
@@ -93,14 +100,21 @@ def command(
     _check(image, page)
     with Collection(find_collection(collection), model, create=False, readonly=True) as found:
         asked = image or query or ""
-        hits = found.search(asked, k, condition, mode)  # type: ignore[arg-type]
-        for line in found.unreached("text" if image is None else "image") if mode != "text" else ():
-            complain(line)
+        hits = found.search(
+            asked,
+            k,
+            condition,
+            mode,  # type: ignore[arg-type]
+            under=under,
+            per_document=per_document,
+        )
         if not hits:
             complain(_nothing(found, condition))
+            for line in found.unreached("text" if image is None else "image") if mode != "text" else ():
+                complain(line)
     if page is not None:
         _write(page, asked, hits, found.path_of)
-    print_hits(hits, as_json, whole, pictures(found.path_of, thumbnails))
+    print_hits(hits, as_json, whole, pictures(found.path_of, thumbnails), found.path_of)
 
 
 def _nothing(searched: Collection, condition: object) -> str:

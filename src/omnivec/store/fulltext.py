@@ -152,7 +152,7 @@ def _is_mark(character: str) -> bool:
     return unicodedata.category(character)[0] == "M"
 
 
-def _expression(terms: tuple[str, ...]) -> str:
+def expression(terms: tuple[str, ...]) -> str:
     """An FTS5 expression for any of the terms; a quoted term has no operators in it."""
     return " OR ".join(f'"{term}"' for term in terms)
 
@@ -177,7 +177,7 @@ def search(
     sources = [
         _Source(
             f"SELECT rowid AS key, -bm25({table}) AS score FROM {table} WHERE {table} MATCH ?",
-            (_expression(terms),),
+            (expression(terms),),
         )
         for table, terms in (("passages_words", asked.words), ("passages_trigrams", asked.trigrams))
         if terms

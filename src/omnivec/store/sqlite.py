@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.store import checking, fulltext, writing
+from omnivec.store import checking, fulltext, matches, writing
 from omnivec.store.connections import Connections
 from omnivec.store.filters import compile_where
 from omnivec.store.opening import open_connections
@@ -327,6 +327,36 @@ class Catalogue:
         """The k passages whose text fits any query best; see `fulltext.search`."""
         with self._connections.snapshot() as connection:
             return fulltext.search(connection, query, k, None if allowed is None else _listed(allowed))
+
+    def matches(self, query: str, keys: Keys) -> dict[int, tuple[tuple[int, int], ...]]:
+        """Where the words of a query stand in these passages; see `matches.matches`."""
+        with self._connections.snapshot() as connection:
+            return matches.matches(connection, query, np.asarray(keys, np.int64).tolist())
+
+    def documents_of(self, keys: Keys) -> dict[int, int]:
+        """Key of each of these passages -> key of the document that it belongs to."""
+        rows = self._rows(
+            "SELECT key, document FROM passages WHERE key IN (SELECT value FROM json_each(?))",
+            (_listed(keys),),
+        )
+        return dict(cast(list[tuple[int, int]], rows))
+
+    def keys_under(self, folder: str) -> Keys:
+        """(n,) keys of the passages of all files in a folder, or of one file, ascending.
+
+        Args:
+            folder: as paths of documents are recorded: absolute, or relative to the collection's parent; "." for that.
+        """
+        condition, parameters = "path = ? OR substr(path, 1, ?) = ?", [folder, len(folder) + 1, f"{folder}/"]
+        if folder == ".":
+            condition, parameters = "substr(path, 1, 1) <> '/'", []
+        elif folder == "/":
+            condition, parameters = "substr(path, 1, 1) = '/'", []
+        return self._keys(
+            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
+            f" WHERE {condition} ORDER BY passages.key",
+            parameters,
+        )
 
     def wordless(self, keys: Keys) -> set[int]:
         """Those of these passages that have no text, such as images: a text search cannot find them."""

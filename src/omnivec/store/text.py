@@ -22,6 +22,9 @@ UNSPACED = re.compile(f"[{_UNSPACED}]+")
 _APART = f"[{_UNSPACED}\u1100-\u11ff\uac00-\ud7a3]"
 _BORDER = re.compile(rf"(?<={_APART})(?=\w)(?!{_APART})|(?<=\w)(?<!{_APART})(?={_APART})")
 
+# A word, or a run of a script without spaces, with the marks on its letters.
+PIECE = re.compile(rf"{_APART}+|(?:(?!{_APART})[^\W_\u0300-\u036f][\u0300-\u036f]*)+")
+
 # Symbols that stand for letters, such as ™ and ㎏, are words of their own: letterlike, enclosed, of East Asia.
 _SYMBOL = re.compile("[\u2100-\u214f\u2460-\u24ff\u3200-\u33ff]")
 
