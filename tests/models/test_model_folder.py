@@ -373,9 +373,9 @@ def _dense(folder: Path) -> None:
     equal(folder)
     for name in ("torch.nn.modules.activation.Mish", "own.GELU", "GELU"):
         change(file, activation_function=name)
-        refused(folder, f"2_Dense: activation '{re.escape(name)}' is none of")
+        refused(folder, f"2_Dense/config.json: activation '{re.escape(name)}' is none of")
     change(file, activation_function="torch.nn.modules.linear.Identity", bias=False)
-    refused(folder, "bias false, and the weights have one")
+    refused(folder, "says bias false, and the weights have one")
 
 
 @row("2_Dense/config.json module_input_name module_output_name")
@@ -384,7 +384,7 @@ def _inputs(folder: Path) -> None:
         for key in ("module_input_name", "module_output_name"):
             before = (folder / part / "config.json").read_text()
             change(folder / part / "config.json", **{key: "token_embeddings"})
-            refused(folder, f"{part}: a {kind} with {key} 'token_embeddings'")
+            refused(folder, f"{part}/config.json: a {kind} with {key} 'token_embeddings'")
             (folder / part / "config.json").write_text(before)
 
 
