@@ -15,7 +15,7 @@ from omnivec.files import locked
 from omnivec.items import shown
 from omnivec.joint import JointEmbedder, JointTowers, Program
 from omnivec.keyed import KeyedEmbedder
-from omnivec.lookup import TableModel, is_table, read_table_model
+from omnivec.lookup import Rows, TableModel, is_table, read_table_model
 from omnivec.media.image import ImagePreparer
 from omnivec.model import Model, read_models
 from omnivec.ops.memory import parse_size
@@ -25,7 +25,7 @@ from omnivec.weights.folder import recover
 from omnivec.weights.joint import SIDES, is_joint, read_joint
 
 
-def load(
+def load(  # noqa: PLR0913 - each is an option of its own, by name
     model: str | Path = DEFAULT_MODEL,
     *,
     engine: str | None = None,
@@ -37,6 +37,8 @@ def load(
     max_memory: int | str | None = None,
     decode: Decode | None = None,
     offline: bool | None = None,
+    limit: int | None = None,
+    errors: str | None = None,
 ) -> Embedder:
     """Loads a model.
 
@@ -52,13 +54,17 @@ def load(
         decode: of JPEG files: "reduced" at the smallest size that is at least twice what the model sees, as where
             nothing is given; "exact" whole.
         offline: never ask a network; None follows HF_HUB_OFFLINE.
+        limit: of a table of keys, read the first so many rows; None for all.
+        errors: of a table's keys that are no UTF-8: "replace" (the default) reads them with U+FFFD in place of what is
+            none and says how many they are, "ignore" without it, "strict" refuses the table.
 
     Raises:
         ModelError: `max_memory` has no room for the model and one item of the greatest length.
         ModelNotFound: no source has it; the message lists what each said.
         UnsupportedModel: no family covers its form.
         UsageError: an option that is none of those there are, or that the model cannot obey: `decode` where it reads no
-            images; of a table, which computes nothing, an engine, a device, a precision or a ceiling of memory.
+            images; of a table, which computes nothing, an engine, a device, a precision or a ceiling of memory; `limit`
+            or `errors` of a model that is no table of keys.
         WeightsError: its weights are damaged or do not fit.
     """
     source = _name(model)
@@ -70,16 +76,41 @@ def load(
     if resolved.folder.is_dir():
         recover(resolved.folder)
     with locked(resolved.folder, shared=True):  # nobody replaces its files meanwhile
-        program = _program(resolved.folder, choice, offline)
+        program = _program(resolved.folder, choice, offline, _rows(resolved, limit, errors))
     _refuse_unmeant(resolved.name, program, choice, decode)
     if choice.max_memory is not None:
         keep_below(choice.max_memory, _networks(program))
     kinds: dict[type, type[Embedder]] = {TableModel: KeyedEmbedder, JointTowers: JointEmbedder}
     embedder = kinds.get(type(program), Embedder)(program, resolved.name, resolved.source, dim)
-    _say_pooling(resolved.name, program)
-    for network in _networks(program):
-        _say_beyond(resolved.name, network.model)
+    _say_notes(resolved.name, program, errors)
     return embedder
+
+
+def _say_notes(name: str, program: Program, errors: str | None) -> None:
+    """On stderr: what a model's files do not say, or say of things that it has not."""
+    _say_pooling(name, program)
+    _say_undecoded(name, program, errors)
+    for network in _networks(program):
+        _say_beyond(name, network.model)
+
+
+def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> Rows | None:
+    """Which rows of a table are asked for; None for the usual ones, and UsageError for a model that has no rows."""
+    if limit is None and errors is None:
+        return None
+    if not is_table(resolved.folder):
+        option = "limit" if limit is not None else "errors"
+        raise UsageError(f"{option}= is for tables of keys, and {resolved.name} is none: leave it out")
+    return Rows(limit, errors or "replace")
+
+
+def _say_undecoded(name: str, program: Program, errors: str | None) -> None:
+    """How many keys of a table are no UTF-8, unless it was said what is to become of them."""
+    if isinstance(program, TableModel) and program.table.undecoded and errors is None:
+        _say(
+            f"{name}: {program.table.undecoded:,} of {len(program.table):,} keys are no UTF-8, and were read "
+            'with U+FFFD in place of what is none (errors="ignore" leaves it out, errors="strict" refuses the table)'
+        )
 
 
 def _name(model: Any) -> str | Path:
@@ -137,10 +168,10 @@ def _refuse_unmeant(name: str, program: Program, choice: Choice, decode: Decode 
             )
 
 
-def _program(folder: Path, choice: Choice, offline: bool | None = None) -> Program:
+def _program(folder: Path, choice: Choice, offline: bool | None = None, rows: Rows | None = None) -> Program:
     """What runs the model in a folder."""
     if is_table(folder):
-        return read_table_model(folder, choice.threads)
+        return read_table_model(folder, choice.threads, rows)
     if is_joint(folder):
         joint = read_joint(folder)
         if lacking := [side for side in SIDES if not (folder / side).is_dir()]:

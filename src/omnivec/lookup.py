@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from omnivec import batching, registry, weights
 from omnivec.batching import Plan
-from omnivec.errors import UnsupportedModel
+from omnivec.errors import UnsupportedModel, UsageError
 from omnivec.files import read_json
 from omnivec.media import text
 from omnivec.media.text import Reading
@@ -27,8 +27,8 @@ from omnivec.runtime import open_cpus
 from omnivec.sentence_files import modules
 from omnivec.types import Encoded, Floats, Keys, Metric, Space
 from omnivec.version import VERSION
-from omnivec.weights.tables.formats import read_table, sniff
-from omnivec.weights.tables.own import MODEL_TYPES, model_type
+from omnivec.weights.tables.formats import ERRORS, read_table, sniff
+from omnivec.weights.tables.own import MODEL_TYPES
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tensor import Tensor, from_array
 
@@ -244,20 +244,43 @@ def is_table(place: Path) -> bool:
     return config.get("model_type") in (*MODEL_TYPES, "model2vec") or first.endswith("StaticEmbedding")
 
 
-def read_table_model(place: Path, threads: int | None = None) -> TableModel:
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a table are read, and how.
+
+    Attributes:
+        limit: the first so many; None for all.
+        errors: of keys that are no UTF-8: "strict", "replace" or "ignore".
+    """
+
+    limit: int | None = None
+    errors: str = "replace"
+
+    def __post_init__(self) -> None:
+        """UsageError for a limit that is no number of rows, or another word for `errors`."""
+        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
+            raise UsageError(f"limit={self.limit!r}: a whole number of at least 1, or None for all rows")
+        if self.errors not in ERRORS:
+            raise UsageError(f"errors={self.errors!r} is none of {', '.join(ERRORS)}")
+
+
+def read_table_model(place: Path, threads: int | None = None, rows: Rows | None = None) -> TableModel:
     """A table from a file or folder in one of `weights.tables.formats.FORMATS`."""
+    rows = rows or Rows()
     try:
         form = sniff(place)
     except UnsupportedModel as error:
         raise UnsupportedModel(
             f"{error}. Of a model that is no table give the folder that holds it"
         ) from error
-    return table_model(read_table(place, format=form), place, True, threads)
+    table = read_table(place, rows.limit or 0, form, errors=rows.errors)
+    # What some rows are is not what the file is: its identity is not kept as that of the file.
+    return table_model(table, place, rows == Rows(), threads)
 
 
 def table_model(table: Table, place: Path, stored: bool, threads: int | None = None) -> TableModel:
     """A table as a model, by the family that it is of; `threads` by default as many as there are CPUs."""
-    name = model_type(table)
+    name = table.kind
     return TableModel(place, name, table, _family(name).encoder(table), stored, threads or open_cpus())
 
 

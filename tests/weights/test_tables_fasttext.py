@@ -231,7 +231,7 @@ def test_every_truncation_is_named(tmp_path):
         (4, struct.pack("<i", 13), "version 13"),
         (8, struct.pack("<i", 4), "input matrix of"),
         (32, struct.pack("<i", 9), "loss 9"),
-        (64, struct.pack("<2i", 2**31 - 1, 2**31 - 1), "a dictionary of 2147483647 entries"),
+        (64, struct.pack("<2i", 2**31 - 1, 2**31 - 1), "2147483647 entries of a dictionary"),
         (84, struct.pack("<q", 5), "5 n-grams that pruning left do not each have a row"),
         (94, b"\7", "cut short|damaged"),
         (-1, b"\x7f", "NaN|damaged"),
@@ -253,5 +253,7 @@ def test_a_matrix_that_claims_terabytes(tmp_path):
     place = whole.index(struct.pack("<2q", 7, 3))
     whole[place : place + 16] = struct.pack("<2q", 10**12, 10**6)
     (tmp_path / "m.bin").write_bytes(whole)
-    with pytest.raises(WeightsError, match="its input matrix of 1000000000000 x 1000000 ends at byte"):
+    with pytest.raises(
+        WeightsError, match=r"its input matrix of shape .1000000000000, 1000000. is more than"
+    ):
         read_fasttext_bin(tmp_path / "m.bin")

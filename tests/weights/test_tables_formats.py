@@ -243,6 +243,7 @@ def full_table() -> Table:
         words=words,
         tokenizer=b'{"any": 1}',
         settings={"window": 5, "labels": ["é"]},
+        kind="doc2vec",
     )
 
 

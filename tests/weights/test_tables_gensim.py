@@ -141,7 +141,7 @@ def test_every_truncation_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"vectors": np.ones((1, 4), np.float32)}, "2 keys for vectors of shape"),
+        ({"vectors": np.ones((1, 4), np.float32)}, "float32 .1, 4. where 2 keys need .2, 2."),
         ({"vectors": np.array([[1, 2], [3, np.nan]], np.float32)}, "row 1: 1 of 2 numbers are NaN"),
         ({"vectors": None}, "no keys or no vectors"),
         ({"index_to_key": None}, "no keys or no vectors"),

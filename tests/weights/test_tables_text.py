@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gensim.models import KeyedVectors
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omnivec.errors import UsageError, WeightsError
+from omnivec.errors import OmnivecError, UsageError, WeightsError
 from omnivec.weights.tables import text
+from omnivec.weights.tables.formats import read_table
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.text import read_glove, read_text, read_word2vec_text
 
@@ -161,3 +162,80 @@ def test_keys_that_text_cannot_hold(tmp_path, key):
     with pytest.raises(UsageError, match=r"cannot be written|is no text"):
         text.write_vec(tmp_path / "t.vec", Table(["ok", key], np.ones((2, 2), np.float32)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n", "\t\r\n"])
+def test_a_byte_order_mark_and_other_line_ends(tmp_path, header, end):
+    """With the mark in front, the first line was a key of a table of one dimension."""
+    lines = ["2 3"] * header + ["king 1 2 3", "que\xa0en 4 5 6"]
+    for last in (end, ""):
+        content = "\ufeff" + end.join(lines) + last
+        path = write(tmp_path / "t.vec", content)
+        for read in (read_table(path), read_text(path, dim=3)):
+            assert read.keys == ["king", "que\xa0en"]
+            assert read.vectors.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("2 1\nking 1 2 3\nqueen 4 5 6\n", "line 2: 3 numbers behind 'king', expected 1"),
+        ("2 4\nking 1 2 3\nqueen 4 5 6\n", "line 2: 3 numbers behind 'king', expected 4"),
+        ("2 3\nking 1 2 3\nqueen 4 5 6 7\n", "line 3: 4 numbers behind 'queen', expected 3"),
+        ("king 1 2 3\nqueen 4 5 6 7\n", "line 2: 4 numbers behind 'queen', expected 3"),
+        ("king 1 2 3\nqueen 4 5\n", "line 2: 2 numbers behind 'queen', expected 3"),
+        ("2 3\n1 300 1 2 3\nqueen 4 5 6\n", "line 2: 4 numbers behind '1', expected 3"),
+        ("1 300\n2 301\n3 302\n", "line 2: 1 numbers behind '2', expected 300"),
+        ("3 3\nking 1 2 3\nqueen 4 5 6\n", "line 1: its first line says 3 keys, 2 follow"),
+        ("1 3\nking 1 2 3\nqueen 4 5 6\n", "line 1: its first line says 1 keys, 2 follow"),
+        ("2 3\nking 1\t2 3 4\nqueen 1  3\n", "line 2: 4 numbers behind 'king', expected 3"),
+        ("2 3\nking 1 2 inf\nqueen 4 5 6\n", "line 2: 1 of 3 numbers are NaN"),
+        ("2 3\nking 1 2 1e999\nqueen 4 5 6\n", "line 2: 1 of 3 numbers are NaN"),
+        ("2 3\nking 1 2 3\nqueen 4 5 x\n", "line 3: could not convert string to float: 'x'"),
+        ("\ufeff2 1\nking 1 2 3\n", "line 2: 3 numbers behind 'king', expected 1"),
+    ],
+)
+def test_lines_that_disagree_are_named(tmp_path, content, named):
+    """Numbers that the first line does not count became part of the key: "king 1 2"."""
+    with pytest.raises(WeightsError, match=named):
+        read_table(write(tmp_path / "t.vec", content))
+
+
+def test_utf16_is_named(tmp_path):
+    with pytest.raises(OmnivecError, match="UTF-16"):
+        read_text(write(tmp_path / "t.vec", "2 3\nking 1 2 3\n".encode("utf-16")))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # gensim leaves a file open
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.text(st.sampled_from("ab7\xa0\u3000.é"), min_size=1, max_size=3),
+            st.lists(st.sampled_from(["1", "-2.5", "3e-2", "7"]), min_size=1, max_size=4),
+            st.sampled_from(["\n", "\r\n", " \n"]),
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda row: row[0],
+    ),
+    said=st.one_of(st.none(), st.tuples(st.integers(1, 5), st.integers(1, 4))),
+)
+def test_what_gensim_reads_is_read_alike_and_nothing_else_is(tmp_path_factory, rows, said):
+    """Where gensim refuses, so do we; where it stops after the rows that a first line counts, we refuse too."""
+    path = tmp_path_factory.mktemp("text") / "t.vec"
+    head = "" if said is None else f"{said[0]} {said[1]}\n"
+    path.write_bytes((head + "".join(" ".join([key, *row]) + end for key, row, end in rows)).encode())
+    dims = {len(row) for _, row, _ in rows}
+    agrees = len(dims) == 1 and (said is None or said == (len(rows), *dims))
+    if said is None and rows[0][0].isdigit() and rows[0][1][0].isdigit() and len(rows[0][1]) == 1:
+        return  # a first line, as far as anybody can tell
+    if not agrees:
+        with pytest.raises(WeightsError):
+            read_table(path)
+        return
+    read = read_table(path)
+    theirs = KeyedVectors.load_word2vec_format(path, no_header=said is None)
+    assert read.keys == theirs.index_to_key
+    np.testing.assert_array_equal(read.vectors, theirs.vectors)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from omnivec.errors import WeightsError
+from omnivec.errors import OmnivecError, WeightsError
 from omnivec.weights import Tensor, read, save
 
 TORCH = {
@@ -104,7 +104,7 @@ DAMAGED = {
     "too few bytes": ({"a": entry(shape=(3,))}, "needs 12 bytes and has 8"),
     "negative": ({"a": entry(offsets=(-8, 0))}, "-8 to 0"),
     "negative shape": ({"a": entry(shape=(-1, -2))}, r"\[-1, -2\]"),
-    "backwards": ({"a": entry(offsets=(8, 0))}, "has -8"),
+    "backwards": ({"a": entry(offsets=(8, 0))}, "8 to 0"),
     "fraction": ({"a": entry(shape=(2.0,))}, "2.0"),
     "boolean": ({"a": entry(shape=(True, 2))}, "True"),
     "overlap": ({"a": entry(), "b": entry(shape=(1,), offsets=(4, 8))}, "byte 4 where byte 8 is due"),
@@ -167,7 +167,7 @@ def test_save_is_read_by_the_library_and_leaves_nothing_behind(tmp_path):
             np.testing.assert_array_equal(reference.get_tensor(name), array)
     with pytest.raises(WeightsError, match="cannot be written"):
         save(tmp_path / "model.safetensors", {"a": np.array(["text"])})
-    with pytest.raises(WeightsError, match="cannot be written"):
+    with pytest.raises(OmnivecError, match="folder that is not there"):
         save(tmp_path / "no folder" / "x.safetensors", arrays)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert set(read(tmp_path)) == {"turned", "one"}
@@ -281,5 +281,5 @@ def test_npz_in_either_byte_order_and_never_objects(tmp_path):
     with pytest.raises(WeightsError, match="element type <U1"):
         read(tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", thing=np.array([{}], dtype=object))
-    with pytest.raises(WeightsError, match="damaged npz file"):
+    with pytest.raises(WeightsError, match="holds pickled objects"):
         read(tmp_path / "x.npz")

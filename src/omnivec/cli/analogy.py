@@ -32,14 +32,19 @@ SIGNS = ("+", "-")
     default="add",
     help="3CosAdd or 3CosMul.  [default: add]",
 )
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Read the first N rows of the table only."
+)
 @json_option
-def command(words: tuple[str, ...], model: str, k: int, method: str, as_json: bool) -> None:
+def command(
+    words: tuple[str, ...], model: str, k: int, method: str, limit: int | None, as_json: bool
+) -> None:
     """Print the words nearest to a sum: `omnivec analogy -m words/ king - man + woman`. One WORD: its neighbours."""
     from omnivec.keyed import KeyedEmbedder
     from omnivec.loading import load
 
     positive, negative = terms(words)
-    table = load(Path(model) if Path(model).expanduser().exists() else model)
+    table = load(Path(model) if Path(model).expanduser().exists() else model, limit=limit)
     if not isinstance(table, KeyedEmbedder):
         raise UsageError(f"{model} is no table of words: its vectors are of whole texts")
     positive, negative = (_spelled(table, words) for words in (positive, negative))

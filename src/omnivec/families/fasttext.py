@@ -17,6 +17,7 @@ from omnivec.media.bags import Bag, odds
 from omnivec.media.keys import UNIT, KeyCutter
 from omnivec.media.pooling import pooled
 from omnivec.types import Floats, Keys
+from omnivec.weights.tables.checks import is_classifier
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed, unseen
 
@@ -25,7 +26,7 @@ CLAIMS = {"model_type": ["fasttext"], "modality": "text"}
 
 def encoder(table: Table) -> FastTextEncoder:
     """By the table's keys, and by n-grams for all other words; of a classifier by the bag of all that it hashes."""
-    return ClassifierEncoder(table) if table.settings.get("labels") else FastTextEncoder(table)
+    return ClassifierEncoder(table) if is_classifier(table) else FastTextEncoder(table)
 
 
 class FastTextEncoder:
@@ -120,6 +121,8 @@ class ClassifierEncoder(FastTextEncoder):
             UnsupportedModel: the classifier was trained with another loss.
         """
         loss = self._table.settings.get("loss") or "softmax"
+        if not self._table.settings.get("labels"):
+            raise UnsupportedModel("a classifier without labels: nothing can be predicted")
         if loss != "softmax" or self._table.output is None:
             raise UnsupportedModel(f"a classifier with the loss {loss!r}: softmax is covered")
         return odds(self.vectors(texts)[0], np.asarray(self._table.output, np.float32))

@@ -92,7 +92,8 @@ def embedder(learned: Vectors, options: Options) -> Embedder:
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
     said = {name: getattr(options, name) for name in KEPT}
     said |= {"lr": options.rate, "beyond": learned.inputs[-1].tolist()}
-    return trained(Table(learned.tags, learned.documents, words=words, settings=said), "doc2vec")
+    table = Table(learned.tags, learned.documents, words=words, settings=said, kind="doc2vec")
+    return trained(table, "doc2vec")
 
 
 def fit(documents: Documents, options: Options) -> Vectors:

@@ -91,6 +91,7 @@ def run(data: Any, options: Options) -> Embedder:
         subwords=hashed,
         output=learned.outputs,
         settings=settings,
+        kind="fasttext",
     )
     return trained(table, "fasttext")
 

@@ -99,6 +99,7 @@ def embedder(learned: Classifier, options: Options) -> KeyedEmbedder:
         subwords=hashed,
         output=learned.outputs,
         settings=settings,
+        kind="fasttext",
     )
     return trained(table, "fasttext_supervised")
 

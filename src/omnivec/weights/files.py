@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import numpy as np
-
 from omnivec.errors import WeightsError
 from omnivec.reasons import of_system
+from omnivec.weights.bounds import Bounds, shown
+from omnivec.weights.numpyfile import read_npz
 from omnivec.weights.safetensors import read_safetensors
 from omnivec.weights.tensor import Tensor, Weights, from_array, map_file
 from omnivec.weights.torchfile import read_torch
@@ -30,6 +30,8 @@ CANDIDATES = (
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 # Where training scripts keep the state dict inside of a checkpoint.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state")
+
+_NAMED = 256  # bytes that a tensor or a table takes beside its name
 
 
 def read(source: Path) -> Weights:
@@ -52,7 +54,7 @@ def read(source: Path) -> Weights:
     if file.suffix == ".safetensors":
         return read_safetensors(file)
     if file.suffix == ".npz":
-        return _read_npz(file)
+        return Weights({name: from_array(name, array) for name, array in read_npz(file).items()}, (file,))
     return Weights(_state_dict(file), (file,))
 
 
@@ -111,30 +113,20 @@ def _read_shards(index: Path) -> Weights:
 def _inside(index: Path, shard: object) -> Path:
     """The path of a shard, which must lie in the folder of its index."""
     if not isinstance(shard, str) or not shard:
-        raise WeightsError(f"{index}: {shard!r} is no file name.")
+        raise WeightsError(f"{index}: {shown(shard)} is no file name.")
     for kind in (PurePosixPath(shard), PureWindowsPath(shard)):
         if kind.anchor or ".." in kind.parts or kind.suffix == ".json":
             raise WeightsError(
-                f"{index}: shard {shard!r} is not a weight file in the folder of its index: refused."
+                f"{index}: shard {shown(shard)} is not a weight file in the folder of its index: refused."
             )
     file = index.parent / shard
-    if not file.is_file():
-        raise WeightsError(f"{index}: shard {shard} is missing in {index.parent}: download it again.")
-    return file
-
-
-def _read_npz(path: Path) -> Weights:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except OSError as exc:
-        raise WeightsError(f"{path} cannot be read: {of_system(exc)}.") from exc
-    # NumPy lets everything through that zip, zlib and its own header parser raise.
-    except Exception as exc:
-        raise WeightsError(
-            f"{path}: a damaged npz file, or none at all ({type(exc).__name__}: {exc})."
-        ) from exc
-    return Weights({name: from_array(name, array) for name, array in arrays.items()}, (path,))
+        there = file.is_file()
+    except (OSError, ValueError) as exc:  # a name that is too long, or holds a zero
+        raise WeightsError(f"{index}: shard {shown(shard)} is no file name: {of_system(exc)}.") from exc
+    if not there:
+        raise WeightsError(f"{index}: shard {shard[:200]} is missing in {index.parent}: download it again.")
+    return file
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
@@ -146,18 +138,25 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         )
     while inner := next((name for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), None):
         checkpoint = checkpoint[inner]
-    tensors = {name: replace(tensor, name=name) for name, tensor in _leaves(checkpoint)}
+    tensors = {name: replace(tensor, name=name) for name, tensor in _leaves(Bounds.of(path), checkpoint)}
     if not tensors:
         raise WeightsError(
-            f"{path} holds no tensors under {', '.join(map(str, list(checkpoint)[:8])) or 'nothing'}."
+            f"{path} holds no tensors under {', '.join(map(shown, list(checkpoint)[:8])) or 'nothing'}."
         )
     return tensors
 
 
-def _leaves(table: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of nested tables, named by their path."""
+def _leaves(bounds: Bounds, table: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested tables, named by their path.
+
+    A table that is part of several is reached once for each: names multiply, and are counted as what they take.
+    """
     for key, value in table.items():
+        if isinstance(value, (Tensor, Mapping)):
+            if not isinstance(key, (str, int)):
+                raise bounds.error(f"a tensor named {shown(key)}, which is no text")
+            bounds.spend("the names of its tensors", len(prefix) + _NAMED)
         if isinstance(value, Tensor):
             yield f"{prefix}{key}", value
         elif isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from _leaves(bounds, value, f"{prefix}{key}.")

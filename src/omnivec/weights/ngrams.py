@@ -74,6 +74,7 @@ def char_ngrams(words: Sequence[str], min_n: int, max_n: int, bucket: int) -> Ra
     chars = np.searchsorted(bounds, begins)
     count = len(bounds) - 1
     lengths = np.diff(chars)
+    max_n = min(max_n, int(lengths.max(initial=0)))  # no n-gram is longer than the longest word
     left = np.repeat(chars[1:], lengths) - np.arange(count)
     widths = np.diff(bounds)
     hashes = np.full(count, FNV_OFFSET, np.uint32)
@@ -126,6 +127,7 @@ def word_ngrams(hashes: NDArray[np.uint64], starts: NDArray[np.int64], n: int, b
     """
     texts = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     left = starts[1:][texts] - np.arange(len(hashes))
+    n = min(n, int(np.diff(starts).max(initial=0)))  # nor than the longest text
     buckets = np.zeros((len(hashes), max(n - 1, 0)), np.int32)
     rolling = hashes.copy()
     for more in range(1, n):

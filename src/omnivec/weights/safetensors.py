@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.files import written
+from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, map_file, typed
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
@@ -28,7 +28,8 @@ def read_safetensors(path: Path) -> Weights:
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{path}: __metadata__ is not a table of strings.")
-    entries = {name: _entry(path, name, row) for name, row in header.items()}
+    bounds = Bounds(path, len(raw))
+    entries = {name: _entry(bounds, name, row) for name, row in header.items()}
     _check_layout(path, entries, len(raw) - start)
     tensors = {}
     for name, (dtype, shape, begin, end) in entries.items():
@@ -85,24 +86,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _entry(path: Path, name: str, row: object) -> tuple[str, tuple[int, ...], int, int]:
+def _entry(bounds: Bounds, name: str, row: object) -> tuple[str, tuple[int, ...], int, int]:
     """Element type, shape, begin and end of one tensor, checked by themselves."""
+    named = f"tensor {shown(name)}"
     match row:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]}:
             pass
         case _:
-            raise WeightsError(f"{path}: tensor {name!r} lacks a dtype, a shape or two offsets.")
+            raise bounds.error(f"{named} lacks a dtype, a shape or two offsets")
     if dtype not in DTYPES:
-        raise WeightsError(
-            f"{path}: tensor {name!r} has element type {dtype!r}; known are {', '.join(DTYPES)}."
-        )
-    if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
-        raise WeightsError(f"{path}: tensor {name!r} has shape {shape} at bytes {begin} to {end}.")
-    needed = math.prod(shape) * DTYPES[dtype].itemsize
+        raise bounds.error(f"{named} has element type {shown(dtype)}; known are {', '.join(DTYPES)}")
+    elements = bounds.elements(named, shape)
+    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= bounds.size:
+        raise bounds.error(f"{named} is at bytes {shown(begin)} to {shown(end)} of {bounds.size}")
+    needed = elements * DTYPES[dtype].itemsize
     if needed != end - begin:
-        raise WeightsError(
-            f"{path}: tensor {name!r} of {dtype} {shape} needs {needed} bytes and has {end - begin}."
-        )
+        raise bounds.error(f"{named} of {dtype} {shape} needs {needed} bytes and has {end - begin}")
     return dtype, tuple(shape), begin, end
 
 
@@ -114,7 +113,7 @@ def _check_layout(
     for name, (_, _, begin, end) in sorted(entries.items(), key=lambda entry: entry[1][2:]):
         if begin != position:
             raise WeightsError(
-                f"{path}: tensor {name!r} begins at byte {begin} where byte {position} is due."
+                f"{path}: tensor {shown(name)} begins at byte {begin} where byte {position} is due."
             )
         position = end
     if position != size:

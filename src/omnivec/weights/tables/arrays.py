@@ -10,31 +10,16 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError, WeightsError
 from omnivec.files import written
-from omnivec.reasons import of_system
-from omnivec.weights.tables.checks import check_finite, limited, unique, utf8
+from omnivec.weights.numpyfile import map_npy
+from omnivec.weights.numpyfile import read_npz as npz_arrays
+from omnivec.weights.tables.checks import check_finite, decoded, limited, unique, utf8
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 
 
-def load_npy(path: Path) -> NDArray[Any]:
-    """The array of an npy file as a copy-on-write map.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or holds pickled objects.
-    """
-    try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
-    # NumPy lets everything through that its own header parser raises.
-    except Exception as error:
-        raise WeightsError(f"{path}: a damaged npy file, or one of pickled objects ({error})") from error
-    return np.asarray(array)
-
-
 def read_npy(path: Path, limit: int = 0) -> Table:
     """Vectors (n, dim), mapped; keys from `<name>.txt` beside it, one a line, else the numbers of the rows."""
-    vectors = load_npy(path)
+    vectors = map_npy(path)
     beside = path.with_suffix(".txt")
     keys = [str(row) for row in range(len(vectors))] if vectors.ndim else []
     if beside.exists():
@@ -45,16 +30,9 @@ def read_npy(path: Path, limit: int = 0) -> Table:
     return _table(path, keys, vectors, limit)
 
 
-def read_npz(path: Path, limit: int = 0) -> Table:
+def read_npz(path: Path, limit: int = 0, errors: str = "strict") -> Table:
     """The one array of text in an npz file as keys, the one matrix of floats as vectors."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
-    # NumPy lets everything through that zip, zlib and its own header parser raise.
-    except Exception as error:
-        raise WeightsError(f"{path}: a damaged npz file, or one of pickled objects ({error})") from error
+    arrays = npz_arrays(path)
     texts = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
     tables = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind == "f"]
     if len(texts) != 1 or len(tables) != 1:
@@ -62,19 +40,23 @@ def read_npz(path: Path, limit: int = 0) -> Table:
         raise WeightsError(
             f"{path} needs one array of text and one matrix of floats; it has {said or 'nothing'}"
         )
-    keys = arrays[texts[0]]
+    found = arrays[texts[0]]
     try:
-        decoded = [key.decode() for key in keys.tolist()] if keys.dtype.kind == "S" else keys.tolist()
-    except UnicodeDecodeError as error:
-        raise WeightsError(f"{path}: its keys are no UTF-8: {error}") from error
-    return _table(path, decoded, arrays[tables[0]], limit)
+        listed = found.tolist()
+    except ValueError as error:  # a number that is no character
+        raise WeightsError(f"{path}: its keys are no text: {error}") from error
+    keys, undecoded = listed, 0
+    if found.dtype.kind == "S":
+        keys, undecoded = decoded(path, listed, range(1, len(listed) + 1), errors, "row")
+    return _table(path, keys, arrays[tables[0]], limit, undecoded)
 
 
-def _table(path: Path, keys: list[str], vectors: NDArray[Any], limit: int) -> Table:
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(keys):
+def _table(path: Path, keys: list[str], vectors: NDArray[Any], limit: int, undecoded: int = 0) -> Table:
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(keys) or not vectors.size:
         raise WeightsError(f"{path}: {len(keys)} keys for vectors of {vectors.dtype} {vectors.shape}")
     check_finite(path, vectors)
-    return limited(unique(Table(keys, vectors.astype(np.float32, copy=False))), limit)
+    table = Table(keys, vectors.astype(np.float32, copy=False), undecoded=undecoded)
+    return limited(unique(table), limit)
 
 
 def write_npz(path: Path, table: Table) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from omnivec.errors import WeightsError
 from omnivec.files import written
 from omnivec.types import Floats
+from omnivec.weights.bounds import Bounds
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, reading, unique
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
@@ -19,10 +20,9 @@ from omnivec.weights.tables.text import Header, parse_header
 _FIRST_LINE = 64  # bytes
 _LONGEST_KEY = 1 << 16  # bytes
 _WINDOW = 1 << 23  # bytes that are read at once
-_DENSEST = 1032  # bytes that gzip packs into one, at most
 
 
-def read_word2vec_binary(path: Path, limit: int = 0, *, dim: int = 0, errors: str = "strict") -> Table:
+def read_word2vec_binary(path: Path, limit: int = 0, errors: str = "strict", *, dim: int = 0) -> Table:
     """Reads a binary file of word2vec.
 
     Keys are of any length, so that the rows lie at no regular places and cannot stay in a map of the file. It is read
@@ -32,28 +32,39 @@ def read_word2vec_binary(path: Path, limit: int = 0, *, dim: int = 0, errors: st
         path: the file; it may be packed by gzip.
         limit: read the first so many rows; 0 for all.
         dim: numbers of a row, for a file without a first line, not packed; 0: it has one.
-        errors: "strict", or "replace" for keys that are no UTF-8, such as those cut in the middle of a character.
+        errors: of keys that are no UTF-8, such as those cut in the middle of a character: "strict", "replace" or
+            "ignore", as Python has them.
 
     Raises:
         WeightsError: the file cannot be read, is cut short, or its first line says what cannot be.
     """
     with reading(path) as stream:
         packed = isinstance(stream, gzip.GzipFile)
-        size = path.stat().st_size * (_DENSEST if packed else 1)
-        said, exact = _begin(path, stream, size, limit, 0 if packed else dim)
-        keys, vectors = _rows(path, stream, said, exact)
+        bounds = Bounds.of(path)
+        size = bounds.limit if packed else bounds.size
+        said, whole, exact = _begin(path, stream, size, limit, 0 if packed else dim)
+        keys, vectors, rest = _rows(path, stream, said, exact)
+        if whole and (rest := rest.strip() or stream.read(_FIRST_LINE).strip()):
+            raise WeightsError(
+                f"{path}: its first line says {said.keys} rows of {said.dim} numbers, behind which "
+                f"{rest[:20]!r} follows: one of the two is wrong"
+            )
     if not keys:
         raise WeightsError(f"{path} holds no vectors")
-    return unique(Table(decoded(path, keys, range(1, len(keys) + 1), errors, "row"), vectors))
+    texts, undecoded = decoded(path, keys, range(1, len(keys) + 1), errors, "row")
+    return unique(Table(texts, vectors, undecoded=undecoded))
 
 
-def _begin(path: Path, stream: BinaryIO, size: int, limit: int, dim: int) -> tuple[Header, bool]:
-    """The rows to read, and whether they are known to be there; the stream then stands at the first of them."""
+def _begin(path: Path, stream: BinaryIO, size: int, limit: int, dim: int) -> tuple[Header, bool, bool]:
+    """The rows to read, whether a first line says that there are no more, and whether they are known to be there.
+
+    The stream then stands at the first of them.
+    """
     line = stream.read(_FIRST_LINE).partition(b"\n")[0]
     said = parse_header(line)
     if said is None and dim:
         stream.seek(0)
-        return Header(min(size // (4 * dim + 1), limit or size), dim), False
+        return Header(min(size // (4 * dim + 1), limit or size), dim), False, False
     if said is None or not said.dim:
         raise WeightsError(
             f"{path}: its first line {line[:40]!r} is not the number of keys and of dimensions"
@@ -67,10 +78,13 @@ def _begin(path: Path, stream: BinaryIO, size: int, limit: int, dim: int) -> tup
             f"hold at most {possible}: cut short or wrong"
         )
     stream.seek(len(line) + 1)
-    return Header(wanted, said.dim), True
+    return Header(wanted, said.dim), wanted == said.keys, True
 
 
-def _rows(path: Path, stream: BinaryIO, wanted: Header, exact: bool) -> tuple[list[bytes], Floats]:
+def _rows(path: Path, stream: BinaryIO, wanted: Header, exact: bool) -> tuple[list[bytes], Floats, bytes]:
+    """Keys, vectors and what was read behind them."""
+    if not wanted.keys:
+        return [], np.zeros((0, 0), np.float32), b""
     keys: list[bytes] = []
     vectors = np.empty((wanted.keys, wanted.dim), np.float32)
     rest = b""
@@ -92,7 +106,7 @@ def _rows(path: Path, stream: BinaryIO, wanted: Header, exact: bool) -> tuple[li
                 f"{path}: cut short or damaged: row {len(keys) + 1} of {wanted.keys} "
                 f"at byte {stream.tell() - len(rest)}"
             )
-    return keys, vectors[: len(keys)]
+    return keys, vectors[: len(keys)], rest
 
 
 def _scan(window: bytes, most: int, size: int) -> tuple[list[bytes], list[int], int]:

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from omnivec.errors import UsageError, WeightsError
 from omnivec.reasons import of_system
 from omnivec.types import Floats
+from omnivec.weights.bounds import Bounds
 from omnivec.weights.tables.record import Table
+from omnivec.whitespace import BLANKS
 
 GZIP = b"\x1f\x8b"
 """What a file that gzip packed begins with."""
 _BLOCK = 1 << 16  # rows
-_SEPARATORS = frozenset(" \t\n\r\v\f\0")
+_SEPARATORS = frozenset(BLANKS)
 
 
 def check_finite(path: Path, vectors: NDArray[Any], first: int = 0, unit: str = "row") -> None:
@@ -40,14 +42,16 @@ def check_finite(path: Path, vectors: NDArray[Any], first: int = 0, unit: str = 
             )
 
 
-def decoded(path: Path, raw: Sequence[bytes], numbers: Sequence[int], errors: str, unit: str) -> list[str]:
-    """Keys as text.
+def decoded(
+    path: Path, raw: Sequence[bytes], numbers: Sequence[int], errors: str, unit: str
+) -> tuple[list[str], int]:
+    """Keys as text, and how many of them are no UTF-8.
 
     Args:
         path: the file, for the error.
         raw: keys in UTF-8.
         numbers: where each stands in the file, in `unit`.
-        errors: "strict", or how Python is to replace what is no UTF-8.
+        errors: "strict", "replace" or "ignore": what Python is to do with what is no UTF-8.
         unit: "line" or "row".
 
     Raises:
@@ -55,18 +59,22 @@ def decoded(path: Path, raw: Sequence[bytes], numbers: Sequence[int], errors: st
     """
     try:
         # All at once, where no key holds the separator itself: twice as fast.
-        joined = b"\n".join(raw).decode("utf-8", errors).split("\n")
-        return joined if len(joined) == len(raw) else [key.decode("utf-8", errors) for key in raw]
+        joined = b"\n".join(raw).decode().split("\n")
+        return (joined if len(joined) == len(raw) else [key.decode() for key in raw]), 0
     except UnicodeDecodeError:
-        for number, key in zip(numbers, raw, strict=True):
-            try:
-                key.decode("utf-8")
-            except UnicodeDecodeError as error:
+        keys, undecoded = [], 0
+    for number, key in zip(numbers, raw, strict=True):
+        try:
+            keys.append(key.decode())
+        except UnicodeDecodeError as error:
+            if errors == "strict":
                 raise WeightsError(
                     f"{path}, {unit} {number}: the key {key[:40]!r} is no UTF-8 ({error.reason}, byte {error.start}); "
-                    'errors="replace" reads it with a mark instead'
+                    'load(..., errors="replace") reads it with a mark instead, errors="ignore" without'
                 ) from error
-        raise
+            keys.append(key.decode("utf-8", errors))
+            undecoded += 1
+    return keys, undecoded
 
 
 def first_rows(keys: Sequence[str]) -> list[int] | None:
@@ -90,20 +98,36 @@ def taken(table: Table, rows: Sequence[int] | slice, duplicates: int = 0) -> Tab
         vectors=table.vectors[rows],
         counts=None if table.counts is None else table.counts[rows],
         weights=None if table.weights is None else table.weights[rows],
+        output=_output(table, rows),
         duplicates=table.duplicates + duplicates,
     )
+
+
+def _output(table: Table, rows: Sequence[int] | slice) -> Floats | None:
+    """The output rows that belong to some rows; those of labels, or of the nodes of a tree, belong to none."""
+    if table.output is None or is_classifier(table) or len(table.output) != len(table):
+        return table.output
+    return table.output[rows]
+
+
+def is_classifier(table: Table) -> bool:
+    """Whether a table was trained on labels; where it does not say how it was trained, whether it has any."""
+    settings = table.settings
+    return settings["model"] == "supervised" if "model" in settings else bool(settings.get("labels"))
 
 
 def limited(table: Table, limit: int) -> Table:
     """The first rows of a table; all for 0.
 
     Raises:
-        UsageError: its keys are a tokenizer's, which needs all of them.
+        UsageError: its keys are a tokenizer's, or a classifier's, which needs all of them.
     """
     if not limit or limit >= len(table):
         return table
     if table.tokenizer is not None:
         raise UsageError(f"limit={limit} of {len(table)} rows: a table with a tokenizer is read whole")
+    if is_classifier(table):
+        raise UsageError(f"limit={limit} of {len(table)} rows: a classifier is read whole")
     return taken(table, slice(limit))
 
 
@@ -142,10 +166,32 @@ def reading(path: Path) -> Iterator[BinaryIO]:
             if raw.peek(len(GZIP))[: len(GZIP)] != GZIP:
                 yield raw
                 return
-            with gzip.open(raw) as stream:
+            with _Unpacking(Bounds.of(path), raw) as stream:
                 yield cast(BinaryIO, stream)
     except (OSError, EOFError, zlib.error) as error:
         raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
+
+
+class _Unpacking(gzip.GzipFile):
+    """What gzip unpacks, up to what a file of its size may be unpacked to."""
+
+    def __init__(self, bounds: Bounds, packed: BinaryIO) -> None:
+        super().__init__(fileobj=packed)
+        self._bounds = bounds
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(super().read(size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._counted(super().readline(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        if self.tell() > self._bounds.limit:
+            raise self._bounds.error(
+                f"packed by gzip, it unpacks to more than {self._bounds.limit} bytes, which {self._bounds.size} bytes "
+                "may not: unpack it first"
+            )
+        return data
 
 
 def blocks(vectors: Floats, rows: int = 4096) -> Iterator[Floats]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.files import written
 from omnivec.types import Floats
+from omnivec.weights.bounds import Bounds, check_ngrams
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, limited, unique
 from omnivec.weights.tables.quantised import read_quantised
 from omnivec.weights.tables.record import Subwords, Table
@@ -58,6 +59,7 @@ class _Dictionary:
         counts: of each.
         words: how many they are.
         tokens: of the training text.
+        undecoded: keys that are no UTF-8.
         pruned: (n,) of a pruned model, the buckets that are left, in the order of their rows; None for all.
         end: where it ends in the file.
     """
@@ -66,17 +68,18 @@ class _Dictionary:
     counts: NDArray[np.int64]
     words: int
     tokens: int
+    undecoded: int
     pruned: NDArray[np.int32] | None
     end: int
 
 
-def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> Table:
+def read_fasttext_bin(path: Path, limit: int = 0, errors: str = "strict") -> Table:
     """Reads a model of fastText, of words or a classifier.
 
     Args:
         path: the file; a quantised one (.ftz) is read into memory, others are mapped.
         limit: keep the first so many words; 0 for all. The n-grams are kept whole.
-        errors: "strict", or "replace" for words that are no UTF-8.
+        errors: of words that are no UTF-8: "strict", "replace" or "ignore", as Python has them.
 
     Returns:
         vectors are the words' own rows, subwords the n-grams', output the rows of words or of `settings["labels"]`.
@@ -86,24 +89,34 @@ def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> 
         UnsupportedModel: it is of another version.
     """
     raw = map_file(path)
+    bounds = Bounds(path, len(raw))
     settings = _settings(path, raw)
-    dictionary = _dictionary(path, raw, 8 + _ARGS.size, errors)
-    own, position = _matrix(path, raw, dictionary.end, "input")
-    output, position = _matrix(path, raw, position, "output")
+    min_n, max_n, buckets = (settings.pop(name) for name in ("min_n", "max_n", "buckets"))
+    check_ngrams(bounds, min_n, max_n, settings["word_ngrams"], buckets)
+    dictionary = _dictionary(bounds, raw, 8 + _ARGS.size, errors)
+    own, position = _matrix(bounds, raw, dictionary.end, "input")
+    output, position = _matrix(bounds, raw, position, "output")
     if position != len(raw):
         raise WeightsError(f"{path}: {len(raw) - position} bytes behind its end: damaged")
-    words, dim, buckets = dictionary.words, settings["dim"], settings.pop("buckets")
+    words, dim, supervised = dictionary.words, settings["dim"], settings["model"] == "supervised"
     left = buckets if dictionary.pruned is None else len(dictionary.pruned)
     if own.shape != (words + left, dim):
         raise WeightsError(
             f"{path}: an input matrix of {own.shape} for {words} words, {left} buckets and {dim} dimensions: damaged"
         )
+    labels = dictionary.keys[words:]
+    if output.shape != (len(labels) if supervised else words, dim):
+        what = f"{len(labels)} labels" if supervised else f"{words} words"
+        raise WeightsError(
+            f"{path}: an output matrix of {output.shape} for {what} and {dim} dimensions: damaged"
+        )
     rows = typed(own.reshape(-1).view(np.uint8), np.dtype("<f4")).reshape(own.shape)
     check_finite(path, rows)
     settings["tokens"] = dictionary.tokens
-    if labels := dictionary.keys[words:]:
+    if supervised:
+        check_finite(path, output)
+    if labels:
         settings |= {"labels": labels, "label_counts": dictionary.counts[words:].tolist()}
-    min_n, max_n = settings.pop("min_n"), settings.pop("max_n")
     table = Table(
         dictionary.keys[:words],
         rows[:words],
@@ -111,6 +124,8 @@ def read_fasttext_bin(path: Path, limit: int = 0, *, errors: str = "strict") -> 
         subwords=_subwords(path, rows[words:], min_n, max_n, buckets, dictionary.pruned),
         output=output,
         settings=settings,
+        undecoded=dictionary.undecoded,
+        kind="fasttext",
     )
     return limited(unique(table), limit)
 
@@ -134,32 +149,31 @@ def _settings(path: Path, raw: Bytes) -> dict[str, Any]:
     return values
 
 
-def _dictionary(path: Path, raw: Bytes, position: int, errors: str) -> _Dictionary:
-    head = raw[position : position + _DICTIONARY.size].tobytes()
-    if len(head) < _DICTIONARY.size:
-        raise WeightsError(f"{path}: cut short at {len(raw)} bytes, in its dictionary")
-    size, words, labels, tokens, pruned = _DICTIONARY.unpack(head)
-    position += _DICTIONARY.size
-    if size != words + labels or min(words, labels) < 0 or size * (_ENTRY.size + 1) > len(raw) - position:
+def _dictionary(bounds: Bounds, raw: Bytes, position: int, errors: str) -> _Dictionary:
+    path = bounds.path
+    end = bounds.span("its dictionary", position, _DICTIONARY.size)
+    size, words, labels, tokens, pruned = _DICTIONARY.unpack(raw[position:end].tobytes())
+    if size != words + labels or min(words, labels) < 0 or pruned < -1:
         raise WeightsError(
-            f"{path}: a dictionary of {size} entries, {words} words and {labels} labels in {len(raw)} bytes: damaged"
+            f"{path}: a dictionary of {size} entries, {words} words, {labels} labels and {pruned} n-grams that "
+            "pruning left: damaged"
         )
-    keys, counts, kinds, position = _entries(path, raw, position, size)
+    bounds.count("entries of a dictionary", size, _ENTRY.size + 1, end)
+    keys, counts, kinds, position = _entries(path, raw, end, size)
     if kinds != bytes(words) + b"\1" * labels:
         raise WeightsError(f"{path}: its {words} words do not stand before its {labels} labels: damaged")
-    texts = decoded(path, keys, range(1, size + 1), errors, "row")
-    left = None if pruned < 0 else _pruned(path, raw, position, pruned)
+    texts, undecoded = decoded(path, keys, range(1, size + 1), errors, "row")
+    left = None if pruned < 0 else _pruned(bounds, raw, position, pruned)
     end = position + (0 if left is None else 8 * pruned)
-    return _Dictionary(texts, np.array(counts, np.int64), words, tokens, left, end)
+    return _Dictionary(texts, np.array(counts, np.int64), words, tokens, undecoded, left, end)
 
 
-def _pruned(path: Path, raw: Bytes, position: int, count: int) -> NDArray[np.int32]:
+def _pruned(bounds: Bounds, raw: Bytes, position: int, count: int) -> NDArray[np.int32]:
     """The bucket of each row that pruning left, from pairs of a bucket and its row."""
-    if position + 8 * count > len(raw):
-        raise WeightsError(f"{path}: cut short at {len(raw)} bytes, in {count} n-grams that pruning left")
-    pairs = typed(raw[position : position + 8 * count], np.dtype("<i4")).reshape(count, 2)
+    end = bounds.span(f"{count} n-grams that pruning left", position, count, 8)
+    pairs = typed(raw[position:end], np.dtype("<i4")).reshape(count, 2)
     if not np.array_equal(np.sort(pairs[:, 1]), np.arange(count)):
-        raise WeightsError(f"{path}: {count} n-grams that pruning left do not each have a row: damaged")
+        raise bounds.error(f"{count} n-grams that pruning left do not each have a row: damaged")
     buckets = np.empty(count, np.int32)
     buckets[pairs[:, 1]] = pairs[:, 0]
     return buckets
@@ -198,21 +212,14 @@ def _entries(path: Path, raw: Bytes, position: int, size: int) -> tuple[list[byt
     return keys, counts, bytes(kinds), position
 
 
-def _matrix(path: Path, raw: Bytes, position: int, name: str) -> tuple[Floats, int]:
+def _matrix(bounds: Bounds, raw: Bytes, position: int, name: str) -> tuple[Floats, int]:
     """A matrix as a view of the map, or in memory where it is quantised, and where it ends."""
-    head = raw[position : position + _MATRIX.size].tobytes()
-    if len(head) < _MATRIX.size:
-        raise WeightsError(f"{path}: cut short at {len(raw)} bytes, before its {name} matrix")
-    quantised, rows, dim = _MATRIX.unpack(head)
+    begin = bounds.span(f"the head of its {name} matrix", position, _MATRIX.size)
+    quantised, rows, dim = _MATRIX.unpack(raw[position:begin].tobytes())
     if quantised:
-        return read_quantised(path, raw, position + 1)
-    begin = position + _MATRIX.size
-    if min(rows, dim) < 0 or begin + 4 * rows * dim > len(raw):
-        raise WeightsError(
-            f"{path}: cut short or damaged: its {name} matrix of {rows} x {dim} ends at byte {begin + 4 * rows * dim} "
-            f"of {len(raw)}"
-        )
-    end = begin + 4 * rows * dim
+        return read_quantised(bounds, raw, position + 1)
+    count = bounds.elements(f"its {name} matrix", (rows, dim))
+    end = bounds.span(f"its {name} matrix of {rows} x {dim}", begin, count, 4)
     return np.ndarray((rows, dim), "<f4", raw.data, begin), end
 
 

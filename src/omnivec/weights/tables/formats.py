@@ -29,6 +29,7 @@ from omnivec.weights.tables.static import (
     write_static_embedding,
 )
 from omnivec.weights.tables.text import (
+    is_number,
     parse_header,
     read_glove,
     read_word2vec_text,
@@ -36,10 +37,16 @@ from omnivec.weights.tables.text import (
     write_vec,
     write_word2vec_text,
 )
+from omnivec.whitespace import BOM
 
 STREAMED = ("word2vec-text", "word2vec-binary", "glove")
 """Forms that are read from the beginning to the end, not mapped: from a file packed by gzip, too."""
+ERRORS = ("strict", "replace", "ignore")
+"""What can be done with keys that are no UTF-8."""
 _HEAD = 1 << 20  # bytes that a file is judged by
+
+
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\v\f")
 
 
 @dataclass(frozen=True)
@@ -47,14 +54,19 @@ class Format:
     """How one form is read and written.
 
     Attributes:
-        read: path, and the most keys -> table.
+        read: path, the most keys, what to do with keys that are no UTF-8 -> table.
         write: a file, or into an empty folder; None for what is read only.
         folder: whether it is one.
     """
 
-    read: Callable[[Path, int], Table]
+    read: Callable[[Path, int, str], Table]
     write: Callable[[Path, Table], None] | None
     folder: bool = False
+
+
+def _of_text(read: Callable[[Path, int], Table]) -> Callable[[Path, int, str], Table]:
+    """The reader of a form whose keys are text already, in JSON or pickled: there is nothing to decode."""
+    return lambda path, limit, errors: read(path, limit)
 
 
 FORMATS = {
@@ -63,31 +75,35 @@ FORMATS = {
     "glove": Format(read_glove, write_glove),
     "fasttext-vec": Format(read_word2vec_text, write_vec),
     "fasttext-bin": Format(read_fasttext_bin, write_fasttext_bin),
-    "gensim": Format(read_gensim, None),
+    "gensim": Format(_of_text(read_gensim), None),
     "npz": Format(read_npz, write_npz),
-    "npy": Format(read_npy, write_npy),
+    "npy": Format(_of_text(read_npy), write_npy),
     "parquet": Format(read_parquet, write_parquet),
-    "model2vec": Format(read_model2vec, write_model2vec, folder=True),
-    "static-embedding": Format(read_static_embedding, write_static_embedding, folder=True),
-    "omnivec": Format(read_own, write_own, folder=True),
+    "model2vec": Format(_of_text(read_model2vec), write_model2vec, folder=True),
+    "static-embedding": Format(_of_text(read_static_embedding), write_static_embedding, folder=True),
+    "omnivec": Format(_of_text(read_own), write_own, folder=True),
 }
 
 
-def read_table(path: Path, limit: int = 0, format: str | None = None) -> Table:
+def read_table(path: Path, limit: int = 0, format: str | None = None, *, errors: str = "strict") -> Table:
     """Reads a table of keys and vectors.
 
     Args:
         path: a file or a folder in one of `FORMATS`.
         limit: keep the first so many keys; 0 for all.
         format: its form; None: as `sniff` finds it.
+        errors: of keys that are no UTF-8: "strict" refuses the table, "replace" reads them with U+FFFD in place of
+            what is none, "ignore" without it; `Table.undecoded` counts them.
 
     Raises:
-        UsageError: an unknown form, or a limit below 0.
+        UsageError: an unknown form, a limit below 0, or another word for `errors`.
         ModelError: the file is damaged, unsafe, or in a form that is not read.
     """
     if limit < 0:
         raise UsageError(f"limit={limit}: 0 for all rows, or how many")
-    return _format(format or sniff(path)).read(path, limit)
+    if errors not in ERRORS:
+        raise UsageError(f"errors={errors!r} is none of {', '.join(ERRORS)}")
+    return _format(format or sniff(path)).read(path, limit, errors)
 
 
 def write_table(path: Path, table: Table, format: str, said: bytes | None = None) -> None:
@@ -163,11 +179,12 @@ def _sniff_magic(head: bytes) -> str | None:
 
 
 def _sniff_text(head: bytes) -> str | None:
-    line, _, rest = head.partition(b"\n")
+    line, _, rest = head.removeprefix(BOM).partition(b"\n")
     said = parse_header(line)
     if said is not None:
-        second = rest.partition(b"\n")[0]
-        if _numbers(second) == said.dim:
+        second = rest.partition(b"\n")[0].rstrip()
+        # A row of another length than the first line says is text too: its reader names the line.
+        if _numbers(second) > 0 and _CONTROLS.isdisjoint(second):
             return "word2vec-text"
         if said.dim > 1 or b" " in rest:
             return "word2vec-binary"
@@ -178,9 +195,7 @@ def _numbers(line: bytes) -> int:
     """Numbers behind the key of a line; 0 where something else stands there."""
     count = 0
     for part in reversed(line.split()[1:]):
-        try:
-            float(part)
-        except ValueError:
+        if not is_number(part):
             break
         count += 1
     return count

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from omnivec.errors import WeightsError
 from omnivec.types import Floats
-from omnivec.weights.tables.arrays import load_npy
+from omnivec.weights.bounds import Bounds, check_ngrams, shown
+from omnivec.weights.numpyfile import map_npy
 from omnivec.weights.tables.checks import check_finite, limited, unique
 from omnivec.weights.tables.pickles import Saved, as_array, read_pickle
 from omnivec.weights.tables.record import Subwords, Table
@@ -58,12 +59,31 @@ class _Part:
 
     def array(self, names: tuple[str, ...]) -> NDArray[Any] | None:
         """The first of these arrays that there is, from the pickle or from the file beside it."""
+        beside = self.attributes.get("__numpys") or ()
         for name in names:
-            if name in self.attributes.get("__numpys", ()):
-                return load_npy(self.path.with_name(f"{self.prefix}.{name}.npy"))
+            if isinstance(beside, (list, tuple)) and name in beside:
+                return map_npy(self.path.with_name(f"{self.prefix}.{name}.npy"))
             if self.attributes.get(name) is not None:
                 return as_array(self.path, self.attributes[name], name)
         return None
+
+    def rows(self, names: tuple[str, ...], count: int, dim: int, what: str) -> Floats | None:
+        """The first of these matrices that there is, which must be (count, dim): a file beside may be another model's.
+
+        Raises:
+            WeightsError: it has another shape, or numbers that are not finite.
+        """
+        found = self.array(names)
+        if found is None:
+            return None
+        if found.shape != (count, dim) or found.dtype.kind != "f":
+            raise WeightsError(
+                f"{self.path}: {self.prefix}.{names[0]} is {found.dtype} {found.shape} where {what} need "
+                f"({count}, {dim}): damaged, or a file of another model beside it"
+            )
+        rows = found.astype(np.float32, copy=False)
+        check_finite(self.path, rows)
+        return rows
 
 
 def read_gensim(path: Path, limit: int = 0) -> Table:
@@ -82,48 +102,89 @@ def read_gensim(path: Path, limit: int = 0) -> Table:
         raise WeightsError(f"{path} holds a {kind}: none of gensim's tables of vectors")
     model = _Part(path, path.name, saved.attributes())
     words, documents = model.child("wv"), model.child("dv") or model.child("docvecs")
-    table = _table(words or model)
-    output = model.array(OUTPUTS)
+    fasttext = ".fasttext." in saved.name or "FastText" in saved.name
+    table = _table(words or model, fasttext)
     settings = {name: model.attributes[name] for name in SETTINGS if _is_plain(model.attributes.get(name))}
-    table = replace(
-        table, output=None if output is None else np.asarray(output, np.float32), settings=settings
-    )
+    table = replace(table, output=_output(model, table), settings=settings)
     if documents is not None:
-        table = replace(_table(documents), words=table)
+        table = replace(_table(documents, False), words=table, kind="doc2vec")
     return limited(unique(table), limit)
 
 
+def _output(model: _Part, table: Table) -> Floats | None:
+    """The other side of training: a row for each word, of hierarchical softmax one less for its inner nodes."""
+    found = model.array(OUTPUTS)
+    if found is None:
+        return None
+    # Words that are joined, not averaged (dm_concat), meet rows of several vectors' length.
+    width = table.dim if not model.attributes.get("dm_concat") or found.ndim != 2 else found.shape[1]
+    if found.ndim != 2 or found.shape[1] != width or not len(table) - 1 <= len(found) <= len(table):
+        raise WeightsError(
+            f"{model.path}: {model.prefix}.{OUTPUTS[0]} is {found.dtype} {found.shape} for {len(table)} keys of "
+            f"{table.dim} dimensions: damaged, or a file of another model beside it"
+        )
+    rows = found.astype(np.float32, copy=False)
+    check_finite(model.path, rows)
+    return rows
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63
+
+
 def _is_plain(value: object) -> bool:
-    return isinstance(value, (bool, int, float, str))
+    return isinstance(value, (bool, int, float, str)) and len(shown(value)) < 100
 
 
-def _table(part: _Part) -> Table:
+def _table(part: _Part, fasttext: bool) -> Table:
     keys = next((part.attributes[name] for name in KEYS if name in part.attributes), None)
-    own, grams = part.array(OWN_ROWS), part.array(GRAM_ROWS)
-    vectors = part.array(VECTORS) if own is None else own
-    if not isinstance(keys, list) or vectors is None:
+    if not isinstance(keys, list) or not keys:
         raise WeightsError(
             f"{part.path}: {part.prefix} has no keys or no vectors: saved by another version of gensim?"
         )
-    if vectors.ndim != 2 or len(vectors) < len(keys):
-        raise WeightsError(f"{part.path}: {len(keys)} keys for vectors of shape {vectors.shape}: damaged")
-    rows = _floats(part.path, vectors[: len(keys)])
-    subwords = None
-    if grams is not None and grams.ndim == 2 and grams.shape[1] == rows.shape[1]:
-        if part.attributes.get("compatible_hash") is False:
-            raise WeightsError(
-                f"{part.path}: its n-grams are hashed as before gensim 3.7: save it with a newer one"
-            )
-        said = [part.attributes.get(name) for name in ("min_n", "max_n")]
-        min_n, max_n = (each if isinstance(each, int) else 0 for each in said)
-        subwords = Subwords(_floats(part.path, grams), min_n, max_n)
-    return Table([str(key) for key in keys], rows, counts=_counts(part, keys), subwords=subwords)
+    if odd := next((key for key in keys if type(key) not in (str, int)), None):
+        raise WeightsError(f"{part.path}: a key {shown(odd)} is neither text nor a number: damaged")
+    dim = _dim(part)
+    own = part.rows(OWN_ROWS, len(keys), dim, f"{len(keys)} keys")
+    rows = part.rows(VECTORS, len(keys), dim, f"{len(keys)} keys") if own is None else own
+    if rows is None:
+        raise WeightsError(
+            f"{part.path}: {part.prefix} has no keys or no vectors: saved by another version of gensim?"
+        )
+    return Table(
+        [str(key) for key in keys],
+        rows,
+        counts=_counts(part, keys),
+        subwords=_subwords(part, dim),
+        kind="fasttext" if fasttext else "static",
+    )
 
 
-def _floats(path: Path, vectors: NDArray[Any]) -> Floats:
-    rows = vectors.astype(np.float32, copy=False)
-    check_finite(path, rows)
-    return rows
+def _dim(part: _Part) -> int:
+    """The length of a vector, as the object says, or those before gensim 1 by their matrix."""
+    stated = part.attributes.get("vector_size")
+    if type(stated) is int:
+        return stated
+    found = part.array(OWN_ROWS)
+    found = part.array(VECTORS) if found is None else found
+    return found.shape[1] if found is not None and found.ndim == 2 else 0
+
+
+def _subwords(part: _Part, dim: int) -> Subwords | None:
+    grams = part.array(GRAM_ROWS)
+    if grams is None or not len(grams):
+        return None
+    if part.attributes.get("compatible_hash") is False:
+        raise WeightsError(
+            f"{part.path}: its n-grams are hashed as before gensim 3.7: save it with a newer one"
+        )
+    said = [part.attributes.get(name) for name in ("min_n", "max_n")]
+    min_n, max_n = (each if isinstance(each, int) else 0 for each in said)
+    buckets = part.attributes.get("bucket")
+    number = buckets if type(buckets) is int else len(grams)
+    check_ngrams(Bounds.of(part.path), min_n, max_n, 1, number)
+    rows = part.rows(GRAM_ROWS, number, dim, f"{number} buckets")
+    return None if rows is None else Subwords(rows, min_n, max_n)
 
 
 def _counts(part: _Part, keys: list[Any]) -> NDArray[np.int64] | None:
@@ -131,8 +192,8 @@ def _counts(part: _Part, keys: list[Any]) -> NDArray[np.int64] | None:
     expandos, vocab = part.attributes.get("expandos"), part.attributes.get("vocab")
     if isinstance(expandos, dict) and isinstance(expandos.get("count"), Saved):
         counts = as_array(part.path, expandos["count"], "count")
-        return counts[: len(keys)].astype(np.int64) if counts.shape[:1] >= (len(keys),) else None
+        return counts.astype(np.int64) if counts.shape == (len(keys),) and counts.dtype.kind in "iu" else None
     if isinstance(vocab, dict) and all(isinstance(vocab.get(key), Saved) for key in keys):
         found = [vocab[key].attributes().get("count") for key in keys]
-        return np.array(found, np.int64) if all(isinstance(each, int) for each in found) else None
+        return np.array(found, np.int64) if all(_is_count(each) for each in found) else None
     return None

@@ -5,7 +5,7 @@ Everything that a table holds is kept, and its matrices are mapped when it is re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +17,9 @@ from omnivec.errors import WeightsError
 from omnivec.files import read_json, write_json
 from omnivec.typed import Between, Count, Index, Size
 from omnivec.types import Floats
+from omnivec.weights.bounds import Bounds, check_ngrams, shown
 from omnivec.weights.safetensors import read_safetensors, save
-from omnivec.weights.tables.checks import first_rows, limited
+from omnivec.weights.tables.checks import check_finite, first_rows, limited
 from omnivec.weights.tables.int8 import quantized, restored
 from omnivec.weights.tables.record import Subwords, Table
 from omnivec.weights.tensor import Array, Tensor, Weights
@@ -35,7 +36,7 @@ class _Config:
 
     dim: Size | None = None
     min_n: Index | None = None
-    max_n: Annotated[int, Between(0, 1000)] | None = None
+    max_n: Index | None = None
     buckets: Index | None = None
     settings: Mapping[str, Any] | None = None
     words: Mapping[str, Any] | None = None
@@ -52,6 +53,7 @@ class _Settings:
     stored_as: str | None = None
     labels: tuple[str, ...] | None = None
     label_counts: tuple[Index, ...] | None = None
+    model: str | None = None
     loss: str | None = None
     word_ngrams: Count | None = None
     tokens: Annotated[int, Between(0, 1 << 60)] | None = None
@@ -69,21 +71,13 @@ class _Settings:
     beyond: tuple[float, ...] | None = None
 
 
-def model_type(table: Table) -> str:
-    """What config.json calls the table."""
-    if table.words is not None:
-        return "doc2vec"
-    # A classifier of whole words has no n-grams, and is fastText's still.
-    return "fasttext" if table.subwords is not None or table.settings.get("labels") else "static"
-
-
 def write_own(folder: Path, table: Table) -> None:
     """Writes a table's files into an empty folder, or one that is not there.
 
     Raises:
         WeightsError: the disk refused.
     """
-    config: dict[str, Any] = {"model_type": model_type(table), **_config(table)}
+    config: dict[str, Any] = {"model_type": table.kind, **_config(table)}
     tensors = _tensors(table, "")
     folder.mkdir(exist_ok=True)
     write_json(folder / "keys.json", list(table.keys), indent=None)
@@ -124,10 +118,14 @@ def read_own(folder: Path, limit: int = 0) -> Table:
         ModelError: a file is missing or damaged, or the parts do not fit together.
     """
     config = typed.table(_Config, folder / "config.json")
+    if config.get("model_type") not in MODEL_TYPES:
+        raise WeightsError(
+            f"{folder}/config.json: model_type {shown(config.get('model_type'))} is none of {', '.join(MODEL_TYPES)}"
+        )
     tensors = read_safetensors(folder / "model.safetensors")
     words = None
-    if config.get("model_type") == "doc2vec":
-        inner = typed.overlaid(_Config, config.get(_WORDS) or {}, folder / "config.json", _WORDS)
+    if config.get(_WORDS) is not None:
+        inner = typed.overlaid(_Config, config[_WORDS], folder / "config.json", _WORDS)
         words = _table(folder, _WORDS, inner, tensors, f"{_WORDS}.", None, None)
     tokenizer = folder / "tokenizer.json"
     kept = tokenizer.read_bytes() if tokenizer.is_file() else None
@@ -156,41 +154,60 @@ def _table(
     counts = (
         tensors[f"{prefix}counts"].data.astype(np.int64, copy=False) if f"{prefix}counts" in tensors else None
     )
-    vectors, grams = found.get("vectors"), found.pop("subwords", None)
+    vectors, grams, output = found.get("vectors"), found.pop("subwords", None), found.get("output")
     dim = config.get("dim")
-    if vectors is None or vectors.shape != (len(keys), dim):
+    if vectors is None or vectors.shape != (len(keys), dim) or type(dim) is not int:
         shape = None if vectors is None else vectors.shape
         raise WeightsError(
-            f"{folder}: vectors of {shape} for {len(keys)} keys, and config.json says that dim is {dim}"
+            f"{folder}: vectors of {shape} for {len(keys)} keys, and config.json says that dim is {shown(dim)}"
         )
     each = (counts, found.get("weights"))
     if any(array is not None and array.shape != (len(keys),) for array in each):
         raise WeightsError(f"{folder}: counts or weights that are not one for each of {len(keys)} keys")
     settings = typed.overlaid(_Settings, config.get("settings") or {}, folder / "config.json", "settings")
-    lengths = [config.get(name) or 0 for name in ("min_n", "max_n", "buckets")]
-    subwords = None if grams is None else _subwords(folder, grams, lengths, tensors.get(f"{prefix}buckets"))
+    if settings.get("model") == "supervised" and (output is None or output.shape[1] != dim):
+        raise WeightsError(f"{folder}: a classifier of {dim} dimensions without an output matrix of them")
+    if len(settings.get("beyond") or [0.0] * dim) != dim:
+        raise WeightsError(
+            f"{folder}/config.json: beyond has {len(settings['beyond'])} numbers for {dim} dimensions"
+        )
+    subwords = None
+    if grams is not None:
+        subwords = _subwords(folder, grams, dim, config, settings, tensors.get(f"{prefix}buckets"))
     return Table(
         keys,
         vectors,
         counts=counts,
         weights=found.get("weights"),
         subwords=subwords,
-        output=found.get("output"),
+        output=output,
         words=words,
         tokenizer=tokenizer,
         settings=settings,
+        kind="static" if prefix else config["model_type"],
     )
 
 
-def _subwords(folder: Path, rows: Floats, lengths: Sequence[int], buckets: Tensor | None) -> Subwords:
-    min_n, max_n, number = lengths
+def _subwords(
+    folder: Path,
+    rows: Floats,
+    dim: int,
+    config: dict[str, Any],
+    settings: dict[str, Any],
+    buckets: Tensor | None,
+) -> Subwords:
+    min_n, max_n, number = (config.get(name) or 0 for name in ("min_n", "max_n", "buckets"))
+    bounds = Bounds.of(folder / "config.json")
+    check_ngrams(bounds, min_n, max_n, settings.get("word_ngrams") or 1, number)
+    if rows.shape[1] != dim:
+        raise WeightsError(f"{folder}: n-grams of {rows.shape[1]} dimensions for keys of {dim}")
     if buckets is None:
         return Subwords(rows, min_n, max_n)
-    kept = buckets.data.astype(np.int32, copy=False)
-    rising = kept.shape == (len(rows),) and bool((np.diff(kept) > 0).all())
+    kept = buckets.data
+    rising = kept.shape == (len(rows),) and kept.dtype.kind in "iu" and bool((np.diff(kept) > 0).all())
     if not rising or (len(kept) and not 0 <= int(kept[0]) <= int(kept[-1]) < number):
         raise WeightsError(f"{folder}: buckets that are not one of {number} for each of {len(rows)} rows")
-    return Subwords(rows, min_n, max_n, kept, number)
+    return Subwords(rows, min_n, max_n, kept.astype(np.int32, copy=False), number)
 
 
 def _part(folder: Path, tensors: Weights, name: str) -> Floats:
@@ -198,7 +215,10 @@ def _part(folder: Path, tensors: Weights, name: str) -> Floats:
     if len(tensor.shape) != (1 if name.endswith("weights") else 2):
         raise WeightsError(f"{folder}: {name} has shape {tensor.shape}")
     if tensor.dtype != "I8":
-        return tensor.float32()
+        values = tensor.float32()
+        if values.ndim == 2:
+            check_finite(folder, values)
+        return values
     scales = tensors.get(name.removesuffix("vectors") + "scales")
     if scales is None or scales.shape != tensor.shape[:1]:
         raise WeightsError(f"{folder}: {name} is int8 without a scale for each of {tensor.shape[0]} rows")

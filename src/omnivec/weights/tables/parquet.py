@@ -12,29 +12,35 @@ import numpy as np
 from omnivec.errors import MissingExtra, WeightsError
 from omnivec.files import written
 from omnivec.types import Floats
-from omnivec.weights.tables.checks import blocks, check_finite, unique, utf8
+from omnivec.weights.bounds import Bounds
+from omnivec.weights.tables.checks import blocks, check_finite, decoded, unique, utf8
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
 
 _ROWS = 1 << 15  # that are read at once
 
 
-def read_parquet(path: Path, limit: int = 0) -> Table:
+def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
     """Reads the first column of text as keys; as vectors the first column of lists, else all columns of floats.
 
     Args:
         path: the file.
         limit: read the first so many rows; 0 for all.
+        errors: of keys that are no UTF-8: "strict", "replace" or "ignore", as Python has them.
 
     Raises:
         MissingExtra: pyarrow is not installed.
         WeightsError: the file is damaged, or has no such columns.
     """
-    with _arrow(path) as (_, parquet), parquet.ParquetFile(path) as file:
+    bounds = Bounds.of(path)
+    with _arrow(path) as (arrow, parquet), parquet.ParquetFile(path) as file:
         key, columns, is_list = _columns(path, file.schema_arrow)
-        keys: list[str] = []
-        parts: list[Floats] = []
-        for batch in file.iter_batches(_ROWS, columns=[key, *columns]):
+        rows = _check_size(bounds, file, [key, *columns])
+    keys: list[bytes] = []
+    parts: list[Floats] = []
+    # A dictionary page may stand for any number of long texts: keys are unpacked one by one, and counted.
+    with _arrow(path) as (arrow, parquet), parquet.ParquetFile(path, read_dictionary=[key]) as file:
+        for batch in file.iter_batches(min(_ROWS, max(rows, 1)), columns=[key, *columns]):
             batch = batch.slice(0, limit - len(keys)) if limit else batch
             if batch.column(key).null_count:
                 raise WeightsError(
@@ -42,7 +48,7 @@ def read_parquet(path: Path, limit: int = 0) -> Table:
                 )
             parts.append((_lists if is_list else _components)(path, batch, columns))
             check_finite(path, parts[-1], len(keys) + 1)
-            keys += batch.column(key).to_pylist()
+            keys += _keys(bounds, batch.column(key), arrow)
             if limit and len(keys) >= limit:
                 break
     dims = {part.shape[1] for part in parts if len(part)}
@@ -50,7 +56,41 @@ def read_parquet(path: Path, limit: int = 0) -> Table:
         raise WeightsError(
             f"{path}: vectors of {', '.join(map(str, sorted(dims))) or 'no'} numbers: one length is due"
         )
-    return unique(Table(keys, np.concatenate([part for part in parts if len(part)])))
+    texts, undecoded = decoded(path, keys, range(1, len(keys) + 1), errors, "row")
+    vectors = np.concatenate([part for part in parts if len(part)])
+    return unique(Table(texts, vectors, undecoded=undecoded))
+
+
+def _check_size(bounds: Bounds, file: Any, columns: list[str]) -> int:
+    """The rows that a file states, once what its columns unpack to is held against the file.
+
+    A run of equal values takes a few bytes, however long it is.
+    """
+    metadata = file.metadata
+    places = [
+        i for i in range(metadata.num_columns) if file.schema.column(i).path.partition(".")[0] in columns
+    ]
+    bounds.number("a number of rows", metadata.num_rows, 0, bounds.limit)
+    for group in range(metadata.num_row_groups):
+        # Asked for a column whose facts do not agree, pyarrow ends the process; reading a row it raises an error.
+        next(file.iter_batches(1, row_groups=[group], columns=columns), None)
+        stated = metadata.row_group(group)
+        for column in map(stated.column, places):
+            size = {"DOUBLE": 8, "FLOAT": 4}.get(column.physical_type, 8)
+            bounds.spend(f"column {column.path_in_schema[:60]!r}", size * max(column.num_values, 0))
+            bounds.spend(f"column {column.path_in_schema[:60]!r}", max(column.total_uncompressed_size, 0))
+    return int(metadata.num_rows)
+
+
+def _keys(bounds: Bounds, column: Any, arrow: Any) -> list[bytes]:
+    """The texts of a column in UTF-8, or in what it holds instead."""
+    if hasattr(column, "dictionary"):
+        texts = column.dictionary.cast(arrow.large_binary()).to_pylist()
+        found = [texts[place] for place in column.indices.to_pylist()]
+    else:
+        found = column.cast(arrow.large_binary()).to_pylist()
+    bounds.spend("its keys", sum(map(len, found)))
+    return found
 
 
 def write_parquet(path: Path, table: Table) -> None:

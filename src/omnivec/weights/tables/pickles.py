@@ -6,9 +6,6 @@ only keeps what it was given; every other name is refused before it is looked up
 
 from __future__ import annotations
 
-import io
-import pickle
-import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,9 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.reasons import of_system
+from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import Array
+from omnivec.weights.unpickling import RestrictedUnpickler
 
 MAX_PICKLE = 8_000_000_000  # bytes; the keys and the small arrays of the largest models are far below
 
@@ -115,53 +114,39 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
     try:
-        _check_memo(path, data)
-        return _Unpickler(path, data).load()
+        return _Unpickler(Bounds(path, len(data)), data).load()
     except WeightsError:
         raise
     # A damaged pickle can fail in any way that Python knows.
     except Exception as error:
         raise WeightsError(
-            f"{path}: a damaged pickle, or none at all ({type(error).__name__}: {error})"
+            f"{path}: a damaged pickle, or none at all ({type(error).__name__}: {str(error)[:300]})"
         ) from error
 
 
-def _check_memo(path: Path, data: bytes) -> None:
-    # A forged memo index would make the unpickler ask for gigabytes before it fails.
-    for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(data):
-            raise WeightsError(f"{path}: a pickle of {len(data)} bytes with a memo of {argument} entries")
+class _Unpickler(RestrictedUnpickler):
+    """What gensim's models may name."""
 
-
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that can name nothing but what is listed here."""
-
-    def __init__(self, path: Path, data: bytes) -> None:
-        super().__init__(io.BytesIO(data), encoding="latin1")
-        self.path = path
-        # Made anew for each file: a pickle may write attributes to whatever it can name.
-        self.known: dict[tuple[str, str], Any] = {
+    def __init__(self, bounds: Bounds, data: bytes) -> None:
+        known: dict[tuple[str, str], Any] = {
             (module, name): type(name, (Saved,), {"name": f"{module}.{name}"})
             for module, names in ALLOWED.items()
             for name in names
         }
         for name in ALLOWED["collections"]:
-            self.known["collections", name] = type(name, (_SavedTable,), {})
-        self.known["_codecs", "encode"] = lambda text, encoding: text.encode(
-            {"latin1": "latin1", "utf-8": "utf-8"}[encoding]
-        )
-        for module in ("copyreg", "copy_reg"):
-            self.known[module, "_reconstructor"] = lambda kind, *_: kind()
+            known["collections", name] = type(name, (_SavedTable,), {})
 
-    def find_class(self, module: str, name: str, /) -> object:
-        """Only what is listed; a name is never imported."""
-        try:
-            return self.known[module, name]
-        except KeyError:
-            raise WeightsError(
-                f"{self.path}: loading it would run code ({module}.{name}): refused; save it with gensim as word2vec "
-                "format (save_word2vec_format)"
-            ) from None
+        def encode(text: object, encoding: object) -> bytes:
+            if not isinstance(text, str) or encoding not in ("latin1", "utf-8"):
+                raise bounds.error(f"a {type(text).__name__} to be encoded as {shown(encoding)}")
+            bounds.spend("what its pickle copies", 2 * len(text) + 64)
+            return text.encode(str(encoding))
+
+        known["_codecs", "encode"] = encode
+        for module in ("copyreg", "copy_reg"):
+            known[module, "_reconstructor"] = lambda kind, *_: kind()
+        advice = "save it with gensim as word2vec format (save_word2vec_format)"
+        super().__init__(bounds, data, known, advice, encoding="latin1")
 
 
 def as_array(path: Path, saved: object, name: str) -> Array:
@@ -171,12 +156,14 @@ def as_array(path: Path, saved: object, name: str) -> Array:
         WeightsError: it is no array of numbers, or its parts do not fit together.
     """
     try:
-        return _array(saved)
+        return _array(path, saved)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"{path}: {name} is no array of numbers that can be read ({error})") from error
+        raise WeightsError(
+            f"{path}: {name} is no array of numbers that can be read ({str(error)[:300]})"
+        ) from error
 
 
-def _array(saved: Any) -> Array:
+def _array(path: Path, saved: Any) -> Array:
     if saved.name.endswith("._frombuffer"):
         buffer, kind, shape, order = saved.args
         fortran = order == "F"
@@ -186,13 +173,16 @@ def _array(saved: Any) -> Array:
     else:
         raise ValueError(f"it is a {saved.name}")
     dtype = _dtype(kind)  # refused before its elements are looked at
+    if not isinstance(buffer, (bytes, bytearray)):
+        raise TypeError(f"its numbers are a {type(buffer).__name__}")
     array = np.frombuffer(bytearray(buffer), dtype)
+    Bounds(path, len(buffer)).elements("an array", shape)
     return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _dtype(saved: Any) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(saved.args[0])
     if dtype not in DTYPES:
-        raise ValueError(f"its element type is {saved.args[0]!r}")
+        raise ValueError(f"its element type is {shown(saved.args[0])}")
     big = bool(saved.state) and saved.state[1] == ">"
     return dtype.newbyteorder(">" if big else "<")

@@ -7,13 +7,13 @@ cut into parts, and each part is one of 256 centroids; its length may be a code 
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import WeightsError
 from omnivec.types import Floats
+from omnivec.weights.bounds import Bounds
 from omnivec.weights.tensor import Bytes
 
 CENTROIDS = 256
@@ -21,19 +21,20 @@ _MATRIX = struct.Struct("<?2qi")  # whether lengths are apart; rows, dimensions,
 _QUANTISER = struct.Struct("<4i")  # dimensions, parts, those of a part, those of the last
 
 
+EXPANDED = 4 * 16
+"""Bytes of memory for one of the file, at most: a code of one byte stands for a part of up to 16 numbers, or the rows
+stay within `bounds.FLOOR`."""
+
+
 class Reader:
     """What follows a place in a map of a file; every piece is checked before it is taken."""
 
-    def __init__(self, path: Path, raw: Bytes, position: int) -> None:
-        self._path, self._raw, self.position = path, raw, position
+    def __init__(self, bounds: Bounds, raw: Bytes, position: int) -> None:
+        self.bounds, self._raw, self.position = bounds, raw, position
 
     def take(self, count: int) -> NDArray[np.uint8]:
         """So many bytes; WeightsError where the file has fewer."""
-        end = self.position + count
-        if count < 0 or end > len(self._raw):
-            raise WeightsError(
-                f"{self._path}: cut short or damaged: a quantised matrix ends at byte {end} of {len(self._raw)}"
-            )
+        end = self.bounds.span("a quantised matrix", self.position, count)
         found: NDArray[np.uint8] = np.asarray(self._raw[self.position : end])
         self.position = end
         return found
@@ -44,16 +45,16 @@ class Reader:
 
     def damaged(self, what: str) -> WeightsError:
         """An error that says what does not fit."""
-        return WeightsError(f"{self._path}: {what}: damaged")
+        return self.bounds.error(f"{what}: damaged")
 
 
-def read_quantised(path: Path, raw: Bytes, position: int) -> tuple[Floats, int]:
+def read_quantised(bounds: Bounds, raw: Bytes, position: int) -> tuple[Floats, int]:
     """The rows of a matrix that begins at a place, and where it ends.
 
     Raises:
         WeightsError: the file is cut short, or its parts do not fit together.
     """
-    reader = Reader(path, raw, position)
+    reader = Reader(bounds, raw, position)
     lengths_apart, rows, dim, codes = reader.numbers(_MATRIX)
     found = _restored(reader, rows, dim, codes)
     if lengths_apart:
@@ -71,6 +72,7 @@ def _restored(
         raise reader.damaged(f"a quantiser of {parts} parts of {size} and {last} numbers for {dim}")
     if count != rows * parts:
         raise reader.damaged(f"{count} codes for {rows} rows of {parts} parts")
+    reader.bounds.spend("rows of a quantised matrix", 4 * rows * dim, times=EXPANDED)
     centroids = reader.take(4 * dim * CENTROIDS).view("<f4")
     if not np.isfinite(centroids).all():
         raise reader.damaged("centroids that are NaN or infinite")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.types import Floats
+
+Kind = Literal["static", "fasttext", "doc2vec"]
+"""How texts are pooled: the mean of rows; of words' vectors at length 1; inferred from the words of documents."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,9 @@ class Table:
         tokenizer: tokenizer.json; the keys are then its tokens in the order of their ids.
         settings: what the file says besides: normalize, loss, labels, ...
         duplicates: rows of the file that were left out because their key had come before.
+        undecoded: keys that are no UTF-8, in which what is none was replaced or left out.
+        kind: how texts are pooled, as the table's format states it; of a table made from parts, which states nothing,
+            "doc2vec" with `words`, "fasttext" with `subwords` or labels, else "static".
     """
 
     keys: Sequence[str]
@@ -73,6 +79,14 @@ class Table:
     tokenizer: bytes | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     duplicates: int = 0
+    undecoded: int = 0
+    kind: Kind = ""  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            parts = self.subwords is not None or bool(self.settings.get("labels"))
+            kind = "doc2vec" if self.words is not None else "fasttext" if parts else "static"
+            object.__setattr__(self, "kind", kind)
 
     def __len__(self) -> int:
         return len(self.keys)

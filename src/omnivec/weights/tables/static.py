@@ -16,6 +16,7 @@ from omnivec.files import part_of, write_json
 from omnivec.reasons import of_system
 from omnivec.sentence_files import Card, modules
 from omnivec.types import Floats
+from omnivec.weights.bounds import TIMES, Bounds, shown
 from omnivec.weights.files import read
 from omnivec.weights.safetensors import save
 from omnivec.weights.tables.checks import check_finite, limited
@@ -105,10 +106,12 @@ def _mapped(folder: Path, tensors: Weights, rows: Floats) -> Floats:
     if "mapping" not in tensors:
         return rows
     mapping = tensors["mapping"].data
+    stored = Bounds(tensors.files[0], sum(tensor.data.nbytes for tensor in tensors.values()))
     if mapping.ndim != 1 or mapping.dtype.kind not in "iu":
         raise WeightsError(f"{folder}: a mapping of {mapping.dtype} {mapping.shape}")
     if mapping.size and not 0 <= int(mapping.min()) <= int(mapping.max()) < len(rows):
         raise WeightsError(f"{folder}: a mapping to rows {mapping.min()} to {mapping.max()} of {len(rows)}")
+    stored.spend("a row for each token", 4 * len(mapping) * rows.shape[1], times=4 * TIMES)
     return rows[mapping]
 
 
@@ -120,14 +123,18 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
         if isinstance(vocabulary, list):  # Unigram: pairs of token and score
             vocabulary = {pair[0]: number for number, pair in enumerate(vocabulary)}
         ids = dict(vocabulary) | {each["content"]: each["id"] for each in described.get("added_tokens") or ()}
+        if odd := [
+            token for token, number in ids.items() if type(token) is not str or type(number) is not int
+        ]:
+            raise TypeError(f"{shown(odd[0])} is no token, or its id {shown(ids[odd[0]])} no number")
         last = max(ids.values(), default=-1)
         first = min(ids.values(), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(
             f"{folder}: tokenizer.json has no vocabulary that can be read ({error})"
         ) from error
-    if not isinstance(last, int) or first < 0 or last >= rows:
-        raise WeightsError(f"{folder}: tokens with ids {first} to {last} for {rows} rows")
+    if first < 0 or last >= rows:
+        raise WeightsError(f"{folder}: tokens with ids {shown(first)} to {shown(last)} for {rows} rows")
     tokens = [f"[row {row}]" for row in range(rows)]
     for token, number in ids.items():
         tokens[number] = token

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from omnivec.types import Floats
 from omnivec.weights.ngrams import char_ngrams, known
 from omnivec.weights.tables.record import Subwords, Table
+from omnivec.whitespace import END
 
-SENTENCE_END = "</s>"  # a word of the vocabulary that has no n-grams
 _BLOCK = 4096
 
 
@@ -31,7 +31,7 @@ def subword_ids(word: str, min_n: int, max_n: int, buckets: int) -> NDArray[np.i
     Returns:
         (n-grams,) in [0, buckets); one that falls into the same bucket twice is there twice.
     """
-    if not buckets or word == SENTENCE_END:
+    if not buckets or word == END:
         return np.zeros(0, np.int32)
     return char_ngrams([word], min_n, max_n, buckets).row(0)
 
@@ -61,7 +61,7 @@ def unseen(table: Table, word: str) -> Floats:
 def _means(subwords: Subwords, words: Sequence[str]) -> tuple[Floats, Floats]:
     """The mean of each word's n-gram rows (words, dim), and how many they are (words,)."""
     ngrams = char_ngrams(words, subwords.min_n, subwords.max_n, max(subwords.hashed_to, 1))
-    spelled = np.array([word != SENTENCE_END and subwords.hashed_to > 0 for word in words], bool)
+    spelled = np.array([word != END and subwords.hashed_to > 0 for word in words], bool)
     ngrams = ngrams.only(np.repeat(spelled, np.diff(ngrams.starts)))
     if subwords.buckets is not None:
         ngrams = known(ngrams, subwords.buckets)

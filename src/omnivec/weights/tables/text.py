@@ -5,6 +5,7 @@ word2vec and fastText begin with a line of two numbers, keys and dimension; GloV
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,12 @@ from omnivec.types import Floats
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, encoded, first_rows, reading
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tables.subwords import composed
+from omnivec.whitespace import BOM, why_not_utf8
 
 _BLOCK = 1 << 22  # bytes of lines that are parsed at once
 _LONGEST = 1 << 20  # bytes of a first line: a million numbers have more
+# What a row of numbers parted by single blanks does not have: with these in it, it is read by itself.
+_ODD = (b"  ", b"\t", b"\r", b"\v", b"\f")
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,15 @@ def read_text(
     """Reads a text file of vectors.
 
     Args:
-        path: a line for each key: the key, a blank (or tab), `dim` numbers. A key may hold blanks itself. The file
-            may be packed by gzip.
+        path: a line for each key: the key, a blank (or tab), `dim` numbers. A key may hold blanks itself, but no
+            number behind one: that is a row of another length. The file may begin with a byte order mark, and may be
+            packed by gzip.
         limit: read so many keys only, in the file's order; 0 for all.
         header: whether the first line says keys and dimension; None: where it looks so.
         dim: numbers on each line; 0: as the first line has it.
         always: keys that are read wherever they stand.
         blanks: whether keys with a blank inside are kept.
-        errors: "strict", or "replace" for keys that are no UTF-8.
+        errors: of keys that are no UTF-8: "strict", "replace" or "ignore", as Python has them.
 
     Returns:
         keys and vectors, `duplicates` counted.
@@ -78,14 +83,19 @@ def read_text(
                 break
     rows = first - 1 - (said is not None) - found.empty
     if said is not None and not found.done and rows != said.keys:
-        raise WeightsError(f"{path}: its first line says {said.keys} keys, {rows} follow: cut short or wrong")
+        raise WeightsError(
+            f"{path}, line 1: its first line says {said.keys} keys, {rows} follow: cut short or wrong"
+        )
     return found.table()
 
 
 def _begin(path: Path, stream: BinaryIO, header: bool | None, dim: int) -> tuple[Header | None, int]:
     """The header and the numbers on each line; the stream then stands at the first key."""
     line, second = stream.readline(_LONGEST), stream.readline(_LONGEST)
-    said = parse_header(line)
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise WeightsError(f"{path} {why_not_utf8(line)}")
+    mark = len(BOM) * line.startswith(BOM)
+    said = parse_header(line[mark:])
     if header is None and said is not None:
         # The first key of a table of one dimension looks like a header too.
         header = dim > 1 or not second.strip() or len(second.split()) > said.dim
@@ -94,8 +104,8 @@ def _begin(path: Path, stream: BinaryIO, header: bool | None, dim: int) -> tuple
             f"{path}: its first line {line[:40]!r} is not the number of keys and of dimensions"
         )
     if not header:
-        said, second = None, line
-    stream.seek(len(line) if said else 0)
+        said, second = None, line[mark:]
+    stream.seek(len(line) if said else mark)
     found = said.dim if said else len(second.split()) - 1
     if not dim and found < 1:
         raise WeightsError(f"{path} holds no vectors: its first line is {line[:40]!r}")
@@ -129,6 +139,7 @@ class _Reading:
     keys: dict[str, None] = field(default_factory=dict)
     values: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     duplicates: int = 0
+    undecoded: int = 0
     empty: int = 0  # lines
 
     @property
@@ -158,7 +169,8 @@ class _Reading:
             numbers = [number for row, number in enumerate(numbers) if row not in gone]
         raw, tails = self._split(lines, numbers)
         vectors = self._parsed(raw, tails, numbers)
-        keys = decoded(self.path, raw, numbers, self.errors, "line")
+        keys, undecoded = decoded(self.path, raw, numbers, self.errors, "line")
+        self.undecoded += undecoded
         rows = self._new(keys)
         self.keys.update(dict.fromkeys(keys if rows is None else [keys[row] for row in rows]))
         self.missing.difference_update(keys)
@@ -183,7 +195,13 @@ class _Reading:
         for blank in (b" ", None):
             key, *values = line.rsplit(blank, self.dim)
             if len(values) == self.dim and all(values) and b"\t" not in b"".join(values):
-                return key.rstrip(b" \t"), b" ".join(values)
+                key = key.rstrip(b" \t")
+                surplus = _numbers_behind(key) if all(map(is_number, values)) else 0
+                if not surplus:
+                    return key, b" ".join(values)
+                # Taken as part of the key, the first numbers of a longer row would be lost without a word.
+                key, values = key.split(None, 1)[0], [b""] * (self.dim + surplus)
+                break
         shown = key[:40].decode("utf-8", "replace")
         raise WeightsError(
             f"{self.path}, line {number}: {len(values)} numbers behind {shown!r}, expected {self.dim}"
@@ -191,9 +209,15 @@ class _Reading:
 
     def _parsed(self, raw: Sequence[bytes], tails: Sequence[bytes], numbers: Sequence[int]) -> Floats:
         """(lines, dim) float32."""
+        joined = b" ".join(tails)
+        if any(odd in joined for odd in _ODD):
+            # Two numbers of one row could stand for a missing one of another.
+            for number, key, tail in zip(numbers, raw, tails, strict=True):
+                if len(tail.split()) != self.dim:
+                    self._split_oddly(b"%s %s" % (key, tail), number)
         try:
-            flat = np.fromstring(b" ".join(tails), np.float32, sep=" ")
-        except ValueError:
+            flat = np.fromstring(joined, np.float32, sep=" ")
+        except (ValueError, DeprecationWarning):
             flat = np.empty(0, np.float32)
         if flat.size != len(tails) * self.dim:
             self._name_the_line(raw, tails, numbers)
@@ -235,17 +259,37 @@ class _Reading:
         if not self.keys:
             raise WeightsError(f"{self.path} holds no vectors")
         self.values.resize(len(self.keys) * self.dim, refcheck=False)
-        return Table(list(self.keys), self.values.reshape(-1, self.dim), duplicates=self.duplicates)
+        vectors = self.values.reshape(-1, self.dim)
+        return Table(list(self.keys), vectors, duplicates=self.duplicates, undecoded=self.undecoded)
 
 
-def read_word2vec_text(path: Path, limit: int = 0) -> Table:
+def _numbers_behind(key: bytes) -> int:
+    """How many numbers stand behind the first word of a key; 0 where its last word is none."""
+    count = 0
+    for word in reversed(key.split()[1:]):
+        if not is_number(word):
+            break
+        count += 1
+    return count
+
+
+def is_number(word: bytes) -> bool:
+    """Whether a word of a line is a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def read_word2vec_text(path: Path, limit: int = 0, errors: str = "strict") -> Table:
     """A text file with a first line: word2vec's, fastText's .vec."""
-    return read_text(path, limit, header=True)
+    return read_text(path, limit, header=True, errors=errors)
 
 
-def read_glove(path: Path, limit: int = 0) -> Table:
+def read_glove(path: Path, limit: int = 0, errors: str = "strict") -> Table:
     """A text file without a first line: GloVe's."""
-    return read_text(path, limit, header=False)
+    return read_text(path, limit, header=False, errors=errors)
 
 
 def write_word2vec_text(path: Path, table: Table) -> None:
