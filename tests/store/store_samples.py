@@ -49,7 +49,7 @@ def catalogue_of_version(folder: Path, version: int, texts: Sequence[str]) -> No
     file.execute("PRAGMA page_size = 16384")
     file.execute("PRAGMA journal_mode = WAL")
     file.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-    for number, sql in schema.MIGRATIONS[:version]:
+    for number, sql, _ in schema.MIGRATIONS[:version]:
         for statement in schema.statements(sql):
             file.execute(statement)
         file.execute(f"PRAGMA user_version = {number}")
@@ -72,7 +72,8 @@ def catalogue_of_version(folder: Path, version: int, texts: Sequence[str]) -> No
         )
         unspaced = UNSPACED.search(text) is not None
         file.execute(
-            "INSERT INTO passages VALUES (?, ?, 0, 0, 1, 1, 'text', ?, ?)", (key, key, unspaced, text)
+            "INSERT INTO passages VALUES (?, ?, 0, 0, ?, 1, 'text', ?, ?)",
+            (key, key, len(text), unspaced, text),
         )
         file.execute("INSERT INTO vectors VALUES (1, ?, 0, ?)", (key, np.ones(made.dim, "<f4").tobytes()))
     file.close()

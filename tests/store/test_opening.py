@@ -15,7 +15,10 @@ from store_samples import catalogue_of_version, document, space
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, SchemaError
 from omnivec.store import connections, opening, schema
 from omnivec.store.opening import file_system
+from omnivec.store.schema import Migration
 from omnivec.store.sqlite import Catalogue
+
+NEWEST = schema.MIGRATIONS[-1].version
 
 
 def refused(kind, folder, match, **how):
@@ -50,7 +53,7 @@ def test_a_new_collection_has_the_promised_settings(made):
     connection.close()
     assert values == {
         "application_id": 0x4F4D4E49,
-        "user_version": 3,
+        "user_version": schema.MIGRATIONS[-1].version,
         "page_size": 16384,
         "journal_mode": "wal",
     }
@@ -87,41 +90,45 @@ def test_another_programs_database(tmp_path):
 
 
 def test_a_newer_schema_names_both_versions(made):
-    tampered(made, "PRAGMA user_version = 7")
-    refused(SchemaError, made, "version 7.*up to 3")
+    tampered(made, "PRAGMA user_version = 77")
+    refused(SchemaError, made, f"version 77.*up to {NEWEST}")
 
 
 def test_an_older_schema_without_a_migration_names_both_versions(made, monkeypatch):
-    monkeypatch.setattr(schema, "MIGRATIONS", ((9, "SELECT 1;"),))
-    refused(SchemaError, made, "version 3.*reads 9")
+    monkeypatch.setattr(schema, "MIGRATIONS", (Migration(9, "SELECT 1;"),))
+    refused(SchemaError, made, f"version {NEWEST}.*reads 9")
 
 
 MIGRATIONS = (
     *schema.MIGRATIONS,
-    (4, "ALTER TABLE documents ADD COLUMN colour TEXT;"),
-    (5, "UPDATE documents SET colour = 'red';\nCREATE INDEX documents_colour ON documents (colour);"),
+    Migration(NEWEST + 1, "ALTER TABLE documents ADD COLUMN colour TEXT;"),
+    Migration(
+        NEWEST + 2,
+        "UPDATE documents SET colour = 'red';\nCREATE INDEX documents_colour ON documents (colour);",
+    ),
 )
 
 
 def test_an_older_schema_is_migrated(made, monkeypatch):
     monkeypatch.setattr(schema, "MIGRATIONS", MIGRATIONS)
-    monkeypatch.setattr(schema, "READABLE", 4)
-    refused(SchemaError, made, "version 3.*open the collection once for writing", readonly=True)
-    monkeypatch.setattr(schema, "READABLE", 3)
+    monkeypatch.setattr(schema, "READABLE", NEWEST + 1)
+    refused(SchemaError, made, f"version {NEWEST}.*open the collection once for writing", readonly=True)
+    monkeypatch.setattr(schema, "READABLE", NEWEST)
     with Catalogue.open(made, create=False, readonly=True) as catalogue:
         assert catalogue.counts().documents == 50
     with Catalogue.open(made, create=False) as catalogue:
         assert catalogue._rows("SELECT DISTINCT colour FROM documents") == [("red",)]
-        assert catalogue._rows("PRAGMA user_version") == [(5,)]
+        assert catalogue._rows("PRAGMA user_version") == [(NEWEST + 2,)]
         assert catalogue.check() == []
 
 
 def test_a_migration_that_fails_changes_nothing(made, monkeypatch):
-    monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS[:-1], (5, "CREATE TABLE documents (key);")))
-    refused(CollectionError, made, "already exists")
+    failing = (*MIGRATIONS[:-1], Migration(NEWEST + 2, "CREATE TABLE documents (key);"))
+    monkeypatch.setattr(schema, "MIGRATIONS", failing)
+    refused(CollectionDamaged, made, "already exists")
     monkeypatch.undo()
     with Catalogue.open(made, create=False) as catalogue:
-        assert catalogue._rows("PRAGMA user_version") == [(3,)]
+        assert catalogue._rows("PRAGMA user_version") == [(NEWEST,)]
         assert catalogue.counts().documents == 50
 
 
@@ -143,8 +150,10 @@ def test_a_collection_of_an_older_version_is_read_as_it_is_and_migrated_by_its_f
         before = {query: [key for key, _ in catalogue.text_search(query, 9)] for query in ("fox", "東京")}
         assert before == {"fox": [1, 2], "東京": [3]}
         assert catalogue._rows("PRAGMA user_version") == [(version,)]
+        assert catalogue.check() == []
+        assert [catalogue.document(str(i)).passages[0].text for i in range(6)] == texts
     with Catalogue.open(folder, create=False) as catalogue:
-        assert catalogue._rows("PRAGMA user_version") == [(schema.MIGRATIONS[-1][0],)]
+        assert catalogue._rows("PRAGMA user_version") == [(NEWEST,)]
         after = {query: [key for key, _ in catalogue.text_search(query, 9)] for query in before}
         assert after == before and catalogue.check() == []
         for query, key in {"youer": 5, "2024": 5, "服务端": 5, "カタカナ": 6, "file": 6}.items():
@@ -152,6 +161,9 @@ def test_a_collection_of_an_older_version_is_read_as_it_is_and_migrated_by_its_f
         catalogue.write([document("4", ["", "one more fox"], 4)], remove=["3", "0", "5"])
         assert len(catalogue.text_search("fox", 9)) == 2 and catalogue.check() == []
         assert catalogue.text_search("youer", 9) == [] and catalogue.text_search("file", 9) == []
+    tampered(folder, "UPDATE passages SET text = 'a lazy cat and a fox' WHERE key = 2")
+    with Catalogue.open(folder, create=False) as catalogue:
+        assert any("document '1' is not what was written" in line for line in catalogue.check())
 
 
 def test_passages_without_text_do_not_change_how_words_rank(tmp_path):
@@ -177,9 +189,24 @@ def test_a_truncated_file(made):
         refused(CollectionDamaged, made, "restore a backup")
 
 
-def test_random_damage_is_never_a_foreign_error(made):
+def content_of(folder):
+    """All rows of all tables, those of the text indexes too; None where they cannot be read."""
+    connection = sqlite3.connect(folder / "catalogue.sqlite")
+    try:
+        names = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%'"
+        )
+        rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for (name,) in names.fetchall()}
+        return rows | {"meta": [row for row in rows["meta"] if row[0] != "checkpointed"]}
+    except sqlite3.Error:
+        return None
+    finally:
+        connection.close()
+
+
+def test_random_damage_is_noticed_and_never_a_foreign_error(made):
     file = made / "catalogue.sqlite"
-    whole = file.read_bytes()
+    whole, content = file.read_bytes(), content_of(made)
     chance = random.Random(1)
     noticed = 0
     for _ in range(40):
@@ -187,18 +214,20 @@ def test_random_damage_is_never_a_foreign_error(made):
         start = chance.randrange(100, len(whole) - 2000)
         broken[start : start + 2000] = chance.randbytes(2000)
         file.write_bytes(broken)
+        problems = []
         try:
             with Catalogue.open(made, create=False) as catalogue:
                 problems = catalogue.check()
                 assert all("\n" not in problem for problem in problems)
-                noticed += bool(problems)
+                if not problems:
+                    assert content_of(made) == content, "a change that the check did not find"
                 catalogue.write([document("0", ["new"])])
                 catalogue.text_search("text", 10)
                 catalogue.vectors("text")
         except CollectionError:
-            noticed += 1
-    # Inside a blob or a text nothing can tell, and free space does not matter.
-    assert noticed >= 20
+            noticed += not problems
+        noticed += bool(problems)
+    assert noticed >= 10  # else they fell into free space
 
 
 def test_reading_a_folder_that_cannot_be_written(made, monkeypatch):

@@ -1,10 +1,15 @@
-"""The catalogue's check: SQLite's own, the text indexes against the texts, and what no constraint can say."""
+"""The catalogue's check: SQLite's own, every value's type, what no constraint can say, checksums, the text indexes."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
 
 from omnivec.errors import CollectionDamaged
+from omnivec.store import checksums, rows, schema
 from omnivec.store.connections import Connections
 
 # (what is wrong, SQL that counts it)
@@ -12,6 +17,24 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
     (
         "passages without a document",
         "SELECT count(*) FROM passages WHERE document NOT IN (SELECT key FROM documents)",
+    ),
+    (
+        "passages that end before they begin",
+        "SELECT count(*) FROM passages WHERE end < start",
+    ),
+    (
+        "passages whose text is not as long as their span",
+        "SELECT count(*) FROM passages WHERE text <> '' AND length(text) <> end - start",
+    ),
+    (
+        "passages not in the order of their document, the first 0",
+        "SELECT count(*) FROM (SELECT ordinal, row_number() OVER (PARTITION BY document ORDER BY ordinal) AS place"
+        " FROM passages) WHERE ordinal <> place - 1",
+    ),
+    (
+        "passages with keys that will be used again",
+        "SELECT count(*) FROM passages WHERE key >"
+        " (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'passages')",
     ),
     (
         "vectors without a passage",
@@ -23,34 +46,99 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
     ),
     (
         "vectors of a wrong length",
-        "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space WHERE length(vector) <> 4 * dim",
+        "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space"
+        " WHERE typeof(vector) <> 'blob' OR length(vector) <> 4 * dim",
+    ),
+    (
+        "canaries without a space",
+        "SELECT count(*) FROM canaries WHERE space NOT IN (SELECT key FROM spaces)",
     ),
     (
         "states missing from the history",
-        "SELECT count(*) FROM meta WHERE key = 'changes' AND value <> (SELECT max(changes) FROM history)",
+        "SELECT count(*) FROM meta WHERE key = 'changes' AND value IS NOT (SELECT max(changes) FROM history)",
     ),
 )
 _TEXT_INDEXES = ("passages_words", "passages_trigrams")
+_SHOWN = 5
+_UNIT = 1e-2
 
 
 def problems(connections: Connections) -> list[str]:
     """Reads everything; returns one line for each thing that is wrong."""
     found: list[str] = []
-    try:
-        with connections.snapshot() as connection:
-            rows = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
-            found += [f"file: {' '.join(row.split())}" for row in rows if row != "ok"]
-            for what, sql in _MUST_BE_ZERO:
-                count = connection.execute(sql).fetchone()[0]
-                if count:
-                    found.append(f"{count} {what}")
-        # The text indexes are checked by a command that has the form of a write.
-        if not connections.readonly:
+    with connections.snapshot() as connection:
+        for part in (_pages, _values, _relations, _checksums, _lengths):
+            try:
+                found += part(connection)
+            except sqlite3.Error as exc:  # What one part cannot read, another may.
+                found.append(f"file: {' '.join(str(exc).split())}")
+    # The text indexes are checked by a command that has the form of a write.
+    if not connections.readonly:
+        try:
             for table in _TEXT_INDEXES:
                 found += _check_text_index(connections, table)
-    except CollectionDamaged as exc:
-        found.append(str(exc))
-    return found
+        except CollectionDamaged as exc:
+            found.append(str(exc))
+    return list(dict.fromkeys(found))
+
+
+def _pages(connection: sqlite3.Connection) -> Iterator[str]:
+    for row in connection.execute("PRAGMA integrity_check(20)"):
+        if row[0] != "ok":
+            yield f"file: {' '.join(row[0].split())}"
+
+
+def _values(connection: sqlite3.Connection) -> Iterator[str]:
+    for shape in rows.CHECKED:
+        wrong = list(shape.faults(connection.execute(f"SELECT {shape.sql} FROM {shape.table}")))
+        yield from wrong[:_SHOWN]
+        if len(wrong) > _SHOWN:
+            yield f"{len(wrong) - _SHOWN} more rows of {shape.table}"
+
+
+def _relations(connection: sqlite3.Connection) -> Iterator[str]:
+    for what, sql in _MUST_BE_ZERO:
+        count = connection.execute(sql).fetchone()[0]
+        if count:
+            yield f"{count} {what}"
+
+
+def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
+    if connection.execute("PRAGMA user_version").fetchone()[0] < schema.CHECKED:
+        return
+    stored = dict(connection.execute("SELECT key, checksum FROM documents").fetchall())
+    wrong = [key for key, checksum in checksums.computed(connection) if stored.get(key) != checksum]
+    for key in islice(wrong, _SHOWN):
+        name = connection.execute("SELECT id FROM documents WHERE key = ?", (key,)).fetchone()[0]
+        yield f"document {rows.shown(name)} is not what was written: its text, metadata or vectors were changed"
+    if len(wrong) > _SHOWN:
+        yield f"{len(wrong) - _SHOWN} more documents are not what was written"
+    total = 0
+    for checksum in stored.values():
+        total ^= checksum if isinstance(checksum, int) else 0
+    if total != connection.execute("SELECT value FROM meta WHERE key = 'sum'").fetchone()[0]:
+        yield "the documents are not those that were written: some are missing, were added or changed by other means"
+
+
+def _lengths(connection: sqlite3.Connection) -> Iterator[str]:
+    """Vectors that are not of length 1, or not numbers, where the model's own canaries are."""
+    for key, name in connection.execute("SELECT key, name FROM spaces").fetchall():
+        canaries = connection.execute("SELECT vector FROM canaries WHERE space = ?", (key,)).fetchall()
+        unit = bool(canaries) and all(is_unit(vector) for (vector,) in canaries)
+        for passage, vector in connection.execute(
+            "SELECT passage, vector FROM vectors WHERE space = ?", (key,)
+        ):
+            if isinstance(vector, bytes) and len(vector) % 4 == 0:
+                values = np.frombuffer(vector, "<f4")
+                if not np.isfinite(values).all():
+                    yield f"a vector of passage {passage} in the space {name!r} holds NaN or an infinity"
+                elif unit and not is_unit(vector):
+                    yield f"a vector of passage {passage} in the space {name!r} is not of length 1, as all others are"
+
+
+def is_unit(vector: bytes) -> bool:
+    """Whether a stored vector is of length 1, as far as float32 and bfloat16 can say."""
+    return abs(float(np.linalg.norm(np.frombuffer(vector, "<f4").astype(np.float64))) - 1) <= _UNIT
 
 
 def _check_text_index(connections: Connections, table: str) -> list[str]:
@@ -58,5 +146,5 @@ def _check_text_index(connections: Connections, table: str) -> list[str]:
         try:
             connection.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")
         except sqlite3.DatabaseError as exc:
-            return [f"text index {table} does not fit the passages: {exc}"]
+            return [f"text index {table} does not fit the passages: {' '.join(str(exc).split())}"]
     return []

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
 from omnivec.reasons import of_system
+from omnivec.store.replaced import Files, identity_of
 from omnivec.store.text import has_unspaced, searchable
 
 BUSY_SECONDS = 30.0
@@ -21,6 +24,13 @@ BUSY_SECONDS = 30.0
 # write-ahead log, so it is kept until the process ends.
 _inherited: list[sqlite3.Connection] = []
 
+# What is open in this process: after a fork, the child has to take locks of its own.
+_open: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+# Of the catalogue's file the bytes that a connection holds a shared lock on, and of its log's index the one that says
+# that somebody uses it: https://www.sqlite.org/src/file?name=src/os_unix.c ("SHARED_FIRST", "UNIX_SHM_DMS").
+_SHARED_BYTES = (("", 0x40000002, 510), ("-shm", 128, 1))
+
 
 def _busy(path: Path) -> CollectionError:
     return CollectionBusy(
@@ -28,9 +38,11 @@ def _busy(path: Path) -> CollectionError:
     )
 
 
-def _damaged(path: Path) -> CollectionError:
+def damaged(path: Path, what: str = "") -> CollectionDamaged:
+    """The error of a catalogue that holds something else than was written; what it is, in a few words."""
     return CollectionDamaged(
-        f"{path} is damaged; restore a backup of {path.parent}, or remove that folder and index again"
+        f"{path} is damaged{': ' * bool(what)}{what}; restore a backup of {path.parent} (omnivec collection restore), "
+        "or remove that folder and index again"
     )
 
 
@@ -52,9 +64,12 @@ def _readonly(path: Path) -> CollectionError:
 
 
 def _unopenable(path: Path) -> CollectionError:
-    # SQLite does not say why: the system does, asked for the same.
+    # SQLite does not say why: the system does. The file itself is not opened, which would drop SQLite's locks on it.
     try:
-        os.close(os.open(path, os.O_RDONLY))
+        path.stat()
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         return CollectionError(f"{path} cannot be opened: {of_system(error)}")
     return CollectionError(
@@ -67,8 +82,8 @@ def _unopenable(path: Path) -> CollectionError:
 _MEANINGS: dict[int, Callable[[Path], CollectionError]] = {
     sqlite3.SQLITE_BUSY: _busy,
     sqlite3.SQLITE_LOCKED: _busy,
-    sqlite3.SQLITE_CORRUPT: _damaged,
-    sqlite3.SQLITE_NOTADB: _damaged,
+    sqlite3.SQLITE_CORRUPT: damaged,
+    sqlite3.SQLITE_NOTADB: damaged,
     sqlite3.SQLITE_FULL: _full,
     sqlite3.SQLITE_READONLY: _readonly,
     sqlite3.SQLITE_CANTOPEN: _unopenable,
@@ -83,9 +98,12 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as exc:
         if str(exc).startswith("Cannot operate on a closed database"):
             raise CollectionError(f"{path} was closed; open the collection again") from exc
-        meaning = _MEANINGS.get(getattr(exc, "sqlite_errorcode", 0) & 0xFF)
-        if meaning is not None:
-            raise meaning(path) from exc
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+        if code in _MEANINGS:
+            raise _MEANINGS[code](path) from exc
+        # Our SQL is right for our tables: where it fails, they or what is in them was changed by other means.
+        if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT) or "decode to UTF-8" in str(exc):
+            raise damaged(path, " ".join(str(exc).split())) from exc
         raise CollectionError(f"{path}: {exc}") from exc
     except UnicodeEncodeError as exc:
         name = exc.object if len(exc.object) <= 200 else f"{exc.object[:200]}..."
@@ -141,10 +159,10 @@ def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
 class _Reader:
     """One thread's connection for reading; it is closed when the thread ends."""
 
-    def __init__(self, path: Path, *, lasting: bool) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self.pid = os.getpid()
         self.depth = 0
-        self.connection = connect(path, writing=False, lasting=lasting)
+        self.connection = connection
 
     def close(self) -> None:
         if self.pid == os.getpid():
@@ -153,8 +171,7 @@ class _Reader:
             _inherited.append(self.connection)
 
     def __del__(self) -> None:
-        if hasattr(self, "connection"):
-            self.close()
+        self.close()
 
 
 class _Live:
@@ -169,13 +186,24 @@ class _Live:
 
 
 class Connections:
-    """Hands out the connections of one catalogue; safe for threads and across a fork."""
+    """Hands out the connections of one catalogue; safe for threads and across a fork.
+
+    Args:
+        path: of the catalogue's file.
+        readonly: refuse every change.
+
+    Every connection is to the same file, and that is the one that the path names whenever something is read or
+    written.
+    """
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
         self.path = path
         self.readonly = readonly
+        self.files = Files(path)
         self._closed = False
         self._live = _Live()
+        self._first: _Reader | None = None
+        _open.add(self)
 
     def _here(self) -> _Live:
         """The connections of this process: after a fork none is reused, and the locks are new as well."""
@@ -187,29 +215,49 @@ class Connections:
             self._live = _Live()
         return self._live
 
+    def _connect(self, *, writing: bool) -> sqlite3.Connection:
+        """A connection to the file that was opened first."""
+        before = identity_of(self.path)
+        connection = connect(self.path, writing=writing, lasting=not self.readonly)
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # opens the log too
+            self.files.opened(before)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def _reader(self) -> _Reader:
         live = self._here()
         reader: _Reader | None = getattr(live.local, "reader", None)
         if reader is None:
-            reader = _Reader(self.path, lasting=not self.readonly)
             with live.lock:
+                reader = _Reader(self._connect(writing=False))
                 live.readers.add(reader)
+                # While one connection is open, no other file can get the inode by which the opened one is known.
+                self._first = self._first or reader
             live.local.reader = reader
         return reader
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """This thread's reading connection, seeing one state of the catalogue from begin to end."""
+        """This thread's reading connection, seeing one state of the catalogue from begin to end.
+
+        Raises:
+            CollectionError: the path no longer names the files that were opened.
+        """
         with translated(self.path):
             reader = self._reader()
             connection = reader.connection
             if reader.depth == 0:
+                version = self.files.check()
                 connection.execute("BEGIN DEFERRED")
             reader.depth += 1
             try:
                 if reader.depth == 1:
                     # BEGIN alone fixes nothing: the state is chosen by the first read.
                     connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                    self.files.check_history(connection, version)
                 yield connection
             finally:
                 reader.depth -= 1
@@ -218,22 +266,56 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection inside one transaction: all of the block is kept, or nothing."""
+        """The writing connection inside one transaction: all of the block is kept, or nothing.
+
+        When this returns, the write is in the files that the path names.
+
+        Raises:
+            CollectionError: the path no longer names the files that were opened.
+        """
         if self.readonly:
             raise _readonly(self.path)
         live = self._here()
         with translated(self.path), live.lock:
+            self.files.check()
             if live.writer is None:
-                live.writer = connect(self.path, writing=True, lasting=True)
+                live.writer = self._connect(writing=True)
             connection = live.writer
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self.files.check_history(connection, self.files.check())
+                before = connection.total_changes
                 yield connection
+                if connection.total_changes != before:
+                    self.files.note(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            self.files.check()
+
+    def take_locks(self) -> None:
+        """In the child of a fork: locks of its own on the files.
+
+        SQLite counts the locks of a process in memory, which the child inherits; the system's locks it does not. So
+        SQLite would take none for the child's own connections, and another process could remove the log under them.
+        """
+        if sys.platform == "win32" or self._closed:
+            return
+        import fcntl
+
+        try:
+            self.files.check()
+        except CollectionError:  # What the path names now is not what is open.
+            return
+
+        for end, start, length in _SHARED_BYTES:
+            with suppress(OSError):  # Nothing to be locked: an immutable file without a log.
+                handle = os.open(
+                    f"{self.path}{end}", os.O_RDONLY
+                )  # Open to the end: closing it drops all locks.
+                fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
 
     def close(self) -> None:
         """Closes every connection of this process; nothing can be read or written afterwards."""
@@ -246,3 +328,12 @@ class Connections:
                 reader.close()
             if live.writer is not None:
                 live.writer.close()
+
+
+def _after_fork() -> None:
+    for connections in list(_open):
+        connections.take_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

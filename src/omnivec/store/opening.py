@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sqlite3
 from pathlib import Path
 
 from omnivec.errors import CollectionDamaged, CollectionError, SchemaError
 from omnivec.reasons import of_system
 from omnivec.store import schema
-from omnivec.store.connections import Connections, connect, translated
+from omnivec.store.connections import Connections, connect, damaged, translated
+from omnivec.store.replaced import check_log
 
 FILE = "catalogue.sqlite"
+
+_MAGIC = b"SQLite format 3\0"
+_SMALLEST = 512
+"""Bytes of the smallest page, and so of the smallest database."""
 
 # Shared memory, on which the write-ahead log rests, does not work across machines.
 _NETWORK = re.compile(
@@ -98,51 +104,54 @@ def _place(draft: Path, path: Path) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """Refuses a file that is no SQLite database at all, or only the beginning of one."""
+    """Refuses a file that is too small to be a database; SQLite looks into all others.
+
+    A larger file is not opened here: it may be open already, and a process that closes any descriptor of a file loses
+    all the locks that it has on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
     try:
-        with path.open("rb") as file:
-            start = file.read(100)
+        size = path.stat().st_size
+        start = path.read_bytes() if size < _SMALLEST else _MAGIC
     except OSError as exc:
         raise CollectionError(f"{path} cannot be read: {of_system(exc)}") from exc
-    if start[:16] != b"SQLite format 3\0":
-        what = "is empty" if not start else "is not an SQLite file"
-        raise SchemaError(f"{path} {what}, so {path.parent} is no collection; choose another folder")
-    log = path.with_name(f"{FILE}-wal")
-    # While another process moves its log into the file, the file may be short for a moment.
-    if _is_short(path) and not (log.exists() and log.stat().st_size) and _is_short(path):
-        raise CollectionDamaged(
-            f"{path} is cut off after {path.stat().st_size} bytes; restore a backup of {path.parent}, or remove "
-            "that folder and index again"
-        )
+    if not start.startswith(_MAGIC):
+        raise _foreign(path, "is not an SQLite file" if start else "is empty")
+    if size < _SMALLEST:
+        raise damaged(path, f"it is cut off after {size} bytes")
 
 
-def _is_short(path: Path) -> bool:
-    """Whether the file is smaller than its header says: https://www.sqlite.org/fileformat2.html, section 1.3."""
-    with path.open("rb") as file:
-        start = file.read(100)
-        size = file.seek(0, os.SEEK_END)
-    page_size = int.from_bytes(start[16:18], "big")
-    return len(start) < 100 or size < page_size * int.from_bytes(start[28:32], "big")
+def _check_pages(path: Path, page_size: int) -> None:
+    """Refuses a file whose last page is not whole, which SQLite reads as zeros, unless its log has that page."""
+    log, size = path.with_name(f"{FILE}-wal"), path.stat().st_size
+    if size % page_size and not (log.exists() and log.stat().st_size):
+        raise damaged(path, f"it is cut off after {size} bytes")
+
+
+def _foreign(path: Path, what: str) -> SchemaError:
+    return SchemaError(f"{path} {what}, so {path.parent} is no collection; choose another folder")
 
 
 def _bring_up_to_date(connections: Connections) -> None:
     """Checks the maker and the schema's version; an older schema is migrated, unless opened for reading."""
-    path, newest = connections.path, schema.MIGRATIONS[-1][0]
-    with connections.snapshot() as connection:
-        maker = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    path, newest = connections.path, schema.MIGRATIONS[-1].version
+    try:
+        with connections.snapshot() as connection:
+            maker = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            _check_pages(path, connection.execute("PRAGMA page_size").fetchone()[0])
+    except CollectionDamaged as exc:
+        if getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+            raise _foreign(path, "is not an SQLite file") from exc
+        raise
     if maker != schema.APPLICATION_ID:
-        raise SchemaError(
-            f"{path} is an SQLite file of another program (application id {maker}), so {path.parent} is no "
-            "collection; choose another folder"
-        )
+        raise _foreign(path, f"is an SQLite file of another program (application id {maker})")
     if version == newest:
         return
     if version > newest:
         raise SchemaError(
             f"{path} has schema version {version}, this omnivec knows versions up to {newest}; update omnivec"
         )
-    known = [target for target, _ in schema.MIGRATIONS]
+    known = [one.version for one in schema.MIGRATIONS]
     if version + 1 not in known or version < 1:
         raise SchemaError(
             f"{path} has schema version {version}, this omnivec reads {newest} and has no migration from "
@@ -178,7 +187,9 @@ def open_connections(folder: Path, *, create: bool, readonly: bool) -> Connectio
     _check_file(path)
     if not readonly and not (os.access(path, os.W_OK) and os.access(folder, os.W_OK)):
         raise CollectionError(f"{folder} is read-only; open it for reading, or allow writing to it")
-    connections = Connections(path, readonly=readonly)
+    with translated(path):
+        check_log(path)
+        connections = Connections(path, readonly=readonly)
     try:
         _bring_up_to_date(connections)
     except BaseException:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from omnivec.store import checksums
 
 APPLICATION_ID = 0x4F4D4E49  # "OMNI"
 
@@ -156,8 +159,50 @@ CREATE TRIGGER unspaced_out AFTER DELETE ON passages WHEN old.unspaced BEGIN
 END;
 """
 
-# (schema version, SQL that leads to it from the version before), in order.
-MIGRATIONS: tuple[tuple[int, str], ...] = ((1, _TABLES), (2, _WORDED), (3, _SEARCHABLE))
+# What a file cannot be trusted to hold is checked by sums. `sum` is the exclusive or of the documents' checksums
+# (SQLite has no operator for it), so that a document that is missing altogether is noticed too.
+_CHECKED = """
+INSERT INTO meta VALUES ('id', lower(hex(randomblob(16))));
+INSERT INTO meta SELECT 'stamp', stamp FROM history ORDER BY changes DESC LIMIT 1;
+INSERT INTO meta VALUES ('checkpointed', 0);
+INSERT INTO meta VALUES ('sum', 0);
+ALTER TABLE documents ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+CREATE TRIGGER sum_in AFTER INSERT ON documents BEGIN
+    UPDATE meta SET value = (value | new.checksum) - (value & new.checksum) WHERE key = 'sum';
+END;
+CREATE TRIGGER sum_out AFTER DELETE ON documents BEGIN
+    UPDATE meta SET value = (value | old.checksum) - (value & old.checksum) WHERE key = 'sum';
+END;
+CREATE TRIGGER sum_changed AFTER UPDATE OF checksum ON documents BEGIN
+    UPDATE meta SET value = (value | old.checksum) - (value & old.checksum) WHERE key = 'sum';
+    UPDATE meta SET value = (value | new.checksum) - (value & new.checksum) WHERE key = 'sum';
+END;
+"""
+
+
+class Migration(NamedTuple):
+    """A step to a version of the schema from the one before.
+
+    Attributes:
+        version: of the schema after it.
+        sql: statements, run first.
+        fill: what SQL cannot do.
+    """
+
+    version: int
+    sql: str
+    fill: Callable[[sqlite3.Connection], None] | None = None
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, _TABLES),
+    Migration(2, _WORDED),
+    Migration(3, _SEARCHABLE),
+    Migration(4, _CHECKED, checksums.fill),
+)
+
+CHECKED = 4
+"""The version from which on documents have checksums."""
 
 READABLE = 1
 """The oldest version that can be read, though not written, without being migrated."""
@@ -178,8 +223,10 @@ def statements(sql: str) -> Iterator[str]:
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Takes the schema from `version` to the newest; the caller holds the transaction."""
-    for target, sql in MIGRATIONS:
-        if target > version:
-            for statement in statements(sql):
+    for step in MIGRATIONS:
+        if step.version > version:
+            for statement in statements(step.sql):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {target:d}")
+            if step.fill is not None:
+                step.fill(connection)
+            connection.execute(f"PRAGMA user_version = {step.version:d}")

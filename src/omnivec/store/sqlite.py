@@ -14,12 +14,12 @@ from typing import Any, cast
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.store import checking, fulltext, matches, writing
-from omnivec.store.connections import Connections
+from omnivec.store import checking, fulltext, matches, rows, writing
+from omnivec.store.connections import Connections, damaged
 from omnivec.store.filters import compile_where
 from omnivec.store.opening import open_connections
 from omnivec.store.records import Counts, Document, Entry, Found, Passage, Signature, SpaceRecord
-from omnivec.types import Floats, Keys, Metric, Modality
+from omnivec.types import Floats, Keys
 
 _BLOBS_AT_ONCE = 1024
 
@@ -80,9 +80,16 @@ class Catalogue:
         with self._connections.snapshot() as connection:
             return connection.execute(sql, parameters).fetchall()
 
-    def _keys(self, sql: str, parameters: Sequence[Any] = ()) -> Keys:
+    def _read(self, shape: rows.Shape, rest: str, parameters: Sequence[Any] = ()) -> list[list[Any]]:
+        """Rows of a shape, each value of its type; `rest` is the statement from its FROM on."""
+        return shape.read(self._connections.path, self._rows(f"SELECT {shape.sql} {rest}", parameters))
+
+    def _keys(self, rest: str, parameters: Sequence[Any] = ()) -> Keys:
         with self._connections.snapshot() as connection:
-            return np.fromiter((row[0] for row in connection.execute(sql, parameters)), np.int64)
+            found = [row[0] for row in connection.execute(rest, parameters)]
+        if any(type(key) is not int for key in found):
+            raise damaged(self._connections.path, "a passage's key is no integer")
+        return np.array(found, np.int64)
 
     # Writing: each call is one transaction.
 
@@ -161,36 +168,32 @@ class Catalogue:
 
     def changes(self) -> tuple[int, int]:
         """The number of writes so far and the random stamp of the last one: together they name a state."""
-        row = self._rows("SELECT changes, stamp FROM history ORDER BY changes DESC LIMIT 1")[0]
-        return int(row[0]), int(row[1])
+        states = self._read(rows.STATE, "FROM history ORDER BY changes DESC LIMIT 1")
+        if not states:
+            raise damaged(self._connections.path, "its history is empty")
+        return states[0][0], states[0][1]
 
     def history(self) -> dict[int, int]:
         """The stamps of the last states, by their number of writes."""
-        return dict(cast(list[tuple[int, int]], self._rows("SELECT changes, stamp FROM history")))
+        return {row[0]: row[1] for row in self._read(rows.STATE, "FROM history")}
 
     def roots(self) -> tuple[str, ...]:
         """The folders that are kept in sync, sorted."""
-        return tuple(row[0] for row in self._rows("SELECT path FROM roots ORDER BY path"))
+        return tuple(row[0] for row in self._read(rows.ROOT, "FROM roots ORDER BY path"))
 
     def spaces(self) -> dict[str, SpaceRecord]:
         """The spaces by name, in the order in which they were added."""
         with self.snapshot():
-            rows = self._rows(
-                "SELECT key, name, model, dim, metric, identity, provenance FROM spaces ORDER BY key"
-            )
-            canaries = self._rows("SELECT space, text, vector FROM canaries ORDER BY space, ordinal")
-        return {
-            name: SpaceRecord(
-                name,
-                model,
-                dim,
-                cast(Metric, metric),
-                json.loads(identity),
-                json.loads(provenance),
-                tuple((text, np.frombuffer(blob, "<f4")) for space, text, blob in canaries if space == key),
-            )
-            for key, name, model, dim, metric, identity, provenance in rows
-        }
+            spaces = self._read(rows.SPACE, "FROM spaces ORDER BY key")
+            canaries = self._read(rows.CANARY, "FROM canaries ORDER BY space, ordinal")
+        path = self._connections.path
+        found = {}
+        for name, key, model, dim, metric, identity, provenance in spaces:
+            own = [(text, blob) for space, text, blob in canaries if space == key]
+            vectors = rows.vector_rows(path, [blob for _, blob in own], dim, name)
+            pairs = tuple((text, vector) for (text, _), vector in zip(own, vectors, strict=True))
+            found[name] = SpaceRecord(name, model, dim, metric, identity, provenance, pairs)
+        return found
 
     def documents(
         self, where: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
@@ -208,64 +211,55 @@ class Catalogue:
         if ids is not None:
             condition += " AND id IN (SELECT value FROM json_each(?))"
             parameters = [*parameters, json.dumps(list(ids))]
-        rows = self._rows(
-            "SELECT id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost,"
-            " (SELECT count(*) FROM passages WHERE document = documents.key), indexed_ns"
-            f" FROM documents WHERE {condition} ORDER BY id",
-            parameters,
-        )
-        return [Entry(*[*row[:9], json.loads(row[9]), *row[10:]]) for row in rows]
+        found = self._read(rows.ENTRY, f"FROM documents WHERE {condition} ORDER BY id", parameters)
+        return [Entry(*row) for row in found]
 
     def document(self, name: str) -> Document | None:
         """A whole document with its passages and vectors; None if it is not there."""
         with self.snapshot():
-            rows = self._rows(
-                "SELECT id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost"
-                " FROM documents WHERE id = ?",
-                (name,),
-            )
-            if not rows:
+            found = self._read(rows.DOCUMENT, "FROM documents WHERE id = ?", (name,))
+            if not found:
                 return None
-            passages = self._rows(
-                "SELECT key, start, end, line, text, passages.modality FROM passages"
-                " WHERE document = (SELECT key FROM documents WHERE id = ?) ORDER BY ordinal",
+            passages = self._read(
+                rows.PASSAGE,
+                "FROM passages WHERE document = (SELECT key FROM documents WHERE id = ?) ORDER BY ordinal",
                 (name,),
             )
-            whole = tuple(
-                Passage(start, end, line, text, cast(Modality, modality), self._vectors_of(key))
-                for key, start, end, line, text, modality in passages
-            )
-        return Document(*[*rows[0][:9], json.loads(rows[0][9]), rows[0][10], whole])
+            dims = {space.name: space.dim for space in self.spaces().values()}
+            whole = tuple(Passage(*[*row, self._vectors_of(key, dims)]) for key, *row in passages)
+        return Document(*[*found[0], whole])
 
-    def _vectors_of(self, passage: int) -> dict[str, Floats]:
-        rows = self._rows(
+    def _vectors_of(self, passage: int, dims: Mapping[str, int]) -> dict[str, Floats]:
+        found = self._rows(
             "SELECT name, vector FROM vectors JOIN spaces ON spaces.key = space WHERE passage = ? ORDER BY space, part",
             (passage,),
         )
-        names = dict.fromkeys(row[0] for row in rows)
+        names = dict.fromkeys(row[0] for row in found)
         return {
-            name: np.stack([np.frombuffer(blob, "<f4") for space, blob in rows if space == name])
+            name: rows.vector_rows(
+                self._connections.path, [blob for space, blob in found if space == name], dims[name], name
+            )
             for name in names
         }
 
     def signatures(self, root: str | None = None) -> dict[str, Signature]:
         """By what each document is recognised as unchanged, by id; only those under a root if one is given."""
-        rows = self._rows(
-            "SELECT id, digest, how, size, mtime_ns, device, indexed_ns FROM documents"
-            + (" WHERE root = ?" if root is not None else ""),
+        found = self._read(
+            rows.SIGNATURE,
+            "FROM documents" + (" WHERE root = ?" if root is not None else ""),
             () if root is None else (root,),
         )
-        return {row[0]: Signature(*row[1:]) for row in rows}
+        return {row[0]: Signature(*row[1:]) for row in found}
 
     def passages(self, keys: Keys) -> dict[int, Found]:
         """The passages with these keys, in their order; keys that are not there are left out."""
-        rows = self._rows(
-            "SELECT passages.key, ordinal, id, start, end, line, text, passages.modality, metadata"
-            " FROM passages JOIN documents ON documents.key = document"
+        listed = self._read(
+            rows.FOUND,
+            "FROM passages JOIN documents ON documents.key = document"
             " WHERE passages.key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        found = {row[0]: Found(*[*row[:8], json.loads(row[8])]) for row in rows}
+        found = {row[0]: Found(*row) for row in listed}
         return {key: found[key] for key in np.asarray(keys).tolist() if key in found}
 
     def passage_keys(self, where: Mapping[str, Any]) -> Keys:
@@ -312,16 +306,33 @@ class Catalogue:
         """
         condition = "space = ? AND passage > ?"
         with self._connections.snapshot() as connection:
-            row = connection.execute("SELECT key, dim FROM spaces WHERE name = ?", (space,)).fetchone()
-            if row is None:
+            found = self._read(rows.SPACE, "FROM spaces WHERE name = ?", (space,))
+            if not found:
                 raise UsageError(
                     f"no space {space!r} in {self.folder}; there are: {', '.join(self.spaces()) or 'none'}"
                 )
-            parameters: list[Any] = [row[0], after]
+            parameters: list[Any] = [found[0][1], after]
             if keys is not None:
                 condition += " AND passage IN (SELECT value FROM json_each(?))"
                 parameters.append(_listed(keys))
-            return _matrix(connection, condition, parameters, row[1])
+            return self._matrix(connection, condition, parameters, found[0][3], space)
+
+    def _matrix(
+        self, connection: Connection, condition: str, parameters: list[Any], dim: int, space: str
+    ) -> tuple[Keys, Floats]:
+        """Reads vectors straight into one array, without a list of all of them."""
+        n = connection.execute(f"SELECT count(*) FROM vectors WHERE {condition}", parameters).fetchone()[0]
+        keys, matrix = np.empty(n, np.int64), np.empty((n, dim), np.float32)
+        cursor = connection.execute(
+            f"SELECT passage, vector FROM vectors WHERE {condition} ORDER BY passage, part", parameters
+        )
+        start = 0
+        while read := cursor.fetchmany(_BLOBS_AT_ONCE):
+            end = start + len(read)
+            keys[start:end] = [row[0] for row in read]
+            matrix[start:end] = rows.vector_rows(self._connections.path, [row[1] for row in read], dim, space)
+            start = end
+        return keys, matrix
 
     def text_search(self, query: str, k: int, allowed: Keys | None = None) -> list[tuple[int, float]]:
         """The k passages whose text fits any query best; see `fulltext.search`."""
@@ -396,19 +407,3 @@ def _size(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return total
-
-
-def _matrix(connection: Connection, condition: str, parameters: list[Any], dim: int) -> tuple[Keys, Floats]:
-    """Reads vectors straight into one array, without a list of all of them."""
-    n = connection.execute(f"SELECT count(*) FROM vectors WHERE {condition}", parameters).fetchone()[0]
-    keys, matrix = np.empty(n, np.int64), np.empty((n, dim), np.float32)
-    cursor = connection.execute(
-        f"SELECT passage, vector FROM vectors WHERE {condition} ORDER BY passage, part", parameters
-    )
-    start = 0
-    while rows := cursor.fetchmany(_BLOBS_AT_ONCE):
-        end = start + len(rows)
-        keys[start:end] = [row[0] for row in rows]
-        matrix[start:end] = np.frombuffer(b"".join([row[1] for row in rows]), "<f4").reshape(-1, dim)
-        start = end
-    return keys, matrix

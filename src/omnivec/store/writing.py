@@ -12,7 +12,8 @@ import numpy as np
 
 from omnivec.arguments import is_missing, plain
 from omnivec.errors import UsageError
-from omnivec.store.records import Document, SpaceRecord
+from omnivec.store import checksums
+from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.text import has_unspaced, searchable, storable
 from omnivec.types import Floats
 
@@ -60,6 +61,9 @@ def count_change(connection: Connection) -> None:
     connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'changes'")
     connection.execute("INSERT INTO history SELECT value, random() FROM meta WHERE key = 'changes'")
     connection.execute(
+        "UPDATE meta SET value = (SELECT stamp FROM history ORDER BY changes DESC LIMIT 1) WHERE key = 'stamp'"
+    )
+    connection.execute(
         "DELETE FROM history WHERE changes <= (SELECT max(changes) FROM history) - ?", (HISTORY,)
     )
 
@@ -88,48 +92,57 @@ def insert(
         spaces: name of a space -> (its key, its dim).
         now: nanoseconds since 1970.
     """
+    metadata = json_text(document.metadata, f"metadata of {document.id!r}")
+    passages = [
+        _stored(passage, ordinal, document.id, spaces) for ordinal, passage in enumerate(document.passages)
+    ]
+    head = (document.id, document.modality, document.how, document.digest, document.root, document.path)
     cursor = connection.execute(
         "INSERT INTO documents (id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost,"
-        " indexed_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " indexed_ns, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            document.id,
-            document.modality,
-            document.how,
-            document.digest,
-            document.root,
-            document.path,
+            *head,
             document.size,
             document.mtime_ns,
             document.device,
-            json_text(document.metadata, f"metadata of {document.id!r}"),
+            metadata,
             document.lost,
             now,
+            checksums.of((*head, metadata, document.lost), passages),
         ),
     )
     owner = cursor.lastrowid
-    for ordinal, passage in enumerate(document.passages):
-        text = storable(passage.text)
+    for row, vectors in passages:
+        text = row[-1]
         searched = searchable(text)
         cursor.execute(
-            "INSERT INTO passages (document, ordinal, start, end, line, modality, unspaced, text, searched)"
+            "INSERT INTO passages (document, ordinal, start, end, line, modality, text, unspaced, searched)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(owner, ordinal, passage.start, passage.end, passage.line, passage.modality),
-                *(has_unspaced(searched), text, None if searched == text else searched),
-            ),
+            (owner, *row, has_unspaced(searched), None if searched == text else searched),
         )
         key = cursor.lastrowid
-        for space, vectors in passage.vectors.items():
-            if space not in spaces:
-                raise UsageError(
-                    f"{document.id!r} has vectors of the space {space!r}; there are: {', '.join(spaces)}"
-                )
-            number, dim = spaces[space]
-            blobs = _blobs(vectors, dim, f"{document.id!r}, passage {ordinal}, space {space!r}")
-            connection.executemany(
-                "INSERT INTO vectors (space, passage, part, vector) VALUES (?, ?, ?, ?)",
-                [(number, key, part, blob) for part, blob in enumerate(blobs)],
+        connection.executemany(
+            "INSERT INTO vectors (space, passage, part, vector) VALUES (?, ?, ?, ?)",
+            [(spaces[space][0], key, part, blob) for space, part, blob in vectors],
+        )
+
+
+def _stored(
+    passage: Passage, ordinal: int, document: str, spaces: Mapping[str, tuple[int, int]]
+) -> checksums.Stored:
+    """A passage as it is stored: (ordinal, start, end, line, modality, text), and its (space, part, blob)."""
+    vectors = []
+    for space in sorted(passage.vectors):
+        if space not in spaces:
+            raise UsageError(
+                f"{document!r} has vectors of the space {space!r}; there are: {', '.join(spaces)}"
             )
+        blobs = _blobs(
+            passage.vectors[space], spaces[space][1], f"{document!r}, passage {ordinal}, space {space!r}"
+        )
+        vectors += [(space, part, blob) for part, blob in enumerate(blobs)]
+    row = (ordinal, passage.start, passage.end, passage.line, passage.modality, storable(passage.text))
+    return row, vectors
 
 
 def put_space(connection: Connection, space: SpaceRecord) -> None:
