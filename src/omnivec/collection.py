@@ -336,7 +336,7 @@ class Collection:
 
     def check(self) -> list[str]:
         """Problems of the files, one line each; empty where all is well."""
-        return self._catalogue.check()
+        return self._catalogue.check() + matrix.problems(self._catalogue, self.folder)
 
     def path_of(self, document: str) -> Path:
         """The file of a document that came from one."""

@@ -36,16 +36,17 @@ class _Searched:
     """A space in one state of the catalogue: its index, and the keys of the background."""
 
     state: tuple[int, int]
+    loaded: matrix.Loaded
     index: ExactIndex
     sample: Keys
 
     @classmethod
-    def of(cls, state: tuple[int, int], index: ExactIndex, keys: Keys) -> _Searched:
+    def of(cls, state: tuple[int, int], loaded: matrix.Loaded, index: ExactIndex) -> _Searched:
         """The same passages for the same keys, whoever asks."""
-        own = np.unique(keys)
+        own = np.unique(loaded.keys)
         if len(own) > SAMPLE:
             own = np.sort(np.random.default_rng(0).choice(own, SAMPLE, replace=False))
-        return cls(state, index, own)
+        return cls(state, loaded, index, own)
 
     def nearest(self, vector: Floats, k: int, allowed: Keys | None) -> tuple[Keys, Floats]:
         """Keys and scores of at most k passages, best first."""
@@ -103,10 +104,11 @@ class Ranking:
         """A space in the state that the snapshot sees; made again after a write."""
         with self._lock:
             state, known = self._catalogue.changes(), self._searched.get(space)
-            if known is None or known.state != state:
+            if known is None or known.state != state or not known.loaded.unchanged():
                 record = self._catalogue.spaces()[space]
-                keys, vectors = matrix.load(self._catalogue, self._folder, space)
-                known = _Searched.of(state, ExactIndex(record.dim, record.metric, keys, vectors), keys)
+                loaded = matrix.load(self._catalogue, self._folder, space)
+                index = ExactIndex(record.dim, record.metric, loaded.keys, loaded.vectors)
+                known = _Searched.of(state, loaded, index)
                 self._searched[space] = known
             return known
 

@@ -378,8 +378,8 @@ class Histories(RuleBasedStateMachine):
         found = self.catalogue.passages(keys)
         place = {key: (passage.document, passage.ordinal) for key, passage in found.items()}
         assert sorted(place.values()) == sorted(expected)
-        for load in (self.catalogue.vectors, lambda name: matrix.load(self.catalogue, self.folder, name)):
-            rows, vectors = load("text")
+        loaded = matrix.load(self.catalogue, self.folder, "text")
+        for rows, vectors in (self.catalogue.vectors("text"), (loaded.keys, loaded.vectors)):
             assert rows.tolist() == sorted(place)
             np.testing.assert_array_equal(vectors[:, 0], [expected[place[key]][1] for key in rows.tolist()])
         for word in ("fox", "東京都", "東京", "C++"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zlib
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from store_samples import DIM, document, space
 
 from omnivec.errors import UsageError
@@ -24,7 +27,8 @@ def files(catalogue):
 
 def load(catalogue, name="text"):
     """Loads, and compares with the catalogue itself."""
-    keys, rows = matrix.load(catalogue, catalogue.folder, name)
+    loaded = matrix.load(catalogue, catalogue.folder, name)
+    keys, rows = loaded.keys, loaded.vectors
     wanted_keys, wanted_rows = catalogue.vectors(name)
     np.testing.assert_array_equal(keys, wanted_keys)
     np.testing.assert_array_equal(rows, wanted_rows)
@@ -116,6 +120,10 @@ def test_spaces_have_their_own_files(large):
         lambda data: data[:8] + bytes(8) + data[16:],
         lambda data: data[:16] + (5).to_bytes(4, "little") + data[20:],
         lambda data: data[:40] + b"\xff" + data[41:],
+        lambda data: data[: -DIM * 4] + bytes(DIM * 4),
+        lambda data: data[: -DIM * 8] + data[-DIM * 4 :] + data[-DIM * 8 : -DIM * 4],
+        lambda data: data[:-1] + bytes([data[-1] ^ 0x80]),
+        lambda data: b"omnivec\3" + data[8:],
     ],
 )
 def test_a_damaged_file_is_rebuilt(large, damage):
@@ -161,3 +169,64 @@ def test_an_open_map_outlives_its_file(large):
     write(large, [f"e{i}" for i in range(30)])
     load(large)
     np.testing.assert_array_equal(rows, before)
+
+
+def test_the_file_of_another_collection_under_this_ones_name_is_rebuilt(large, tmp_path):
+    with Catalogue.open(tmp_path / "other", create=True) as other:
+        other.put_space(space())
+        write(other, [f"e{i}" for i in range(30)])
+        load(other)
+        (theirs,), (ours,) = other.folder.glob("matrix-*"), large.folder.glob("matrix-*")
+        shutil.copy(theirs, ours)
+    assert matrix.problems(large, large.folder) == [
+        f"{ours} is not what was written; it is not used, and the next write makes it anew from the catalogue"
+    ]
+    assert not mapped(load(large)) and mapped(load(large))
+    assert matrix.problems(large, large.folder) == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_bytes_in_place_of_the_file_change_an_answer(large, data):
+    (file,) = large.folder.glob("matrix-*.f32")
+    whole = file.read_bytes()
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 300)))
+    changed = whole[:start] + data.draw(st.binary(max_size=300)) + whole[end:]
+    changed = data.draw(st.sampled_from([changed, changed[: len(changed) // 2], changed + changed]))
+    file.write_bytes(changed)
+    assert mapped(load(large)) == (changed == whole)
+    load(large)
+
+
+def test_a_file_that_is_written_to_while_it_is_mapped_is_mapped_anew(large):
+    from omnivec.store.exact import ExactIndex
+
+    (file,) = large.folder.glob("matrix-*.f32")
+    loaded = matrix.load(large, large.folder, "text")
+    assert loaded.unchanged() and mapped(loaded.vectors)
+    assert len(ExactIndex(DIM, "cosine", loaded.keys, loaded.vectors)) == 3000
+    status = file.stat()
+    with file.open("r+b") as stream:
+        stream.seek(-DIM * 4, 2)
+        stream.write(bytes(DIM * 4))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not loaded.unchanged()
+    load(large)
+    loaded = matrix.load(large, large.folder, "text")
+    file.unlink()
+    assert loaded.unchanged()
+
+
+def test_a_folder_in_the_files_place_is_no_answer(large):
+    (file,) = large.folder.glob("matrix-*.f32")
+    file.unlink()
+    file.mkdir()
+    assert len(matrix.problems(large, large.folder)) == 1
+    load(large)
+    assert file.is_file() and mapped(load(large))
+    file.unlink()
+    file.mkdir()
+    (file / "thesis").write_text("x")
+    load(large)
+    assert (file / "thesis").read_text() == "x"

@@ -8,10 +8,13 @@ gone and appending those that are greater than its last.
     0   8 bytes    magic
     8   uint64     n, rows
     16  uint32     dim
-    20  uint32     CRC-32 of the keys
+    20  uint32     CRC-32 of the collection's id, the file's name, n, dim, the keys and the matrix
     24  int64      n keys, ascending
         zeros      to a multiple of 64
         float32    n x dim, little-endian
+
+The CRC is compared when the file is mapped (about 2 ms for 11,000 vectors of 384 components), so that neither a changed
+row nor another file under this name is believed; a file that is written to while it is mapped is mapped anew.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ import os
 import re
 import secrets
 import struct
+import weakref
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +34,12 @@ import numpy as np
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Keys
 
-_MAGIC = b"omnivec\1"
+_MAGIC = b"omnivec\2"
 _HEADER = struct.Struct("<8sQII")
 _ALIGNED = 64
 _WORTHWHILE = 2000
 _STALE = 0.1
-_ROWS_AT_ONCE = 1 << 14
+_ROWS_AT_ONCE = 1 << 10  # stay in a core's cache
 
 
 def slug(space: str) -> str:
@@ -47,54 +52,126 @@ def _name(space: str, state: tuple[int, int]) -> str:
     return f"matrix-{slug(space)}-{state[0]}-{state[1] % 2**64:016x}.f32"
 
 
-def load(catalogue: Catalogue, folder: Path, space: str) -> tuple[Keys, Floats]:
-    """All vectors of a space, from its matrix file as far as there is one, and from the catalogue.
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The vectors of a space.
 
-    Returns:
-        keys (n,) int64, ascending, and matrix (n, dim) float32, read-only where it is a memory map.
+    Attributes:
+        keys: (n,) int64, ascending.
+        vectors: (n, dim) float32; read-only where it is a memory map.
+        file: descriptor of the file that is mapped; None where there is none.
+        written: when that file was last written to and changed, and its size, as it was mapped.
     """
+
+    keys: Keys
+    vectors: Floats
+    file: int | None = None
+    written: tuple[int, int, int] = (0, 0, 0)
+
+    def unchanged(self) -> bool:
+        """Whether nobody wrote to the file since it was mapped; that it was removed does not matter."""
+        if self.file is None:
+            return True
+        status = os.fstat(self.file)
+        now = _written(status)
+        # Who sets the time of writing back changes the time of the change; so does removing the file.
+        return now == self.written or (not status.st_nlink and now[:2] == self.written[:2])
+
+
+def _written(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mtime_ns, status.st_size, status.st_ctime_ns
+
+
+def load(catalogue: Catalogue, folder: Path, space: str) -> Loaded:
+    """All vectors of a space, from its matrix file as far as there is one, and from the catalogue."""
     with catalogue.snapshot():
         state = catalogue.changes()
         record = catalogue.spaces().get(space)
         found = None if record is None else _newest(catalogue, folder, space, record.dim)
         if found is None:
-            keys, matrix = catalogue.vectors(space)
-            stale = len(keys)
+            loaded = Loaded(*catalogue.vectors(space))
+            stale = len(loaded.keys)
         else:
-            keys, matrix, stale = _current(catalogue, space, state, *found)
-    if not catalogue.readonly and len(keys) >= _WORTHWHILE and stale > _STALE * len(keys):
-        _save(folder, space, state, keys, matrix)
-    return keys, matrix
+            loaded, stale = _current(catalogue, space, state, *found)
+    if not catalogue.readonly and len(loaded.keys) >= _WORTHWHILE and stale > _STALE * len(loaded.keys):
+        _save(folder, catalogue.id(), _name(space, state), loaded)
+    return loaded
+
+
+def problems(catalogue: Catalogue, folder: Path) -> list[str]:
+    """The matrix files of a space's states that are not what was written, one line each."""
+    wrong = []
+    with catalogue.snapshot():
+        for space, record in catalogue.spaces().items():
+            for name in _states(catalogue, space):
+                file = folder / name
+                if (
+                    os.path.lexists(file)
+                    and not _is_older(file)
+                    and _read(file, catalogue.id(), record.dim) is None
+                ):
+                    wrong.append(
+                        f"{file} is not what was written; it is not used, and the next write makes it anew from "
+                        "the catalogue"
+                    )
+    return wrong
+
+
+def _is_older(file: Path) -> bool:
+    """Whether a file is of an earlier version of this format, which is passed over."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_MAGIC)) == b"omnivec\1"
+    except OSError:
+        return False
+
+
+def _states(catalogue: Catalogue, space: str) -> dict[str, tuple[int, int]]:
+    """The names that matrix files of a space may have -> the state of the catalogue that each stands for."""
+    return {_name(space, state): state for state in catalogue.history().items()}
 
 
 def _newest(
     catalogue: Catalogue, folder: Path, space: str, dim: int
-) -> tuple[tuple[int, int], Keys, Floats] | None:
+) -> tuple[tuple[int, int], Loaded] | None:
     """The newest whole matrix file whose state is in the catalogue's history."""
-    names = {_name(space, state): state for state in catalogue.history().items()}
+    names = _states(catalogue, space)
     there = [file for file in folder.glob("matrix-*.f32") if file.name in names]
     for file in sorted(there, key=lambda file: -names[file.name][0]):
-        content = _read(file, dim)
-        if content is not None:
-            return names[file.name], *content
+        loaded = _read(file, catalogue.id(), dim)
+        if loaded is not None:
+            return names[file.name], loaded
     return None
 
 
-def _read(file: Path, dim: int) -> tuple[Keys, Floats] | None:
+def _read(file: Path, owner: str, dim: int) -> Loaded | None:
     """The keys and the mapped matrix; None if the file is gone, foreign, cut or damaged."""
     try:
         with file.open("rb") as stream:
+            status = os.fstat(stream.fileno())
             magic, n, its_dim, checksum = _HEADER.unpack(stream.read(_HEADER.size))
             start = _matrix_start(n)
-            if magic != _MAGIC or its_dim != dim or os.fstat(stream.fileno()).st_size != start + 4 * n * dim:
+            if magic != _MAGIC or its_dim != dim or status.st_size != start + 4 * n * dim:
                 return None
             raw = stream.read(8 * n)
-            if zlib.crc32(raw) != checksum:
+            matrix = np.memmap(stream, "<f4", mode="r", offset=start, shape=(n, dim))
+            if _checksum(owner, file.name, raw, matrix) != checksum:
                 return None
-            keys = np.frombuffer(raw, "<i8").astype(np.int64)
-            return keys, np.memmap(stream, "<f4", mode="r", offset=start, shape=(n, dim))
+            descriptor = os.dup(stream.fileno())
     except (OSError, ValueError, struct.error):
         return None
+    keys = np.frombuffer(raw, "<i8").astype(np.int64)
+    loaded = Loaded(keys, matrix, descriptor, _written(status))
+    weakref.finalize(loaded, os.close, descriptor)
+    return loaded
+
+
+def _checksum(owner: str, name: str, keys: bytes, matrix: Floats) -> int:
+    """CRC-32 of what a file says and whose it is."""
+    value = zlib.crc32(keys, zlib.crc32(f"{owner} {name} {matrix.shape}".encode()))
+    for start in range(0, len(matrix), _ROWS_AT_ONCE):
+        value = zlib.crc32(np.ascontiguousarray(matrix[start : start + _ROWS_AT_ONCE], "<f4").data, value)
+    return value
 
 
 def _matrix_start(n: int) -> int:
@@ -102,47 +179,46 @@ def _matrix_start(n: int) -> int:
 
 
 def _current(
-    catalogue: Catalogue,
-    space: str,
-    state: tuple[int, int],
-    made: tuple[int, int],
-    keys: Keys,
-    matrix: Floats,
-) -> tuple[Keys, Floats, int]:
+    catalogue: Catalogue, space: str, state: tuple[int, int], made: tuple[int, int], loaded: Loaded
+) -> tuple[Loaded, int]:
     """Brings a matrix up to date; also how many rows were dead or missing."""
     if made == state:
-        return keys, matrix, 0
+        return loaded, 0
+    keys, matrix = loaded.keys, loaded.vectors
     rows = np.flatnonzero(np.isin(keys, catalogue.vector_keys(space)))
     tail_keys, tail = catalogue.vectors(space, after=int(keys[-1]) if len(keys) else 0)
     stale = len(keys) - len(rows) + len(tail_keys)
     if stale == 0:
-        return keys, matrix, 0
+        return loaded, 0
     current = np.empty((len(rows) + len(tail), matrix.shape[1]), np.float32)
     np.take(matrix, rows, axis=0, out=current[: len(rows)], mode="clip")  # "raise" would copy once more
     current[len(rows) :] = tail
-    return np.concatenate([keys[rows], tail_keys]), current, stale
+    return Loaded(np.concatenate([keys[rows], tail_keys]), current), stale
 
 
-def _save(folder: Path, space: str, state: tuple[int, int], keys: Keys, matrix: Floats) -> None:
+def _save(folder: Path, owner: str, name: str, loaded: Loaded) -> None:
     """Writes the matrix file whole or not at all, and removes older ones; a full or read-only disk is no error."""
-    place = folder / _name(space, state)
-    draft = place.with_name(f"{place.name}.{secrets.token_hex(8)}.new")
-    raw = keys.astype("<i8").tobytes()
+    place = folder / name
+    draft = place.with_name(f"{name}.{secrets.token_hex(8)}.new")
+    raw, matrix = loaded.keys.astype("<i8").tobytes(), loaded.vectors
     try:
         with draft.open("xb") as stream:
-            stream.write(_HEADER.pack(_MAGIC, len(keys), matrix.shape[1], zlib.crc32(raw)))
+            checksum = _checksum(owner, name, raw, matrix)
+            stream.write(_HEADER.pack(_MAGIC, len(matrix), matrix.shape[1], checksum))
             stream.write(raw)
-            stream.write(bytes(_matrix_start(len(keys)) - stream.tell()))
-            for start in range(0, len(keys), _ROWS_AT_ONCE):
-                stream.write(np.ascontiguousarray(matrix[start : start + _ROWS_AT_ONCE], "<f4").tobytes())
+            stream.write(bytes(_matrix_start(len(matrix)) - stream.tell()))
+            for start in range(0, len(matrix), _ROWS_AT_ONCE):
+                stream.write(np.ascontiguousarray(matrix[start : start + _ROWS_AT_ONCE], "<f4").data)
             stream.flush()
             os.fsync(stream.fileno())
+        if place.is_dir() and not place.is_symlink():
+            place.rmdir()  # only an empty one; nothing else is ours to remove
         draft.replace(place)
     except OSError:
         _remove(draft)
         return
-    for old in folder.glob(f"matrix-{slug(space)}-*"):
-        if old.name != place.name:
+    for old in folder.glob(f"{name[: name.index('~') + 9]}-*"):
+        if old.name != name:
             _remove(old)
 
 

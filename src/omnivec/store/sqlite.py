@@ -173,6 +173,13 @@ class Catalogue:
             raise damaged(self._connections.path, "its history is empty")
         return states[0][0], states[0][1]
 
+    def id(self) -> str:
+        """What tells this collection, and its copies, from all others; "" of one that no writer has migrated yet."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'id'")
+        if found and type(found[0][0]) is not str:
+            raise damaged(self._connections.path, "its id is no text")
+        return found[0][0] if found else ""
+
     def history(self) -> dict[int, int]:
         """The stamps of the last states, by their number of writes."""
         return {row[0]: row[1] for row in self._read(rows.STATE, "FROM history")}
