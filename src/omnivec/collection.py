@@ -318,6 +318,10 @@ class Collection:
         """The documents, by id; those that pass a filter."""
         return self._catalogue.documents(where)
 
+    def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
+        """Why a filter passes nothing: one line for each field that no document has, or has with another type only."""
+        return self._catalogue.unmatched(where)
+
     def counts(self) -> Counts:
         """How much there is: documents, passages, vectors, bytes, tokens cut off."""
         return self._catalogue.counts()

@@ -396,3 +396,30 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+
+
+def test_why_a_filter_passes_nothing(catalogue):
+    assert catalogue.unmatched({"year": 2024}) == ()  # nothing is in yet
+    catalogue.write(
+        [
+            document("a", metadata={"suffix": ".md", "size": 3, "dc": {"title": "x"}}),
+            document("b", metadata={"dc.title": "y", "names": ["Ann"]}),
+        ]
+    )
+    for where in (
+        {"size": 4},
+        {"dc.title": "z"},
+        {"names": "Bob"},
+        {"$not": {"x": 1}},
+        {"x": {"$ne": 1}},
+        {},
+    ):
+        assert catalogue.unmatched(where) == ()
+    (line,) = catalogue.unmatched({"sufix": ".md"})
+    assert line == "no document has the field 'sufix'; there are: suffix, dc, dc.title, names, size"
+    (line,) = catalogue.unmatched({"$and": [{"size": {"$gt": "1k"}}, {"size": 4}]})
+    assert line == "'size' is compared with '1k', a text, and no document has a text there"
+    (line,) = catalogue.unmatched({"suffix": {"$in": [3, 4]}})
+    assert "is compared with 3, a number" in line
+    assert [one.id for one in catalogue.documents({"dc.title": {"$prefix": "y"}})] == ["b"]
+    assert [one.id for one in catalogue.documents({"dc.title": {"$exists": True}})] == ["a", "b"]

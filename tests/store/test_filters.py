@@ -13,16 +13,21 @@ from omnivec.errors import FilterError
 from omnivec.store.filters import MAX_CONDITIONS, MAX_VALUES, compile_where, parse_where
 
 
-def values_at(node, steps):
-    """All values that a dotted name reaches: through dicts, and through the dicts of a list."""
-    if not steps:
-        return [node]
-    return [
-        value
-        for place in (node if isinstance(node, list) else [node])
-        if isinstance(place, dict) and steps[0] in place
-        for value in values_at(place[steps[0]], steps[1:])
-    ]
+def values_at(metadata, name):
+    """The value under the name itself; else all that it reaches through dicts, and through the dicts of a list."""
+    return [metadata[name]] if name in metadata else list(reached(metadata, name))
+
+
+def reached(node, rest):
+    for place in node if isinstance(node, list) else [node]:
+        for key, value in place.items() if isinstance(place, dict) else ():
+            if key == rest:
+                yield value
+            elif rest.startswith(f"{key}."):
+                yield from reached(value, rest[len(key) + 1 :])
+
+
+TEXTS = {"$prefix": str.startswith, "$contains": str.__contains__}
 
 
 def kind(value):
@@ -42,7 +47,7 @@ ORDER = {
 
 
 def operator_holds(name, operator, wanted, metadata):
-    places = values_at(metadata, name.split("."))
+    places = values_at(metadata, name)
     each = [*places, *(element for place in places if isinstance(place, list) for element in place)]
     if operator == "$exists":
         return bool(places) == wanted
@@ -50,6 +55,8 @@ def operator_holds(name, operator, wanted, metadata):
         return not field_holds(name, wanted, metadata)
     if operator in ("$eq", "$ne"):
         return any(equal(value, wanted) for value in each) == (operator == "$eq")
+    if operator in TEXTS:
+        return any(isinstance(value, str) and TEXTS[operator](value, wanted) for value in each)
     if operator in ("$in", "$nin"):
         return any(equal(value, one) for value in each for one in wanted) == (operator == "$in")
     return any(kind(value) == kind(wanted) and ORDER[operator](value, wanted) for value in each)
@@ -90,7 +97,9 @@ def matching(database, where, documents):
     return [row[0] for row in database.execute(sql, parameters)]
 
 
-NAMES = st.sampled_from(["a", "b", "c", "q\"uo'te", "a b", "$.x", "0", "ключ", "[0]", "%", "\\", ""])
+NAMES = st.sampled_from(
+    ["a", "b", "c", "q\"uo'te", "a b", "$.x", "0", "ключ", "[0]", "%", "\\", "", "a.b", "b.", "."]
+)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -116,6 +125,7 @@ OPERATORS = st.one_of(
     st.dictionaries(st.sampled_from(["$eq", "$ne"]), SCALARS, min_size=1, max_size=2),
     st.dictionaries(st.sampled_from(["$in", "$nin"]), st.lists(SCALARS, max_size=4), min_size=1, max_size=2),
     st.dictionaries(st.sampled_from(sorted(ORDER)), ORDERED, min_size=1, max_size=2),
+    st.dictionaries(st.sampled_from(sorted(TEXTS)), st.text("abé", max_size=2), min_size=1, max_size=2),
     st.fixed_dictionaries({"$exists": st.booleans()}),
 )
 FIELD_WANTS = st.one_of(SCALARS, OPERATORS, OPERATORS.map(lambda inner: {"$not": inner}))
@@ -131,7 +141,7 @@ WHERES = st.recursive(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(where=WHERES, documents=st.lists(METADATA, max_size=5))
 def test_random_filters_on_random_metadata(database, where, documents):
     assert matching(database, where, documents) == [i for i, one in enumerate(documents) if holds(where, one)]
@@ -183,7 +193,7 @@ EXAMPLES = [
         ({"tags": {"$in": []}}, []),
         ({"tags": {"$nin": []}}, list(range(14))),
         ({"tags": {"$in": ["5", False]}}, []),
-        ({"author.name": "Ann"}, [9, 10, 11]),
+        ({"author.name": "Ann"}, [9, 10, 11, 13]),
         ({"author.born": {"$lt": 2000}}, [9]),
         ({"author": "Cid"}, [10]),
         ({"$or": [{"year": 1}, {"tags": 5}]}, [5, 8]),
@@ -318,6 +328,9 @@ def test_the_widest_filters_allowed_do_run(database, where):
         ("a=null", {"a": {"$eq": None}}),
         ("a=NaN", {"a": {"$eq": "NaN"}}),
         ("a=1e999", {"a": {"$eq": "1e999"}}),
+        ("suffix==.md", {"suffix": {"$eq": ".md"}}),
+        ("dc.title^=On ", {"dc.title": {"$prefix": "On"}}),
+        ("name*=2024", {"name": {"$contains": "2024"}}),
         ("a=", {"a": {"$eq": ""}}),
         ("a=b=c", {"a": {"$eq": "b=c"}}),
         ("a=[1]", {"a": {"$eq": "[1]"}}),
@@ -330,7 +343,9 @@ def test_filters_on_the_command_line(text, where):
     compile_where(where)
 
 
-@pytest.mark.parametrize("text", ["", "year", "=3", "{year: 3}", '{"a": 1', "<5", "{" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "year", "=3", "{year: 3}", '{"a": 1', "<5", "{" * 5000, "a=>3", "a<>3", "a=~b", "a===b"]
+)
 def test_what_is_no_filter_on_the_command_line(text):
     with pytest.raises(FilterError) as caught:
         parse_where(text)

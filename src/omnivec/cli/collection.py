@@ -87,7 +87,10 @@ def list_documents(collection: Path | None, where: tuple[str, ...], as_json: boo
     from omnivec.collection import Collection
 
     with Collection(find_collection(collection), create=False, readonly=True) as found:
-        entries = found.documents(filters(where))
+        condition = filters(where)
+        entries = found.documents(condition)
+        for line in found.unmatched(condition) if condition and not entries else ():
+            complain(line)
     if as_json:
         print_json(
             {"document": e.id, "passages": e.passages, "tokens_cut_off": e.lost, "metadata": dict(e.metadata)}

@@ -45,7 +45,8 @@ def where_option(command: Command) -> Command:
         "where",
         multiple=True,
         metavar="FILTER",
-        help='key=value, key>=value, or JSON such as \'{"year": {"$gte": 2024}}\'; several must all hold.',
+        help="key=value, key>=value, key^=beginning, key*=part, or "
+        'JSON such as \'{"year": {"$gte": 2024}}\'; several must all hold.',
     )(command)
 
 

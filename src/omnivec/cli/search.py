@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -117,11 +117,14 @@ def command(
     print_hits(hits, as_json, whole, pictures(found.path_of, thumbnails), found.path_of)
 
 
-def _nothing(searched: Collection, condition: object) -> str:
+def _nothing(searched: Collection, condition: dict[str, Any] | None) -> str:
     """Why there may be nothing to show."""
     if not len(searched):
         return f"nothing found: {searched.folder} holds no documents yet; `omnivec index PATH` brings some in"
-    return "nothing found" + (" that passes the filter" if condition else "")
+    why = searched.unmatched(condition) if condition else ()
+    return "nothing found" + (
+        f" that passes the filter{': ' * bool(why)}{'; '.join(why)}" if condition else ""
+    )
 
 
 def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Callable[[Hit], str]:

@@ -1,8 +1,8 @@
 """Filters on metadata: MongoDB's query language, compiled to SQL over the JSON in `documents.metadata`.
 
-A field matches if its value does, or if it is a list and any element does; `a.b` looks into dicts, and into
-the dicts of a list. Types are respected: "1" is not 1, true is not 1. $ne, $nin and $not also match documents
-that lack the field.
+A field matches if its value does, or if it is a list and any element does. `a.b` is the key "a.b" where a document
+has it, else it looks into dicts, and into the dicts of a list, whose keys may have dots too. Types are respected: "1"
+is not 1, true is not 1. $ne, $nin and $not also match documents that lack the field.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ MAX_VALUES = 10_000
 MAX_STEPS = 16
 
 _ORDER = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_ON_FIELDS = ("$eq", "$ne", *_ORDER, "$in", "$nin", "$exists", "$not")
+_TEXTS = {"$prefix": "substr(@.value, 1, length(?)) = ?", "$contains": "instr(@.value, ?) > 0"}
+_ON_FIELDS = ("$eq", "$ne", *_ORDER, "$in", "$nin", *_TEXTS, "$exists", "$not")
 _ON_FILTERS = ("$and", "$or", "$not")
 
 # json_each fails on what is neither list nor dict, so it is given empty ones instead.
@@ -155,6 +156,8 @@ def _operator(name: str, operator: str, value: Any, *, negated: bool) -> _Part:
         return _found(name, _equal(value, name), negated=negated != (operator == "$nin"))
     if operator in _ORDER:
         return _found(name, _compared(operator, value, name), negated=negated)
+    if operator in _TEXTS:
+        return _found(name, _like(operator, value, name), negated=negated)
     if operator == "$exists":
         value = plain(value)
         if not isinstance(value, bool):
@@ -215,38 +218,88 @@ def _compared(operator: str, value: Any, name: str) -> _Part:
     raise FilterError(f"{name!r}: {operator} takes a number or a string, not {_shown(value)}")
 
 
+def _like(operator: str, value: Any, name: str) -> _Part:
+    if not isinstance(value, str):
+        raise FilterError(f"{name!r}: {operator} takes a string, not {_shown(value)}")
+    test = _TEXTS[operator]
+    return _Part(f"@.type = 'text' AND {test}", [storable(value)] * test.count("?"))
+
+
 def _found(name: str, test: _Part | None, *, negated: bool) -> _Part:
     """Whether a field is there and, with a test, whether its value or an element of it passes."""
     steps = storable(name).split(".")
     if len(steps) > MAX_STEPS:
         raise FilterError(f"{_shown(name)} has {len(steps)} steps, at most {MAX_STEPS} are possible")
-    tables = ["json_each(documents.metadata) AS m0"]
-    for i in range(1, len(steps)):
-        tables += [
-            _SELF_OR_ELEMENTS.format(f"m{i - 1}") + f" AS e{i}",
-            _MEMBERS.format(f"e{i}") + f" AS m{i}",
-        ]
-    condition = " AND ".join(f"m{i}.key = ?" for i in range(len(steps)))
-    parameters: list[Any] = list(steps)
-    if test is not None:
-        last = f"m{len(steps) - 1}"
-        elements = f"EXISTS (SELECT 1 FROM {_ELEMENTS.format(last)} AS x WHERE {test.sql.replace('@', 'x')})"
-        condition += f" AND ({test.sql.replace('@', last)} OR {last}.type = 'array' AND {elements})"
-        parameters += test.parameters * 2
-    return _Part(
-        f"{'NOT ' * negated}EXISTS (SELECT 1 FROM {', '.join(tables)} WHERE {condition})", parameters
-    )
+    key = storable(name)
+    whole = _passing("m", test)
+    select, parameters = f"SELECT 1 FROM json_each(documents.metadata) AS m WHERE m.key = ?{whole.sql}", [key]
+    parameters += whole.parameters
+    if len(steps) > 1:
+        inside = _passing("w", test)
+        select += (
+            f" UNION ALL SELECT 1 FROM ({_WALK}) AS w WHERE w.rest IS NULL AND NOT EXISTS"
+            f" (SELECT 1 FROM json_each(documents.metadata) AS l WHERE l.key = ?){inside.sql}"
+        )
+        parameters += [key, key, *inside.parameters]
+    return _Part(f"{'NOT ' * negated}EXISTS ({select})", parameters)
 
 
-_SIMPLE = re.compile(r"(?P<name>[^=!<>]+)(?P<sign>!=|>=|<=|=|>|<)(?P<value>.*)", re.DOTALL)
-_SIGNS = {"=": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
+# All places that a name with dots can lead to: `rest` is what is left of it there, NULL where it is at its end. Each
+# step takes a member whose key is the rest or, with a dot, its beginning; a list is looked through first.
+_WALK = (
+    "WITH RECURSIVE walk (type, value, rest) AS (SELECT 'object', documents.metadata, ? UNION ALL"
+    " SELECT m.type, m.value, CASE WHEN walk.rest = m.key THEN NULL"
+    " ELSE substr(walk.rest, length(m.key) + 2) END FROM walk,"
+    f" {_SELF_OR_ELEMENTS.format('walk')} AS e, {_MEMBERS.format('e')} AS m"
+    " WHERE walk.rest = m.key OR substr(walk.rest, 1, length(m.key) + 1) = m.key || '.')"
+    " SELECT type, value, rest FROM walk"
+)
+
+
+def _passing(alias: str, test: _Part | None) -> _Part:
+    """The condition, after others, that a value or an element of it passes a test."""
+    if test is None:
+        return _Part("")
+    elements = f"EXISTS (SELECT 1 FROM {_ELEMENTS.format(alias)} AS x WHERE {test.sql.replace('@', 'x')})"
+    own = test.sql.replace("@", alias)
+    return _Part(f" AND ({own} OR {alias}.type = 'array' AND {elements})", test.parameters * 2)
+
+
+def compared(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields that must be there for a filter to pass, each with a value that it is compared with or None."""
+    for name, wanted in where.items():
+        if name == "$and":
+            for inner in wanted:
+                yield from compared(inner)
+        elif name.startswith("$"):
+            continue
+        elif isinstance(wanted, Mapping):
+            for operator, value in wanted.items():
+                if operator not in ("$ne", "$nin", "$not", "$exists"):
+                    yield name, value[0] if isinstance(value, list | tuple) and value else value
+        else:
+            yield name, wanted
+
+
+_SIMPLE = re.compile(r"(?P<name>[^=!<>^*~]+)(?P<sign>[=!<>^*~]+)(?P<value>.*)", re.DOTALL)
+_SIGNS = {
+    "=": "$eq",
+    "==": "$eq",
+    "!=": "$ne",
+    ">": "$gt",
+    ">=": "$gte",
+    "<": "$lt",
+    "<=": "$lte",
+    "^=": "$prefix",
+    "*=": "$contains",
+}
 
 
 def parse_where(text: str) -> dict[str, Any]:
-    """Reads a filter from a command line: a JSON object, or `name=value` with one of = != > >= < <=.
+    """Reads a filter from a command line: a JSON object, or `name=value` with one of = != > >= < <= ^= *=.
 
     A value is an integer, a float, true, false or null if it reads as one, else a string; "quotes" make it a
-    string whatever it reads as.
+    string whatever it reads as. ^= (begins with) and *= (contains) always take a string.
 
     Raises:
         FilterError: neither of the two.
@@ -255,12 +308,17 @@ def parse_where(text: str) -> dict[str, Any]:
     if text.startswith("{"):
         return _object(text)
     match = _SIMPLE.fullmatch(text)
-    if match is None or not match["name"].strip():
+    if match is None or not match["name"].strip() or match["sign"] not in _SIGNS:
+        signs = " ".join(sign for sign in _SIGNS if sign != "==")
+        what = f"{match['sign']!r} is no operator" if match and match["name"].strip() else "it has none"
         raise FilterError(
-            f"{_shown(text)} is no filter; write name=value, with one of = != > >= < <=, or JSON such as "
-            '{"year": {"$gte": 2024}}'
+            f"{_shown(text)} is no filter: {what}; write name=value, with one of {signs}, a value that begins with one "
+            'of their characters in quotes, or JSON such as {"year": {"$gte": 2024}}'
         )
-    return {match["name"].strip(): {_SIGNS[match["sign"]]: _value(match["value"].strip())}}
+    operator, value = _SIGNS[match["sign"]], _value(match["value"].strip())
+    if operator in _TEXTS and not isinstance(value, str):
+        value = match["value"].strip()
+    return {match["name"].strip(): {operator: value}}
 
 
 def _object(text: str) -> dict[str, Any]:

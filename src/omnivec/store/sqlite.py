@@ -16,12 +16,14 @@ import numpy as np
 from omnivec.errors import UsageError
 from omnivec.store import checking, fulltext, matches, rows, writing
 from omnivec.store.connections import Connections, damaged
-from omnivec.store.filters import compile_where
+from omnivec.store.filters import compared, compile_where
 from omnivec.store.opening import open_connections
 from omnivec.store.records import Counts, Document, Entry, Found, Passage, Signature, SpaceRecord
 from omnivec.types import Floats, Keys
 
 _BLOBS_AT_ONCE = 1024
+_NAMED = 20
+_FIELDS = "SELECT DISTINCT field.key FROM documents, json_each(metadata) AS field ORDER BY field.key"
 
 
 def _listed(keys: Keys) -> str:
@@ -220,6 +222,31 @@ class Catalogue:
             parameters = [*parameters, json.dumps(list(ids))]
         found = self._read(rows.ENTRY, f"FROM documents WHERE {condition} ORDER BY id", parameters)
         return [Entry(*row) for row in found]
+
+    def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
+        """Why a filter can pass nothing: fields that no document has, or only with values of another type."""
+        import difflib
+
+        lines = []
+        with self.snapshot():
+            for name, value in compared(where):
+                if not self._any({name: {"$exists": True}}):
+                    known = [row[0] for row in self._rows(_FIELDS)]
+                    close = difflib.get_close_matches(name, known, 3)
+                    named = ", ".join([*close, *(one for one in known if one not in close)][:_NAMED])
+                    lines.append(f"no document has the field {name!r}; there are: {named or 'none'}")
+                    continue
+                kind, least = ("text", "") if isinstance(value, str) else ("number", -1.7e308)
+                usual = isinstance(value, str | int | float) and not isinstance(value, bool)
+                if usual and not self._any({name: {"$gte": least}}):
+                    lines.append(
+                        f"{name!r} is compared with {value!r}, a {kind}, and no document has a {kind} there"
+                    )
+        return tuple(dict.fromkeys(lines)) if self._any({}) else ()
+
+    def _any(self, where: Mapping[str, Any]) -> bool:
+        condition, parameters = compile_where(where)
+        return bool(self._rows(f"SELECT 1 FROM documents WHERE {condition} LIMIT 1", parameters))
 
     def document(self, name: str) -> Document | None:
         """A whole document with its passages and vectors; None if it is not there."""
