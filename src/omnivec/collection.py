@@ -20,7 +20,7 @@ from omnivec.items import texts
 from omnivec.ranking import Ranking, target
 from omnivec.searching import Mode, Question, answer, hits
 from omnivec.spaces import Given, Source, Spaces
-from omnivec.store import matrix
+from omnivec.store import copies, matrix
 from omnivec.store.lock import writer_lock
 from omnivec.store.records import Counts, Entry, SpaceRecord
 from omnivec.store.sqlite import Catalogue
@@ -341,6 +341,34 @@ class Collection:
     def check(self) -> list[str]:
         """Problems of the files, one line each; empty where all is well."""
         return self._catalogue.check() + matrix.problems(self._catalogue, self.folder)
+
+    def backup(self, folder: str | Path) -> None:
+        """Copies the collection, as it is now, to a folder that is not there yet; it may be read and written meanwhile.
+
+        The copy is checked, and takes its name when it is whole. Copying the files by other means is safe only while
+        nobody has the collection open.
+
+        Raises:
+            CollectionError: the folder is there or cannot be written; CollectionDamaged: this collection is not sound.
+        """
+        copies.back_up(self._catalogue, Path(folder).expanduser())
+
+    @staticmethod
+    def restore(source: str | Path, folder: str | Path, *, aside: bool = False) -> Path | None:
+        """Puts a copy of a backup in the place of a collection.
+
+        Args:
+            source: the backup's folder.
+            folder: the collection's; what handles have open there, they will report as replaced.
+            aside: a collection that is there is renamed; else it is refused.
+
+        Returns:
+            What the collection that was there is called now; None where there was none.
+
+        Raises:
+            CollectionError: something is there, or cannot be written; CollectionDamaged: the backup is not sound.
+        """
+        return copies.restore(Path(source).expanduser(), Path(folder).expanduser(), aside=aside)
 
     def path_of(self, document: str) -> Path:
         """The file of a document that came from one."""

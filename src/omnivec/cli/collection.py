@@ -21,7 +21,9 @@ from omnivec.cli.common import (
 )
 
 
-@click.group("collection", short_help="Look after a collection: status, list, remove.")
+@click.group(
+    "collection", short_help="Look after a collection: status, list, remove, check, backup, restore."
+)
 def command() -> None:
     """Look after a collection."""
 
@@ -76,6 +78,47 @@ def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
     made = [str(maker["made_with"][name]) for name in ("engine", "precision") if name in maker["made_with"]]
     sizes = [maker["model"], f"dim {maker['dim']}", maker["metric"]]
     return f"{maker['space']}: {', '.join(sizes)}; {', '.join([count(vectors[maker['space']], 'vector'), *made])}"
+
+
+@command.command()
+@collection_option
+def check(collection: Path | None) -> int:
+    """Read everything, and say what is not as it was written."""
+    from omnivec.collection import Collection
+    from omnivec.store.opening import writable
+
+    folder = find_collection(collection)
+    with Collection(folder, create=False, readonly=not writable(folder)) as found:
+        problems = found.check()
+    for problem in problems:
+        complain(problem)
+    click.echo(f"{folder}: {'sound' if not problems else count(len(problems), 'problem')}")
+    return 1 if problems else 0
+
+
+@command.command()
+@click.argument("target", type=click.Path(path_type=Path, readable=False), metavar="DEST")
+@collection_option
+def backup(target: Path, collection: Path | None) -> None:
+    """Copy the collection to a new folder DEST, whole and checked, while others go on using it."""
+    from omnivec.collection import Collection
+
+    with Collection(find_collection(collection), create=False, readonly=True) as found:
+        found.backup(target)
+        click.echo(f"{count(len(found), 'document')} copied to {target}")
+
+
+@command.command()
+@click.argument("source", type=click.Path(path_type=Path, readable=False), metavar="SRC")
+@collection_option
+@click.option("--aside", is_flag=True, help="Rename the collection that is there; else it is refused.")
+def restore(source: Path, collection: Path | None, aside: bool) -> None:
+    """Put a copy of the backup SRC in the place of the collection."""
+    from omnivec.collection import Collection
+
+    folder = find_collection(collection)
+    moved = Collection.restore(source, folder, aside=aside)
+    click.echo(f"{folder} restored from {source}" + (f"; what was there is {moved}" if moved else ""))
 
 
 @command.command("list")

@@ -168,6 +168,11 @@ def _bring_up_to_date(connections: Connections) -> None:
         schema.migrate(connection, connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def writable(folder: Path) -> bool:
+    """Whether this process may write to a collection's files."""
+    return os.access(folder / FILE, os.W_OK) and os.access(folder, os.W_OK)
+
+
 def open_connections(folder: Path, *, create: bool, readonly: bool) -> Connections:
     """Opens the catalogue in a folder, made first if it is not there and `create` is set.
 
@@ -185,7 +190,7 @@ def open_connections(folder: Path, *, create: bool, readonly: bool) -> Connectio
             raise CollectionError(f"no collection in {folder}; `omnivec index PATH` makes one")
         _create(path)
     _check_file(path)
-    if not readonly and not (os.access(path, os.W_OK) and os.access(folder, os.W_OK)):
+    if not readonly and not writable(folder):
         raise CollectionError(f"{folder} is read-only; open it for reading, or allow writing to it")
     with translated(path):
         check_log(path)

@@ -78,6 +78,12 @@ class Catalogue:
         with self._connections.snapshot():
             yield
 
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """This thread's connection for reading, inside a snapshot: for SQLite's own backup."""
+        with self._connections.snapshot() as connection:
+            yield connection
+
     def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._connections.snapshot() as connection:
             return connection.execute(sql, parameters).fetchall()

@@ -1,0 +1,119 @@
+"""Backups of a collection and their restoring: whole, checked, and under their name at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from omnivec.errors import CollectionDamaged, CollectionError
+from omnivec.store.connections import translated
+from omnivec.store.lock import writer_lock
+from omnivec.store.opening import FILE
+from omnivec.store.sqlite import Catalogue
+
+
+def back_up(catalogue: Catalogue, target: Path) -> None:
+    """Copies a collection, as it is at one moment, into a folder that is not there yet; others may read and write.
+
+    Raises:
+        CollectionError: the folder is there, or cannot be written.
+        CollectionDamaged: what would be copied is not sound.
+    """
+    target = target.absolute()
+    _refuse(target)
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
+    try:
+        draft.mkdir(parents=True)
+    except OSError as exc:
+        raise CollectionError(f"{target} cannot be made: {exc.strerror}") from exc
+    try:
+        _copy(catalogue, draft / FILE)
+        with Catalogue.open(draft, create=False, readonly=True) as copy:
+            problems = copy.check()
+        if problems:
+            raise CollectionDamaged(
+                f"{catalogue.folder} is damaged, and was not copied: {problems[0]} (omnivec collection check shows all)"
+            )
+        for name in (f"{FILE}-wal", f"{FILE}-shm"):
+            (draft / name).unlink(missing_ok=True)  # of reading the copy: empty
+        _place(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
+    """Puts a copy of a backup, or of any collection, in the place of a collection.
+
+    Args:
+        source: folder of the backup.
+        target: folder of the collection.
+        aside: what is there is renamed; else it is refused.
+
+    Returns:
+        What the collection that was there is called now; None where there was none.
+
+    Raises:
+        CollectionError: something is there, or the folder cannot be written.
+        CollectionDamaged: the backup is not sound.
+    """
+    target, moved = target.absolute(), None
+    if os.path.lexists(target) and not aside:
+        raise CollectionError(
+            f"{target} is there: nothing is replaced; move it away, or have it renamed (--aside, aside=True)"
+        )
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(8)}.restored")
+    with Catalogue.open(source, create=False, readonly=True) as catalogue:
+        back_up(catalogue, fresh)
+    try:
+        if os.path.lexists(target):
+            moved = _moved(target)
+        _place(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return moved
+
+
+def _refuse(target: Path) -> None:
+    if os.path.lexists(target):
+        raise CollectionError(
+            f"{target} is there: a backup goes into a folder of its own that is not there yet"
+        )
+
+
+def _copy(catalogue: Catalogue, place: Path) -> None:
+    with closing(sqlite3.connect(place)) as copy, translated(place), catalogue.connection() as connection:
+        connection.backup(copy)
+    with place.open("rb+") as written:  # Closed by SQLite: no lock of this process is on it.
+        os.fsync(written.fileno())
+
+
+def _moved(target: Path) -> Path:
+    """Renames a collection that nobody writes to; handles that have it open will say that it was replaced."""
+    if not (target / FILE).exists():
+        raise CollectionError(f"{target} is no collection: it is not moved; name another place")
+    with writer_lock(target, 0):
+        number = 1
+        while os.path.lexists(moved := target.with_name(f"{target.name}.before-restore-{number}")):
+            number += 1
+        target.rename(moved)
+    return moved
+
+
+def _place(draft: Path, target: Path) -> None:
+    """Gives a folder its name, and has that written down."""
+    try:
+        _refuse(target)
+        draft.rename(target)
+    except OSError as exc:
+        raise CollectionError(f"{target} cannot be made: {exc.strerror}") from exc
+    if os.name == "posix":
+        for folder in (target, target.parent):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

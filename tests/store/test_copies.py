@@ -1,0 +1,106 @@
+"""Backups and restoring: whole or not at all, and nothing that is there is lost."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+
+import pytest
+from store_samples import document, space
+
+from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError
+from omnivec.store import copies
+from omnivec.store.lock import writer_lock
+from omnivec.store.sqlite import Catalogue
+
+
+def ids(folder):
+    with Catalogue.open(folder, create=False, readonly=True) as catalogue:
+        assert catalogue.check() == []
+        return [entry.id for entry in catalogue.documents()]
+
+
+def test_a_backup_holds_what_was_committed_and_nothing_else(catalogue, tmp_path):
+    catalogue.write([document(name) for name in "abc"])
+    copies.back_up(catalogue, tmp_path / "backup" / "today.omni")
+    catalogue.write([document("d")], remove=["a"])
+    assert [file.name for file in (tmp_path / "backup" / "today.omni").iterdir()] == ["catalogue.sqlite"]
+    assert ids(tmp_path / "backup" / "today.omni") == ["a", "b", "c"]
+    with Catalogue.open(tmp_path / "backup" / "today.omni", create=False) as copy:
+        assert copy.id() == catalogue.id() and copy.spaces().keys() == {"text"}
+
+
+def test_a_backup_taken_while_another_thread_writes_is_one_state(catalogue, tmp_path):
+    done = threading.Event()
+
+    def write():
+        for i in range(200):
+            catalogue.write([document(f"{i}-a"), document(f"{i}-b")])
+            if done.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for i in range(3):
+            copies.back_up(catalogue, tmp_path / f"backup-{i}")
+    finally:
+        done.set()
+        writer.join()
+    for i in range(3):
+        names = ids(tmp_path / f"backup-{i}")
+        assert {name[:-1] + "b" for name in names} == {name for name in names if name.endswith("b")}
+
+
+def test_a_backup_replaces_nothing_and_leaves_nothing_behind(catalogue, tmp_path, monkeypatch):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(CollectionError, match="taken is there"):
+        copies.back_up(catalogue, tmp_path / "taken")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CollectionError, match="cannot be made"):
+        copies.back_up(catalogue, tmp_path / "file" / "below")
+    monkeypatch.setattr(copies, "_place", lambda *_: (_ for _ in ()).throw(CollectionError("no")))
+    with pytest.raises(CollectionError, match="no"):
+        copies.back_up(catalogue, tmp_path / "new")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "notes.omni", "taken"]
+
+
+def test_a_damaged_collection_is_not_copied(catalogue, tmp_path):
+    catalogue.write([document("a")])
+    other = sqlite3.connect(catalogue.folder / "catalogue.sqlite")
+    other.execute("UPDATE passages SET text = 'some tent'")
+    other.commit()
+    other.close()
+    with pytest.raises(CollectionDamaged, match="was not copied: document 'a' is not what was written"):
+        copies.back_up(catalogue, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
+
+
+def test_what_is_there_is_refused_or_renamed_never_lost(tmp_path):
+    for name in ("backup", "notes.omni"):
+        with Catalogue.open(tmp_path / name, create=True) as made:
+            made.put_space(space())
+            made.write([document(f"of {name}")])
+    target = tmp_path / "notes.omni"
+    with pytest.raises(CollectionError, match="nothing is replaced"):
+        copies.restore(tmp_path / "backup", target)
+    assert ids(target) == ["of notes.omni"]
+    with writer_lock(target, 0), pytest.raises(CollectionBusy):
+        copies.restore(tmp_path / "backup", target, aside=True)
+    with Catalogue.open(target, create=False) as handle:
+        moved = copies.restore(tmp_path / "backup", target, aside=True)
+        with pytest.raises(CollectionError, match="removed or replaced"):
+            handle.write([document("x")])
+    assert moved is not None and ids(moved) == ["of notes.omni"]
+    assert ids(target) == ["of backup"] == ids(tmp_path / "backup")
+    second = copies.restore(tmp_path / "backup", target, aside=True)
+    assert second not in (None, moved)
+    shutil.rmtree(target)
+    assert copies.restore(tmp_path / "backup", target) is None
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(CollectionError, match="is no collection: it is not moved"):
+        copies.restore(tmp_path / "backup", tmp_path / "thesis", aside=True)
+    with pytest.raises(CollectionError, match="no collection in"):
+        copies.restore(tmp_path / "thesis", tmp_path / "new")
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith(".")) == []
