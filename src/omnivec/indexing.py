@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from omnivec.media.pixels import Picture
 
 PASSAGES = 512
-"""Passages that are embedded and committed together: what a killed run may have to do again."""
+"""Most passages that are embedded and committed together: what a killed run may have to do again."""
+
+SECONDS = 3.0
+"""How long embedding what is committed together should take, and how long anything waits for more to come."""
+
+FIRST = 32
+"""Passages of the first commit, before it is known how fast the model is."""
 
 BYTES = 64 * 2**20
 """Bytes of waiting images, from which on they are embedded and committed too: a dozen photographs."""
@@ -77,19 +84,35 @@ class Written:
 
 
 class Indexer:
-    """Takes the drafts of one space; reports each after the commit that holds it, never before."""
+    """Takes the drafts of one space; reports each after the commit that holds it, never before.
 
-    def __init__(self, catalogue: Catalogue, writer: Writer, report: Callable[[Written], None]) -> None:
-        self._catalogue, self._writer, self._report = catalogue, writer, report
+    Args:
+        catalogue: where they go.
+        writer: what makes their vectors.
+        report: is told what became of each.
+        clock: seconds from any beginning.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        writer: Writer,
+        report: Callable[[Written], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalogue, self._writer, self._report, self._clock = catalogue, writer, report, clock
         self._waiting: list[Draft] = []
         self._count = self._held = 0
+        self._enough, self._since = FIRST, 0.0
 
     def put(self, draft: Draft) -> None:
         """Takes a draft, and commits when enough have come together."""
+        self._since = self._since if self._waiting else self._clock()
         self._waiting.append(draft)
         self._count += len(draft.cuts)
         self._held += draft.image.held if draft.image is not None else 0
-        if self._count >= PASSAGES or self._held >= BYTES:
+        full = self._count >= min(self._enough, PASSAGES) or self._held >= BYTES
+        if full or self._clock() - self._since >= SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -97,6 +120,7 @@ class Indexer:
         drafts, self._waiting, self._count, self._held = self._waiting, [], 0, 0
         if not drafts:
             return
+        begun = self._clock()
         model = self._writer.model
         items = [item for draft in drafts for item in draft.items]
         read = any(isinstance(item, str) for item in items)
@@ -116,6 +140,8 @@ class Indexer:
             documents.append(self._document(draft, encoded, own, lost))
             written.append(Written(draft.id, len(draft.cuts), lost))
         self._catalogue.write(documents)
+        pace = len(items) / max(self._clock() - begun, 1e-9)
+        self._enough = max(1, min(PASSAGES, int(pace * SECONDS)))
         for one in written:
             self._report(one)
 

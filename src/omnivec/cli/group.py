@@ -27,7 +27,10 @@ COMMANDS = {
     "models": ("omnivec.cli.models", "List known models and families."),
     "info": ("omnivec.cli.info", "Show what a model is and how it runs here, with reasons."),
     "train": ("omnivec.cli.train", "Train or fine-tune a model by a recipe."),
-    "collection": ("omnivec.cli.collection", "Look after a collection: status, list, remove, check, backup, restore."),
+    "collection": (
+        "omnivec.cli.collection",
+        "Look after a collection: status, list, remove, check, backup, restore.",
+    ),
 }
 
 

@@ -140,8 +140,14 @@ def _bring_up_to_date(connections: Connections) -> None:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             _check_pages(path, connection.execute("PRAGMA page_size").fetchone()[0])
     except CollectionDamaged as exc:
-        if getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+        code = getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
             raise _foreign(path, "is not an SQLite file") from exc
+        if (
+            code == sqlite3.SQLITE_CORRUPT
+        ):  # Nothing was read yet but how many pages there are, and the first.
+            what = f"it is cut off after {path.stat().st_size:,} bytes, or its first page was changed"
+            raise damaged(path, what) from exc
         raise
     if maker != schema.APPLICATION_ID:
         raise _foreign(path, f"is an SQLite file of another program (application id {maker})")

@@ -134,8 +134,11 @@ def check_log(path: Path) -> None:
 
 
 def _state(connection: sqlite3.Connection) -> dict[str, Any] | None:
-    """What the table `meta` says; None of a schema from before it said enough."""
-    state = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    """What the table `meta` says; None of a schema from before it said enough, and of what is no catalogue."""
+    try:
+        state = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    except sqlite3.OperationalError:  # Whoever opens it for use will say what is wrong.
+        return None
     known = {"id": str, "changes": int, "stamp": int, "checkpointed": int}
     return state if all(isinstance(state.get(key), kind) for key, kind in known.items()) else None
 
