@@ -136,7 +136,7 @@ class Collection:
 
     def sync(
         self,
-        paths: str | Path | Sequence[str | Path],
+        paths: str | Path | Sequence[str | Path] | None = None,
         *,
         hidden: bool = False,
         encoding: str | Sequence[str] | None = None,
@@ -149,7 +149,7 @@ class Collection:
         """Brings folders and files in: what is new or changed is embedded, what is provably gone is removed.
 
         Args:
-            paths: folders and files.
+            paths: folders and files; None for those that were synced before.
             hidden: whether files and folders whose name begins with a dot are taken.
             encoding: of files of text that are not UTF-8 and do not name their own, one or several: the first that can
                 read the file. Each document keeps its encoding for later runs.
@@ -162,6 +162,10 @@ class Collection:
         Raises:
             CollectionBusy: another sync took longer than `wait`.
         """
+        if paths is None:
+            paths = [self.path_of(root) for root in self.roots()]
+            if not paths:
+                raise UsageError(f"nothing was brought into {self.folder} yet: name files or folders")
         roots = list(given_paths(paths))
         dry_run, hidden = arguments.flag("dry_run", dry_run), arguments.flag("hidden", hidden)
         max_bytes = arguments.whole("max_bytes", max_bytes)
@@ -369,6 +373,13 @@ class Collection:
             CollectionError: something is there, or cannot be written; CollectionDamaged: the backup is not sound.
         """
         return copies.restore(Path(source).expanduser(), Path(folder).expanduser(), aside=aside)
+
+    def vacuum(self) -> int:
+        """Makes the files as small as what they hold; returns how many bytes were given back.
+
+        After a large removal some of it happens by itself with each write.
+        """
+        return self._catalogue.vacuum()
 
     def path_of(self, document: str) -> Path:
         """The file of a document that came from one."""

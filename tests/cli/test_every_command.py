@@ -124,9 +124,40 @@ def test_for_people(project: CommandLine) -> None:
     )
 
 
+def test_looking_after_a_collection(project: CommandLine) -> None:
+    write_files(project.folder / "docs", {"late.md": "a late fox\n"})
+    again = project("index")
+    assert again.code == 0 and again.out.startswith("1 new, 0 changed, 3 unchanged, 0 removed"), again.err
+    for name in ("fox.txt", "dog.md", "late.md"):
+        assert project("index", f"docs/{name}").code == 0
+    roots = next(
+        line for line in project("collection", "status").out.splitlines() if line.startswith("roots")
+    )
+    assert roots.split(maxsplit=1)[1] == "4: docs, docs/dog.md, docs/fox.txt and 1 more"
+    assert project("collection", "check").out == f"{project.folder / '.omnivec'}: sound\n"
+    assert project("collection", "backup", "copy.omni").out == "4 documents copied to copy.omni\n"
+    assert project("collection", "backup", "copy.omni").code == 1
+    assert project("collection", "remove", "docs/late.md").code == 0
+    refused = project("collection", "restore", "copy.omni")
+    assert refused.code == 1 and "nothing is replaced" in refused.err
+    restored = project("collection", "restore", "copy.omni", "--aside")
+    assert restored.code == 0 and restored.out.endswith(".omnivec.before-restore-1\n"), restored.err
+    assert "docs/late.md" in project("collection", "list").out
+    assert project("collection", "vacuum").code == 0
+    mixed = project("index", "docs", "-c", ".")
+    assert mixed.code == 1 and "holds other files" in mixed.err and "such as" in mixed.err
+    nowhere = project("index", "-c", "new.omni")
+    assert nowhere.code == 2 and "name files or folders" in nowhere.err
+    typo = project("search", "fox", "-w", "sufix==.md")
+    assert typo.code == 0 and "no document has the field 'sufix'; there are: suffix, " in typo.err
+
+
 @pytest.mark.parametrize(
     ("where", "wanted"),
     [
+        ("suffix==.txt", {"docs/fox.txt"}),
+        ("name^=fox", {"docs/fox.txt"}),
+        ("name*=o", {"docs/fox.txt", "docs/dog.md"}),
         ("suffix=.txt", {"docs/fox.txt"}),
         ("size<30", {"docs/fox.txt", "docs/dog.md"}),
         ("name!=dog.md", {"docs/fox.txt", "docs/new.rst"}),
@@ -156,7 +187,6 @@ def test_filters(project: CommandLine, where: str, wanted: set[str]) -> None:
         ["search", "a", "-w", "{"],
         ["search", "a", "-w", '{"a": {"$foo": 1}}'],
         ["search", "a", "--no-such-option"],
-        ["index"],
         ["index", "docs", "--max-size", "0"],
         ["embed"],
         ["collection"],

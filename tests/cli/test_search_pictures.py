@@ -100,6 +100,7 @@ def test_search_by_an_image(album: CommandLine) -> None:
         [unreached] = [f"omnivec: {line}" for line in notes.unreached("image")]
     nothing = album("search", "--image", "red.png", "--where", "suffix=.txt")
     assert nothing.out == "" and nothing.errors[-1] == unreached
+    assert album("collection", "status").errors.count(unreached) == 1
     shown = album("search", "--image", "red.png", "-k", "1")
     assert shown.out == " 1  1.000  red.png  64 x 32\n"
     by_text = album("search", "fox", "-k", "1")

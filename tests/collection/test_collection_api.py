@@ -35,6 +35,17 @@ def fruit(notes: Collection) -> Collection:
 # Adding.
 
 
+def test_sync_without_paths_looks_through_what_was_synced(notes: Collection, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name files or folders"):
+        notes.sync()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("a fox")
+    notes.sync(tmp_path / "docs")
+    (tmp_path / "docs" / "b.txt").write_text("a dog")
+    report = notes.sync()
+    assert (report.new, report.unchanged) == (1, 1)
+
+
 def test_ids_metadata_and_what_is_reported(notes: Collection) -> None:
     added = notes.add(FRUIT, ids=["apple", "banana", "cherry", "plum"], metadata={"kind": "fruit"})
     assert (added.ids, added.kept, added.failures) == (

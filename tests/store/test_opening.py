@@ -370,3 +370,43 @@ def test_network_file_systems_are_refused_by_name(tmp_path, monkeypatch, kind):
 def test_local_file_systems_are_not(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(opening, "file_system", lambda folder: kind)
     Catalogue.open(tmp_path / "new", create=True).close()
+
+
+def test_a_collection_is_not_mixed_into_a_folder_of_other_files(tmp_path):
+    (tmp_path / "thesis.md").write_text("x")
+    refused(CollectionError, tmp_path, r"holds other files \(thesis.md\).*such as .*\.omnivec", create=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.md"]
+    Catalogue.open(tmp_path / ".omnivec", create=True).close()
+    assert (tmp_path / ".omnivec" / ".gitignore").read_text() == "*\n"
+    refused(CollectionError, tmp_path, r"there is one in .*\.omnivec")
+    (tmp_path / ".omnivec" / "catalogue.sqlite").unlink()
+    Catalogue.open(
+        tmp_path / ".omnivec", create=True
+    ).close()  # what omnivec itself left there is no obstacle
+
+
+def test_what_was_removed_is_given_back(tmp_path):
+    folder = tmp_path / "notes.omni"
+    with Catalogue.open(folder, create=True) as catalogue:
+        catalogue.put_space(space())
+        for i in range(8):
+            text = f"{i} " + " ".join(str(j * 7919 % 10_007) for j in range(2000))
+            catalogue.write([document(f"{i}-{j}", [text] * 4) for j in range(10)])
+            assert (folder / "catalogue.sqlite-wal").stat().st_size <= 12 * 2**20
+        full = catalogue.counts().bytes
+        names = [entry.id for entry in catalogue.documents()]
+        catalogue.delete(names[:60])
+        assert catalogue.check() == [] and catalogue.counts().free < 0.1 * full
+        catalogue.delete(names)
+        freed = catalogue.vacuum()
+        assert freed > 0 and catalogue.counts().bytes < 500_000 and catalogue.counts().free == 0
+        catalogue.write([document("new")])
+        assert catalogue.check() == [] and catalogue.counts().documents == 1
+
+
+def test_a_collection_of_an_older_version_can_be_made_smaller_too(tmp_path):
+    catalogue_of_version(tmp_path / "old", 2, ["a text"] * 3000)
+    with Catalogue.open(tmp_path / "old", create=False) as catalogue:
+        catalogue.delete([str(i) for i in range(3000)])
+        assert catalogue.counts().free > 0
+        assert catalogue.vacuum() > 0 and catalogue.counts().free == 0 and catalogue.check() == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from omnivec.cli.common import (
     where_option,
 )
 
+_ROOTS = 3
+
 
 @click.group(
-    "collection", short_help="Look after a collection: status, list, remove, check, backup, restore."
+    "collection", short_help="Look after a collection: status, list, remove, check, backup, restore, vacuum."
 )
 def command() -> None:
     """Look after a collection."""
@@ -39,11 +41,13 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
     with Collection(find_collection(collection), create=False, readonly=True) as found:
         counts, spaces, roots = found.counts(), found.spaces(), found.roots()
         problems = found.check() if check else []
+        closed = dict.fromkeys(line for one in ("text", "image") for line in found.unreached(one))
         facts = {
             "collection": str(found.folder),
             "documents": counts.documents,
             "passages": counts.passages,
             "bytes": counts.bytes,
+            "bytes_free": counts.free,
             "tokens_cut_off": counts.lost,
             "roots": list(roots),
         }
@@ -62,15 +66,21 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
         print_json([{**facts, "vectors": dict(counts.vectors), "spaces": makers, **more}])
     else:
         for name, value in facts.items():
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            shown = _some(value) if isinstance(value, list) else value
             click.echo(f"{name.replace('_', ' '):<15} {shown if shown not in (None, '') else '-'}")
         for maker in makers:
             click.echo(f"{'space':<15} {_described(maker, counts.vectors)}")
         if check:
             click.echo(f"{'check':<15} {'sound' if not problems else count(len(problems), 'problem')}")
-    for problem in problems:
-        complain(problem)
+    for line in [*closed, *problems]:
+        complain(line)
     return 1 if problems else 0
+
+
+def _some(roots: Sequence[str]) -> str:
+    """How many roots there are and the first few; a few as they are."""
+    first = ", ".join(roots[:_ROOTS])
+    return first if len(roots) <= _ROOTS else f"{len(roots):,}: {first} and {len(roots) - _ROOTS:,} more"
 
 
 def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
@@ -119,6 +129,17 @@ def restore(source: Path, collection: Path | None, aside: bool) -> None:
     folder = find_collection(collection)
     moved = Collection.restore(source, folder, aside=aside)
     click.echo(f"{folder} restored from {source}" + (f"; what was there is {moved}" if moved else ""))
+
+
+@command.command()
+@collection_option
+def vacuum(collection: Path | None) -> None:
+    """Make the files as small as what they hold, after much was removed."""
+    from omnivec.collection import Collection
+
+    with Collection(find_collection(collection), create=False) as found:
+        freed = found.vacuum()
+        click.echo(f"{freed:,} bytes given back; {found.counts().bytes:,} are left")
 
 
 @command.command("list")

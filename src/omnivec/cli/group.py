@@ -29,7 +29,7 @@ COMMANDS = {
     "train": ("omnivec.cli.train", "Train or fine-tune a model by a recipe."),
     "collection": (
         "omnivec.cli.collection",
-        "Look after a collection: status, list, remove, check, backup, restore.",
+        "Look after a collection: status, list, remove, check, backup, restore, vacuum.",
     ),
 }
 

@@ -25,9 +25,7 @@ from omnivec.syncing import Event, SyncReport
 
 
 @click.command("index", short_help="Bring files and folders into a collection.")
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="PATH..."
-)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False), metavar="[PATH]...")
 @collection_option
 @click.option(
     "--model",
@@ -61,6 +59,8 @@ def command(
 ) -> int:
     """Bring files and folders, texts and images, into a collection, and keep it in step with them.
 
+    Without a PATH, those that were brought in before are looked through again.
+
     What is new or changed is embedded, what is unchanged is left alone, and what is provably gone from these paths is
     removed. .gitignore and .omnivecignore are honoured. With --json, a document's line is printed after the commit
     that holds it, never before.
@@ -72,6 +72,8 @@ def command(
     checked_encodings(encodings)
     whole, named = _models(models)
     folder = find_collection(collection)
+    if not paths and not folder.exists():
+        raise click.UsageError(f"name files or folders: there is no collection at {folder} yet")
     if not folder.exists() and not any(os.path.lexists(path) for path in paths):
         raise ItemError(f"{paths[0].absolute()}: does not exist; nothing is made at {folder}")
     options: dict[str, Any] = {"hidden": hidden, "encoding": encodings, "max_bytes": max_size * 2**20}
@@ -87,7 +89,7 @@ def command(
         else:
             with Collection(folder, whole, models=named, create=not dry_run) as target:
                 report = target.sync(
-                    paths, **options, dry_run=dry_run, on_event=tell, say=complain, wait=None
+                    paths or None, **options, dry_run=dry_run, on_event=tell, say=complain, wait=None
                 )
     _summary(report, folder, time.perf_counter() - started, as_json)
     return 3 if report.failed else 0

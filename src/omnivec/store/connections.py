@@ -20,6 +20,10 @@ from omnivec.store.text import has_unspaced, searchable
 
 BUSY_SECONDS = 30.0
 
+_LOG_BYTES = 8 * 2**20
+_FREE_PAGES = 64
+_PAGES_AT_ONCE = 2048  # 32 MiB, about a tenth of a second
+
 # A connection that a fork brought along belongs to the parent: closing it here could remove the parent's
 # write-ahead log, so it is kept until the process ends.
 _inherited: list[sqlite3.Connection] = []
@@ -293,6 +297,33 @@ class Connections:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            self.files.check()
+            self._tidy(connection)
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        """Gives back what log and free pages take, a piece after each commit; where others are in the way, later."""
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA busy_timeout = 0")
+            free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            if free > max(_FREE_PAGES, connection.execute("PRAGMA page_count").fetchone()[0] // 4):
+                # A script, because `execute` takes one step, which gives back one page.
+                connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE});")
+            if self.files.log_size() > _LOG_BYTES:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+    def vacuum(self) -> None:
+        """Writes the file anew without free pages, and so that later ones can be given back a few at a time."""
+        if self.readonly:
+            raise _readonly(self.path)
+        live = self._here()
+        with translated(self.path), live.lock:
+            with self.transaction() as connection:
+                for table in ("passages_words", "passages_trigrams"):
+                    connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self.files.check()
 
     def take_locks(self) -> None:

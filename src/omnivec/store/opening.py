@@ -16,6 +16,9 @@ from omnivec.store.replaced import check_log
 
 FILE = "catalogue.sqlite"
 
+# What omnivec itself may have left in a collection's folder.
+_OWN = re.compile(r"catalogue\.sqlite.*|matrix-.*|writer\.lock|\.gitignore")
+
 _MAGIC = b"SQLite format 3\0"
 _SMALLEST = 512
 """Bytes of the smallest page, and so of the smallest database."""
@@ -63,8 +66,15 @@ def _refuse_network(folder: Path) -> None:
 
 def _create(path: Path) -> None:
     """Makes an empty catalogue beside its place and moves it there, so that no reader ever sees half of one."""
+    _refuse_mixing(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.name.startswith(
+            "."
+        ):  # made by a tool beside somebody's work: not theirs to keep in git
+            ignore = path.parent / ".gitignore"
+            if not os.path.lexists(ignore):
+                ignore.write_text("*\n", encoding="ascii")
         draft = path.with_name(f"{FILE}.{secrets.token_hex(8)}.new")
         draft.touch(exist_ok=False)
     except OSError as exc:
@@ -74,6 +84,7 @@ def _create(path: Path) -> None:
             connection = connect(draft, writing=True, lasting=True)
             try:
                 connection.execute("PRAGMA page_size = 16384")
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID:d}")
                 connection.execute("BEGIN IMMEDIATE")
                 schema.migrate(connection, 0)
@@ -84,6 +95,21 @@ def _create(path: Path) -> None:
         _place(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _refuse_mixing(folder: Path) -> None:
+    """Refuses to make a collection among other files: it takes a folder of its own."""
+    try:
+        names = sorted(file.name for file in folder.iterdir())
+    except OSError:  # not there yet, or not to be read: said by whoever makes it
+        return
+    foreign = [name for name in names if not _OWN.fullmatch(name)]
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise CollectionError(
+            f"{folder} holds other files ({', '.join(foreign[:3])}{more}): a collection takes a folder of its own, "
+            f"such as {folder / '.omnivec'}"
+        )
 
 
 def _place(draft: Path, path: Path) -> None:
@@ -193,7 +219,11 @@ def open_connections(folder: Path, *, create: bool, readonly: bool) -> Connectio
     _refuse_network(folder)
     if not path.exists():
         if not create or readonly:
-            raise CollectionError(f"no collection in {folder}; `omnivec index PATH` makes one")
+            inside = folder / ".omnivec"
+            there = (
+                f"there is one in {inside}" if (inside / FILE).exists() else "`omnivec index PATH` makes one"
+            )
+            raise CollectionError(f"no collection in {folder}; {there}")
         _create(path)
     _check_file(path)
     if not readonly and not writable(folder):

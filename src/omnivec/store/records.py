@@ -142,6 +142,7 @@ class Counts:
         vectors: name of a space -> how many vectors.
         bytes: size of all files in the collection's folder.
         lost: tokens that the models' limits cut off, over all documents.
+        free: bytes in the catalogue's file that hold nothing now, and would be given back by `vacuum`.
     """
 
     documents: int
@@ -149,3 +150,4 @@ class Counts:
     vectors: Mapping[str, int]
     bytes: int
     lost: int
+    free: int = 0

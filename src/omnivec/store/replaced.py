@@ -82,6 +82,11 @@ class Files:
             raise replaced(self.path)
         return found[0].st_mtime_ns, found[0].st_size
 
+    def log_size(self) -> int:
+        """Bytes of the write-ahead log."""
+        status = _status(self._names[1])
+        return 0 if status is None else status.st_size
+
     def check_history(self, connection: sqlite3.Connection, version: Version) -> None:
         """Compares the file itself with the state that a connection sees, where it was written to since last time.
 

@@ -429,9 +429,15 @@ class Catalogue:
             vectors = self._rows(
                 "SELECT name, (SELECT count(*) FROM vectors WHERE space = spaces.key) FROM spaces ORDER BY key"
             )
-        return Counts(
-            documents, passages, dict(cast(list[tuple[str, int]], vectors)), _size(self.folder), lost
-        )
+            free = self._rows("PRAGMA freelist_count")[0][0] * self._rows("PRAGMA page_size")[0][0]
+        named = dict(cast(list[tuple[str, int]], vectors))
+        return Counts(documents, passages, named, _size(self.folder), lost, free)
+
+    def vacuum(self) -> int:
+        """Makes the files as small as what they hold; returns how many bytes were given back."""
+        before = _size(self.folder)
+        self._connections.vacuum()
+        return max(0, before - _size(self.folder))
 
     def check(self) -> list[str]:
         """Reads everything and returns what is wrong, one line each; empty if all is well."""
