@@ -1,0 +1,194 @@
+"""Kills of a writer, with a full history: every acknowledged operation and every observed answer against a model.
+
+    python benchmarks/kills.py [--kills 30] [--seed 0] [--folder DIR] [--out history.jsonl]
+
+A writer adds, replaces and deletes documents and says each operation after its commit; it is killed at a moment drawn
+by chance, in half of the turns while this process has a handle open and opens and closes others beside it. The
+collection must then hold what was acknowledged, or that and the one operation that was under way: the same documents,
+the same answers of vector search as brute force over the stored vectors, the same matrix, and a check without problems.
+Exit code 1 where something differed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivec.store import matrix
+from omnivec.store.exact import ExactIndex
+from omnivec.store.records import Document, Passage, SpaceRecord
+from omnivec.store.sqlite import Catalogue
+
+DIM, NAMES, PARTS, BEST = 16, 120, 25, 50
+
+WRITER = """
+import json, random, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import kills
+from omnivec.store.sqlite import Catalogue
+
+chance = random.Random(int(sys.argv[3]))
+with Catalogue.open(Path(sys.argv[1]), create=False) as catalogue:
+    for number in range(1_000_000):
+        operation = kills.drawn(chance, int(sys.argv[3]) * 1_000_000 + number)
+        print(json.dumps({"begin": operation}), flush=True)
+        kills.apply(catalogue, operation)
+        print(json.dumps({"done": operation}), flush=True)
+"""
+
+
+def drawn(chance: random.Random, number: int) -> dict[str, Any]:
+    """An operation: documents to add or replace, each with the seed of its vectors, and documents to delete."""
+    names = [f"d{chance.randrange(NAMES)}" for _ in range(chance.randrange(1, 6))]
+    if chance.random() < 0.3:
+        return {"delete": names}
+    return {"write": dict.fromkeys(names, number), "remove": [f"d{chance.randrange(NAMES)}"]}
+
+
+def made(name: str, seed: int) -> Document:
+    """A document of several passages, the same for the same seed."""
+    vectors = (
+        np.random.default_rng(abs(hash((int(name[1:]), seed)))).standard_normal((PARTS, DIM)).astype("f4")
+    )
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    passages = tuple(
+        Passage(0, len(text), 1, text, "text", {"text": vectors[i : i + 1]})
+        for i, text in enumerate([f"{name} {seed} {i}" for i in range(PARTS)])
+    )
+    return Document(
+        name, "text", "kills", str(seed).encode(), None, None, 0, 0, 0, {"seed": seed}, 0, passages
+    )
+
+
+def apply(catalogue: Catalogue, operation: Mapping[str, Any]) -> None:
+    """Does an operation; when it returns, it is acknowledged."""
+    if "delete" in operation:
+        catalogue.delete(operation["delete"])
+        return
+    documents = [made(name, seed) for name, seed in operation["write"].items()]
+    catalogue.write(documents, [name for name in operation["remove"] if name not in operation["write"]])
+
+
+def after(state: Mapping[str, int], operation: Mapping[str, Any]) -> dict[str, int]:
+    """The model: name of a document -> the seed of its content, after an operation."""
+    gone = {*operation.get("delete", ()), *operation.get("remove", ())}
+    return {name: seed for name, seed in state.items() if name not in gone} | operation.get("write", {})
+
+
+def problems(catalogue: Catalogue, possible: list[dict[str, int]]) -> tuple[dict[str, int], list[str]]:
+    """What is there, and how it differs from all that it may be."""
+    with catalogue.snapshot():
+        there = {entry.id: entry.metadata["seed"] for entry in catalogue.documents()}
+        wrong = [] if there in possible else [f"documents {_difference(there, possible[0])}"]
+        keys, vectors = catalogue.vectors("text")
+        passages = catalogue.passages(keys)
+        texts = sorted(f"{name} {seed} {i}" for name, seed in there.items() for i in range(PARTS))
+        if sorted(one.text for one in passages.values()) != texts:
+            wrong.append("passages of other documents")
+        loaded = matrix.load(catalogue, catalogue.folder, "text")
+        if not (np.array_equal(loaded.keys, keys) and np.array_equal(loaded.vectors, vectors)):
+            wrong.append("the matrix is not what is stored")
+        query = np.random.default_rng(len(keys)).standard_normal((1, DIM)).astype("f4")
+        if len(keys):
+            found, _ = ExactIndex(DIM, "cosine", loaded.keys, loaded.vectors).search(query, BEST)
+            exact = (
+                vectors.astype("f8") @ query[0].astype("f8") / np.linalg.norm(vectors.astype("f8"), axis=1)
+            )
+            best = keys[np.lexsort((keys, -exact.astype("f4")))][:BEST]
+            exact_of = dict(zip(keys.tolist(), exact.tolist(), strict=True))
+            for rank, (a, b) in enumerate(zip(found[0].tolist(), best.tolist(), strict=False), 1):
+                if a != b and abs(exact_of.get(a, -9) - exact_of[b]) > 1e-6:
+                    wrong.append(f"rank {rank}: passage {a} in place of {b}")
+    return there, wrong + catalogue.check() + matrix.problems(catalogue, catalogue.folder)
+
+
+def _difference(there: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        name: (wanted.get(name), there.get(name))
+        for name in {**there, **wanted}
+        if there.get(name) != wanted.get(name)
+    }
+
+
+def killed(
+    folder: Path, seed: int, state: dict[str, int], chance: random.Random
+) -> tuple[dict[str, Any], dict]:
+    """One turn: a writer that is killed, and what is there afterwards."""
+    command = [sys.executable, "-c", WRITER, folder, Path(__file__).parent, str(seed)]
+    beside = Catalogue.open(folder, create=False) if chance.random() < 0.5 else None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline()]
+        until = time.monotonic() + chance.uniform(0, 0.4)
+        while time.monotonic() < until:
+            if beside is not None:  # opens, reads and closes in this process, while another handle is open
+                beside.counts()
+                Catalogue.open(folder, create=False, readonly=chance.random() < 0.5).close()
+            time.sleep(0.002)
+        writer.send_signal(signal.SIGKILL)
+        lines += writer.stdout.read().splitlines(keepends=True)
+    said = [json.loads(line) for line in lines if line.endswith("\n")]
+    for line in said:
+        state = after(state, line["done"]) if "done" in line else state
+    under_way = said[-1:] if said and "begin" in said[-1] else []
+    if beside is not None:
+        operation = drawn(chance, seed * 1_000_000 + 999_999)
+        there = {entry.id: entry.metadata["seed"] for entry in beside.documents()}
+        apply(beside, operation)
+        possible = [after(one, operation) for one in (state, *(after(state, x["begin"]) for x in under_way))]
+        if chance.random() < 0.5:
+            beside.close()
+    else:
+        there, possible = {}, [state, *(after(state, line["begin"]) for line in under_way)]
+    with Catalogue.open(folder, create=False) as catalogue:
+        found, wrong = problems(catalogue, possible)
+    return {"seed": seed, "said": said, "beside": there, "found": found, "wrong": wrong}, found
+
+
+def main() -> int:
+    """Runs the kills and says how many left a difference."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="kept afterwards; a temporary one by default")
+    parser.add_argument("--out", type=Path, help="the history, one line of JSON for each kill")
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    failures = operations = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (options.folder or Path(scratch)) / "kills.omni"
+        with Catalogue.open(folder, create=True) as catalogue:
+            catalogue.put_space(SpaceRecord("text", "kills", DIM, "cosine", {}, {}, ()))
+        state: dict[str, int] = {}
+        out = options.out.open("w") if options.out else None
+        for turn in range(1, options.kills + 1):
+            record, state = killed(folder, options.seed * 100_000 + turn, state, chance)
+            operations += sum("done" in line for line in record["said"])
+            if out is not None:
+                out.write(json.dumps(record) + "\n")
+                out.flush()
+            if record["wrong"]:
+                failures += 1
+                print(f"kill {turn}: {'; '.join(record['wrong'][:3])}", file=sys.stderr, flush=True)
+        if out is not None:
+            out.close()
+    print(f"{options.kills} kills, {operations} operations acknowledged, {failures} kills with a difference")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
