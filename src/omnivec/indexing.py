@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omnivec.contents import IMAGE, Content
-from omnivec.errors import ItemError
 from omnivec.passages import NOTHING_SEEN, Cut, Cutting, cuts_of
-from omnivec.reasons import item_error
+from omnivec.reasons import LeftOut, item_error
 from omnivec.spaces import Writer
 from omnivec.store.records import Document, Passage
 from omnivec.store.sqlite import Catalogue
@@ -217,7 +216,7 @@ class Indexing:
         except BaseException as error:
             raise item_error(error) from error
         if not found:
-            raise ItemError(NOTHING_SEEN)
+            raise LeftOut("without text", NOTHING_SEEN)
         return found
 
     def put(self, draft: Draft) -> None:

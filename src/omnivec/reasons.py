@@ -39,6 +39,24 @@ _SYSTEM = {
 }
 
 
+class LeftOut(ItemError):
+    """A file that was looked at and holds nothing to embed; found in a folder, it is left out and no failure.
+
+    Attributes:
+        kind: why, in a word or two: what such files are counted under.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def named(error: ItemError, name: str) -> ItemError:
+    """The same error, of the same kind, whose message begins with a name."""
+    message = f"{name}: {error}"
+    return LeftOut(error.kind, message) if isinstance(error, LeftOut) else ItemError(message)
+
+
 def of_system(error: BaseException) -> str:
     """The cause of an OSError and the way out, without the name of the file, which the caller has."""
     number = getattr(error, "errno", None)

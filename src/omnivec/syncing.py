@@ -15,10 +15,11 @@ from typing import Any, Literal, Protocol
 
 from omnivec.contents import IMAGE, MAX_BYTES, Content, read
 from omnivec.documents.suffixes import kind_of
-from omnivec.documents.walk import Entry, Walk, walk
+from omnivec.documents.walk import UNPROVEN, Entry, Walk, walk
 from omnivec.errors import ItemError
 from omnivec.indexing import Draft, Indexing, Written
 from omnivec.passages import Cutting
+from omnivec.reasons import LeftOut, named
 from omnivec.spaces import Spaces
 from omnivec.store.records import Entry as Listed
 from omnivec.store.records import Signature
@@ -28,6 +29,8 @@ from omnivec.store.sqlite import Catalogue
 _GRAIN_NS = 2_000_000_000
 _LONG_AGO_NS = 2**62  # 146 years: what is further off need not fit into the catalogue's 64 bits.
 _UNSETTLED = -1
+# Kinds of what is left out that hold provably nothing.
+_NOTHING = ("empty", "without text")
 
 # Behind how a text was cut: the encoding it was read with, where the file itself did not tell. Before version 3 of the
 # schema it was that of the whole run, which says nothing about a single file.
@@ -70,6 +73,7 @@ class SyncReport:
         failed: path -> why it could not be read; an earlier version of it stays.
         kept: document whose file was not seen -> why it is not known to be gone.
         notes: path -> what of it was left out, though the rest is in.
+        left_out: path of what a folder holds and has nothing to embed -> its kind: "empty", "binary", "FIFO", ...
         skipped: lower-case suffix -> files left out because they promise neither text nor image.
         passages: passages written.
         lost: tokens that the model's limit cut off.
@@ -83,6 +87,7 @@ class SyncReport:
     failed: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     passages: int = 0
     lost: int = 0
@@ -147,6 +152,8 @@ class Sync:
         self._touched: dict[str, tuple[int, int, int]] = {}
         self._devices: dict[int, int] = {}
         self._seen: set[str] = set()
+        self._emptied: list[str] = []
+        self._named: set[Path] = set()
         self.report = SyncReport(dry_run=options.dry_run)
 
     def run(self, roots: Sequence[Path]) -> SyncReport:
@@ -161,6 +168,7 @@ class Sync:
             options = self._options
             listing = walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=_is_wanted)
             walks.append(listing)
+            self._named.add(listing.root)
             root = self._names.of(listing.root)
             if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
                 self._catalogue.add_root(root)
@@ -168,6 +176,7 @@ class Sync:
                 self._take(entry, root)
             for path, why in listing.failures.items():
                 self._fail(path, why)
+            self.report.left_out.update(listing.left_out)
             self.report.skipped.update(listing.skipped)
         self._flush()
         self._prune(walks)
@@ -188,7 +197,7 @@ class Sync:
         try:
             content = read(entry.path, encoding=self._encodings(before), max_bytes=self._options.max_bytes)
         except ItemError as error:
-            self._fail(str(entry.path), str(error))
+            self._refuse(entry, error)
             return
         mtime = entry.mtime_ns if _GRAIN_NS < now - entry.mtime_ns < _LONG_AGO_NS else _UNSETTLED
         if before is not None and before.digest == content.digest and self._is_made_so(before.how, content):
@@ -209,7 +218,7 @@ class Sync:
         try:
             cuts = self._indexing.cuts(content)
         except ItemError as error:
-            self._fail(str(entry.path), f"{_shown(entry.path)}: {error}")
+            self._refuse(entry, named(error, _shown(entry.path)))
             return
         self._indexing.put(
             Draft(
@@ -282,6 +291,25 @@ class Sync:
             self.report.notes[str(self._names.path(written.id))] = note
         self._tell(Event(written.id, status, written.passages, written.lost, note=note))
 
+    def _refuse(self, entry: Entry, error: ItemError) -> None:
+        """A file that cannot be taken: a failure where it was named itself, or could not be read.
+
+        What was read and holds nothing is left out, and its earlier version with it: that is provably gone. Other
+        kinds of what is left out, such as a binary file, prove nothing.
+        """
+        if entry.path in self._named or not isinstance(error, LeftOut):
+            self._fail(str(entry.path), str(error))
+            return
+        self.report.left_out[str(entry.path)] = error.kind
+        name = self._names.of(entry.path)
+        if name not in self._before:
+            return
+        if error.kind not in _NOTHING:
+            self.report.kept[name] = f"its file is now left out: {error.kind}"
+        else:
+            self.report.notes[str(entry.path)] = f"{error}; its earlier version is removed"
+            self._emptied.append(name)
+
     def _fail(self, path: str, why: str) -> None:
         if path in self.report.failed:  # Two roots may hold it.
             return
@@ -295,7 +323,7 @@ class Sync:
         listings = {listing.root: listing for listing in walks}
         seen = {root for name in self._seen for root in _roots_of(self._names.path(name), listings)}
         empty = {root for root in listings if root not in seen and _holds_no_file(root)}
-        gone = []
+        gone = list(self._emptied)
         for document in self._catalogue.documents():
             if document.path is None or document.id in self._seen:
                 continue
@@ -318,6 +346,8 @@ class Sync:
     def _not_gone(self, listing: Walk, document: Listed, empty: bool) -> str | None:
         """Why a document that was not seen may still exist; None where it is provably gone."""
         path = self._names.path(document.id)
+        if (kind := listing.left_out.get(_shown(path))) in UNPROVEN:
+            return f"its file is now left out: {kind}"
         if empty:
             return f"{listing.root} holds no file now: a disk that is not mounted looks the same"
         # Devices get new numbers when a system starts: files that were seen again show old and new.

@@ -31,7 +31,7 @@ def test_json_holds_what_classify_gives(files: CommandLine, tiny: Path) -> None:
         got = [found["probability"] for found in row["labels"]]
         np.testing.assert_allclose(got, np.sort(expected)[::-1], atol=2e-5)
     assert "a stated scale of 20" in done.err and "2 files classified, 0 failed" in done.err
-    assert "left out, no text by their names: 1 .bin" in done.err
+    assert "left out: no text by their names: 1 .bin" in done.err
 
 
 def test_a_table_labels_from_a_file_and_a_threshold(files: CommandLine, tiny: Path) -> None:
@@ -54,8 +54,12 @@ def test_one_bad_file_costs_only_itself(files: CommandLine, tiny: Path) -> None:
     done = files("classify", "-l", "fox,dog", "docs", "none.txt", "-m", tiny, "--json")
     assert done.code == 3
     assert [row["file"] for row in done.rows] == ["docs/a.txt", "docs/b.md"]
-    assert sum("docs/empty.txt" in line for line in done.errors) == 1
+    assert sum("left out: 1 empty" in line for line in done.errors) == 1 and "docs/empty.txt" not in done.err
     assert sum("none.txt: does not exist" in line for line in done.errors) == 1
+    again = files("classify", "-l", "fox,dog", "docs", "-m", tiny, "--json")
+    assert again.code == 0 and "0 failed" in again.err
+    named = files("classify", "-l", "fox,dog", "docs/empty.txt", "docs/a.txt", "-m", tiny, "--json")
+    assert named.code == 3 and "docs/empty.txt" in named.err
 
 
 def test_images_need_a_joint_model(omni: CommandLine, tiny: Path) -> None:
@@ -64,7 +68,7 @@ def test_images_need_a_joint_model(omni: CommandLine, tiny: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert done.err.count("\n") == 1 and "--model hf:openai/clip-vit-base-patch32" in done.err
     mixed = omni("classify", "-l", "cup,cat", ".", "-m", tiny)
-    assert mixed.code == 0 and "left out, no text by their names: 1 .png" in mixed.err
+    assert mixed.code == 0 and "left out: no text by their names: 1 .png" in mixed.err
 
 
 @pytest.mark.parametrize(

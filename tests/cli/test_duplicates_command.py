@@ -27,7 +27,8 @@ def album(omni: CommandLine) -> CommandLine:
     shutil.copy(folder / "coffee.png", folder / "old" / "again.png")
     photographs.rgb("china").save(folder / "china.png")
     (folder / "notes.txt").write_text("a text")
-    (folder / "bad.jpg").write_text("no image")
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    (folder / "pointer.png").write_text("version https://git-lfs.github.com/spec/v1")
     return omni
 
 
@@ -43,7 +44,7 @@ def test_blocks_for_people(album: CommandLine, lite: Path) -> None:
     ]
     assert [float(line[1]) for line in lines[:2]] == [1, 1] and 0.9 < float(lines[2][1]) <= 1
     assert "4 images, 1 group with 2 copies" in done.err and "nothing was deleted" in done.err
-    assert "left out, no image by their names: 1 .txt" in done.err
+    assert "left out: 1 no image; no image by their names: 1 .txt" in done.err
     assert sum("album/bad.jpg" in line for line in done.errors) == 1
     assert {path: path.read_bytes() for path in album.folder.rglob("*") if path.is_file()} == before
 

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,16 +22,17 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="drops rights as Linu
 
 
 def make_bad(docs: Path) -> dict[str, str]:
-    """Files that cannot be indexed; each with a part of the reason that must be given."""
+    """What cannot be indexed: each with the kind that it is left out as; of a failure, a part of the reason."""
     bad: dict[str, tuple[bytes, str]] = {
         "empty.txt": (b"", "empty"),
-        "blank.txt": (b" \n\t\n", "whitespace"),
+        "blank.txt": (b" \n\t\n", "empty"),
         "picture.txt": (bytes(range(256)) * 40, "binary"),
-        "broken.txt": ("naïve café ".encode() * 20 + b"\xe9\xff tail", "utf-8"),
-        "endless.txt": (b"x" * 2_000_000, "over the limit"),
-        "wide.txt": (b"word " * 400_000, "over the limit"),
-        "zero-width.txt": ("\u200b\u200d\u2060".encode() * 5, "nothing"),
-        "frame.html": (b"<html><script>var x = 1;</script></html>", "no text"),
+        "broken.txt": ("naïve café ".encode() * 20 + b"\xe9\xff tail", "FAILED utf-8"),
+        "endless.txt": (b"x" * 2_000_000, "endless lines"),
+        "wide.txt": (b"word " * 400_000, "endless lines"),
+        "zero-width.txt": ("\u200b\u200d\u2060".encode() * 5, "without text"),
+        "frame.html": (b"<html><script>var x = 1;</script></html>", "without text"),
+        "pointer.png": (b"version https://git-lfs.github.com/spec/v1\n", "no image"),
     }
     for name, (data, _) in bad.items():
         (docs / name).write_bytes(data)
@@ -41,33 +44,40 @@ def make_bad(docs: Path) -> dict[str, str]:
     (docs / "two\nlines.txt").write_bytes(b"")
     why = {name: part for name, (_, part) in bad.items()}
     return why | {
-        "huge.txt": "over the limit",
-        "dangling.txt": "does not exist",
-        "loop.txt": "circles",
+        "huge.txt": "over the size limit",
+        "dangling.txt": "broken link",
+        "loop.txt": "link in a circle",
         "pipe.txt": "FIFO",
-        "two\\nlines.txt": "empty",
+        "two\nlines.txt": "empty",
     }
 
 
 @posix
-def test_each_bad_file_is_named_in_one_line_and_the_others_are_done(omni: CommandLine, tiny: Path) -> None:
+def test_each_failure_is_named_what_holds_nothing_is_counted_and_the_others_are_done(
+    omni: CommandLine, tiny: Path
+) -> None:
     docs = omni.folder / "docs"
     write_files(docs, {"good.txt": prose(1), "sub/fine.md": prose(2)})
     why = make_bad(docs)
     (docs / "sub" / "up").symlink_to("..")
     name = os.fsdecode(b"caf\xe9.txt")
     (docs / name).write_text(prose(3))
-    why["caf\\xe9.txt"] = "UTF-8"
+    why["caf\\xe9.txt"] = "FAILED UTF-8"
+    failed = {name: part.removeprefix("FAILED ") for name, part in why.items() if part.startswith("FAILED ")}
+    kinds = {str(docs / name): kind for name, kind in why.items() if name not in failed}
 
     done = omni("index", "docs", "-c", NOTES, "-m", tiny)
     assert done.code == 3
-    lines = done.errors
-    assert len(lines) == len(why), done.err
-    for name, part in why.items():
+    *lines, counted = done.errors
+    assert counted.startswith("omnivec: left out: 3 empty, 2 endless lines, 2 without text, ")
+    for kind, n in Counter(kinds.values()).items():
+        assert f" {n} {kind}" in counted
+    assert len(lines) == len(failed), done.err
+    for name, part in failed.items():
         [line] = [line for line in lines if f"docs/{name}" in line]
         assert line.startswith("omnivec: ") and part in line
         assert "Traceback" not in line and "its earlier version" not in line
-    assert "2 new" in done.out and f"{len(why)} failed" in done.out
+    assert "2 new" in done.out and f"{len(failed)} failed" in done.out
     with Collection(omni.folder / NOTES, create=False) as notes:
         assert [entry.id for entry in notes.documents()] == ["docs/good.txt", "docs/sub/fine.md"]
         whole(notes)
@@ -75,10 +85,50 @@ def test_each_bad_file_is_named_in_one_line_and_the_others_are_done(omni: Comman
     again = omni("index", "docs", "-c", NOTES, "--json")
     assert again.code == 3
     *events, last = again.rows
-    assert {event["status"] for event in events} == {"failed"} and len(events) == len(why)
+    assert {event["status"] for event in events} == {"failed"} and len(events) == len(failed)
     assert all(event["why"] for event in events)
-    assert last["summary"]["unchanged"] == 2 and len(last["summary"]["failed"]) == len(why)
+    assert last["summary"]["unchanged"] == 2 and len(last["summary"]["failed"]) == len(failed)
+    assert last["summary"]["left_out"] == kinds
     assert last["summary"]["new"] == last["summary"]["changed"] == last["summary"]["removed"] == 0
+
+
+def make_repository(folder: Path) -> None:
+    """What any repository of source code holds."""
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    write_files(
+        folder,
+        {
+            "README.md": prose(1),
+            "src/tool/main.py": '"""A tool."""\n\nprint("it works")\n',
+            "src/tool/__init__.py": "",
+            "tests/__init__.py": "\n",
+            "data/.gitkeep": "",
+            "data/keep.txt": "",
+            "docs/frame.html": "<html><script>let x = 1;</script></html>",
+            "docs/bundle.min.js": "x=1;" * 300_000,
+        },
+    )
+    (folder / "logo.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    (folder / "tool.bin").write_bytes(bytes(range(256)))
+    (folder / "fixture.txt").write_bytes(bytes(range(256)) * 10)
+    (folder / "latest.md").symlink_to("missing/release.md")
+    (folder / "self").symlink_to("self")
+    os.mkfifo(folder / "pipe")
+
+
+@posix
+def test_the_index_of_an_ordinary_repository_is_no_failure(omni: CommandLine, tiny: Path) -> None:
+    make_repository(omni.folder / "repo")
+    done = omni("index", "repo", "-c", NOTES, "-m", tiny)
+    assert done.code == 0, done.err
+    assert "2 new" in done.out and "0 failed" in done.out
+    [line] = done.errors
+    counted, _, names = line.removeprefix("omnivec: left out: ").partition("; ")
+    assert names == "neither text nor image by their names: 1 .bin"
+    kinds = ["binary", "without text", "endless lines", "no image", "broken link", "link in a circle", "FIFO"]
+    assert sorted(counted.split(", ")) == sorted(["3 empty", *(f"1 {kind}" for kind in kinds)])
+    named = omni("index", "repo/src/tool/__init__.py", "-c", NOTES)
+    assert named.code == 3 and "__init__.py: empty" in named.err
 
 
 @posix
@@ -151,7 +201,9 @@ def test_a_root_that_cannot_be_reached_keeps_its_documents(omni: CommandLine, ti
         assert len(notes) == 2
 
 
-def test_an_older_version_stays_when_its_file_becomes_unfit(omni: CommandLine, tiny: Path) -> None:
+def test_an_older_version_stays_when_its_file_becomes_unfit_and_goes_when_it_becomes_empty(
+    omni: CommandLine, tiny: Path
+) -> None:
     write_files(omni.folder / "docs", {"a.txt": prose(1), "b.txt": prose(2), "c.txt": prose(3)})
     assert omni("index", "docs", "-c", NOTES, "-m", tiny).code == 0
     (omni.folder / "docs" / "a.txt").write_bytes(b"\x00\x01" * 50)
@@ -159,12 +211,18 @@ def test_an_older_version_stays_when_its_file_becomes_unfit(omni: CommandLine, t
     (omni.folder / "docs" / "b.txt").mkdir()
     (omni.folder / "docs" / "c.txt").write_text("\u200b")
     done = omni("index", "docs", "-c", NOTES, "--json")
-    assert done.code == 3
+    assert done.code == 0
     with Collection(omni.folder / NOTES, create=False) as notes:
-        assert [entry.id for entry in notes.documents()] == ["docs/a.txt", "docs/c.txt"]
+        assert [entry.id for entry in notes.documents()] == ["docs/a.txt"]
         assert notes.search("document number 1", mode="text")[0].text.startswith("Document number 1")
-        assert notes.search("document number 3", mode="text")[0].text.startswith("Document number 3")
-    assert [e["status"] for e in done.rows[:-1]] == ["failed", "failed", "removed"]
+    assert sorted((e["document"], e["status"]) for e in done.rows[:-1]) == [
+        ("docs/b.txt", "removed"),
+        ("docs/c.txt", "removed"),
+    ]
+    assert any("kept docs/a.txt: its file is now left out: binary" in line for line in done.errors)
+    assert any("docs/c.txt" in line and "its earlier version is removed" in line for line in done.errors)
+    again = omni("index", "docs", "-c", NOTES)
+    assert again.code == 0 and any("kept docs/a.txt" in line for line in again.errors)
 
 
 def test_times_no_calendar_holds(omni: CommandLine, tiny: Path) -> None:

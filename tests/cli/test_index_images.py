@@ -31,7 +31,7 @@ def test_a_model_for_each_modality(project: CommandLine, tiny: Path, vit: Path) 
     )
     note, left_out = done.errors
     assert "moving.gif: several frames or pages, of which the first is indexed" in note
-    assert left_out == "omnivec: left out, neither text nor image by their names: 1 .bin"
+    assert left_out == "omnivec: left out: neither text nor image by their names: 1 .bin"
     status = project("collection", "status", "-c", NOTES, "--check").out
     for name, model, vectors in (("text", tiny, 2), ("image", vit, 4)):
         assert f"space           {name}: {model}, dim 32, cosine; {vectors} vectors, openvino" in status

@@ -190,14 +190,16 @@ def test_overlapping_roots_count_everything_once(
     notes: Collection, docs: Path, tmp_path: Path, order: tuple[str, str]
 ) -> None:
     roots = [tmp_path / name for name in order]
-    (docs / "sub" / "bad.txt").write_bytes(b"")
+    (docs / "sub" / "bad.txt").write_bytes(b"caf\xe9")
+    (docs / "sub" / "empty.txt").write_bytes(b"")
     (docs / "sub" / "gone.txt").symlink_to("nowhere")
     events: list[Event] = []
-    assert outcome(notes.sync(roots, on_event=events.append)) == (4, 0, 0, 0, 2)
-    assert len(events) == 6
+    report = notes.sync(roots, on_event=events.append)
+    assert outcome(report) == (4, 0, 0, 0, 1) and len(events) == 5
+    assert sorted(report.left_out.values()) == ["broken link", "empty"]
     (docs / "sub" / "c.txt").unlink()
     events.clear()
-    assert outcome(notes.sync(roots, on_event=events.append)) == (0, 0, 3, 1, 2)
+    assert outcome(notes.sync(roots, on_event=events.append)) == (0, 0, 3, 1, 1)
     assert sum(event.status == "removed" for event in events) == 1
 
 
@@ -235,7 +237,7 @@ def test_a_dry_run_says_it_all_and_changes_nothing(notes: Collection, docs: Path
     notes.sync(docs)
     (docs / "a.txt").write_text(prose(10))
     (docs / "e.txt").write_text(prose(5))
-    (docs / "f.txt").write_bytes(b"")
+    (docs / "f.txt").write_bytes(b"caf\xe9")
     (docs / "b.md").unlink()
     state, before = notes._catalogue.changes(), contents(notes)
     files = {file: file.stat().st_mtime_ns for file in notes.folder.iterdir()}

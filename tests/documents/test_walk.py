@@ -72,12 +72,18 @@ def test_hidden_files_and_folders_wait_to_be_asked_for(tmp_path: Path) -> None:
     assert listed(walk(tmp_path / ".c")) == ["d.txt"]
 
 
-def test_a_file_over_the_limit_is_a_failure_with_both_sizes(tmp_path: Path) -> None:
+def test_a_file_over_the_limit_is_left_out_and_a_failure_with_both_sizes_where_it_is_named(
+    tmp_path: Path,
+) -> None:
     plant(tmp_path, "small.txt")
     (tmp_path / "large.txt").write_bytes(b"x" * 1001)
     found = walk(tmp_path, max_bytes=1000)
     assert listed(found) == ["small.txt"]
-    why = found.failures[str(tmp_path / "large.txt")]
+    assert found.left_out == {str(tmp_path / "large.txt"): "over the size limit"} and not found.failures
+    assert not found.covers(tmp_path / "large.txt")
+    named = walk(tmp_path / "large.txt", max_bytes=1000)
+    assert list(named) == [] and not named.left_out
+    why = named.failures[str(tmp_path / "large.txt")]
     assert "1,001" in why and "1,000" in why and "\n" not in why
 
 
@@ -102,19 +108,25 @@ def test_links_out_of_the_root_are_followed_once(tmp_path: Path) -> None:
     assert listed(walk(root)) == ["a.txt", "l1/b.txt", "l1/back/single.txt", "l1/deep/c.txt", "l3.txt"]
 
 
-def test_dangling_links_and_circles_are_failures_and_their_documents_are_kept(tmp_path: Path) -> None:
+def test_dangling_links_and_circles_are_left_out_and_their_documents_are_kept(tmp_path: Path) -> None:
     plant(tmp_path, "a.txt")
     (tmp_path / "usb").symlink_to("/mnt/nowhere/at/all")
     (tmp_path / "self.txt").symlink_to("self.txt")
     found = walk(tmp_path)
     assert listed(found) == ["a.txt"]
-    assert "/mnt/nowhere/at/all" in found.failures[str(tmp_path / "usb")]
-    assert "circles" in found.failures[str(tmp_path / "self.txt")]
+    assert found.failures == {}
+    assert found.left_out == {
+        str(tmp_path / "usb"): "broken link",
+        str(tmp_path / "self.txt"): "link in a circle",
+    }
+    for name, part in (("usb", "/mnt/nowhere/at/all"), ("self.txt", "circles")):
+        named = walk(tmp_path / name)
+        assert list(named) == [] and part in named.failures[str(tmp_path / name)]
     assert not found.covers(tmp_path / "usb" / "deep" / "x.txt")
     assert found.covers(tmp_path / "gone.txt")
 
 
-def test_what_is_no_regular_file_is_a_failure_and_never_opened(
+def test_what_is_no_regular_file_is_left_out_and_never_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path, "a.txt")
@@ -125,9 +137,9 @@ def test_what_is_no_regular_file_is_a_failure_and_never_opened(
         server.bind("socket.md")
         found = walk(tmp_path)
         assert listed(found) == ["a.txt"]
-    assert "a FIFO" in found.failures[str(tmp_path / "pipe.txt")]
-    assert "a socket" in found.failures[str(tmp_path / "socket.md")]
-    assert list(walk(tmp_path / "pipe.txt")) == []
+    assert found.left_out == {str(tmp_path / "pipe.txt"): "FIFO", str(tmp_path / "socket.md"): "socket"}
+    named = walk(tmp_path / "pipe.txt")
+    assert list(named) == [] and "a FIFO" in named.failures[str(tmp_path / "pipe.txt")]
 
 
 def test_a_missing_root_covers_nothing(tmp_path: Path) -> None:

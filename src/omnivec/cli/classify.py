@@ -139,13 +139,14 @@ def _only_images(paths: Sequence[Path], hidden: bool) -> bool:
 def _rows(classifier: Classifier, listing: Listing, total: _Total) -> Iterator[tuple[Path, Floats]]:
     """Each file that has probabilities, and they; the others are named on stderr."""
     for window, found in classifier.stream(listing):
-        for i, why in found.failures.items():
+        failures = {i: why for i, why in found.failures.items() if not listing.leaves_out(window[i])}
+        for i, why in failures.items():
             complain(why if str(window[i]) in why else f"{window[i]}: {why}")
         for i, row in zip(found.kept.tolist(), found.probabilities, strict=True):
             total.modalities.add(classifier.modality(window[i]))
             yield window[i], row
         total.done += len(found.kept)
-        total.failed += len(found.failures)
+        total.failed += len(failures)
         total.cut += sum(
             classifier.modality(window[i]) == "text" and lost > 0
             for i, lost in zip(found.kept.tolist(), found.lost.tolist(), strict=True)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,9 @@ VARIABLE = "OMNIVEC_COLLECTION"
 
 # Control characters, line and paragraph separators, and what stands for bytes that are no UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_SUFFIXES = 8
+"""Most suffixes in a line."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,6 +104,23 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     for row in [list(header), *cells]:
         parts = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
         click.echo("  ".join(parts).rstrip())
+
+
+def left_out(kinds: Iterable[str], suffixes: Mapping[str, int], what: str) -> str:
+    """One line on what folders hold and was not taken, counted: "left out: 3 empty, 1 FIFO".
+
+    Args:
+        kinds: of each file or link that has nothing to embed.
+        suffixes: suffix -> files whose names promise nothing.
+        what: they promise not: "no text".
+    """
+    parts = [", ".join(f"{n:,} {kind}" for kind, n in Counter(kinds).most_common())]
+    names = Counter(suffixes).most_common()
+    if names:
+        more = sum(n for _, n in names[_SUFFIXES:])
+        shown = [f"{n:,} {suffix or 'without suffix'}" for suffix, n in names[:_SUFFIXES]]
+        parts.append(f"{what} by their names: {', '.join(shown)}{f' and {more:,} more' if more else ''}")
+    return f"left out: {'; '.join(filter(None, parts))}" if any(parts) else ""
 
 
 def count(n: int, noun: str) -> str:

@@ -47,17 +47,18 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
     )
     for group in found.groups:
         _show(group, as_json)
+    failures = {path: why for path, why in found.failures.items() if not listing.leaves_out(path)}
     failed = listing.report()
-    for why in found.failures.values():
+    for why in failures.values():
         complain(why)
     copies = sum(len(group.copies) for group in found.groups)
     spare = sum(copy.file.size for group in found.groups for copy in group.copies)
     complain(
         f"{count(found.files, 'image')}, {count(len(found.groups), 'group')} with {copies:,} "
-        f"cop{'y' if copies == 1 else 'ies'} of {spare / 2**20:,.1f} MiB, {len(found.failures):,} failed; "
+        f"cop{'y' if copies == 1 else 'ies'} of {spare / 2**20:,.1f} MiB, {len(failures):,} failed; "
         "nothing was deleted"
     )
-    return 3 if failed or found.failures else 0
+    return 3 if failed or failures else 0
 
 
 def _show(group: Group, as_json: bool) -> None:

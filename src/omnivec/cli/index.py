@@ -17,6 +17,7 @@ from omnivec.cli.common import (
     count,
     find_collection,
     json_option,
+    left_out,
     print_json,
 )
 from omnivec.errors import ItemError
@@ -138,9 +139,8 @@ def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) ->
         facts = {one.name: getattr(report, one.name) for one in fields(report) if one.name != "kept"}
         print_json([{"summary": {**facts, "seconds": round(seconds, 3)}}])
         return
-    if report.skipped:
-        kinds = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in report.skipped.most_common(8))
-        complain(f"left out, neither text nor image by their names: {kinds}")
+    if line := left_out(report.left_out.values(), report.skipped, "neither text nor image"):
+        complain(line)
     words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged", "removed")]
     would = "would be: " if report.dry_run else ""
     click.echo(f"{would}{', '.join(words)}, {len(report.failed):,} failed; {seconds:.1f} s; {folder}")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
-from omnivec.cli.common import Command, complain
+from omnivec.cli.common import Command, complain, left_out
 from omnivec.documents.walk import is_text, walk
+from omnivec.errors import ItemError
 from omnivec.media.image import SUFFIXES
+from omnivec.reasons import LeftOut
 from omnivec.types import Modality
 
 LARGEST = 2**40
@@ -22,12 +24,15 @@ class Listing(Iterable[Path]):
 
     Attributes:
         failures: why something could not be listed, one line each; whole once all files were taken.
+        left_out: kind of what folders hold and has nothing to embed, such as "empty" -> how many.
         skipped: lower-case suffix -> how many files of folders are of another kind.
     """
 
     def __init__(self, paths: Sequence[Path], modalities: Sequence[Modality], hidden: bool = False) -> None:
         self._paths, self._modalities, self._hidden = paths, modalities, hidden
+        self._named: set[Path] = set(paths)
         self.failures: list[str] = []
+        self.left_out: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Path]:
@@ -40,21 +45,34 @@ class Listing(Iterable[Path]):
                     seen.add(entry.path)
                     yield given / entry.path.relative_to(walked.root)
             self.failures += walked.failures.values()
+            self.left_out.update(walked.left_out.values())
             self.skipped += walked.skipped
 
     def _wants(self, path: Path) -> bool:
         own = "image" if path.suffix.lower() in SUFFIXES else "text" if is_text(path) else None
         return own in self._modalities
 
+    def leaves_out(self, path: Path) -> bool:
+        """Whether a file that failed was found in a folder and holds nothing to embed; then it is counted as such."""
+        from omnivec.contents import read
+
+        if path in self._named:
+            return False
+        try:
+            read(path)
+        except LeftOut as why:
+            self.left_out[why.kind] += 1
+            return True
+        except ItemError:
+            return False
+        return False
+
     def report(self) -> bool:
         """Says on stderr what could not be listed and what was left out; whether anything could not."""
         for why in self.failures:
             complain(why)
-        if self.skipped:
-            kinds = ", ".join(
-                f"{n:,} {suffix or 'without suffix'}" for suffix, n in self.skipped.most_common(8)
-            )
-            complain(f"left out, no {' or '.join(self._modalities)} by their names: {kinds}")
+        if line := left_out(self.left_out.elements(), self.skipped, f"no {' or '.join(self._modalities)}"):
+            complain(line)
         return bool(self.failures)
 
 

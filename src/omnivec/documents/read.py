@@ -18,7 +18,7 @@ from omnivec.documents.html import extract
 from omnivec.documents.lines import Lines
 from omnivec.documents.suffixes import Kind, kind_of
 from omnivec.errors import ItemError, UsageError
-from omnivec.reasons import of_system
+from omnivec.reasons import LeftOut, named, of_system
 
 Encodings = str | Sequence[str] | None
 """One encoding, several, or None where a file is to tell by itself."""
@@ -26,6 +26,9 @@ Encodings = str | Sequence[str] | None
 MAX_BYTES = 64 * 2**20
 MAX_LINE = 1_000_000
 MAX_RUN = 20_000
+
+TOO_LARGE = "over the size limit"
+ENDLESS = "endless lines"
 
 # Longest first: UTF-32's mark begins with UTF-16's.
 _MARKS = (
@@ -96,7 +99,8 @@ def read(path: Path, *, encoding: Encodings = None, max_bytes: int = MAX_BYTES) 
 
     Raises:
         ItemError: the file cannot be read, is empty, too large, binary, in another encoding, has an endless
-            line, or (HTML) has no text; the message begins with its path.
+            line, or (HTML) has no text; the message begins with its path. A `reasons.LeftOut` where there is nothing
+            in it that could be embedded.
         UsageError: `encoding` is not the name of one.
     """
     return text_of(read_bytes(path, max_bytes), path, encoding=encoding)
@@ -122,14 +126,17 @@ def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
         if kind == "html":
             text, lines = extract(text)
             if not text.strip():
-                raise ItemError(f"no text in {len(data):,} bytes of HTML; leave it out with .omnivecignore")
+                raise LeftOut(
+                    "without text",
+                    f"no text in {len(data):,} bytes of HTML; leave it out with .omnivecignore",
+                )
         elif not text.strip():
-            raise ItemError(
-                f"only whitespace ({len(data):,} bytes), nothing to embed; fill it or leave it out"
+            raise LeftOut(
+                "empty", f"only whitespace ({len(data):,} bytes), nothing to embed; fill it or leave it out"
             )
         _refuse_endless(text, lines)
     except ItemError as exc:
-        raise ItemError(f"{shown(path)}: {exc}") from exc.__cause__
+        raise named(exc, shown(path)) from exc.__cause__
     return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen, given)
 
 
@@ -138,7 +145,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     try:
         return _bytes(path, max_bytes)
     except ItemError as exc:
-        raise ItemError(f"{shown(path)}: {exc}") from exc.__cause__
+        raise named(exc, shown(path)) from exc.__cause__
 
 
 def shown(path: Path) -> str:
@@ -164,11 +171,12 @@ def _bytes(path: Path, max_bytes: int) -> bytes:
     except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
         raise ItemError(f"cannot be read ({of_system(exc)}); try again or leave it out") from exc
     if len(data) > max_bytes:
-        raise ItemError(
-            f"grew over the limit of {max_bytes:,} bytes while it was read; split it or leave it out"
+        raise LeftOut(
+            TOO_LARGE,
+            f"grew over the limit of {max_bytes:,} bytes while it was read; split it or leave it out",
         )
     if not data:
-        raise ItemError("empty (0 bytes), nothing to embed; fill it or leave it out")
+        raise LeftOut("empty", "empty (0 bytes), nothing to embed; fill it or leave it out")
     return data
 
 
@@ -177,10 +185,13 @@ def _refuse_other(status: os.stat_result, max_bytes: int) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise ItemError("is a folder, not a file; list its files with omnivec.documents.walk")
     if not stat.S_ISREG(status.st_mode):
-        raise ItemError("not a regular file (a FIFO, socket or device), which is never read; leave it out")
+        raise LeftOut(
+            "special file",
+            "not a regular file (a FIFO, socket or device), which is never read; leave it out",
+        )
     if status.st_size > max_bytes:
         limit = f"{status.st_size:,} bytes, over the limit of {max_bytes:,}"
-        raise ItemError(f"{limit}; split it or leave it out with .omnivecignore")
+        raise LeftOut(TOO_LARGE, f"{limit}; split it or leave it out with .omnivecignore")
 
 
 def _known(name: str) -> str:
@@ -264,14 +275,15 @@ def _strict(data: bytes, encoding: str) -> str:
 def _refuse_binary(text: str, size: int) -> None:
     """Refuse a NUL, or many control characters: a picture or a program under the name of a text."""
     if (first := text.find("\x00")) >= 0:
-        raise ItemError(
+        raise LeftOut(
+            "binary",
             f"binary, not text (a NUL at character {first:,}; {size:,} bytes); leave it out, "
-            "or if it is UTF-16 without a mark say --encoding utf-16-le"
+            "or if it is UTF-16 without a mark say --encoding utf-16-le",
         )
     count = len(_CONTROL.findall(text))
     if count > len(text) * _CONTROL_SHARE:
         found = f"{count:,} control characters among {len(text):,}"
-        raise ItemError(f"binary, not text ({found}); leave it out with .omnivecignore")
+        raise LeftOut("binary", f"binary, not text ({found}); leave it out with .omnivecignore")
 
 
 def _refuse_endless(text: str, lines: Lines) -> None:
@@ -280,7 +292,7 @@ def _refuse_endless(text: str, lines: Lines) -> None:
     if lengths.max() > MAX_LINE:
         start = int(lengths[: lengths.argmax()].sum() + lengths.argmax())
         found = f"line {lines.at(start):,} has {lengths.max():,} characters, over the limit of {MAX_LINE:,}"
-        raise ItemError(f"{found}; break its lines or leave it out with .omnivecignore")
+        raise LeftOut(ENDLESS, f"{found}; break its lines or leave it out with .omnivecignore")
     # A run of more than MAX_RUN holds one of these blocks whole, so most of the text is never looked at.
     block = MAX_RUN // 2
     for middle in range(0, len(text), block):
@@ -289,8 +301,8 @@ def _refuse_endless(text: str, lines: Lines) -> None:
         start, end = _run(text, middle)
         if end - start > MAX_RUN:
             found = f"{end - start:,} characters without a place to break, over the limit of {MAX_RUN:,}"
-            raise ItemError(
-                f"line {lines.at(start):,}: {found}; is it data? leave it out with .omnivecignore"
+            raise LeftOut(
+                ENDLESS, f"line {lines.at(start):,}: {found}; is it data? leave it out with .omnivecignore"
             )
 
 

@@ -11,22 +11,25 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from errno import ENAMETOOLONG, ENOENT
+from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
 
 from omnivec.documents import ignore
 from omnivec.documents.ignore import Ignore
-from omnivec.documents.read import MAX_BYTES
+from omnivec.documents.read import MAX_BYTES, TOO_LARGE
 from omnivec.documents.suffixes import kind_of
 from omnivec.reasons import of_system
 
 _NEVER = frozenset((".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"))
 _SPECIAL = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "character device",
+    stat.S_IFBLK: "block device",
 }
+_BROKEN, _CIRCLES = "broken link", "link in a circle"
+UNPROVEN = frozenset((_BROKEN, _CIRCLES, TOO_LARGE))
+"""Kinds of what is left out though the document may still exist: its disk is not mounted, or only its size changed."""
 
 Wanted = Callable[[Path], bool]
 """Whether a file is to be listed, told by its name alone."""
@@ -55,6 +58,8 @@ class Walk(Iterator[Entry]):
     Attributes:
         root: the absolute path of what is listed, a folder or a file.
         failures: path -> why it could not be listed, one line; whole once the iterator is exhausted.
+        left_out: path of what is under the root and no file to read -> its kind: a FIFO, a broken link, a file over
+            the limit; whole once the iterator is exhausted. The root itself, which was named, is a failure then.
         skipped: lower-case suffix -> how many files were left out because their names promise nothing wanted.
     """
 
@@ -62,6 +67,7 @@ class Walk(Iterator[Entry]):
         # abspath would take ".." off a link, which leads elsewhere.
         self.root = root.resolve() if ".." in root.parts else root.absolute()
         self.failures: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self._hidden = hidden
         self._max_bytes = max_bytes
@@ -79,8 +85,8 @@ class Walk(Iterator[Entry]):
     def covers(self, path: Path, device: int | None = None) -> bool:
         """Whether this run knows what is at `path`, so that a file it did not list there is provably gone.
 
-        False before the iterator is exhausted, outside the root, and wherever `failures` names the path or a
-        folder above it. What the rules leave out is known too: it is not listed on purpose.
+        False before the iterator is exhausted, outside the root, and wherever `failures`, or `left_out` as `UNPROVEN`,
+        names the path or a folder above it. What the rules leave out is known too: it is not listed on purpose.
 
         Args:
             path: of a file that may be gone.
@@ -93,7 +99,7 @@ class Walk(Iterator[Entry]):
         here, found = self.root, None
         for part in ("", *path.relative_to(self.root).parts):
             here = self._aliases.get(here / part, here / part)
-            if _shown(here) in self.failures:
+            if _shown(here) in self.failures or self.left_out.get(_shown(here)) in UNPROVEN:
                 return False
             found = self._devices.get(here, found)
         return device is None or found is None or found == device
@@ -113,7 +119,10 @@ class Walk(Iterator[Entry]):
                 elif self._takes(path, status):
                     yield Entry(path, status.st_size, status.st_mtime_ns, status.st_dev)
             except OSError as exc:
-                self._fail(path, _why(path, exc))
+                if (kind := _link(path, exc)) is not None:
+                    self._leave_out(path, kind, _why(path, exc))
+                else:
+                    self._fail(path, _why(path, exc))
         self._exhausted = True
 
     def _enter(self, folder: Path, rules: Ignore, status: os.stat_result) -> list[tuple[Path, Ignore]]:
@@ -171,18 +180,23 @@ class Walk(Iterator[Entry]):
     def _takes(self, path: Path, status: os.stat_result) -> bool:
         """Whether a file is to be read; a file that is the root itself always is."""
         if not stat.S_ISREG(status.st_mode):
-            what = _SPECIAL.get(stat.S_IFMT(status.st_mode), "not a regular file")
-            self._fail(
-                path, f"{_shown(path)}: is {what}, which is never read; leave it out with {ignore.OWN_FILE}"
-            )
+            kind = _SPECIAL.get(stat.S_IFMT(status.st_mode), "special file")
+            self._leave_out(path, kind, f"{_shown(path)}: is a {kind}, which is never read")
         elif path != self.root and not self._wanted(path):
             self.skipped[path.suffix.lower()] += 1
         elif status.st_size > self._max_bytes:
             size = f"{status.st_size:,} bytes, over the limit of {self._max_bytes:,}"
-            self._fail(path, f"{_shown(path)}: {size}; split it or leave it out with {ignore.OWN_FILE}")
+            self._leave_out(path, TOO_LARGE, f"{_shown(path)}: {size}; split it")
         else:
             return True
         return False
+
+    def _leave_out(self, path: Path, kind: str, why: str) -> None:
+        """What no file is to be read from; a failure where it was named itself."""
+        if path == self.root:
+            self._fail(path, why)
+        else:
+            self.left_out[_shown(path)] = kind
 
     def _fail(self, path: Path, why: str) -> None:
         self.failures[_shown(path)] = why
@@ -204,11 +218,11 @@ def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES, wanted
     Args:
         root: a folder or a file; need not exist (then that is the one failure).
         hidden: take files and folders whose name begins with a dot, too.
-        max_bytes: a larger file is a failure.
+        max_bytes: a larger file is left out.
         wanted: whether a file is, told by its name alone.
 
     Returns:
-        An iterator of `Entry`; its `failures`, `skipped` and `covers` are whole once it is exhausted.
+        An iterator of `Entry`; its `failures`, `left_out`, `skipped` and `covers` are whole once it is exhausted.
     """
     return Walk(Path(root), hidden, max_bytes, wanted)
 
@@ -234,13 +248,20 @@ def _target(path: Path) -> str | None:
         return None
 
 
+def _link(path: Path, exc: OSError) -> str | None:
+    """The kind of a link that leads to nothing; None for all else that could not be looked at."""
+    if _target(path) is None or exc.errno not in (ENOENT, ENOTDIR, ELOOP):
+        return None
+    return _CIRCLES if exc.errno == ELOOP else _BROKEN
+
+
 def _why(path: Path, exc: OSError) -> str:
     """One line on what the system said, and the way out."""
     if isinstance(exc, PermissionError):
         what = "permission denied; give read access (for a folder also x) or leave it out with .omnivecignore"
-    elif (target := _target(path)) is not None:
-        what = f"a link to {target}, which " + (
-            "does not exist" if exc.errno == ENOENT else "leads in circles"
+    elif (kind := _link(path, exc)) is not None:
+        what = f"a link to {_target(path)}, which " + (
+            "leads in circles" if kind == _CIRCLES else "does not exist"
         )
     elif exc.errno == ENOENT:
         what = "does not exist; check the spelling, or whether its disk is mounted"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
 from omnivec.items import shown
-from omnivec.reasons import PASSING, is_of_system, of_system, one_line
+from omnivec.reasons import PASSING, LeftOut, is_of_system, named, of_system, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -313,11 +313,11 @@ def _parsed(file: IO[bytes]) -> Any:
     head = file.read(_HEAD)
     file.seek(0)
     if not head:
-        raise ItemError("empty (0 bytes): there is no image in it")
+        raise LeftOut("empty", "empty (0 bytes): there is no image in it")
     name = _format(head)
     if name is None:
         known = ", ".join(_READERS)
-        raise ItemError(f"no image: it begins with {head[:12]!r}; what can be read is {known}")
+        raise LeftOut("no image", f"no image: it begins with {head[:12]!r}; what can be read is {known}")
     _, module, reader = _READERS[name]
     try:
         return getattr(importlib.import_module(module), reader)(file)
@@ -375,7 +375,7 @@ def _border(name: str) -> Iterator[None]:
     try:
         yield
     except ItemError as error:
-        raise ItemError(f"{name}: {error}") from error.__cause__
+        raise named(error, name) from error.__cause__
     except DecompressionBombError as error:  # of one tile of a TIFF, or a frame
         raise ItemError(f"{name}: {error}") from error
     except MemoryError as error:
