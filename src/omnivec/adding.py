@@ -12,6 +12,7 @@ from omnivec.contents import Content, content_of
 from omnivec.errors import ItemError, UsageError
 from omnivec.indexing import BYTES, Draft, Indexing, Written
 from omnivec.items import several, texts
+from omnivec.progress import Bar
 from omnivec.reasons import of_item, of_system
 from omnivec.spaces import Spaces
 from omnivec.store.records import Entry
@@ -118,10 +119,10 @@ class _Ready:
 
 
 class Adding:
-    """One call of `Collection.add`."""
+    """One call of `Collection.add`; `shown` counts its items."""
 
-    def __init__(self, catalogue: Catalogue, names: FileNames, spaces: Spaces) -> None:
-        self._catalogue, self._names = catalogue, names
+    def __init__(self, catalogue: Catalogue, names: FileNames, spaces: Spaces, shown: Bar) -> None:
+        self._catalogue, self._names, self._shown = catalogue, names, shown
         self._indexing = Indexing(catalogue, spaces.writer, spaces.cutting, self._done)
         self._known: dict[str, Entry] = {}
         self._places: dict[str, list[int]] = {}
@@ -156,6 +157,7 @@ class Adding:
             ready = self._ready(item)
         except BaseException as error:
             self.added.failures[i] = of_item(error)
+            self._shown.advance(1)
             self.added.ids.append(item.id or "")
             return None
         self.added.ids.append(ready.id)
@@ -173,16 +175,19 @@ class Adding:
     def _take(self, i: int, one: _Ready, before: Entry | None) -> None:
         if one.id in self._places:  # The same content a second time needs no second vector.
             self._places[one.id].append(i)
+            self._shown.advance(1)
             return
         content, how = one.content, self._indexing.how(one.content.modality)
         now = (content.digest, how, one.metadata)
         if before is not None and (before.digest, before.how, before.metadata) == now:
+            self._shown.advance(1)
             self.added.unchanged += 1
             self.added.kept.append(i)
             return
         try:
             cuts = self._indexing.cuts(content)
         except ItemError as error:
+            self._shown.advance(1)
             self.added.failures[i] = str(error)
             return
         self._places[one.id] = [i]
@@ -203,6 +208,7 @@ class Adding:
         )
 
     def _done(self, written: Written) -> None:
+        self._shown.advance(1)
         self._written[written.id] = written
         if written.failure is not None:
             return

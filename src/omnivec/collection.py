@@ -17,6 +17,7 @@ from omnivec.embedder import Embedder
 from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
 from omnivec.items import paths as given_paths
 from omnivec.items import texts
+from omnivec.progress import bar
 from omnivec.ranking import Ranking, target
 from omnivec.searching import Mode, Question, answer, hits
 from omnivec.spaces import Given, Source, Spaces
@@ -113,6 +114,8 @@ class Collection:
         items: Any,
         ids: Sequence[str] | str | None = None,
         metadata: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+        *,
+        show_progress_bar: bool | None = None,
     ) -> Added:
         """Adds items, or replaces those whose id is there; equal content is not embedded again.
 
@@ -121,6 +124,7 @@ class Collection:
                 uint8 (h, w, 3) an image.
             ids: one for each; None names texts and images in memory by the hash of their content, files by their path.
             metadata: one for each, or one for all; JSON's types.
+            show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
 
         Returns:
             What was done. When `add` returns, it is on disk.
@@ -129,7 +133,8 @@ class Collection:
             ItemErrors: some items failed; the others are in, .partial says which.
         """
         listed = items_of(items, ids, metadata)
-        added = Adding(self._catalogue, self._names, self._spaces).run(listed)
+        with bar("adding", len(listed), "items", show_progress_bar) as shown:
+            added = Adding(self._catalogue, self._names, self._spaces, shown).run(listed)
         if added.failures:
             raise ItemErrors(added.failures, added, "The others are in the collection; .partial says which.")
         return added
@@ -145,6 +150,7 @@ class Collection:
         on_event: Callable[[Event], None] | None = None,
         say: Callable[[str], None] | None = None,
         wait: float | None = 60.0,
+        show_progress_bar: bool | None = None,
     ) -> SyncReport:
         """Brings folders and files in: what is new or changed is embedded, what is provably gone is removed.
 
@@ -158,6 +164,7 @@ class Collection:
             on_event: called for each document after the commit that holds it.
             say: is told, in one line, when another process has to be waited for.
             wait: seconds to wait for another sync of this collection; None for as long as it takes.
+            show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
 
         Raises:
             CollectionBusy: another sync took longer than `wait`.
@@ -171,11 +178,16 @@ class Collection:
         max_bytes = arguments.whole("max_bytes", max_bytes)
         from omnivec.documents.read import checked_encodings  # A search reads no file.
 
-        options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run)
+        options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run, show_progress_bar)
         if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
             return self._sync(roots, options, on_event)
         with writer_lock(self.folder, wait, say):
+            before = set(self._spaces.records())
             report = self._sync(roots, options, on_event)
+        if before != set(
+            self._spaces.records()
+        ):  # Said once: `unreached` and `collection status` say it again.
+            report.warnings += dict.fromkeys(self.unreached("text") + self.unreached("image"))
         if report.passages or report.removed:
             # Commands that search open the collection to read: they use the matrix files, and do not write them.
             for space in self._spaces.records():
@@ -394,11 +406,12 @@ def preview(
     encoding: str | Sequence[str] | None = None,
     max_bytes: int = MAX_BYTES,
     on_event: Callable[[Event], None] | None = None,
+    show_progress_bar: bool | None = None,
 ) -> SyncReport:
     """What `sync` would do to a collection that is not there yet; makes none. See `Collection.sync`."""
     from omnivec.documents.read import checked_encodings
 
-    options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run=True)
+    options = Options(hidden, checked_encodings(encoding), max_bytes, True, show_progress_bar)
     names, tell = FileNames(Path(folder).expanduser().absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
         sync = Sync(empty, names, Spaces(empty, Given()), options, tell)

@@ -143,7 +143,7 @@ class Embedder:
         dim: int | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
-        show_progress_bar: bool | None = False,
+        show_progress_bar: bool | None = None,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Floats:
@@ -159,7 +159,7 @@ class Embedder:
             truncate: what a text beyond the model's limit loses: its "tail" or its "head"; "error" refuses it. Where
                 nothing is given as the model's folder says, which is the tail in nearly all.
             chunk: "pool" reads such a text whole, in parts whose vectors are averaged by their lengths.
-            show_progress_bar: a bar on stderr; None on a terminal only.
+            show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
             convert_to_numpy: True, as they always are.
             convert_to_tensor: False.
 
@@ -186,7 +186,7 @@ class Embedder:
         dim: int | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
-        show_progress_bar: bool | None = False,
+        show_progress_bar: bool | None = None,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Floats:
@@ -206,7 +206,7 @@ class Embedder:
         dim: int | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
-        show_progress_bar: bool | None = False,
+        show_progress_bar: bool | None = None,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Floats:
@@ -226,7 +226,7 @@ class Embedder:
         dim: int | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
-        show_progress_bar: bool | None = False,
+        show_progress_bar: bool | None = None,
     ) -> Encoded:
         """Vectors of items, what failed and why, and how much of each item the model saw; see `encode`."""
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
@@ -278,8 +278,6 @@ class Embedder:
         reading, finish = options.reading(self.model, prompt), options.finish(self.model, self.dim)
         rows = options.rows()
         options.refuse_unread(self.model, listed)
-        if show_progress_bar is not None:
-            show_progress_bar = arguments.flag("show_progress_bar", show_progress_bar)
         with progress.bar("embedding", len(listed), "items", show_progress_bar) as bar:
             encoded = self._compiled.run(listed, reading, Plan(rows, bar.advance))
         encoded.vectors = finish(encoded.vectors)

@@ -1,10 +1,29 @@
-"""Progress for people: bars on stderr, only where stderr is a terminal."""
+"""Progress for people, on stderr: bars in a terminal, lines in a notebook, nothing where nobody watches.
+
+Without being asked it shows itself where stderr is a terminal, or the program a notebook, and only of work that goes on
+for longer than `DELAY`. What runs inside of work that has a bar has none of its own, but for downloads: all bars that
+there are share one live display.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task
+
+DELAY = 0.5
+"""Seconds that work lasts before it shows a bar unasked."""
+
+EVERY = 30.0
+"""Seconds after which a line is written however little was done since the last one."""
+
+Place = Literal["terminal", "lines"]
 
 
 class Bar(Protocol):
@@ -14,85 +33,102 @@ class Bar(Protocol):
         """`n` more are done."""
 
 
-class Silent:
-    """A bar that nobody watches."""
+class _View(Protocol):
+    """Where a bar is seen, from when it is shown."""
 
-    def __enter__(self) -> Silent:
-        return self
+    def show(self, done: int) -> None:
+        """So many are done."""
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        return None
-
-    def advance(self, n: int) -> None:
-        """Show nothing."""
+    def close(self) -> None:
+        """The work is over, well or not."""
 
 
-class Shown:
-    """A bar with rate and time left."""
+class Counter:
+    """A bar as a context manager; made by `bar`.
 
-    def __init__(self, label: str, total: int | None, unit: str) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+    Args:
+        label: what is going on.
+        total: how many, or None where it is not known.
+        unit: what is counted.
+        place: where it is seen; None for nowhere.
+        delay: seconds before it is.
+    """
 
-        amount: list[Any] = (
-            [DownloadColumn(), TransferSpeedColumn()]
-            if unit == "bytes"
-            else [MofNCompleteColumn(), TextColumn(unit)]
-        )
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            *amount,
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task(label, total=total)
+    def __init__(self, label: str, total: int | None, unit: str, place: Place | None, delay: float) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._place, self._delay = place, delay
+        self._view: _View | None = None
+        self._done = 0
+        self._begun = 0.0
 
-    def __enter__(self) -> Shown:
-        self._progress.start()
+    def __enter__(self) -> Counter:
+        _INSIDE.depth += 1
+        self._begun = time.monotonic()
+        if self._place is not None and not self._delay:
+            self._open(self._place)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        _INSIDE.depth -= 1
+        if self._view is not None:
+            self._view.close()
 
     def advance(self, n: int) -> None:
-        """`n` more are done."""
-        self._progress.advance(self._task, n)
+        """`n` more are done; fewer where `n` is negative."""
+        self._done += n
+        if self._place is None:
+            return
+        if self._view is None and self._is_worth_it():
+            self._open(self._place)
+        if self._view is not None:
+            self._view.show(self._done)
+
+    def _is_worth_it(self) -> bool:
+        """Whether the work has lasted long enough to be shown, and is not over."""
+        ended = self._total is not None and self._done >= self._total
+        return not ended and time.monotonic() - self._begun >= self._delay
+
+    def _open(self, place: Place) -> None:
+        if place == "terminal":
+            self._view = _TERMINAL.add(self._label, self._total, self._unit)
+        else:
+            self._view = _Lines(self._label, self._total, self._unit, self._begun)
 
 
-def bar(label: str, total: int | None, unit: str = "items", wanted: bool | None = None) -> Shown | Silent:
+def bar(
+    label: str, total: int | None, unit: str = "items", wanted: bool | None = None, inside: bool = False
+) -> Counter:
     """A bar as a context manager.
 
     Args:
         label: what is going on.
         total: how many, or None where it is not known.
         unit: what is counted; "bytes" are shown as sizes.
-        wanted: whether to show it; None shows it on a terminal.
+        wanted: whether to show it; None as the module says.
+        inside: whether it is shown unasked inside of work that has a bar of its own, too.
+
+    Raises:
+        UsageError: `wanted` is none of them.
     """
-    shown = sys.stderr.isatty() if wanted is None else wanted
-    return Shown(label, total, unit) if shown else Silent()
+    if wanted is not None and not isinstance(wanted, bool):
+        from omnivec.arguments import flag
+
+        wanted = flag("show_progress_bar", wanted)
+    hidden = wanted is None and _INSIDE.depth > 0 and not inside
+    return Counter(label, total, unit, None if hidden else _place(wanted), 0.0 if wanted else DELAY)
 
 
 class DownloadBar:
     """A download's progress, as `hub` reports it."""
 
     def __init__(self) -> None:
-        self._bar: Shown | Silent | None = None
+        self._bar: Counter | None = None
 
     def start(self, label: str, total_bytes: int | None) -> None:
         """A download begins."""
-        self._bar = bar(label, total_bytes, "bytes")
+        self._bar = bar(label, total_bytes, "bytes", inside=True)
         self._bar.__enter__()
 
     def advance(self, n: int) -> None:
@@ -105,3 +141,157 @@ class DownloadBar:
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
             self._bar = None
+
+
+class _Inside(threading.local):
+    """How many bars, seen or not, the work of this thread is inside of."""
+
+    depth = 0
+
+
+_INSIDE = _Inside()
+
+
+class _Terminal:
+    """The one live display of this process: two would overwrite each other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+        self._open = 0
+
+    def add(self, label: str, total: int | None, unit: str) -> _Row:
+        """One more bar, below those there are."""
+        with self._lock:
+            if self._progress is None:
+                self._progress = _display()
+                self._progress.start()
+            self._open += 1
+            row = _Row(self._progress, self._progress.add_task(label, total=total, unit=unit))
+            self._progress.refresh()
+            return row
+
+    def remove(self, row: _Row) -> None:
+        """A bar less; the display ends with the last one."""
+        with self._lock:
+            row.progress.refresh()  # How far it came is seen, however short its last part was.
+            row.progress.remove_task(row.task)
+            self._open -= 1
+            if not self._open and self._progress is not None:
+                self._progress.stop()
+                self._progress = None
+
+
+_TERMINAL = _Terminal()
+
+
+class _Row:
+    """A bar of the terminal's display."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self.progress, self.task = progress, task
+
+    def show(self, done: int) -> None:
+        """So many are done."""
+        self.progress.update(self.task, completed=done)
+
+    def close(self) -> None:
+        """The work is over."""
+        _TERMINAL.remove(self)
+
+
+class _Lines:
+    """Plain lines: at each tenth of the total, or when twice as much is done, and after `EVERY` seconds at least."""
+
+    def __init__(self, label: str, total: int | None, unit: str, begun: float) -> None:
+        self._label, self._total, self._unit, self._begun = label, total, unit, begun
+        self._done = self._said = 0
+        self._next, self._last = 1, time.monotonic()
+
+    def show(self, done: int) -> None:
+        """So many are done."""
+        self._done = done
+        now = time.monotonic()
+        if done >= self._next or now - self._last >= EVERY:
+            self._say(now)
+
+    def close(self) -> None:
+        """The work is over."""
+        if self._done != self._said:
+            self._say(time.monotonic())
+
+    def _say(self, now: float) -> None:
+        self._said, self._last = self._done, now
+        tenth = None if self._total is None else max(1, self._total // 10)
+        self._next = 2 * self._done if tenth is None else (self._done // tenth + 1) * tenth
+        sys.stderr.write(f"{self._label}: {self._state(now - self._begun)}\n")
+        sys.stderr.flush()
+
+    def _state(self, seconds: float) -> str:
+        amount = _amount(self._done, self._total, self._unit)
+        if not self._total or self._done >= self._total:
+            return f"{amount}, {_clock(seconds)}"
+        left = seconds / self._done * (self._total - self._done) if self._done > 0 else 0.0
+        return f"{amount} ({self._done / self._total:.0%}), {_clock(left)} left"
+
+
+def _display() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Amount(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            total = None if task.total is None else int(task.total)
+            return Text(_amount(int(task.completed), total, task.fields["unit"]))
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        Amount(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, force_jupyter=False),
+        transient=True,
+        # What is printed meanwhile appears above the bars; what goes to a file or a pipe stays what it is.
+        redirect_stdout=_is_terminal(sys.stdout),
+    )
+
+
+def _place(wanted: bool | None) -> Place | None:
+    """Where a bar is seen."""
+    if wanted is False:
+        return None
+    terminal = _is_terminal(sys.stderr)
+    if terminal and os.environ.get("TERM") != "dumb":
+        return "terminal" if wanted or not os.environ.get("CI") else None
+    return "lines" if wanted or (not terminal and _is_notebook()) else None
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return stream is not None and bool(stream.isatty())
+    except (AttributeError, ValueError):  # a stand-in without it, or a closed file
+        return False
+
+
+def _is_notebook() -> bool:
+    """Whether this program is a notebook's kernel; who runs in one has imported IPython."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+def _amount(done: int, total: int | None, unit: str) -> str:
+    if unit == "bytes":
+        size = f"{done / 1e6:,.1f}"
+        return f"{size} MB" if total is None else f"{size} of {total / 1e6:,.1f} MB"
+    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
+
+
+def _clock(seconds: float) -> str:
+    """A time in words: 12 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -19,6 +19,8 @@ from omnivec.documents.walk import UNPROVEN, Entry, Walk, walk
 from omnivec.errors import ItemError
 from omnivec.indexing import Draft, Indexing, Written
 from omnivec.passages import Cutting
+from omnivec.progress import Counter as Progress
+from omnivec.progress import bar
 from omnivec.reasons import LeftOut, named
 from omnivec.spaces import Spaces
 from omnivec.store.records import Entry as Listed
@@ -73,6 +75,7 @@ class SyncReport:
         failed: path -> why it could not be read; an earlier version of it stays.
         kept: document whose file was not seen -> why it is not known to be gone.
         notes: path -> what of it was left out, though the rest is in.
+        warnings: what whoever searches the collection should know, one line each.
         left_out: path of what a folder holds and has nothing to embed -> its kind: "empty", "binary", "FIFO", ...
         skipped: lower-case suffix -> files left out because they promise neither text nor image.
         passages: passages written.
@@ -87,6 +90,7 @@ class SyncReport:
     failed: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     passages: int = 0
@@ -112,12 +116,14 @@ class Options:
             A document is read with the same one again where none is given.
         max_bytes: largest file.
         dry_run: only say what would be done.
+        show_progress_bar: progress on stderr; None as `progress` says.
     """
 
     hidden: bool = False
     encoding: tuple[str, ...] = ()
     max_bytes: int = MAX_BYTES
     dry_run: bool = False
+    show_progress_bar: bool | None = None
 
 
 class Names(Protocol):
@@ -153,39 +159,52 @@ class Sync:
         self._devices: dict[int, int] = {}
         self._seen: set[str] = set()
         self._emptied: list[str] = []
+        self._shown: Progress | None = None
         self._named: set[Path] = set()
         self.report = SyncReport(dry_run=options.dry_run)
 
     def run(self, roots: Sequence[Path]) -> SyncReport:
-        """Brings the roots in, one after the other, then removes what is gone from under them."""
+        """Looks through the roots, brings in what they hold, then removes what is gone from under them."""
         self._before = self._catalogue.signatures()
-        known = set(self._catalogue.roots())
-        walks = []
-        for given in roots:
-            if _shown(given) != str(given):
-                self._fail(_shown(given), f"{_shown(given)}: its name is not valid UTF-8; rename it")
-                continue
-            options = self._options
-            listing = walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=_is_wanted)
-            walks.append(listing)
-            self._named.add(listing.root)
-            root = self._names.of(listing.root)
-            if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
-                self._catalogue.add_root(root)
-            for entry in listing:
+        walks = [listing for given in roots if (listing := self._walk(given)) is not None]
+        found = self._found(walks)
+        wanted = self._options.show_progress_bar
+        with bar("indexing", len(found), "documents", wanted) as self._shown:
+            for entry, root in found.values():
                 self._take(entry, root)
-            for path, why in listing.failures.items():
-                self._fail(path, why)
-            self.report.left_out.update(listing.left_out)
-            self.report.skipped.update(listing.skipped)
-        self._flush()
+            self._flush()
         self._prune(walks)
         return self.report
 
+    def _walk(self, given: Path) -> Walk | None:
+        """The walk through a root; None where its name cannot be kept."""
+        if _shown(given) != str(given):
+            self._fail(_shown(given), f"{_shown(given)}: its name is not valid UTF-8; rename it")
+            return None
+        options = self._options
+        return walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=_is_wanted)
+
+    def _found(self, walks: Sequence[Walk]) -> dict[str, tuple[Entry, str]]:
+        """Id of each file under the roots -> the file, and the first root that it was found under."""
+        known = set(self._catalogue.roots())
+        found: dict[str, tuple[Entry, str]] = {}
+        with bar("looking for files", None, "files", self._options.show_progress_bar) as shown:
+            for listing in walks:
+                self._named.add(listing.root)
+                root = self._names.of(listing.root)
+                if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
+                    self._catalogue.add_root(root)
+                for entry in listing:
+                    found.setdefault(self._names.of(entry.path), (entry, root))
+                    shown.advance(1)
+                for path, why in listing.failures.items():
+                    self._fail(path, why)
+                self.report.left_out.update(listing.left_out)
+                self.report.skipped.update(listing.skipped)
+        return found
+
     def _take(self, entry: Entry, root: str) -> None:
         name = self._names.of(entry.path)
-        if name in self._seen:
-            return
         self._seen.add(name)
         before = self._before.get(name)
         if before is not None:
@@ -270,11 +289,18 @@ class Sync:
         if not self._options.dry_run:
             self._catalogue.touch(self._touched)
 
+    def _advance(self) -> None:
+        """One document more is done."""
+        if self._shown is not None:
+            self._shown.advance(1)
+
     def _unchanged(self, name: str) -> None:
+        self._advance()
         self.report.unchanged += 1
         self._tell(Event(name, "unchanged"))
 
     def _done(self, written: Written) -> None:
+        self._advance()
         if written.failure is not None:
             path, why = str(self._names.path(written.id)), written.failure
             self._fail(path, why if why.startswith(path) else f"{path}: {why}")
@@ -297,6 +323,7 @@ class Sync:
         What was read and holds nothing is left out, and its earlier version with it: that is provably gone. Other
         kinds of what is left out, such as a binary file, prove nothing.
         """
+        self._advance()
         if entry.path in self._named or not isinstance(error, LeftOut):
             self._fail(str(entry.path), str(error))
             return

@@ -29,7 +29,13 @@ def test_a_model_for_each_modality(project: CommandLine, tiny: Path, vit: Path) 
         0,
         "6 new, 0 changed, 0 unchanged, 0 removed, 0 failed",
     )
-    note, left_out = done.errors
+    note, *closed, left_out = done.errors
+    assert [line.split(" (")[0] for line in closed] == [
+        "omnivec: the space 'image'",
+        "omnivec: the space 'text'",
+    ]
+    again = project("index", "docs", "-c", NOTES, *models)
+    assert again.code == 0 and "the space" not in again.err  # said once, when the spaces were made
     assert "moving.gif: several frames or pages, of which the first is indexed" in note
     assert left_out == "omnivec: left out: neither text nor image by their names: 1 .bin"
     status = project("collection", "status", "-c", NOTES, "--check").out

@@ -20,8 +20,7 @@ from omnivec.cli.common import (
     left_out,
     print_json,
 )
-from omnivec.errors import ItemError
-from omnivec.progress import bar
+from omnivec.errors import ItemError, OmnivecError
 from omnivec.syncing import Event, SyncReport
 
 
@@ -66,6 +65,7 @@ def command(
     removed. .gitignore and .omnivecignore are honoured. With --json, a document's line is printed after the commit
     that holds it, never before.
     """
+    from omnivec.cli.main import is_interruption
     from omnivec.collection import Collection, preview
     from omnivec.documents.read import checked_encodings
 
@@ -78,22 +78,37 @@ def command(
     if not folder.exists() and not any(os.path.lexists(path) for path in paths):
         raise ItemError(f"{paths[0].absolute()}: does not exist; nothing is made at {folder}")
     options: dict[str, Any] = {"hidden": hidden, "encoding": encodings, "max_bytes": max_size * 2**20}
-    with bar("indexing", None, "documents", None if not as_json else False) as shown:
+    options["show_progress_bar"] = False if as_json else None
 
-        def tell(event: Event) -> None:
-            shown.advance(1)
-            if as_json and event.status != "unchanged":
-                print_json([_line(event)])
+    def tell(event: Event) -> None:
+        if as_json and event.status != "unchanged":
+            print_json([_line(event)])
 
-        if dry_run and not folder.exists():
-            report = preview(folder, paths, **options, on_event=tell)
-        else:
+    if dry_run and not folder.exists():
+        report = preview(folder, paths, **options, on_event=tell)
+    else:
+        try:
             with Collection(folder, whole, models=named, create=not dry_run) as target:
                 report = target.sync(
                     paths or None, **options, dry_run=dry_run, on_event=tell, say=complain, wait=None
                 )
+        except BaseException as error:
+            if is_interruption(error):
+                raise KeyboardInterrupt(_kept(folder)) from error
+            raise
     _summary(report, folder, time.perf_counter() - started, as_json)
     return 3 if report.failed else 0
+
+
+def _kept(folder: Path) -> str:
+    """How much is in a collection when its indexing is interrupted."""
+    from omnivec.collection import Collection
+
+    try:
+        with Collection(folder, create=False, readonly=True) as found:
+            return f"{count(len(found), 'document')} in {folder}; the same command again goes on from there"
+    except OmnivecError:
+        return f"nothing is in {folder} yet"
 
 
 def _models(given: Sequence[str]) -> tuple[str | None, dict[str, str] | None]:
@@ -131,7 +146,7 @@ def _more(n: int) -> str:
 def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) -> None:
     for why in report.failed.values():
         complain(why)
-    for note in report.notes.values():
+    for note in [*report.notes.values(), *report.warnings]:
         complain(note)
     for why, documents in _grouped(report.kept).items():
         complain(f"kept {', '.join(documents[:3])}{_more(len(documents) - 3)}: {why}")

@@ -93,8 +93,8 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return _stopped()
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _stopped(str(error.__cause__ or error))  # click wraps the interruption
     except OmnivecError as error:
         if _ARRIVED:
             return _stopped()
@@ -130,8 +130,15 @@ def _fault(error: BaseException) -> str:
     return f"a fault of omnivec itself: {kind}: {line} (OMNIVEC_DEBUG=1 shows where)"
 
 
-def _stopped() -> int:
-    """Says that Ctrl-C was heard; a second one changes nothing any more."""
+def is_interruption(error: BaseException) -> bool:
+    """Whether an exception comes from Ctrl-C, also where a library has made one of its own of it."""
+    if isinstance(error, SystemExit | GeneratorExit):
+        return False
+    return isinstance(error, KeyboardInterrupt) or signal.SIGINT in _ARRIVED
+
+
+def _stopped(kept: str = "") -> int:
+    """Says that Ctrl-C was heard, and what is kept; a second one changes nothing any more."""
     import click
 
     from omnivec.cli.common import complain
@@ -140,7 +147,7 @@ def _stopped() -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.stderr is not None and sys.stderr.isatty():  # The terminal has printed ^C.
         click.echo(err=True)
-    complain("stopped; what was reported as done is done")
+    complain(f"stopped; {kept or 'what was reported as done is done'}")
     return STOPPED
 
 

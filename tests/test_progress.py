@@ -1,0 +1,198 @@
+"""Progress: what a terminal, a notebook, a pipe and CI see of it; counts, never seconds."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from omnivec import progress
+from omnivec.errors import UsageError
+from omnivec.progress import DownloadBar, bar
+
+
+class Screen:
+    """A terminal that remembers what was written to it."""
+
+    def __init__(self) -> None:
+        self.master, slave = pty.openpty()
+        self.file = os.fdopen(slave, "w")
+        self._read = bytearray()
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def _take(self) -> None:
+        while True:
+            try:
+                part = os.read(self.master, 65536)
+            except OSError:  # the other end is closed
+                return
+            self._read += part
+
+    def text(self) -> str:
+        """All that was written, without control sequences; closes the terminal."""
+        self.file.close()
+        self._thread.join()
+        os.close(self.master)
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._read.decode())
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    made = Screen()
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("CI", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    yield made
+    if not made.file.closed:
+        made.text()
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    module = ModuleType("IPython")
+    module.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    return io.StringIO()
+
+
+def count_to(n: int, **settings: bool | None) -> None:
+    with bar("indexing", n, "documents", **settings) as shown:
+        for _ in range(n):
+            shown.advance(1)
+
+
+def test_a_terminal_sees_the_count_the_total_and_the_time_left(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen.file)
+    count_to(1234)
+    seen = screen.text()
+    assert "indexing" in seen and "0 of 1,234 documents" in seen and "1,234 of 1,234 documents" in seen
+    assert re.search(r"\d:\d\d:\d\d|-:--:--", seen)
+
+
+def test_a_download_inside_of_work_is_a_second_row_of_the_same_display(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen.file)
+    made: list[object] = []
+    display = progress._display
+    monkeypatch.setattr(progress, "_display", lambda: made.append(0) or display())
+    with bar("indexing", 2, "documents") as shown:
+        shown.advance(1)
+        download = DownloadBar()
+        download.start("model", 3_000_000)
+        download.advance(1_500_000)
+        download.done()
+        with bar("embedding", 7) as inner:  # work inside of work has no bar of its own
+            inner.advance(1)
+        shown.advance(1)
+    count_to(1)
+    seen = screen.text()
+    assert "1.5 of 3.0 MB" in seen and "2 of 2 documents" in seen
+    assert "embedding" not in seen
+    assert len(made) == 2  # one display for the first two bars, one for the last
+
+
+def test_work_inside_of_work_that_shall_be_silent_is_silent(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen.file)
+    with bar("indexing", 2, wanted=False):
+        count_to(3)
+    assert screen.text() == ""
+
+
+@pytest.mark.parametrize(("name", "value"), [("CI", "true"), ("TERM", "dumb")])
+def test_ci_and_terminals_that_cannot_move_the_cursor_see_nothing(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen.file)
+    monkeypatch.setenv(name, value)
+    count_to(50)
+    assert screen.text() == ""
+
+
+def test_what_goes_to_a_pipe_stays_there_while_a_terminal_shows_a_bar(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen.file)
+    piped = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", piped)
+    with bar("indexing", 2) as shown:
+        shown.advance(1)
+        print("a result")
+    assert piped.getvalue() == "a result\n" and "a result" not in screen.text()
+
+
+def test_a_notebook_gets_plain_lines_at_each_tenth(
+    notebook: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", notebook)
+    count_to(100)
+    lines = notebook.getvalue().splitlines()
+    assert [int(line.split()[1]) for line in lines] == [1, *range(10, 101, 10)]
+    assert re.fullmatch(r"indexing: 50 of 100 documents \(50%\), \d+ s left", lines[5])
+    assert re.fullmatch(r"indexing: 100 of 100 documents, \d+ s", lines[-1])
+
+
+def test_without_a_total_a_notebook_gets_a_line_whenever_twice_as_much_is_done(
+    notebook: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", notebook)
+    with bar("reading", None, "files") as shown:
+        for _ in range(20):
+            shown.advance(1)
+    assert [int(line.split()[1]) for line in notebook.getvalue().splitlines()] == [1, 2, 4, 8, 16, 20]
+
+
+def test_a_pipe_sees_nothing_unless_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    count_to(5)
+    count_to(5, wanted=False)
+    assert said.getvalue() == ""
+    count_to(2, wanted=True)
+    assert [line.split(",")[0] for line in said.getvalue().splitlines()] == [
+        "indexing: 1 of 2 documents (50%)",
+        "indexing: 2 of 2 documents",
+    ]
+    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
+    count_to(5)
+    with pytest.raises(UsageError, match="show_progress_bar='yes'"):
+        bar("indexing", 1, wanted="yes")  # type: ignore[arg-type]
+
+
+def test_short_work_shows_nothing_unasked(notebook: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", notebook)
+    now = [0.0]
+    monkeypatch.setattr(progress, "DELAY", 0.5)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def take(seconds: float) -> None:
+        now[0] = 0.0
+        with bar("embedding", 4) as shown:
+            for _ in range(4):
+                now[0] += seconds
+                shown.advance(1)
+
+    take(0.1)
+    assert notebook.getvalue() == ""
+    take(0.3)
+    assert [line.split(",")[0] for line in notebook.getvalue().splitlines()] == [
+        "embedding: 2 of 4 items (50%)",
+        "embedding: 3 of 4 items (75%)",
+        "embedding: 4 of 4 items",
+    ]
