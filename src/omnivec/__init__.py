@@ -9,7 +9,9 @@ TYPE_CHECKING = False  # typing itself takes longer to import than all that foll
 if TYPE_CHECKING:
     from typing import Any
 
+    from omnivec.classifying import Classifier, classify
     from omnivec.collection import Collection
+    from omnivec.deduplicating import find_copies
     from omnivec.embedder import Embedder
     from omnivec.errors import (
         CollectionBusy,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audio",
+    "Classifier",
     "Collection",
     "CollectionBusy",
     "CollectionDamaged",
@@ -62,6 +65,8 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "__version__",
+    "classify",
+    "find_copies",
     "load",
     "similarity",
     "train",
@@ -71,6 +76,9 @@ __all__ = [
 # stopped while it imports is to end as quietly as later on.
 _LAZY = {
     "Audio": "types",
+    "Classifier": "classifying",
+    "classify": "classifying",
+    "find_copies": "deduplicating",
     "Collection": "collection",
     "Embedder": "embedder",
     "Encoded": "types",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import re
 import shlex
@@ -15,7 +16,11 @@ import house
 import pytest
 
 import omnivec
+from omnivec.classifying import SCALE, TEMPLATES
+from omnivec.cli import common
 from omnivec.cli.main import COMMANDS, cli
+from omnivec.deduplicating import COSINE
+from omnivec.training.recipes import recipes
 
 DOCS = house.ROOT / "docs"
 PAGES = [house.ROOT / "README.md", house.ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
@@ -179,12 +184,122 @@ def test_every_command_is_described(words):
                 )
 
 
+DEFAULT = re.compile(r"\[default: (?P<said>[^\];]+)")
+
+# Options that a command decides on itself: (command, option) -> what its help must say.
+CHOSEN = {
+    ("demo", "collection"): "demo.omni in omnivec's cache",
+    ("search", "mode"): "hybrid for words, vector for an image",
+    ("search", "thumbnails"): "where the terminal can",
+    ("embed", "output"): "JSON lines on stdout",
+    ("embed", "normalize"): "as the model does",
+    ("embed", "precision"): "chosen by itself",
+    ("embed", "truncate"): "as the model says, mostly tail",
+    ("embed", "batch_size"): "filled to a budget of tokens",
+    ("info", "engine"): "chosen by itself",
+    ("info", "precision"): "chosen by itself",
+    ("classify", "templates"): f"{TEMPLATES['image'][0]!r} for images, {TEMPLATES['text'][0]!r} for texts",
+    ("classify", "top"): "1",
+    ("classify", "scale"): f"{SCALE:g}",
+    ("duplicates", "cosine"): f"{COSINE:g}",
+}
+
+
+def true_default(words: tuple[str, ...], option: click.Option) -> str | None:
+    """What a command takes where an option is not given; None where that is nothing to be named."""
+    if words[0] == "train":
+        recipe = recipes()[words[1]]
+        own = {one.name: one.default for one in recipe.options}.get(option.name)
+        return None if own is None else str(own)
+    if option.name == "collection" and words[0] != "demo":
+        return f"${common.VARIABLE}, else {common.NAME} here or in the nearest parent"
+    if (words[0], option.name) in CHOSEN:
+        return CHOSEN[words[0], option.name]
+    simple = isinstance(option.default, str | int | float) and not option.is_flag
+    return str(option.default) if simple else None
+
+
+@pytest.mark.parametrize("words", ALL_COMMANDS, ids=" ".join)
+def test_help_names_the_true_default_of_every_option(words):
+    context = click.Context(ALL_COMMANDS[words], info_name="omnivec")
+    for option in ALL_COMMANDS[words].params:
+        record = option.get_help_record(context) if isinstance(option, click.Option) else None
+        if record is not None:
+            said = DEFAULT.search(" ".join(record[1].split()))
+            assert (said and said["said"]) == true_default(words, option), f"{words}: {option.opts}"
+
+
 def test_every_public_name_is_documented():
     text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     lacking = [
         name for name in omnivec.__all__ if not re.search(rf"(?<![\w.])(omnivec\.)?{name}(?!\w)", text)
     ]
     assert lacking == []
+
+
+# Why a page may name what docs/index.md does not list: page -> why.
+OF_THE_HOUSE = {
+    "decisions.md": "it says how the house is built",
+    "CHANGELOG.md": "it says what changed in it",
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_the_names_that_pages_use_are_there_and_public(page):
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"entry-points\..*", "", text)
+    listed = listed_names()
+    assert unknown_names(text) == []
+    if page.name not in OF_THE_HOUSE:
+        assert [name for name in used_names(text) if not is_listed(name, listed)] == []
+
+
+def used_names(text: str) -> list[str]:
+    """The names within omnivec that a page uses, as `omnivec.name` or imported from there."""
+    dotted = re.findall(r"(?<![\w./-])(?<!from )omnivec((?:\.[A-Za-z_]\w*)+)", text)
+    imported = re.findall(r"^from omnivec((?:\.\w+)*) import ([\w, ]+)", text, re.M)
+    found = {name[1:] for name in dotted}
+    for module, names in imported:
+        found |= {f"{module}.{name.strip()}".lstrip(".") for name in names.split(",")}
+    return sorted(found)
+
+
+def listed_names() -> set[str]:
+    """What the tables of docs/index.md list: names, and modules as omnivec.module."""
+    cells = re.findall(r"^\| (`[^|]+) \|", (DOCS / "index.md").read_text(encoding="utf-8"), re.M)
+    return {name.removeprefix("omnivec.") for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def is_listed(name: str, listed: set[str]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:n]) in listed for n in range(1, len(parts) + 1))
+
+
+def unknown_names(text: str) -> list[str]:
+    """The names that a page uses and that lead nowhere."""
+    return [name for name in used_names(text) if not _leads(name.split("."))]
+
+
+def _leads(parts: list[str]) -> bool:
+    found: object = omnivec
+    for n, part in enumerate(parts, 1):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(".".join(["omnivec", *parts[:n]]))
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return True
+
+
+def test_names_that_lead_nowhere_or_are_private_are_found():
+    text = "`omnivec.load`, `omnivec.tasks.zero_shot`, `omnivec.lod`\n\nfrom omnivec.deduplicating import Found\n"
+    assert used_names(text) == ["deduplicating.Found", "load", "lod", "tasks.zero_shot"]
+    assert unknown_names(text) == ["lod"]
+    assert not is_listed("deduplicating.Found", listed_names())
+
+
+def test_every_exported_name_is_listed():
+    assert set(omnivec.__all__) <= listed_names()
 
 
 MEMBERS_OF = {"Embedder": "load.md", "KeyedEmbedder": "words.md", "Collection": "collection.md"}
@@ -198,8 +313,6 @@ def test_every_public_method_is_documented(name):
 
 
 def test_every_recipe_and_its_options_are_documented():
-    from omnivec.training.recipes import recipes
-
     found = sections(DOCS / "train.md")
     for recipe in recipes().values():
         section = found.get(recipe.name, "")

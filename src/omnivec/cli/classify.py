@@ -52,6 +52,7 @@ NAME_WIDTH, LABEL_WIDTH = 48, 24
     "--threshold",
     type=click.FloatRange(0, 1),
     default=0.0,
+    show_default=True,
     help="Least probability of a label that is shown.",
 )
 @click.option(
