@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from omnivec import languages
 from omnivec.contents import IMAGE, MAX_BYTES, Content, read
 from omnivec.documents.suffixes import kind_of
 from omnivec.documents.walk import UNPROVEN, Entry, Walk, walk
@@ -160,6 +161,8 @@ class Sync:
         self._seen: set[str] = set()
         self._emptied: list[str] = []
         self._shown: Progress | None = None
+        self._languages = languages.Tally()
+        self._spaces = spaces
         self._named: set[Path] = set()
         self.report = SyncReport(dry_run=options.dry_run)
 
@@ -174,7 +177,15 @@ class Sync:
                 self._take(entry, root)
             self._flush()
         self._prune(walks)
+        self._warn()
         return self.report
+
+    def _warn(self) -> None:
+        """Notes where the texts that came in are in other languages than their model is for."""
+        if self.report.passages and self._spaces.recorded("text") is not None:
+            model = self._spaces.model("text")
+            line = languages.warning(self._languages, model.name, model.folder)
+            self.report.warnings += [line] if line else []
 
     def _walk(self, given: Path) -> Walk | None:
         """The walk through a root; None where its name cannot be kept."""
@@ -234,6 +245,8 @@ class Sync:
     def _put(self, entry: Entry, root: str, content: Content, mtime_ns: int) -> None:
         """Hands a file that is new or changed to the indexer."""
         name = self._names.of(entry.path)
+        if content.modality == "text":
+            self._languages.add(content.text)
         try:
             cuts = self._indexing.cuts(content)
         except ItemError as error:

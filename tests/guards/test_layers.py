@@ -19,7 +19,7 @@ RANKS = (
     ("typed",),
     ("sentence_files",),
     ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),
-    ("media", "head", "bridge", "store", "tasks", "folders"),
+    ("media", "head", "bridge", "store", "tasks", "folders", "languages"),
     ("families",),
     ("runtime", "batching"),
     ("model", "lookup"),

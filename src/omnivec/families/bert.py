@@ -133,6 +133,7 @@ KNOWN = {
             "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
         },
         "licence": "Apache-2.0",
+        "languages": ["en"],
         "dim": 384,
         "length": 256,
         "pooling": "mean",
