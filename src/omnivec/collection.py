@@ -184,9 +184,8 @@ class Collection:
         with writer_lock(self.folder, wait, say):
             before = set(self._spaces.records())
             report = self._sync(roots, options, on_event)
-        if before != set(
-            self._spaces.records()
-        ):  # Said once: `unreached` and `collection status` say it again.
+        now = set(self._spaces.records())
+        if now != before and len(now) > 1:  # Said once; `collection status` says it again.
             report.warnings += dict.fromkeys(self.unreached("text") + self.unreached("image"))
         if report.passages or report.removed:
             # Commands that search open the collection to read: they use the matrix files, and do not write them.

@@ -41,7 +41,8 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
     with Collection(find_collection(collection), create=False, readonly=True) as found:
         counts, spaces, roots = found.counts(), found.spaces(), found.roots()
         problems = found.check() if check else []
-        closed = dict.fromkeys(line for one in ("text", "image") for line in found.unreached(one))
+        both = ("text", "image") if len(spaces) > 1 else ()  # Who has texts alone misses no image.
+        closed = dict.fromkeys(line for one in both for line in found.unreached(one))
         facts = {
             "collection": str(found.folder),
             "documents": counts.documents,
