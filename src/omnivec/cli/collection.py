@@ -19,6 +19,7 @@ from omnivec.cli.common import (
     print_table,
     where_option,
 )
+from omnivec.types import Modality
 
 _ROOTS = 3
 
@@ -41,7 +42,8 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
     with Collection(find_collection(collection), create=False, readonly=True) as found:
         counts, spaces, roots = found.counts(), found.spaces(), found.roots()
         problems = found.check() if check else []
-        both = ("text", "image") if len(spaces) > 1 else ()  # Who has texts alone misses no image.
+        # Who has texts alone misses no image.
+        both: tuple[Modality, ...] = ("text", "image") if len(spaces) > 1 else ()
         closed = dict.fromkeys(line for one in both for line in found.unreached(one))
         facts = {
             "collection": str(found.folder),
