@@ -64,7 +64,8 @@ def test_what_is_not_needed_is_not_loaded(project: CommandLine) -> None:
 
 
 def test_json_everywhere(project: CommandLine, tiny: Path) -> None:
-    write_files(project.folder / "docs", {"late.txt": "a late graph\n", "bad.txt": ""})
+    write_files(project.folder / "docs", {"late.txt": "a late graph\n"})
+    (project.folder / "docs" / "bad.txt").write_bytes(b"caf\xe9")
     indexed = project("index", "docs", "--json")
     assert indexed.code == 3
     *events, last = indexed.rows
@@ -256,7 +257,8 @@ def test_texts_of_others_do_not_reach_the_terminal_raw(omni: CommandLine, tiny: 
 def test_terminals_without_all_letters(
     omni: CommandLine, tiny: Path, encoding: str, variables: dict[str, str]
 ) -> None:
-    write_files(omni.folder / "docs", {"naïve-北京.txt": "café 北京 😀\n", "leer-ü.txt": ""})
+    write_files(omni.folder / "docs", {"naïve-北京.txt": "café 北京 😀\n"})
+    (omni.folder / "docs" / "fremd-ü.txt").write_bytes(b"caf\xe9")
     plain = CommandLine(omni.folder, omni.cache, variables)
     indexed = plain.start("index", "docs", "-m", str(tiny), encoding=encoding)
     out, err = indexed.communicate(timeout=60)
