@@ -156,11 +156,15 @@ class Tally:
         """One text more."""
         self._found[language_of(text)] += 1
 
+    def __len__(self) -> int:
+        """How many texts there were."""
+        return self._found.total()
+
     def foreign(self, languages: Iterable[str]) -> tuple[str, float] | None:
         """The commonest language that is none of these, and the share of texts in such; None where they are few."""
         codes = set(languages)
         others = Counter({name: n for name, n in self._found.items() if name and not _codes(name) & codes})
-        share = others.total() / max(1, self._found.total())
+        share = others.total() / max(1, len(self))
         return (others.most_common(1)[0][0], share) if share >= SHARE else None
 
 

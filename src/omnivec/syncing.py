@@ -182,7 +182,7 @@ class Sync:
 
     def _warn(self) -> None:
         """Notes where the texts that came in are in other languages than their model is for."""
-        if self.report.passages and self._spaces.recorded("text") is not None:
+        if self._languages and self.report.passages:  # A run over images alone needs no model of texts.
             model = self._spaces.model("text")
             line = languages.warning(self._languages, model.name, model.folder)
             self.report.warnings += [line] if line else []

@@ -130,7 +130,8 @@ def test_where_there_is_none(omni: CommandLine) -> None:
 
 
 def test_a_dry_run_makes_no_collection(omni: CommandLine) -> None:
-    write_files(omni.folder / "docs", {"a.txt": prose(1), "b.txt": "", "c.md": prose(2)})
+    write_files(omni.folder / "docs", {"a.txt": prose(1), "c.md": prose(2)})
+    (omni.folder / "docs" / "b.txt").write_bytes(b"caf\xe9")
     done = omni("index", "docs", "--dry-run", "--json", "-m", "no/such-model")
     assert done.code == 3, done.err
     assert [(row["document"], row["status"]) for row in done.rows[:-1]] == [

@@ -362,7 +362,11 @@ def test_bad_images_cost_only_themselves_and_each_is_named(both: Collection, doc
     frames[0].save(docs / "moving.gif", save_all=True, append_images=frames[1:])
     events: list[Event] = []
     report = both.sync(docs, on_event=events.append)
-    assert (report.new, set(report.failed)) == (8, {str(docs / name) for name in bad})
+    assert report.left_out == {str(docs / "text.jpg"): "no image", str(docs / "empty.gif"): "empty"}
+    assert (report.new, set(report.failed)) == (8, {str(docs / name) for name in ("cut.jpg", "bomb.png")})
+    named = both.sync([docs / name for name in bad])
+    assert set(named.failed) == {str(docs / name) for name in bad} and not named.left_out
+    report.failed |= named.failed
     for name, (_, part) in bad.items():
         why = report.failed[str(docs / name)]
         assert part in why and why.count(name) == 1 and "\n" not in why, why
