@@ -175,6 +175,17 @@ def test_a_pipe_sees_nothing_unless_it_is_wanted(monkeypatch: pytest.MonkeyPatch
         bar("indexing", 1, wanted="yes")  # type: ignore[arg-type]
 
 
+def test_a_terminal_that_goes_away_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with bar("indexing", 30, wanted=True) as shown:
+        for _ in range(30):
+            shown.advance(1)
+
+
 def test_short_work_shows_nothing_unasked(notebook: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", notebook)
     now = [0.0]

@@ -103,7 +103,7 @@ class Found:
 
 
 def find_copies(
-    paths: Any, model: Embedder, *, cosine: float = COSINE, show_progress_bar: bool | None = False
+    paths: Any, model: Embedder, *, cosine: float = COSINE, show_progress_bar: bool | None = None
 ) -> Found:
     """Groups of image files that show the same photograph.
 
@@ -113,7 +113,7 @@ def find_copies(
         paths: of the files, each a pathlib.Path or a str.
         model: that embeds images.
         cosine: from which on two are compared more closely.
-        show_progress_bar: bars on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
 
     Raises:
         UsageError: a model that embeds no images, or a cosine that is none.

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -64,8 +65,8 @@ class Counter:
     def __enter__(self) -> Counter:
         _INSIDE.depth += 1
         self._begun = time.monotonic()
-        if self._place is not None and not self._delay:
-            self._open(self._place)
+        if not self._delay:
+            self.advance(0)
         return self
 
     def __exit__(
@@ -73,22 +74,26 @@ class Counter:
     ) -> None:
         _INSIDE.depth -= 1
         if self._view is not None:
-            self._view.close()
+            with suppress(OSError, ValueError):
+                self._view.close()
 
     def advance(self, n: int) -> None:
         """`n` more are done; fewer where `n` is negative."""
         self._done += n
         if self._place is None:
             return
-        if self._view is None and self._is_worth_it():
-            self._open(self._place)
-        if self._view is not None:
-            self._view.show(self._done)
+        try:
+            if self._view is None and self._is_worth_it():
+                self._open(self._place)
+            if self._view is not None:
+                self._view.show(self._done)
+        except (OSError, ValueError):  # The terminal is gone: no reason to end the work.
+            self._place = self._view = None
 
     def _is_worth_it(self) -> bool:
         """Whether the work has lasted long enough to be shown, and is not over."""
         ended = self._total is not None and self._done >= self._total
-        return not ended and time.monotonic() - self._begun >= self._delay
+        return not self._delay or (not ended and time.monotonic() - self._begun >= self._delay)
 
     def _open(self, place: Place) -> None:
         if place == "terminal":
@@ -164,8 +169,9 @@ class _Terminal:
         """One more bar, below those there are."""
         with self._lock:
             if self._progress is None:
-                self._progress = _display()
-                self._progress.start()
+                made = _display()
+                made.start()
+                self._progress = made
             self._open += 1
             row = _Row(self._progress, self._progress.add_task(label, total=total, unit=unit))
             self._progress.refresh()
@@ -174,12 +180,14 @@ class _Terminal:
     def remove(self, row: _Row) -> None:
         """A bar less; the display ends with the last one."""
         with self._lock:
-            row.progress.refresh()  # How far it came is seen, however short its last part was.
-            row.progress.remove_task(row.task)
-            self._open -= 1
-            if not self._open and self._progress is not None:
-                self._progress.stop()
-                self._progress = None
+            try:
+                row.progress.refresh()  # How far it came is seen, however short its last part was.
+            finally:
+                row.progress.remove_task(row.task)
+                self._open -= 1
+                if not self._open:
+                    self._progress = None
+                    row.progress.stop()
 
 
 _TERMINAL = _Terminal()
