@@ -12,6 +12,9 @@ from omnivec.types import Floats, Keys, Metric
 
 _SCORES_AT_ONCE = 1 << 23  # 32 MB of float32
 _ROWS_AT_ONCE = 1 << 10
+_ONE_THREAD = 1 << 24
+"""Numbers of a matrix that one query is multiplied with by one thread: such a product waits for memory, and the threads
+of a BLAS wait for one another, on a busy machine a hundred times as long (benchmarks/exact_search.py)."""
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -171,7 +174,9 @@ class ExactIndex:
 
     def _products(self, queries: Floats, rows: Rows | None) -> Floats:
         products = np.empty((len(queries), len(self) if rows is None else len(rows)), np.float32)
-        if rows is None:
+        if rows is None and len(queries) == 1 and self._matrix.size <= _ONE_THREAD:
+            np.einsum("ij,j->i", self._matrix, queries[0], out=products[0])
+        elif rows is None:
             np.matmul(queries, self._matrix.T, out=products)
         else:
             for block in _blocks(len(rows)):
