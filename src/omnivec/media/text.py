@@ -190,7 +190,9 @@ class TextPreparer:
     @property
     def beyond(self) -> dict[str, int]:
         """Tokens that the tokenizer can make and of which the model has no row, with their ids; see `_parts`."""
-        return beyond(self.tokenizer.backend, self.vocab_size)
+        found = beyond(self.tokenizer.backend, self.vocab_size)
+        dropped = self.tokenizer.unknown_id if self.tokenizer.drops_unknown else None
+        return {token: index for token, index in found.items() if index != dropped}
 
     def refused(self, ids: NDArray[np.int32]) -> ItemError | None:
         """Why a text of these ids cannot be embedded: one is beyond the model's table; None where it can."""

@@ -279,6 +279,8 @@ def apply_class(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], kind
     Raises:
         ModelError: a start, an end or a language code that is to go around texts is none of the tokens.
     """
+    if settings.get("drop_unknown"):  # of a table of words, as omnivec saves it: no class has published it
+        return
     known = CLASSES.get(kind, TokenizerClass())
     if known.normalizer is not None:
         _set_normalizer(backend, settings, known.normalizer)
