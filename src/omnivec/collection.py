@@ -169,6 +169,7 @@ class Collection:
         Raises:
             CollectionBusy: another sync took longer than `wait`.
         """
+        named = paths is not None
         if paths is None:
             paths = [self.path_of(root) for root in self.roots()]
             if not paths:
@@ -178,7 +179,7 @@ class Collection:
         max_bytes = arguments.whole("max_bytes", max_bytes)
         from omnivec.documents.read import checked_encodings  # A search reads no file.
 
-        options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run, show_progress_bar)
+        options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run, show_progress_bar, named)
         if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
             return self._sync(roots, options, on_event)
         with writer_lock(self.folder, wait, say):

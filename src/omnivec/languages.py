@@ -73,13 +73,13 @@ _WORDS: dict[str, tuple[str, frozenset[str]]] = {
         ),
         ("es", "Spanish", "el los las una que y por con para del se es como más pero su al lo está son"),
         ("it", "Italian", "il di che è la per una sono con del della non gli nel alla anche come più dei"),
-        ("pt", "Portuguese", "o que não uma para com os do da em por mais dos das ao como é são foi"),
+        ("pt", "Portuguese", "que não uma para com os do da em por mais dos das ao como é são foi"),
         ("nl", "Dutch", "het een van en dat niet zijn op te met voor de ik je aan er maar om ook als"),
-        ("pl", "Polish", "nie się na jest że w z do to jak ale po co tak o przez dla są od który"),
+        ("pl", "Polish", "nie się na jest że do to jak ale po co tak o przez dla są od który"),
         ("sv", "Swedish", "och att det som en är inte jag på av för med den har till ett om vi"),
         ("da", "Danish", "og at det er en ikke på af for med til den har jeg et som vi om der"),
         ("fi", "Finnish", "ja on ei että se hän oli mutta ovat kuin myös tai sen joka olla"),
-        ("cs", "Czech", "se na je že v z do to jak ale po s jsou jako pro by od při který"),
+        ("cs", "Czech", "se na je že do to jak ale po jsou jako pro by od při který"),
         ("tr", "Turkish", "ve bir bu için ile da de ne çok olarak daha gibi ama en var"),
     )
 }
@@ -138,7 +138,8 @@ def language_of(text: str) -> str | None:
         if most >= _LEAST_LETTERS and most * 2 >= letters:
             return name
     words = _WORD.findall(some.lower())
-    hits = {code: sum(word in own for word in words) for code, (_, own) in _WORDS.items()}
+    counts = Counter(words)
+    hits = {code: sum(counts[word] for word in own) for code, (_, own) in _WORDS.items()}
     first, second = sorted(hits, key=lambda code: -hits[code])[:2]
     enough = hits[first] >= max(_LEAST_WORDS, _LEAST_SHARE * len(words))
     if not enough or (first != "en" and hits[first] < 2 * hits["en"]) or hits[first] == hits[second]:

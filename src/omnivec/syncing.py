@@ -118,6 +118,7 @@ class Options:
         max_bytes: largest file.
         dry_run: only say what would be done.
         show_progress_bar: progress on stderr; None as `progress` says.
+        named: whether the roots were named for this run: then one that holds nothing is a failure.
     """
 
     hidden: bool = False
@@ -125,6 +126,7 @@ class Options:
     max_bytes: int = MAX_BYTES
     dry_run: bool = False
     show_progress_bar: bool | None = None
+    named: bool = True
 
 
 class Names(Protocol):
@@ -201,7 +203,8 @@ class Sync:
         found: dict[str, tuple[Entry, str]] = {}
         with bar("looking for files", None, "files", self._options.show_progress_bar) as shown:
             for listing in walks:
-                self._named.add(listing.root)
+                if self._options.named:
+                    self._named.add(listing.root)
                 root = self._names.of(listing.root)
                 if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
                     self._catalogue.add_root(root)

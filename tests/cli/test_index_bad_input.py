@@ -129,6 +129,8 @@ def test_the_index_of_an_ordinary_repository_is_no_failure(omni: CommandLine, ti
     assert sorted(counted.split(", ")) == sorted(["3 empty", *(f"1 {kind}" for kind in kinds)])
     named = omni("index", "repo/src/tool/__init__.py", "-c", NOTES)
     assert named.code == 3 and "__init__.py: empty" in named.err
+    again = omni("index", "-c", NOTES)  # nothing is named: what was brought in before is looked through
+    assert again.code == 0 and "left out: 3 empty" in again.err
 
 
 @posix
