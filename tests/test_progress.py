@@ -95,13 +95,17 @@ def test_a_download_inside_of_work_is_a_second_row_of_the_same_display(
         download.start("model", 3_000_000)
         download.advance(1_500_000)
         download.done()
-        with bar("embedding", 7) as inner:  # work inside of work has no bar of its own
+        with bar("embedding", 7) as inner:  # short work inside of work has no bar of its own
             inner.advance(1)
+        monkeypatch.setattr(progress, "INSIDE", 0.0)
+        with bar("reading one long text", 7) as inner:
+            inner.advance(3)
         shown.advance(1)
     count_to(1)
     seen = screen.text()
     assert "1.5 of 3.0 MB" in seen and "2 of 2 documents" in seen
     assert "embedding" not in seen
+    assert "reading one long text" in seen and "3 of 7 items" in seen
     assert len(made) == 2  # one display for the first two bars, one for the last
 
 
@@ -109,6 +113,7 @@ def test_work_inside_of_work_that_shall_be_silent_is_silent(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", screen.file)
+    monkeypatch.setattr(progress, "INSIDE", 0.0)
     with bar("indexing", 2, wanted=False):
         count_to(3)
     assert screen.text() == ""

@@ -1,8 +1,8 @@
 """Progress for people, on stderr: bars in a terminal, lines in a notebook, nothing where nobody watches.
 
 Without being asked it shows itself where stderr is a terminal, or the program a notebook, and only of work that goes on
-for longer than `DELAY`. What runs inside of work that has a bar has none of its own, but for downloads: all bars that
-there are share one live display.
+for longer than `DELAY`. Work inside of work that has a bar shows its own after `INSIDE`, downloads at once: all bars
+that there are share one live display. Inside of what shall be silent everything is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DELAY = 0.5
 """Seconds that work lasts before it shows a bar unasked."""
+
+INSIDE = 5.0
+"""The same of work inside of other work: the embedding of one document of a thousand passages, never that of a few."""
 
 EVERY = 30.0
 """Seconds after which a line is written however little was done since the last one."""
@@ -57,13 +60,14 @@ class Counter:
 
     def __init__(self, label: str, total: int | None, unit: str, place: Place | None, delay: float) -> None:
         self._label, self._total, self._unit = label, total, unit
-        self._place, self._delay = place, delay
+        self._place, self._delay, self._silent = place, delay, place is None
         self._view: _View | None = None
         self._done = 0
         self._begun = 0.0
 
     def __enter__(self) -> Counter:
-        _INSIDE.depth += 1
+        _WORK.depth += 1
+        _WORK.silent += self._silent
         self._begun = time.monotonic()
         if not self._delay:
             self.advance(0)
@@ -72,7 +76,8 @@ class Counter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _INSIDE.depth -= 1
+        _WORK.depth -= 1
+        _WORK.silent -= self._silent
         if self._view is not None:
             with suppress(OSError, ValueError):
                 self._view.close()
@@ -112,7 +117,7 @@ def bar(
         total: how many, or None where it is not known.
         unit: what is counted; "bytes" are shown as sizes.
         wanted: whether to show it; None as the module says.
-        inside: whether it is shown unasked inside of work that has a bar of its own, too.
+        inside: whether it is shown as early inside of work that has a bar of its own.
 
     Raises:
         UsageError: `wanted` is none of them.
@@ -121,8 +126,9 @@ def bar(
         from omnivec.arguments import flag
 
         wanted = flag("show_progress_bar", wanted)
-    hidden = wanted is None and _INSIDE.depth > 0 and not inside
-    return Counter(label, total, unit, None if hidden else _place(wanted), 0.0 if wanted else DELAY)
+    hidden = wanted is None and _WORK.silent > 0 and not inside
+    delay = 0.0 if wanted else INSIDE if _WORK.depth and not inside else DELAY
+    return Counter(label, total, unit, None if hidden else _place(wanted), delay)
 
 
 class DownloadBar:
@@ -148,13 +154,14 @@ class DownloadBar:
             self._bar = None
 
 
-class _Inside(threading.local):
-    """How many bars, seen or not, the work of this thread is inside of."""
+class _Work(threading.local):
+    """How many bars the work of this thread is inside of, and how many of them are not to be seen."""
 
     depth = 0
+    silent = 0
 
 
-_INSIDE = _Inside()
+_WORK = _Work()
 
 
 class _Terminal:
