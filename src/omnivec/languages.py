@@ -185,7 +185,7 @@ def warning(tally: Tally, name: str, folder: Path) -> str | None:
     known = [_WORDS[code][0] if code in _WORDS else code for code in sorted(languages)]
     made = ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
     return (
-        f"{found[1]:.0%} of the texts are in languages that {name} was not made for, which is {made}: most look "
-        f"{found[0]}, and are hardly found by their meaning; models of many languages are {' and '.join(MULTILINGUAL)}"
-        ": omnivec index --collection NEW --model NAME PATHS"
+        f"{found[1]:.0%} of the texts look {found[0]}, or another language, and {name} was made for {made}: "
+        f"they are hardly found by their meaning; models of many languages are {' and '.join(MULTILINGUAL)}: "
+        "omnivec index --collection NEW --model NAME PATHS"
     )
