@@ -10,8 +10,10 @@ import math
 import operator
 from collections.abc import Collection
 from datetime import date, time
-from pathlib import Path
+from decimal import Decimal
+from pathlib import Path, PurePath
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -29,21 +31,33 @@ def is_missing(value: Any) -> bool:
     """Whether a value says that there is none: None, NaN, NaT, pandas.NA."""
     if type(value).__name__ in _MISSING:
         return True
+    if isinstance(value, Decimal):
+        return value.is_nan()
     if isinstance(value, float | np.floating | np.datetime64 | np.timedelta64):
         return bool(value != value)
     return False
 
 
 def plain(value: Any) -> Any:
-    """NumPy's scalars and arrays as Python's, a date or time as its text in ISO 8601; all else as it is."""
-    if isinstance(value, np.datetime64):
+    """NumPy's scalars and arrays as Python's, a Decimal as a number, a date, UUID or path as its text; all else as is.
+
+    Dates and times are in ISO 8601. A Decimal is an int where it is a whole number of 64 bits, else the nearest float.
+    """
+    if isinstance(value, np.ndarray):
+        return list(value) if value.dtype.kind in "Mg" and value.ndim else value.tolist()
+    if isinstance(value, Decimal | np.generic | date | time) and is_missing(value):
+        return value
+    if isinstance(value, np.datetime64 | UUID | PurePath):
         return str(value)
+    if isinstance(value, np.longdouble):
+        return float(value)
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist() if value.dtype.kind != "M" else value.astype(str).tolist()
-    if isinstance(value, date | time) and not is_missing(value):
+    if isinstance(value, date | time):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        whole = abs(value) < 2**63 and value == value.to_integral_value()
+        return int(value) if whole else float(value)
     return value
 
 

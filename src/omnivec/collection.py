@@ -274,7 +274,7 @@ class Collection:
         allowed = None if where is None else self._catalogue.passage_keys(where)
         if under is None:
             return allowed
-        below = self._catalogue.keys_under(self._names.of(Path(under).expanduser()))
+        below = self._catalogue.keys_under(self._names.of(arguments.path("under", under)))
         if not len(below):
             raise UsageError(
                 f"no document of {self.folder} is a file in {under}; roots are: {', '.join(self.roots()) or 'none'}"

@@ -5,10 +5,15 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import tempfile
 import threading
-from pathlib import Path
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -17,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from store_samples import DIM, document, passage, space
 
-from omnivec.errors import CollectionError, UsageError
+from omnivec.errors import CollectionDamaged, CollectionError, UsageError
 from omnivec.store import matrix
 from omnivec.store.records import Document, SpaceRecord
 from omnivec.store.sqlite import Catalogue
@@ -180,10 +185,14 @@ def test_every_write_counts_and_the_history_is_bounded(catalogue):
     ("bad", "message"),
     [
         (document("bad", metadata={"x": float("inf")}), "an infinity"),
-        (document("bad", metadata={"x": {1, 2}}), "holds a set"),
+        (document("bad", metadata={"x": {1, 2}}), "metadata of 'bad': 'x' holds a set, {1, 2};"),
         (document("bad", metadata={1: "x"}), "key 1, a int"),
         (document("bad\ud800"), "no UTF-8"),
-        (document("bad", metadata={"x": [{"y": b"z"}]}), "holds a bytes"),
+        (document("bad", metadata={"x": [{"y": b"z"}]}), r": 'x'\[0\]\['y'\] holds a bytes, b'z'"),
+        (document("bad", metadata={None: 1}), "key None, a NoneType"),
+        (document("bad", metadata={"$v": 1}), r"key '\$v'; a key that begins"),
+        (document("bad", metadata={"x": {10**5000}}), "holds a set, <set>"),
+        (document("bad", metadata={"x": Decimal("-Infinity")}), "an infinity"),
     ],
 )
 def test_a_bad_document_costs_the_whole_write_and_nothing_else(catalogue, bad, message):
@@ -304,6 +313,7 @@ def test_after_a_fork_connections_are_opened_anew(catalogue):
         ("DELETE FROM passages WHERE key = 1", "1 vectors without a passage"),
         ("DELETE FROM documents WHERE id = 'a'", "2 passages without a document"),
         ("UPDATE meta SET value = value + 1", "history"),
+        ("UPDATE documents SET indexed_ns = 'never'", "documents.indexed_ns of 'a' holds 'never'"),
     ],
 )
 def test_check_finds_damage(catalogue, damage, message):
@@ -396,6 +406,69 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (PurePosixPath("a/b"), "a/b"),
+        (Path("c"), "c"),
+        (Decimal("1.50"), 1.5),
+        (Decimal("2E3"), 2000),
+        (Decimal("1E30"), 1e30),
+        (Decimal("0.1"), 0.1),
+        (Decimal("sNaN"), None),
+        (np.longdouble(0.25), 0.25),
+        (np.datetime64("NaT"), None),
+        (date(2020, 1, 2), "2020-01-02"),
+        (float("nan"), None),
+    ],
+)
+def test_values_of_libraries_are_stored_in_json_and_found_by_a_filter(catalogue, value, stored):
+    catalogue.write([document("a", metadata={"x": value}), document("b", metadata={"x": ["other"]})])
+    (entry,) = catalogue.documents(ids=["a"])
+    assert entry.metadata == {"x": stored} and type(entry.metadata["x"]) is type(stored)
+    assert [one.id for one in catalogue.documents({"x": value})] == ["a"]
+    assert [one.id for one in catalogue.documents({"x": {"$in": [value]}})] == ["a"]
+
+
+def test_arrays_are_lists_of_their_values(catalogue):
+    days = np.array(["2020-01-02", "NaT"], "datetime64[D]")
+    catalogue.write(
+        [document("a", metadata={"days": days, "matrix": np.array([[1.5, np.nan]], np.longdouble)})]
+    )
+    assert catalogue.documents()[0].metadata == {"days": ["2020-01-02", None], "matrix": [[1.5, None]]}
+
+
+def test_fractions_are_refused_with_their_value(catalogue):
+    with pytest.raises(UsageError, match=r"'x'\['y'\] holds a Fraction, Fraction\(1, 3\); allowed"):
+        catalogue.write([document("a", metadata={"x": {"y": Fraction(1, 3)}})])
+
+
+def test_a_folder_above_the_collection_holds_its_files(catalogue):
+    base = catalogue.folder.parent
+    catalogue.write([document("x", root="docs"), document("y", root="/elsewhere")])
+    under = {folder: len(catalogue.keys_under(folder)) for folder in (".", "docs", "doc", "/elsewhere", "/")}
+    assert under == {".": 1, "docs": 1, "doc": 0, "/elsewhere": 1, "/": 2}
+    assert len(catalogue.keys_under(str(base.parent))) == 1
+
+
+def test_metadata_that_are_a_list_are_damage_to_every_reader(catalogue):
+    catalogue.write([document("a", metadata={"x": 1})])
+    with sqlite3.connect(catalogue.folder / "catalogue.sqlite") as foreign:
+        foreign.execute("UPDATE documents SET metadata = '[1]'")
+    foreign.close()
+    for read in (catalogue.documents, lambda: catalogue.unmatched({"y": 1})):
+        with pytest.raises(CollectionDamaged, match="JSON object"):
+            read()
+
+
+def test_a_folder_that_is_gone_cannot_be_made_smaller(catalogue):
+    catalogue.write([document("a")])
+    shutil.rmtree(catalogue.folder)
+    with pytest.raises(CollectionError, match="was removed or replaced"):
+        catalogue.vacuum()
 
 
 def test_why_a_filter_passes_nothing(catalogue):

@@ -322,3 +322,26 @@ def test_a_text_finds_itself(texts, text):
     found = keys(texts, text, k=100)
     assert (own in found) == bool(searchable(storable(text)).split())
     assert texts.check() == []
+
+
+@pytest.mark.parametrize("query", ["week", "東京", "กรุงเทพ", "os.path", "C++", "2024年", "hello world"])
+@pytest.mark.parametrize(
+    "sign", ["・", "\u17d4", "\u104a", "\u0e4f", "।", "؟", "\u200b", "\u2060", "\u2e2e", "–"]
+)
+def test_punctuation_of_every_script_changes_no_query(query, sign):
+    assert plan(f"{sign}{query}{sign}") == plan(query)
+    assert plan(f"{sign} {query} {sign}") == plan(query)
+
+
+@pytest.mark.parametrize("sign", "+=$@#%^`|~<>&-/\\")
+def test_a_sign_by_itself_beside_words_is_no_identifier(sign):
+    assert plan(f"salt {sign} pepper") == plan("salt pepper")
+    assert plan("salt += pepper").literals == ("+=",)
+    assert plan(sign).literals == (sign,)
+
+
+def test_a_middle_dot_parts_names(texts):
+    texts.write([document("names", ["東京・大阪・京都"])])
+    (own,) = texts.keys_of(["names"]).tolist()
+    assert own in keys(texts, "大阪・名古屋")
+    assert keys(texts, "東京・") == keys(texts, "東京")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omnivec.arguments import plain
+from omnivec.arguments import is_missing, plain
 from omnivec.errors import FilterError
 from omnivec.store.text import storable
 
@@ -177,9 +177,11 @@ def _number(value: int | float, name: str) -> int | float:
     try:
         usable = value if isinstance(value, int) and -(2**63) <= value < 2**63 else float(value)
     except OverflowError as exc:
-        raise FilterError(f"{name!r}: {_shown(value)} is too large to compare with") from exc
+        raise FilterError(f"{name!r}: {_shown(value)} is beyond 1.8e308, too large to compare with") from exc
     if isinstance(usable, float) and not math.isfinite(usable):
-        raise FilterError(f"{name!r}: {value} is no value that metadata can have")
+        raise FilterError(
+            f"{name!r}: {value} is {'NaN' if math.isnan(usable) else 'an infinity'}, no value that metadata can have"
+        )
     return usable
 
 
@@ -188,7 +190,7 @@ def _equal(values: Sequence[Any], name: str) -> _Part:
     texts: list[str] = []
     numbers: list[int | float] = []
     types: set[str] = set()
-    for value in map(plain, values):
+    for value in (None if is_missing(one) else plain(one) for one in values):
         if value is None or isinstance(value, bool):
             types.add(json.dumps(value))
         elif isinstance(value, str):
@@ -219,6 +221,7 @@ def _compared(operator: str, value: Any, name: str) -> _Part:
 
 
 def _like(operator: str, value: Any, name: str) -> _Part:
+    value = plain(value)
     if not isinstance(value, str):
         raise FilterError(f"{name!r}: {operator} takes a string, not {_shown(value)}")
     test = _TEXTS[operator]
@@ -298,8 +301,8 @@ _SIGNS = {
 def parse_where(text: str) -> dict[str, Any]:
     """Reads a filter from a command line: a JSON object, or `name=value` with one of = != > >= < <= ^= *=.
 
-    A value is an integer, a float, true, false or null if it reads as one, else a string; "quotes" make it a
-    string whatever it reads as. ^= (begins with) and *= (contains) always take a string.
+    A value is an integer, a float, true, false or null if it reads as one, else a string; "quotes" or 'quotes' make it
+    a string whatever it reads as. ^= (begins with) and *= (contains) always take a string.
 
     Raises:
         FilterError: neither of the two.
@@ -310,7 +313,11 @@ def parse_where(text: str) -> dict[str, Any]:
     match = _SIMPLE.fullmatch(text)
     if match is None or not match["name"].strip() or match["sign"] not in _SIGNS:
         signs = " ".join(sign for sign in _SIGNS if sign != "==")
-        what = f"{match['sign']!r} is no operator" if match and match["name"].strip() else "it has none"
+        what = (
+            f"{match['sign']!r} is no operator"
+            if match and match["name"].strip()
+            else "it has no name with an operator after it"
+        )
         raise FilterError(
             f"{_shown(text)} is no filter: {what}; write name=value, with one of {signs}, a value that begins with one "
             'of their characters in quotes, or JSON such as {"year": {"$gte": 2024}}'
@@ -335,6 +342,8 @@ def _value(text: str) -> Any:
             return json.loads(text)
         except ValueError:
             return text[1:-1]
+    if len(text) >= 2 and text[0] == text[-1] == "'":
+        return text[1:-1]
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -20,9 +20,8 @@ from omnivec.errors import UsageError
 from omnivec.store.text import UNSPACED, searchable, storable
 
 # What stands around a word in ordinary writing, and is not part of what is meant.
-_OPENING = "\"'([{<«‹„“‘¿¡*_,;:!?"
-_CLOSING = "\"')]}>»›“”‘’.,;:!?…*_、。，！？"
-_DASHES = frozenset("-–—&/|")
+_OPENING = "\"'([{)]}<«‹„“‘¿¡*_,;:!?"
+_CLOSING = "\"')]}[{>»›“”‘’.,;:!?…*_、。，！？"
 
 # Signs inside ordinary words (isn't, state-of-the-art, and/or); any other makes an identifier of them, as does a digit.
 _ORDINARY = re.compile(r"['’.‐‑–—/,:;&!?()\"“”‘…-]")
@@ -101,7 +100,7 @@ class Plan:
 def plan(query: str) -> Plan:
     """Takes a query apart; every query has a plan, the empty one included."""
     query = searchable(storable(query))
-    runs: list[str] = UNSPACED.findall(query)
+    runs = [word for run in UNSPACED.findall(query) for word in _words(run)]
     words: list[str] = []
     literals: dict[str, None] = {}
     for chunk in query.split():
@@ -123,18 +122,29 @@ def plan(query: str) -> Plan:
 
 def _literal(chunk: str, words: list[str]) -> str | None:
     """The identifier in a piece of a query between blanks; None where its words say all of it."""
-    bare = chunk.lstrip(_OPENING).rstrip(_CLOSING)
+    start, end = 0, len(chunk)
+    while start < end and (chunk[start] in _OPENING or _is_foreign_sign(chunk[start])):
+        start += 1
+    while start < end and (chunk[end - 1] in _CLOSING or _is_foreign_sign(chunk[end - 1])):
+        end -= 1
+    bare = chunk[start:end]
     dunder = f"__{bare}__"  # underscores around a word are markup mostly, and so are no part of it
     if dunder in chunk:
         return dunder.casefold()
-    if not bare or words == [bare] or bare in _DASHES:
-        return None
+    if not bare or words == [bare] or (not words and len(bare) == 1 and bare.isascii()):
+        return None  # also a sign by itself: R & D, a + b
     plain = all(map(_is_ordinary, bare))
     return None if plain and not _IDENTIFIER.search(bare) else bare.casefold()
 
 
 def _is_ordinary(character: str) -> bool:
-    return _in_word(character) or _is_mark(character) or _ORDINARY.match(character) is not None
+    known = _in_word(character) or _is_mark(character) or _is_foreign_sign(character)
+    return known or _ORDINARY.match(character) is not None
+
+
+def _is_foreign_sign(character: str) -> bool:
+    """Punctuation and invisible characters outside ASCII: no identifier is made of them."""
+    return not character.isascii() and unicodedata.category(character)[0] in "PZC" and not _in_word(character)
 
 
 def _words(chunk: str) -> list[str]:

@@ -136,7 +136,10 @@ class Shape:
 
 def shown(value: Any) -> str:
     """A value in a message: short, in one line."""
-    text = repr(value)
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # what a user's object says of itself, or a whole number of too many digits
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -230,5 +233,5 @@ CANARY = Shape("canaries", (_number("space", 1), _text("text"), Column("vector",
 STATE = Shape("history", (_number("changes", 0), _number("stamp")))
 ROOT = Shape("roots", (_text("path"),))
 
-CHECKED: tuple[Shape, ...] = (DOCUMENT, PASSAGE, SPACE, CANARY, STATE, ROOT)
+CHECKED: tuple[Shape, ...] = (ENTRY, PASSAGE, SPACE, CANARY, STATE, ROOT)
 """All columns that anybody reads, of all tables."""

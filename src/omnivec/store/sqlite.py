@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from omnivec.arguments import plain
 from omnivec.errors import UsageError
 from omnivec.store import checking, fulltext, matches, rows, writing
 from omnivec.store.connections import Connections, damaged
@@ -237,11 +238,12 @@ class Catalogue:
         with self.snapshot():
             for name, value in compared(where):
                 if not self._any({name: {"$exists": True}}):
-                    known = [row[0] for row in self._rows(_FIELDS)]
+                    known = self._fields()
                     close = difflib.get_close_matches(name, known, 3)
                     named = ", ".join([*close, *(one for one in known if one not in close)][:_NAMED])
                     lines.append(f"no document has the field {name!r}; there are: {named or 'none'}")
                     continue
+                value = plain(value)
                 kind, least = ("text", "") if isinstance(value, str) else ("number", -1.7e308)
                 usual = isinstance(value, str | int | float) and not isinstance(value, bool)
                 if usual and not self._any({name: {"$gte": least}}):
@@ -249,6 +251,13 @@ class Catalogue:
                         f"{name!r} is compared with {value!r}, a {kind}, and no document has a {kind} there"
                     )
         return tuple(dict.fromkeys(lines)) if self._any({}) else ()
+
+    def _fields(self) -> list[str]:
+        """The keys of the documents' metadata, sorted."""
+        found = [row[0] for row in self._rows(_FIELDS)]
+        if any(type(key) is not str for key in found):
+            raise damaged(self._connections.path, "the metadata of a document is no JSON object")
+        return found
 
     def _any(self, where: Mapping[str, Any]) -> bool:
         condition, parameters = compile_where(where)
@@ -398,11 +407,11 @@ class Catalogue:
         Args:
             folder: as paths of documents are recorded: absolute, or relative to the collection's parent; "." for that.
         """
-        condition, parameters = "path = ? OR substr(path, 1, ?) = ?", [folder, len(folder) + 1, f"{folder}/"]
-        if folder == ".":
-            condition, parameters = "substr(path, 1, 1) <> '/'", []
-        elif folder == "/":
-            condition, parameters = "substr(path, 1, 1) = '/'", []
+        inside = f"{folder.rstrip('/')}/"
+        condition, parameters = "path = ? OR substr(path, 1, ?) = ?", [folder, len(inside), inside]
+        parent = self.folder.parent
+        if folder == "." or any(base.is_relative_to(folder) for base in (parent, parent.resolve())):
+            condition += " OR substr(path, 1, 1) <> '/'"
         return self._keys(
             "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
             f" WHERE {condition} ORDER BY passages.key",
@@ -435,7 +444,8 @@ class Catalogue:
 
     def vacuum(self) -> int:
         """Makes the files as small as what they hold; returns how many bytes were given back."""
-        before = _size(self.folder)
+        with self.snapshot():  # says so where the folder is gone
+            before = _size(self.folder)
         self._connections.vacuum()
         return max(0, before - _size(self.folder))
 

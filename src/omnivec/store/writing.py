@@ -12,7 +12,7 @@ import numpy as np
 
 from omnivec.arguments import is_missing, plain
 from omnivec.errors import UsageError
-from omnivec.store import checksums
+from omnivec.store import checksums, rows
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.text import has_unspaced, searchable, storable
 from omnivec.types import Floats
@@ -21,18 +21,18 @@ HISTORY = 1000
 
 
 def json_text(value: Mapping[str, Any], whose: str) -> str:
-    """Metadata as JSON text: NumPy's numbers as Python's, dates in ISO 8601, NaN and its like as null.
+    """Metadata as JSON text: NumPy's numbers and Decimals as Python's, dates, UUIDs and paths as text, NaN as null.
 
     Raises:
-        UsageError: something JSON cannot say: another type, an infinity, a key that is no string.
+        UsageError: something that JSON cannot say, or a filter cannot name; the line has its key and its value.
     """
     try:
-        return json.dumps(_json_value(value, whose), ensure_ascii=False)
+        return json.dumps(_json_value(value, whose, ()), ensure_ascii=False)
     except RecursionError as exc:
         raise UsageError(f"{whose} is nested too deeply or holds itself") from exc
 
 
-def _json_value(value: Any, whose: str) -> Any:
+def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
     if isinstance(value, str):
         return storable(value)
     if is_missing(value):
@@ -42,18 +42,37 @@ def _json_value(value: Any, whose: str) -> Any:
         return value
     if isinstance(value, int | float):
         if not abs(value) <= sys.float_info.max:
-            raise UsageError(f"{whose} holds an infinity or a number beyond 1.8e308, which JSON cannot")
+            shown = value if isinstance(value, float) else f"an integer of {value.bit_length():,} bits"
+            what = "holds an infinity or a number beyond 1.8e308, which JSON cannot"
+            raise UsageError(f"{whose}{_at(place)} {what}: {shown}")
         return value
     if isinstance(value, Mapping):
-        strange = next((key for key in value if not isinstance(key, str)), None)
-        if strange is not None:
-            raise UsageError(f"{whose} has the key {strange!r}, a {type(strange).__name__}; keys are strings")
-        return {storable(key): _json_value(inner, whose) for key, inner in value.items()}
+        return {
+            _json_key(key, whose, place): _json_value(inner, whose, (*place, key))
+            for key, inner in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_json_value(inner, whose) for inner in value]
+        return [_json_value(inner, whose, (*place, number)) for number, inner in enumerate(value)]
     raise UsageError(
-        f"{whose} holds a {type(value).__name__}; allowed are strings, numbers, booleans, dates, None, lists and dicts"
+        f"{whose}{_at(place)} holds a {type(value).__name__}, {rows.shown(value)}; allowed are strings, numbers, "
+        "booleans, dates, UUIDs, paths, None, lists and dicts"
     )
+
+
+def _json_key(key: Any, whose: str, place: tuple[str | int, ...]) -> str:
+    if not isinstance(key, str):
+        named = f"{rows.shown(key)}, a {type(key).__name__}"
+        raise UsageError(f"{whose}{_at(place)} has the key {named}; keys are strings")
+    if not place and key.startswith("$"):
+        raise UsageError(
+            f"{whose} has the key {key!r}; a key that begins with '$' is an operator to a filter: rename it"
+        )
+    return storable(key)
+
+
+def _at(place: tuple[str | int, ...]) -> str:
+    """Where a value stands, as in `: 'tags'[0]`."""
+    return "".join(f"[{step!r}]" if i else f": {step!r}" for i, step in enumerate(place))
 
 
 def count_change(connection: Connection) -> None:
