@@ -104,9 +104,10 @@ def test_a_killed_index_keeps_what_it_said_and_the_next_one_ends_as_if_undisturb
 
 
 def test_a_log_cut_anywhere_loses_only_what_was_not_yet_wholly_in_it(
-    tmp_path: Path, cache: Path, tiny: Path
+    tmp_path: Path, cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a power cut leaves: the file, and a prefix of its log, perhaps with foreign bytes at the end."""
+    monkeypatch.setattr("omnivec.store.connections._LOG_BYTES", 2**40)  # one log for all commits
     folder = tmp_path / "notes.omni"
     log = folder / "catalogue.sqlite-wal"
     acknowledged: list[tuple[int, str]] = []  # (size of the log after the commit, id)
