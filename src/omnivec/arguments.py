@@ -105,25 +105,45 @@ def flag(name: str, value: Any) -> bool:
 
 def path(name: str, value: Any) -> Path:
     """A path, "~" expanded; UsageError where it is none, or empty."""
-    if not isinstance(value, str | Path) or value == "":
+    if not isinstance(value, str | Path) or value == "" or "\0" in characters(value):
         raise UsageError(f"{name}={_said(value)}: a pathlib.Path or a str that is not empty")
-    return Path(value).expanduser()
+    return expanded(Path(characters(value)))
+
+
+def expanded(path: Path) -> Path:
+    """The same with `~` as the home folder; of a user that there is not, as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def characters(value: str | Path) -> str:
+    """A str or a path as plain characters: an Enum of texts, whose str() is its name, by its value."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 def text(name: str, value: Any) -> str:
     """A str; UsageError for anything else."""
     if not isinstance(value, str):
         raise UsageError(f"{name}={_said(value)}: a str")
-    return str(value)
+    return characters(value)
 
 
 def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
     """One of some values; UsageError, which lists them, for another."""
-    if not any(type(value) is type(one) and value == one for one in allowed):
+    given = characters(value) if isinstance(value, str) else value
+    if not any(type(given) is type(one) and given == one for one in allowed):
         raise UsageError(f"{name}={_said(value)} is none of {', '.join(map(str, allowed))}")
-    return value
+    return given
+
+
+def one_line(value: Any, most: int) -> str:
+    """A value as Python writes it, on one line and no longer than that: tables and arrays take many."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _said(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({type(value).__name__})"
+    text = one_line(value, _SHOWN)
+    return f"{text} ({type(value).__name__})" if len(text) > _SHOWN else text

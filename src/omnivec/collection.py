@@ -83,7 +83,9 @@ class Collection:
         return self.counts().documents
 
     def __contains__(self, document: object) -> bool:
-        """Whether there is a document of this id."""
+        """Whether there is a document of this id, or of this file where a pathlib.Path is given."""
+        if isinstance(document, Path):
+            document = self._names.of(arguments.expanded(document))
         return isinstance(document, str) and bool(self._catalogue.documents(ids=[document]))
 
     def __repr__(self) -> str:
@@ -367,7 +369,7 @@ class Collection:
         Raises:
             CollectionError: the folder is there or cannot be written; CollectionDamaged: this collection is not sound.
         """
-        copies.back_up(self._catalogue, Path(folder).expanduser())
+        copies.back_up(self._catalogue, arguments.path("folder", folder))
 
     @staticmethod
     def restore(source: str | Path, folder: str | Path, *, aside: bool = False) -> Path | None:
@@ -384,7 +386,11 @@ class Collection:
         Raises:
             CollectionError: something is there, or cannot be written; CollectionDamaged: the backup is not sound.
         """
-        return copies.restore(Path(source).expanduser(), Path(folder).expanduser(), aside=aside)
+        return copies.restore(
+            arguments.path("source", source),
+            arguments.path("folder", folder),
+            aside=arguments.flag("aside", aside),
+        )
 
     def vacuum(self) -> int:
         """Makes the files as small as what they hold; returns how many bytes were given back.
@@ -395,7 +401,7 @@ class Collection:
 
     def path_of(self, document: str) -> Path:
         """The file of a document that came from one."""
-        return self._names.path(document)
+        return self._names.path(arguments.text("document", document))
 
 
 def preview(
@@ -412,7 +418,7 @@ def preview(
     from omnivec.documents.read import checked_encodings
 
     options = Options(hidden, checked_encodings(encoding), max_bytes, True, show_progress_bar)
-    names, tell = FileNames(Path(folder).expanduser().absolute().parent), on_event or _ignore
+    names, tell = FileNames(arguments.path("folder", folder).absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
         sync = Sync(empty, names, Spaces(empty, Given()), options, tell)
         return sync.run(list(given_paths(paths)))

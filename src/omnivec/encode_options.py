@@ -81,6 +81,10 @@ class EncodeOptions:
             )
         if self.prompt is not None and not isinstance(self.prompt, str):
             raise UsageError(f"prompt={self.prompt!r}: a str, which stands before each text")
+        if self.prompt is not None and self.prompt_name is not None:
+            raise UsageError(
+                f"prompt={self.prompt!r} and prompt_name={self.prompt_name!r} are two prompts: give one of them"
+            )
         if self.prompt is None and self.prompt_name is None and default_prompt is not None:
             prompt = default_prompt
         else:

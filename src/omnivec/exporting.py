@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from io import TextIOWrapper
@@ -288,15 +288,15 @@ _FORMATS: dict[str, Callable[[IO[bytes], int], Sink]] = {
 }
 
 
-def check_sink(path: Path | None) -> None:
-    """Refuses what cannot be a file of vectors before there is any work to lose; see `open_sink`."""
+def check_sink(path: Path | None, sources: Iterable[str] = ()) -> None:
+    """Refuses what cannot be a file of vectors, or is one of the sources, before there is any work to lose."""
     if path is None:
         return
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"{path}: the suffix says the format, one of {', '.join(_FORMATS)}")
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
         raise MissingExtra(_NO_PYARROW)
-    check_target(path)
+    check_target(path, map(Path, sources))
 
 
 @contextmanager

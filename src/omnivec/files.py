@@ -13,10 +13,11 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from omnivec.arguments import expanded
 from omnivec.errors import ModelError, OmnivecError, UsageError
 from omnivec.reasons import of_system
 
@@ -104,19 +105,15 @@ def write_kept(path: Path, kept: Mapping[str, Any]) -> None:
             scratch.write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
 
-def expanded(path: Path) -> Path:
-    """The same with `~` as the home folder; of a user that there is not, as it is."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
-
-
-def check_target(path: Path) -> Path:
+def check_target(path: Path, sources: Iterable[Path] = ()) -> Path:
     """Where the content of a result file goes; links are followed. Called before there is any work to lose.
 
+    Args:
+        path: of the file; one that is there is replaced.
+        sources: files that the result is made from, which it never replaces.
+
     Raises:
-        UsageError: a folder, a device, a name in a folder that is not there.
+        UsageError: a folder, a device, a name in a folder that is not there, a source.
         OmnivecError: it may not be written.
     """
     path = expanded(path)
@@ -138,8 +135,17 @@ def check_target(path: Path) -> Path:
             raise UsageError(f"{path} is {what}: name a file in a folder that exists")
         if not os.access(target, os.W_OK):
             raise OmnivecError(f"{path} cannot be written: it is write-protected")
+        if any(_is_same(target, expanded(source)) for source in sources):
+            raise UsageError(f"{path} is read for the result, which would replace it: name another file")
     check_writable(target.parent, path)
     return target
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # no name of a file
+        return False
 
 
 def check_writable(folder: Path, path: Path, error: type[OmnivecError] = OmnivecError) -> None:

@@ -15,6 +15,7 @@ What is inside a sequence and is no item is found by whoever reads it, and named
 from __future__ import annotations
 
 import io
+from collections import UserString
 from collections.abc import Iterable, Iterator, Mapping, MappingView, Set
 from numbers import Number
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.arguments import is_missing
+from omnivec.arguments import characters, expanded, is_missing
 from omnivec.errors import UsageError
 
 _SHOWN = 40
@@ -48,7 +49,7 @@ def is_one(given: Any, what: str = "items") -> bool:
         return _is_one_array(given, what)
     if why := _refusal(given):
         raise UsageError(f"{what}: {why}")
-    return not isinstance(given, Iterable)
+    return not isinstance(given, Iterable) or not _has_items(given)
 
 
 def several(given: Any, what: str = "items") -> Iterable[Any]:
@@ -89,7 +90,7 @@ def text(given: Any, what: str) -> str:
         given = given.item()
     if not isinstance(given, str):
         raise UsageError(f"{what} is {shown(given)}: give a str")
-    return str(given)
+    return characters(given)
 
 
 def paths(given: Any, what: str = "paths") -> Iterator[Path]:
@@ -103,12 +104,12 @@ def paths(given: Any, what: str = "paths") -> Iterator[Path]:
         UsageError: it is none, or one of them is no path: the message names its place.
     """
     for i, one in enumerate(several(given, what)):
-        if not isinstance(one, str | Path) or one == "":
+        if not isinstance(one, str | Path) or one == "" or "\0" in characters(one):
             raise UsageError(
                 f"{what.removesuffix('s')} {i} is {shown(one)}: give a pathlib.Path or a str"
                 + ("; '.' is the current folder" if one == "" else "")
             )
-        yield Path(one).expanduser()
+        yield expanded(Path(characters(one)))
 
 
 def shown(value: Any) -> str:
@@ -143,6 +144,26 @@ def _is_one_array(given: NDArray[Any], what: str) -> bool:
     raise UsageError(f"{what}: {shown(given)} holds no items: {way}")
 
 
+def _has_items(given: Iterable[Any]) -> bool:
+    """Whether something can be gone through: some classes have the method to say that they cannot."""
+    if isinstance(given, Iterator):
+        return True
+    try:
+        iter(given)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_buffer(given: Any) -> bool:
+    """Whether a value is numbers or characters in a row: bytearray, memoryview, array.array and their like."""
+    try:
+        with memoryview(given):
+            return True
+    except TypeError:
+        return False
+
+
 def _refusal(given: Any) -> str | None:
     """Why something that is no array holds no items, with the way out; None where it may."""
     whole = type(given)
@@ -156,6 +177,9 @@ def _refusal(given: Any) -> str | None:
         return f"{shown(given)} has no order, and results are in the order of the items: give sorted(items)"
     if isinstance(given, io.IOBase) or hasattr(given, "readline"):
         return "an open file may be one item or many: give its pathlib.Path, or file.read().splitlines()"
+    if isinstance(given, UserString) or _is_buffer(given):
+        way = "str(text)" if isinstance(given, UserString) else "a str, or a NumPy array of an image"
+        return f"{shown(given)} would be read by its characters or numbers: give {way}"
     if hasattr(given, "device") and hasattr(given, "shape"):
         return (
             f"{shown(given)} of shape {tuple(given.shape)} holds numbers: an image is given as a uint8 array, "

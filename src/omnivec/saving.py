@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivec import weights
+from omnivec.arguments import expanded
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import write_json
 from omnivec.folders import transformer_folder
@@ -49,7 +50,7 @@ def write_model(model: Model, folder: Path, training: Training | None = None) ->
     """
     with model_folder(folder) as fresh:
         write_files(model, fresh, training)
-    return folder.expanduser()
+    return expanded(folder)
 
 
 def write_files(model: Model, folder: Path, training: Training | None = None) -> None:

@@ -295,3 +295,13 @@ def test_an_output_keeps_its_link_and_rights_and_is_never_a_device(omni: Command
     done = omni("embed", "a.txt", "-o", "pipe.npy", "-m", tiny)
     assert done.code == 2 and "is no regular file" in done.err
     assert not (omni.folder / "pipe.npy").is_file()
+
+
+def test_no_output_takes_the_place_of_what_is_read(omni: CommandLine, tiny: Path) -> None:
+    rows = "".join(json.dumps({"body": text}) + "\n" for text in LINES[:2])
+    (omni.folder / "rows.jsonl").write_text(rows)
+    (omni.folder / "other.jsonl").symlink_to("rows.jsonl")
+    for output in ("rows.jsonl", "./rows.jsonl", "other.jsonl"):
+        done = omni("embed", "rows.jsonl", "--column", "body", "-o", output, "-m", tiny)
+        assert done.code == 2 and f"{Path(output)} is read for the result" in done.err
+        assert (omni.folder / "rows.jsonl").read_text() == rows

@@ -120,13 +120,18 @@ def test_a_page_is_written_beside_the_results(album: CommandLine) -> None:
     assert done.errors[-1] == "omnivec: written to found.html"
     content = (album.folder / "found.html").read_text()
     assert content.count("<img ") == 3 and (album.folder / "orange.png").as_uri() in content
+    (album.folder / "mine.html").write_text("<p>a page of my own</p>")
+    assert album("index", "mine.html").code == 0
     for name, why in [
         ("none/found.html", "a folder that is not there"),
         (".", "is a folder"),
         ("-", "a file"),
+        ("orange.png", "is no name of a page"),
+        ("mine.html", "is a document of"),
     ]:
         wrong = album("search", "fox", "--html", name)
         assert (wrong.code, wrong.out) == (2, "") and len(wrong.errors) == 1 and why in wrong.err
+    assert (album.folder / "mine.html").read_text() == "<p>a page of my own</p>"
 
 
 def in_terminal(album: CommandLine, *arguments: str, **variables: str) -> Done:

@@ -103,3 +103,9 @@ recipes.train = train
     assert done.code == 1 and "what was learned is saved to" in done.err
     assert (omni.folder / "words-2" / "keys.json").is_file()
     assert [path.name for path in (omni.folder / "words").iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_that_is_learned_from_is_no_output(omni: CommandLine, text: Path) -> None:
+    done = omni("train", "phrases", text, "-o", text)
+    assert done.code == 2 and "is read for the result" in done.err
+    assert text.read_text() == WORDS

@@ -15,7 +15,7 @@ import omnivec
 from omnivec.arguments import choice, flag, real, whole
 from omnivec.classifying import Classifier
 from omnivec.deduplicating import find_copies
-from omnivec.errors import ItemError, ItemErrors, OmnivecError, UsageError
+from omnivec.errors import FilterError, ItemError, ItemErrors, OmnivecError, UsageError
 from omnivec.evaluation.word_similarity import Pair, score_pairs
 
 
@@ -144,7 +144,6 @@ def test_arguments_of_a_collection(notes: omnivec.Collection, tmp_path: Path) ->
         with pytest.raises(ItemError, match="is no text: give a str"):
             notes.search(query)
     for paths, why in (
-        (None, "None is no item"),
         ([None], "path 0 is None"),
         ("", "'.' is the current folder"),
     ):
@@ -218,3 +217,46 @@ def test_other_functions(image_model: omnivec.Embedder, tmp_path: Path) -> None:
     assert list(found.failures) == [tmp_path / "none.png"]
     refused("key 1 is None", score_pairs, ["a", None], np.zeros((2, 3)), [Pair("a", "b", 1.0)])
     assert issubclass(UsageError, OmnivecError)
+
+
+def test_names_are_taken_from_every_kind_of_str() -> None:
+    assert choice("c", np.str_("a"), ("a", "b")) == "a" and type(choice("c", np.str_("a"), ("a",))) is str
+
+
+def test_values_of_many_lines_are_shown_on_one(notes: omnivec.Collection) -> None:
+    table = np.zeros((4, 4), np.uint8)
+    refused(r"k=array\(\[\[0, 0, 0, 0\], \[0", notes.search, "fox", k=table)
+    for where in (table, {"year": [table]}):
+        with pytest.raises(FilterError) as raised:
+            notes.search("fox", where=where)
+        assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", [3, ["a"], b"a", np.array(["a"]), "", "a\0b", {"a": 1}])
+def test_what_is_no_path_is_refused_by_its_name(notes: omnivec.Collection, given: Any) -> None:
+    refused("under=", notes.search, "fox", under=given)
+    refused("folder=", notes.backup, given)
+    refused("source=", omnivec.Collection.restore, given, "b")
+    refused("folder=", notes.model.save, given)
+
+
+def test_the_home_of_nobody_is_a_name(text_model: omnivec.Embedder, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert text_model.save("~nobody-of-that-name/m") == Path("~nobody-of-that-name/m")
+    with pytest.raises(UsageError, match="cannot be read"):
+        omnivec.train("word2vec", Path("~nobody-of-that-name/texts.txt"))
+
+
+def test_two_prompts_are_refused(text_model: omnivec.Embedder) -> None:
+    refused("two prompts: give one", text_model.encode, "a", prompt="query: ", prompt_name="query")
+
+
+def test_layers_are_given_as_an_array_too(text_model: omnivec.Embedder) -> None:
+    both = text_model.tokens("a lazy dog", layer=[0, 1]).vectors
+    assert np.array_equal(text_model.tokens("a lazy dog", layer=np.array([0, 1])).vectors, both)
+
+
+def test_a_document_is_known_by_its_file_too(notes: omnivec.Collection, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("an engine")
+    notes.sync(tmp_path / "a.txt")
+    assert tmp_path / "a.txt" in notes and tmp_path / "b.txt" not in notes

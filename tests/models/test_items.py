@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import collections
+import enum
 import io
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -21,6 +23,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel
 
 import omnivec
+from omnivec import arguments
 from omnivec.classifying import classify
 from omnivec.errors import ItemErrors, OmnivecError, UsageError
 from omnivec.items import is_one, paths, several, texts
@@ -70,6 +73,10 @@ NONE: dict[str, tuple[Any, str]] = {
     "a bool": (True, "True is no item"),
     "NaN": (float("nan"), "nan, a missing value is no item"),
     "NumPy's number": (np.float32(2), r"is no item"),
+    "characters": (collections.UserString("abc"), r"read by its characters or numbers: give str\(text\)"),
+    "bytes that change": (bytearray(b"abc"), r"a bytearray would be read by its characters or numbers"),
+    "a view of bytes": (memoryview(b"abc"), r"a memoryview would be read by"),
+    "an array of characters": (array.array("u", "abc"), r"an array would be read by"),
     "a decimal": (Decimal(1), r"is no item"),
     "NaT": (np.datetime64("NaT"), "a missing value"),
     "a float image": (
@@ -405,3 +412,24 @@ def test_any_ids_and_metadata_are_stored_or_an_error_of_one_line(
         assert len(str(error).splitlines()) == 1
         return
     assert [entry.id for entry in notes.get(added.ids)] == added.ids
+
+
+class Named(str, enum.Enum):  # noqa: UP042  str() of a StrEnum would be its text
+    """Texts with names: str() of a member is its name."""
+
+    FOX = "the quick brown fox"
+
+
+def test_an_enum_of_texts_is_its_text_everywhere(tmp_path: Path) -> None:
+    assert texts(Named.FOX, "ids") == [TEXTS[0]] and list(paths(Named.FOX)) == [Path(TEXTS[0])]
+    assert (
+        arguments.path("folder", Named.FOX) == Path(TEXTS[0]) and arguments.text("a", Named.FOX) == TEXTS[0]
+    )
+
+
+def test_what_says_only_when_asked_that_it_has_no_items_is_one() -> None:
+    class Methods:
+        def __iter__(self) -> Iterator[str]:
+            raise TypeError("'Methods' object is not iterable")  # as pandas' Series.str
+
+    assert is_one(Methods())

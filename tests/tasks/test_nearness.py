@@ -85,3 +85,15 @@ def test_what_is_no_vectors_and_no_metric_is_refused(a: Any, b: Any, metric: Any
 def test_pairs_need_as_many_of_both() -> None:
     with pytest.raises(UsageError, match="a holds 7 vectors and b 4"):
         pairwise_similarity(A, B)
+
+
+@pytest.mark.parametrize(("metric", "sizes"), [("dot", (1e30, 1e200)), ("euclidean", (1e39, 1e200))])
+def test_a_nearness_beyond_float32_is_an_error_and_not_infinite(
+    metric: Any, sizes: tuple[float, float]
+) -> None:
+    a, b = A[:2].astype(float), A[2:4].astype(float)
+    for size in sizes:
+        for call in (similarity, pairwise_similarity):
+            with pytest.raises(UsageError, match="beyond what float32 holds"):
+                call(a * size, b * size, metric)
+    assert np.allclose(similarity(a * 1e15, b * 1e15, "dot"), (a @ b.T) * 1e30, rtol=1e-5)

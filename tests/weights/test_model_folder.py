@@ -84,6 +84,9 @@ def test_what_lies_beside_a_model_stays_and_its_own_files_go(tmp_path: Path) -> 
         {"model.safetensors": b"weights of mine"},
         {"README.md": b"# my project", "src/a.py": b"1"},
         {"checkpoint-1/model.safetensors": b"x"},
+        {"config.json": b'{"model_type": "lstm", "lr": 1}', "best.pt": b"x", "data/train.bin": b"x"},
+        {"config.json": b'{"model_type": "bert"}', "embeddings.npz": b"x", "labels.json": b"[]"},
+        {"modules.json": b'[{"type": "npm"}]', "b.bin": b"x"},
         {"config.json/file": b"a folder of that name"},
     ],
 )
@@ -114,6 +117,14 @@ def test_a_published_model_is_replaced_by_the_same_names_only(tmp_path: Path) ->
     after = tree(tmp_path / "m")
     assert beside.items() <= after.items() and keys(tmp_path / "m") == ["x", "y", "z"]
     assert b"scores of its own" not in after["README.md"]
+
+
+def test_a_readme_that_is_no_card_is_left(tmp_path: Path) -> None:
+    published(tmp_path / "m", **{"README.md": b"---\ntitle: my thesis\n---\nlicense: of the text"})
+    before = tree(tmp_path)
+    with pytest.raises(WeightsError, match=r"holds README\.md, which"):
+        save(tmp_path / "m", new())
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from omnivec.arguments import expanded
 from omnivec.cli.common import complain, json_option, print_json, print_table
 from omnivec.errors import UsageError
 
@@ -44,7 +45,7 @@ def command(
     from omnivec.loading import load
 
     positive, negative = terms(words)
-    table = load(Path(model) if Path(model).expanduser().exists() else model, limit=limit)
+    table = load(Path(model) if expanded(Path(model)).exists() else model, limit=limit)
     if not isinstance(table, KeyedEmbedder):
         raise UsageError(f"{model} is no table of words: its vectors are of whole texts")
     positive, negative = (_spelled(table, words) for words in (positive, negative))

@@ -74,7 +74,7 @@ def command(
     from omnivec.progress import bar
 
     items = Source(sources, column, lines)
-    check_sink(output)
+    check_sink(output, sources)
     items.check()
     embedder = load(model or DEFAULT_MODEL, precision=precision, max_memory=max_memory)
     failures = lost = done = 0

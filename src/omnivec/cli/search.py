@@ -21,6 +21,7 @@ from omnivec.cli.common import (
     where_option,
 )
 from omnivec.cli.hits import print_hits
+from omnivec.errors import UsageError
 from omnivec.types import Hit
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ def command(
     condition = filters(where)
     _check(image, page)
     with Collection(find_collection(collection), model, create=False, readonly=True) as found:
+        if page is not None and (page in found or page.resolve() in found):
+            raise UsageError(
+                f"{page} is a document of {found.folder}, and a page would replace it: name another"
+            )
         asked = image or query or ""
         hits = found.search(
             asked,

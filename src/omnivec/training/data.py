@@ -80,7 +80,7 @@ def per_epoch(count: int, size: int) -> int:
 
 def _open(data: Any) -> tuple[str, Rows]:
     if isinstance(data, str | Path):
-        path = Path(data).expanduser()
+        path = texts.path(data)
         readers = {".csv": _table, ".tsv": _table, ".jsonl": lines_of}
         if path.suffix.lower() not in readers:
             raise UsageError(f"{str(data)!r}: pairs come from {', '.join(readers)}, or from a list of tuples")

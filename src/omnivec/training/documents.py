@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.arguments import plain
 from omnivec.errors import UsageError
 from omnivec.training import texts
 from omnivec.training.corpus import Corpus
@@ -84,13 +85,14 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
 
 def _documents(data: Any) -> Iterator[tuple[str | None, Sequence[str]]]:
     if isinstance(data, str | Path):
-        yield from ((None, split_words(line)) for line in texts.lines(Path(data).expanduser()))
+        yield from ((None, split_words(line)) for line in texts.lines(texts.path(data)))
         return
     documents = texts.several(
         data, "the path of a text, or documents, each a str, a list of words, or (tag, either)"
     )
     for i, item in enumerate(documents):
         tag, words = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+        tag, words = plain(tag), words.tolist() if isinstance(words, np.ndarray) else words
         if isinstance(tag, int) and not isinstance(tag, bool):
             tag = str(tag)
         if not isinstance(tag, str | None):

@@ -65,7 +65,7 @@ def read_labelled(data: Any) -> list[Labelled]:
 
 def _open(data: Any) -> tuple[str, Rows]:
     if isinstance(data, str | Path):
-        path = Path(data).expanduser()
+        path = texts.path(data)
         readers = {".csv": _table, ".tsv": _table, ".jsonl": lines_of}
         return str(path), readers.get(path.suffix.lower(), _marked)(path)
     rows = texts.several(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec import arguments
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import written
 from omnivec.reasons import of_system
@@ -103,7 +104,7 @@ class Phrases:
 
     def save(self, path: str | Path) -> Path:
         """Writes a text file: after a first line, pass, words and score in a line, parted by tabs."""
-        place = Path(path).expanduser()
+        place = arguments.path("path", path)
         lines = [f"{HEAD}\t{self.delimiter}"]
         for number, pairs in enumerate(self.passes, 1):
             lines += [f"{number}\t{first}\t{second}\t{score!r}" for (first, second), score in pairs.items()]
@@ -119,7 +120,7 @@ class Phrases:
 
 def load(path: str | Path) -> Phrases:
     """Phrases that `Phrases.save` wrote."""
-    place = Path(path).expanduser()
+    place = arguments.path("path", path)
     try:
         head, *lines = place.read_bytes().decode().split("\n")
     except OSError as error:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from omnivec.arguments import expanded
 from omnivec.weights.card import Training, name_of
 
 BASES = ("model", "teacher", "left", "right", "init")
@@ -111,7 +112,7 @@ def _of_files(paths: Iterable[str | Path]) -> dict[str, Any]:
     digest, size, count = hashlib.sha256(), 0, 0
     try:
         for path in paths:
-            with Path(path).expanduser().open("rb") as stream:
+            with expanded(Path(path)).open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
                     size += len(block)

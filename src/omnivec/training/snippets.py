@@ -28,10 +28,10 @@ def read_texts(data: Any) -> Iterator[str]:
         UsageError: a file that cannot be read, or data of another kind.
     """
     if isinstance(data, str | Path):
-        data = [Path(data)]
+        data = [texts.path(data)]
     for number, item in enumerate(texts.several(data, "the path of a text, or texts")):
         if isinstance(item, Path):
-            yield from texts.lines(item.expanduser())
+            yield from texts.lines(texts.path(item))
         elif isinstance(item, str):
             yield item
         else:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from omnivec import items
+from omnivec import arguments, items
 from omnivec.errors import UsageError
 from omnivec.reasons import of_system
 from omnivec.whitespace import BOM, why_not_utf8
@@ -47,6 +47,11 @@ def several(data: Any, expected: str) -> Iterable[Any]:
     if items.is_one(data, "data"):
         raise UsageError(f"data is {items.shown(data)}: give {expected}")
     return items.several(data, "data")
+
+
+def path(given: str | Path) -> Path:
+    """A path of data, "~" expanded; UsageError where it can be none."""
+    return arguments.path("data", given)
 
 
 def wrong(place: str, item: Any, expected: str) -> UsageError:

@@ -71,6 +71,8 @@ def check_page(path: Path) -> None:
     if str(path) == "-":
         raise UsageError("a page is a file, never standard output: name one, such as found.html")
     check_target(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path} is no name of a page: give one that ends in .html")
 
 
 def write_page(path: Path, content: str) -> None:

@@ -22,8 +22,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from omnivec.arguments import expanded
 from omnivec.errors import ModelError, UsageError, WeightsError
-from omnivec.files import abandoned, check_writable, expanded, locked, synced, write_json, written
+from omnivec.files import abandoned, check_writable, locked, synced, write_json, written
 from omnivec.reasons import of_system
 from omnivec.weights.card import CARD
 
@@ -61,7 +62,20 @@ _OF_TYPE = {
     "doc2vec": ("keys.json", "words.json"),
     "joint": ("heads.safetensors", "left/*", "right/*"),
 }
-_WEIGHTS = ("*.safetensors", "*.bin", "*.npz", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+# Weights by the names that models are published with: a data.bin or best.pt may be anybody's.
+_WEIGHTS = (
+    "*model.safetensors",
+    "model-*-of-*.safetensors",
+    "*pytorch_model.bin",
+    "pytorch_model-*-of-*.bin",
+    "heads.safetensors",
+    "tf_model.h5",
+    "flax_model.msgpack",
+)
+# What the head of a model's card says, and that of another text with a head does not.
+_OF_CARD = re.compile(
+    rb"^(library_name|pipeline_tag|base_model|model-index|model_name|license|language)\s*:", re.M
+)
 _ALWAYS = ("config.json", "model.safetensors", CARD)
 
 
@@ -201,10 +215,16 @@ class _Old:
         if _blocked(self.place, name) or path.is_symlink() or not path.is_file():
             return False
         if name == CARD:  # It may be the user's own text; a model's card begins with facts.
-            return self.unchanged(name) or path.read_bytes()[:3] == b"---"
+            return self.unchanged(name) or _is_card(path)
         if name in self.listed or any(fnmatchcase(name, pattern) for pattern in self._usual):
             return True
         return new is not None and _digest(path) == _digest(new / name)
+
+
+def _is_card(path: Path) -> bool:
+    """Whether a README.md begins with facts about a model."""
+    before, head, *_ = [*path.read_bytes().split(b"---", 2), b""]
+    return not before and _OF_CARD.search(head) is not None
 
 
 def _check_content(folder: Path, place: Path) -> None:
