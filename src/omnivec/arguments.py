@@ -118,8 +118,8 @@ def expanded(path: Path) -> Path:
         return path
 
 
-def characters(value: str | Path) -> str:
-    """A str or a path as plain characters: an Enum of texts, whose str() is its name, by its value."""
+def characters(value: object) -> str:
+    """The characters of a str, a path or a number: an Enum of texts, whose str() is its name, by its value."""
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 

@@ -71,8 +71,8 @@ class KeyedEmbedder(Embedder):
 
     def __getitem__(self, keys: Any) -> Floats:
         """The vector (dim,) of a key, or those (n, dim) of several; see `vector`."""
-        if isinstance(keys, str):
-            return self.vector(keys)
+        if isinstance(keys, str) or (isinstance(keys, np.ndarray) and not keys.ndim):
+            return self.vector(text(keys, "keys"))
         found = [self.vector(key) for key in listed_texts(keys, "keys")]
         return np.array(found, np.float32).reshape(-1, self.dim)
 
@@ -82,7 +82,8 @@ class KeyedEmbedder(Embedder):
         Raises:
             UnknownKey: the table does not have it; the message names the nearest spellings.
         """
-        found = self._table_model.encoder.row(text(key, "key"))
+        key = text(key, "key")
+        found = self._table_model.encoder.row(key)
         if found is None:
             raise self._unknown([key])
         return np.asarray(found, np.float32)[: self.dim]
@@ -93,7 +94,8 @@ class KeyedEmbedder(Embedder):
         Raises:
             UnknownKey: there is neither.
         """
-        if self._table_model.encoder.row(text(key, "key")) is not None:
+        key = text(key, "key")
+        if self._table_model.encoder.row(key) is not None:
             return key
         found = self._in_other_case(key)
         if found is None:

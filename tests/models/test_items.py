@@ -420,7 +420,7 @@ class Named(str, enum.Enum):  # noqa: UP042  str() of a StrEnum would be its tex
     FOX = "the quick brown fox"
 
 
-def test_an_enum_of_texts_is_its_text_everywhere(tmp_path: Path) -> None:
+def test_an_enum_of_texts_is_its_text_everywhere() -> None:
     assert texts(Named.FOX, "ids") == [TEXTS[0]] and list(paths(Named.FOX)) == [Path(TEXTS[0])]
     assert (
         arguments.path("folder", Named.FOX) == Path(TEXTS[0]) and arguments.text("a", Named.FOX) == TEXTS[0]
@@ -433,3 +433,8 @@ def test_what_says_only_when_asked_that_it_has_no_items_is_one() -> None:
             raise TypeError("'Methods' object is not iterable")  # as pandas' Series.str
 
     assert is_one(Methods())
+
+
+def test_a_table_takes_keys_from_arrays_of_no_axes() -> None:
+    table = omnivec.train("word2vec", ["a b c"] * 9, dim=4, epochs=1, min_count=1)
+    assert table[np.array("a")].shape == (4,) and table.spelled(np.array("A")) == "a"

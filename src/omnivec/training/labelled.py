@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from omnivec.arguments import characters
 from omnivec.errors import UsageError
 from omnivec.items import shown
 from omnivec.media.bags import MARK
@@ -126,6 +127,6 @@ def _examples(row: Any) -> Iterator[Labelled]:
     for label in labels:
         if not isinstance(label, str | int | np.integer):
             raise UsageError(f"the label is {shown(label)}, expected a str or an int")
-        if is_blank(str(label)):
+        if is_blank(characters(label)):
             raise UsageError("the label is empty")
-        yield Labelled(text, str(label).strip())
+        yield Labelled(text, characters(label).strip())
