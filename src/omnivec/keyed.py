@@ -260,10 +260,14 @@ class KeyedEmbedder(Embedder):
 
     def _vectors_of(self, given: Any) -> Any:
         """Keys as their vectors; vectors as they are."""
-        if isinstance(given, str):
-            return self.vector(given)
-        listed = isinstance(given, list | tuple) and given
-        return self[given] if listed and all(isinstance(one, str) for one in given) else given
+        column = given
+        if isinstance(given, np.ndarray) or hasattr(given, "to_numpy"):
+            array = np.asarray(given)
+            column = array.tolist() if array.dtype.kind in "UTO" else given
+        if isinstance(column, str):
+            return self.vector(column)
+        listed = isinstance(column, list | tuple) and column
+        return self[column] if listed and all(isinstance(one, str) for one in column) else given
 
     def _unknown(self, keys: Sequence[str]) -> UnknownKey:
         return UnknownKey(lambda: self._missing(keys))

@@ -438,3 +438,7 @@ def test_what_says_only_when_asked_that_it_has_no_items_is_one() -> None:
 def test_a_table_takes_keys_from_arrays_of_no_axes() -> None:
     table = omnivec.train("word2vec", ["a b c"] * 9, dim=4, epochs=1, min_count=1)
     assert table[np.array("a")].shape == (4,) and table.spelled(np.array("A")) == "a"
+    both = table.similarity(["a", "b"], "c")
+    for keys in (np.array(["a", "b"]), np.array(["a", "b"], object), pa.array(["a", "b"])):
+        assert np.array_equal(table.similarity(keys, "c"), both)
+    assert np.array_equal(table.similarity(table[["a", "b"]], "c"), both)

@@ -72,6 +72,7 @@ def test_one_vector_none_and_zeros() -> None:
         (["a", "b"], B, "cosine", r"a is a list that is no array of numbers"),
         ([[1, 2], [3]], B, "cosine", r"a is a list that is no array of numbers"),
         (None, B, "cosine", r"a is a NoneType"),
+        (np.ma.array(A, mask=A > 0), B, "cosine", r"a is an array with masked numbers"),
         (3.0, B, "cosine", r"a of shape \(\): vectors are \(n, dim\)"),
         (np.zeros((2, 2, 2)), B, "cosine", r"a of shape \(2, 2, 2\)"),
     ],

@@ -75,6 +75,8 @@ def _pair(a: Any, b: Any) -> tuple[Doubles, Doubles]:
 
 def _vectors(given: Any, name: str) -> Doubles:
     """An argument as vectors (n, dim) in float64."""
+    if np.ma.is_masked(given):
+        raise UsageError(f"{name} is an array with masked numbers: fill them, or leave their vectors out")
     try:
         array = np.asarray(given)
         rows = array.astype(np.float64) if array.dtype.kind in "biuf" else None

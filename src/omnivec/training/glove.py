@@ -37,7 +37,7 @@ LIMITS = {
     "max_vocab": (1, INF),
     "x_max": (1e-3, INF),
     "alpha": (0.0, INF),
-    "lr": (1e-12, INF),
+    "lr": (1e-12, 1e38),  # a float32 in the kernel
     "epochs": (1, INF),
     "threads": (1, INF),
     "seed": (0, 2**63 - 1),
