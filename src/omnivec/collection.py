@@ -28,6 +28,9 @@ from omnivec.store.sqlite import Catalogue
 from omnivec.syncing import Event, FileNames, Options, Sync, SyncReport
 from omnivec.types import Floats, Hit, Keys, Modality
 
+_MOST = 2**40
+"""More passages than there can be: who asks for more gets all, and SQLite a number that it can hold."""
+
 
 class Collection:
     """Documents and their vectors in one directory; safe for several threads, and for several processes.
@@ -184,7 +187,7 @@ class Collection:
         options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run, show_progress_bar, named)
         if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
             return self._sync(roots, options, on_event)
-        with writer_lock(self.folder, wait, say):
+        with writer_lock(self.folder, None if wait is None else arguments.real("wait", wait, 0), say):
             before = set(self._spaces.records())
             report = self._sync(roots, options, on_event)
         now = set(self._spaces.records())
@@ -248,7 +251,7 @@ class Collection:
         """
         if mode is not None:
             arguments.choice("mode", mode, get_args(Mode))
-        k = arguments.whole("k", k)
+        k = min(arguments.whole("k", k), _MOST)
         asked = content_of(query)
         if mode is None:
             mode = "hybrid" if asked.image is None and self._catalogue.has_words() else "vector"
@@ -285,7 +288,7 @@ class Collection:
 
     def unreached(self, modality: Modality) -> tuple[str, ...]:
         """What a query of a modality cannot find, because no model there reads it: one line for each such space."""
-        return self._spaces.unreached(modality)
+        return self._spaces.unreached(arguments.choice("modality", modality, get_args(Modality)))
 
     def recommend(
         self,
@@ -301,7 +304,7 @@ class Collection:
         Raises:
             UsageError: an id is not in the collection, or `like` is empty.
         """
-        k = arguments.whole("k", k)
+        k = min(arguments.whole("k", k), _MOST)
         wanted, unwanted = texts(like, "like"), texts(unlike, "unlike")
         if not wanted:
             raise UsageError("recommend needs at least one id in `like`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,29 @@ def test_the_real_model_finds_by_meaning(tmp_path: Path) -> None:
         assert notes.recommend("laptop", k=1)[0].score < 0.5
     with Collection(tmp_path / "real.omni") as again:
         assert again.search("cheap notebook computer", 1)[0].document == "laptop"
+
+
+def test_more_passages_than_there_can_be_are_all(notes: Collection) -> None:
+    notes.add(FRUIT)
+    for mode in ("vector", "text", "hybrid"):
+        few, all_of_them = (notes.search("red fruit", k, mode=mode) for k in (100, 10**20))
+        assert [hit.id for hit in all_of_them] == [hit.id for hit in few]
+
+
+@pytest.mark.parametrize("wrong", [5, b"x", object(), {}])
+def test_arguments_of_a_wrong_type_are_refused_in_one_line(notes: Collection, wrong: Any) -> None:
+    asked: list[Callable[[], Any]] = [
+        lambda: notes.backup(wrong),
+        lambda: Collection.restore(wrong, "x"),
+        lambda: notes.path_of(wrong),
+        lambda: notes.sync(notes.folder.parent, encoding=wrong),
+        lambda: notes.sync(notes.folder.parent, wait=-1),
+        lambda: notes.unreached(wrong),
+        lambda: notes.search("a", under=wrong),
+        lambda: notes.unmatched({"$and": 5}),
+        lambda: notes.unmatched({1: 1}),
+    ]
+    for ask in asked:
+        with pytest.raises((UsageError, FilterError)) as raised:
+            ask()
+        assert "\n" not in str(raised.value) and len(str(raised.value)) < 300

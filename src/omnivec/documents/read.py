@@ -108,6 +108,8 @@ def read(path: Path, *, encoding: Encodings = None, max_bytes: int = MAX_BYTES) 
 
 def checked_encodings(encoding: Encodings) -> tuple[str, ...]:
     """The encodings that a caller gave, each known; UsageError where one is not."""
+    if not (encoding is None or isinstance(encoding, str | list | tuple)):
+        raise UsageError(f"encoding={encoding!r}: a name such as 'cp1252', or a list of names")
     names = () if encoding is None else (encoding,) if isinstance(encoding, str) else tuple(encoding)
     for name in names:
         _known(name)

@@ -234,6 +234,7 @@ class Catalogue:
         """Why a filter can pass nothing: fields that no document has, or only with values of another type."""
         import difflib
 
+        compile_where(where)
         lines = []
         with self.snapshot():
             for name, value in compared(where):
