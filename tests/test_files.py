@@ -82,7 +82,7 @@ def test_the_error_is_of_the_class_that_was_asked_for(tmp_path: Path) -> None:
         written(tmp_path / "a/b", error=ModelError),
     ):
         pass
-    with pytest.raises(OmnivecError, match="cannot be written: No space"), written(tmp_path / "c"):
+    with pytest.raises(OmnivecError, match="cannot be written: no space is left"), written(tmp_path / "c"):
         raise OSError(28, "No space left on device")
     assert not list(tmp_path.iterdir())
 

@@ -85,10 +85,10 @@ def test_the_sigmoid_of_large_numbers_is_finite():
 
 
 @pytest.mark.parametrize("spaces", [True, False])
-def test_blanks_are_ascii_white_space_and_bytes_that_utf8_never_has(spaces):
+def test_blanks_are_what_parts_words_and_bytes_that_utf8_never_has(spaces):
     for start in range(0, 256, 64):
         text = np.arange(start, start + 64, dtype=np.uint8)
-        expected = [b >= 0xFE or (spaces and chr(b) in " \t\n\r\v\f") for b in text.tolist()]
+        expected = [b >= 0xFE or (spaces and chr(b) in " \t\n\r\v\f\0") for b in text.tolist()]
         bits, lowest = blank_bytes(text, spaces)
         assert [bool(int(bits) >> i & 1) for i in range(64)] == expected
         assert lowest == (expected.index(True) if any(expected) else 64)

@@ -306,13 +306,19 @@ def test_spans_are_characters_not_bytes(tmp_path):
 
 @pytest.mark.parametrize(
     ("said", "limit"),
-    [(512, 512), (1e30, None), (int(1e30), None), (None, None), ("512", None), (128.0, 128), (0, None)],
+    [(512, 512), (1e30, None), (int(1e30), None), (None, None), (128.0, 128)],
 )
 def test_the_limit_that_is_said(tmp_path, said, limit):
     assert (
         load_tokenizer(write(tmp_path / "a", bert_files({"model_max_length": said}))).model_max_length
         == limit
     )
+
+
+@pytest.mark.parametrize("said", ["512", 0, -1, True, [512]])
+def test_a_limit_that_is_none_is_refused_by_its_key(tmp_path, said):
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json: model_max_length is .* is expected"):
+        load_tokenizer(write(tmp_path / "a", bert_files({"model_max_length": said})))
 
 
 def test_threads_get_the_same_ids(tmp_path):
@@ -386,7 +392,7 @@ DAMAGED = {
     ),
     "odd added tokens": (
         bert_files({"added_tokens_decoder": {"one": {"content": "a"}}}),
-        "no tokenizer can be made of vocab.txt",
+        "tokenizer_config.json: added_tokens_decoder.'one' is",
     ),
 }
 

@@ -166,7 +166,7 @@ def test_what_lies_in_a_files_place_is_never_waited_for(tmp_path):
     with pytest.raises(ModelError, match="is a pipe or a device"):
         read_json(path)
     (tmp_path / "folder.json").mkdir()
-    with pytest.raises(ModelError, match=r"folder\.json cannot be read: Is a directory"):
+    with pytest.raises(ModelError, match=r"folder\.json cannot be read: it is a folder, not a file"):
         read_json(tmp_path / "folder.json", default={})
 
 

@@ -317,9 +317,9 @@ def test_folders_that_are_damaged_are_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"lacks 'right\.0\.bias'"):
         read_joint(tmp_path)
     for said, why in (
-        ('{"model_type": "joint", "left": {"name": "a"}}', "describes no joint model: 'layers' is missing"),
-        ((tmp_path / "config.json").read_text().replace("9.0", '"much"'), "describes no joint model"),
-        ((tmp_path / "config.json").read_text().replace("9.0", "-1"), "a scale of -1.0 is none"),
+        ('{"model_type": "joint", "left": {"name": "a"}}', "lacks left.layers: a whole number"),
+        ((tmp_path / "config.json").read_text().replace("9.0", '"much"'), "scale is 'much', where a number"),
+        ((tmp_path / "config.json").read_text().replace("9.0", "-1"), "scale is -1.0, where a number from"),
     ):
         (tmp_path / "config.json").write_text(said)
         with pytest.raises(ModelError, match=why) as caught:

@@ -117,7 +117,8 @@ def test_each_pass_has_every_row_once(count: int, size: int, seed: int) -> None:
         chosen = list(islice(endless, many))
         sizes = [len(batch) for batch in chosen]
         assert sorted(np.concatenate(chosen).tolist()) == list(range(count))
-        assert max(sizes) <= size
+        assert min(sizes) > 1  # a pair alone has nothing to be told from
+        assert max(sizes) <= (3 if size == 2 and count % 2 else size)
         assert max(sizes) - min(sizes) <= 1
 
 

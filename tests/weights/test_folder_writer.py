@@ -261,7 +261,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
-import test_model_folder as these
+import test_folder_writer as these
 
 place, events = Path({place!r}), 0
 def kill(event, arguments):
