@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from omnivec import languages
 from omnivec.contents import IMAGE, MAX_BYTES, Content, read
 from omnivec.documents.suffixes import kind_of
 from omnivec.documents.walk import UNPROVEN, Entry, Walk, walk
@@ -163,7 +162,9 @@ class Sync:
         self._seen: set[str] = set()
         self._emptied: list[str] = []
         self._shown: Progress | None = None
-        self._languages = languages.Tally()
+        from omnivec.languages import Tally  # a search looks at no language
+
+        self._languages = Tally()
         self._spaces = spaces
         self._named: set[Path] = set()
         self.report = SyncReport(dry_run=options.dry_run)
@@ -184,9 +185,11 @@ class Sync:
 
     def _warn(self) -> None:
         """Notes where the texts that came in are in other languages than their model is for."""
+        from omnivec.languages import warning
+
         if self._languages and self.report.passages:  # A run over images alone needs no model of texts.
             model = self._spaces.model("text")
-            line = languages.warning(self._languages, model.name, model.folder)
+            line = warning(self._languages, model.name, model.folder)
             self.report.warnings += [line] if line else []
 
     def _walk(self, given: Path) -> Walk | None:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from omnivec.store.fulltext import Plan, expression, plan
-from omnivec.store.text import PIECE
+from omnivec.store.text import words_in
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -49,7 +49,7 @@ def _folded(word: str) -> str:
 
 
 def _spans(text: str, words: set[str], asked: Plan) -> Spans:
-    found = [piece.span() for piece in PIECE.finditer(text) if _folded(piece[0]) in words]
+    found = [piece.span() for piece in words_in(text) if _folded(piece[0]) in words]
     folded = text.casefold()
     if len(folded) == len(text):  # else places in the one are not places in the other
         for literal in (*asked.trigrams, *asked.short, *asked.literals):

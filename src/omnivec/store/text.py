@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from functools import cache
 
 # SQLite's JSON functions and its tokenizers end a text at NUL, and lone surrogates have no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -20,13 +22,29 @@ UNSPACED = re.compile(f"[{_UNSPACED}]+")
 
 # Hangul has spaces, but its particles follow a foreign word or a number without one: 2024년, iPhone을.
 _APART = f"[{_UNSPACED}\u1100-\u11ff\uac00-\ud7a3]"
-_BORDER = re.compile(rf"(?<={_APART})(?=\w)(?!{_APART})|(?<=\w)(?<!{_APART})(?={_APART})")
 
-# A word, or a run of a script without spaces, with the marks on its letters.
-PIECE = re.compile(rf"{_APART}+|(?:(?!{_APART})[^\W_\u0300-\u036f][\u0300-\u036f]*)+")
+# A word of ASCII. The patterns of all scripts take milliseconds to compile, and are made when a text needs them.
+_PLAIN_WORD = re.compile("[^\\W_]+")
 
 # Symbols that stand for letters, such as ™ and ㎏, are words of their own: letterlike, enclosed, of East Asia.
 _SYMBOL = re.compile("[\u2100-\u214f\u2460-\u24ff\u3200-\u33ff]")
+
+
+@cache
+def _border() -> re.Pattern[str]:
+    """Where a script without spaces, or Hangul, touches a word of another."""
+    return re.compile(rf"(?<={_APART})(?=\w)(?!{_APART})|(?<=\w)(?<!{_APART})(?={_APART})")
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A word, or a run of a script without spaces, with the marks on its letters."""
+    return re.compile(rf"{_APART}+|(?:(?!{_APART})[^\W_\u0300-\u036f][\u0300-\u036f]*)+")
+
+
+def words_in(text: str) -> Iterator[re.Match[str]]:
+    """The words of a text, and its runs of scripts written without spaces, in order."""
+    return (_PLAIN_WORD if text.isascii() else _word()).finditer(text)
 
 
 def has_unspaced(text: str) -> bool:
@@ -52,7 +70,7 @@ def searchable(text: str) -> str:
     if text.isascii():
         return text
     spaced = _SYMBOL.sub(_alone, text.replace("\xad", ""))
-    return _BORDER.sub(" ", unicodedata.normalize("NFKC", spaced))
+    return _border().sub(" ", unicodedata.normalize("NFKC", spaced))
 
 
 def _alone(match: re.Match[str]) -> str:
