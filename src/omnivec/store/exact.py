@@ -14,8 +14,8 @@ _SCORES_AT_ONCE = 1 << 23  # 32 MB of float32
 _ROWS_AT_ONCE = 1 << 10
 _ONE_THREAD = 1 << 24
 """Numbers of a matrix that one query is multiplied with by one thread. Such a product waits for memory, and the threads
-of a BLAS for one another: over 11,000 vectors 0.1 ms where cores are free and 7 ms where they are not, one thread 0.4 to
-0.5 (benchmarks/exact_search.py)."""
+of a BLAS for one another: over 11,000 vectors 0.1 ms where cores are free and 7 ms where they are not, one thread 0.4
+and 0.5 (benchmarks/exact_search.py)."""
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
