@@ -268,7 +268,7 @@ class Collection:
                 mode,
                 k,
                 self._allowed(where, under),
-                per_document,
+                arguments.flag("per_document", per_document),
                 recorded.name if recorded else "text",
             )
             ranked = answer(self._catalogue, self._ranking, question)

@@ -149,6 +149,8 @@ class Sync:
         options: Options,
         tell: Callable[[Event], None],
     ) -> None:
+        from omnivec.languages import Tally  # a search looks at no language
+
         self._catalogue, self._names = catalogue, names
         self._options, self._tell = options, tell
         # What changes nothing needs no model: where no text is in yet, none is to be compared.
@@ -162,8 +164,6 @@ class Sync:
         self._seen: set[str] = set()
         self._emptied: list[str] = []
         self._shown: Progress | None = None
-        from omnivec.languages import Tally  # a search looks at no language
-
         self._languages = Tally()
         self._spaces = spaces
         self._named: set[Path] = set()

@@ -37,7 +37,7 @@ _IDENTIFIER = re.compile(
 )
 
 RARITY_OF_IDENTIFIERS = 2.0
-"""Weight of an identifier's rarity beside BM25: measured by benchmarks/text_search.py."""
+"""Weight of an identifier's rarity beside BM25, so that it comes first in questions of ordinary length as well."""
 
 # English words that say nothing about a passage; a query of nothing else is looked up as it stands.
 STOP_WORDS = frozenset(
