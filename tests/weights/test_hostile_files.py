@@ -313,6 +313,13 @@ def test_npy_that_states_what_is_not_there(tmp_path, shape, dtype):
     refused(tmp_path / "v.npy", read_table)
 
 
+def test_a_header_of_npy_that_no_parser_bears(tmp_path):
+    """Python's parser gives up on it with a MemoryError that says nothing."""
+    header = b"-" * 9000 + b"1\n"
+    (tmp_path / "v.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
+    refused(tmp_path / "v.npy", read_table, "a damaged npy file")
+
+
 # --- safetensors
 
 
@@ -407,6 +414,16 @@ def test_a_matrix_of_another_model_beside_a_gensim_save(tmp_path, other):
     path = gensim_save(tmp_path / "m.kv")
     np.save(tmp_path / "m.kv.vectors.npy", other.astype(np.float32 if other.dtype == float else other.dtype))
     refused(path, read_table, "another model beside it|of shape")
+
+
+@pytest.mark.parametrize("key", [None, 0.0, 2.5, False, True, ()])
+def test_keys_of_a_gensim_save_are_texts_or_numbers(tmp_path, key):
+    """Those that are false, such as None, became keys by their repr."""
+    vectors = KeyedVectors(3)
+    vectors.add_vectors(["cat", "dog"], np.eye(2, 3, dtype=np.float32))
+    vectors.index_to_key[1] = key
+    vectors.save(str(tmp_path / "m.kv"))
+    refused(tmp_path / "m.kv", read_table, "neither text nor a number")
 
 
 @pytest.mark.parametrize("name", ["vectors_ngrams", "vectors_vocab", "syn1neg"])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import WeightsError
-from omnivec.reasons import of_system
+from omnivec.reasons import of_system, one_line
 from omnivec.weights.bounds import Bounds
 from omnivec.weights.tensor import Bytes, map_file, typed
 from omnivec.weights.zipped import unpacked
@@ -68,9 +68,7 @@ def _array(bounds: Bounds, stream: BinaryIO, raw: Bytes) -> NDArray[Any]:
         shape, fortran, dtype = _READERS[version](stream)
     # NumPy lets everything through that its own header parser raises.
     except Exception as error:
-        raise bounds.error(
-            f"a damaged npy file, or none at all ({str(error).splitlines()[0][:200]})"
-        ) from error
+        raise bounds.error(f"a damaged npy file, or none at all ({one_line(error)[:200]})") from error
     if dtype.hasobject:
         raise bounds.error("it holds pickled objects, which would run code: refused")
     if dtype.kind not in KINDS or not dtype.itemsize or dtype.shape:

@@ -29,7 +29,7 @@ from omnivec.weights.tables.static import (
     write_static_embedding,
 )
 from omnivec.weights.tables.text import (
-    is_number,
+    numbers_behind,
     parse_header,
     read_glove,
     read_word2vec_text,
@@ -44,8 +44,6 @@ STREAMED = ("word2vec-text", "word2vec-binary", "glove")
 ERRORS = ("strict", "replace", "ignore")
 """What can be done with keys that are no UTF-8."""
 _HEAD = 1 << 20  # bytes that a file is judged by
-
-
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\v\f")
 
 
@@ -184,21 +182,11 @@ def _sniff_text(head: bytes) -> str | None:
     if said is not None:
         second = rest.partition(b"\n")[0].rstrip()
         # A row of another length than the first line says is text too: its reader names the line.
-        if _numbers(second) > 0 and _CONTROLS.isdisjoint(second):
+        if numbers_behind(second) > 0 and _CONTROLS.isdisjoint(second):
             return "word2vec-text"
         if said.dim > 1 or b" " in rest:
             return "word2vec-binary"
-    return "glove" if _numbers(line) > 0 and b"\0" not in line else None
-
-
-def _numbers(line: bytes) -> int:
-    """Numbers behind the key of a line; 0 where something else stands there."""
-    count = 0
-    for part in reversed(line.split()[1:]):
-        if not is_number(part):
-            break
-        count += 1
-    return count
+    return "glove" if numbers_behind(line) > 0 and b"\0" not in line else None
 
 
 def _sniff_folder(folder: Path) -> str:

@@ -76,14 +76,24 @@ class _Part:
         found = self.array(names)
         if found is None:
             return None
-        if found.shape != (count, dim) or found.dtype.kind != "f":
+        return self.checked(found, names, found.shape == (count, dim), f"{what} need ({count}, {dim})")
+
+    def checked(self, found: NDArray[Any], names: tuple[str, ...], fits: bool, due: str) -> Floats:
+        """A matrix as float32; WeightsError where it does not fit, is no matrix of floats, or not finite."""
+        if not fits or found.dtype.kind != "f":
             raise WeightsError(
-                f"{self.path}: {self.prefix}.{names[0]} is {found.dtype} {found.shape} where {what} need "
-                f"({count}, {dim}): damaged, or a file of another model beside it"
+                f"{self.path}: {self.prefix}.{names[0]} is {found.dtype} {found.shape} where {due}: damaged, or a file "
+                "of another model beside it"
             )
         rows = found.astype(np.float32, copy=False)
         check_finite(self.path, rows)
         return rows
+
+    def unreadable(self) -> WeightsError:
+        """The error of an object that is no table."""
+        return WeightsError(
+            f"{self.path}: {self.prefix} has no keys or no vectors: saved by another version of gensim?"
+        )
 
 
 def read_gensim(path: Path, limit: int = 0) -> Table:
@@ -117,15 +127,13 @@ def _output(model: _Part, table: Table) -> Floats | None:
     if found is None:
         return None
     # Words that are joined, not averaged (dm_concat), meet rows of several vectors' length.
-    width = table.dim if not model.attributes.get("dm_concat") or found.ndim != 2 else found.shape[1]
-    if found.ndim != 2 or found.shape[1] != width or not len(table) - 1 <= len(found) <= len(table):
-        raise WeightsError(
-            f"{model.path}: {model.prefix}.{OUTPUTS[0]} is {found.dtype} {found.shape} for {len(table)} keys of "
-            f"{table.dim} dimensions: damaged, or a file of another model beside it"
-        )
-    rows = found.astype(np.float32, copy=False)
-    check_finite(model.path, rows)
-    return rows
+    joined = bool(model.attributes.get("dm_concat"))
+    fits = (
+        found.ndim == 2
+        and (joined or found.shape[1] == table.dim)
+        and len(table) - 1 <= len(found) <= len(table)
+    )
+    return model.checked(found, OUTPUTS, fits, f"{len(table)} keys have {table.dim} dimensions")
 
 
 def _is_count(value: object) -> bool:
@@ -139,18 +147,14 @@ def _is_plain(value: object) -> bool:
 def _table(part: _Part, fasttext: bool) -> Table:
     keys = next((part.attributes[name] for name in KEYS if name in part.attributes), None)
     if not isinstance(keys, list) or not keys:
-        raise WeightsError(
-            f"{part.path}: {part.prefix} has no keys or no vectors: saved by another version of gensim?"
-        )
-    if odd := next((key for key in keys if type(key) not in (str, int)), None):
-        raise WeightsError(f"{part.path}: a key {shown(odd)} is neither text nor a number: damaged")
+        raise part.unreadable()
+    if odd := [key for key in keys if type(key) not in (str, int)]:
+        raise WeightsError(f"{part.path}: a key {shown(odd[0])} is neither text nor a number: damaged")
     dim = _dim(part)
     own = part.rows(OWN_ROWS, len(keys), dim, f"{len(keys)} keys")
     rows = part.rows(VECTORS, len(keys), dim, f"{len(keys)} keys") if own is None else own
     if rows is None:
-        raise WeightsError(
-            f"{part.path}: {part.prefix} has no keys or no vectors: saved by another version of gensim?"
-        )
+        raise part.unreadable()
     return Table(
         [str(key) for key in keys],
         rows,

@@ -11,6 +11,7 @@ import numpy as np
 
 from omnivec.errors import MissingExtra, WeightsError
 from omnivec.files import written
+from omnivec.reasons import one_line
 from omnivec.types import Floats
 from omnivec.weights.bounds import Bounds
 from omnivec.weights.tables.checks import blocks, check_finite, decoded, unique, utf8
@@ -125,10 +126,10 @@ def _arrow(path: Path) -> Iterator[tuple[Any, Any]]:
         yield pyarrow, parquet
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise WeightsError(
-            f"{path}: a damaged Parquet file, or none at all: {str(error).splitlines()[0]}"
+            f"{path}: a damaged Parquet file, or none at all: {one_line(error)[:300]}"
         ) from error
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{path} cannot be read: {one_line(error)[:300]}") from error
 
 
 def _columns(path: Path, schema: Any) -> tuple[str, list[str], bool]:

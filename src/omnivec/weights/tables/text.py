@@ -196,7 +196,7 @@ class _Reading:
             key, *values = line.rsplit(blank, self.dim)
             if len(values) == self.dim and all(values) and b"\t" not in b"".join(values):
                 key = key.rstrip(b" \t")
-                surplus = _numbers_behind(key) if all(map(is_number, values)) else 0
+                surplus = numbers_behind(key) if all(map(_is_number, values)) else 0
                 if not surplus:
                     return key, b" ".join(values)
                 # Taken as part of the key, the first numbers of a longer row would be lost without a word.
@@ -263,18 +263,17 @@ class _Reading:
         return Table(list(self.keys), vectors, duplicates=self.duplicates, undecoded=self.undecoded)
 
 
-def _numbers_behind(key: bytes) -> int:
-    """How many numbers stand behind the first word of a key; 0 where its last word is none."""
+def numbers_behind(line: bytes) -> int:
+    """How many numbers end a line, its first word left aside; 0 where its last word is none."""
     count = 0
-    for word in reversed(key.split()[1:]):
-        if not is_number(word):
+    for word in reversed(line.split()[1:]):
+        if not _is_number(word):
             break
         count += 1
     return count
 
 
-def is_number(word: bytes) -> bool:
-    """Whether a word of a line is a number."""
+def _is_number(word: bytes) -> bool:
     try:
         float(word)
     except ValueError:
