@@ -363,6 +363,10 @@ class Collection:
         """Problems of the files, one line each; empty where all is well."""
         return self._catalogue.check() + matrix.problems(self._catalogue, self.folder)
 
+    def unverified(self) -> list[str]:
+        """What `check` could not verify, one line each: an earlier version wrote no checksum, the next write does."""
+        return self._catalogue.unverified()
+
     def backup(self, folder: str | Path) -> None:
         """Copies the collection, as it is now, to a folder that is not there yet; it may be read and written meanwhile.
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from omnivec.store import schema
+from omnivec.store import checksums, schema
 from omnivec.store.records import Document, Passage, SpaceRecord
-from omnivec.store.text import UNSPACED
+from omnivec.store.text import has_unspaced, searchable
 
 DIM = 4
 
@@ -49,6 +49,8 @@ def catalogue_of_version(folder: Path, version: int, texts: Sequence[str]) -> No
     file.execute("PRAGMA page_size = 16384")
     file.execute("PRAGMA journal_mode = WAL")
     file.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    file.create_function("searchable", 1, searchable, deterministic=True)
+    file.create_function("has_unspaced", 1, has_unspaced, deterministic=True)
     for number, sql, _ in schema.MIGRATIONS[:version]:
         for statement in schema.statements(sql):
             file.execute(statement)
@@ -67,13 +69,16 @@ def catalogue_of_version(folder: Path, version: int, texts: Sequence[str]) -> No
     )
     for key, text in enumerate(texts, 1):
         file.execute(
-            "INSERT INTO documents VALUES (?, ?, 'text', 'h', x'00', NULL, NULL, 0, 0, 0, '{}', 0, 0)",
+            "INSERT INTO documents (key, id, modality, how, digest, size, mtime_ns, device, metadata, lost, indexed_ns)"
+            " VALUES (?, ?, 'text', 'h', x'00', 0, 0, 0, '{}', 0, 0)",
             (key, str(key - 1)),
         )
-        unspaced = UNSPACED.search(text) is not None
-        file.execute(
-            "INSERT INTO passages VALUES (?, ?, 0, 0, ?, 1, 'text', ?, ?)",
-            (key, key, len(text), unspaced, text),
-        )
+        searched = searchable(text) if version >= 3 else text
+        row = [key, key, 0, 0, len(text), 1, "text", has_unspaced(searched), text]
+        if version >= 3:  # the form that is searched, where it is another
+            row.append(None if searched == text else searched)
+        file.execute(f"INSERT INTO passages VALUES ({', '.join('?' * len(row))})", row)
         file.execute("INSERT INTO vectors VALUES (1, ?, 0, ?)", (key, np.ones(made.dim, "<f4").tobytes()))
+    if version >= schema.CHECKED:
+        checksums.fill(file)
     file.close()

@@ -9,6 +9,8 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -324,6 +326,41 @@ def test_check_finds_damage(catalogue, damage, message):
         foreign.execute(damage)
     foreign.close()
     assert any(message in problem for problem in catalogue.check())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("UPDATE roots SET path = '/home/other'", "table of roots"),
+        ("INSERT INTO roots VALUES ('/more')", "table of roots"),
+        ("DELETE FROM roots", "table of roots"),
+        ("UPDATE spaces SET model = 'org/other'", "table of spaces"),
+        ("UPDATE spaces SET metric = 'dot'", "table of spaces"),
+        ("UPDATE spaces SET identity = '{}'", "table of spaces"),
+        ("UPDATE spaces SET provenance = '{}'", "table of spaces"),
+        ("UPDATE canaries SET text = 'another'", "table of canaries"),
+        ("UPDATE canaries SET vector = x'0000803f000000000000000000000000'", "table of canaries"),
+        ("UPDATE canaries SET ordinal = 7", "table of canaries"),
+        ("DELETE FROM canaries", "table of canaries"),
+        ("UPDATE documents SET size = size + 1", "'a' is not what was written"),
+        ("UPDATE documents SET mtime_ns = mtime_ns + 1", "'a' is not what was written"),
+        ("UPDATE documents SET device = device + 1", "'a' is not what was written"),
+        ("UPDATE documents SET indexed_ns = indexed_ns + 1", "'a' is not what was written"),
+    ],
+)
+def test_check_notices_that_a_value_of_the_right_type_is_another(catalogue, change, named):
+    catalogue.put_space(replace(space(), canaries=(("a canary", np.array([0, 1, 2, 0], np.float32)),)))
+    catalogue.write([document("a"), document("b")])
+    catalogue.touch({"a": (1, 2, 3)})
+    catalogue.add_root("/home/notes")
+    assert catalogue.check() == []
+    with closing(sqlite3.connect(catalogue.folder / "catalogue.sqlite")) as foreign, foreign:
+        foreign.execute(change)
+    assert any(named in problem for problem in catalogue.check())
+    catalogue.write([document("c")])
+    catalogue.touch({"a": (4, 5, 6)})
+    catalogue.add_root("/home/more")
+    assert any(named in problem for problem in catalogue.check())  # a later write hides nothing
 
 
 NAMES = st.sampled_from("abcdefgh")

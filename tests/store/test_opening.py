@@ -132,9 +132,12 @@ def test_a_migration_that_fails_changes_nothing(made, monkeypatch):
         assert catalogue.counts().documents == 50
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("version", "unverified"),
+    [(1, ["texts", "times"]), (2, ["texts", "times"]), (3, ["texts", "times"]), (4, ["times"])],
+)
 def test_a_collection_of_an_older_version_is_read_as_it_is_and_migrated_by_its_first_writer(
-    tmp_path, version
+    tmp_path, version, unverified
 ):
     folder = tmp_path / "old"
     texts = [
@@ -151,11 +154,15 @@ def test_a_collection_of_an_older_version_is_read_as_it_is_and_migrated_by_its_f
         assert before == {"fox": [1, 2], "東京": [3]}
         assert catalogue._rows("PRAGMA user_version") == [(version,)]
         assert catalogue.check() == []
+        said = catalogue.unverified()
+        assert [line.split()[2].strip(",") for line in said] == unverified and all(
+            "next write" in line for line in said
+        )
         assert [catalogue.document(str(i)).passages[0].text for i in range(6)] == texts
     with Catalogue.open(folder, create=False) as catalogue:
         assert catalogue._rows("PRAGMA user_version") == [(NEWEST,)]
         after = {query: [key for key, _ in catalogue.text_search(query, 9)] for query in before}
-        assert after == before and catalogue.check() == []
+        assert after == before and catalogue.check() == catalogue.unverified() == []
         for query, key in {"youer": 5, "2024": 5, "服务端": 5, "カタカナ": 6, "file": 6}.items():
             assert [found for found, _ in catalogue.text_search(query, 9)] == [key]
         catalogue.write([document("4", ["", "one more fox"], 4)], remove=["3", "0", "5"])

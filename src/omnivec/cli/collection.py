@@ -41,7 +41,7 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
 
     with Collection(find_collection(collection), create=False, readonly=True) as found:
         counts, spaces, roots = found.counts(), found.spaces(), found.roots()
-        problems = found.check() if check else []
+        problems, open_points = (found.check(), found.unverified()) if check else ([], [])
         # Who has texts alone misses no image.
         both: tuple[Modality, ...] = ("text", "image") if len(spaces) > 1 else ()
         closed = dict.fromkeys(line for one in both for line in found.unreached(one))
@@ -75,7 +75,7 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
             click.echo(f"{'space':<15} {_described(maker, counts.vectors)}")
         if check:
             click.echo(f"{'check':<15} {'sound' if not problems else count(len(problems), 'problem')}")
-    for line in [*closed, *problems]:
+    for line in [*closed, *problems, *open_points]:
         complain(line)
     return 1 if problems else 0
 
@@ -102,9 +102,9 @@ def check(collection: Path | None) -> int:
 
     folder = find_collection(collection)
     with Collection(folder, create=False, readonly=not writable(folder)) as found:
-        problems = found.check()
-    for problem in problems:
-        complain(problem)
+        problems, open_points = found.check(), found.unverified()
+    for line in [*problems, *open_points]:
+        complain(line)
     click.echo(f"{folder}: {'sound' if not problems else count(len(problems), 'problem')}")
     return 1 if problems else 0
 

@@ -67,7 +67,7 @@ def problems(connections: Connections) -> list[str]:
     """Reads everything; returns one line for each thing that is wrong."""
     found: list[str] = []
     with connections.snapshot() as connection:
-        for part in (_pages, _values, _relations, _checksums, _lengths):
+        for part in (_pages, _values, _relations, _tables, _checksums, _lengths):
             try:
                 found += part(connection)
             except sqlite3.Error as exc:  # What one part cannot read, another may.
@@ -103,14 +103,43 @@ def _relations(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{count} {what}"
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def unverified(connection: sqlite3.Connection) -> list[str]:
+    """What there is no checksum of in a collection of an earlier version, one line each."""
+    version, found = _version(connection), []
+    if version < schema.CHECKED:
+        found.append("texts, metadata and vectors")
+    if version < schema.ALL_CHECKED:
+        found.append("times and sizes of files, roots, models of spaces and their canaries")
+    return [
+        f"not verified: {what}, of which an earlier version of omnivec wrote no checksum; the next write to the "
+        "collection adds it"
+        for what in found
+    ]
+
+
+def _tables(connection: sqlite3.Connection) -> Iterator[str]:
+    """Tables of few rows that are not what was written."""
+    if _version(connection) < schema.ALL_CHECKED:
+        return
+    for table in checksums.TABLES:
+        if not checksums.fits(connection, table):
+            yield f"the table of {table} is not what was written: rows were changed, added or removed by other means"
+
+
 def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
-    if connection.execute("PRAGMA user_version").fetchone()[0] < schema.CHECKED:
+    version = _version(connection)
+    if version < schema.CHECKED:
         return
     stored = dict(connection.execute("SELECT key, checksum FROM documents").fetchall())
-    wrong = [key for key, checksum in checksums.computed(connection) if stored.get(key) != checksum]
+    computed = checksums.computed(connection, states=version >= schema.ALL_CHECKED)
+    wrong = [key for key, checksum in computed if stored.get(key) != checksum]
     for key in islice(wrong, _SHOWN):
         name = connection.execute("SELECT id FROM documents WHERE key = ?", (key,)).fetchone()[0]
-        yield f"document {rows.shown(name)} is not what was written: its text, metadata or vectors were changed"
+        yield f"document {rows.shown(name)} is not what was written: its text, metadata, times or vectors were changed"
     if len(wrong) > _SHOWN:
         yield f"{len(wrong) - _SHOWN} more documents are not what was written"
     total = 0

@@ -199,10 +199,14 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, _WORDED),
     Migration(3, _SEARCHABLE),
     Migration(4, _CHECKED, checksums.fill),
+    Migration(5, "", checksums.fill_states),
 )
 
 CHECKED = 4
 """The version from which on documents have checksums."""
+
+ALL_CHECKED = 5
+"""The version from which on these cover times and sizes, and spaces, canaries and roots have theirs."""
 
 READABLE = 1
 """The oldest version that can be read, though not written, without being migrated."""

@@ -129,10 +129,9 @@ class Catalogue:
         if not states:
             return
         with self._connections.transaction() as connection:
-            connection.executemany(
-                "UPDATE documents SET mtime_ns = ?, size = ?, device = ? WHERE id = ?",
-                [(*state, name) for name, state in states.items()],
-            )
+            for name, state in states.items():
+                if not writing.touch(connection, name, *state):
+                    raise damaged(self._connections.path, f"the checksum of {rows.shown(name)} is no integer")
             writing.count_change(connection)
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -147,7 +146,7 @@ class Catalogue:
     def add_root(self, path: str) -> None:
         """Notes a folder that is kept in sync."""
         with self._connections.transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO roots VALUES (?)", (path,))
+            writing.put_root(connection, path)
             writing.count_change(connection)
 
     def put_space(self, space: SpaceRecord) -> None:
@@ -453,6 +452,11 @@ class Catalogue:
     def check(self) -> list[str]:
         """Reads everything and returns what is wrong, one line each; empty if all is well."""
         return checking.problems(self._connections)
+
+    def unverified(self) -> list[str]:
+        """What `check` cannot verify, because the collection is of before there were checksums of it; one line each."""
+        with self._connections.snapshot() as connection:
+            return checking.unverified(connection)
 
 
 def _size(folder: Path) -> int:

@@ -127,7 +127,8 @@ def insert(
             metadata,
             document.lost,
             now,
-            checksums.of((*head, metadata, document.lost), passages),
+            checksums.of((*head, metadata, document.lost), passages)
+            ^ checksums.of_state(document.id, document.size, document.mtime_ns, document.device, now),
         ),
     )
     owner = cursor.lastrowid
@@ -164,6 +165,27 @@ def _stored(
     return row, vectors
 
 
+def touch(connection: Connection, name: str, mtime_ns: int, size: int, device: int) -> bool:
+    """Notes when and where a document's file was seen; whether it could: not where its checksum is no number."""
+    found = connection.execute(
+        "SELECT checksum, size, mtime_ns, device, indexed_ns FROM documents WHERE id = ?", (name,)
+    ).fetchone()
+    if found is None:
+        return True
+    checksum, *state = found
+    if type(checksum) is not int:
+        return False
+    before, after = (
+        checksums.of_state(name, *state),
+        checksums.of_state(name, size, mtime_ns, device, state[-1]),
+    )
+    connection.execute(
+        "UPDATE documents SET mtime_ns = ?, size = ?, device = ?, checksum = ? WHERE id = ?",
+        (mtime_ns, size, device, checksum ^ before ^ after, name),
+    )
+    return True
+
+
 def put_space(connection: Connection, space: SpaceRecord) -> None:
     """Inserts a space, or replaces the record of the one with its name."""
     row = connection.execute("SELECT key, dim, metric FROM spaces WHERE name = ?", (space.name,)).fetchone()
@@ -176,6 +198,11 @@ def put_space(connection: Connection, space: SpaceRecord) -> None:
                 f"space {space.name!r} holds vectors with dim {row[1]} and metric {row[2]}; it cannot become "
                 f"dim {space.dim} and metric {space.metric}; use another name"
             )
+    with checksums.noted(connection, "spaces", "canaries"):
+        _replace_space(connection, space)
+
+
+def _replace_space(connection: Connection, space: SpaceRecord) -> None:
     identity = json_text(space.identity, f"identity of {space.name!r}")
     provenance = json_text(space.provenance, f"provenance of {space.name!r}")
     connection.execute(
@@ -190,3 +217,9 @@ def put_space(connection: Connection, space: SpaceRecord) -> None:
         whose = f"canary {ordinal} of {space.name!r}"
         blob = _blobs(np.asarray(vector)[None], space.dim, whose)[0]
         connection.execute("INSERT INTO canaries VALUES (?, ?, ?, ?)", (key, ordinal, storable(text), blob))
+
+
+def put_root(connection: Connection, path: str) -> None:
+    """Inserts a root unless it is there."""
+    with checksums.noted(connection, "roots"):
+        connection.execute("INSERT OR IGNORE INTO roots VALUES (?)", (path,))
