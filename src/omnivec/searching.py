@@ -93,17 +93,17 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
     marked = {} if words is None else catalogue.matches(words, keys)
     return [
         Hit(
-            id=f"{found[one.key].document}#{found[one.key].ordinal}",
-            document=found[one.key].document,
-            span=(found[one.key].start, found[one.key].end),
-            line=found[one.key].line,
-            modality=found[one.key].modality,
+            id=f"{passage.document}#{passage.ordinal}",
+            document=passage.document,
+            span=(passage.start, passage.end),
+            line=passage.line,
+            modality=passage.modality,
             space=one.space,
             score=one.score,
-            text=found[one.key].text,
-            metadata=found[one.key].metadata,
+            text=passage.text,
+            metadata=passage.metadata,
             matches=marked.get(one.key, ()),
         )
         for one in ranked
-        if one.key in found
+        if (passage := found.get(one.key)) is not None
     ]

@@ -533,3 +533,25 @@ def test_why_a_filter_passes_nothing(catalogue):
     assert "is compared with 3, a number" in line
     assert [one.id for one in catalogue.documents({"dc.title": {"$prefix": "y"}})] == ["b"]
     assert [one.id for one in catalogue.documents({"dc.title": {"$exists": True}})] == ["a", "b"]
+
+
+def test_an_interruption_while_a_log_is_tidied_up_costs_no_later_write_its_patience(catalogue, monkeypatch):
+    """A write that found the file locked would have failed at once ever after."""
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("omnivec.store.replaced.Files.log_size", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            catalogue.write([document("a")])
+    assert [entry.id for entry in catalogue.documents()] == ["a"]
+    other = sqlite3.connect(
+        catalogue.folder / "catalogue.sqlite", isolation_level=None, check_same_thread=False
+    )
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+    release.start()
+    catalogue.write([document("b")])
+    release.join()
+    other.close()

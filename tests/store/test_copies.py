@@ -104,3 +104,22 @@ def test_what_is_there_is_refused_or_renamed_never_lost(tmp_path):
     with pytest.raises(CollectionError, match="no collection in"):
         copies.restore(tmp_path / "thesis", tmp_path / "new")
     assert sorted(one.name for one in tmp_path.iterdir() if one.name.startswith(".")) == []
+
+
+def test_a_restoring_that_fails_leaves_the_collection_where_it_was(tmp_path, monkeypatch):
+    for name in ("backup", "notes.omni"):
+        with Catalogue.open(tmp_path / name, create=True) as made:
+            made.put_space(space())
+            made.write([document(f"of {name}")])
+    place, target = copies._place, tmp_path / "notes.omni"
+
+    def fails(draft, at):
+        if at == target:
+            raise CollectionError(f"{at} cannot be made")
+        place(draft, at)
+
+    monkeypatch.setattr(copies, "_place", fails)
+    with pytest.raises(CollectionError, match="cannot be made"):
+        copies.restore(tmp_path / "backup", target, aside=True)
+    assert ids(target) == ["of notes.omni"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["backup", "notes.omni"]

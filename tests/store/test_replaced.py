@@ -14,6 +14,7 @@ import pytest
 from store_samples import document, space
 
 from omnivec.errors import CollectionDamaged, CollectionError
+from omnivec.store import replaced
 from omnivec.store.sqlite import Catalogue
 
 
@@ -262,3 +263,40 @@ def test_looking_costs_little(tmp_path):
                 beside.counts()
         if files:
             assert len(os.listdir("/proc/self/fd")) <= files + 4  # noqa: PTH208
+
+
+def test_threads_that_look_at_a_moving_file_do_not_take_it_for_another(tmp_path, monkeypatch):
+    """One thread reads the file's own state, then the log moves on and another reads a newer one."""
+    folder = tmp_path / "notes.omni"
+    make(folder, "a")
+    looking, go_on, found = threading.Event(), threading.Event(), []
+
+    def held(path):
+        state = own_state(path)
+        if threading.current_thread() is slow:
+            looking.set()
+            assert go_on.wait(30)
+        return state
+
+    def read():
+        try:
+            found.append([entry.id for entry in reader.documents()])
+        except CollectionError as error:
+            found.append(str(error))
+
+    own_state = replaced._own_state
+    monkeypatch.setattr(replaced, "_own_state", held)
+    slow = threading.Thread(target=read)
+    log = sqlite3.connect(folder / "catalogue.sqlite")
+    with Catalogue.open(folder, create=False) as reader, Catalogue.open(folder, create=False) as writer:
+        writer.write([document("b")])
+        log.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        writer.write([document("c")])
+        slow.start()
+        assert looking.wait(30)
+        log.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        assert [entry.id for entry in reader.documents()] == ["a", "b", "c"]
+        go_on.set()
+        slow.join()
+    log.close()
+    assert found == [["a", "b", "c"]]

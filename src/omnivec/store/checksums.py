@@ -37,9 +37,8 @@ def of(document: tuple[Any, ...], passages: Sequence[Stored]) -> int:
     for row, vectors in passages:
         hashed.update(repr(row).encode())
         for space, part, vector in vectors:
-            raw = (
-                vector if isinstance(vector, bytes) else repr(vector).encode()
-            )  # what is no blob was changed
+            # What is no blob was changed: it hashes to another sum.
+            raw = vector if isinstance(vector, bytes) else repr(vector).encode()
             hashed.update(repr((space, part, len(raw))).encode())
             hashed.update(raw)
     return int.from_bytes(hashed.digest(), "big", signed=True)

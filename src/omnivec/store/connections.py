@@ -302,7 +302,7 @@ class Connections:
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
         """Gives back what log and free pages take, a piece after each commit; where others are in the way, later."""
-        with suppress(sqlite3.OperationalError):
+        try:
             connection.execute("PRAGMA busy_timeout = 0")
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
             if free > max(_FREE_PAGES, connection.execute("PRAGMA page_count").fetchone()[0] // 4):
@@ -310,7 +310,10 @@ class Connections:
                 connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE});")
             if self.files.log_size() > _LOG_BYTES:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        except sqlite3.OperationalError:
+            return
+        finally:  # Ctrl-C too: without it the next write would wait for nobody.
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
     def vacuum(self) -> None:
         """Writes the file anew without free pages, and so that later ones can be given back a few at a time."""
@@ -343,9 +346,8 @@ class Connections:
 
         for end, start, length in _SHARED_BYTES:
             with suppress(OSError):  # Nothing to be locked: an immutable file without a log.
-                handle = os.open(
-                    f"{self.path}{end}", os.O_RDONLY
-                )  # Open to the end: closing it drops all locks.
+                # Never closed: closing any descriptor of a file drops all locks of the process on it.
+                handle = os.open(f"{self.path}{end}", os.O_RDONLY)
                 fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
 
     def close(self) -> None:

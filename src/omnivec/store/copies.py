@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from omnivec.errors import CollectionDamaged, CollectionError
+from omnivec.reasons import of_system
 from omnivec.store.connections import translated
 from omnivec.store.lock import writer_lock
 from omnivec.store.opening import FILE
@@ -29,7 +30,7 @@ def back_up(catalogue: Catalogue, target: Path) -> None:
     try:
         draft.mkdir(parents=True)
     except OSError as exc:
-        raise CollectionError(f"{target} cannot be made: {exc.strerror}") from exc
+        raise CollectionError(f"{target} cannot be made: {of_system(exc)}") from exc
     try:
         _copy(catalogue, draft / FILE)
         with Catalogue.open(draft, create=False, readonly=True) as copy:
@@ -71,7 +72,12 @@ def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
     try:
         if os.path.lexists(target):
             moved = _moved(target)
-        _place(fresh, target)
+        try:
+            _place(fresh, target)
+        except BaseException:
+            if moved is not None and not os.path.lexists(target):
+                moved.rename(target)
+            raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return moved
@@ -109,7 +115,7 @@ def _place(draft: Path, target: Path) -> None:
         _refuse(target)
         draft.rename(target)
     except OSError as exc:
-        raise CollectionError(f"{target} cannot be made: {exc.strerror}") from exc
+        raise CollectionError(f"{target} cannot be made: {of_system(exc)}") from exc
     if os.name == "posix":
         for folder in (target, target.parent):
             handle = os.open(folder, os.O_RDONLY)

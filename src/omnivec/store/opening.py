@@ -69,9 +69,8 @@ def _create(path: Path) -> None:
     _refuse_mixing(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent.name.startswith(
-            "."
-        ):  # made by a tool beside somebody's work: not theirs to keep in git
+        # Made by a tool beside somebody's work: not theirs to keep in git.
+        if path.parent.name.startswith("."):
             ignore = path.parent / ".gitignore"
             if not os.path.lexists(ignore):
                 ignore.write_text("*\n", encoding="ascii")
@@ -169,9 +168,8 @@ def _bring_up_to_date(connections: Connections) -> None:
         code = getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             raise _foreign(path, "is not an SQLite file") from exc
-        if (
-            code == sqlite3.SQLITE_CORRUPT
-        ):  # Nothing was read yet but how many pages there are, and the first.
+        # Nothing was read yet but how many pages there are, and the first.
+        if code == sqlite3.SQLITE_CORRUPT:
             what = f"it is cut off after {path.stat().st_size:,} bytes, or its first page was changed"
             raise damaged(path, what) from exc
         raise

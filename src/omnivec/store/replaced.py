@@ -99,12 +99,14 @@ class Files:
         """
         if version == self._version:
             return
+        # Asked for before the file is read: another thread may see a newer one meanwhile.
+        known, least = self._id, self._own
         seen, own = _state(connection), _own_state(self.path)
         if own is not None and seen is not None:
-            other = own["id"] != self._id and self._id is not None
-            if other or own["changes"] < self._own or not _belongs(own, seen, connection):
+            other = known is not None and own["id"] != known
+            if other or own["changes"] < least or not _belongs(own, seen, connection):
                 raise replaced(self.path)
-            self._id, self._own = own["id"], own["changes"]
+            self._id, self._own = own["id"], max(self._own, own["changes"])
         self._version = version
 
     def note(self, connection: sqlite3.Connection) -> None:

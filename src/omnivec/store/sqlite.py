@@ -395,11 +395,11 @@ class Catalogue:
 
     def documents_of(self, keys: Keys) -> dict[int, int]:
         """Key of each of these passages -> key of the document that it belongs to."""
-        rows = self._rows(
+        found = self._rows(
             "SELECT key, document FROM passages WHERE key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        return dict(cast(list[tuple[int, int]], rows))
+        return dict(cast(list[tuple[int, int]], found))
 
     def keys_under(self, folder: str) -> Keys:
         """(n,) keys of the passages of all files in a folder, or of one file, ascending.
@@ -420,11 +420,11 @@ class Catalogue:
 
     def wordless(self, keys: Keys) -> set[int]:
         """Those of these passages that have no text, such as images: a text search cannot find them."""
-        rows = self._rows(
+        found = self._rows(
             "SELECT key FROM passages WHERE text = '' AND key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        return {row[0] for row in rows}
+        return {row[0] for row in found}
 
     def has_words(self) -> bool:
         """Whether a text search could find anything."""
