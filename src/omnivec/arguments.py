@@ -19,9 +19,8 @@ import numpy as np
 
 from omnivec.errors import UsageError
 
-_SHOWN = 60
+SHOWN = 60
 """Characters of a value in a message."""
-
 
 _MISSING = frozenset(("NoneType", "NAType", "NaTType"))
 """Types of None, pandas.NA and pandas.NaT."""
@@ -73,9 +72,9 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     except TypeError:
         number = None
     if number is None or isinstance(value, bool | np.bool_):
-        raise UsageError(f"{name}={_said(value)}: a whole number, {allowed}")
+        raise UsageError(f"{name}={said(value)}: a whole number, {allowed}")
     if number < least or (most is not None and number > most):
-        raise UsageError(f"{name}={number}: {allowed}")
+        raise UsageError(f"{name}={said(value)}: {allowed}")
     return number
 
 
@@ -92,21 +91,21 @@ def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf
         number = math.inf
     if not math.isfinite(number) or not least <= number <= most:
         bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)
-        raise UsageError(f"{name}={_said(value)}: {', '.join(['a number', *bounds])}")
+        raise UsageError(f"{name}={said(value)}: {', '.join(['a number', *bounds])}")
     return number
 
 
 def flag(name: str, value: Any) -> bool:
     """True or False; UsageError for anything else."""
     if not isinstance(value, bool | np.bool_):
-        raise UsageError(f"{name}={_said(value)}: True or False")
+        raise UsageError(f"{name}={said(value)}: True or False")
     return bool(value)
 
 
 def path(name: str, value: Any) -> Path:
     """A path, "~" expanded; UsageError where it is none, or empty."""
     if not isinstance(value, str | Path) or value == "" or "\0" in characters(value):
-        raise UsageError(f"{name}={_said(value)}: a pathlib.Path or a str that is not empty")
+        raise UsageError(f"{name}={said(value)}: a pathlib.Path or a str that is not empty")
     return expanded(Path(characters(value)))
 
 
@@ -126,7 +125,7 @@ def characters(value: object) -> str:
 def text(name: str, value: Any) -> str:
     """A str; UsageError for anything else."""
     if not isinstance(value, str):
-        raise UsageError(f"{name}={_said(value)}: a str")
+        raise UsageError(f"{name}={said(value)}: a str")
     return characters(value)
 
 
@@ -134,16 +133,25 @@ def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
     """One of some values; UsageError, which lists them, for another."""
     given = characters(value) if isinstance(value, str) else value
     if not any(type(given) is type(one) and given == one for one in allowed):
-        raise UsageError(f"{name}={_said(value)} is none of {', '.join(map(str, allowed))}")
+        raise UsageError(f"{name}={said(value)} is none of {', '.join(map(str, allowed))}")
     return given
 
 
-def one_line(value: Any, most: int) -> str:
-    """A value as Python writes it, on one line and no longer than that: tables and arrays take many."""
-    text = " ".join(repr(value).split())
+def one_line(value: Any, most: int = SHOWN) -> str:
+    """A value in a message: as Python writes it, on one line and no longer than that; its type where it cannot be.
+
+    Tables and arrays take many lines, a whole number may have too many digits to be written, and a user's object may
+    fail to say what it is.
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        size = f" of {value.bit_length():,} bits" if isinstance(value, int) else ""
+        text = f"<{type(value).__name__}{size}>"
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def _said(value: Any) -> str:
-    text = one_line(value, _SHOWN)
-    return f"{text} ({type(value).__name__})" if len(text) > _SHOWN else text
+def said(value: Any) -> str:
+    """`one_line`, with its type behind what is cut."""
+    text = one_line(value)
+    return f"{text} ({type(value).__name__})" if len(text) > SHOWN else text

@@ -250,7 +250,7 @@ class Collection:
             UsageError: no space has a model that reads such a query, or an image is to be found by its words.
         """
         if mode is not None:
-            arguments.choice("mode", mode, get_args(Mode))
+            mode = arguments.choice("mode", mode, get_args(Mode))
         k = min(arguments.whole("k", k), _MOST)
         asked = content_of(query)
         if mode is None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from omnivec import arguments
+from omnivec.arguments import said
 from omnivec.errors import UsageError
 from omnivec.media.text import Reading
 from omnivec.towers import modality_of
@@ -76,14 +77,14 @@ class EncodeOptions:
         modalities, given = model.space.modalities, self.of_texts()
         if given and "text" not in modalities:
             raise UsageError(
-                f"{given[0]}={getattr(self, given[0])!r} is an option of texts, and this model reads "
+                f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and this model reads "
                 f"{_plural(modalities)} alone: leave it out"
             )
         if self.prompt is not None and not isinstance(self.prompt, str):
-            raise UsageError(f"prompt={self.prompt!r}: a str, which stands before each text")
+            raise UsageError(f"prompt={said(self.prompt)}: a str, which stands before each text")
         if self.prompt is not None and self.prompt_name is not None:
             raise UsageError(
-                f"prompt={self.prompt!r} and prompt_name={self.prompt_name!r} are two prompts: give one of them"
+                f"prompt={said(self.prompt)} and prompt_name={said(self.prompt_name)} are two prompts: give one of them"
             )
         if self.prompt is None and self.prompt_name is None and default_prompt is not None:
             prompt = default_prompt
@@ -102,7 +103,7 @@ class EncodeOptions:
                 found.add(modality_of(item))
         if found and "text" not in found and found & set(model.space.modalities):
             raise UsageError(
-                f"{given[0]}={getattr(self, given[0])!r} is an option of texts, and no item is a text: leave it out"
+                f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and no item is a text: leave it out"
             )
 
     def finish(self, model: Prompted, own: int) -> Callable[[Floats], Floats]:
@@ -134,7 +135,7 @@ def named_prompt(model: Prompted, name: str | None) -> str:
         return ""
     if not isinstance(chosen, str) or chosen not in model.prompts:
         known = ", ".join(model.prompts) or "it has none"
-        raise UsageError(f"prompt_name={chosen!r} is none of this model's prompts: {known}")
+        raise UsageError(f"prompt_name={said(chosen)} is none of this model's prompts: {known}")
     return str(model.prompts[chosen])
 
 

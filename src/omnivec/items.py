@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.arguments import characters, expanded, is_missing
+from omnivec.arguments import characters, expanded, is_missing, one_line
 from omnivec.errors import UsageError
 
 _SHOWN = 40
@@ -126,7 +126,7 @@ def shown(value: Any) -> str:
         return repr(value[:_SHOWN])
     name = type(value).__name__
     kind = f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-    return f"{value!r:.{_SHOWN}}, {kind}" if isinstance(value, Number) else kind
+    return f"{one_line(value, _SHOWN)}, {kind}" if isinstance(value, Number) else kind
 
 
 def _is_one_array(given: NDArray[Any], what: str) -> bool:

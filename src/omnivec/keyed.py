@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
 
-from omnivec.arguments import choice, whole
+from omnivec.arguments import choice, said, whole
 from omnivec.arguments import path as arguments_path
 from omnivec.embedder import Embedder
 from omnivec.errors import UnknownKey, UsageError
@@ -137,7 +137,7 @@ class KeyedEmbedder(Embedder):
             UsageError: nothing to be like or unlike, a vector of another length, or k below 1.
         """
         if k is not None and topn is not None:
-            raise UsageError(f"k={k!r} and topn={topn!r} mean the same: give one of them")
+            raise UsageError(f"k={said(k)} and topn={said(topn)} mean the same: give one of them")
         count = whole("k", 10 if k is None else k) if topn is None else whole("topn", topn)
         wanted, unwanted = self._terms(positive, "positive"), self._terms(negative, "negative")
         found, scores = most_similar(self.vectors, wanted, unwanted, count, method)

@@ -23,6 +23,7 @@ from omnivec.towers import Towers
 from omnivec.types import Decode
 from omnivec.weights.folder import recover
 from omnivec.weights.joint import SIDES, is_joint, read_joint
+from omnivec.weights.tables.formats import ERRORS
 
 
 def load(  # noqa: PLR0913 - each is an option of its own, by name
@@ -101,7 +102,10 @@ def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> Rows
     if not is_table(resolved.folder):
         option = "limit" if limit is not None else "errors"
         raise UsageError(f"{option}= is for tables of keys, and {resolved.name} is none: leave it out")
-    return Rows(limit, errors or "replace")
+    return Rows(
+        None if limit is None else arguments.whole("limit", limit),
+        "replace" if errors is None else arguments.choice("errors", errors, ERRORS),
+    )
 
 
 def _say_undecoded(name: str, program: Program, errors: str | None) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from omnivec import batching, registry, weights
 from omnivec.batching import Plan
-from omnivec.errors import UnsupportedModel, UsageError
+from omnivec.errors import UnsupportedModel
 from omnivec.files import read_json
 from omnivec.media import text
 from omnivec.media.text import Reading
@@ -27,7 +27,7 @@ from omnivec.runtime import open_cpus
 from omnivec.sentence_files import modules
 from omnivec.types import Encoded, Floats, Keys, Metric, Space
 from omnivec.version import VERSION
-from omnivec.weights.tables.formats import ERRORS, read_table, sniff
+from omnivec.weights.tables.formats import read_table, sniff
 from omnivec.weights.tables.own import MODEL_TYPES
 from omnivec.weights.tables.record import Table
 from omnivec.weights.tensor import Tensor, from_array
@@ -255,13 +255,6 @@ class Rows:
 
     limit: int | None = None
     errors: str = "replace"
-
-    def __post_init__(self) -> None:
-        """UsageError for a limit that is no number of rows, or another word for `errors`."""
-        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
-            raise UsageError(f"limit={self.limit!r}: a whole number of at least 1, or None for all rows")
-        if self.errors not in ERRORS:
-            raise UsageError(f"errors={self.errors!r} is none of {', '.join(ERRORS)}")
 
 
 def read_table_model(place: Path, threads: int | None = None, rows: Rows | None = None) -> TableModel:

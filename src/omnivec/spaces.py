@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from omnivec import hub, identity
+from omnivec.arguments import said
 from omnivec.embedder import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, Embedder
 from omnivec.errors import (
     CollectionError,
@@ -59,9 +60,11 @@ class Given:
         """The arguments of a collection; UsageError where they cannot be meant."""
         if models is None:
             return cls(model)
-        if model is not None or not models or not set(models) <= set(MODALITIES):
+        fits = isinstance(models, Mapping) and models and set(models) <= set(MODALITIES)
+        if model is not None or not fits:
+            given = list(models) if isinstance(models, Mapping) else models
             raise UsageError(
-                f"models={sorted(models)}: give either model=, or models= with a model for "
+                f"models={said(given)}: give either model=, or models= with a model for "
                 f"{' or '.join(map(repr, MODALITIES))}, or for both"
             )
         return cls(None, cast(Mapping[Modality, Source], dict(models)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_models
 
 import omnivec
 from omnivec.arguments import choice, flag, real, whole
@@ -230,6 +231,45 @@ def test_values_of_many_lines_are_shown_on_one(notes: omnivec.Collection) -> Non
         with pytest.raises(FilterError) as raised:
             notes.search("fox", where=where)
         assert len(str(raised.value).splitlines()) == 1
+
+
+class Wordless:
+    """Something that cannot say what it is."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+HUGE = 10**5000
+"""Python writes no whole number of so many digits."""
+
+
+@pytest.mark.parametrize("given", [HUGE, Wordless()], ids=["huge", "wordless"])
+def test_what_cannot_be_written_is_said_by_its_type(
+    notes: omnivec.Collection, text_model: omnivec.Embedder, given: Any
+) -> None:
+    kind = "<int of 16,610 bits>" if given is HUGE else "<Wordless>"
+    for name in ("dim", "normalize_embeddings", "prompt", "prompt_name", "truncate", "chunk"):
+        refused(f"{name}={kind}", text_model.encode, "a", **{name: given})
+    refused(f"mode={kind}", notes.search, "fox", mode=given)
+    refused(f"seed={kind}", omnivec.train, "word2vec", ["a b"], seed=given)
+    with pytest.raises(FilterError, match=kind):
+        notes.search("fox", where={"year": {"$gt": given}})
+    if given is HUGE:
+        refused(f"items: {kind}, an int is no item", text_model.run, given)
+
+
+@pytest.mark.parametrize("models", [3, [("text", "a")], {1: "a", "text": "b"}, {}, {"sound": "a"}])
+def test_models_that_cannot_be_meant_are_refused(tmp_path: Path, models: Any) -> None:
+    refused("models=", omnivec.Collection, tmp_path / "a.omni", models=models)
+
+
+def test_options_of_a_table_are_checked_as_all_others(tmp_path: Path) -> None:
+    words = small_models.of_words(tmp_path)
+    assert len(omnivec.load(words, limit=np.int64(3))) == 3  # type: ignore[arg-type]
+    refused("limit=0: at least 1", omnivec.load, words, limit=0)
+    refused("limit=True: a whole number", omnivec.load, words, limit=True)
+    refused("errors='' is none of strict, replace, ignore", omnivec.load, words, errors="")
 
 
 @pytest.mark.parametrize("given", [3, ["a"], b"a", np.array(["a"]), "", "a\0b", {"a": 1}])

@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.arguments import choice
 from omnivec.documents.suffixes import kind_of
-from omnivec.errors import ItemError, UsageError
+from omnivec.errors import ItemError
 from omnivec.items import shown
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.media.tokenizer_checks import beyond
@@ -87,12 +88,10 @@ class Reading:
     chunk: Chunk | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("truncate", "tail" if self.truncate is None else self.truncate, get_args(Truncate)),
-            ("chunk", self.chunk, (*get_args(Chunk), None)),
-        ):
-            if value not in known:
-                raise UsageError(f"{name}={value!r} is none of {', '.join(map(repr, known))}")
+        if self.truncate is not None:
+            choice("truncate", self.truncate, get_args(Truncate))
+        if self.chunk is not None:
+            choice("chunk", self.chunk, get_args(Chunk))
 
 
 @dataclass(frozen=True, eq=False)

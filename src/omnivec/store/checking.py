@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 
+from omnivec.arguments import one_line
 from omnivec.errors import CollectionDamaged
 from omnivec.store import checksums, rows, schema
 from omnivec.store.connections import Connections
@@ -139,7 +140,7 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
     wrong = [key for key, checksum in computed if stored.get(key) != checksum]
     for key in islice(wrong, _SHOWN):
         name = connection.execute("SELECT id FROM documents WHERE key = ?", (key,)).fetchone()[0]
-        yield f"document {rows.shown(name)} is not what was written: its text, metadata, times or vectors were changed"
+        yield f"document {one_line(name)} is not what was written: its text, metadata, times or vectors were changed"
     if len(wrong) > _SHOWN:
         yield f"{len(wrong) - _SHOWN} more documents are not what was written"
     total = 0

@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from omnivec.arguments import one_line
 from omnivec.store.connections import damaged
 from omnivec.types import Floats, Metric, Modality
 
@@ -130,17 +131,10 @@ class Shape:
                 column.value(stored)
             except ValueError as due:
                 name = column.sql.split(".")[-1]
-                return f"{self.table}.{name} of {shown(row[0])} holds {shown(stored)}, where {due} is due"
+                return (
+                    f"{self.table}.{name} of {one_line(row[0])} holds {one_line(stored)}, where {due} is due"
+                )
         return f"a row of {self.table} cannot be read"
-
-
-def shown(value: Any) -> str:
-    """A value in a message: short, in one line."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # what a user's object says of itself, or a whole number of too many digits
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def vector_rows(path: Path, blobs: Sequence[Any], dim: int, whose: str) -> Floats:

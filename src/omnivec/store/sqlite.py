@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from omnivec.arguments import plain
+from omnivec.arguments import one_line, plain
 from omnivec.errors import UsageError
 from omnivec.store import checking, fulltext, matches, rows, writing
 from omnivec.store.connections import Connections, damaged
@@ -131,7 +131,7 @@ class Catalogue:
         with self._connections.transaction() as connection:
             for name, state in states.items():
                 if not writing.touch(connection, name, *state):
-                    raise damaged(self._connections.path, f"the checksum of {rows.shown(name)} is no integer")
+                    raise damaged(self._connections.path, f"the checksum of {one_line(name)} is no integer")
             writing.count_change(connection)
 
     def delete(self, ids: Sequence[str]) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from omnivec.arguments import is_missing, plain
+from omnivec.arguments import is_missing, one_line, plain
 from omnivec.errors import UsageError
-from omnivec.store import checksums, rows
+from omnivec.store import checksums
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.text import has_unspaced, searchable, storable
 from omnivec.types import Floats
@@ -54,14 +54,14 @@ def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
     if isinstance(value, list | tuple):
         return [_json_value(inner, whose, (*place, number)) for number, inner in enumerate(value)]
     raise UsageError(
-        f"{whose}{_at(place)} holds a {type(value).__name__}, {rows.shown(value)}; allowed are strings, numbers, "
+        f"{whose}{_at(place)} holds a {type(value).__name__}, {one_line(value)}; allowed are strings, numbers, "
         "booleans, dates, UUIDs, paths, None, lists and dicts"
     )
 
 
 def _json_key(key: Any, whose: str, place: tuple[str | int, ...]) -> str:
     if not isinstance(key, str):
-        named = f"{rows.shown(key)}, a {type(key).__name__}"
+        named = f"{one_line(key)}, a {type(key).__name__}"
         raise UsageError(f"{whose}{_at(place)} has the key {named}; keys are strings")
     if not place and key.startswith("$"):
         raise UsageError(

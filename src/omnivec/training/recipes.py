@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnivec.arguments import plain
+from omnivec.arguments import plain, said
 from omnivec.errors import MissingExtra, UsageError
 from omnivec.training.record import observed, training
 
@@ -88,7 +88,7 @@ class Recipe:
             if name not in known:
                 raise UsageError(_unknown(f"{self.name} has no option", name, known, "its options are"))
             if not known[name].accepts(value):
-                raise UsageError(f"{name}={value!r}: {self.name} takes {known[name].type} here")
+                raise UsageError(f"{name}={said(value)}: {self.name} takes {known[name].type} here")
         lacking = [option.name for option in self.options if option.required and option.name not in given]
         if lacking:
             raise UsageError(
@@ -192,7 +192,7 @@ def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> 
         if value is not None and not (low <= value <= high and math.isfinite(value)):
             allowed = f"at least {low}" if high == float("inf") else f"{low} to {high}"
             allowed = "a finite number" if low == -high else allowed
-            raise UsageError(f"{name}={value!r}: {allowed}")
+            raise UsageError(f"{name}={said(value)}: {allowed}")
 
 
 def settle(options: object, usual: Mapping[str, Any]) -> None:
