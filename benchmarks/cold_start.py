@@ -81,9 +81,9 @@ class Ran:
     out: str
 
 
-def process(command: Sequence[str]) -> Ran:
-    """Runs a command and asks the kernel what that process alone used."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+def process(command: Sequence[str], chosen: Mapping[str, str] | None = None) -> Ran:
+    """Runs a command and asks the kernel what that process alone used; `chosen` joins its environment."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore", **(chosen or {})}
     environment.pop(
         "PYTHONDONTWRITEBYTECODE", None
     )  # an installed package has its bytecode: so has a checkout

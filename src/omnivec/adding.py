@@ -10,6 +10,7 @@ from typing import Any
 
 from omnivec.contents import Content, content_of
 from omnivec.errors import ItemError, UsageError
+from omnivec.file_names import FileNames
 from omnivec.indexing import BYTES, Draft, Indexing, Written
 from omnivec.items import several, texts
 from omnivec.progress import Bar
@@ -19,7 +20,6 @@ from omnivec.store.records import Entry
 from omnivec.store.sqlite import Catalogue
 from omnivec.store.text import storable
 from omnivec.store.writing import json_text
-from omnivec.syncing import FileNames
 
 WINDOW = 512
 """Items that are compared with the collection together."""

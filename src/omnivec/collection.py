@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from omnivec import arguments
-from omnivec.adding import Added, Adding, items_of
 from omnivec.contents import MAX_BYTES, Content, content_of
 from omnivec.embedder import Embedder
 from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
+from omnivec.file_names import FileNames
 from omnivec.items import paths as given_paths
 from omnivec.items import texts
 from omnivec.progress import bar
@@ -25,8 +25,11 @@ from omnivec.store import copies, matrix
 from omnivec.store.lock import writer_lock
 from omnivec.store.records import Counts, Entry, SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.syncing import Event, FileNames, Options, Sync, SyncReport
 from omnivec.types import Floats, Hit, Keys, Modality
+
+if TYPE_CHECKING:  # A search writes nothing and reads no file: it does not wait for what does.
+    from omnivec.adding import Added
+    from omnivec.syncing import Event, Options, SyncReport
 
 _MOST = 2**40
 """More passages than there can be: who asks for more gets all, and SQLite a number that it can hold."""
@@ -137,6 +140,8 @@ class Collection:
         Raises:
             ItemErrors: some items failed; the others are in, .partial says which.
         """
+        from omnivec.adding import Adding, items_of
+
         listed = items_of(items, ids, metadata)
         with bar("adding", len(listed), "items", show_progress_bar) as shown:
             added = Adding(self._catalogue, self._names, self._spaces, shown).run(listed)
@@ -182,7 +187,8 @@ class Collection:
         roots = list(given_paths(paths))
         dry_run, hidden = arguments.flag("dry_run", dry_run), arguments.flag("hidden", hidden)
         max_bytes = arguments.whole("max_bytes", max_bytes)
-        from omnivec.documents.read import checked_encodings  # A search reads no file.
+        from omnivec.documents.read import checked_encodings
+        from omnivec.syncing import Options
 
         options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run, show_progress_bar, named)
         if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
@@ -202,6 +208,8 @@ class Collection:
     def _sync(
         self, roots: Sequence[Path], options: Options, on_event: Callable[[Event], None] | None
     ) -> SyncReport:
+        from omnivec.syncing import Sync
+
         return Sync(self._catalogue, self._names, self._spaces, options, on_event or _ignore).run(roots)
 
     def delete(self, ids: str | Sequence[str]) -> int:
@@ -423,6 +431,7 @@ def preview(
 ) -> SyncReport:
     """What `sync` would do to a collection that is not there yet; makes none. See `Collection.sync`."""
     from omnivec.documents.read import checked_encodings
+    from omnivec.syncing import Options, Sync
 
     options = Options(hidden, checked_encodings(encoding), max_bytes, True, show_progress_bar)
     names, tell = FileNames(arguments.path("folder", folder).absolute().parent), on_event or _ignore

@@ -20,15 +20,12 @@ from omnivec.media.text import Reading
 from omnivec.model import Model
 from omnivec.saving import write_files
 from omnivec.tasks.alignment import Head
-from omnivec.towers import Logits, Tower, Towers
+from omnivec.towers import Logits, Program, Tower, Towers
 from omnivec.types import Encoded, Floats, Modality, Prepared, Space
 from omnivec.weights.card import CARD, card_of
 from omnivec.weights.folder import model_folder
 from omnivec.weights.joint import MODEL_TYPE, Joint, write_joint
 from omnivec.weights.tables.own import write_own
-
-Program = Tower | Towers
-"""What a model is loaded to."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

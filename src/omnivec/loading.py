@@ -13,17 +13,15 @@ from omnivec.embedder import DEFAULT_MODEL, Embedder
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import locked
 from omnivec.items import shown
-from omnivec.joint import JointEmbedder, JointTowers, Program
-from omnivec.keyed import KeyedEmbedder
 from omnivec.lookup import Rows, TableModel, is_table, read_table_model
 from omnivec.media.image import ImagePreparer
 from omnivec.model import Model, read_models
 from omnivec.ops.memory import parse_size
-from omnivec.towers import Towers
+from omnivec.towers import Program, Towers
 from omnivec.types import Decode
 from omnivec.weights.folder import recover
 from omnivec.weights.joint import SIDES, is_joint, read_joint
-from omnivec.weights.tables.formats import ERRORS
+from omnivec.weights.tables.record import ERRORS
 
 
 def load(  # noqa: PLR0913 - each is an option of its own, by name
@@ -81,10 +79,22 @@ def load(  # noqa: PLR0913 - each is an option of its own, by name
     _refuse_unmeant(resolved.name, program, choice, decode)
     if choice.max_memory is not None:
         keep_below(choice.max_memory, _networks(program))
-    kinds: dict[type, type[Embedder]] = {TableModel: KeyedEmbedder, JointTowers: JointEmbedder}
-    embedder = kinds.get(type(program), Embedder)(program, resolved.name, resolved.source, dim)
+    embedder = _kind(program)(program, resolved.name, resolved.source, dim)
     _say_notes(resolved.name, program, errors)
     return embedder
+
+
+def _kind(program: Program) -> type[Embedder]:
+    """What a user holds of a program; what only some programs need is imported for them alone."""
+    if isinstance(program, TableModel):
+        from omnivec.keyed import KeyedEmbedder
+
+        return KeyedEmbedder
+    if isinstance(program, Towers):
+        from omnivec.joint import JointEmbedder, JointTowers
+
+        return JointEmbedder if isinstance(program, JointTowers) else Embedder
+    return Embedder
 
 
 def _say_notes(name: str, program: Program, errors: str | None) -> None:
@@ -177,6 +187,8 @@ def _program(folder: Path, choice: Choice, offline: bool | None = None, rows: Ro
     if is_table(folder):
         return read_table_model(folder, choice.threads, rows)
     if is_joint(folder):
+        from omnivec.joint import JointTowers
+
         joint = read_joint(folder)
         if lacking := [side for side in SIDES if not (folder / side).is_dir()]:
             raise ModelError(f"{folder / lacking[0]} is missing: the joint model's folder is incomplete")

@@ -27,9 +27,7 @@ from omnivec.runtime import open_cpus
 from omnivec.sentence_files import modules
 from omnivec.types import Encoded, Floats, Keys, Metric, Space
 from omnivec.version import VERSION
-from omnivec.weights.tables.formats import read_table, sniff
-from omnivec.weights.tables.own import MODEL_TYPES
-from omnivec.weights.tables.record import Table
+from omnivec.weights.tables.record import MODEL_TYPES, Table
 from omnivec.weights.tensor import Tensor, from_array
 
 ENGINE = "table"
@@ -259,6 +257,8 @@ class Rows:
 
 def read_table_model(place: Path, threads: int | None = None, rows: Rows | None = None) -> TableModel:
     """A table from a file or folder in one of `weights.tables.formats.FORMATS`."""
+    from omnivec.weights.tables.formats import read_table, sniff  # A network is no file of a table's forms.
+
     rows = rows or Rows()
     try:
         form = sniff(place)

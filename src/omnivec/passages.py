@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.documents.cut import cut
 from omnivec.embedder import Embedder
 
 # Longer passages blur what they are about, whatever a model could read at once.
@@ -65,6 +64,8 @@ def cuts_of(
         cutting: how long they are.
         line: character -> line in the source; None where there are no lines.
     """
+    from omnivec.documents.cut import cut  # A search cuts nothing.
+
     taken = model.model.taken(model.task_prompt("document"))
     length, overlap = cutting.tokens(taken)
     pieces = cut(text, spans_of(text, model.model.spans), length=length, overlap=overlap)

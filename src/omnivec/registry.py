@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from omnivec import typed
 from omnivec.errors import ModelError, UnsupportedModel
 
 GROUP = "omnivec.families"
+LITERALS = ("CLAIMS", "KNOWN")
+
+# A literal of a file as ruff formats it: up to the next line that begins with neither a space nor a closing bracket.
+_LITERAL = re.compile(rf"^(?:{'|'.join(LITERALS)}) = .*?(?=^[^\s)\]}}#]|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,11 @@ def families() -> Mapping[str, Family]:
     """All families, by name."""
     found = {}
     for path in sorted(Path(__file__).with_name("families").glob("[a-z]*.py")):
-        found[path.stem] = read_family(path, f"omnivec.families.{path.stem}")
+        # Parsing all of every file would be a tenth of what a search from a shell computes.
+        source = path.read_text(encoding="utf-8")
+        docstring, _, rest = source.partition("\n")
+        short = "\n".join([docstring + '\n"""', *_LITERAL.findall(rest)])
+        found[path.stem] = read_family(path, f"omnivec.families.{path.stem}", short)
     for point in importlib.metadata.entry_points(group=GROUP):
         spec = importlib.util.find_spec(point.value)
         if spec is not None and spec.origin is not None:
@@ -76,10 +85,10 @@ def families() -> Mapping[str, Family]:
     return found
 
 
-def read_family(path: Path, module: str) -> Family:
-    """The literals CLAIMS and KNOWN and the docstring of a family's file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    literals: dict[str, Any] = {"CLAIMS": {}, "KNOWN": {}}
+def read_family(path: Path, module: str, source: str | None = None) -> Family:
+    """The literals CLAIMS and KNOWN and the docstring of a family's file, or of `source`, the part that holds them."""
+    tree = ast.parse(path.read_text(encoding="utf-8") if source is None else source, str(path))
+    literals: dict[str, Any] = {name: {} for name in LITERALS}
     for node in tree.body:
         if (
             isinstance(node, ast.Assign)

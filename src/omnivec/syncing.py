@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -448,28 +447,3 @@ def _holds_no_file(folder: Path) -> bool:
 def _shown(path: Path) -> str:
     """A path that can be printed and stored: bytes of a name that are not UTF-8 are written as escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-@dataclass(frozen=True)
-class FileNames:
-    """Ids of files: POSIX paths relative to a base where they lie below it, by its name or the one that links lead to.
-
-    All others are absolute.
-    """
-
-    base: Path
-
-    def of(self, path: Path) -> str:
-        """The id of a file."""
-        whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links: the id is the name as given
-        bases = (base for base in (self.base, self._real) if whole.is_relative_to(base))
-        base = next(bases, None)
-        return (whole if base is None else whole.relative_to(base)).as_posix()
-
-    def path(self, name: str) -> Path:
-        """The file of an id."""
-        return self.base / name
-
-    @cached_property
-    def _real(self) -> Path:
-        return self.base.resolve()

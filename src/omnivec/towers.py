@@ -222,3 +222,7 @@ def modality_of(item: Any) -> Modality:
     if isinstance(item, bytes | np.ndarray | Picture) or hasattr(item, "getexif"):
         return "image"
     raise ItemError(f"{shown(item)} is no item: give a str, a pathlib.Path, or an image")
+
+
+Program = Tower | Towers
+"""What a model is loaded to."""

@@ -91,5 +91,8 @@ def test_a_search_loads_no_torch(tmp_path):
     modules = loaded(command("search", "a graph", *where), **environment)
     assert "openvino" in modules  # it did embed the query
     assert modules.isdisjoint([*needless, "rich"])
+    writing = ["omnivec.syncing", "omnivec.adding", "omnivec.documents.read", "omnivec.documents.walk"]
+    elsewhere = ["omnivec.joint", "omnivec.weights.tables.formats", "openvino.tools.ovc"]
+    assert modules.isdisjoint([*writing, *elsewhere])
     by_words = loaded(command("search", "graph", "--mode", "text", *where), **environment)
     assert by_words.isdisjoint(HEAVY[:6])

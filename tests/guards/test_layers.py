@@ -29,7 +29,7 @@ RANKS = (
     ("embedder",),
     ("keyed", "joint"),
     ("loading",),
-    ("passages", "identity", "contents"),
+    ("passages", "identity", "contents", "file_names"),
     ("spaces", "ranking"),
     ("searching",),
     ("indexing",),

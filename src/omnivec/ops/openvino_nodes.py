@@ -11,9 +11,27 @@ import numpy as np
 # OpenVINO's import writes an id into the user's home and sends an event unless told otherwise; without the
 # package it takes its own silent stub. Nothing leaves the machine unasked.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# Its converter of foreign models takes a fifth of its import's time and is not used here. OpenVINO does without where
+# it is missing; whoever asks for it later in this process gets it.
+_CONVERTER = "openvino.tools.ovc"
+_first = "openvino" not in sys.modules
+if _first:
+    sys.modules.setdefault(_CONVERTER, None)  # type: ignore[arg-type]
 
 import openvino as ov  # noqa: E402
 import openvino.opset13 as o  # noqa: E402
+
+
+def _convert_model(*arguments: Any, **options: Any) -> Any:
+    """openvino.convert_model, imported when it is called."""
+    from openvino.tools.ovc import convert_model
+
+    return convert_model(*arguments, **options)
+
+
+if _first and sys.modules.get(_CONVERTER, ov) is None:
+    del sys.modules[_CONVERTER]
+    ov.convert_model = _convert_model
 
 _OPEN_END = np.iinfo(np.int64).max
 

@@ -19,9 +19,9 @@ from omnivec.weights.tables.binary import read_word2vec_binary, write_word2vec_b
 from omnivec.weights.tables.checks import reading
 from omnivec.weights.tables.fasttext import MAGIC, read_fasttext_bin, write_fasttext_bin
 from omnivec.weights.tables.gensim import read_gensim
-from omnivec.weights.tables.own import MODEL_TYPES, read_own, write_own
+from omnivec.weights.tables.own import read_own, write_own
 from omnivec.weights.tables.parquet import read_parquet, write_parquet
-from omnivec.weights.tables.record import Table
+from omnivec.weights.tables.record import ERRORS, MODEL_TYPES, Table
 from omnivec.weights.tables.static import (
     read_model2vec,
     read_static_embedding,
@@ -41,7 +41,6 @@ from omnivec.whitespace import BOM
 
 STREAMED = ("word2vec-text", "word2vec-binary", "glove")
 """Forms that are read from the beginning to the end, not mapped: from a file packed by gzip, too."""
-ERRORS = ("strict", "replace", "ignore")
 """What can be done with keys that are no UTF-8."""
 _HEAD = 1 << 20  # bytes that a file is judged by
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\v\f")

@@ -21,10 +21,9 @@ from omnivec.weights.bounds import Bounds, check_ngrams, shown
 from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tables.checks import check_finite, first_rows, limited
 from omnivec.weights.tables.int8 import quantized, restored
-from omnivec.weights.tables.record import Subwords, Table
+from omnivec.weights.tables.record import MODEL_TYPES, Subwords, Table
 from omnivec.weights.tensor import Array, Tensor, Weights
 
-MODEL_TYPES = ("static", "fasttext", "doc2vec")
 STORED = "stored_as"
 """The setting that says how vectors lie on disk: "int8", with a scale for each row; otherwise float32."""
 _WORDS = "words"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ from omnivec.types import Floats
 
 Kind = Literal["static", "fasttext", "doc2vec"]
 """How texts are pooled: the mean of rows; of words' vectors at length 1; inferred from the words of documents."""
+MODEL_TYPES: tuple[Kind, ...] = get_args(Kind)
+"""The "model_type" of a folder of omnivec's own that holds a table."""
+ERRORS = ("strict", "replace", "ignore")
+"""What can be done with keys that are no UTF-8."""
 
 
 @dataclass(frozen=True, eq=False)
