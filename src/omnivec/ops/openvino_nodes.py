@@ -22,16 +22,18 @@ import openvino as ov  # noqa: E402
 import openvino.opset13 as o  # noqa: E402
 
 
-def _convert_model(*arguments: Any, **options: Any) -> Any:
-    """openvino.convert_model, imported when it is called."""
+def _converter(name: str) -> Any:
+    """openvino.convert_model, imported when it is asked for."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
     from openvino.tools.ovc import convert_model
 
-    return convert_model(*arguments, **options)
+    return convert_model
 
 
 if _first and sys.modules.get(_CONVERTER, ov) is None:
     del sys.modules[_CONVERTER]
-    ov.convert_model = _convert_model
+    ov.__getattr__ = _converter
 
 _OPEN_END = np.iinfo(np.int64).max
 
