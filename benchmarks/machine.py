@@ -7,6 +7,7 @@ import csv
 import datetime
 import importlib.metadata
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,14 +97,39 @@ def in_turns(names: Sequence[str], repetitions: int) -> Iterator[tuple[int, str]
             yield repetition, name
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal columns, the machine and the versions behind them; rows of an earlier file keep their own."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], key: Sequence[str] = ()) -> None:
+    """Rows, the machine and the versions behind them; a column that a row does not have stays empty.
+
+    Args:
+        path: of the file, written anew.
+        rows: rows of an earlier file among them keep their own machine and versions.
+        key: columns that tell rows apart. Rows of the earlier file with other values there stay, before the new ones;
+            without a key none stays.
+    """
     about = {**machine(), **versions()}
+    new = [{**about, **row} for row in rows]
+    taken = {tuple(str(row.get(name, "")) for name in key) for row in new}
+    old = read_csv(path) if key else []
+    kept = [row for row in old if tuple(row.get(name, "") for name in key) not in taken]
+    columns = dict.fromkeys(column for row in (*rows, *kept) for column in row if column not in about)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[-1], *about])))
+        writer = csv.DictWriter(file, [*columns, *about])
         writer.writeheader()
-        writer.writerows({**about, **row} for row in rows)
+        writer.writerows([*kept, *new])
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a file, as they are written there; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def spread(values: Sequence[float]) -> float | str:
+    """Standard deviation of a sample, to two places; nothing of fewer than two values."""
+    return round(statistics.stdev(values), 2) if len(values) > 1 else ""
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -34,6 +34,9 @@ OURS, THEIRS = "omnivec", "gensim"
 DIM, WINDOW, NEGATIVE, MIN_COUNT = 100, 5, 5, 5
 FREQUENT = 30_000
 """Words among which analogies are asked."""
+MEASURES = ("semantic", "syntactic", "analogies", "wordsim", "simlex")
+KEY = ("part", "program", "words", "epochs", "threads", "cpu")
+"""Columns that tell rows apart: what was measured before stays in the file where one of them differs."""
 
 Vectors = tuple[Sequence[str], NDArray[np.float32]]
 """Words by falling count, and (v, dim)."""
@@ -173,7 +176,11 @@ def parts(wanted: Sequence[str]) -> dict[str, Part]:
 
 
 def measured(name: str, part: Part, task: Task, repetitions: int, words: int) -> list[dict[str, Any]]:
-    """A row for each program: medians of what it took, and means over the seeds of what its vectors are worth."""
+    """A row for each program: medians of what it took, and means over the seeds of what its vectors are worth.
+
+    Beside the median of the ratios of CPU-seconds stand the lowest and the highest, turn by turn; beside each mean, the
+    standard deviation.
+    """
     took: dict[str, list[machine.Spent]] = {program: [] for program in part}
     worth: dict[str, list[dict[str, float]]] = {program: [] for program in part}
     for repetition, program in machine.in_turns(list(part), repetitions):
@@ -187,6 +194,7 @@ def measured(name: str, part: Part, task: Task, repetitions: int, words: int) ->
     rows = []
     for program, own in took.items():
         cpu = statistics.median(each.cpu for each in own)
+        turns = ratios(own, first, "cpu")
         rows.append(
             {
                 "part": name,
@@ -198,22 +206,29 @@ def measured(name: str, part: Part, task: Task, repetitions: int, words: int) ->
                 "wall_s": significant(statistics.median(each.wall for each in own)),
                 "cpu_s": significant(cpu),
                 "million_words_per_cpu_s": significant(words * task.epochs / cpu / 1e6, 3),
-                "ratio_wall": significant(ratio(own, first, "wall"), 3),
-                "ratio_cpu": significant(ratio(own, first, "cpu"), 3),
-                **{
-                    kind: round(statistics.mean(each[kind] for each in worth[program]), 1)
-                    if worth[program]
-                    else ""
-                    for kind in ("semantic", "syntactic", "analogies", "wordsim", "simlex")
-                },
+                "ratio_wall": significant(statistics.median(ratios(own, first, "wall")), 3),
+                "ratio_cpu": significant(statistics.median(turns), 3),
+                "ratio_cpu_low": significant(min(turns), 3),
+                "ratio_cpu_high": significant(max(turns), 3),
+                **means(worth[program]),
             }
         )
     return rows
 
 
-def ratio(own: Sequence[machine.Spent], first: Sequence[machine.Spent], kind: str) -> float:
+def ratios(own: Sequence[machine.Spent], first: Sequence[machine.Spent], kind: str) -> list[float]:
     """How many times as much as the first program, turn by turn."""
-    return statistics.median(getattr(o, kind) / getattr(f, kind) for o, f in zip(own, first, strict=True))
+    return [getattr(o, kind) / getattr(f, kind) for o, f in zip(own, first, strict=True)]
+
+
+def means(worth: Sequence[Mapping[str, float]]) -> dict[str, float | str]:
+    """Means of what vectors are worth over the seeds, and their standard deviations; nothing where none is judged."""
+    columns: dict[str, float | str] = {}
+    for kind in MEASURES:
+        values = [each[kind] for each in worth]
+        columns[kind] = round(statistics.mean(values), 1) if values else ""
+        columns[f"{kind}_sd"] = machine.spread(values)
+    return columns
 
 
 def quality(words: Sequence[str], vectors: NDArray[np.float32]) -> dict[str, float]:
@@ -264,7 +279,7 @@ def main() -> None:
             part[OURS].work(small, part[OURS].prepare(small))  # compiled, or read from the cache
             rows += measured(name, part, task, asked.repetitions, words)
             machine.print_table(rows[-len(part) :], list(rows[0]))
-    machine.write_csv(asked.out, rows)
+    machine.write_csv(asked.out, rows, KEY)
 
 
 if __name__ == "__main__":

@@ -79,12 +79,15 @@ def speed(texts: Texts, name: str, repetitions: int) -> dict[str, Any]:
         for clock in ("cpu", "wall")
     )
     own = statistics.median(cpu["omnivec"])
+    turns = [b / a for a, b in zip(*cpu.values(), strict=True)]
     return {
         "way": name,
         "words": read.corpus.total,
         "cpu_s": significant(own, 3),
         "words_per_cpu_s": significant(read.corpus.total / own, 3),
-        "ratio_cpu": significant(statistics.median(b / a for a, b in zip(*cpu.values(), strict=True)), 3),
+        "ratio_cpu": significant(statistics.median(turns), 3),
+        "ratio_cpu_low": significant(min(turns), 3),
+        "ratio_cpu_high": significant(max(turns), 3),
         "ratio_wall": significant(statistics.median(b / a for a, b in zip(*wall.values(), strict=True)), 3),
     }
 

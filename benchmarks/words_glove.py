@@ -80,10 +80,10 @@ def counting(corpus: Corpus, repetitions: int) -> list[Row]:
             filled = keys[keys != EMPTY], values[keys != EMPTY]
         took[name].append(spent.cpu)
     equal = compare(counts, *filled)
-    ratio = statistics.median(h / o for h, o in zip(took["hash map"], took["omnivec"], strict=True))
+    ratios = [h / o for h, o in zip(took["hash map"], took["omnivec"], strict=True)]
     return [
         row("count", "omnivec", statistics.median(took["omnivec"]), entries, equal=equal),
-        row("count", "hash map, Numba", statistics.median(took["hash map"]), entries, ratio),
+        row("count", "hash map, Numba", statistics.median(took["hash map"]), entries, *ratios),
     ]
 
 
@@ -181,13 +181,16 @@ def replaced(options: Options, epochs: int) -> Options:
     return Options(**{**vars(options), "epochs": epochs})
 
 
-def row(step: str, program: str, cpu: float, entries: int, ratio: float = 1.0, equal: float = 1.0) -> Row:
-    """One line of the result."""
+def row(step: str, program: str, cpu: float, entries: int, *ratios: float, equal: float = 1.0) -> Row:
+    """One line of the result; the ratios are those of each turn, none of the first program."""
+    turns = ratios or (1.0,)
     return {
         "step": step,
         "program": program,
         "cpu_s": significant(cpu),
-        "ratio_cpu": significant(ratio, 3),
+        "ratio_cpu": significant(statistics.median(turns), 3),
+        "ratio_cpu_low": significant(min(turns), 3),
+        "ratio_cpu_high": significant(max(turns), 3),
         "entries": entries,
         "entries_per_cpu_s": significant(entries / cpu),
         "equal_values": equal,

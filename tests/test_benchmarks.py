@@ -42,6 +42,32 @@ def test_a_row_says_where_and_with_what_it_was_measured(machine, tmp_path):
     assert rows[0]["amx_bf16"] in ("True", "False")
 
 
+def test_rows_measured_before_stay_unless_they_are_measured_again(machine, tmp_path):
+    path, key = tmp_path / "x.csv", ("part", "cpu")
+    machine.write_csv(path, [{"part": "a", "wall_s": 1}, {"part": "b", "wall_s": 2, "cpu": "another"}], key)
+    machine.write_csv(path, [{"part": "b", "wall_s": 3}, {"part": "a", "wall_s": 4, "wall_s_low": 3}], key)
+    rows = machine.read_csv(path)
+    found = [(row["part"], row["wall_s"], row["wall_s_low"], row["cpu"] == "another") for row in rows]
+    assert found == [("b", "2", "", True), ("b", "3", "", False), ("a", "4", "3", False)]
+    assert all(row["date"] for row in rows)
+    machine.write_csv(path, [{"part": "c"}])
+    assert [row["part"] for row in machine.read_csv(path)] == ["c"]
+
+
+def test_a_row_of_words_has_the_spread_over_its_turns(benchmark, monkeypatch):
+    words, machine = benchmark("words"), benchmark("machine")
+    took = iter([(10, 2.0), (30, 6.0), (45, 9.0), (12, 4.0)])  # the second turn begins with the other program
+    monkeypatch.setattr(machine, "spent", lambda call: (call(), machine.Spent(*next(took))))
+    worth = {"one": iter([10.0, 14.0]), "two": iter([20.0, 20.0])}
+    monkeypatch.setattr(words, "quality", lambda name, _: dict.fromkeys(words.MEASURES, next(worth[name])))
+    part = {name: words.Side(lambda task: None, lambda task, ready, n=name: (n, None)) for name in worth}
+    one, two = words.measured("x", part, words.Task(Path(), 1, 1, 1), 2, 100)
+    assert (one["ratio_cpu"], one["ratio_cpu_low"], one["ratio_cpu_high"]) == (1, 1, 1)
+    assert (two["ratio_cpu"], two["ratio_cpu_low"], two["ratio_cpu_high"]) == (2.62, 2.25, 3)
+    assert (one["wordsim"], one["wordsim_sd"]) == (12, 2.83)
+    assert (two["simlex"], two["simlex_sd"]) == (20, 0)
+
+
 def test_cpu_seconds_count_this_process(machine):
     total, took = machine.spent(lambda: sum(range(2_000_000)))
     assert total == 1_999_999_000_000

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
 
-from omnivec.arguments import choice, said, whole
+from omnivec.arguments import choice, real, said, whole
 from omnivec.arguments import path as arguments_path
 from omnivec.embedder import Embedder
 from omnivec.errors import UnknownKey, UsageError
@@ -157,33 +157,39 @@ class KeyedEmbedder(Embedder):
         return listed[odd_one_out(self[listed])]
 
     @overload  # a str is a sequence of str, and one text
-    def predict(self, texts: str, k: int = 1) -> list[tuple[str, float]]: ...  # type: ignore[overload-overlap]
+    def predict(  # type: ignore[overload-overlap]
+        self, texts: str, k: int = 1, threshold: float = 0.0
+    ) -> list[tuple[str, float]]: ...
 
     @overload
-    def predict(self, texts: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]: ...
+    def predict(
+        self, texts: Sequence[str], k: int = 1, threshold: float = 0.0
+    ) -> list[list[tuple[str, float]]]: ...
 
-    def predict(self, texts: Any, k: int = 1) -> Any:
+    def predict(self, texts: Any, k: int = 1, threshold: float = 0.0) -> Any:
         """The most probable labels of each text, best first, with their probabilities.
 
         Args:
             texts: to be labelled, one or several.
             k: labels for each, at most as many as there are.
+            threshold: labels that are less probable are left out; a text may have none left.
 
         Returns:
             (label, probability) pairs: a list for one text, a list of lists for several.
 
         Raises:
-            UsageError: a table that was not trained on labels, something that is no text, or k below 1.
+            UsageError: a table that was not trained on labels, something that is no text, k below 1, or a threshold
+                that is no number from 0 to 1.
         """
         encoder = self._table_model.encoder
         if not isinstance(encoder, Labels):
             raise UsageError(f"{self.name} knows no labels: train one with the recipe fasttext_supervised")
-        count = whole("k", k)
+        count, least = whole("k", k), real("threshold", threshold, 0, 1)
         labels = self.table.settings["labels"]
         probable = encoder.probabilities(listed_texts(texts, "texts"))
         best = np.argsort(-probable, axis=1, kind="stable")[:, :count]
         rows = [
-            [(labels[i], float(row[i])) for i in order]
+            [(labels[i], float(row[i])) for i in order if row[i] >= least]
             for row, order in zip(probable, best.tolist(), strict=True)
         ]
         return rows[0] if is_one(texts, "texts") else rows

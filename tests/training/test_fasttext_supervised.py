@@ -151,3 +151,8 @@ def test_a_published_classifier_predicts_as_fasttext_does(tmp_path):
         }
         got = {label.removeprefix("__label__"): odds for label, odds in model.predict([text], k=2)[0]}
         assert got == pytest.approx(expected, abs=1e-4)
+        for threshold in (0.01, 0.5, 0.9):
+            above = reference.f.predict(text + "\n", 2, threshold, "")
+            assert len(model.predict(text, k=2, threshold=threshold)) == len(above)
+    with pytest.raises(UsageError, match=r"threshold=50: a number, at least 0, at most 1"):
+        model.predict("blue red", threshold=50)
