@@ -501,6 +501,17 @@ def test_metadata_that_are_a_list_are_damage_to_every_reader(catalogue):
             read()
 
 
+@pytest.mark.parametrize("key", ["king", 2.5, b"\x00\xff"], ids=str)
+def test_a_vector_whose_passage_is_no_key_is_damage(catalogue, key):
+    catalogue.write([document("a"), document("b")])
+    with sqlite3.connect(catalogue.folder / "catalogue.sqlite") as foreign:
+        foreign.execute("UPDATE vectors SET passage = ? WHERE rowid = 1", (key,))
+    foreign.close()
+    for read in (catalogue.vectors, catalogue.vector_keys):
+        with pytest.raises(CollectionDamaged, match="in the place of a passage's key"):
+            read("text")
+
+
 def test_a_folder_that_is_gone_cannot_be_made_smaller(catalogue):
     catalogue.write([document("a")])
     shutil.rmtree(catalogue.folder)

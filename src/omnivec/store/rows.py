@@ -19,7 +19,7 @@ import numpy as np
 
 from omnivec.arguments import one_line
 from omnivec.store.connections import damaged
-from omnivec.types import Floats, Metric, Modality
+from omnivec.types import Floats, Keys, Metric, Modality
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,14 @@ class Shape:
                     f"{self.table}.{name} of {one_line(row[0])} holds {one_line(stored)}, where {due} is due"
                 )
         return f"a row of {self.table} cannot be read"
+
+
+def passage_keys(path: Path, stored: Sequence[Any]) -> Keys:
+    """Stored keys of passages as (n,) int64; CollectionDamaged where one is no integer."""
+    if not all(type(key) is int for key in stored):
+        wrong = next(key for key in stored if type(key) is not int)
+        raise damaged(path, f"{one_line(wrong)} stands in the place of a passage's key")
+    return np.array(stored, np.int64)
 
 
 def vector_rows(path: Path, blobs: Sequence[Any], dim: int, whose: str) -> Floats:

@@ -96,9 +96,7 @@ class Catalogue:
     def _keys(self, rest: str, parameters: Sequence[Any] = ()) -> Keys:
         with self._connections.snapshot() as connection:
             found = [row[0] for row in connection.execute(rest, parameters)]
-        if any(type(key) is not int for key in found):
-            raise damaged(self._connections.path, "a passage's key is no integer")
-        return np.array(found, np.int64)
+        return rows.passage_keys(self._connections.path, found)
 
     # Writing: each call is one transaction.
 
@@ -378,7 +376,7 @@ class Catalogue:
         start = 0
         while read := cursor.fetchmany(_BLOBS_AT_ONCE):
             end = start + len(read)
-            keys[start:end] = [row[0] for row in read]
+            keys[start:end] = rows.passage_keys(self._connections.path, [row[0] for row in read])
             matrix[start:end] = rows.vector_rows(self._connections.path, [row[1] for row in read], dim, space)
             start = end
         return keys, matrix
