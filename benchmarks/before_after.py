@@ -154,7 +154,7 @@ def main() -> None:
         for part in asked.part:
             rows.append(measured(part, checkouts, folder, asked.repetitions))
             machine.print_table(rows[-1:], list(rows[0]))
-    machine.write_csv(asked.out, rows)
+    machine.write_csv(asked.out, rows, ("part", "before", "cpu"), machine.cores())
     sys.exit(not all(row["kept"] for row in rows))
 
 

@@ -201,7 +201,7 @@ def main() -> None:
             runs[name].append(process(commands[name]))
     rows = [row(name, count, runs) for name in commands]
     machine.print_table(rows, list(rows[0]))
-    machine.write_csv(asked.out, rows)
+    machine.write_csv(asked.out, rows, ("program", "passages", "cpu"), machine.cores())
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main() -> None:
                     {"busy_processes": processes, **row} for row in measured(rows, arguments.repetitions)
                 ]
     machine.print_table(found, list(found[0]))
-    machine.write_csv(arguments.out, found)
+    machine.write_csv(arguments.out, found, ("busy_processes", "rows", "dim", "way", "cpu"))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ without what all images share, or any two would look alike. Every repetition tak
 engine in turn, in one batch size for all. Two sources: `arrays`, the model's pixels in memory, what the network alone
 takes (ours are uint8 and normalised in the graph); and `files`, JPEG photographs of 640 x 480 from disk to vectors, of
 which `decoding` is the share of the CPU seconds that reading and resizing takes. Ratios are medians over the
-repetitions of (torch / engine) for the same images: above 1 is faster. On a shared machine trust `ratio_cpu`. A model
-that cannot run has a row that says why.
+repetitions of (torch / engine) for the same images: above 1 is faster. On a shared machine trust `ratio_cpu`.
+`peak_part` is the network's arithmetic by the fastest matrix product that was measured in the same run in the engine's
+precision. A model that cannot run has a row that says why.
 """
 
 from __future__ import annotations
@@ -309,12 +310,27 @@ def cosines(a: Sequence[Vectors], b: Sequence[Vectors]) -> NDArray[np.float64]:
 
 FIGURES = (
     *("images_per_s", "ratio_wall", "cpu_s", "ratio_cpu", "ratio_cpu_low", "ratio_cpu_high"),
-    *("decoding", "cosine_mean", "cosine_min"),
+    *("decoding", "gflops", "peak_part", "cosine_mean", "cosine_min"),
 )
 
 
-def row(model: str, source: str, name: str, images: int, found: Mapping[str, Measured]) -> dict[str, Any]:
-    """One line of the result."""
+def operations(subject: Subject, model: Any) -> float:
+    """Operations of an image in the network (a multiplication and an addition are two), as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counted, torch.inference_mode():
+        subject.vectors(model, torch.zeros(1, 3, SIZE, SIZE))
+    return float(counted.get_total_flops())
+
+
+def row(
+    model: str, source: str, name: str, work: tuple[int, float, int], found: Mapping[str, Measured]
+) -> dict[str, Any]:
+    """One line of the result; `work` is images, operations of each, and threads."""
+    images, flops, threads = work
+    rate = images * flops / statistics.median(took.wall for took in found[name].computing) / 1e9
+    peak = machine.peaks(threads)["bfloat16" if name.endswith("bfloat16") else "float32"]
     own, base = found[name], found[BASE]
     walls, cpus = own.total("wall"), own.total("cpu")
     by_wall = [b / o for b, o in zip(base.total("wall"), walls, strict=True)]
@@ -327,6 +343,8 @@ def row(model: str, source: str, name: str, images: int, found: Mapping[str, Mea
         *(significant(value, 3) for value in (statistics.median(by_wall), statistics.median(cpus))),
         *(significant(value, 3) for value in (statistics.median(by_cpu), min(by_cpu), max(by_cpu))),
         significant(sum(took.cpu for took in own.preparing) / sum(cpus), 3),
+        significant(rate, 3),
+        significant(rate / peak, 3),
         round(float(near.mean()), 6),
         round(float(near.min()), 6),
     )
@@ -356,7 +374,8 @@ def compare(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
         lines = []
         for source in ("arrays", "files"):
             found = measure(engines, source, asked, Path(place))
-            lines += [row(name, source, engine, asked.images, found) for engine in engines]
+            work = (asked.images, operations(subject, model), asked.threads)
+            lines += [row(name, source, engine, work, found) for engine in engines]
     return lines
 
 
@@ -389,7 +408,7 @@ def main() -> None:
     rows = [{**line, "batch": asked.batch, "threads": asked.threads} for line in rows]
     hidden = ("images", "batch", "threads", "ratio_cpu_low", "ratio_cpu_high")
     machine.print_table(rows, [column for column in rows[0] if column not in hidden])
-    machine.write_csv(asked.out, rows)
+    machine.write_csv(asked.out, rows, ("model", "source", "engine", "threads", "cpu"), asked.threads)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def main() -> None:
     machine.print_table(
         rows, ("route", "side", "wall_ms", "cpu_ms", "wall_ratio", "cpu_ratio", "cosine_to_exact_min")
     )
-    machine.write_csv(options.out, rows)
+    machine.write_csv(options.out, rows, ("route", "side", "cpu"))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import datetime
+import functools
 import importlib.metadata
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +47,7 @@ def machine() -> dict[str, Any]:
     flags = cpu_flags()
     return {
         "date": datetime.date.today().isoformat(),
-        "cpu": cpu_name().partition(" [")[0],
+        "cpu": cpu_kind(),
         "amx_bf16": "amx_bf16" in flags,
         "avx512_bf16": "avx512_bf16" in flags,
         "avx512": "avx512f" in flags,
@@ -50,6 +55,28 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def cpu_kind() -> str:
+    """The CPU's name with its family and model, where the system tells them: one name is that of several kinds."""
+    name = cpu_name().partition(" [")[0]
+    said: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            field, _, value = line.partition(":")
+            said.setdefault(field.strip(), value.strip())
+    if "cpu family" not in said:
+        return name
+    return f"{name} (family {said['cpu family']}, model {said.get('model', '?')})"
+
+
+@functools.cache
+def peaks(threads: int) -> dict[str, float]:
+    """GFLOP/s of matrix products by precision, the best that was found now, in a process of its own."""
+    program = [sys.executable, str(HERE / "peers_peak.py"), str(threads)]
+    out = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(out)
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -97,7 +124,9 @@ def in_turns(names: Sequence[str], repetitions: int) -> Iterator[tuple[int, str]
             yield repetition, name
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], key: Sequence[str] = ()) -> None:
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, Any]], key: Sequence[str] = (), threads: int = 0
+) -> None:
     """Rows, the machine and the versions behind them; a column that a row does not have stays empty.
 
     Args:
@@ -105,8 +134,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], key: Sequence[str] 
         rows: rows of an earlier file among them keep their own machine and versions.
         key: columns that tell rows apart. Rows of the earlier file with other values there stay, before the new ones;
             without a key none stays.
+        threads: of figures of speed, how many took part: the fastest matrix products with them are measured and written
+            beside the machine. 0 for figures that do not hang on it.
     """
-    about = {**machine(), **versions()}
+    fastest = peaks(threads) if threads else {}
+    rates = {f"peak_{precision}": significant(rate, 3) for precision, rate in fastest.items()}
+    about = {**machine(), **rates, **versions()}
     new = [{**about, **row} for row in rows]
     taken = {tuple(str(row.get(name, "")) for name in key) for row in new}
     old = read_csv(path) if key else []

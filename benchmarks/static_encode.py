@@ -192,7 +192,7 @@ def main() -> None:
             ):
                 sys.exit(f"other ids among texts {i} to {i + 4096} of {name}")
         rows += measure(name, texts, made, len(flat.ids), given.repetitions)
-    machine.write_csv(given.out, rows)
+    machine.write_csv(given.out, rows, ("set", "engine", "cpu"))
     machine.print_table(rows, COLUMNS)
 
 

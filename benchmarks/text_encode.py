@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import statistics
 import subprocess
 import sys
@@ -247,14 +246,6 @@ def compared(engine: Engine, own: Measured, base: Measured, work: Work) -> dict[
     return dict(zip(FIGURES, values, strict=True))
 
 
-def machine_peaks(threads: int) -> dict[str, float]:
-    """GFLOP/s of matrix products by precision, measured now, in a process of its own."""
-    program = [sys.executable, str(machine.HERE / "peers_peak.py"), str(threads)]
-    out = subprocess.run(program, check=True, capture_output=True, text=True).stdout
-    found: dict[str, float] = json.loads(out)
-    return found
-
-
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -288,11 +279,8 @@ def compare(engines: Sequence[Engine], asked: argparse.Namespace, path: Path) ->
     model = omnivec.load(MODEL)
     tokenizer = model.model.preparer.tokenizer
     repetitions = min(2, asked.repetitions) if asked.quick else asked.repetitions
-    peaks: dict[str, float] = {}
     done = []
     for kind, size in SETS.items():
-        now = machine_peaks(asked.threads)
-        peaks = {precision: max(rate, peaks.get(precision, 0)) for precision, rate in now.items()}
         part = TextSet(size.texts // 10, size.tokens) if asked.quick else size
         found, texts = measure(engines, part, passages(path, part.tokens, seed=7), repetitions)
         flops = []
@@ -302,7 +290,7 @@ def compare(engines: Sequence[Engine], asked: argparse.Namespace, path: Path) ->
         done.append((kind, part.texts, flops, found))
     return [
         {
-            **row(engine, kind, Work(count, flops, peaks), found),
+            **row(engine, kind, Work(count, flops, machine.peaks(asked.threads)), found),
             "threads": asked.threads,
             "sts_spearman": scores[engine.peer.name],
         }
@@ -331,7 +319,7 @@ def main() -> None:
                     engine.worker.close()
     hidden = ("texts", "repetitions", "software", "threads", "ratio_cpu_low", "ratio_cpu_high")
     machine.print_table(rows, [column for column in rows[0] if column not in hidden])
-    machine.write_csv(asked.out, rows)
+    machine.write_csv(asked.out, rows, ("set", "engine", "threads", "cpu"), asked.threads)
 
 
 if __name__ == "__main__":

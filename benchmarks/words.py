@@ -279,7 +279,7 @@ def main() -> None:
             part[OURS].work(small, part[OURS].prepare(small))  # compiled, or read from the cache
             rows += measured(name, part, task, asked.repetitions, words)
             machine.print_table(rows[-len(part) :], list(rows[0]))
-    machine.write_csv(asked.out, rows, KEY)
+    machine.write_csv(asked.out, rows, KEY, asked.threads)
 
 
 if __name__ == "__main__":

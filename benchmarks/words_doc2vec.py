@@ -207,7 +207,7 @@ def main() -> None:
             accurate |= {f"{one['set']}_{kind}": value for kind, value in one.items() if kind != "set"}
         rows.append({**found, "epochs": asked.epochs, "seeds": len(SEEDS), **accurate})
     machine.print_table(rows, list(rows[0]))
-    machine.write_csv(asked.out, rows)
+    machine.write_csv(asked.out, rows, ("way", "words", "epochs", "cpu"))
 
 
 if __name__ == "__main__":

@@ -273,7 +273,7 @@ def main() -> None:
             rows += against(Program(asked.c, asked.keep or Path(folder) / "c", text), corpus, asked.epochs)
     rows = [{"megabytes": asked.megabytes, **one} for one in rows]
     machine.print_table(rows, list(rows[0]))
-    machine.write_csv(asked.out, rows)
+    machine.write_csv(asked.out, rows, ("megabytes", "step", "program", "cpu"))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def test_what_all_images_share_does_not_make_them_alike(benchmark):
     np.testing.assert_allclose(benchmark.cosines([shared + turned], [shared + own]), np.zeros(4), atol=1e-5)
 
 
-def test_a_row_says_how_fast_how_near_and_what_decoding_takes(benchmark):
+def test_a_row_says_how_fast_how_near_and_what_decoding_takes(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark.machine, "peaks", lambda threads: {"float32": 100.0 * threads})
     spent, vectors = benchmark.Spent, np.eye(4, dtype=np.float32)
 
     def measured(seconds, preparing):
@@ -44,8 +45,9 @@ def test_a_row_says_how_fast_how_near_and_what_decoding_takes(benchmark):
         )
 
     found = {benchmark.BASE: measured(4.0, 1.0), "omnivec float32": measured(2.0, 0.5)}
-    line = benchmark.row("m", "files", "omnivec float32", 8, found)
+    line = benchmark.row("m", "files", "omnivec float32", (8, 30e9, 2), found)
     assert (line["images_per_s"], line["ratio_cpu"], line["decoding"]) == (4.0, 2.0, 0.25)
+    assert (line["gflops"], line["peak_part"]) == (160.0, 0.8)  # 8 images of 30 GFLOP in the network's 1.5 s
     assert line["cosine_min"] == 1 and line["status"] == "ok"
 
 
