@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omnivec import arguments, batching, progress, registry, saving
 from omnivec.batching import Plan
 from omnivec.compiled import Compiled
-from omnivec.encode_options import EncodeOptions, checked_dim, named_prompt, refuse_tensors
+from omnivec.encode_options import EncodeOptions, checked_dim, refuse_tensors
 from omnivec.errors import ItemError, ItemErrors, ModelError, UsageError
 from omnivec.items import is_one, several
 from omnivec.items import text as one_text
@@ -393,11 +393,14 @@ class Embedder:
         return self._compiled.texts if isinstance(self._compiled, Towers) else self._compiled
 
     def task_prompt(self, task: str) -> str:
-        """The model's prompt for "query" or "document"; a passage's prompt goes by several names."""
+        """The model's prompt for "query" or "document", "" where it has none; a passage's goes by several names.
+
+        The default prompt, which `encode` takes, is for neither: so it is in sentence-transformers, where both tasks
+        have an empty prompt unless the folder gives them another.
+        """
         arguments.choice("task", task, ("query", "document"))
         names = ("document", "passage", "corpus") if task == "document" else ("query",)
-        found = [self.model.prompts[name] for name in names if self.model.prompts.get(name)]
-        return found[0] if found else named_prompt(self.model, None)
+        return next((self.model.prompts[name] for name in names if name in self.model.prompts), "")
 
 
 def _finished(windows: Iterator[Encoded], finish: Callable[[Floats], Floats]) -> Iterator[Encoded]:

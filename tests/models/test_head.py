@@ -134,7 +134,18 @@ def test_prompts(tmp_path: Path, mode: str, include: bool) -> None:
 
 def test_default_prompt(tmp_path: Path) -> None:
     reference = saved(tmp_path, prompts={"a": "one: ", "b": "two: "}, default_prompt_name="b")
-    check_close(open_model(tmp_path / "saved").encode(FULL), reference.encode(FULL), "default prompt")
+    model = open_model(tmp_path / "saved")
+    check_close(model.encode(FULL), reference.encode(FULL), "default prompt")
+    check_close(model.encode_query(FULL), reference.encode_query(FULL), "a question has none of its own")
+    check_close(model.encode_document(FULL), reference.encode_document(FULL), "nor has a document")
+
+
+def test_an_empty_prompt_is_the_prompt_of_its_task(tmp_path: Path) -> None:
+    prompts = {"query": "", "document": "", "passage": "passage: ", "b": "two: "}
+    reference = saved(tmp_path, prompts=prompts, default_prompt_name="b")
+    model = open_model(tmp_path / "saved")
+    check_close(model.encode_query(FULL), reference.encode_query(FULL), "query")
+    check_close(model.encode_document(FULL), reference.encode_document(FULL), "document")
 
 
 def test_unknown_prompt_names_those_there_are(tmp_path: Path) -> None:
