@@ -257,8 +257,9 @@ def _texts(family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokeni
 
 
 def _images(family: ModuleType, root: Path, published: Mapping[str, Any]) -> image.ImagePreparer:
-    usual = getattr(family, "PREPROCESSING", None)
-    own = None if usual is None else {**usual, **published.get("pretrained_cfg", {})}
+    usual, said = getattr(family, "PREPROCESSING", None), published.get("pretrained_cfg")
+    # Of a folder without config.json its family says it; what a file says is read, and checked, once more.
+    own = None if usual is None else {**usual, **(said if isinstance(said, Mapping) else {})}
     return image.ImagePreparer(read_processing(root, own), threads=open_cpus())
 
 

@@ -167,12 +167,10 @@ def table(kind: type, path: Path, default: Any = _MISSING) -> dict[str, Any]:
 def overlaid(kind: type, said: Mapping[str, Any], file: Path | str, at: str = "") -> dict[str, Any]:
     """A table with the keys that a record has checked; `at` is the key in the file that the table stands at."""
     try:
-        return {
-            **said,
-            **_tables({key: hint for key, hint, _ in _fields(cast(Any, kind)).values()}, said, at),
-        }
+        known = _tables({key: hint for key, hint, _ in _fields(cast(Any, kind)).values()}, said, at)
     except _Wrong as wrong:
         raise wrong.error(file, ModelError) from None
+    return {**said, **known}
 
 
 def rows(kind: type[Record], path: Path, default: Any = _MISSING) -> tuple[Record, ...]:

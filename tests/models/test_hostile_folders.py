@@ -13,6 +13,7 @@ import pytest
 from checkpoints import bert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_models import of_images
 
 import omnivec
 from omnivec import weights
@@ -84,7 +85,44 @@ def joint(folder: Path) -> None:
     write_joint(Joint(Side("a", layers), Side("b", layers), 10.0, {"method": "align"}), folder)
 
 
-MAKERS = {"sentence_bert": sentence_bert, "table": table, "joint": joint}
+def adapter(folder: Path) -> None:
+    """LoRA beside the base that it was trained on."""
+    bert(folder, width=16, layers=1)
+    said = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": ".",
+        "r": 2,
+        "lora_alpha": 4,
+        "alpha_pattern": {"query": 3},
+        "rank_pattern": {"query": 2},
+        "use_rslora": False,
+        "use_dora": False,
+        "target_modules": ["query"],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(said))
+    place = "base_model.model.encoder.layer.0.attention.self.query"
+    parts = {"lora_A": np.ones((2, 16), np.float32), "lora_B": np.ones((16, 2), np.float32)}
+    weights.save(
+        folder / "adapter_model.safetensors", {f"{place}.{k}.weight": v / 10 for k, v in parts.items()}
+    )
+
+
+def images(folder: Path) -> None:
+    """A network of images, with settings of transformers and of timm."""
+    of_images(folder)
+    said = json.loads((folder / "config.json").read_text())
+    own = {"input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "interpolation": "bicubic", "crop_pct": 0.9}
+    (folder / "config.json").write_text(json.dumps(said | {"pretrained_cfg": own}))
+
+
+MAKERS = {
+    "sentence_bert": sentence_bert,
+    "table": table,
+    "joint": joint,
+    "adapter": adapter,
+    "images": images,
+}
+PICTURE = np.full((40, 40, 3), 128, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +174,12 @@ def test_any_json_at_any_key_is_a_model_or_an_error_that_names_the_file(folders,
     try:
         file.write_text(json.dumps(changed(said, path, value)))
         model = omnivec.load(source, threads=1)
-        vector = (model.left if name == "joint" else model).encode("one text")
+        item = PICTURE if name == "images" else "one text"
+        vector = (model.left if name == "joint" else model).encode(item)
     except ModelError as error:
-        assert "config.json" in str(error) or file.name in str(error), (file.name, path, value)
+        # Settings that ask for other weights than there are may be right, and the weights wrong.
+        named = "config.json" in str(error) or file.name in str(error) or "the weights lack" in str(error)
+        assert named or "lora_magnitude_vector" in str(error), (file.name, path, value)
         assert len(str(error)) < 1000
     else:
         assert vector.dtype == np.float32 and np.isfinite(vector).all()
@@ -206,3 +247,46 @@ def test_what_is_kept_of_a_model_never_changes_what_it_is(folders, tmp_path, dam
         cache.write_text(json.dumps(kept))
     assert identity_of(model, cache) == right
     assert identity_of(model, cache) == right
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("lora_alpha", "x"), ("lora_alpha", []), ("alpha_pattern", 3), ("alpha_pattern", {"query": "x"})),
+        *(("rank_pattern", [1]), ("rank_pattern", {"query": -1}), ("base_model_name_or_path", [1])),
+    ],
+)
+def test_settings_of_an_adapter_of_another_type_are_named(folders, tmp_path, key, value):
+    folder = shutil.copytree(folders["adapter"], tmp_path / "model")
+    said = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(said | {key: value}))
+    with pytest.raises(ModelError, match=rf"adapter_config\.json: {key}"):
+        omnivec.load(folder)
+
+
+def test_an_adapter_that_leaves_its_alpha_open_has_that_of_peft(folders, tmp_path):
+    folder = shutil.copytree(folders["adapter"], tmp_path / "model")
+    said = json.loads((folder / "adapter_config.json").read_text()) | {"alpha_pattern": {}}
+    vectors = []
+    for alpha in (8, None):
+        (folder / "adapter_config.json").write_text(json.dumps(said | {"lora_alpha": alpha}))
+        vectors.append(omnivec.load(folder).encode("one text"))
+    assert np.array_equal(*vectors)
+
+
+@pytest.mark.parametrize("value", [True, 7, "x", [], [[1]]])
+def test_a_pretrained_cfg_that_is_no_table_is_named(folders, tmp_path, value):
+    folder = shutil.copytree(folders["images"], tmp_path / "model")
+    (folder / "preprocessor_config.json").unlink()
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | {"pretrained_cfg": value}))
+    with pytest.raises(ModelError, match=r"config\.json: pretrained_cfg"):
+        omnivec.load(folder)
+
+
+def test_a_width_of_a_resnet_that_its_weights_have_not_is_named(folders, tmp_path):
+    folder = shutil.copytree(folders["images"], tmp_path / "model")
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(said | {"hidden_sizes": [8, 10**9]}))
+    with pytest.raises(ModelError, match=r"config\.json: hidden_sizes ends with 1000000000"):
+        omnivec.load(folder)

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from omnivec.errors import ModelError
 from omnivec.media.published import IMAGENET, Colours, Plain
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
 from omnivec.typed import Among, Count, Filled, Length, Size
+from omnivec.weights import Tensor
 
 CLAIMS = {
     "model_type": ["resnet"],
@@ -48,6 +50,9 @@ ARCHITECTURES = {
     "resnet152": ((3, 8, 36, 3), "bottleneck"),
 }
 WIDTHS = {"basic": (64, 128, 256, 512), "bottleneck": (256, 512, 1024, 2048)}
+
+# The convolution of a layer that makes as many channels as its stage has.
+LAST = {"basic": 1, "bottleneck": 2}
 
 EPS = 1e-5
 
@@ -83,6 +88,19 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     depths, kind = ARCHITECTURES.get(published.get("architecture") or "", ((), ""))
     said = {"depths": depths, "layer_type": kind, "hidden_sizes": WIDTHS[kind]} if depths else published
     return said
+
+
+def fitted(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor], Config]:
+    """Both as they are; ModelError where the config states another width than the last stage of the weights has."""
+    last = (
+        f"encoder.stages.{len(config.depths) - 1}.layers.0.layer.{LAST[config.layer_type]}.convolution.weight"
+    )
+    rows = tensors[last].shape[0] if last in tensors else config.dim
+    if rows != config.dim:
+        raise ModelError(
+            f"config.json: hidden_sizes ends with {config.dim}, but {last} of the weights has {rows}"
+        )
+    return tensors, config
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:

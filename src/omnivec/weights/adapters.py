@@ -10,18 +10,21 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from omnivec import typed
 from omnivec.errors import UnsupportedModel, WeightsError
-from omnivec.files import read_json
+from omnivec.typed import Between, Size
 from omnivec.types import Floats
 from omnivec.weights.files import ADAPTERS, read
 from omnivec.weights.layouts import Row
 from omnivec.weights.tensor import Tensor, Weights, from_array
 
 CONFIG = "adapter_config.json"
+ALPHA = 8.0
+"""peft's own lora_alpha, of a config that says none."""
 
 # What adapter_config.json says and is obeyed, and what says how an adapter was trained or found its places, which the
 # names of its tensors show.
@@ -58,8 +61,23 @@ SHOWN = (
 )
 # Heads for other tasks, which no embedding uses.
 HEADS = r"(.+\.)?(classifier|score|lm_head|pooler|cls|qa_outputs)(\..+)?"
+Factor = Annotated[float, Between(-1e9, 1e9)]
 # First values that change the base's weights too, which only peft can do again.
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True)
+class _Config:
+    """adapter_config.json, as far as it is read; of some keys only whether they say anything."""
+
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
+    lora_alpha: Factor | None = None
+    alpha_pattern: Mapping[str, Factor] | None = None
+    rank_pattern: Mapping[str, Size] | None = None
+    use_rslora: bool | None = None
+    use_dora: bool | None = None
+
 
 _PART = re.compile(
     r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B|magnitude_vector)(?:\.default)?(?P<leaf>\.weight|\.bias)?"
@@ -84,14 +102,15 @@ class Adapter:
     @property
     def base(self) -> str:
         """The name of the model that it was trained on; "" where none is said."""
-        name, revision = (str(self.config.get(key) or "") for key in ("base_model_name_or_path", "revision"))
+        name, revision = (self.config.get(key) or "" for key in ("base_model_name_or_path", "revision"))
         is_local = Path(name).is_absolute() or name.startswith(".")
         return f"{name}@{revision}" if name and revision and not is_local else name
 
     def scale(self, module: str, rank: int) -> float:
         """The factor on B A at one module."""
         patterns = self.config.get("alpha_pattern") or {}
-        alpha = float(patterns.get(_pattern_of(patterns, module), self.config.get("lora_alpha", 8)))
+        alpha = patterns.get(_pattern_of(patterns, module), self.config.get("lora_alpha"))
+        alpha = ALPHA if alpha is None else alpha
         return alpha / (rank**0.5 if self.config.get("use_rslora") else rank)
 
 
@@ -106,7 +125,7 @@ def read_adapter(folder: Path) -> Adapter | None:
     file = folder / CONFIG
     if not file.is_file():
         return None
-    config = read_json(file, kind=dict)
+    config = typed.table(_Config, file)
     _refuse(config, file)
     found = next((folder / name for name in ADAPTERS if (folder / name).is_file()), None)
     if found is None:
