@@ -411,6 +411,27 @@ def test_what_was_removed_is_given_back(tmp_path):
         assert catalogue.check() == [] and catalogue.counts().documents == 1
 
 
+@pytest.mark.parametrize("share", [1.0, 0.6], ids=["all", "most"])
+def test_a_collection_that_was_emptied_keeps_nothing_of_its_words(tmp_path, share):
+    def text(i):
+        return " ".join(f"word{i * j % 10_007}" for j in range(1, 200))
+
+    names = [f"d{i}" for i in range(1500)]
+    with Catalogue.open(tmp_path / "notes.omni", create=True) as catalogue:
+        catalogue.put_space(space())
+        for start in range(0, len(names), 250):
+            part = range(start, start + 250)
+            catalogue.write([document(names[i], [text(i)]) for i in part])
+        gone = names[: int(share * len(names))]
+        assert catalogue.delete(gone) == len(gone)
+    file = tmp_path / "notes.omni" / "catalogue.sqlite"
+    before = file.stat().st_size
+    with Catalogue.open(tmp_path / "notes.omni", create=False) as catalogue:
+        catalogue.vacuum()
+        assert catalogue.check() == []
+    assert before < 1.4 * file.stat().st_size + 2**20  # some pages that are free
+
+
 def test_a_collection_of_an_older_version_can_be_made_smaller_too(tmp_path):
     catalogue_of_version(tmp_path / "old", 2, ["a text"] * 3000)
     with Catalogue.open(tmp_path / "old", create=False) as catalogue:

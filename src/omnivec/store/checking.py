@@ -59,7 +59,6 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
         "SELECT count(*) FROM meta WHERE key = 'changes' AND value IS NOT (SELECT max(changes) FROM history)",
     ),
 )
-_TEXT_INDEXES = ("passages_words", "passages_trigrams")
 _SHOWN = 5
 _UNIT = 1e-2
 
@@ -76,7 +75,7 @@ def problems(connections: Connections) -> list[str]:
     # The text indexes are checked by a command that has the form of a write.
     if not connections.readonly:
         try:
-            for table in _TEXT_INDEXES:
+            for table in schema.TEXT_INDEXES:
                 found += _check_text_index(connections, table)
         except CollectionDamaged as exc:
             found.append(str(exc))

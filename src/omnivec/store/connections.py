@@ -15,6 +15,7 @@ from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
 from omnivec.reasons import of_system
+from omnivec.store import writing
 from omnivec.store.replaced import Files, identity_of
 from omnivec.store.text import has_unspaced, searchable
 
@@ -322,8 +323,7 @@ class Connections:
         live = self._here()
         with translated(self.path), live.lock:
             with self.transaction() as connection:
-                for table in ("passages_words", "passages_trigrams"):
-                    connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+                writing.merge_text_indexes(connection)
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -117,7 +117,7 @@ class Catalogue:
             }
             latest = {document.id: document for document in documents}
             gone = dict.fromkeys([*latest, *remove])
-            connection.executemany("DELETE FROM documents WHERE id = ?", [(name,) for name in gone])
+            writing.delete(connection, list(gone))
             for document in latest.values():
                 writing.insert(connection, document, known, time.time_ns())
             writing.count_change(connection)
@@ -135,8 +135,7 @@ class Catalogue:
     def delete(self, ids: Sequence[str]) -> int:
         """Removes documents with all that belongs to them; returns how many there were."""
         with self._connections.transaction() as connection:
-            cursor = connection.executemany("DELETE FROM documents WHERE id = ?", [(name,) for name in ids])
-            removed = max(cursor.rowcount, 0)
+            removed = writing.delete(connection, ids)
             if removed:
                 writing.count_change(connection)
         return removed
