@@ -26,7 +26,7 @@ from omnivec.lookup import _Steps
 from omnivec.media.image import ImagePreparer
 from omnivec.media.text import TextPreparer
 from omnivec.media.tokenizer import Tokenizer
-from omnivec.ops import memory
+from omnivec.ops import memory, openvino
 from omnivec.types import Encoded, Prepared
 from omnivec.weights.joint import Joint, Side
 from omnivec.weights.tables.formats import write_table
@@ -343,6 +343,45 @@ def test_a_text_too_long_for_the_memory_there_is_costs_itself_and_no_abort(tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[1] no memory to prepare it: the process has ")
     assert "the limit of its address space (ulimit -v)" in done.stdout
+
+
+NO_ROOM = """
+import resource, sys
+import omnivec
+from omnivec.ops import memory, openvino
+model = omnivec.load(sys.argv[1], threads=2)
+model.run(["a fox"])
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (memory.mapped() + 2_000_000, hard))
+for texts in (["the fox", "the dog"] * 40, ["a fox"]):
+    encoded = model.run(texts)
+    print(len(encoded.failures), encoded.failures.get(0))
+resource.setrlimit(resource.RLIMIT_AS, (memory.mapped() + 30_000_000, hard))
+try:
+    omnivec.load(sys.argv[1], threads=1)
+except omnivec.OmnivecError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much is mapped")
+def test_where_there_is_no_memory_at_all_it_is_said_and_nothing_aborts(tmp_path: Path) -> None:
+    checkpoints.bert(tmp_path, width=32, layers=1)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_ROOM, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    many, one, compiled = done.stdout.splitlines()
+    assert many.startswith("80 no memory to prepare it: ") and one.startswith("1 no memory to prepare it: ")
+    assert "cannot be compiled: not enough memory: the process has " in compiled
+    assert all("the limit of its address space (ulimit -v) is " in line for line in (many, one, compiled))
+
+
+@pytest.mark.parametrize("said", ["std::bad_alloc", "can't alloc", "x.so: failed to map segment"])
+def test_an_engine_that_got_no_memory_is_said_so(said: str) -> None:
+    line = openvino._last_line(RuntimeError(f"Exception from src/x.cpp:1:\n{said}\n"))
+    assert line.startswith("not enough memory") and line.endswith(f"({said})")
+    assert openvino._last_line(RuntimeError("at src/x.cpp:1\nno such node")) == "no such node"
 
 
 def test_a_ceiling_of_memory_holds_for_long_texts(models: dict[str, Embedder]) -> None:

@@ -21,7 +21,7 @@ from omnivec.items import shown
 from omnivec.media.tokenizer import Tokenizer
 from omnivec.media.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.ops.memory import Room
+from omnivec.ops.memory import Room, spare
 from omnivec.types import Chunk, Modality, Prepared, Truncate
 
 UNIT = "tokens"
@@ -30,6 +30,9 @@ LONG = 2**20
 
 EACH = 300
 """Bytes that tokenising takes for a character: 125 of English words, more of scripts without spaces."""
+
+LEAST = 16 * 10**6
+"""Bytes that a few texts take at most, with what the tokenizer's threads need: where there is none, it aborts."""
 
 BUDGET = 1024
 """Tokens in a batch: enough to fill the engine, few enough for several batches a stream and flat memory."""
@@ -177,8 +180,8 @@ class TextPreparer:
                 end += 1
             try:
                 with self.room.entry() as take:
-                    if size > LONG:
-                        take(EACH * size)
+                    if size > LONG or spare() is not None:
+                        take(EACH * size + LEAST)
                     yield from self.tokenizer.ids(texts[start:end])
             except ItemError as error:
                 if end - start > 1:
@@ -199,8 +202,9 @@ class TextPreparer:
         if highest < self.vocab_size:
             return None
         token = self.tokenizer.backend.id_to_token(highest)
+        named = f"its token {token!r}" if token is not None else "a token that is put around it"
         return ItemError(
-            f"its token {token!r} has the id {highest:,}, beyond the {self.vocab_size:,} rows of the model's table: "
+            f"{named} has the id {highest:,}, beyond the {self.vocab_size:,} rows of the model's table: "
             "the tokenizer knows it and the weights do not; leave it out of the text"
         )
 

@@ -75,6 +75,23 @@ def _address_space() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
+def spare() -> int | None:
+    """Bytes that this process may still map under a limit of its address space (ulimit -v); None without a limit."""
+    limit = _address_space()
+    return None if limit is None else max(0, limit - mapped())
+
+
+def why_short() -> str:
+    """What to say where a library got no memory: that, and the way out."""
+    limit = _address_space()
+    if limit is None:
+        return "not enough memory; close other programs, or give this one more"
+    return (
+        f"not enough memory: the process has {shown(mapped())}, the limit of its address space (ulimit -v) is "
+        f"{shown(limit)}; raise it"
+    )
+
+
 def require(ceiling: int, needed: int) -> None:
     """Raises ModelError where the weights alone, with what the process has, are above a ceiling."""
     if needed > ceiling:

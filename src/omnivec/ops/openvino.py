@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError, WeightsError
+from omnivec.ops import memory
 from omnivec.ops.base import Batch, Foreign, Input, Padding, Params, Program, Settings, Stored, Value
 from omnivec.ops.quantized import Quantized
 
@@ -337,7 +338,10 @@ def core() -> Any:
 
 def cpu_can_bfloat16() -> bool:
     """Whether OpenVINO has bfloat16 kernels for this CPU (they may still be slower than float32)."""
-    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    try:
+        return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO {version()} cannot be used here: {_last_line(error)}") from error
 
 
 def version() -> str:
@@ -369,6 +373,8 @@ class OpenVINOExecutable:
         }
         if settings.threads:
             hints["INFERENCE_NUM_THREADS"] = str(settings.threads)
+        if _is_short():
+            raise ModelError(f"this model cannot be compiled: {memory.why_short()}")
         try:
             self._compiled = core().compile_model(model, "CPU", hints)
         except RuntimeError as error:
@@ -398,6 +404,8 @@ class OpenVINOExecutable:
         if self._settings.streams == self.streams:
             return self
         with self._lock:
+            if self._bulk is None and _is_short():
+                return self  # One stream is slower, and needs nothing more.
             if self._bulk is None:
                 self._bulk = OpenVINOExecutable(
                     self._model, self._outputs, self._tensors, self._settings, self._settings.streams
@@ -405,11 +413,29 @@ class OpenVINOExecutable:
             return self._bulk
 
 
+NO_MEMORY = (
+    "bad_alloc",
+    "can't alloc",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+    "failed to map segment",
+)
+
+LEAST = 64 * 10**6
+"""Bytes to map that a program takes at least, of the smallest model: below, the engine ends the process."""
+
 _SHAPE = re.compile(r"(?<=:f32)\[[^\]]*\]")
 
 
+def _is_short() -> bool:
+    spare = memory.spare()
+    return spare is not None and spare < LEAST
+
+
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+    """What the engine said, without where in it; the true cause first where it got no memory, or no thread for it."""
+    line = str(error).strip().splitlines()[-1]
+    return f"{memory.why_short()} ({line})" if any(words in line for words in NO_MEMORY) else line
 
 
 def compile_program(
