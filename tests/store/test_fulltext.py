@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from store_samples import document
 
 from omnivec.errors import UsageError
+from omnivec.store import fulltext
 from omnivec.store.fulltext import plan
 from omnivec.store.text import has_unspaced, searchable, storable
 
@@ -197,6 +198,25 @@ def test_the_best_are_chosen_by_sqlite_and_not_here(texts):
             connection.row_factory = None
     assert best == everything[:3] and len(everything) > 500
     assert len(rows) <= 10
+
+
+@pytest.mark.parametrize("piece", ["name{}.of{}", "+{}x", "{}x + {}y ;", "word{} other{}", "same words"])
+def test_a_question_may_be_a_whole_file(texts, piece):
+    query = "\n".join(piece.format(i, i) for i in range(2000))
+    assert dict(texts.text_search(f"{query} week", 20)) == pytest.approx(dict(texts.text_search("week", 20)))
+    assert keys(texts, " ".join(map(chr, range(0x4E00, 0x5500)))) == [6, 7]
+
+
+def test_scores_of_words_are_added_however_often_and_however_many(texts, monkeypatch):
+    single = dict(texts.text_search("week", 20)) | dict(texts.text_search("cafe", 20))
+    found = dict(texts.text_search("week cafe week week", 20))
+    assert found == pytest.approx({1: 3 * single[1], 5: single[5]})
+    query = "the new state of affairs in C++ or .NET, 東京都 京都 one week more week"
+    whole = texts.text_search(query, 20)
+    monkeypatch.setattr(fulltext, "MOST_TERMS", 1)
+    monkeypatch.setattr(fulltext, "MOST_SOURCES", 2)
+    assert [key for key, _ in whole] == keys(texts, query)
+    assert dict(whole) == pytest.approx(dict(texts.text_search(query, 20)))
 
 
 def test_scores_are_those_of_bm25(texts):

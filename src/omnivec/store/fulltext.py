@@ -13,7 +13,10 @@ import math
 import re
 import sqlite3
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from omnivec.errors import UsageError
@@ -35,6 +38,10 @@ _IDENTIFIER = re.compile(
     """,
     re.VERBOSE,
 )
+
+# Terms in one expression of FTS5, and SELECTs in one statement: SQLite takes 500.
+MOST_TERMS = 256
+MOST_SOURCES = 100
 
 RARITY_OF_IDENTIFIERS = 2.0
 """Weight of an identifier's rarity beside BM25, so that it comes first in questions of ordinary length as well."""
@@ -186,21 +193,21 @@ def search(
     asked = plan(query)
     sources = [
         _Source(
-            f"SELECT rowid AS key, -bm25({table}) AS score FROM {table} WHERE {table} MATCH ?",
+            f"SELECT rowid AS key, {times} * -bm25({table}) AS score FROM {table} WHERE {table} MATCH ?",
             (expression(terms),),
         )
-        for table, terms in (("passages_words", asked.words), ("passages_trigrams", asked.trigrams))
-        if terms
+        for table, asked_for in (("passages_words", asked.words), ("passages_trigrams", asked.trigrams))
+        for times, terms in _portions(asked_for)
     ]
-    sources += [
-        _rare(connection, "SELECT key FROM unspaced WHERE instr(text, ?)", run) for run in asked.short
-    ]
+    counted = _Rarity(connection)
+    for run in asked.short:
+        counted.add("SELECT key FROM unspaced WHERE instr(text, ?)", run)
     for literal in asked.literals:
-        if asked.words:
-            sources.append(_holding(connection, literal))
-        else:
-            sources.append(_rare(connection, "SELECT key FROM passages WHERE mentions(text, ?)", literal))
-    return _best(connection, sources, k, allowed)
+        counted.add_literal(literal, bool(asked.words))
+    # SQLite unites so many SELECTs and no more; a question may be a whole file.
+    for source in sources[MOST_SOURCES:]:
+        counted.take(connection.execute(source.sql, source.parameters))
+    return _best(connection, [*sources[:MOST_SOURCES], *counted.sources()], k, allowed)
 
 
 class _Source(NamedTuple):
@@ -210,26 +217,59 @@ class _Source(NamedTuple):
     parameters: tuple[Any, ...]
 
 
-def _holding(connection: sqlite3.Connection, literal: str) -> _Source:
-    """The passages that hold an identifier as it stands: its words find those that may."""
-    words = _words(literal)
-    if not words:
-        return _rare(connection, "SELECT key FROM passages WHERE mentions(text, ?)", literal)
-    sql = """
-        SELECT key FROM passages WHERE mentions(text, ?)
-        AND key IN (SELECT rowid FROM passages_words WHERE passages_words MATCH ?)
+def _portions(terms: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Terms with how often each is asked for, some at a time.
+
+    BM25 is a sum over them, and FTS5's parser takes time in proportion to the square of their number.
     """
-    return _rare(
-        connection, sql, literal, " AND ".join(f'"{word}"' for word in words), weight=RARITY_OF_IDENTIFIERS
-    )
+    by_times: dict[int, list[str]] = {}
+    for term, times in Counter(terms).items():
+        by_times.setdefault(times, []).append(term)
+    for times, group in by_times.items():
+        for start in range(0, len(group), MOST_TERMS):
+            yield times, tuple(group[start : start + MOST_TERMS])
 
 
-def _rare(connection: sqlite3.Connection, sql: str, *parameters: str, weight: float = 1.0) -> _Source:
-    """The passages that a statement finds, each with the inverse document frequency, as BM25 has it, of being found."""
-    total = connection.execute("SELECT count(*) FROM passages").fetchone()[0]
-    keys = [row[0] for row in connection.execute(sql, parameters)]
-    rarity = math.log1p((total - len(keys) + 0.5) / (len(keys) + 0.5))
-    return _Source("SELECT value AS key, ? AS score FROM json_each(?)", (weight * rarity, json.dumps(keys)))
+class _Rarity:
+    """Scores of passages by what FTS5 does not count: each thing found adds its inverse document frequency."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._scores: dict[int, float] = {}
+
+    @cached_property
+    def _total(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
+
+    def add(self, sql: str, *parameters: str, weight: float = 1.0) -> None:
+        """The passages that a statement finds, each with the frequency, as BM25 has it, of being found."""
+        keys = [row[0] for row in self._connection.execute(sql, parameters)]
+        score = weight * math.log1p((self._total - len(keys) + 0.5) / (len(keys) + 0.5))
+        self.take((key, score) for key in keys)
+
+    def add_literal(self, literal: str, beside_words: bool) -> None:
+        """The passages that hold a literal as it stands: beside words its own words find those that may."""
+        words = _words(literal) if beside_words else []
+        if not words:
+            self.add("SELECT key FROM passages WHERE mentions(text, ?)", literal)
+            return
+        sql = """
+            SELECT key FROM passages WHERE mentions(text, ?)
+            AND key IN (SELECT rowid FROM passages_words WHERE passages_words MATCH ?)
+        """
+        self.add(sql, literal, " AND ".join(f'"{word}"' for word in words), weight=RARITY_OF_IDENTIFIERS)
+
+    def take(self, found: Iterable[tuple[int, float]]) -> None:
+        """More (key, score) pairs."""
+        for key, score in found:
+            self._scores[key] = self._scores.get(key, 0.0) + score
+
+    def sources(self) -> list[_Source]:
+        """All of them as one source; none where nothing was found."""
+        if not self._scores:
+            return []
+        sql = "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS score FROM json_each(?)"
+        return [_Source(sql, (json.dumps(list(self._scores.items())),))]
 
 
 def _best(
