@@ -169,7 +169,8 @@ class _Run:
         except BaseException as error:
             why = of_item(error)
             # What was taken before the failure is taken again.
-            self.waiting = [row for row in self.waiting if row.item not in set(indices)]
+            again = set(indices)
+            self.waiting = [row for row in self.waiting if row.item not in again]
             if len(indices) == 1:
                 self.failures[indices[0]] = why
                 return
@@ -305,7 +306,7 @@ def run_whole(items: Sequence[Any], steps: Whole, plan: Plan = Plan()) -> Encode
         try:
             vectors[part], seen[part] = steps.vectors(decoded[part])
         except BaseException as error:
-            of_item(error)
+            of_item(error)  # lets pass what is no item's
             for i in range(start, min(start + WINDOW, len(decoded))):
                 try:
                     vectors[i : i + 1], seen[i : i + 1] = steps.vectors(decoded[i : i + 1])

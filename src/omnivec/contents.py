@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omnivec.documents.suffixes import kind_of
-from omnivec.reasons import item_error
+from omnivec.reasons import file_name, item_error
 from omnivec.types import Modality
 
 if TYPE_CHECKING:
@@ -59,20 +59,18 @@ def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: 
     Raises:
         ItemError: neither a text nor an image that can be read; one line that begins with its path.
     """
-    from omnivec.documents.read import shown
-
     try:
         return _read(path, encoding, max_bytes)
     except BaseException as error:
-        raise item_error(error, shown(path)) from error
+        raise item_error(error, file_name(path)) from error
 
 
 def _read(path: Path, encoding: str | Sequence[str] | None, max_bytes: int) -> Content:
-    from omnivec.documents.read import read_bytes, shown, text_of
+    from omnivec.documents.read import read_bytes, text_of
 
     data, kind = read_bytes(path, max_bytes), kind_of(path)
     if kind == "image" or (kind is None and _is_image(data)):
-        return _image(data, shown(path), hashlib.sha256(data).digest())
+        return _image(data, file_name(path), hashlib.sha256(data).digest())
     source = text_of(data, path, encoding=encoding)
     chosen = source.encoding if source.given else None
     return Content("text", bytes.fromhex(source.digest), source.text, source.line, encoding=chosen)

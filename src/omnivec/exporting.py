@@ -63,9 +63,8 @@ class Source:
         for source in self._sources:
             try:
                 for name, item in self._items(source):
-                    if isinstance(
-                        item, ItemError
-                    ):  # Still an item: the rows of the result are those of the source.
+                    # Still an item: the rows of the result are those of the source.
+                    if isinstance(item, ItemError):
                         self._why[self._count] = str(item)
                     self._names.append(name)
                     self._count += 1

@@ -216,9 +216,8 @@ def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weig
             if head.pooling:
                 head = replace(head, steps=(*head.steps, step))
                 tensors.update(own)
-            elif (
-                kind != "Normalize"
-            ):  # There is no vector yet to normalise: sentence-transformers goes on, too.
+            # Before the pooling there is no vector yet to normalise: sentence-transformers goes on, too.
+            elif kind != "Normalize":
                 raise UnsupportedModel(f"{folder}/modules.json has {kind} before the Pooling; not covered")
         elif kind not in ("Transformer", *NEUTRAL):
             raise UnsupportedModel(

@@ -159,8 +159,7 @@ def describe(identity: Mapping[str, Any]) -> str:
 
 
 def _state(folder: Path) -> list[list[Any]]:
-    files = sorted(
-        path for path in (folder, *folder.rglob("*")) if path.is_file()
-    )  # A table may be one file.
+    # A table may be one file.
+    files = sorted(path for path in (folder, *folder.rglob("*")) if path.is_file())
     states = [(path, path.stat()) for path in files]
     return [[path.relative_to(folder).as_posix(), s.st_size, s.st_mtime_ns, s.st_ino] for path, s in states]

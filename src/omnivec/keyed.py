@@ -279,7 +279,7 @@ class KeyedEmbedder(Embedder):
         return UnknownKey(lambda: self._missing(keys))
 
     def _missing(self, keys: Sequence[str]) -> str:
-        shown = ", ".join(repr(key) for key in keys[:UNKNOWN_SHOWN])
+        named = ", ".join(repr(key) for key in keys[:UNKNOWN_SHOWN])
         first = self._in_other_case(keys[0])
         length = len(keys[0])
         # What differs more in length is no near spelling, and most of a table's keys do.
@@ -288,7 +288,7 @@ class KeyedEmbedder(Embedder):
         if first is not None:
             near = [first, *(key for key in near if key != first)][:3]
         meant = f"; near {keys[0]!r} are {', '.join(map(repr, near))}" if near else ""
-        return f"{shown}: not among the table's {len(self.table):,} keys{meant}"
+        return f"{named}: not among the table's {len(self.table):,} keys{meant}"
 
     def _in_other_case(self, key: str) -> str | None:
         """The first key that differs in capitals alone."""
@@ -311,8 +311,7 @@ class KeyedEmbedder(Embedder):
         for one in several(texts, "texts"):
             words = self._table_model.encoder.words(text(one, f"text {number}"))
             number += 1
-            rows = {self._places.get(word) for word in words} - {None}
-            found[[row for row in rows if row is not None]] += 1
+            found[[self._places[word] for word in set(words) & self._places.keys()]] += 1
         if not number:
             raise UsageError("weighting='idf': texts holds nothing")
         weights: Floats = np.log((1 + number) / (1 + found)).astype(np.float32)

@@ -94,7 +94,10 @@ def of_item(error: BaseException) -> str:
             f" ({detail})" if detail != "MemoryError" else ""
         )
     if isinstance(error, OSError) and error.errno is not None:
-        name = f"{_shown(error.filename)}: " if error.filename is not None else ""
+        given = error.filename
+        name = (
+            f"{file_name(given) if isinstance(given, str | bytes) else given}: " if given is not None else ""
+        )
         return name + of_system(error)
     what = type(error).__name__
     detail = one_line(error)
@@ -151,9 +154,12 @@ def _place(error: BaseException) -> str:
     return place
 
 
-def _shown(name: object) -> str:
-    """A file's name that one line can hold."""
-    shown = (
-        os.fsencode(name).decode("utf-8", "backslashreplace") if isinstance(name, str | bytes) else str(name)
-    )
-    return shown if shown.isprintable() else repr(shown)
+def escaped(path: str | bytes | Path) -> str:
+    """A path that can be printed and stored: bytes of a name that are not UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def file_name(path: str | bytes | Path) -> str:
+    """How messages call a file: bytes of its name that are not UTF-8, or that no line can hold, as escapes."""
+    name = escaped(path)
+    return name if name.isprintable() else repr(name)

@@ -11,7 +11,7 @@ from omnivec.arguments import expanded
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import write_json
 from omnivec.folders import transformer_folder
-from omnivec.head import Head, Step
+from omnivec.head import Step
 from omnivec.media.image import ImagePreparer
 from omnivec.media.tokenizer import load_tokenizer
 from omnivec.model import Model
@@ -21,20 +21,17 @@ from omnivec.weights.folder import model_folder
 
 # Small files that decide what the model sees, and licences: they travel with it. All else is written anew, or is about
 # the model that it was made from: its card, its training data, its scores.
-COPIED = (
+OF_TOKENIZER = (
     "added_tokens.json",
     "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
     "vocab.txt",
     "*.model",
-    "LICENSE*",
-    "NOTICE*",
 )
+COPIED = (*OF_TOKENIZER, "preprocessor_config.json", "processor_config.json", "LICENSE*", "NOTICE*")
 
 
 def write_model(model: Model, folder: Path, training: Training | None = None) -> Path:
@@ -69,10 +66,9 @@ def write_files(model: Model, folder: Path, training: Training | None = None) ->
     body = {name: t.float32() for name, t in model.tensors.items() if not name.startswith(head_parts)}
     body |= {name: t.float32() for name, t in model.unused.items()}
     weights.save(folder / "model.safetensors", body, {"format": "pt"})
-    if not isinstance(model.preparer, ImagePreparer):
-        _write_tokenizer(model, folder)
     if isinstance(model.preparer, ImagePreparer):
         return  # Nothing follows that the folder would have to say.
+    _write_tokenizer(model, folder)
     said: dict[str, Any] = {
         "prompts": dict(model.prompts),
         "default_prompt_name": model.default_prompt,
@@ -83,7 +79,7 @@ def write_files(model: Model, folder: Path, training: Training | None = None) ->
     write_json(folder / "config_sentence_transformers.json", said)
     if model.tower:
         return
-    _write_head(model, model.head, folder)
+    _write_head(model, folder)
     texts = model.texts
     limit = {"max_seq_length": texts.limit, "do_lower_case": texts.lower}
     write_json(folder / "sentence_bert_config.json", limit)
@@ -94,9 +90,8 @@ def _write_tokenizer(model: Model, folder: Path) -> None:
     own = model.texts.tokenizer
     if own.files() and _reads_as(folder, own.digest()):
         return
-    for path in {path for pattern in COPIED[:-2] for path in folder.glob(pattern)}:
-        if not path.name.endswith("processor_config.json"):
-            path.unlink()
+    for path in {path for pattern in OF_TOKENIZER for path in folder.glob(pattern)}:
+        path.unlink()
     own.save(folder)
 
 
@@ -107,7 +102,8 @@ def _reads_as(folder: Path, digest: str) -> bool:
         return False
 
 
-def _write_head(model: Model, head: Head, folder: Path) -> None:
+def _write_head(model: Model, folder: Path) -> None:
+    head = model.head
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     (folder / "1_Pooling").mkdir()
     pooling = {

@@ -20,7 +20,7 @@ from omnivec.indexing import Draft, Indexing, Written
 from omnivec.passages import Cutting
 from omnivec.progress import Counter as Progress
 from omnivec.progress import bar
-from omnivec.reasons import LeftOut, named
+from omnivec.reasons import LeftOut, escaped, named
 from omnivec.spaces import Spaces
 from omnivec.store.records import Entry as Listed
 from omnivec.store.records import Signature
@@ -193,8 +193,8 @@ class Sync:
 
     def _walk(self, given: Path) -> Walk | None:
         """The walk through a root; None where its name cannot be kept."""
-        if _shown(given) != str(given):
-            self._fail(_shown(given), f"{_shown(given)}: its name is not valid UTF-8; rename it")
+        if escaped(given) != str(given):
+            self._fail(escaped(given), f"{escaped(given)}: its name is not valid UTF-8; rename it")
             return None
         options = self._options
         return walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=_is_wanted)
@@ -255,7 +255,7 @@ class Sync:
         try:
             cuts = self._indexing.cuts(content)
         except ItemError as error:
-            self._refuse(entry, named(error, _shown(entry.path)))
+            self._refuse(entry, named(error, escaped(entry.path)))
             return
         self._indexing.put(
             Draft(
@@ -391,7 +391,7 @@ class Sync:
     def _not_gone(self, listing: Walk, document: Listed, empty: bool) -> str | None:
         """Why a document that was not seen may still exist; None where it is provably gone."""
         path = self._names.path(document.id)
-        if (kind := listing.left_out.get(_shown(path))) in UNPROVEN:
+        if (kind := listing.left_out.get(escaped(path))) in UNPROVEN:
             return f"its file is now left out: {kind}"
         if empty:
             return f"{listing.root} holds no file now: a disk that is not mounted looks the same"
@@ -442,8 +442,3 @@ def _roots_of(path: Path, listings: Mapping[Path, Walk]) -> list[Path]:
 def _holds_no_file(folder: Path) -> bool:
     """Whether a folder is there without any file in it: a disk that is not mounted looks the same."""
     return os.path.isdir(folder) and not any(files for _, _, files in os.walk(folder))  # noqa: PTH112
-
-
-def _shown(path: Path) -> str:
-    """A path that can be printed and stored: bytes of a name that are not UTF-8 are written as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

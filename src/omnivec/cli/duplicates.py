@@ -42,9 +42,7 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
 
     embedder = load(model)
     listing = Listing(paths, ("image",), hidden)
-    found = find_copies(
-        listing, embedder, cosine=COSINE if cosine is None else cosine, show_progress_bar=None
-    )
+    found = find_copies(listing, embedder, cosine=COSINE if cosine is None else cosine)
     for group in found.groups:
         _show(group, as_json)
     failures = {path: why for path, why in found.failures.items() if not listing.leaves_out(path)}

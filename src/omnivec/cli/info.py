@@ -66,8 +66,8 @@ def _lines(file: str) -> list[str]:
 
     source = Source((file,), column=None, lines=True)
     found = [item for item in source if item and item.strip()]
-    for why in source.failures:
-        raise UsageError(why)
+    if source.failures:
+        raise UsageError(source.failures[0])
     return found
 
 

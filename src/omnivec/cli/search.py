@@ -26,6 +26,7 @@ from omnivec.types import Hit
 
 if TYPE_CHECKING:
     from omnivec.collection import Collection
+    from omnivec.searching import Mode
 
 
 def _query_or_image(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
@@ -83,7 +84,7 @@ def command(
     model: str | None,
     where: tuple[str, ...],
     k: int,
-    mode: str | None,
+    mode: Mode | None,
     under: Path | None,
     per_document: bool,
     whole: bool,
@@ -105,14 +106,7 @@ def command(
                 f"{page} is a document of {found.folder}, and a page would replace it: name another"
             )
         asked = image or query or ""
-        hits = found.search(
-            asked,
-            k,
-            condition,
-            mode,  # type: ignore[arg-type]
-            under=under,
-            per_document=per_document,
-        )
+        hits = found.search(asked, k, condition, mode, under=under, per_document=per_document)
         if not hits:
             complain(_nothing(found, condition))
             for line in found.unreached("text" if image is None else "image") if mode != "text" else ():

@@ -18,7 +18,7 @@ from omnivec.documents.html import extract
 from omnivec.documents.lines import Lines
 from omnivec.documents.suffixes import Kind, kind_of
 from omnivec.errors import ItemError, UsageError
-from omnivec.reasons import LeftOut, named, of_system
+from omnivec.reasons import LeftOut, file_name, named, of_system
 
 Encodings = str | Sequence[str] | None
 """One encoding, several, or None where a file is to tell by itself."""
@@ -138,7 +138,7 @@ def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
             )
         _refuse_endless(text, lines)
     except ItemError as exc:
-        raise named(exc, shown(path)) from exc.__cause__
+        raise named(exc, file_name(path)) from exc.__cause__
     return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen, given)
 
 
@@ -147,13 +147,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     try:
         return _bytes(path, max_bytes)
     except ItemError as exc:
-        raise named(exc, shown(path)) from exc.__cause__
-
-
-def shown(path: Path) -> str:
-    """How messages call a file: bytes of its name that are not UTF-8, or that no line can hold, as escapes."""
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return name if name.isprintable() else repr(name)
+        raise named(exc, file_name(path)) from exc.__cause__
 
 
 def _bytes(path: Path, max_bytes: int) -> bytes:

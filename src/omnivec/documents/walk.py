@@ -18,7 +18,7 @@ from omnivec.documents import ignore
 from omnivec.documents.ignore import Ignore
 from omnivec.documents.read import MAX_BYTES, TOO_LARGE
 from omnivec.documents.suffixes import kind_of
-from omnivec.reasons import of_system
+from omnivec.reasons import escaped, of_system
 
 _NEVER = frozenset((".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv"))
 _SPECIAL = {
@@ -99,7 +99,7 @@ class Walk(Iterator[Entry]):
         here, found = self.root, None
         for part in ("", *path.relative_to(self.root).parts):
             here = self._aliases.get(here / part, here / part)
-            if _shown(here) in self.failures or self.left_out.get(_shown(here)) in UNPROVEN:
+            if escaped(here) in self.failures or self.left_out.get(escaped(here)) in UNPROVEN:
                 return False
             found = self._devices.get(here, found)
         return device is None or found is None or found == device
@@ -155,8 +155,8 @@ class Walk(Iterator[Entry]):
             return False
         if (name.startswith(".") and not self._hidden) or rules.ignores(path, folder=is_folder):
             return False
-        if _shown(path) != str(path):
-            self._fail(path, f"{_shown(path)}: its name is not valid UTF-8; rename it")
+        if escaped(path) != str(path):
+            self._fail(path, f"{escaped(path)}: its name is not valid UTF-8; rename it")
             return False
         return True
 
@@ -181,12 +181,12 @@ class Walk(Iterator[Entry]):
         """Whether a file is to be read; a file that is the root itself always is."""
         if not stat.S_ISREG(status.st_mode):
             kind = _SPECIAL.get(stat.S_IFMT(status.st_mode), "special file")
-            self._leave_out(path, kind, f"{_shown(path)}: is a {kind}, which is never read")
+            self._leave_out(path, kind, f"{escaped(path)}: is a {kind}, which is never read")
         elif path != self.root and not self._wanted(path):
             self.skipped[path.suffix.lower()] += 1
         elif status.st_size > self._max_bytes:
             size = f"{status.st_size:,} bytes, over the limit of {self._max_bytes:,}"
-            self._leave_out(path, TOO_LARGE, f"{_shown(path)}: {size}; split it")
+            self._leave_out(path, TOO_LARGE, f"{escaped(path)}: {size}; split it")
         else:
             return True
         return False
@@ -196,10 +196,10 @@ class Walk(Iterator[Entry]):
         if path == self.root:
             self._fail(path, why)
         else:
-            self.left_out[_shown(path)] = kind
+            self.left_out[escaped(path)] = kind
 
     def _fail(self, path: Path, why: str) -> None:
-        self.failures[_shown(path)] = why
+        self.failures[escaped(path)] = why
 
 
 def is_text(path: Path) -> bool:
@@ -235,15 +235,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _shown(path: Path) -> str:
-    """A path that can be printed and stored: bytes of a name that are not UTF-8 are written as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def _target(path: Path) -> str | None:
     """What a link points to; None for all else."""
     try:
-        return _shown(path.readlink())
+        return escaped(path.readlink())
     except OSError:
         return None
 
@@ -269,4 +264,4 @@ def _why(path: Path, exc: OSError) -> str:
         what = "the path is too long for the system; start the walk deeper"
     else:
         what = of_system(exc)
-    return f"{_shown(path)}: {what}"
+    return f"{escaped(path)}: {what}"

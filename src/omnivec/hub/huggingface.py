@@ -51,9 +51,8 @@ def fetch(repository: Repository, wanted: Wanted, report: Report) -> Resolved:
         commit, size = _download(repository, endpoint, report, needed)
     except OmnivecError:
         raise
-    except (
-        Exception
-    ) as exc:  # its HTTP library, and so what it raises, changes from one major version to the next
+    # Its HTTP library, and so what it raises, changes from one major version to the next.
+    except Exception as exc:
         raise _explain(exc, repository, endpoint, needed[0]) from exc
     snapshot = repository_folder(repository) / "snapshots" / commit
     verify(snapshot, wanted.sha256, repository)

@@ -124,12 +124,6 @@ def check_name(name: str, page: str) -> None:
         raise DownloadError(f"{page}: {_shown(name)} is no file name")
 
 
-def check_path(path: str, place: str) -> None:
-    """Raises DownloadError unless a text is the path of a file below a folder, on every system."""
-    if reason := why_no_path(path):
-        raise DownloadError(f"{place}: the file {_shown(path)} {reason}")
-
-
 def why_no_path(path: str) -> str | None:
     """Why a text is no path below a folder on every system; None where it is."""
     parts = path.split("/")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
 from omnivec.items import shown
-from omnivec.reasons import PASSING, LeftOut, is_of_system, named, of_system, one_line
+from omnivec.reasons import PASSING, LeftOut, file_name, is_of_system, named, of_system, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -350,21 +350,14 @@ def _of_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _name(item: Any) -> str:
-    """How errors call an item; ItemError where it cannot be an image."""
+    """How errors call an item that may be an image."""
     if isinstance(item, Path):
-        shown = os.fsencode(item).decode("utf-8", "backslashreplace")
-        return shown if shown.isprintable() else repr(shown)
+        return file_name(item)
     if isinstance(item, bytes):
         return f"image file of {len(item):,} bytes"
     if isinstance(item, np.ndarray):
         return "image array"
-    from PIL import Image
-
-    if isinstance(item, Image.Image):
-        return str(getattr(item, "filename", "") or "PIL image")
-    raise ItemError(
-        f"{type(item).__name__} is no image: give a pathlib.Path, bytes, a PIL image or uint8 (height, width, 3)"
-    )
+    return str(getattr(item, "filename", "") or "PIL image")
 
 
 @contextmanager

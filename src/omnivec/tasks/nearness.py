@@ -80,11 +80,8 @@ def _vectors(given: Any, name: str) -> Doubles:
     try:
         array = np.asarray(given)
         rows = array.astype(np.float64) if array.dtype.kind in "biuf" else None
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ):  # lists of two lengths; tensors that are on a GPU or have a gradient
+    # Lists of two lengths; tensors that are on a GPU or have a gradient.
+    except (TypeError, ValueError, RuntimeError):
         rows = None
     if rows is None:
         raise UsageError(

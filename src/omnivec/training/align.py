@@ -7,7 +7,6 @@ The models stay as they are: each item is embedded once, and a small head for ea
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +25,7 @@ from omnivec.tasks import alignment
 from omnivec.tasks.alignment import Aligned, Fit
 from omnivec.training import texts
 from omnivec.training.loop import Step
+from omnivec.training.passes import say
 from omnivec.training.recipes import check_limits
 from omnivec.types import Floats
 from omnivec.weights.joint import SIDES, Joint, Side
@@ -69,7 +69,7 @@ class Options:
         dropout: rate between their layers.
         scale: what cosines are multiplied by; one over the temperature.
         seed: of what is held out, of order and dropout.
-        show_progress_bar: progress on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
         on_step: called after each step with its loss.
     """
 
@@ -128,7 +128,7 @@ def learn(left: Floats, right: Floats, options: Options) -> tuple[Aligned, dict[
         probe = trial.left(left[held]), trial.right(right[held])
         forth, back = alignment.recall(*probe)
         facts |= {"held_out": len(held), "recall@10": [round(forth, 4), round(back, 4)]}
-        _say(
+        say(
             f"of {len(held)} held-out pairs the partner is among the first 10 for {forth:.1%} from left to right, "
             f"{back:.1%} back; by chance {min(1.0, 10 / len(held)):.1%}"
         )
@@ -248,9 +248,9 @@ def _vectors(pairs: list[tuple[Any, Any]], models: list[Embedder], shown: bool |
         kept &= row_of[rows] >= 0
         found.append((encoded.vectors, row_of[rows]))
         for place, why in sorted(encoded.failures.items())[:3]:
-            _say(f"{SIDES[side]} item of pair {first[place]} is left out: {why}")
+            say(f"{SIDES[side]} item of pair {first[place]} is left out: {why}")
     if kept.sum() < len(pairs):
-        _say(f"{int((~kept).sum())} of {len(pairs)} pairs are left out")
+        say(f"{int((~kept).sum())} of {len(pairs)} pairs are left out")
     if kept.sum() < 4:
         raise UsageError(f"of {len(pairs)} pairs {int(kept.sum())} can be embedded: at least 4 are needed")
     return [vectors[rows[kept]] for vectors, rows in found]
@@ -259,7 +259,3 @@ def _vectors(pairs: list[tuple[Any, Any]], models: list[Embedder], shown: bool |
 def _key(item: Any) -> Hashable:
     """What tells items apart: texts and paths by what they say, others by themselves."""
     return item if isinstance(item, str | Path) else id(item)
-
-
-def _say(line: str) -> None:
-    print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201

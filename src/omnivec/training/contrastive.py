@@ -72,7 +72,7 @@ class Options:
         prompts: whether anchors stand behind the model's prompt for queries, the others behind that for documents.
         seed: of order and dropout; the same seed and number of threads make the same weights on a CPU.
         device: "cpu", "cuda", "cuda:1"; when not given, a GPU where there is one.
-        show_progress_bar: progress on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
         on_step: called after each step with its loss.
     """
 

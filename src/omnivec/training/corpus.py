@@ -82,7 +82,7 @@ def read_corpus(
         max_vocab: only so many words, the most frequent, are kept.
         threads: that scan; by default as many as there are CPUs.
         in_memory: bytes of numbers that are held in memory, those beyond in a temporary file.
-        show_progress_bar: progress on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
         meanwhile: called in a thread of its own once the first words are read; see `aside`.
 
     Raises:

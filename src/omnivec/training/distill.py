@@ -8,7 +8,6 @@ towards the teacher's vector of it, and the likeness of texts towards what it is
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from omnivec.model import Model
 from omnivec.training import loop
 from omnivec.training.data import batches, per_epoch
 from omnivec.training.loop import Plan, Step
-from omnivec.training.passes import check_finite
+from omnivec.training.passes import check_finite, say
 from omnivec.training.recipes import check_limits
 from omnivec.training.snippets import read_texts, sample, scattered
 from omnivec.training.tokens import Vocabulary, choose, published, token_vectors
@@ -81,7 +80,7 @@ class Options:
         int8: whether rows are rounded to int8, and saved so.
         seed: of what is drawn; the same seed makes the same table on one thread.
         threads: CPU threads; by default as many as there are CPUs.
-        show_progress_bar: progress on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
         on_step: called after each step with its loss.
     """
 
@@ -191,7 +190,7 @@ def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:
         except KeyboardInterrupt:
             if basis is None:
                 raise
-            _say(
+            say(
                 f"the teacher was stopped after {first:,} of {len(texts):,} texts: the table is fitted to these"
             )
     if basis is None or not sum(map(len, kept)):
@@ -318,7 +317,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _say(line: str) -> None:
-    print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201

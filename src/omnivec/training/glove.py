@@ -65,7 +65,7 @@ class Options:
         threads: that count and learn; when not given, as many as there are CPUs. One makes the same bits for the same
             seed; several do not.
         seed: of the first vectors and of the order.
-        show_progress_bar: progress on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
     """
 
     dim: int = 100

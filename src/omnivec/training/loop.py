@@ -30,7 +30,7 @@ class Plan:
         warmup: share of the steps in which the learning rate rises to its full value; it falls to zero after them.
         clip: largest norm of the gradient of all weights together; longer ones are shortened.
         seed: of dropout and whatever else torch draws.
-        show_progress_bar: whether to show progress on stderr; None on a terminal only.
+        show_progress_bar: whether to show progress on stderr; None in a terminal or a notebook.
     """
 
     steps: int

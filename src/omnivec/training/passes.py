@@ -40,7 +40,7 @@ class Pace:
         min_lr: what it falls to.
         threads: that work at a time. One gives the same bits for the same seed; several do not.
         seed: of all that is drawn.
-        show_progress_bar: whether to show progress on stderr; None on a terminal only.
+        show_progress_bar: whether to show progress on stderr; None in a terminal or a notebook.
     """
 
     epochs: int

@@ -45,7 +45,7 @@ class Options:
         delimiter: what the words of a phrase are joined by.
         passes: how often; each makes phrases of words and of the phrases before it.
         threads: that read; by default as many as there are CPUs.
-        show_progress_bar: progress on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
     """
 
     min_count: int = 5

@@ -55,7 +55,7 @@ class Common:
         min_count: rarer words are left out.
         threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
         seed: of all that is drawn.
-        show_progress_bar: progress on stderr; None on a terminal only.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
     """
 
     dim: int = 100

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _JPEG_QUALITY = 82
-_REDUCING_GAP = (
-    3.0  # of a huge PNG, blocks of pixels are averaged first: as good to the eye, and much quicker
-)
+# Of a huge PNG, blocks of pixels are averaged first: as good to the eye, and much quicker.
+_REDUCING_GAP = 3.0
 
 
 def thumbnail(path: Path, width: int, height: int) -> Image.Image:
