@@ -199,6 +199,28 @@ def test_a_signal_among_the_imports_ends_quietly(
 
 
 @posix
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_no_import_swallows_a_signal(omni: CommandLine, tiny: Path, number: str, code: int) -> None:
+    """As Python's compiler drops one now and then, where there is no cache of what it made."""
+    swallowing = f"""
+import os, signal, sys
+class Finder:
+    asked = []
+    def find_spec(self, name, *rest):
+        if name == "omnivec.exporting" and not self.asked:
+            self.asked.append(name)
+            try:
+                os.kill(os.getpid(), signal.{number})
+            except BaseException:
+                pass
+sys.meta_path.insert(0, Finder())
+"""
+    (omni.folder / "a.txt").write_text("text")
+    done = omni("embed", "a.txt", "-m", tiny, before=swallowing)
+    assert done.code == code and done.out == "" and len(done.errors) <= 1, done
+
+
+@posix
 def test_an_interruption_in_a_destructor_is_not_lost(omni: CommandLine, tiny: Path) -> None:
     lost = """
 import os, signal, time, omnivec.exporting as exporting

@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from types import FrameType
 
 STOPPED, ENDED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _ARRIVED: list[int] = []
 """Signals that came so far: a library may have turned an interruption into an error of its own, or kept it."""
+_IMPORT_SECONDS = 5.0
+"""How long an import may keep a signal waiting."""
 
 
 def main() -> None:
@@ -49,12 +53,35 @@ def _main() -> int:
     return 128 + _ARRIVED[0] if _ARRIVED else code
 
 
-def _arrived(number: int, frame: object) -> None:
-    """A signal: whatever is going on is unwound, so that half-written files are cleared away."""
+def _arrived(number: int, frame: FrameType | None, since: float | None = None) -> None:
+    """A signal: whatever is going on is unwound, so that half-written files are cleared away.
+
+    What is raised inside an import may be dropped on the way (Python's compiler does so): there the signal waits.
+    """
+    now = time.monotonic()
+    began = now if since is None else since
     _ARRIVED.append(number)
+    if _importing(frame) and now - began < _IMPORT_SECONDS:
+        signal.signal(number, lambda number, frame: _arrived(number, frame, began))
+        _again()
+        return
+    signal.signal(number, _arrived)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(ENDED)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _again() -> None:
+    """The last signal comes once more, a moment later."""
+    from threading import Timer
+
+    Timer(0.02, os.kill, (os.getpid(), _ARRIVED[-1])).start()
 
 
 def _lost(unraisable: sys.UnraisableHookArgs) -> None:
@@ -62,9 +89,7 @@ def _lost(unraisable: sys.UnraisableHookArgs) -> None:
     if unraisable.exc_type not in (KeyboardInterrupt, SystemExit):
         sys.__unraisablehook__(unraisable)
         return
-    from threading import Timer
-
-    Timer(0.02, os.kill, (os.getpid(), _ARRIVED[-1])).start()
+    _again()
 
 
 def _flush() -> None:
