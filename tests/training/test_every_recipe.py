@@ -70,7 +70,7 @@ def test_defaults_are_trained_saved_loaded_and_used(recipe: str, folder: Path, t
     model = omnivec.train(recipe, case.data, **needs)
     place = model.save(tmp_path / "saved")
     if recipe not in ("phrases", "distill"):
-        assert None not in [model.training.options.get(name, 0) for name in ("lr", "threads")]
+        assert None not in [model.training.options.get(name, 0) for name in ("lr", "min_lr", "threads")]
     (tmp_path / case.file).write_text(case.text, encoding="utf-8")
     flags = [part for name, value in needs.items() for part in (f"--{name}", str(value))]
     done = CliRunner().invoke(

@@ -16,7 +16,7 @@ from omnivec.keyed import trained
 from omnivec.training.corpus import Corpus, aside, check_numba
 from omnivec.training.documents import Documents, read_documents
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Own, Windowed, pace, rehearsal, uniform
+from omnivec.training.tables import Own, Windowed, pace, rehearsal, uniform, workers
 from omnivec.weights.tables.record import Table
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def embedder(learned: Vectors, options: Options) -> Embedder:
     """What was learned, as a table of tags that infers vectors of new documents."""
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
     said = {name: getattr(options, name) for name in KEPT}
-    said |= {"lr": options.rate, "beyond": learned.inputs[-1].tolist()}
+    said |= {"lr": options.rate, "min_lr": options.least(int(learned.counts.sum()), len(learned.words))}
+    said |= {"beyond": learned.inputs[-1].tolist()}
     table = Table(learned.tags, learned.documents, words=words, settings=said, kind="doc2vec")
     return trained(table, "doc2vec")
 
@@ -102,7 +103,7 @@ def fit(documents: Documents, options: Options) -> Vectors:
     from omnivec.kernels import doc2vec as kernels
     from omnivec.kernels import draws, windows
 
-    corpus, count, threads = documents.corpus, len(documents.corpus.words), pace(options).threads
+    corpus, count, threads = documents.corpus, len(documents.corpus.words), workers(options)
     inputs = uniform((count + 1, options.dim), options.seed, SPAN)
     vectors = uniform((len(documents.tags), options.dim), options.seed + 1, SPAN)
     settings, way = how_of(vars(options), inputs.shape[1])
@@ -122,7 +123,7 @@ def fit(documents: Documents, options: Options) -> Vectors:
         return float(loss), int(losses)
 
     learned = {"documents' vectors": vectors, "words' vectors": inputs, "outputs": outputs}
-    outcome = over(corpus.starts, pace(options), work, learned)
+    outcome = over(corpus.starts, pace(options, len(corpus.ids), count), work, learned)
     found, words, targeted = (
         _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs[:count])
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omnivec.keyed import trained
 from omnivec.training.corpus import Corpus, check_numba
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Centred, Own, check_ngrams, pace, read_words, uniform
+from omnivec.training.tables import Centred, Own, check_ngrams, pace, read_words, uniform, workers
 from omnivec.weights.ngrams import Ragged, char_ngrams
 from omnivec.weights.tables.record import Subwords, Table
 
@@ -82,6 +82,7 @@ def run(data: Any, options: Options) -> Embedder:
         "model": "skipgram" if options.sg else "cbow",
         "loss": "ns" if options.negative else "hs",
         "lr": options.rate,
+        "min_lr": options.least(len(corpus.ids), len(corpus.words)),
         **{name: getattr(options, name) for name in ("window", "negative", "min_count", "epochs", "sample")},
     }
     table = Table(
@@ -109,8 +110,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
     width = inputs.shape[1]
     alias, tree, most = windows.targets_of(corpus.counts, options.negative)
     text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
-    threads = pace(options).threads
-    outputs = windows.zeros(words + windows.copied(tree, threads), options.dim)
+    outputs = windows.zeros(words + windows.copied(tree, workers(options)), options.dim)
     model = windows.Model(inputs, outputs, alias, tree)
     settings = windows.Settings(
         skipgram=bool(options.sg),
@@ -121,7 +121,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
         width=width,
     )
     longest = int(np.diff(corpus.starts).max())
-    copies = windows.crowns(tree, words, width, threads)
+    copies = windows.crowns(tree, words, width, workers(options))
     own = Own(lambda thread: kernels.ring(options.window, most, width, longest, copies(thread)))
 
     def work(piece: Piece) -> tuple[float, int]:
@@ -130,7 +130,9 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
         )
         return float(loss), int(count)
 
-    outcome = over(corpus.starts, pace(options), work, {"vectors": inputs, "outputs": outputs})
+    outcome = over(
+        corpus.starts, pace(options, len(corpus.ids), words), work, {"vectors": inputs, "outputs": outputs}
+    )
     vectors = np.empty((words, width), np.float32)
     kernels.means(inputs, subwords, vectors)
     order = np.argsort(buckets)

@@ -133,6 +133,6 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
         return float(loss), int(count)
 
     learned = {"rows": inputs, "labels' vectors": outputs}
-    outcome = over(rows.starts, pace(options), work, learned)
+    outcome = over(rows.starts, pace(options, len(rows.values), len(words)), work, learned)
     dim = options.dim
     return Classifier(bag, counts, inputs[:, :dim].copy(), labels, outputs[:, :dim].copy(), outcome)

@@ -20,6 +20,16 @@ from omnivec.types import Floats
 T = TypeVar("T")
 
 INF = float("inf")
+LEAST = 0.0001
+"""What a learning rate falls to, word2vec.c's."""
+FEW = 12_000_000
+"""Predictions over the share of the first rate that the last one is.
+
+A rate that falls to nothing learns half as much as one that stays: too little where each word is seen a few times only.
+By `benchmarks/words_budgets.py`, on 5 to 100 MB in 1 to 5 epochs.
+"""
+FEW_EACH = 1_000
+"""The same for each word of the vocabulary: a small one has learned enough sooner."""
 LIMITS = {
     "dim": (1, 65_536),
     "window": (1, 10_000),
@@ -61,7 +71,7 @@ class Common:
     dim: int = 100
     epochs: int = 5
     lr: float | None = None
-    min_lr: float = 0.0001
+    min_lr: float | None = 0.0001
     min_count: int = 5
     threads: int | None = None
     seed: int = 1
@@ -69,7 +79,7 @@ class Common:
 
     def __post_init__(self) -> None:
         check_limits(self, {name: limits for name, limits in LIMITS.items() if hasattr(self, name)})
-        if self.min_lr > self.rate:
+        if self.min_lr is not None and self.min_lr > self.rate:
             raise UsageError(f"min_lr={self.min_lr} is above lr={self.rate}: the learning rate falls")
         settle(self, {"lr": self.rate, "threads": open_cpus()})
 
@@ -77,6 +87,10 @@ class Common:
     def rate(self) -> float:
         """The learning rate at the beginning, asked for or usual."""
         return 0.025 if self.lr is None else self.lr
+
+    def least(self, words: int, vocabulary: int) -> float:
+        """What the learning rate falls to, asked for or usual, with so many words, so many of them different."""
+        return LEAST if self.min_lr is None else self.min_lr
 
 
 @dataclass(frozen=True)
@@ -103,10 +117,14 @@ class Centred(Windowed):
     Attributes:
         lr: learning rate at the beginning, by default word2vec.c's: 0.025 for skip-gram, 0.05 for CBOW; it falls in a
             straight line.
+        min_lr: what it falls to; by default to 12 million / predictions of `lr`, to 0.0001 at least: less far where
+            little is learned. Predictions are the corpus's words, times epochs, times window + 1 in skip-gram. In place
+            of 12 million stand 1,000 for each word of the vocabulary where these are fewer.
         sg: whether words around foretell the centre one by one (skip-gram); otherwise together (CBOW).
     """
 
     lr: float | None = None
+    min_lr: float | None = None
     sg: bool | int = True
 
     @property
@@ -114,6 +132,14 @@ class Centred(Windowed):
         """The learning rate at the beginning, asked for or usual."""
         usual = 0.025 if self.sg else 0.05
         return usual if self.lr is None else self.lr
+
+    def least(self, words: int, vocabulary: int) -> float:
+        """What the learning rate falls to, asked for or usual, with so many words, so many of them different."""
+        if self.min_lr is not None:
+            return self.min_lr
+        predictions = words * self.epochs * (self.window + 1 if self.sg else 1)
+        share = min(1.0, min(FEW, FEW_EACH * vocabulary) / max(predictions, 1))
+        return max(self.rate * share, min(LEAST, self.rate))
 
 
 def check_ngrams(min_n: int, max_n: int) -> None:
@@ -138,12 +164,21 @@ class Own(Generic[T]):
         return made
 
 
-def pace(options: Common) -> Pace:
-    """How long and how fast these options have it learn."""
-    threads = options.threads or open_cpus()
+def pace(options: Common, words: int, vocabulary: int) -> Pace:
+    """How long and how fast these options have it learn from so many words, so many of them different."""
     return Pace(
-        options.epochs, options.rate, options.min_lr, threads, options.seed, options.show_progress_bar
+        options.epochs,
+        options.rate,
+        options.least(words, vocabulary),
+        workers(options),
+        options.seed,
+        options.show_progress_bar,
     )
+
+
+def workers(options: Common) -> int:
+    """How many work at a time."""
+    return options.threads or open_cpus()
 
 
 def uniform(shape: tuple[int, int], seed: int, span: float = 1.0) -> Floats:

@@ -21,7 +21,7 @@ from omnivec.keyed import trained
 from omnivec.training import phrases
 from omnivec.training.corpus import Corpus, check_numba, kept
 from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Centred, Own, pace, read_words, uniform
+from omnivec.training.tables import Centred, Own, pace, read_words, uniform, workers
 from omnivec.types import Floats
 from omnivec.weights.tables.record import Table
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from omnivec.kernels.windows import Model
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
+
+SPAN = 2.0
+"""Of the first values, in 1 / dim: gensim's, twice word2vec.c's.
+
+Outputs begin at 0 and grow by these values, so a short training learns sooner with larger ones, CBOW above all:
+`benchmarks/words_budgets.py`.
+"""
 
 
 class Epoch(NamedTuple):
@@ -94,8 +101,10 @@ class Trained:
 
 def run(data: Any, options: Options) -> Embedder:
     """Trains on a text; `data` as `training.corpus.read_corpus` takes it."""
-    learned = fit(read(data, options), options, beginning(options))
-    return trained(Table(learned.words, learned.vectors, learned.counts), "word2vec")
+    corpus = read(data, options)
+    learned = fit(corpus, options, beginning(options))
+    settings = {"lr": options.rate, "min_lr": options.least(len(corpus.ids), len(corpus.words))}
+    return trained(Table(learned.words, learned.vectors, learned.counts, settings=settings), "word2vec")
 
 
 def read(data: Any, options: Options) -> Corpus:
@@ -169,15 +178,15 @@ def _check(corpus: Corpus) -> None:
 
 
 def _model(corpus: Corpus, words: list[str], options: Options, known: dict[str, Floats]) -> Model:
-    """Tables to begin with: inputs known or from -1/(2 dim) to 1/(2 dim), outputs 0."""
+    """Tables to begin with: inputs known or from -1/dim to 1/dim, outputs 0."""
     from omnivec.kernels import draws, trees, windows
 
-    inputs = uniform((len(words), options.dim), options.seed)
+    inputs = uniform((len(words), options.dim), options.seed, SPAN)
     for row, word in enumerate(words if known else ()):
         if word in known:
             inputs[row, : options.dim] = known[word]
     tree = trees.huffman_tree(corpus.counts) if _softmax(options) else trees.no_tree()
-    rows = len(corpus.words) + windows.copied(tree, pace(options).threads)
+    rows = len(corpus.words) + windows.copied(tree, workers(options))
     outputs = windows.zeros(rows, options.dim)
     alias = draws.negatives_table(corpus.counts, options.ns_exponent)
     return windows.Model(inputs.reshape(-1), outputs.reshape(-1), alias, tree)
@@ -203,7 +212,7 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
     )
     targets = negative + 1 if negative else int(np.diff(model.tree.starts).max())
     longest = int(np.diff(corpus.starts).max())
-    copies = windows.crowns(model.tree, len(corpus.words), settings.width, pace(options).threads)
+    copies = windows.crowns(model.tree, len(corpus.words), settings.width, workers(options))
     own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
     epochs = _Epochs(options, len(corpus.ids))
 
@@ -216,7 +225,7 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
         name: table.reshape(-1, settings.width)
         for name, table in (("vectors", model.inputs), ("outputs", model.outputs))
     }
-    return over(corpus.starts, pace(options), work, learned)
+    return over(corpus.starts, pace(options, len(corpus.ids), len(corpus.words)), work, learned)
 
 
 class _Epochs:
