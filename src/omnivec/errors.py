@@ -70,6 +70,7 @@ class ItemErrors(OmnivecError):
     Attributes:
         failures: index of the item in the call -> why it failed, one line.
         partial: the `types.Encoded` of the items that did not fail; of `Collection.add` the `Added`.
+        summary: how many failed and why the first few did, without where the others are.
     """
 
     def __init__(
@@ -83,10 +84,9 @@ class ItemErrors(OmnivecError):
         shown = "; ".join(f"item {i}: {why}" for i, why in sorted(self.failures.items())[:3])
         more = len(self.failures) - 3
         tail = f"; and {more} more" if more > 0 else ""
-        super().__init__(
-            f"{len(self.failures)} of {len(self.failures) + len(partial.kept)} items failed ({shown}{tail}). "
-            f"{others}"
-        )
+        kept = len(partial.kept)
+        self.summary = f"{len(self.failures)} of {len(self.failures) + kept} items failed ({shown}{tail})"
+        super().__init__(f"{self.summary}. {others}" if kept else self.summary)
 
 
 class ModelError(OmnivecError):

@@ -151,10 +151,13 @@ def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, sp
 def describe(identity: Mapping[str, Any]) -> str:
     """An identity in a few words: family, width, and the first digits of its weights' and tokenizer's hashes."""
     hashes = identity["weights"]
+    family, dim, metric, tokenizer = (
+        identity.get(key, "?") for key in ("family", "dim", "metric", "tokenizer")
+    )
     exact = next((grid for grid in ("float32", "float16", "bfloat16") if grid in hashes), "none")
     return (
-        f"{identity['family']}, {identity['dim']} components, {identity['metric']}, weights {exact} "
-        f"{hashes.get(exact, '')[:12]}, tokenizer {identity['tokenizer'][:12]}"
+        f"{family}, {dim} components, {metric}, weights {exact} {str(hashes.get(exact, ''))[:12]}, "
+        f"tokenizer {str(tokenizer)[:12]}"
     )
 
 

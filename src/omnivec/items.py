@@ -164,12 +164,21 @@ def _is_buffer(given: Any) -> bool:
         return False
 
 
+def has_columns(given: Any) -> bool:
+    """Whether a value is several columns by their names: a table, a mapping, or an array of records."""
+    records = isinstance(given, np.ndarray) and given.dtype.names is not None
+    return records or _is_table(given) or isinstance(given, Mapping)
+
+
+def _is_table(given: Any) -> bool:
+    return hasattr(type(given), "columns") or hasattr(type(given), "column_names")
+
+
 def _refusal(given: Any) -> str | None:
     """Why something that is no array holds no items, with the way out; None where it may."""
-    whole = type(given)
     if is_missing(given) or isinstance(given, Number | np.generic):
         return f"{shown(given)} is no item: give a str, a pathlib.Path, an image, or a list of these"
-    if hasattr(whole, "columns") or hasattr(whole, "column_names"):
+    if _is_table(given):
         return f"{shown(given)} is a table: give one of its columns, such as table['text'], or a list"
     if isinstance(given, Mapping):
         return f"{shown(given)} holds names and values: give list(d.values()), or list(d) for the names"

@@ -75,8 +75,7 @@ def _first_of_each_document(catalogue: Catalogue, found: list[Ranked]) -> list[R
     owner = catalogue.documents_of(np.array([one.key for one in found], np.int64))
     firsts: dict[int, Ranked] = {}
     for one in found:
-        if one.key in owner:
-            firsts.setdefault(owner[one.key], one)
+        firsts.setdefault(owner[one.key], one)
     return list(firsts.values())
 
 
@@ -89,7 +88,7 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
         words: of the query, to be marked where they stand; None marks nothing.
     """
     keys = np.array([one.key for one in ranked], np.int64)
-    found = catalogue.passages(keys)
+    found = catalogue.passages(keys, whole=True)
     marked = {} if words is None else catalogue.matches(words, keys)
     return [
         Hit(

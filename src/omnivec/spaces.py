@@ -26,6 +26,8 @@ from omnivec.errors import (
 )
 from omnivec.loading import load
 from omnivec.passages import Cutting
+from omnivec.store.connections import damaged
+from omnivec.store.opening import FILE
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Metric, Modality
@@ -125,8 +127,18 @@ class Spaces(Mapping[str, Embedder]):
             return model
 
     def records(self) -> dict[str, SpaceRecord]:
-        """The spaces that hold or held vectors, by name."""
-        return self._catalogue.spaces()
+        """The spaces that hold or held vectors, by name.
+
+        Raises:
+            CollectionDamaged: what is recorded of one cannot be read.
+        """
+        found = self._catalogue.spaces()
+        for name, one in found.items():
+            if not _is_readable(one):
+                raise damaged(
+                    self._catalogue.folder / FILE, f"what is recorded of the space {name!r} is incomplete"
+                )
+        return found
 
     def recorded(self, modality: Modality) -> SpaceRecord | None:
         """The space that items of a modality are in; None while none was added."""
@@ -319,6 +331,18 @@ class Spaces(Mapping[str, Embedder]):
                     f"{error}; or take it for {_PLURALS[free[0]]} alone: --model {free[0]}=NAME, "
                     f"models={{{free[0]!r}: NAME}}"
                 ) from error
+
+
+def _is_readable(space: SpaceRecord) -> bool:
+    """Whether the parts of a record that are used here are there, and of their types."""
+    said, listed = space.identity, space.provenance.get("modalities", [])
+    parts = [said.get("weights"), said.get("preprocessing", {}), said.get("towers", {})]
+    return (
+        all(isinstance(part, Mapping) for part in parts)
+        and type(said.get("preprocessing", {}).get("limit", 1)) is int
+        and isinstance(listed, list)
+        and {*listed, *said.get("towers", {})} <= set(MODALITIES)
+    )
 
 
 def reads(space: SpaceRecord) -> tuple[Modality, ...]:

@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,31 @@ def test_text_that_is_valid_utf8_by_chance_is_read_as_given(tmp_path: Path, enco
     assert (found.text, found.encoding, found.given) == (text, encoding, True)
     plain = read(file(tmp_path, "only ASCII ~{ + -\n"), encoding=encoding)
     assert (plain.text, plain.encoding) == ("only ASCII ~{ + -\n", "utf-8")
+
+
+@pytest.mark.parametrize("wide", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("size", range(8))
+def test_a_text_of_one_byte_a_character_is_never_read_as_one_of_two(
+    tmp_path: Path, wide: str, size: int
+) -> None:
+    path = file(tmp_path, "Une idée générale, à côté d’un café.\n".encode("cp1252") + b"x" * size)
+    assert re.search(f"is not {wide}.*zero byte.*--encoding", refusal(path, encoding=wide))
+    for encodings in ([wide, "cp1252"], ["cp1252", wide]):
+        assert read(path, encoding=encodings).encoding == "cp1252"
+
+
+@pytest.mark.parametrize(
+    "text", ["Größe 1\nund 2", "一丁\u3000一\u3000\u3000一\n日本 語\n", "\u3000\u3000一一\r\n"]
+)
+@pytest.mark.parametrize(("order", "other"), [("le", "be"), ("be", "le")])
+@pytest.mark.parametrize("wide", ["utf-16", "utf-32"])
+def test_the_order_of_bytes_is_told_by_the_blanks(
+    tmp_path: Path, wide: str, order: str, other: str, text: str
+) -> None:
+    path = file(tmp_path, text.encode(f"{wide}-{order}"))
+    assert read(path, encoding=wide).text == text.replace("\r", "")
+    assert read(path, encoding=[f"{wide}-{other}", f"{wide}-{order}"]).encoding == f"{wide}-{order}"
+    refusal(path, encoding=f"{wide}-{other}")
 
 
 def test_of_several_encodings_the_first_that_can_read_the_file_is_used(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def test_failures_are_named_and_the_others_are_there(folder: Path, tmp_path: Pat
     encoded = model.run(items)
     assert encoded.kept.tolist() == [0, 2]
     assert [i for i, _ in encoded] == [0, 2]
+    assert str(caught.value).endswith("returns both without raising.")
+    for alone in (tmp_path / "missing.txt", [3, None]):
+        with pytest.raises(ItemErrors) as caught:
+            model.encode(alone)
+        assert "others" not in str(caught.value) and str(caught.value) == caught.value.summary
 
 
 def test_an_unknown_argument_is_an_error(folder: Path) -> None:

@@ -123,3 +123,24 @@ def test_a_restoring_that_fails_leaves_the_collection_where_it_was(tmp_path, mon
         copies.restore(tmp_path / "backup", target, aside=True)
     assert ids(target) == ["of notes.omni"]
     assert sorted(one.name for one in tmp_path.iterdir()) == ["backup", "notes.omni"]
+
+
+def test_nothing_is_written_into_the_collection_that_is_copied(catalogue, tmp_path):
+    catalogue.write([document("a")])
+    own = catalogue.folder
+    (tmp_path / "link").symlink_to(own)
+    before = sorted(one.name for one in own.iterdir())
+    for target in (
+        own / "backup",
+        own / "deep" / "er",
+        tmp_path / "link" / "backup",
+        own / ".." / own.name / "x",
+    ):
+        with pytest.raises(CollectionError, match="lies in the collection"):
+            copies.back_up(catalogue, target)
+        with pytest.raises(CollectionError, match="lies in the collection"):
+            copies.restore(own, target, aside=True)
+    for source, target in ((own, own), (own, tmp_path / "link"), (tmp_path / "link", own)):
+        with pytest.raises(CollectionError, match="is the collection that is to be copied"):
+            copies.restore(source, target, aside=True)
+    assert sorted(one.name for one in own.iterdir()) == before and ids(own) == ["a"]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from omnivec.errors import UsageError
+from omnivec.training.align import read_items
 from omnivec.training.data import batches, per_epoch, read_pairs
+from omnivec.training.labelled import read_labelled
+from omnivec.training.texts import several
 
 PAIRS = [("a", "b"), ("c, d", 'e "f"\nline two\u2028same line')]
 TRIPLES = [("a", "b", "x"), ("c", "d", "y")]
@@ -26,6 +32,29 @@ def test_pairs_from_memory() -> None:
         ("a", "b"),
         ("c", "d"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("reader", "columns"),
+    [
+        (read_pairs, ("anchor", "positive")),
+        (read_labelled, ("text", "label")),
+        (partial(read_items, read_as=()), ("left", "right")),
+    ],
+)
+def test_of_a_table_the_rows_are_asked_for_and_they_are_taken(
+    reader: Callable[[Any], Any], columns: tuple[str, str]
+) -> None:
+    left, right = columns
+    values = {left: ["a", "b", "c", "d"], right: ["e", "f", "g", "h"]}
+    records = np.array(list(zip(*values.values(), strict=True)), [(left, "U1"), (right, "U1")])
+    for data in (pyarrow.table(values), values, records):
+        with pytest.raises(UsageError, match=r"give its rows, list\(zip\(") as raised:
+            reader(data)
+        way = str(raised.value).partition("give its rows, ")[2]
+        assert len(reader(eval(way, {"data": data}))) == 4
+    with pytest.raises(UsageError, match="give one of its columns"):
+        several(pyarrow.table(values), "texts")
 
 
 QUOTED = 'a,b\n"c, d","e ""f""\nline two\u2028same line"\n'
@@ -97,7 +126,7 @@ def test_bad_files_are_named(tmp_path: Path, name: str, content: str | bytes | N
     [
         ([], "0 pairs"),
         (7, "data: 7, an int is no item"),
-        ({"anchor": "a"}, "data: a dict"),
+        ({"anchor": "a"}, "data is a dict, which holds columns"),
         ([("a", "b"), ("a",)], "item 1: 1 texts, expected 2"),
         ([("a", "b"), "ab"], "item 1: 'ab'"),
         ([("a", " "), ("a", "b")], "item 0: the positive is empty"),

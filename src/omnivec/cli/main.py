@@ -106,7 +106,7 @@ def run(arguments: list[str]) -> int:
 
     from omnivec.cli.common import complain
     from omnivec.cli.group import cli
-    from omnivec.errors import OmnivecError, UsageError
+    from omnivec.errors import ItemErrors, OmnivecError, UsageError
 
     try:
         code = cli.main(arguments, prog_name="omnivec", standalone_mode=False)
@@ -123,7 +123,7 @@ def run(arguments: list[str]) -> int:
     except OmnivecError as error:
         if _ARRIVED:
             return _stopped()
-        complain(str(error))
+        complain(error.summary if isinstance(error, ItemErrors) else str(error))
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         # The reader went away (`| head`): nothing more can be said, and Python must not try at exit.

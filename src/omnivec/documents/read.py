@@ -216,24 +216,54 @@ def _decode(data: bytes, wanted: Sequence[str], kind: Kind) -> tuple[str, str, b
         return data.decode(), "utf-8", False
     except UnicodeDecodeError:
         _refuse_binary(data.decode("latin-1"), len(data))
-    for name, given in candidates[:-1]:
+    narrow = [(name, given) for name, given in candidates if not _is_wide(name)]
+    for name, given in narrow[:-1]:
         with suppress(UnicodeError):
             return data.decode(name), name, given
-    name, given = candidates[-1] if candidates else ("utf-8", False)
+    if candidates and not narrow:
+        raise ItemError(
+            f"is not {candidates[-1][0]}, in which blanks and line ends have a zero byte: there is none among "
+            f"{len(data):,} bytes; name the file's own encoding with --encoding, for instance cp1252"
+        )
+    name, given = narrow[-1] if narrow else ("utf-8", False)
     return _strict(data, name), name, given
+
+
+def _is_wide(encoding: str) -> bool:
+    return codecs.lookup(encoding).name.startswith(_WIDE)
 
 
 def _hidden(data: bytes, encoding: str) -> str | None:
     """The text of bytes that may look like other text: two or four to a character, or shifted by escape sequences."""
     name = codecs.lookup(encoding).name
-    wide = name.startswith(_WIDE) and b"\0" in data
-    if not wide and not (name.startswith(_SEVEN_BIT) and data.isascii()):
+    if name.startswith(_WIDE):
+        return _wide(data, name) if b"\0" in data else None
+    if not (name.startswith(_SEVEN_BIT) and data.isascii()):
         return None
     try:
         text = data.decode(encoding)
     except UnicodeError:
         return None
-    return text if wide or not text.isascii() else None
+    return None if text.isascii() else text
+
+
+def _wide(data: bytes, name: str) -> str | None:
+    """The text of bytes in UTF-16 or UTF-32 without a mark; None where they are not, or in the other order of bytes.
+
+    In the right order blanks and line ends are what they are; in the other they are characters that nobody writes.
+    """
+    found: list[tuple[int, str, str]] = []
+    for order in ("-le", "-be"):
+        with suppress(UnicodeError):
+            text = data.decode(name[:6] + order)
+            found.append((sum(map(text.count, "\n\r\t ")), order, text))
+    if not found:
+        return None
+    most = max(blanks for blanks, _, _ in found)
+    return next(
+        (text for blanks, order, text in found if blanks == most and name in (name[:6], name[:6] + order)),
+        None,
+    )
 
 
 def _declared(data: bytes, kind: Kind) -> str | None:

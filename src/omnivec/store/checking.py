@@ -5,13 +5,26 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from omnivec.arguments import one_line
 from omnivec.errors import CollectionDamaged
 from omnivec.store import checksums, rows, schema
-from omnivec.store.connections import Connections
+from omnivec.store.connections import Connections, damaged
+
+STRAYS: tuple[tuple[str, str], ...] = (
+    (
+        "vectors without a passage",
+        "SELECT count(*) FROM vectors WHERE NOT EXISTS (SELECT 1 FROM passages WHERE key = passage)",
+    ),
+    (
+        "vectors without a space",
+        "SELECT count(*) FROM vectors WHERE NOT EXISTS (SELECT 1 FROM spaces WHERE key = space)",
+    ),
+)
+"""What a search would not see: (what is wrong, SQL that counts it)."""
 
 # (what is wrong, SQL that counts it)
 _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
@@ -20,12 +33,8 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
         "SELECT count(*) FROM passages WHERE document NOT IN (SELECT key FROM documents)",
     ),
     (
-        "passages that end before they begin",
-        "SELECT count(*) FROM passages WHERE end < start",
-    ),
-    (
         "passages whose text is not as long as their span",
-        "SELECT count(*) FROM passages WHERE text <> '' AND length(text) <> end - start",
+        "SELECT count(*) FROM passages WHERE length(text) <> end - start",
     ),
     (
         "passages not in the order of their document, the first 0",
@@ -37,14 +46,7 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
         "SELECT count(*) FROM passages WHERE key >"
         " (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'passages')",
     ),
-    (
-        "vectors without a passage",
-        "SELECT count(*) FROM vectors WHERE passage NOT IN (SELECT key FROM passages)",
-    ),
-    (
-        "vectors without a space",
-        "SELECT count(*) FROM vectors WHERE space NOT IN (SELECT key FROM spaces)",
-    ),
+    *STRAYS,
     (
         "vectors of a wrong length",
         "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space"
@@ -59,6 +61,10 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
         "SELECT count(*) FROM meta WHERE key = 'changes' AND value IS NOT (SELECT max(changes) FROM history)",
     ),
 )
+_NOT_AS_SEARCHED = """
+SELECT count(*) FROM passages WHERE searched IS NOT nullif(searchable(text), text)
+OR unspaced IS NOT has_unspaced(coalesce(searched, text))
+"""
 _SHOWN = 5
 _UNIT = 1e-2
 
@@ -67,7 +73,7 @@ def problems(connections: Connections) -> list[str]:
     """Reads everything; returns one line for each thing that is wrong."""
     found: list[str] = []
     with connections.snapshot() as connection:
-        for part in (_pages, _values, _relations, _tables, _checksums, _lengths):
+        for part in (_pages, _values, _relations, _searched, _tables, _checksums, _lengths):
             try:
                 found += part(connection)
             except sqlite3.Error as exc:  # What one part cannot read, another may.
@@ -80,6 +86,14 @@ def problems(connections: Connections) -> list[str]:
         except CollectionDamaged as exc:
             found.append(str(exc))
     return list(dict.fromkeys(found))
+
+
+def refuse_strays(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises CollectionDamaged about a table of vectors of which a search would leave some out without a word."""
+    for what, sql in STRAYS:
+        count = connection.execute(sql).fetchone()[0]
+        if count:
+            raise damaged(path, f"there are {count:,} {what}")
 
 
 def _pages(connection: sqlite3.Connection) -> Iterator[str]:
@@ -128,6 +142,14 @@ def _tables(connection: sqlite3.Connection) -> Iterator[str]:
     for table in checksums.TABLES:
         if not checksums.fits(connection, table):
             yield f"the table of {table} is not what was written: rows were changed, added or removed by other means"
+
+
+def _searched(connection: sqlite3.Connection) -> Iterator[str]:
+    """Passages that are searched in another form than their text has: every version of the schema has its own."""
+    if _version(connection) == schema.MIGRATIONS[-1].version:
+        count = connection.execute(_NOT_AS_SEARCHED).fetchone()[0]
+        if count:
+            yield f"{count} passages are searched in another form than that of their text"
 
 
 def _checksums(connection: sqlite3.Connection) -> Iterator[str]:

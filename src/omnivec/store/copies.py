@@ -26,6 +26,7 @@ def back_up(catalogue: Catalogue, target: Path) -> None:
     """
     target = target.absolute()
     _refuse(target)
+    _refuse_inside(catalogue.folder, target, "a backup")
     draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
     try:
         draft.mkdir(parents=True)
@@ -62,6 +63,7 @@ def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
         CollectionDamaged: the backup is not sound.
     """
     target, moved = target.absolute(), None
+    _refuse_inside(source, target, "what is restored")
     if os.path.lexists(target) and not aside:
         raise CollectionError(
             f"{target} is there: nothing is replaced; move it away, or have it renamed (--aside, aside=True)"
@@ -81,6 +83,17 @@ def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return moved
+
+
+def _refuse_inside(folder: Path, target: Path, what: str) -> None:
+    """Refuses to write into the folder of the collection that is read, by whatever way the path leads there."""
+    own, place = folder.resolve(), target.resolve()
+    if place == own:
+        raise CollectionError(f"{target} is the collection that is to be copied there: name another place")
+    if place.is_relative_to(own):
+        raise CollectionError(
+            f"{target} lies in the collection {folder}: {what} takes a folder outside of it"
+        )
 
 
 def _refuse(target: Path) -> None:

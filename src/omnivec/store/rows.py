@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -30,6 +30,7 @@ class Column:
         sql: what is selected.
         kinds: Python types of its values.
         least: of numbers, the smallest.
+        most: of numbers, the largest.
         among: the only values there are; empty for any.
         is_json: whether it is the text of a JSON object, which comes back as a dict.
     """
@@ -37,13 +38,14 @@ class Column:
     sql: str
     kinds: tuple[type, ...]
     least: int | None = None
+    most: int | None = None
     among: tuple[str, ...] = ()
     is_json: bool = False
 
     @cached_property
     def plain(self) -> bool:
         """Whether any value of its types will do."""
-        return self.least is None and not self.among and not self.is_json
+        return self.least is None and self.most is None and not self.among and not self.is_json
 
     def value(self, stored: Any) -> Any:
         """What a stored value means; ValueError, saying what is due, where it means nothing."""
@@ -51,6 +53,8 @@ class Column:
             raise ValueError(" or ".join(_SAID[kind] for kind in self.kinds))
         if self.least is not None and stored is not None and stored < self.least:
             raise ValueError(f"a number from {self.least}")
+        if self.most is not None and stored is not None and stored > self.most:
+            raise ValueError(f"a number up to {self.most:,}")
         if self.among and stored not in self.among:
             raise ValueError(f"one of {', '.join(self.among)}")
         return _object(stored) if self.is_json else stored
@@ -82,10 +86,18 @@ def _finite(number: str) -> float:
 
 @dataclass(frozen=True)
 class Shape:
-    """Columns that are read together; the first names the row in messages."""
+    """Columns that are read together; the first names the row in messages.
+
+    Attributes:
+        table: that they are of.
+        columns: in their order.
+        rule: what the values of one row, each of which may stand there, must be to one another: what is wrong with
+            them, in a few words, or None.
+    """
 
     table: str
     columns: tuple[Column, ...]
+    rule: Callable[[Mapping[str, Any]], str | None] | None = None
 
     @cached_property
     def sql(self) -> str:
@@ -123,7 +135,10 @@ class Shape:
                 values[i] = column.value(values[i])
         except ValueError:
             return None
-        return values
+        return None if self.rule is not None and self.rule(self._named(values)) else values
+
+    def _named(self, values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip((column.sql for column in self.columns), values, strict=True))
 
     def _fault(self, row: Sequence[Any]) -> str:
         for column, stored in zip(self.columns, row, strict=True):
@@ -134,7 +149,9 @@ class Shape:
                 return (
                     f"{self.table}.{name} of {one_line(row[0])} holds {one_line(stored)}, where {due} is due"
                 )
-        return f"a row of {self.table} cannot be read"
+        broken = self.rule(self._named(row)) if self.rule is not None else None
+        name = self.columns[0].sql.split(".")[-1]
+        return f"{self.table}.{name} {one_line(row[0])}: {broken or 'it cannot be read'}"
 
 
 def passage_keys(path: Path, stored: Sequence[Any]) -> Keys:
@@ -159,8 +176,16 @@ def _text(sql: str, among: tuple[str, ...] = ()) -> Column:
     return Column(sql, (str,), among=among)
 
 
-def _number(sql: str, least: int | None = None) -> Column:
-    return Column(sql, (int,), least=least)
+def _number(sql: str, least: int | None = None, most: int | None = None) -> Column:
+    return Column(sql, (int,), least=least, most=most)
+
+
+def _span_of_text(passage: Mapping[str, Any]) -> str | None:
+    """Of a passage, that its text is as long as its span; one without text, such as an image, has the span (0, 0)."""
+    start, end, text = passage["start"], passage["end"], passage["text"]
+    if len(text) == end - start:
+        return None
+    return f"its text has {len(text):,} characters, and its span is from {start} to {end}"
 
 
 _OPTIONAL = (str, type(None))
@@ -201,23 +226,26 @@ SIGNATURE = Shape(
         _number("indexed_ns"),
     ),
 )
+_FAR = 2**40
+"""More characters, lines and passages than a text can have."""
 _PLACE = (
-    _number("start", 0),
-    _number("end", 0),
-    Column("line", (int, type(None)), least=1),
+    _number("start", 0, _FAR),
+    _number("end", 0, _FAR),
+    Column("line", (int, type(None)), least=1, most=_FAR),
     _text("text"),
     _text("passages.modality", _MODALITY),
 )
-PASSAGE = Shape("passages", (_number("key", 1), *_PLACE))
+PASSAGE = Shape("passages", (_number("key", 1), *_PLACE), _span_of_text)
 FOUND = Shape(
     "passages",
     (
         _number("passages.key", 1),
-        _number("ordinal", 0),
+        _number("ordinal", 0, _FAR),
         _text("id"),
         *_PLACE,
         Column("metadata", (str,), is_json=True),
     ),
+    _span_of_text,
 )
 SPACE = Shape(
     "spaces",
@@ -235,5 +263,8 @@ CANARY = Shape("canaries", (_number("space", 1), _text("text"), Column("vector",
 STATE = Shape("history", (_number("changes", 0), _number("stamp")))
 ROOT = Shape("roots", (_text("path"),))
 
-CHECKED: tuple[Shape, ...] = (ENTRY, PASSAGE, SPACE, CANARY, STATE, ROOT)
+_PASSAGE_ROW = Shape("passages", (*PASSAGE.columns, _number("document", 1), _number("ordinal", 0, _FAR)))
+_VECTOR_ROW = Shape("vectors", (_number("passage", 1), _number("space", 1), _number("part", 0, _FAR)))
+
+CHECKED: tuple[Shape, ...] = (ENTRY, _PASSAGE_ROW, _VECTOR_ROW, SPACE, CANARY, STATE, ROOT)
 """All columns that anybody reads, of all tables."""

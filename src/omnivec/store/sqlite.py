@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
@@ -297,8 +297,12 @@ class Catalogue:
         )
         return {row[0]: Signature(*row[1:]) for row in found}
 
-    def passages(self, keys: Keys) -> dict[int, Found]:
-        """The passages with these keys, in their order; keys that are not there are left out."""
+    def passages(self, keys: Keys, *, whole: bool = False) -> dict[int, Found]:
+        """The passages with these keys, in their order; keys that are not there are left out, or with `whole` damage.
+
+        Raises:
+            CollectionDamaged: with `whole`, a passage is not there, or belongs to no document.
+        """
         listed = self._read(
             rows.FOUND,
             "FROM passages JOIN documents ON documents.key = document"
@@ -306,7 +310,15 @@ class Catalogue:
             (_listed(keys),),
         )
         found = {row[0]: Found(*row) for row in listed}
+        if whole:
+            self._refuse_lost(keys, found)
         return {key: found[key] for key in np.asarray(keys).tolist() if key in found}
+
+    def _refuse_lost(self, keys: Keys, found: Container[int]) -> None:
+        """Refuses what a search found among the vectors or the words, and is no passage of a document."""
+        for key in np.asarray(keys).tolist():
+            if key not in found:
+                raise damaged(self._connections.path, f"passage {key} is missing, or belongs to no document")
 
     def passage_keys(self, where: Mapping[str, Any]) -> Keys:
         """(n,) keys of the passages of all documents whose metadata matches, ascending.
@@ -357,6 +369,8 @@ class Catalogue:
                 raise UsageError(
                     f"no space {space!r} in {self.folder}; there are: {', '.join(self.spaces()) or 'none'}"
                 )
+            if not after:
+                checking.refuse_strays(connection, self._connections.path)
             parameters: list[Any] = [found[0][1], after]
             if keys is not None:
                 condition += " AND passage IN (SELECT value FROM json_each(?))"
@@ -391,12 +405,19 @@ class Catalogue:
             return matches.matches(connection, query, np.asarray(keys, np.int64).tolist())
 
     def documents_of(self, keys: Keys) -> dict[int, int]:
-        """Key of each of these passages -> key of the document that it belongs to."""
-        found = self._rows(
-            "SELECT key, document FROM passages WHERE key IN (SELECT value FROM json_each(?))",
+        """Key of each of these passages -> key of the document that it belongs to.
+
+        Raises:
+            CollectionDamaged: a passage is not there, or belongs to no document.
+        """
+        owners = self._rows(
+            "SELECT passages.key, document FROM passages JOIN documents ON documents.key = document"
+            " WHERE passages.key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        return dict(cast(list[tuple[int, int]], found))
+        found = dict(cast(list[tuple[int, int]], owners))
+        self._refuse_lost(keys, found)
+        return found
 
     def keys_under(self, folder: str) -> Keys:
         """(n,) keys of the passages of all files in a folder, or of one file, ascending.

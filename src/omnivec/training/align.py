@@ -192,7 +192,7 @@ def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list
 
 def _given(data: Any) -> list[tuple[Any, Any]]:
     pairs = []
-    for i, row in enumerate(texts.several(data, "(left, right) pairs, or the path of a .csv or .tsv")):
+    for i, row in enumerate(texts.several(data, "(left, right) pairs, or the path of a .csv or .tsv", SIDES)):
         if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
             raise texts.wrong(f"data, item {i}", row, "a pair (left item, right item)")
         for side, item in zip(SIDES, row, strict=True):

@@ -85,7 +85,9 @@ def _open(data: Any) -> tuple[str, Rows]:
         if path.suffix.lower() not in readers:
             raise UsageError(f"{str(data)!r}: pairs come from {', '.join(readers)}, or from a list of tuples")
         return str(path), readers[path.suffix.lower()](path)
-    rows = texts.several(data, "(anchor, positive) tuples, or the path of a .csv, .tsv or .jsonl")
+    rows = texts.several(
+        data, "(anchor, positive) tuples, or the path of a .csv, .tsv or .jsonl", ("anchor", "positive")
+    )
     return "data", ((f"item {i}", row) for i, row in enumerate(rows))
 
 

@@ -70,7 +70,9 @@ def _open(data: Any) -> tuple[str, Rows]:
         readers = {".csv": _table, ".tsv": _table, ".jsonl": lines_of}
         return str(path), readers.get(path.suffix.lower(), _marked)(path)
     rows = texts.several(
-        data, f"(text, label) tuples, or the path of a .csv, .tsv, .jsonl or of lines that begin with {MARK}"
+        data,
+        f"(text, label) tuples, or the path of a .csv, .tsv, .jsonl or of lines that begin with {MARK}",
+        ("text", "label"),
     )
     return "data", ((f"item {i}", row) for i, row in enumerate(rows))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -37,13 +37,20 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
 
 
-def several(data: Any, expected: str) -> Iterable[Any]:
+def several(data: Any, expected: str, fields: Sequence[str] = ()) -> Iterable[Any]:
     """The items of what a user gave to train on; none of their values means that there are no more.
 
     Args:
         data: as given; a lone item is refused.
         expected: what to give, for the message.
+        fields: of a recipe that takes rows of several values what these are: of a table, all are to be given.
     """
+    if fields and items.has_columns(data):
+        end = ".to_pylist()" if hasattr(type(data), "column_names") else ""
+        columns = ", ".join(f"data[{name!r}]{end}" for name in fields)
+        raise UsageError(
+            f"data is {items.shown(data)}, which holds columns: give its rows, list(zip({columns}))"
+        )
     if items.is_one(data, "data"):
         raise UsageError(f"data is {items.shown(data)}: give {expected}")
     return items.several(data, "data")
