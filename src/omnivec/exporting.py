@@ -72,6 +72,23 @@ class Source:
             except BaseException as error:
                 self.failures.append(str(item_error(error, source)))
 
+    def total(self) -> int | None:
+        """How many items there are; None where a source can be read only once, or cannot be read to its end."""
+        try:
+            return sum(self._total(source) for source in self._sources)
+        except (OSError, ItemError, UsageError):
+            return None
+
+    def _total(self, source: str) -> int:
+        if source == "-":
+            raise ItemError("standard input can be read only once")
+        path = self._path(source)
+        if not self._is_rows(path):
+            return 1
+        if not path.is_file():
+            raise ItemError(f"{path} can be read only once")
+        return sum(1 for _ in self._items(source))
+
     def take(self, encoded: Encoded) -> list[str]:
         """The names of the items of one window; what a row lacked becomes the reason of its failure."""
         encoded.failures |= {i: self._why.pop(i) for i in encoded.failures if i in self._why}

@@ -107,6 +107,11 @@ class Counter:
             self._view = _Lines(self._label, self._total, self._unit, self._begun)
 
 
+def is_visible(wanted: bool | None = None) -> bool:
+    """Whether a bar would be seen: who has to count for its total need not where it is not."""
+    return _place(wanted) is not None
+
+
 def bar(
     label: str, total: int | None, unit: str = "items", wanted: bool | None = None, inside: bool = False
 ) -> Counter:

@@ -13,7 +13,7 @@ from omnivec.cli.common import complain, count, json_option, model_option, print
 from omnivec.cli.listing import Listing, hidden_option, paths_argument
 from omnivec.embedder import DEFAULT_MODEL
 from omnivec.errors import UsageError
-from omnivec.progress import bar
+from omnivec.progress import Counter, bar
 from omnivec.reasons import of_system
 from omnivec.types import Floats, Modality
 from omnivec.whitespace import lines
@@ -94,9 +94,9 @@ def command(
     total = _Total()
     if not as_json:
         _line("file", "label", "probability")
-    with bar("classifying", None, "files", False if not as_json else None) as shown:
-        for file, row in _rows(classifier, listing, total):
-            shown.advance(1)
+    files = list(listing)
+    with bar("classifying", len(files), "files", False if not as_json else None) as shown:
+        for file, row in _rows(classifier, files, listing, total, shown):
             _show(str(file), _chosen(row, classifier.labels, most, threshold), as_json)
     failed = listing.report()
     for modality in sorted(total.modalities):
@@ -137,15 +137,18 @@ def _only_images(paths: Sequence[Path], hidden: bool) -> bool:
     return found == {"image"}
 
 
-def _rows(classifier: Classifier, listing: Listing, total: _Total) -> Iterator[tuple[Path, Floats]]:
+def _rows(
+    classifier: Classifier, files: Sequence[Path], listing: Listing, total: _Total, shown: Counter
+) -> Iterator[tuple[Path, Floats]]:
     """Each file that has probabilities, and they; the others are named on stderr."""
-    for window, found in classifier.stream(listing):
+    for window, found in classifier.stream(files):
         failures = {i: why for i, why in found.failures.items() if not listing.leaves_out(window[i])}
         for i, why in failures.items():
             complain(why if str(window[i]) in why else f"{window[i]}: {why}")
         for i, row in zip(found.kept.tolist(), found.probabilities, strict=True):
             total.modalities.add(classifier.modality(window[i]))
             yield window[i], row
+        shown.advance(len(window))
         total.done += len(found.kept)
         total.failed += len(failures)
         total.cut += sum(

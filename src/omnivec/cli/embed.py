@@ -71,7 +71,7 @@ def command(
     """
     from omnivec.exporting import Source, check_sink, open_sink
     from omnivec.loading import load
-    from omnivec.progress import bar
+    from omnivec.progress import bar, is_visible
 
     items = Source(sources, column, lines)
     check_sink(output, sources)
@@ -79,9 +79,10 @@ def command(
     embedder = load(model or DEFAULT_MODEL, precision=precision, max_memory=max_memory)
     failures = lost = done = 0
     width = dim or embedder.dim
+    total = items.total() if output is not None and is_visible() else None
     with (
         open_sink(output, width) as sink,
-        bar("embedding", None, "items", None if output else False) as shown,
+        bar("embedding", total, "items", None if output else False) as shown,
     ):
         stream = embedder.stream(
             items,
