@@ -245,6 +245,13 @@ def test_wrong_filters_are_refused_in_one_line(where, message):
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("where", [[], (), "", 0, False])
+def test_what_is_empty_and_no_dict_lists_no_documents(catalogue, where):
+    with pytest.raises(FilterError, match="is no filter: a filter is a dict"):
+        catalogue.documents(where)
+    assert catalogue.documents({}) == catalogue.documents(None) == []
+
+
 def nested(depth, wrap):
     where = {"a": 1}
     for level in range(depth):

@@ -219,7 +219,7 @@ class Catalogue:
         Raises:
             FilterError: a `where` that cannot be read.
         """
-        condition, parameters = compile_where(where or {})
+        condition, parameters = compile_where({} if where is None else where)
         if ids is not None:
             condition += " AND id IN (SELECT value FROM json_each(?))"
             parameters = [*parameters, json.dumps(list(ids))]
