@@ -31,6 +31,23 @@ def test_a_backup_holds_what_was_committed_and_nothing_else(catalogue, tmp_path)
         assert copy.id() == catalogue.id() and copy.spaces().keys() == {"text"}
 
 
+def test_a_backup_without_room_names_where_it_should_go(catalogue, tmp_path, monkeypatch):
+    catalogue.write([document(name) for name in "abc"])
+    connect = sqlite3.connect
+
+    def on_a_small_disk(*arguments, **options):
+        connection = connect(*arguments, **options)
+        if "today" in str(arguments[0]):
+            connection.execute("PRAGMA max_page_count = 3")
+        return connection
+
+    monkeypatch.setattr(copies.sqlite3, "connect", on_a_small_disk)
+    with pytest.raises(CollectionError, match=r"^no room to write to .*today\.omni .*bytes free") as caught:
+        copies.back_up(catalogue, tmp_path / "today.omni")
+    assert str(catalogue.folder / "catalogue.sqlite") not in str(caught.value)
+    assert not list(tmp_path.glob("*today*"))
+
+
 def test_a_backup_taken_while_another_thread_writes_is_one_state(catalogue, tmp_path):
     done = threading.Event()
 

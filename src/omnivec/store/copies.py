@@ -33,7 +33,7 @@ def back_up(catalogue: Catalogue, target: Path) -> None:
     except OSError as exc:
         raise CollectionError(f"{target} cannot be made: {of_system(exc)}") from exc
     try:
-        _copy(catalogue, draft / FILE)
+        _copy(catalogue, draft / FILE, target)
         with Catalogue.open(draft, create=False, readonly=True) as copy:
             problems = copy.check()
         if problems:
@@ -103,9 +103,15 @@ def _refuse(target: Path) -> None:
         )
 
 
-def _copy(catalogue: Catalogue, place: Path) -> None:
-    with closing(sqlite3.connect(place)) as copy, translated(place), catalogue.connection() as connection:
-        connection.backup(copy)
+def _copy(catalogue: Catalogue, place: Path, target: Path) -> None:
+    with closing(sqlite3.connect(place)) as copy, catalogue.connection() as connection:
+        try:
+            connection.backup(copy)
+        except sqlite3.Error as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            with translated(target):  # what is read needs no room
+                raise
     with place.open("rb+") as written:  # Closed by SQLite: no lock of this process is on it.
         os.fsync(written.fileno())
 
