@@ -45,7 +45,14 @@ def test_sizes(said: int | str, size: int) -> None:
     assert memory.parse_size(said) == size
 
 
-@pytest.mark.parametrize("said", ["", "much", "2 XB", "-1", "1e9", True, None])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("", "much", "2 XB", "-1", "1e9", True, None),
+        pytest.param("9" * 400, id="400 digits"),
+        pytest.param(10**5000, id="5001 digits"),
+    ],
+)
 def test_what_is_no_size_is_refused(said: object) -> None:
     with pytest.raises(UsageError, match="max_memory"):
         memory.parse_size(said)  # type: ignore[arg-type]

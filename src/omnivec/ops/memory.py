@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from omnivec.arguments import one_line
 from omnivec.errors import ItemError, ModelError, UsageError
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -34,10 +35,15 @@ WAYS_OUT = "give more, or take precision='int8' or fewer threads"
 
 def parse_size(said: int | str) -> int:
     """Bytes of a size: a whole number of bytes, or a text such as "2GB", "1.5 GiB" or "500MB"."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(said))
-    if isinstance(said, bool) or not found or found[2].upper() not in UNITS:
-        raise UsageError(f"max_memory={said!r} is no size: give bytes, or a text such as '2GB' or '500MiB'")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    try:
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(said))
+        if not isinstance(said, bool) and found and found[2].upper() in UNITS:
+            return int(float(found[1]) * UNITS[found[2].upper()])
+    except (ValueError, OverflowError):  # More digits than Python writes, or than a float holds.
+        pass
+    raise UsageError(
+        f"max_memory={one_line(said)} is no size: give bytes, or a text such as '2GB' or '500MiB'"
+    )
 
 
 def shown(size: float) -> str:
