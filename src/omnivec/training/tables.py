@@ -119,7 +119,8 @@ class Centred(Windowed):
             straight line.
         min_lr: what it falls to; by default to 12 million / predictions of `lr`, to 0.0001 at least: less far where
             little is learned. Predictions are the corpus's words, times epochs, times window + 1 in skip-gram. In place
-            of 12 million stand 1,000 for each word of the vocabulary where these are fewer.
+            of 12 million stand 1,000 for each word of the vocabulary where these are fewer. With a hierarchical
+            softmax, whose words learn from many nodes each, it is 0.0001.
         sg: whether words around foretell the centre one by one (skip-gram); otherwise together (CBOW).
     """
 
@@ -133,10 +134,17 @@ class Centred(Windowed):
         usual = 0.025 if self.sg else 0.05
         return usual if self.lr is None else self.lr
 
+    @property
+    def softmax(self) -> bool:
+        """Whether a hierarchical softmax is taken in place of negative sampling."""
+        return self.negative == 0
+
     def least(self, words: int, vocabulary: int) -> float:
         """What the learning rate falls to, asked for or usual, with so many words, so many of them different."""
         if self.min_lr is not None:
             return self.min_lr
+        if self.softmax:
+            return min(LEAST, self.rate)
         predictions = words * self.epochs * (self.window + 1 if self.sg else 1)
         share = min(1.0, min(FEW, FEW_EACH * vocabulary) / max(predictions, 1))
         return max(self.rate * share, min(LEAST, self.rate))

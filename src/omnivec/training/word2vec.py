@@ -79,6 +79,11 @@ class Options(Centred):
     init: str | Path | Embedder | None = None
     on_epoch: Callable[[Epoch], None] | None = None
 
+    @property
+    def softmax(self) -> bool:
+        """Whether a hierarchical softmax is taken in place of negative sampling."""
+        return bool(self.hs) or self.negative == 0
+
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -185,15 +190,11 @@ def _model(corpus: Corpus, words: list[str], options: Options, known: dict[str, 
     for row, word in enumerate(words if known else ()):
         if word in known:
             inputs[row, : options.dim] = known[word]
-    tree = trees.huffman_tree(corpus.counts) if _softmax(options) else trees.no_tree()
+    tree = trees.huffman_tree(corpus.counts) if options.softmax else trees.no_tree()
     rows = len(corpus.words) + windows.copied(tree, workers(options))
     outputs = windows.zeros(rows, options.dim)
     alias = draws.negatives_table(corpus.counts, options.ns_exponent)
     return windows.Model(inputs.reshape(-1), outputs.reshape(-1), alias, tree)
-
-
-def _softmax(options: Options) -> bool:
-    return bool(options.hs) or options.negative == 0
 
 
 def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
@@ -201,7 +202,7 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
     from omnivec.kernels.word2vec import learn
 
     text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
-    negative = 0 if _softmax(options) else options.negative
+    negative = 0 if options.softmax else options.negative
     settings = windows.Settings(
         skipgram=bool(options.sg),
         negative=negative,
