@@ -27,6 +27,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None  # bytes of the body after which the connection is closed
     silent_for: float = 0.0  # seconds before the first byte
+    pause: float = 0.0  # seconds after each byte
     ranges: bool = True
 
 
@@ -85,7 +86,11 @@ class LoopbackServer:
             for name, value in {"Content-Length": str(len(body)), **answer.headers, **extra}.items():
                 handler.send_header(name, value)
             handler.end_headers()
-            if request.method == "GET":
+            if request.method == "GET" and answer.pause:
+                for at in range(len(body)):
+                    handler.wfile.write(body[at : at + 1])
+                    time.sleep(answer.pause)
+            elif request.method == "GET":
                 handler.wfile.write(body if answer.cut_after is None else body[: answer.cut_after])
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client went away: part of some tests
@@ -105,6 +110,7 @@ class FakeHub(LoopbackServer):
     Attributes:
         cuts: file -> the bytes after which its next downloads are cut, one entry per download.
         absent: files that are listed and yet not there.
+        slow: seconds between the bytes of every answer to a path ending in the key.
         silent: seconds that every answer to a path ending in the key takes.
         storage: URL of another server to which downloads are redirected.
     """
@@ -115,6 +121,7 @@ class FakeHub(LoopbackServer):
         self.cuts: dict[str, list[int]] = {}
         self.absent: set[str] = set()
         self.silent: dict[str, float] = {}
+        self.slow: dict[str, float] = {}
         self.storage: str | None = None
 
     def add(self, name: str, files: dict[str, bytes], *revisions: str, gated: bool = False) -> str:
@@ -127,6 +134,7 @@ class FakeHub(LoopbackServer):
 
     def answer(self, request: Request) -> Answer:
         answer = self._answer(request)
+        answer.pause = next((s for end, s in self.slow.items() if request.path.endswith(end)), 0.0)
         answer.silent_for = next((s for end, s in self.silent.items() if request.path.endswith(end)), 0.0)
         return answer
 

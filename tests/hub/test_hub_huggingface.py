@@ -152,7 +152,7 @@ def test_a_cut_connection_is_resumed_where_it_broke(hub):
     hub.cuts["model.safetensors"] = [11_000_000]
     progress = Recorder()
     assert (resolve(progress=progress).folder / "model.safetensors").read_bytes() == tensors
-    assert [each.headers.get("range") for each in hub.asked("model.safetensors")] == [None, "bytes=10485760-"]
+    assert [each.headers.get("range") for each in hub.asked("model.safetensors")] == [None, "bytes=11000000-"]
     assert progress.count == progress.total
 
 
@@ -209,6 +209,18 @@ def test_an_endpoint_that_never_answers_is_given_up(hub, monkeypatch):
     with pytest.raises(DownloadError, match="broke off"):
         resolve()
     assert time.monotonic() - begun < 10
+
+
+def test_a_server_that_hardly_sends_is_given_up(hub, monkeypatch):
+    hub.add("acme/tiny", FILES)
+    hub.slow = {"model.safetensors": 0.05}  # each read is in time, and all of it would take four hours
+    monkeypatch.setattr("omnivec.hub.huggingface._PATIENCE", 0.5)
+    begun = time.monotonic()
+    with pytest.raises(
+        DownloadError, match=r"model\.safetensors sends fewer than 1,000 bytes a second: given up"
+    ):
+        resolve()
+    assert time.monotonic() - begun < 20
 
 
 def test_a_proxy_is_what_must_be_reachable(hub, monkeypatch):

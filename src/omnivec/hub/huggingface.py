@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -101,18 +103,36 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
         for file in files:
             if file != files[0]:
                 _ask_for(file, repository, listing.sha, api)
-            hf_hub_download(
-                repository.name,
-                file,
-                revision=listing.sha,
-                endpoint=endpoint,
-                cache_dir=hub_cache_folder(),
-                etag_timeout=_ANSWER_SECONDS,
-                tqdm_class=_bar(report.progress, sizes[file] or MAX_FILE, f"{place}: {file}"),
-            )
+            with _as_it_comes():
+                hf_hub_download(
+                    repository.name,
+                    file,
+                    revision=listing.sha,
+                    endpoint=endpoint,
+                    cache_dir=hub_cache_folder(),
+                    etag_timeout=_ANSWER_SECONDS,
+                    tqdm_class=_bar(report.progress, sizes[file] or MAX_FILE, f"{place}: {file}"),
+                )
     finally:
         report.progress.done()
     return listing.sha, needed[0]
+
+
+@contextmanager
+def _as_it_comes() -> Iterator[None]:
+    """Has the hub's library tell of bytes as they arrive.
+
+    It gathers 10 MB before it tells the bar, which is what notices a server that hardly sends: so a byte every few
+    seconds, which no time limit of a single read ends, would go on for ever.
+    """
+    from huggingface_hub import constants
+
+    gathered = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = gathered
 
 
 def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> None:
