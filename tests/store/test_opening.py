@@ -422,10 +422,13 @@ def test_a_collection_that_was_emptied_keeps_nothing_of_its_words(tmp_path, shar
         for start in range(0, len(names), 250):
             part = range(start, start + 250)
             catalogue.write([document(names[i], [text(i)]) for i in part])
-        gone = names[: int(share * len(names))]
-        assert catalogue.delete(gone) == len(gone)
     file = tmp_path / "notes.omni" / "catalogue.sqlite"
+    full = file.stat().st_size
+    gone = names[: int(share * len(names))]
+    with Catalogue.open(tmp_path / "notes.omni", create=False) as catalogue:
+        assert catalogue.delete(gone) == len(gone)
     before = file.stat().st_size
+    assert before < (1 - 0.7 * share) * full
     with Catalogue.open(tmp_path / "notes.omni", create=False) as catalogue:
         catalogue.vacuum()
         assert catalogue.check() == []

@@ -125,7 +125,7 @@ def test_a_recipe_is_one_file(tmp_path: Path) -> None:
         ({"symmetric": 1}, "takes bool here"),
         ({"model": 3}, r"model=3: contrastive takes str \| Path \| Embedder here"),
         ({"batch_size": 1}, "batch_size=1: at least 2"),
-        ({"lr": float("nan")}, "lr=nan: 1e-12 to 1e"),
+        ({"lr": float("nan")}, "lr=nan: a finite number, 1e-12 to 1e"),
         ({"dropout": 1.0}, "dropout=1.0: 0.0 to 0.99"),
         ({"steps": 0}, "steps=0: at least 1"),
     ],

@@ -191,7 +191,10 @@ def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> 
         value = getattr(options, name)
         if value is not None and not (low <= value <= high and math.isfinite(value)):
             allowed = f"at least {low}" if high == float("inf") else f"{low} to {high}"
-            allowed = "a finite number" if low == -high else allowed
+            if low == -high:
+                allowed = "a finite number"
+            elif not math.isfinite(value):
+                allowed = f"a finite number, {allowed}"
             raise UsageError(f"{name}={said(value)}: {allowed}")
 
 
