@@ -147,7 +147,7 @@ def test_a_token_goes_to_the_endpoint_and_nowhere_else(hub, monkeypatch):
 
 
 def test_a_cut_connection_is_resumed_where_it_broke(hub):
-    tensors = TENSORS * 40  # the hub's library keeps whole pieces of 10 MiB
+    tensors = TENSORS * 40  # more than the 10 MiB that the hub's library would gather
     hub.add("acme/tiny", {**FILES, "model.safetensors": tensors})
     hub.cuts["model.safetensors"] = [11_000_000]
     progress = Recorder()

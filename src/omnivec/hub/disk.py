@@ -14,6 +14,7 @@ from pathlib import Path
 from omnivec.errors import DownloadError
 from omnivec.files import lock
 from omnivec.hub.report import megabytes
+from omnivec.reasons import of_system
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _A_DAY = 24 * 3600.0
@@ -34,7 +35,7 @@ def writing(folder: Path, needed: int, setting: str) -> Iterator[None]:
 
 def refused(exc: OSError, folder: Path, needed: int, setting: str) -> DownloadError:
     """What to tell the user about `exc`, raised by a write under `folder`."""
-    reason = exc.strerror or str(exc)
+    reason = of_system(exc)
     way_out = f"set {setting} to a folder elsewhere"
     if exc.errno not in _FULL:
         return DownloadError(f"cannot write to {folder}: {reason}; {way_out}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from omnivec import typed
 from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
+from omnivec.files import written
 from omnivec.hub.cache import hub_cache_folder, repository_folder
 from omnivec.hub.contents import useful, weights
 from omnivec.hub.disk import refused, verify, writing
@@ -156,9 +156,8 @@ def _write_reference(repository: Repository, commit: str) -> None:
         return
     reference = repository_folder(repository) / "refs" / repository.revision
     reference.parent.mkdir(parents=True, exist_ok=True)
-    fresh = reference.with_name(f".{reference.name}-{secrets.token_hex(4)}")
-    fresh.write_text(commit, "ascii")
-    fresh.replace(reference)
+    with written(reference, durable=False, error=DownloadError) as fresh:  # it can be asked for again
+        fresh.write_text(commit, "ascii")
 
 
 class _Limits:
