@@ -92,7 +92,10 @@ def _compiled(
             forceinline=forced,
             _nrt=counted,
         )
-        return cast(F, compiler(function))
+        made = compiler(function)
+        if cache:  # Machine code that cannot be kept (a full disk), or is damaged, is compiled: that only takes longer.
+            made._cache._guard_against_spurious_io_errors = lambda: contextlib.suppress(Exception)
+        return cast(F, made)
     finally:
         numba.config.CACHE_DIR = stated
 
