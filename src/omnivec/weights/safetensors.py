@@ -11,6 +11,7 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.files import written
+from omnivec.reasons import one_line
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, map_file, typed
 
@@ -58,7 +59,7 @@ def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] |
             save_file(arrays, scratch, dict(metadata) if metadata else None)
         # The library raises its own error for a full disk and a bare KeyError for an unknown element type.
         except Exception as exc:
-            raise WeightsError(f"{path} cannot be written: {type(exc).__name__}: {exc}.") from exc
+            raise WeightsError(f"{path} cannot be written: {type(exc).__name__}: {one_line(exc)}.") from exc
 
 
 def _header(path: Path, raw: Bytes) -> tuple[int, dict[str, Any]]:
@@ -72,7 +73,9 @@ def _header(path: Path, raw: Bytes) -> tuple[int, dict[str, Any]]:
     try:
         header = json.loads(raw[8 : 8 + size].tobytes().decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as exc:
-        raise WeightsError(f"{path}: the header of {size} bytes is not readable JSON: {exc}.") from exc
+        raise WeightsError(
+            f"{path}: the header of {size} bytes is not readable JSON: {one_line(exc)}."
+        ) from exc
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: the header of {size} bytes is no table of tensors.")
     return 8 + size, header

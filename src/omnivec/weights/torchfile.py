@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
+from omnivec.reasons import one_line
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, map_file, typed
 from omnivec.weights.unpickling import RestrictedUnpickler, counted
@@ -103,7 +104,7 @@ def read_torch(path: Path) -> object:
         raise WeightsError(f"{path}: its tables lie too deep in one another: damaged.") from exc
     # A damaged pickle can fail in any way that Python knows, and a damaged zip nearly so.
     except Exception as exc:
-        why = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        why = f"{type(exc).__name__}: {one_line(exc)}" if str(exc) else type(exc).__name__
         raise WeightsError(f"{path}: a damaged torch file, or none at all ({why[:300]}).") from exc
 
 

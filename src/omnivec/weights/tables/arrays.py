@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError, WeightsError
 from omnivec.files import written
+from omnivec.reasons import one_line
 from omnivec.weights.numpyfile import map_npy
 from omnivec.weights.numpyfile import read_npz as npz_arrays
 from omnivec.weights.tables.checks import check_finite, decoded, limited, unique, utf8
@@ -26,7 +27,7 @@ def read_npy(path: Path, limit: int = 0) -> Table:
         try:
             keys = beside.read_bytes().decode().removesuffix("\n").split("\n")
         except (OSError, ValueError) as error:
-            raise WeightsError(f"{beside} cannot be read: {error}") from error
+            raise WeightsError(f"{beside} cannot be read: {one_line(error)}") from error
     return _table(path, keys, vectors, limit)
 
 
@@ -44,7 +45,7 @@ def read_npz(path: Path, limit: int = 0, errors: str = "strict") -> Table:
     try:
         listed = found.tolist()
     except ValueError as error:  # a number that is no character
-        raise WeightsError(f"{path}: its keys are no text: {error}") from error
+        raise WeightsError(f"{path}: its keys are no text: {one_line(error)}") from error
     keys, undecoded = listed, 0
     if found.dtype.kind == "S":
         keys, undecoded = decoded(path, listed, range(1, len(listed) + 1), errors, "row")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.reasons import of_system
+from omnivec.reasons import of_system, one_line
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import Array
 from omnivec.weights.unpickling import RestrictedUnpickler
@@ -120,7 +120,7 @@ def read_pickle(path: Path) -> Any:
     # A damaged pickle can fail in any way that Python knows.
     except Exception as error:
         raise WeightsError(
-            f"{path}: a damaged pickle, or none at all ({type(error).__name__}: {str(error)[:300]})"
+            f"{path}: a damaged pickle, or none at all ({type(error).__name__}: {one_line(error)[:300]})"
         ) from error
 
 

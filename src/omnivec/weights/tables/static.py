@@ -13,7 +13,7 @@ import numpy as np
 from omnivec import typed
 from omnivec.errors import UnsupportedModel, UsageError, WeightsError
 from omnivec.files import part_of, write_json
-from omnivec.reasons import of_system
+from omnivec.reasons import of_system, one_line
 from omnivec.sentence_files import Card, modules
 from omnivec.types import Floats
 from omnivec.weights.bounds import TIMES, Bounds, shown
@@ -131,7 +131,7 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
         first = min(ids.values(), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(
-            f"{folder}: tokenizer.json has no vocabulary that can be read ({error})"
+            f"{folder}: tokenizer.json has no vocabulary that can be read ({one_line(error)})"
         ) from error
     if first < 0 or last >= rows:
         raise WeightsError(f"{folder}: tokens with ids {shown(first)} to {shown(last)} for {rows} rows")
