@@ -92,3 +92,9 @@ def test_what_is_kept_in_a_cache_that_cannot_be_written_is_not_missed(tmp_path: 
     write_kept(tmp_path / "file" / "kept.json", {"a": 1})
     write_kept(tmp_path / "kept.json", {"a": 1})
     assert read_kept(tmp_path / "kept.json") == {"a": 1}
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no device that never ends")
+def test_a_kept_file_that_never_ends_is_not_read(tmp_path):
+    (tmp_path / "kept.json").symlink_to("/dev/zero")
+    assert read_kept(tmp_path / "kept.json") == {}

@@ -91,7 +91,8 @@ def cache_folder() -> Path:
 def read_kept(path: Path) -> dict[str, Any]:
     """What was kept in a file of the cache; empty where nothing can be read."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        # A device never ends, a pipe waits for a writer.
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return kept if isinstance(kept, dict) else {}
