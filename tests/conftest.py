@@ -14,6 +14,50 @@ os.environ["OMNIVEC_PRECISION"] = "float32"
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "families"))  # checkpoints.py, for every test that needs a small model
 
+# What `-m fast` runs: no model, no training, no process of its own; about 50 CPU seconds together.
+FAST = (
+    *(
+        "documents",
+        "evaluation",
+        "tasks",
+        "viewer",
+        "test_files.py",
+        "test_languages.py",
+        "training/test_pairs.py",
+    ),
+    *(f"guards/test_{name}.py" for name in ("exports", "layers", "package", "registry")),
+    *(f"hub/test_hub_{name}.py" for name in ("cache", "contents", "names", "versions")),
+    *(f"media/test_{name}.py" for name in ("crops", "keys", "pooling")),
+    *(f"models/test_{name}.py" for name in ("items", "typed")),
+    *(f"store/test_{name}.py" for name in ("copies", "exact", "filters", "lock")),
+    *(f"weights/test_{name}.py" for name in ("ngrams", "tables_text")),
+)
+NOT_FAST = tuple(
+    f"{name}.py"
+    for name in ("documents/test_standard_library", "documents/test_ignore_rules", "tasks/test_duplicates")
+)
+
+
+def is_fast(path: Path) -> bool:
+    """Whether a file of tests is one of those that `-m fast` runs."""
+    own = path.relative_to(HERE) if path.is_relative_to(HERE) else path
+    below = {own.as_posix(), *(parent.as_posix() for parent in own.parents)}
+    return not below.isdisjoint(FAST) and below.isdisjoint(NOT_FAST)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files that `-m fast` leaves out are not imported either, which takes longer than its tests."""
+    left_out = (
+        config.option.markexpr == "fast" and collection_path.suffix == ".py" and not is_fast(collection_path)
+    )
+    return True if left_out else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_fast(item.path) and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.fast)
+
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
