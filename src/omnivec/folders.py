@@ -47,11 +47,6 @@ FREE_ARGUMENTS = (
     ),
     *("local_files_only", "provider", "file_name", "export", "weights_only"),
 )
-# Settings of a Transformer module that change ids or vectors and are not covered.
-REFUSED_SETTINGS = (
-    *("query_length", "document_length", "query_expansion", "processing_kwargs"),
-    *("tokenizer_name_or_path", "processor_name"),
-)
 # What a Transformer module may say of its modalities: the tokens' states, or a joint model's vectors.
 MODALITIES: Mapping[str, set[tuple[str, str | None]]] = {
     "token_embeddings": {("forward", "last_hidden_state")},
@@ -87,6 +82,11 @@ class ModelFolder:
     def tokenizer(self) -> Path:
         """Where the tokenizer lies: an adapter may bring its own."""
         return self.root if any((self.root / name).is_file() for name in TOKENIZERS) else self.base
+
+    @property
+    def lower(self) -> bool:
+        """Whether the Transformer module has its tokenizer lower-case texts."""
+        return bool(self.sentence.get("do_lower_case"))
 
     @property
     def tokenizer_settings(self) -> Mapping[str, Any]:
@@ -179,8 +179,9 @@ def _refuse_sentence(said: Mapping[str, Any], root: Path) -> None:
     task = said.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         raise UnsupportedModel(f"{where}: transformer_task {task!r} makes no states of tokens; not covered")
-    for name in REFUSED_SETTINGS:
-        if said.get(name):
+    known = {*typed.keys(Transformer), *FREE_ARGUMENTS, "modality_config", "backend"}
+    for name in said:
+        if name not in known and not typed.says_nothing(said[name]):
             raise UnsupportedModel(f"{where}: {name} {said[name]!r} is not covered")
     for name, value in _table(said, "model_kwargs", "model_args").items():
         if name not in FREE_ARGUMENTS:
@@ -190,7 +191,7 @@ def _refuse_sentence(said: Mapping[str, Any], root: Path) -> None:
         if modality not in ("text", "image") or not isinstance(way, Mapping):
             continue  # Of other items this library makes no use.
         took = (way.get("method"), way.get("method_output_name"))
-        if took not in MODALITIES.get(str(output), ()):
+        if all(took != covered for covered in MODALITIES.get(str(output), ())):
             raise UnsupportedModel(
                 f"{where}: modality_config takes {took[1]!r} of {took[0]!r} as {output!r} for {modality}; not covered"
             )

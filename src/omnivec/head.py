@@ -6,6 +6,7 @@ folder without modules.json is pooled as its family is: by the mean over its tok
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,6 +177,10 @@ _WHOLE = {
 }
 
 
+# What a Pooling says beside its record, and its weights say too.
+SAID_OF_WIDTH = ("word_embedding_dimension", "embedding_dimension", "pooling_output_dimension")
+# Where the classes lie that ACTIVATIONS names.
+OF_TORCH = re.compile(r"torch\.nn\.(modules\.((activation|linear)\.)?)?\w+")
 # Modules that follow the pooling, and those that change no vector.
 FOLLOWING = ("Dense", "LayerNorm", "Normalize")
 NEUTRAL = ("Dropout",)
@@ -198,18 +203,23 @@ def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weig
     listed = modules(folder)
     if not listed and not (folder / "modules.json").exists():
         return Head((default,)), {}
-    head, names = Head((), stated=True), []
+    head, names, kinds = Head((), stated=True), [], []
     tensors: dict[str, weights.Tensor] = {}
     for module in listed:
         kind, path = module.kind, module.path
         place = part_of(folder, path, "modules.json")
         names.append(module.type)
+        kinds.append(kind)
         if kind == "Pooling":
             config = typed.table(Pooling, place / "config.json")
+            if "Transformer" not in kinds:
+                raise UnsupportedModel(
+                    f"{folder}/modules.json has no Transformer before its Pooling: there are no tokens to pool"
+                )
             if head.pooling:
                 raise UnsupportedModel(f"{folder}/modules.json has several Poolings; one is covered")
             head = replace(
-                head, pooling=_modes(config), include_prompt=bool(config.get("include_prompt", True))
+                head, pooling=_modes(place, config), include_prompt=bool(config.get("include_prompt", True))
             )
         elif kind in FOLLOWING:
             step, own = _step(place, kind, path)
@@ -255,7 +265,7 @@ def _check_types(folder: Path, names: Sequence[str]) -> None:
             )
 
 
-def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _modes(place: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     given = config.get("pooling_mode")
     modes: Sequence[str]
     if given is None:
@@ -267,6 +277,10 @@ def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
         unknown = [mode for mode in modes if mode not in POOLING]
     if unknown or not modes:
         raise UnsupportedModel(f"pooling mode {[*unknown, given][0]!r} is none of {', '.join(POOLING)}")
+    known = {*typed.keys(Pooling), *SAID_OF_WIDTH}
+    for key, value in config.items():
+        if key not in known and not typed.says_nothing(value):
+            raise UnsupportedModel(f"{place / 'config.json'}: {key} {value!r} is not covered")
     return tuple(modes)
 
 
@@ -283,20 +297,28 @@ def _step(place: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Te
         return Step(kind, path), tensors
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")  # As the class has it.
     short = str(activation).rsplit(".", 1)[-1]
-    if short not in ACTIVATIONS or not str(activation).startswith("torch."):
+    if short not in ACTIVATIONS or not OF_TORCH.fullmatch(str(activation)):
         raise UnsupportedModel(f"{file}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
     residual = bool(config.get("use_residual", False))
-    if config.get("bias") is False and f"{path}.linear.bias" in tensors:
-        raise UnsupportedModel(f"{file} says bias false, and the weights have one")
+    biased = config.get("bias") in (None, True)  # As the class has it.
+    if biased != (f"{path}.linear.bias" in tensors):
+        raise UnsupportedModel(
+            f"{file} says bias {str(biased).lower()}, and the weights have {'none' if biased else 'one'}"
+        )
     return Step(kind, path, short, residual, _width(file, config, tensors, path)), tensors
 
 
 def _width(file: Path, config: Mapping[str, Any], tensors: Mapping[str, weights.Tensor], path: str) -> int:
     """What a Dense makes, as its config.json and its weights say."""
     width, held = config.get("out_features"), tensors.get(f"{path}.linear.weight")
+    taken = config.get("in_features")
     if width is None:
         raise ModelError(f"{file} lacks out_features: a whole number is expected")
     if held is None or len(held.shape) != 2 or held.shape[0] != width:
         shape = None if held is None else " x ".join(map(str, held.shape))
         raise ModelError(f"{file}: out_features is {width}, but linear.weight of the weights is {shape}")
+    if taken is not None and taken != held.shape[1]:
+        raise ModelError(
+            f"{file}: in_features is {taken}, but linear.weight of the weights is {width} x {held.shape[1]}"
+        )
     return int(width)

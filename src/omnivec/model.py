@@ -203,7 +203,7 @@ def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Mod
     towers: tuple[Modality, ...] = family.towers(published) if hasattr(family, "towers") else ()
     modality: Modality = claimant.claims.get("modality", "text")
     if tokenizer is None and "text" in (towers or (modality,)):
-        tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings)
+        tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings, lower=said.lower)
     config, head, own = _headed(family, config, said, tokenizer, len(towers))
     models: dict[Modality, Model] = {}
     for name in towers or (modality,):
@@ -252,9 +252,7 @@ def _texts(family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokeni
     usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
     given = said.tokenizer_settings.get("model_max_length") or sentence.get("max_seq_length")
     limit = given or tokenizer.model_max_length or usual
-    return text.TextPreparer(
-        tokenizer, min(int(limit), config.max_length), config.vocab_size, bool(sentence.get("do_lower_case"))
-    )
+    return text.TextPreparer(tokenizer, min(int(limit), config.max_length), config.vocab_size, said.lower)
 
 
 def _images(family: ModuleType, root: Path, published: Mapping[str, Any]) -> image.ImagePreparer:

@@ -88,16 +88,16 @@ def write_files(model: Model, folder: Path, training: Training | None = None) ->
 def _write_tokenizer(model: Model, folder: Path) -> None:
     """Writes the tokenizer that the model has, where its files are gone by now or hold another one."""
     own = model.texts.tokenizer
-    if own.files() and _reads_as(folder, own.digest()):
+    if own.files() and _reads_as(folder, own.digest(), model.texts.lower):
         return
     for path in {path for pattern in OF_TOKENIZER for path in folder.glob(pattern)}:
         path.unlink()
     own.save(folder)
 
 
-def _reads_as(folder: Path, digest: str) -> bool:
+def _reads_as(folder: Path, digest: str, lower: bool) -> bool:
     try:
-        return load_tokenizer(folder).digest() == digest
+        return load_tokenizer(folder, lower=lower).digest() == digest
     except (ModelError, UsageError, OSError):
         return False
 

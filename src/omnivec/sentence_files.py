@@ -74,6 +74,7 @@ class Pooling:
 class Following:
     """config.json of a module behind the Pooling."""
 
+    in_features: Size | None = None
     out_features: Size | None = None
     bias: bool | None = None
     use_residual: bool | None = None

@@ -205,6 +205,16 @@ class _Wrong(Exception):
         return kind(f"{file}: {held}, where {self.due} is expected")
 
 
+def keys(kind: type) -> set[str]:
+    """The keys of a file that a record has."""
+    return {key for key, _, _ in _fields(cast(Any, kind)).values()}
+
+
+def says_nothing(value: object) -> bool:
+    """Whether a value of a key that nobody here knows may be passed over: it is null, no, or empty."""
+    return value is None or value is False or value in ("", [], {})
+
+
 def is_required(kind: type, key: str) -> bool:
     """Whether a record has to have something at a key of the file."""
     return any(key == own and not optional for own, _, optional in _fields(kind).values())

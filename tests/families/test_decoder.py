@@ -27,6 +27,7 @@ from omnivec.families import decoder
 from omnivec.media.text import INPUTS
 from omnivec.model import read_config, read_model
 from omnivec.ops import openvino, rotary
+from omnivec.ops.base import Settings
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 
 Made = tuple[str, Path, Any]
@@ -307,6 +308,21 @@ def test_old_and_new_spelling_are_one_model(tmp_path: Path) -> None:
         assert open_model(folder).identity == open_model(new).identity
 
 
+def test_a_mistral_with_layer_types_is_a_ministral(tmp_path: Path) -> None:
+    DECODERS["mistral"].make(tmp_path)
+    count = read_model(tmp_path).config.num_hidden_layers
+    listed = ["full_attention" if i % 2 else "sliding_attention" for i in range(count)]
+    rewrite(tmp_path, lambda said: said | {"layer_types": listed, "sliding_window": 4})
+    ids = torch.arange(5, 25)[None]
+    reference = transformers.AutoModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected = reference(ids).last_hidden_state[0].numpy()
+    model = read_model(tmp_path)
+    run = openvino.compile_program(model.last, INPUTS, model.tensors, Settings()).run
+    batch = {"ids": ids.numpy().astype(np.int32), "mask": np.ones((1, 20), np.int32)}
+    check_close(run(batch)["states"][0], expected, "alternating windows")
+
+
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"])
 def test_what_a_config_leaves_out_means_what_transformers_takes(kind: str) -> None:
     name = DECODERS[kind].name
@@ -415,6 +431,9 @@ def scaled(kind: str) -> dict[str, Any]:
         ("llama", {"auto_map": {"AutoModel": "modeling_x.LlamaEncoderModel"}}, "LlamaEncoderModel"),
         ("qwen2", {"layer_types": ["full_attention", "chunked_attention"]}, "chunked_attention"),
         ("gemma2", {"use_bidirectional_attention": True}, "gemma3_text only"),
+        ("llama", {"use_bidirectional_attention": True}, "gemma3_text only"),
+        ("mistral", {"use_bidirectional_attention": True}, "gemma3_text only"),
+        ("qwen3", {"use_bidirectional_attention": True}, "gemma3_text only"),
     ],
 )
 def test_refused_variants(tmp_path: Path, kind: str, change: dict[str, Any], named: str) -> None:

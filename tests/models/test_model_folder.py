@@ -19,6 +19,7 @@ import pytest
 import tokenizer_rows  # noqa: F401  (its rows)
 import torch
 from folder_rows import FULL, ROWS, change, equal, published_ids, refused, row, same
+from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as st
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -26,9 +27,9 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 import omnivec
 import photographs
-from omnivec.errors import UnsupportedModel
+from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.folders import SENTENCE
-from omnivec.model import read_model
+from omnivec.model import read_model, read_models
 from omnivec.testing import check_close, open_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "media"))
@@ -233,6 +234,26 @@ def _sisters(folder: Path) -> None:
         assert (model.limit, model.texts.lower) == (10 + i, i % 2 == 0), name
     (folder / "sentence_bert_config.json").write_text("{}")
     equal(folder)
+    # Special tokens in a text are not lower-cased, and lower case comes before all else.
+    change(folder / "sentence_bert_config.json", max_seq_length=30, do_lower_case=True)
+    texts = ["The [MASK] CAT sat", "[CLS] THE cat", "ΣΟΦΟΣ Straße", "É the CAT"]
+    got = open_model(folder)
+    check_close(got.encode(texts), SentenceTransformer(str(folder)).encode(texts), "do_lower_case")
+    again = open_model(got.save(folder.parent / "saved"))
+    assert again.identity == got.identity
+    np.testing.assert_array_equal(again.encode(texts), got.encode(texts))
+
+
+@row("sentence_bert_config.json other keys")
+def _unknown_settings(folder: Path) -> None:
+    file = folder / "sentence_bert_config.json"
+    for key, value in (("query_prefix", "q: "), ("pooling", "cls"), ("layers", [1, 2]), ("scale", 2)):
+        file.write_text(json.dumps({key: value}))
+        refused(folder, rf"sentence_bert_config\.json: {key} .* is not covered")
+    file.write_text("{}")
+    same(folder, lambda: file.write_text(json.dumps({"query_prefix": "", "layers": None})))
+    change(folder / "1_Pooling" / "config.json", layers=[0, 1])
+    refused(folder, r"1_Pooling/config\.json: layers \[0, 1\] is not covered")
 
 
 @row("sentence_bert_config.json tokenizer_args processor_kwargs config_args config_kwargs")
@@ -277,6 +298,9 @@ def _tasks(folder: Path) -> None:
         file.write_text(before)
         change(file, **{key: value})
         refused(folder, rf"sentence_bert_config\.json: {key}")
+    file.write_text(before)
+    change(file, modality_config={"text": {"method": "forward", "method_output_name": ["hidden_states", 1]}})
+    refused(folder, r"modality_config takes \['hidden_states', 1\] of 'forward'")
 
 
 @row("sentence_bert_config.json unpad_inputs")
@@ -342,6 +366,14 @@ def _pooling(folder: Path) -> None:
     refused(folder, "pooling mode 'pooling_mode_median_tokens' is none of")
 
 
+@row("modules.json the Pooling before the Transformer, or alone")
+def _misplaced(folder: Path) -> None:
+    network, pooling, *_ = json.loads((folder / "modules.json").read_text())
+    for listed in ([pooling, network], [pooling]):
+        (folder / "modules.json").write_text(json.dumps(listed))
+        refused(folder, r"modules\.json has no Transformer before its Pooling")
+
+
 @row("1_Pooling/config.json include_prompt")
 def _include(folder: Path) -> None:
     change(folder / "1_Pooling" / "config.json", include_prompt=False)
@@ -355,7 +387,7 @@ def _width(folder: Path) -> None:
     same(folder, lambda: change(folder / "1_Pooling" / "config.json", word_embedding_dimension=768))
 
 
-@row("2_Dense/config.json activation_function out_features use_residual bias")
+@row("2_Dense/config.json activation_function in_features out_features use_residual bias")
 def _dense(folder: Path) -> None:
     file = folder / "2_Dense" / "config.json"
     for name in (
@@ -374,8 +406,19 @@ def _dense(folder: Path) -> None:
     for name in ("torch.nn.modules.activation.Mish", "own.GELU", "GELU"):
         change(file, activation_function=name)
         refused(folder, f"2_Dense/config.json: activation '{re.escape(name)}' is none of")
+    for name in ("torch.own.Tanh", "torch.nn.modules.own.Tanh"):
+        change(file, activation_function=name)
+        refused(folder, "is none of")
     change(file, activation_function="torch.nn.modules.linear.Identity", bias=False)
     refused(folder, "says bias false, and the weights have one")
+    change(file, bias=True, in_features=31)
+    with pytest.raises(ModelError, match=r"in_features is 31, but linear\.weight of the weights is"):
+        read_models(folder)
+    change(file, in_features=32)
+    weights = load_file(folder / "2_Dense" / "model.safetensors")
+    del weights["linear.bias"]
+    save_file(weights, folder / "2_Dense" / "model.safetensors")
+    refused(folder, "says bias true, and the weights have none")
 
 
 @row("2_Dense/config.json module_input_name module_output_name")

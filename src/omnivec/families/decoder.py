@@ -156,7 +156,9 @@ def layer_types(said: Mapping[str, Any]) -> tuple[str, ...]:
     kind, count = said["model_type"], int(said["num_hidden_layers"])
     if kind in ("llama", "gemma") or said.get("sliding_window") is None:
         return (FULL,) * count
-    if kind == "mistral":
+    if (
+        kind == "mistral" and said.get("layer_types") is None
+    ):  # With them transformers takes it for a Ministral.
         return (SLIDING,) * count
     if kind in ("qwen2", "qwen3") and not said.get("use_sliding_window"):
         return (FULL,) * count
@@ -200,7 +202,7 @@ def bidirectional(said: Mapping[str, Any]) -> bool:
 def refuse(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for the variants that compute something else."""
     said = {**DEFAULTS[published["model_type"]], **published}
-    if said["model_type"] in ("gemma", "gemma2") and said.get("use_bidirectional_attention"):
+    if said["model_type"] != "gemma3_text" and said.get("use_bidirectional_attention"):
         raise UnsupportedModel(
             "use_bidirectional_attention is covered for gemma3_text only; is_causal for all"
         )

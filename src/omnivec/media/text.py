@@ -105,7 +105,7 @@ class TextPreparer:
         tokenizer: the model's.
         limit: longest text in tokens, special tokens included.
         vocab_size: rows of the model's table; ids are checked against it, since engines do not.
-        lower: whether texts are lower-cased first.
+        lower: whether its tokenizer lower-cases texts because the module says so that it lies in.
         room: memory for long texts.
     """
 
@@ -162,8 +162,6 @@ class TextPreparer:
         """
         prompt = reading.prompt
         shown = [prompt + text for text in texts] if prompt else texts
-        if self.lower:
-            shown = [text.lower() for text in shown]
         before, behind = self.tokenizer.special_ids()
         keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
         return [

@@ -26,6 +26,7 @@ from omnivec.media.tokenizer_class import (
     apply_class,
     content_of,
     kind_of_class,
+    lower_first,
     published_kind,
     read_settings,
     refuse_own_code,
@@ -274,12 +275,13 @@ class Tokenizer:
         raise ModelError("the tokenizer knows no token: its files are not those of a model.")
 
 
-def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None) -> Tokenizer:
+def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None, *, lower: bool = False) -> Tokenizer:
     """The tokenizer of a model's folder, as the class that it was published with makes it; see `tokenizer_class`.
 
     Args:
         folder: of the model.
         given: settings that win over those of its tokenizer_config.json.
+        lower: whether texts are lower-cased before all else; special tokens in them are not.
 
     Raises:
         ModelError: the folder holds no tokenizer, one that cannot be built here, or a damaged one.
@@ -305,6 +307,8 @@ def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None) -> Toke
         else:
             backend, settings = _build(folder, sources, settings)
             backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
+        if lower:
+            lower_first(backend)
         refuse_unusable(backend, str(folder))
     except (ModelError, *PASSING):
         raise

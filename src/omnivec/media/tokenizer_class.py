@@ -310,6 +310,19 @@ def _set_normalizer(
             setattr(normalizer, name, settings.get(setting, default))
 
 
+def lower_first(backend: tokenizers.Tokenizer) -> None:
+    """Lower-cases texts first, as `do_lower_case` of a Transformer module of sentence-transformers has it."""
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    own = backend.normalizer
+    if own is None:
+        backend.normalizer = Lowercase()
+        return
+    said = _state(own)
+    if all(part["type"] != "Lowercase" for part in said.get("normalizers", [said])):
+        backend.normalizer = Sequence([Lowercase(), own])
+
+
 def _set_prefix(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], where: str) -> None:
     """`add_prefix_space`: whether a text is read as if a space stood before it."""
     from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence

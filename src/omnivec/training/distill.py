@@ -145,7 +145,7 @@ def run(data: Any, options: Options) -> Embedder:
     network: Any = base.model
     random = np.random.default_rng(options.seed)
     texts = sample(read_texts(data), options.texts, random)
-    said = published(network.texts.tokenizer, network.texts.lower)
+    said = published(network.texts.tokenizer)
     counts = np.bincount(bags(texts, network.texts.tokenizer).ids, minlength=network.texts.vocab_size)
     vocabulary = choose(said, counts, options.max_vocab)
     half = round(options.scattered * len(texts))

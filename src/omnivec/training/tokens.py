@@ -48,19 +48,15 @@ class Vocabulary:
         return tokenizer_of(self.content)
 
 
-def published(tokenizer: Tokenizer, lower: bool = False) -> dict[str, Any]:
+def published(tokenizer: Tokenizer) -> dict[str, Any]:
     """What tokenizer.json says of it, less truncation, padding and what goes around a text.
 
     Args:
         tokenizer: of the teacher.
-        lower: whether the teacher lower-cases texts before it tokenises them.
     """
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         said: dict[str, Any] = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
-    if lower:
-        own = [said["normalizer"]] if said.get("normalizer") else []
-        said["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *own]}
     return said | {"truncation": None, "padding": None, "post_processor": None}
 
 

@@ -153,7 +153,7 @@ def _refuse(config: Mapping[str, Any], file: Path) -> None:
             "(path_initial_model_for_weight_conversion), or merge it there"
         )
     for key, value in config.items():
-        if key not in OBEYED and key not in SHOWN and value not in (None, False, "", [], {}):
+        if key not in OBEYED and key not in SHOWN and not typed.says_nothing(value):
             raise UnsupportedModel(f"{file}: {key} {value!r} is not covered: merge the adapter with peft")
     for name in ("rank_pattern", "alpha_pattern"):
         for pattern in config.get(name) or {}:
