@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec import registry, typed, weights
-from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError
+from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError, WeightsError
 from omnivec.folders import ModelFolder, read_folder, refuse_own_code
 from omnivec.head import Head, Step, check_towers, read_head
 from omnivec.media import image, text
@@ -205,6 +205,8 @@ def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Mod
     if tokenizer is None and "text" in (towers or (modality,)):
         tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings, lower=said.lower)
     config, head, own = _headed(family, config, said, tokenizer, len(towers))
+    if hasattr(family, "SHAPES"):  # A network of transformers holds its weights against its config itself.
+        check_vectors({**tensors, **own}, said.base)
     models: dict[Modality, Model] = {}
     for name in towers or (modality,):
         images = name == "image"
@@ -338,6 +340,30 @@ def check_shapes(
                 raise ModelError(
                     f"{folder / 'config.json'}: {names} is {stated}, but {name} of the weights is {held}"
                 )
+
+
+def check_vectors(tensors: Mapping[str, weights.Tensor], folder: Path) -> None:
+    """Holds biases and the weights of norms against their widths: engines would stretch a single number to any.
+
+    Raises:
+        WeightsError: one is no vector, or has another length than the matrix or the norm that it belongs to.
+    """
+    for name, tensor in tensors.items():
+        stem, _, leaf = name.rpartition(".")
+        weight = tensors.get(f"{stem}.weight")
+        alone = leaf == "weight" and "norm" in stem.lower() and tensor.shape in ((), (1,))
+        if alone or (
+            leaf == "bias"
+            and weight is not None
+            and (len(tensor.shape) != 1 or tensor.shape[0] not in weight.shape)
+        ):
+            held = " x ".join(map(str, tensor.shape)) or "a single number"
+            beside = (
+                "" if alone or weight is None else f" beside a weight of {' x '.join(map(str, weight.shape))}"
+            )
+            raise WeightsError(
+                f"{folder}: {name} is {held}{beside}: the weights are damaged, or of another model"
+            )
 
 
 def _metric(name: Any) -> Metric:

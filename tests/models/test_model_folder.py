@@ -27,7 +27,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 import omnivec
 import photographs
-from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.errors import ModelError, UnsupportedModel, WeightsError
 from omnivec.folders import SENTENCE
 from omnivec.model import read_model, read_models
 from omnivec.testing import check_close, open_model
@@ -56,6 +56,27 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "model"))
+
+
+NOT_VECTORS = {
+    "embeddings.LayerNorm.weight": lambda a: a[:1],
+    "encoder.layer.0.output.LayerNorm.weight": lambda a: a[0],
+    "encoder.layer.0.attention.self.query.bias": lambda a: a[:1],
+    "encoder.layer.0.intermediate.dense.bias": lambda a: a[None],
+    "encoder.layer.0.output.dense.bias": lambda a: a[0],
+}
+
+
+@pytest.mark.parametrize("name", NOT_VECTORS)
+def test_a_bias_or_norm_that_would_be_stretched_is_named(folder: Path, name: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name] = np.array(NOT_VECTORS[name](tensors[name]))
+    save_file(tensors, folder / "model.safetensors")
+    stem = name.rpartition(".")[0]
+    with pytest.raises(
+        WeightsError, match=rf"{re.escape(stem)}\.(weight|bias) is .*damaged, or of another model"
+    ):
+        read_models(folder)
 
 
 def test_the_table_and_its_tests_agree() -> None:

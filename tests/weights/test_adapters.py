@@ -201,6 +201,41 @@ def test_what_is_not_covered_is_refused_by_name(tmp_path: Path, case: str) -> No
     assert "\n" not in str(caught.value)
 
 
+CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "other modules": ("plain", {"target_modules": ["key"]}, r"target_modules \['key'\] leaves out .*query"),
+    "fewer modules": (
+        "plain",
+        {"target_modules": ["query"]},
+        r"target_modules \['query'\] leaves out .*value",
+    ),
+    "excluded": ("plain", {"exclude_modules": ["layer.1.attention.self.query"]}, "exclude_modules .*query"),
+    "other layers": ("plain", {"layers_to_transform": [0]}, r"layers_to_transform \[0\] leaves .*layer\.1"),
+    "one layer": ("plain", {"layers_to_transform": 0, "layers_pattern": "layer"}, "layers_to_transform 0"),
+    "another rank": ("plain", {"r": 8}, r"r is 8 at .*, but lora_A has the shape \(3, 16\)"),
+    "a pattern's rank": ("plain", {"rank_pattern": {"value": 5}}, r"r is 5 at .*value"),
+    "no dora": ("dora", {"use_dora": False}, "use_dora False leaves out"),
+    "no bias": ("a bias of their own", {"lora_bias": None}, "lora_bias None leaves out"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_a_config_that_leaves_out_what_there_are_tensors_for_is_refused(tmp_path: Path, case: str) -> None:
+    name, changes, message = CONTRADICTIONS[case]
+    folder = made(tmp_path, name)
+    read_model(folder)
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_model(write_adapter(folder, name, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_modules_fit_with_and_without_a_head(tmp_path: Path) -> None:
+    layers = [f"encoder.layer.{i}.attention.self.{part}" for i in (0, 1) for part in ("query", "value")]
+    for i, names in enumerate((layers, [f"bert.{name}" for name in layers])):
+        (tmp_path / str(i)).mkdir()
+        folder = made(tmp_path / str(i), "plain", target_modules=names, layers_to_transform=[])
+        check_close(states(folder), GOLDEN["plain#states"], names[0])
+
+
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     folder = made(tmp_path, "plain")
     write_adapter(folder, "plain", drop="layer.0.attention.self.value.lora_B")

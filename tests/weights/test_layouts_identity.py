@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,6 +149,15 @@ def copies(tmp_path):
         read(tmp_path / place)
         for place in ("one", "elsewhere", "pytorch_model.bin", "old.bin", "x.npz", "shards")
     ]
+
+
+def test_two_models_in_one_file_are_refused():
+    both = {**named("a", "b"), **named("bert.a", "bert.b")}
+    same = Weights(both, (), {})
+    assert strip_prefixes(same, PREFIXES).keys() == both.keys()
+    other = {name: replace(t, data=t.data + 1) if name == "bert.b" else t for name, t in both.items()}
+    with pytest.raises(WeightsError, match=r"hold two models: 'b' and 'bert\.b' differ"):
+        strip_prefixes(Weights(other, (), {}), PREFIXES)
 
 
 def test_no_form_changes_the_identity(copies):

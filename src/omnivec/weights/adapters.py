@@ -16,7 +16,7 @@ import numpy as np
 
 from omnivec import typed
 from omnivec.errors import UnsupportedModel, WeightsError
-from omnivec.typed import Between, Size
+from omnivec.typed import Between, Index, Size
 from omnivec.types import Floats
 from omnivec.weights.files import ADAPTERS, read
 from omnivec.weights.layouts import Row
@@ -26,8 +26,7 @@ CONFIG = "adapter_config.json"
 ALPHA = 8.0
 """peft's own lora_alpha, of a config that says none."""
 
-# What adapter_config.json says and is obeyed, and what says how an adapter was trained or found its places, which the
-# names of its tensors show.
+# What adapter_config.json says and is obeyed, or held against the tensors; and what says how an adapter was trained.
 OBEYED = (
     *("peft_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
     *(
@@ -39,16 +38,10 @@ OBEYED = (
         "modules_to_save",
         "init_lora_weights",
     ),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
 )
 SHOWN = (
-    *(
-        "target_modules",
-        "exclude_modules",
-        "layers_to_transform",
-        "layers_pattern",
-        "lora_dropout",
-        "task_type",
-    ),
+    *("lora_dropout", "task_type"),
     *(
         "inference_mode",
         "auto_mapping",
@@ -77,6 +70,12 @@ class _Config:
     rank_pattern: Mapping[str, Size] | None = None
     use_rslora: bool | None = None
     use_dora: bool | None = None
+    lora_bias: bool | None = None
+    r: Size | None = None
+    target_modules: str | tuple[str, ...] | None = None
+    exclude_modules: str | tuple[str, ...] | None = None
+    layers_to_transform: Index | tuple[Index, ...] | None = None
+    layers_pattern: str | tuple[str, ...] | None = None
 
 
 _PART = re.compile(
@@ -112,6 +111,12 @@ class Adapter:
         alpha = patterns.get(_pattern_of(patterns, module), self.config.get("lora_alpha"))
         alpha = ALPHA if alpha is None else alpha
         return alpha / (rank**0.5 if self.config.get("use_rslora") else rank)
+
+    def rank(self, module: str) -> int | None:
+        """The rank at one module, as its config has it; None where it says none."""
+        patterns = self.config.get("rank_pattern") or {}
+        said: int | None = patterns.get(_pattern_of(patterns, module), self.config.get("r"))
+        return said
 
 
 def read_adapter(folder: Path) -> Adapter | None:
@@ -168,6 +173,52 @@ def _pattern_of(patterns: Iterable[str], module: str) -> str:
     return next((one for one in patterns if re.fullmatch(rf"(.*\.)?({one})", module)), module)
 
 
+def _named(names: object, module: str) -> bool | None:
+    """Whether a list of modules has one, by the end of its name; None of what is no list.
+
+    A regular expression is not asked: a foreign one may never come to an end.
+    """
+    if not isinstance(names, list | tuple):
+        return None
+    # Either may stand below a head that the other does not know.
+    return any(f".{module}".endswith(f".{name}") or name.endswith(f".{module}") for name in names)
+
+
+def _has_layer(config: Mapping[str, Any], module: str) -> bool:
+    """Whether `layers_to_transform` has the layer that a module lies in, where both say one."""
+    layers, pattern = (_listed(config.get(key)) for key in ("layers_to_transform", "layers_pattern"))
+    names = "|".join(map(re.escape, pattern)) or "[^.]*"
+    found = re.search(rf"(?:^|\.)(?:{names})\.(\d+)\.", module)
+    return not layers or found is None or int(found[1]) in layers
+
+
+def _listed(said: Any) -> Sequence[Any]:
+    return said if isinstance(said, list | tuple) else () if said is None or said == "" else (said,)
+
+
+def _check_said(adapter: Adapter, module: str, parts: Mapping[str, Tensor]) -> None:
+    """Raises WeightsError where the config leaves out what there are tensors for: peft would not load them."""
+    said = adapter.config
+    unsaid = {
+        "target_modules": _named(said.get("target_modules"), module) is False,
+        "exclude_modules": _named(said.get("exclude_modules"), module) is True,
+        "layers_to_transform": not _has_layer(said, module),
+        "use_dora": "magnitude_vector" in parts and not said.get("use_dora"),
+        "lora_bias": "B.bias" in parts and not said.get("lora_bias"),
+    }
+    if keys := [key for key, left_out in unsaid.items() if left_out]:
+        raise WeightsError(
+            f"{adapter.folder / CONFIG}: {keys[0]} {said.get(keys[0])!r} leaves out what the adapter's file holds for "
+            f"{module}: they do not belong together"
+        )
+    first = parts.get("A", parts.get("embedding_A"))
+    rank = adapter.rank(module)
+    if first is not None and rank is not None and first.shape[:1] != (rank,):
+        raise WeightsError(
+            f"{adapter.folder / CONFIG}: r is {rank} at {module}, but lora_A has the shape {first.shape}"
+        )
+
+
 def merged(
     stored: Weights,
     adapter: Adapter,
@@ -207,6 +258,7 @@ def merged(
         else:
             tensors[place] = replace(tensor, name=place)
     for module, parts in modules.items():
+        _check_said(adapter, module, parts)
         place = _place(tensors, f"{module}.weight", prefixes)
         if place is None:
             _check_dropped(f"{module}.weight", adapter, prefixes, layouts)

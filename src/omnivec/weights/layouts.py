@@ -37,16 +37,27 @@ def strip_prefixes(weights: Weights, prefixes: Sequence[str]) -> Weights:
     Names that begin otherwise stay as they are. A prefix under another ("module.bert.") goes too, none twice.
 
     Raises:
-        WeightsError: two different tensors land on one name.
+        WeightsError: two different tensors land on one name, or would: one file holds two models.
     """
     left = sorted(prefixes, key=len, reverse=True)
     while True:
         shared = (p for p in left if 2 * sum(name.startswith(p) for name in weights) > len(weights))
         prefix = next(shared, None)
         if prefix is None:
+            _refuse_second(weights, left)
             return weights
         left.remove(prefix)
         weights = _collect(weights, ((tensor, name.removeprefix(prefix)) for name, tensor in weights.items()))
+
+
+def _refuse_second(weights: Weights, prefixes: Sequence[str]) -> None:
+    """Raises WeightsError where a tensor is there with and without a prefix, and differs: either may be meant."""
+    for name, tensor in weights.items():
+        for bare in (name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)):
+            if bare in weights and not _same(weights[bare], tensor):
+                raise WeightsError(
+                    f"the weights hold two models: {bare!r} and {name!r} differ. Keep one of them in a copy of the file"
+                )
 
 
 def _apply(tensor: Tensor, rows: Sequence[_Rule]) -> Iterator[tuple[Tensor, str]]:
