@@ -12,7 +12,7 @@ from omnivec.contents import Content, content_of
 from omnivec.errors import ItemError, UsageError
 from omnivec.file_names import FileNames
 from omnivec.indexing import BYTES, Draft, Indexing, Written
-from omnivec.items import several, texts
+from omnivec.items import has_columns, several, shown, texts
 from omnivec.progress import Bar
 from omnivec.reasons import of_item, of_system
 from omnivec.spaces import Spaces
@@ -101,8 +101,12 @@ def items_of(
 
 def _rows(metadata: Any) -> list[Any]:
     """The metadata of several items."""
-    if hasattr(type(metadata), "to_dict") and hasattr(type(metadata), "columns"):
-        raise UsageError("metadata is a table: give its rows, metadata.to_dict('records')")
+    if has_columns(metadata):
+        ways = {"to_pylist": "to_pylist()", "to_dicts": "to_dicts()", "to_dict": "to_dict('records')"}
+        way = next(
+            (f", metadata.{call}" for name, call in ways.items() if hasattr(metadata, name)), ", as dicts"
+        )
+        raise UsageError(f"metadata is {shown(metadata)}, a table: give its rows{way}")
     return list(several(metadata, "metadata"))
 
 

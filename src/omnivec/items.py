@@ -104,10 +104,10 @@ def paths(given: Any, what: str = "paths") -> Iterator[Path]:
         UsageError: it is none, or one of them is no path: the message names its place.
     """
     for i, one in enumerate(several(given, what)):
-        if not isinstance(one, str | Path) or one == "" or "\0" in characters(one):
+        if not isinstance(one, str | Path) or not characters(one) or "\0" in characters(one):
             raise UsageError(
                 f"{what.removesuffix('s')} {i} is {shown(one)}: give a pathlib.Path or a str"
-                + ("; '.' is the current folder" if one == "" else "")
+                + ("; '.' is the current folder" if isinstance(one, str) and not one else "")
             )
         yield expanded(Path(characters(one)))
 

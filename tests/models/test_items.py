@@ -232,7 +232,7 @@ def test_names_and_paths_by_their_place() -> None:
     with pytest.raises(UsageError, match=r"label 1 is None: give a str"):
         texts(["a", None], "labels")
     assert list(paths("a/b")) == list(paths([Path("a/b")])) == [Path("a/b")]
-    for bad in ([Path("a"), None], ["a", ""], ["a", b"b"]):
+    for bad in ([Path("a"), None], ["a", ""], ["a", b"b"], ["a", np.zeros((2, 2))], ["a", Column()]):
         with pytest.raises(UsageError, match=r"path 1 is "):
             list(paths(bad))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 
+import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -207,6 +210,33 @@ def test_the_rules_one_by_one(database, where, expected):
     assert [i for i, one in enumerate(EXAMPLES) if holds(where, one)] == expected
 
 
+class Column:
+    """A column as pandas and polars have it."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __iter__(self):
+        return iter(self.values)
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        lambda *values: Column(*values),
+        lambda *values: pyarrow.array(values),
+        lambda *values: np.array(values),
+        lambda *values: set(values),
+        lambda *values: iter(values),
+        lambda *values: dict.fromkeys(values).keys(),
+    ],
+)
+def test_values_are_listed_in_anything_that_lists_them(database, several):
+    years = [2024, 1]
+    expected = matching(database, {"year": {"$in": years}}, EXAMPLES)
+    assert expected and matching(database, {"year": {"$in": several(*years)}}, EXAMPLES) == expected
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [
@@ -223,6 +253,10 @@ def test_the_rules_one_by_one(database, where, expected):
         ({"a": [1, 2]}, r"is a list.*\$in"),
         ({"a": {"$eq": {"b": 1}}}, "is a dict"),
         ({"a": {"$in": "abc"}}, r"\$in takes a list"),
+        ({"a": {"$in": {1: 2}}}, r"\$in takes a list"),
+        ({"a": {"$in": 3}}, r"\$in takes a list"),
+        ({"a": {"$in": b"abc"}}, r"\$in takes a list"),
+        ({"a": {"$in": itertools.count()}}, "10001 or more values, at most 10000"),
         ({"a": {"$nin": [[1]]}}, "is a list"),
         ({"a": {"$gt": True}}, "takes a number or a string, not True"),
         ({"a": {"$lt": None}}, "takes a number or a string, not None"),

@@ -155,3 +155,11 @@ def test_order_hangs_on_the_seed_and_the_pass() -> None:
     first, again, other = (np.concatenate(list(islice(batches(50, 10, s), 10))).tolist() for s in (0, 0, 1))
     assert first == again != other
     assert first[:50] != first[50:]
+
+
+def test_rows_may_be_an_array_of_texts(tmp_path: Path) -> None:
+    rows = [("a cat", "a kitten"), ("a dog", "a puppy"), ("a cow", "a calf")]
+    for kind in ("U", object):
+        assert read_pairs(np.array(rows, kind)) == rows
+    with pytest.raises(UsageError, match="item 0: 4 texts"):
+        read_pairs(np.full((2, 4), "a"))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from omnivec.arguments import is_missing, one_line, plain
@@ -141,18 +142,30 @@ def _on_field(name: str, wanted: Any, *, negated: bool) -> _Part:
     return _joined(parts, all_of=not negated)
 
 
+def _values(given: Any) -> list[Any] | None:
+    """The values of $in, in whatever they are listed: a set, a column; None where that is no list of values."""
+    if isinstance(given, str | bytes | bytearray | Mapping) or hasattr(type(given), "columns"):
+        return None
+    try:
+        given = plain(given)
+        # A column of pyarrow has its values behind elements of its own.
+        listed = given.to_pylist() if hasattr(given, "to_pylist") else iter(given)
+        return list(islice(listed, MAX_VALUES + 1))
+    except TypeError:
+        return None
+
+
 def _operator(name: str, operator: str, value: Any, *, negated: bool) -> _Part:
     if operator in ("$eq", "$ne"):
         return _found(name, _equal([value], name), negated=negated != (operator == "$ne"))
     if operator in ("$in", "$nin"):
-        value = plain(value)
-        if not isinstance(value, list | tuple):
+        values = _values(value)
+        if values is None:
             raise FilterError(f"{name!r}: {operator} takes a list of values, not {_shown(value)}")
-        if len(value) > MAX_VALUES:
-            raise FilterError(
-                f"{name!r}: {operator} has {len(value)} values, at most {MAX_VALUES} are possible"
-            )
-        return _found(name, _equal(value, name), negated=negated != (operator == "$nin"))
+        if len(values) > MAX_VALUES:
+            number = len(value) if isinstance(value, Sized) else f"{len(values)} or more"
+            raise FilterError(f"{name!r}: {operator} has {number} values, at most {MAX_VALUES} are possible")
+        return _found(name, _equal(values, name), negated=negated != (operator == "$nin"))
     if operator in _ORDER:
         return _found(name, _compared(operator, value, name), negated=negated)
     if operator in _TEXTS:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from omnivec import arguments, items
 from omnivec.errors import UsageError
 from omnivec.reasons import of_system
@@ -51,6 +53,9 @@ def several(data: Any, expected: str, fields: Sequence[str] = ()) -> Iterable[An
         raise UsageError(
             f"data is {items.shown(data)}, which holds columns: give its rows, list(zip({columns}))"
         )
+    if fields and isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "UTO":
+        rows: list[Any] = data.tolist()
+        return rows  # Rows, as a table's `values` are.
     if items.is_one(data, "data"):
         raise UsageError(f"data is {items.shown(data)}: give {expected}")
     return items.several(data, "data")
