@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 import stat
@@ -309,6 +310,25 @@ def test_a_hub_that_leads_out_of_the_cache_is_refused(monkeypatch, tmp_path, hea
     assert "\n" not in str(caught.value)
     outside = [path for path in tmp_path.rglob("*escaped*") if path.is_file()]
     assert outside == [] and not list(tmp_path.rglob("*.safetensors"))
+
+
+class PackedHub(FakeHub):
+    """What it says of a repository unpacks to a thousand times its size, or never ends."""
+
+    def answer(self, request):
+        answer = super().answer(request)
+        if request.path.startswith("/api/"):
+            answer.body = gzip.compress(answer.body + b" " * (100 << 20))
+            answer.headers["Content-Encoding"] = "gzip"
+        return answer
+
+
+def test_what_a_hub_says_of_a_repository_is_read_in_proportion(monkeypatch):
+    with PackedHub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.add("a/b", MODEL)
+        with pytest.raises(DownloadError, match="more than the 67"):
+            omnivec_hub.resolve("hf:a/b", known={})
 
 
 @pytest.mark.parametrize("name", ["http://host:x/simple", "http://[/simple", "http://host:99999"])

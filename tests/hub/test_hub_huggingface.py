@@ -183,6 +183,23 @@ def test_a_wrong_checksum_deletes_the_file_and_shows_both(hub):
     assert (found.folder / "model.safetensors").read_bytes() == TENSORS
 
 
+def test_a_file_that_is_not_what_its_etag_says_is_not_kept(hub, monkeypatch):
+    real = hub._file
+
+    def resumed_with_another(repository, name, request):
+        answer = real(repository, name, request)
+        if name == "model.safetensors" and "range" in request.headers:
+            answer.body = answer.body[:1000] + b"x" * (len(answer.body) - 1000)
+        return answer
+
+    hub.add("acme/tiny", FILES)
+    hub.cuts["model.safetensors"] = [1000]
+    monkeypatch.setattr(hub, "_file", resumed_with_another)
+    with pytest.raises(DownloadError, match=r"model\.safetensors from .* has sha256 \w{64}, expected \w{64}"):
+        resolve()
+    monkeypatch.undo()
+
+
 def test_a_dead_endpoint_is_known_at_once_and_the_next_source_is_tried(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{_closed_port()}")
     lines = []

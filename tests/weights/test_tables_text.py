@@ -239,3 +239,22 @@ def test_what_gensim_reads_is_read_alike_and_nothing_else_is(tmp_path_factory, r
     theirs = KeyedVectors.load_word2vec_format(path, no_header=said is None)
     assert read.keys == theirs.index_to_key
     np.testing.assert_array_equal(read.vectors, theirs.vectors)
+
+
+def test_rows_of_letters_are_never_binary_numbers(tmp_path):
+    # Each row is as long as one of three float32 would be.
+    path = tmp_path / "comma.vec"
+    path.write_bytes(b"3 3\nking 1,5 2,5 3,5\nqueen 1,5 2,5 3,5\nman 1,5 2,5 3,5\n")
+    with pytest.raises(WeightsError, match="line 2: could not convert string to float: '1,5'"):
+        read_table(path)
+    path.write_bytes("1 3\nkönig 1,5 2,5 3,5é".encode()[:-1])
+    with pytest.raises(WeightsError):
+        read_table(path)
+
+
+def test_a_header_of_no_keys_is_a_table_without_vectors(tmp_path):
+    path = tmp_path / "empty.vec"
+    for content in (b"0 0\n", b"0 0", b"0 5\n"):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="holds no vectors"):
+            read_table(path)

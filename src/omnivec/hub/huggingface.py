@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omnivec import typed
 from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
@@ -17,7 +18,7 @@ from omnivec.hub.contents import useful, weights
 from omnivec.hub.disk import refused, verify, writing
 from omnivec.hub.names import Repository, Resolved, Wanted
 from omnivec.hub.report import Progress, Report, megabytes
-from omnivec.hub.served import MAX_FILE, Listed, check_name, check_url, commit, why_no_path
+from omnivec.hub.served import MAX_FILE, MAX_PAGE, Listed, check_name, check_url, commit, why_no_path
 from omnivec.hub.transfer import unreachable
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
     from huggingface_hub import HfApi, hf_hub_download
 
     api = HfApi(endpoint=endpoint)
-    listing = api.model_info(
-        repository.name, revision=repository.revision, timeout=_ANSWER_SECONDS, files_metadata=True
-    )
     place = f"{endpoint}/{repository.name}"
+    with _limited_pages(endpoint):
+        listing = api.model_info(
+            repository.name, revision=repository.revision, timeout=_ANSWER_SECONDS, files_metadata=True
+        )
     listed = [
         typed.read(Listed, {"rfilename": each.rfilename, "size": each.size}, place, DownloadError)
         for each in listing.siblings or []
@@ -97,12 +99,13 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
         held = ", ".join(sorted(sizes)[:8]) or "nothing"
         raise ModelNotFound(f"{repository} has no weights that omnivec reads (it has {held})")
     needed[0] = sum(sizes[file] for file in files)
-    _ask_for(files[0], repository, listing.sha, api)
+    stated = _ask_for(files[0], repository, listing.sha, api)
+    snapshot = repository_folder(repository) / "snapshots" / listing.sha
     report.progress.start(str(repository), needed[0])
     try:
         for file in files:
             if file != files[0]:
-                _ask_for(file, repository, listing.sha, api)
+                stated = _ask_for(file, repository, listing.sha, api)
             with _as_it_comes():
                 hf_hub_download(
                     repository.name,
@@ -113,6 +116,8 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
                     etag_timeout=_ANSWER_SECONDS,
                     tqdm_class=_bar(report.progress, sizes[file] or MAX_FILE, f"{place}: {file}"),
                 )
+            if stated is not None:
+                verify(snapshot, {file: stated}, repository)
     finally:
         report.progress.done()
     return listing.sha, needed[0]
@@ -135,10 +140,38 @@ def _as_it_comes() -> Iterator[None]:
         constants.DOWNLOAD_CHUNK_SIZE = gathered
 
 
-def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> None:
+@contextmanager
+def _limited_pages(endpoint: str) -> Iterator[None]:
+    """Holds what the hub says of a repository to what may be said: its library reads a page whatever its size."""
+    from huggingface_hub import get_session
+
+    def limit(response: Any) -> None:
+        if not str(response.url).startswith(f"{endpoint}/api/"):
+            return  # A file of another thread, which is never held whole.
+        limits = _Limits(MAX_PAGE, str(response.url))
+        parts: list[bytes] = []
+        for part in response.iter_bytes():  # Unpacked: it is what takes memory.
+            limits.took(len(part))
+            parts.append(part)
+        response._content = b"".join(parts)
+
+    client = get_session()
+    hooks = client.event_hooks
+    client.event_hooks = {**hooks, "response": [*hooks.get("response", []), limit]}
+    try:
+        yield
+    finally:
+        client.event_hooks = hooks
+
+
+def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> str | None:
     """Makes sure that a file is served: hf_hub_download itself waits minutes for a silent server.
 
     What it makes paths of, the commit and the etag, is checked too.
+
+    Returns:
+        The sha256 that the server states; None for none. Of files that lie in large storage, as weights do, the etag
+        is one.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -148,6 +181,7 @@ def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> None
         raise DownloadError(f"{url} is of the commit {found.commit_hash!r}, where {commit} is expected")
     if found.etag is not None:
         check_name(found.etag, f"{url}: its etag")
+    return found.etag if re.fullmatch("[0-9a-f]{64}", found.etag or "") else None
 
 
 def _write_reference(repository: Repository, commit: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ STREAMED = ("word2vec-text", "word2vec-binary", "glove")
 """Forms that are read from the beginning to the end, not mapped: from a file packed by gzip, too."""
 """What can be done with keys that are no UTF-8."""
 _HEAD = 1 << 20  # bytes that a file is judged by
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\v\f")
 
 
@@ -181,11 +184,24 @@ def _sniff_text(head: bytes) -> str | None:
     if said is not None:
         second = rest.partition(b"\n")[0].rstrip()
         # A row of another length than the first line says is text too: its reader names the line.
-        if numbers_behind(second) > 0 and _CONTROLS.isdisjoint(second):
+        if (numbers_behind(second) > 0 and _CONTROLS.isdisjoint(second)) or _is_text(rest):
+            return "word2vec-text"
+        if not rest.strip() and not said.keys:
             return "word2vec-text"
         if said.dim > 1 or b" " in rest:
             return "word2vec-binary"
     return "glove" if numbers_behind(line) > 0 and b"\0" not in line else None
+
+
+def _is_text(rest: bytes) -> bool:
+    """Whether rows are letters: numbers that are written wrongly, and no binary ones that happen to be printable."""
+    if not rest.strip() or _BINARY.search(rest):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(rest)  # The head may end within a letter.
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _sniff_folder(folder: Path) -> str:
