@@ -220,6 +220,7 @@ def test_bfloat16_stays_near(made: Made, tmp_path: Path) -> None:
         ({"activation_function": "mish"}, "mish"),
         ({"model_type": "openai-gpt", "afn": "mish"}, "mish"),
         ({"add_cross_attention": True}, "add_cross_attention"),
+        ({"is_causal": False}, "is_causal"),
         ({"model_type": "gpt_neo", "attention_types": [[["global", "sparse"], 2]]}, "sparse"),
     ],
 )

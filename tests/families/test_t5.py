@@ -104,12 +104,16 @@ def test_each_block_of_umt5_has_distances_of_its_own(tmp_path: Path) -> None:
     model = T5_KINDS["umt5"].make(tmp_path)
     held = load_file(tmp_path / "model.safetensors")
     for later in (1, 2):
-        del held[f"encoder.block.{later}.{t5.TABLE}"]
+        held[f"encoder.block.{later}.{t5.TABLE}"] = held[f"encoder.block.0.{t5.TABLE}"].copy()
     save_file(held, tmp_path / "model.safetensors")
     batch = batch_of(model, [30, 9])
     got, expected = states(tmp_path, "torch", batch), expected_states(model, batch)
     check_close(got[1], expected[1], "behind the first block")
     check_rejected(got[-1], expected[-1], "the first block's table for all")
+    del held[f"encoder.block.2.{t5.TABLE}"]
+    save_file(held, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="relative_attention_bias"):
+        open_model(tmp_path).encode("x")
 
 
 @pytest.mark.parametrize("kind", ["t5", "umt5"])
@@ -229,7 +233,13 @@ def test_the_table_of_distances_learns_as_under_transformers(tmp_path: Path) -> 
 
 
 def test_refused_variants() -> None:
-    for change in ({"feed_forward_proj": "gated-mish"}, {"is_decoder": True}):
+    for change in (
+        {"feed_forward_proj": "gated-mish"},
+        {"is_decoder": True},
+        {"dense_act_fn": "silu"},
+        {"is_gated_act": True},
+        {"is_gated_act": False, "model_type": "umt5"},
+    ):
         with pytest.raises(UnsupportedModel, match=next(iter(change))):
             known_keys(t5, change, Path("folder"))
 

@@ -230,3 +230,14 @@ def test_a_folder_in_the_files_place_is_no_answer(large):
     (file / "thesis").write_text("x")
     load(large)
     assert (file / "thesis").read_text() == "x"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_or_a_device_in_the_files_place_is_not_waited_for(large):
+    (file,) = large.folder.glob("matrix-*.f32")
+    for make in (os.mkfifo, lambda place: place.symlink_to("/dev/zero")):
+        file.unlink()
+        make(file)
+        assert len(matrix.problems(large, large.folder)) == 1
+        load(large)
+        assert file.is_file() and mapped(load(large))

@@ -92,6 +92,7 @@ class Published:
     afn: Activation = "gelu"
     attention_types: tuple[Repeat, ...] | None = None
     add_cross_attention: Annotated[bool, Among((False,))] = False
+    is_causal: Annotated[bool, Among((True,))] = True
 
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ Raffel et al. 2020, arXiv:1910.10683; Ni et al. 2021, arXiv:2108.08877. Weights 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from omnivec.errors import UnsupportedModel
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.relative import relative_bias
 from omnivec.typed import Among, Count, Rate, Size
@@ -71,6 +72,22 @@ class Published:
     """What else of config.json is read: where it says something else, the model computes something else."""
 
     is_decoder: Annotated[bool, Among((False,))] = False
+    dense_act_fn: str | None = None
+    is_gated_act: bool | None = None
+
+
+def refuse(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel where a config says its feed-forward network twice, and differently."""
+    said = published.get("feed_forward_proj") or (
+        "gated-gelu" if published.get("model_type") in ("mt5", "umt5") else "relu"
+    )
+    gated, _, act = said.rpartition("-")
+    own = {"dense_act_fn": "gelu_new" if said == "gated-gelu" else act, "is_gated_act": gated == "gated"}
+    for key, value in own.items():
+        if published.get(key) not in (None, value):
+            raise UnsupportedModel(
+                f"{key} {published[key]!r} is not covered beside feed_forward_proj {said!r}, only {value!r} is"
+            )
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -81,7 +98,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     for i in range(config.num_layers):
         x, block = ops.state(x), p[f"encoder.block.{i}"]
         # The first block's table of distances serves all blocks of T5; each of UMT5's has its own.
-        if i == 0 or TABLE in block:
+        if i == 0 or config.model_type == "umt5":
             bias = relative_bias(ops, block[TABLE], x, count, furthest) + padding
         x = x + self_attention(ops, block["layer.0"], config, x, bias)
         x = x + feed_forward(ops, block["layer.1"], config, x)

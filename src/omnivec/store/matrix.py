@@ -105,10 +105,9 @@ def problems(catalogue: Catalogue, folder: Path) -> list[str]:
         for space, record in catalogue.spaces().items():
             for name in _states(catalogue, space):
                 file = folder / name
-                if (
-                    os.path.lexists(file)
-                    and not _is_older(file)
-                    and _read(file, catalogue.id(), record.dim) is None
+                if os.path.lexists(file) and not (
+                    file.is_file()
+                    and (_is_older(file) or _read(file, catalogue.id(), record.dim) is not None)
                 ):
                     wrong.append(
                         f"{file} is not what was written; it is not used, and the next write makes it anew from "
@@ -136,7 +135,8 @@ def _newest(
 ) -> tuple[tuple[int, int], Loaded] | None:
     """The newest whole matrix file whose state is in the catalogue's history."""
     names = _states(catalogue, space)
-    there = [file for file in folder.glob("matrix-*.f32") if file.name in names]
+    # Opening a pipe would wait for ever.
+    there = [file for file in folder.glob("matrix-*.f32") if file.name in names and file.is_file()]
     for file in sorted(there, key=lambda file: -names[file.name][0]):
         loaded = _read(file, catalogue.id(), dim)
         if loaded is not None:
