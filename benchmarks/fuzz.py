@@ -313,7 +313,7 @@ def main() -> None:
     worker.stop()
     machine.print_table(rows, [*rows[0]])
     if not asked.only:
-        machine.write_csv(asked.out, rows)
+        machine.write_csv(asked.out, rows, ("reader", "seed"))
     bad = sum(row["crashed"] + row["hung"] + row["too_much_memory"] for row in rows)
     sys.exit(1 if bad else 0)
 

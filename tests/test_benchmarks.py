@@ -183,3 +183,11 @@ def test_an_engine_without_figures_has_a_row_that_says_why(benchmark):
     work = encode.Work(5, [1e9], {"float32": 10.0})
     row = encode.row(encode.Engine(other, None, "not installed"), "short", work, found)
     assert row["status"] == "not installed" and row["ratio_cpu"] == "" and row["engine"] == other.name
+
+
+def test_the_tables_of_readme_and_docs_are_those_of_the_files(benchmark):
+    """`python benchmarks/tables.py` prints them."""
+    for page, made in benchmark("tables").TABLES.items():
+        text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
+        for table in made:
+            assert table() in text, f"{page}: {table.__name__}"

@@ -230,5 +230,5 @@ def test_real_text_makes_vectors_that_agree_with_people(data_folder, tmp_path):
         return score_pairs(trained.words, trained.vectors, pairs).spearman
 
     # gensim 4.4 with two workers, whose rate falls to a tenth of the first: 0.315.
-    assert agreement() > 0.33
-    assert agreement(min_lr=0.0001) < 0.32
+    assert agreement() > 0.35
+    assert agreement(min_lr=0.0001) < 0.35
