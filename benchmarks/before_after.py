@@ -5,11 +5,11 @@
 
 Each measured run is a whole new process of this Python that imports omnivec from one checkout or the other; both do
 the same work on the same items. `many` and `one` encode texts (many in one call; one in each of 200 calls), `search`
-is one question from a shell over 3,000 passages, from process start to answer, `images` encodes 96 photographs with
-EfficientNet-Lite0. Except for `search`, what comes before the work (imports, loading, first shapes) is not counted.
-`ratio` is the median over the repetitions of (this checkout / the one before) in CPU seconds: above 1 is slower. Its
-interval holds 95 % of the medians of 10,000 resamples of the repetitions. A part whose interval begins above 1.03
-became slower.
+is one question from a shell over 3,000 passages, from process start to answer, in the version's own default mode,
+`images` encodes 96 photographs with EfficientNet-Lite0. Except for `search`, what comes before the work (imports,
+loading, first shapes) is not counted. `ratio` is the median over the repetitions of (this checkout / the one before)
+in CPU seconds: above 1 is slower. Its interval holds 95 % of the medians of 10,000 resamples of the repetitions. A part
+whose interval begins above 1.03 became slower.
 """
 
 from __future__ import annotations

@@ -125,7 +125,9 @@ def prepare(folder: Path, texts: list[str]) -> dict[str, list[str]]:
     np.save(folder / "matrix.npy", SentenceTransformer(home, device="cpu").encode(texts))
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     python, place = sys.executable, str(folder / "notes.omni")
-    ours = [python, "-c", OUR_PROGRAM, "search", QUESTION, "--collection", place, "-k", "10", "--json"]
+    # By meaning alone, as the other searches; words would be looked for too.
+    search = ["search", QUESTION, "--mode", "vector", "--collection", place, "-k", "10", "--json"]
+    ours = [python, "-c", OUR_PROGRAM, *search]
     if not has_command():
         print("this version has no command line: the library is measured instead")
         ours = [python, "-c", OUR_LIBRARY, place, QUESTION]

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -191,3 +192,18 @@ def test_the_tables_of_readme_and_docs_are_those_of_the_files(benchmark):
         text = (BENCHMARKS.parent / page).read_text(encoding="utf-8")
         for table in made:
             assert table() in text, f"{page}: {table.__name__}"
+
+
+def test_a_question_from_a_shell_has_the_answers_of_the_other_way(minilm, data_folder, tmp_path):
+    """The script ends with an error where the ten best are not the same passages."""
+    if not (data_folder / "wiki17m" / "wiki17m_docs.txt.bz2").exists():
+        pytest.skip("wiki17m is not in the data folder")
+    out = tmp_path / "cold_start.csv"
+    command = [sys.executable, str(BENCHMARKS / "cold_start.py"), "--quick", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    with out.open(newline="", encoding="utf-8") as file:
+        assert [row["program"] for row in csv.DictReader(file)][:2] == [
+            "sentence-transformers + numpy",
+            "omnivec search",
+        ]
