@@ -268,7 +268,7 @@ def test_data_that_is_no_pairs_is_refused(tmp_path: Path) -> None:
     for data, said in (
         ([("a", "b"), ("c",)], "item 1 is a tuple: expected a pair"),
         (["ab"] * 9, "item 0 is 'ab': expected a pair"),
-        ({"a": "b"}, "data: a dict holds"),
+        ({"a": "b"}, "data is a dict, which holds columns: give its rows"),
         (tmp_path / "pairs.json", "pairs come from .csv, .tsv"),
         (tmp_path / "none.csv", "none.csv cannot be read: does not exist"),
     ):

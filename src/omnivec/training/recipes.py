@@ -189,11 +189,14 @@ def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> 
     """Raises UsageError for a number outside its limits, both included, or not finite; None is none of them."""
     for name, (low, high) in limits.items():
         value = getattr(options, name)
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
+        if value is None:
+            continue
+        finite = isinstance(value, int) or math.isfinite(value)  # an int may be beyond all floats
+        if not (low <= value <= high and finite):
             allowed = f"at least {low}" if high == float("inf") else f"{low} to {high}"
             if low == -high:
                 allowed = "a finite number"
-            elif not math.isfinite(value):
+            elif not finite:
                 allowed = f"a finite number, {allowed}"
             raise UsageError(f"{name}={said(value)}: {allowed}")
 
