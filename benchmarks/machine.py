@@ -109,6 +109,16 @@ def articles(path: Path) -> Iterator[str]:
             yield line.strip()
 
 
+def wikipedia(megabytes: int = 0) -> bytes | None:
+    """The beginning of wiki17m, an article on each line, or all of it; None, and said, where it is not there."""
+    path = data("wiki17m", "wiki17m_docs.txt.bz2")
+    if path is None:
+        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
+        return None
+    with bz2.open(path) as file:
+        return file.read(megabytes * 10**6 or -1)
+
+
 def spent(call: Callable[[], Any]) -> tuple[Any, Spent]:
     """What a call returns, and what it took."""
     wall, cpu = time.perf_counter(), time.process_time()

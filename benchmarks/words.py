@@ -15,7 +15,6 @@ A part more is an entry of PARTS, here or in a `words_*.py` beside that has such
 from __future__ import annotations
 
 import argparse
-import bz2
 import importlib
 import statistics
 import tempfile
@@ -263,14 +262,13 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=1, help="of the first repetition")
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "words.csv")
     asked = arguments.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
-    if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
+    content = machine.wikipedia(asked.megabytes)
+    if content is None:
         return
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, bz2.open(path) as file:
+    with tempfile.TemporaryDirectory() as folder:
         text, warm = Path(folder) / "text.txt", Path(folder) / "warm.txt"
-        text.write_bytes(file.read(asked.megabytes * 10**6 or -1))
+        text.write_bytes(content)
         warm.write_bytes(b"a b c d e f g h\n" * 100)
         task = Task(text, asked.epochs, asked.threads, asked.seed)
         words = our_corpus(task).total

@@ -16,7 +16,6 @@ are those of `words.py`.
 from __future__ import annotations
 
 import argparse
-import bz2
 import itertools
 import tempfile
 from collections.abc import Callable
@@ -201,14 +200,13 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=1)
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "words_fasttext_pairs.csv")
     asked = arguments.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
-    if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
+    content = machine.wikipedia(asked.megabytes)
+    if content is None:
         return
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, bz2.open(path) as file:
+    with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_bytes(file.read(asked.megabytes * 10**6))
+        text.write_bytes(content)
         corpus = words.our_corpus(Task(text, 1, 1, 1))
         for variant in asked.variant:
             worth = [

@@ -11,7 +11,6 @@ on each line; 0 megabytes take all of it.
 from __future__ import annotations
 
 import argparse
-import bz2
 import importlib
 import json
 import os
@@ -119,14 +118,13 @@ def main() -> None:
     if asked.one:
         print(json.dumps(one(asked.one[0], Path(asked.one[1]))))
         return
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
-    if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
+    content = machine.wikipedia(asked.megabytes)
+    if content is None:
         return
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, bz2.open(path) as file:
+    with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
-        text.write_bytes(file.read(asked.megabytes * 10**6 or -1))
+        text.write_bytes(content)
         for recipe in asked.recipe.split(","):
             rows += measured(recipe, text, asked.repetitions)
             machine.print_table(rows[-len(STATES) :], list(rows[0]))

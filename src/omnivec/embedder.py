@@ -410,13 +410,8 @@ def _finished(windows: Iterator[Encoded], finish: Callable[[Floats], Floats]) ->
 
 
 def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:
-    given = (
-        layer
-        if isinstance(layer, list | tuple | range)
-        else np.ravel(layer).tolist()
-        if isinstance(layer, np.ndarray)
-        else [layer]
-    )
+    listed: Any = np.ravel(layer).tolist() if isinstance(layer, np.ndarray) else layer
+    given = listed if isinstance(listed, list | tuple | range) else [listed]
     chosen = [arguments.whole("layer", one, -len(states)) for one in given]
     if not chosen or max(chosen) >= len(states):
         raise UsageError(

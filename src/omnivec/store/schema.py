@@ -10,11 +10,11 @@ from omnivec.store import checksums
 
 APPLICATION_ID = 0x4F4D4E49  # "OMNI"
 
-# Vectors are a table with row ids: a table without them would push blobs over about 4 KB (1,024 floats)
-# out of line, and its key would have to begin with the space, which deleting a passage does not know.
 TEXT_INDEXES = ("passages_words", "passages_trigrams")
 """The full-text tables."""
 
+# Vectors are a table with row ids: a table without them would push blobs over about 4 KB (1,024 floats)
+# out of line, and its key would have to begin with the space, which deleting a passage does not know.
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta VALUES ('changes', 0);

@@ -43,9 +43,8 @@ from omnivec.whitespace import BOM
 
 STREAMED = ("word2vec-text", "word2vec-binary", "glove")
 """Forms that are read from the beginning to the end, not mapped: from a file packed by gzip, too."""
-"""What can be done with keys that are no UTF-8."""
 _HEAD = 1 << 20  # bytes that a file is judged by
-_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")  # no letter of a text
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\v\f")
 
 
