@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from omnivec.files import write_json
+from omnivec.json_files import write_json
 from omnivec.weights import save
 from omnivec.weights.tables.formats import write_table
 from omnivec.weights.tables.record import Subwords, Table

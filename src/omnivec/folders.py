@@ -12,7 +12,7 @@ from typing import Any
 
 from omnivec import hub, registry, typed
 from omnivec.errors import DownloadError, ModelError, ModelNotFound, UnsupportedModel, UsageError
-from omnivec.files import part_of, read_json
+from omnivec.json_files import part_of, read_json
 from omnivec.sentence_files import Card, Transformer, modules
 from omnivec.weights.adapters import CONFIG, Adapter, read_adapter
 from omnivec.weights.files import has_weights

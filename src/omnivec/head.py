@@ -14,7 +14,7 @@ from typing import Any
 
 from omnivec import typed, weights
 from omnivec.errors import ModelError, UnsupportedModel
-from omnivec.files import part_of
+from omnivec.json_files import part_of
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.sentence_files import Following, Pooling, modules
 

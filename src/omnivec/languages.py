@@ -15,7 +15,7 @@ from typing import Any
 
 from omnivec import registry
 from omnivec.errors import ModelError
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 
 SAMPLE = 2000
 """Characters that are looked at, of each text."""

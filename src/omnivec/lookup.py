@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from omnivec import batching, registry, weights
 from omnivec.batching import Plan
 from omnivec.errors import UnsupportedModel
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 from omnivec.media import text
 from omnivec.media.text import Reading
 from omnivec.runtime import open_cpus

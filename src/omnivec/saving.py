@@ -9,9 +9,9 @@ from typing import Any
 from omnivec import weights
 from omnivec.arguments import expanded
 from omnivec.errors import ModelError, UsageError
-from omnivec.files import write_json
 from omnivec.folders import transformer_folder
 from omnivec.head import Step
+from omnivec.json_files import write_json
 from omnivec.media.image import ImagePreparer
 from omnivec.media.tokenizer import load_tokenizer
 from omnivec.model import Model

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from omnivec.errors import ModelError, OmnivecError, UnsupportedModel
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 
 Record = TypeVar("Record")
 

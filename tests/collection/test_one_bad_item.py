@@ -21,7 +21,7 @@ from omnivec import contents, deduplicating, indexing
 from omnivec.deduplicating import find_copies
 from omnivec.documents import read as documents
 from omnivec.errors import ItemErrors
-from omnivec.files import write_json
+from omnivec.json_files import write_json
 from omnivec.media import pixels
 from omnivec.types import Hit
 from omnivec.viewer import thumbnails

@@ -17,7 +17,7 @@ import omnivec
 from omnivec import contents, reasons
 from omnivec.documents.read import read
 from omnivec.errors import CollectionError, ItemError, OmnivecError
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 from omnivec.media.image import ImagePreparer
 from omnivec.media.pixels import look
 from omnivec.media.processing import Processing

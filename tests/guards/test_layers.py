@@ -15,7 +15,7 @@ RANKS = (
     ("errors", "types", "version", "whitespace"),
     ("reasons",),
     ("arguments",),
-    ("files", "items"),
+    ("files", "items", "json_files"),
     ("typed",),
     ("sentence_files",),
     ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),

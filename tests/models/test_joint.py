@@ -22,9 +22,9 @@ from omnivec.cli.embed import command as embed_command
 from omnivec.cli.info import command as info_command
 from omnivec.embedder import Embedder
 from omnivec.errors import ItemErrors, ModelError, UsageError
-from omnivec.files import read_json, write_json
 from omnivec.identity import check_same, json_of
 from omnivec.joint import JointEmbedder
+from omnivec.json_files import read_json, write_json
 from omnivec.tasks.alignment import Head
 from omnivec.tasks.labels import zero_shot
 from omnivec.testing import check_close

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from omnivec import typed
 from omnivec.errors import DownloadError, ModelError, UnsupportedModel
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 from omnivec.typed import Among, Divides, Filled, Key, Length, Rate, Size
 
 

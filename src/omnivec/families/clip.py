@@ -18,7 +18,7 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 from omnivec.media.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Stored, Value

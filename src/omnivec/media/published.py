@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from omnivec import typed
 from omnivec.errors import ModelError, UnsupportedModel
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 from omnivec.media.processing import FILTERS, Filter, Fit, Processing, Triple
 from omnivec.typed import Among, Between, Count, Positive, Side
 

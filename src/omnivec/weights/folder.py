@@ -24,7 +24,8 @@ from typing import Any
 
 from omnivec.arguments import expanded
 from omnivec.errors import ModelError, UsageError, WeightsError
-from omnivec.files import abandoned, check_writable, locked, synced, write_json, written
+from omnivec.files import abandoned, check_writable, locked, synced, written
+from omnivec.json_files import write_json
 from omnivec.reasons import of_system
 from omnivec.weights.card import CARD
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from omnivec import typed
 from omnivec.errors import ModelError, WeightsError
-from omnivec.files import read_json, write_json
+from omnivec.json_files import read_json, write_json
 from omnivec.reasons import of_system
 from omnivec.typed import Between, Count
 from omnivec.types import Floats

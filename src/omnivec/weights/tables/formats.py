@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnivec.errors import UnsupportedModel, UsageError
-from omnivec.files import read_json
+from omnivec.json_files import read_json
 from omnivec.sentence_files import modules
 from omnivec.weights.card import CARD, card
 from omnivec.weights.folder import model_folder

@@ -14,7 +14,7 @@ import numpy as np
 
 from omnivec import typed
 from omnivec.errors import WeightsError
-from omnivec.files import read_json, write_json
+from omnivec.json_files import read_json, write_json
 from omnivec.typed import Between, Count, Index, Size
 from omnivec.types import Floats
 from omnivec.weights.bounds import Bounds, check_ngrams, shown

@@ -12,7 +12,7 @@ import numpy as np
 
 from omnivec import typed
 from omnivec.errors import UnsupportedModel, UsageError, WeightsError
-from omnivec.files import part_of, write_json
+from omnivec.json_files import part_of, write_json
 from omnivec.reasons import of_system, one_line
 from omnivec.sentence_files import Card, modules
 from omnivec.types import Floats
