@@ -26,9 +26,9 @@ from PIL import Image
 
 import machine
 import omnivec
-from omnivec.tasks import alignment
 from omnivec.training.projector import Settings as Contrastive
 from omnivec.training.projector import contrastive
+from omnivec.vectors import alignment
 
 SHARE = 0.2
 K = 10

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 import machine
 import omnivec
-from omnivec.keyed import KeyedEmbedder
-from omnivec.lookup import table_model
-from omnivec.tasks.correlation import spearman
-from omnivec.weights.tables.int8 import quantized, restored
-from omnivec.weights.tables.own import STORED
-from omnivec.weights.tables.record import Table
+from omnivec.models.keyed import KeyedEmbedder
+from omnivec.models.table import table_model
+from omnivec.tables.formats.own import STORED
+from omnivec.tables.int8 import quantized, restored
+from omnivec.tables.record import Table
+from omnivec.vectors.correlation import spearman
 
 Row = dict[str, Any]
 Encode = Callable[[list[str]], NDArray[np.float32]]

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 import machine
-from omnivec.deduplicating import Found, find_copies
-from omnivec.loading import load
+from omnivec.models.loading import load
+from omnivec.tasks.duplicates import Found, find_copies
 
 SHIPPED = {
     "skimage": (

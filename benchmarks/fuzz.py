@@ -7,7 +7,7 @@ JSON value, another member of a zip; it is drawn from the seed, the reader's nam
 `--only "GloVe" --first 17 --count 1 --keep DIR` makes number 17 again. A worker process reads the result with 3 GB of
 address space. It has hung after 5 seconds of CPU, and is killed after a minute on the clock. Memory is too much above
 20 times the file and 64 MiB, the ceilings that `omnivec.weights.bounds` states, of an image above the two canvases of
-MAX_PIXELS that `omnivec.media.pixels` lets it promise, with 32 MiB for what the reader itself needs.
+MAX_PIXELS that `omnivec.inputs.image.pixels` lets it promise, with 32 MiB for what the reader itself needs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import Any
 
 import machine
 from fuzz_seeds import SEEDS
-from omnivec.media.pixels import MAX_PIXELS
+from omnivec.inputs.image.pixels import MAX_PIXELS
 from omnivec.weights.bounds import FLOOR, TIMES
 
 CPU_S, WALL_S = 5.0, 60.0

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from omnivec.json_files import write_json
+from omnivec.tables.io import write_table
+from omnivec.tables.record import Subwords, Table
+from omnivec.validation.json_files import write_json
 from omnivec.weights import save
-from omnivec.weights.tables.formats import write_table
-from omnivec.weights.tables.record import Subwords, Table
 
 WORDS = ["[UNK]", "the", "cat", "dog", "Zürich", "日本", "sat", "mat"]
 
@@ -184,8 +184,8 @@ def _ignored(path: Path) -> None:
 
 def _catalogue(path: Path) -> None:
     import omnivec
-    from omnivec.keyed import KeyedEmbedder
-    from omnivec.lookup import table_model
+    from omnivec.models.keyed import KeyedEmbedder
+    from omnivec.models.table import table_model
 
     folder = path.with_name(f"{path.name}-model")
     write_table(folder, _table(), "omnivec")

@@ -18,7 +18,7 @@ TEXTS = ["the cat sat", "Zürich dog 日本", ""]
 
 
 def _table(path: Path) -> None:
-    from omnivec.lookup import read_table_model
+    from omnivec.models.table import read_table_model
 
     model = read_table_model(path)
     model.encoder.vectors(TEXTS)
@@ -31,7 +31,7 @@ def _gensim(path: Path) -> None:
 
 
 def _gensim_pickle(path: Path) -> None:
-    from omnivec.weights.tables.pickles import read_pickle
+    from omnivec.tables.pickles import read_pickle
 
     read_pickle(path)
 
@@ -71,7 +71,7 @@ def _load(path: Path) -> None:
 
 
 def _image(path: Path) -> None:
-    from omnivec.media.image import ImagePreparer
+    from omnivec.inputs.image.image import ImagePreparer
 
     preparer = ImagePreparer(_processing())
     [found] = preparer.prepare([preparer.decode(path)])
@@ -80,7 +80,7 @@ def _image(path: Path) -> None:
 
 
 def _processing() -> Any:
-    from omnivec.media.published import from_transformers
+    from omnivec.inputs.image.published import from_transformers
 
     mean = [0.5, 0.5, 0.5]
     said = {
@@ -94,19 +94,19 @@ def _processing() -> Any:
 
 
 def _text(path: Path) -> None:
-    from omnivec.documents.read import read
+    from omnivec.inputs.files.read import read
 
     read(named(path, "renamed.py"))
 
 
 def _html(path: Path) -> None:
-    from omnivec.documents.read import read
+    from omnivec.inputs.files.read import read
 
     read(named(path, "renamed.html"))
 
 
 def _ignore(path: Path) -> None:
-    from omnivec.documents.walk import walk
+    from omnivec.inputs.files.walk import walk
 
     list(walk(path))
 
@@ -167,7 +167,7 @@ def main() -> None:
     """Lines of {"reader", "path"} from stdin, answers to what was stdout; the libraries' own output goes nowhere."""
     import warnings
 
-    import omnivec.loading  # noqa: F401 - before the limit is set
+    import omnivec.models.loading  # noqa: F401 - before the limit is set
 
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(1), "w")

@@ -35,9 +35,9 @@ import machine
 from machine import Spent, significant
 from omnivec import weights
 from omnivec.errors import OmnivecError
-from omnivec.media.image import ImagePreparer, normalized
-from omnivec.media.published import read_processing
-from omnivec.model import read_config
+from omnivec.inputs.image.image import ImagePreparer, normalized
+from omnivec.inputs.image.published import read_processing
+from omnivec.models.model import read_config
 from omnivec.ops.base import Executable, Ops, Params, Settings, Value
 
 LEAST_COSINE = 0.999

@@ -34,7 +34,7 @@ import numpy as np
 from PIL import Image
 
 import machine
-from omnivec.collection import Collection
+from omnivec.collection.collection import Collection
 
 PHOTOGRAPHS = {
     "skimage": ("data", ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")),

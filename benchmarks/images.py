@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 import machine
-from omnivec.media.image import ImagePreparer
-from omnivec.media.processing import Processing
+from omnivec.inputs.image.image import ImagePreparer
+from omnivec.inputs.image.processing import Processing
 
 PHOTOGRAPHS = {
     "skimage": ("data", ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg")),

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.store import matrix
-from omnivec.store.exact import ExactIndex
+from omnivec.store.indexes.exact import ExactIndex
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 

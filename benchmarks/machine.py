@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnivec.runtime import cpu_flags, cpu_name
+from omnivec.models.runtime import cpu_flags, cpu_name
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

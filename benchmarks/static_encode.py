@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 import machine
 import omnivec
 from machine import Spent, significant
-from omnivec import hub, registry
-from omnivec.media.fasttokens import FastTokenizer
-from omnivec.media.tokenizer import Tokenizer, load_tokenizer
+from omnivec import hub
+from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
+from omnivec.models import registry
+from omnivec.tables.fast_tokens import FastTokenizer
 
 DIM = 256
 WORDS = 80

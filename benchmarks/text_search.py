@@ -37,7 +37,7 @@ MODES = ("text", "vector", "hybrid")
 
 def identifiers(count: int = 300) -> Judged:
     """Functions of the standard library, by full and by last name."""
-    from omnivec.documents.pydoc import standard_library
+    from omnivec.inputs.files.pydoc import standard_library
 
     documents = {record.id: record.text for record in standard_library()}
     by_last = defaultdict(list)

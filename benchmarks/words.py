@@ -84,7 +84,7 @@ def our_corpus(task: Task) -> Any:
 
 def ours(**given: Any) -> Side:
     """Word2Vec of omnivec."""
-    from omnivec.training.word2vec import Options, fit
+    from omnivec.training.recipes.word2vec import Options, fit
 
     def work(task: Task, corpus: Any) -> Vectors:
         learned = fit(

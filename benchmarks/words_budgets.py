@@ -55,7 +55,7 @@ def side(program: str, settings: Mapping[str, Any]) -> tuple[Side, int]:
 
 def narrowly(how: Side) -> Side:
     """The same, from first values half as wide."""
-    from omnivec.training import word2vec
+    from omnivec.training.recipes import word2vec
 
     def work(task: Task, ready: Any) -> words.Vectors | None:
         usual = word2vec.SPAN

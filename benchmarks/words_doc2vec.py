@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 import machine
 from machine import significant
-from omnivec.training.doc2vec import Options, embedder, fit
-from omnivec.training.documents import Documents, read_documents
+from omnivec.training.recipes.doc2vec import Options, embedder, fit
+from omnivec.training.tagged import Documents, read_documents
 
 Vectors = NDArray[np.float64]
 Texts = list[list[str]]

@@ -24,10 +24,10 @@ import machine
 import words
 import words_doc2vec
 from omnivec.evaluation.word_similarity import read_pairs, score_pairs
-from omnivec.training import fasttext, fasttext_supervised
+from omnivec.tables.ngrams import char_ngrams, known
 from omnivec.training.corpus import read_corpus
 from omnivec.training.labelled import Labelled
-from omnivec.weights.ngrams import char_ngrams, known
+from omnivec.training.recipes import fasttext, fasttext_supervised
 from words import Side, Task
 
 PAIRS = {"wordsim": "EN-WS-353-ALL.txt", "simlex": "EN-SIMLEX-999.txt"}

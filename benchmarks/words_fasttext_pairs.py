@@ -29,16 +29,16 @@ from numpy.typing import NDArray
 import machine
 import words
 import words_fasttext
-from omnivec.kernels import draws
-from omnivec.kernels.draws import advance, below, draw, first_state, thin
-from omnivec.kernels.fasttext import Subwords
-from omnivec.kernels.trees import Places
-from omnivec.kernels.windows import Text
-from omnivec.training import fasttext
+from omnivec.tables.kernels import draws
+from omnivec.tables.kernels.draws import advance, below, draw, first_state, thin
+from omnivec.tables.kernels.fasttext import Subwords
+from omnivec.tables.kernels.trees import Places
+from omnivec.tables.kernels.windows import Text
+from omnivec.tables.ngrams import char_ngrams
 from omnivec.training.corpus import Corpus
+from omnivec.training.recipes import fasttext
 from omnivec.training.tables import uniform
 from omnivec.types import Floats
-from omnivec.weights.ngrams import char_ngrams
 from words import Task
 
 DIM, WINDOW, NEGATIVE, RATE, LEAST = 100, 5, 5, 0.025, 0.0001

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 import machine
 from machine import significant
-from omnivec.kernels import cooccurrence
-from omnivec.kernels.cooccurrence import Cooccurrence, Windows
+from omnivec.tables.kernels import cooccurrence
+from omnivec.tables.kernels.cooccurrence import Cooccurrence, Windows
 from omnivec.training import corpus as reading
-from omnivec.training import glove
 from omnivec.training.corpus import Corpus, read_corpus
-from omnivec.training.glove import Options
+from omnivec.training.recipes import glove
+from omnivec.training.recipes.glove import Options
 
 WINDOW, DIM, X_MAX, CHECKPOINT = 15, 100, 10.0, 5
 RECORD = np.dtype([("word", "i4"), ("context", "i4"), ("value", "f8")])

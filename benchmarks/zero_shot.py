@@ -17,7 +17,7 @@ import numpy as np
 import machine
 import omnivec
 from machine import significant
-from omnivec.classifying import SCALE, Classifier
+from omnivec.tasks.classify import SCALE, Classifier
 
 SCALES = (10.0, 15.0, SCALE, 30.0, 40.0)
 

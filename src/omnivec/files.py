@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omnivec.arguments import expanded
 from omnivec.errors import OmnivecError, UsageError
-from omnivec.reasons import of_system
+from omnivec.validation.arguments import expanded
+from omnivec.validation.reasons import of_system
 
 # /dev/stdout may lead to a regular file, which somebody else has open and goes on writing to.
 _DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")

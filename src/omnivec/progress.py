@@ -128,7 +128,7 @@ def bar(
         UsageError: `wanted` is none of them.
     """
     if wanted is not None and not isinstance(wanted, bool):
-        from omnivec.arguments import flag
+        from omnivec.validation.arguments import flag
 
         wanted = flag("show_progress_bar", wanted)
     hidden = wanted is None and _WORK.silent > 0 and not inside

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.compiled import Choice, Compiled
-from omnivec.embedder import Embedder
 from omnivec.errors import ItemErrors
-from omnivec.model import read_model
-from omnivec.store.base import VectorIndex
+from omnivec.models.embedder import Embedder
+from omnivec.models.model import read_model
+from omnivec.models.network import Choice, Compiled
+from omnivec.store.indexes.base import VectorIndex
 
 CLOSE = 1e-5
 """Largest difference in float32, relative to the largest value, between a family and its reference."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workbench import CommandLine, loaded, write_files, write_pictures
 
 import photographs
-from omnivec.classifying import classify
+from omnivec.tasks.classify import classify
+from workbench import CommandLine, loaded, write_files, write_pictures
 
 LABELS = ["quick fox", "lazy dog", "engine"]
 

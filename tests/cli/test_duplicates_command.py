@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from workbench import CommandLine
 
 import photographs
-from omnivec import hub, registry
+from omnivec import hub
+from omnivec.models import registry
+from workbench import CommandLine
 
 
 @pytest.fixture

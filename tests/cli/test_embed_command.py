@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from workbench import DROP, CommandLine, Done, loaded, prose
 
 TEXTS = [prose(i, 10 + 7 * (i % 9)) for i in range(40)]

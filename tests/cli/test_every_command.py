@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from workbench import CommandLine, loaded, prose, write_files
 
 from omnivec import Collection
+from workbench import CommandLine, loaded, prose, write_files
 
 PROBE = """
 import os, sys

@@ -8,12 +8,12 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from workbench import CommandLine, write_files
 
 from omnivec import Collection
 from omnivec.cli.hits import ROWS, _rows, print_hits
 from omnivec.errors import UsageError
 from omnivec.types import Hit
+from workbench import CommandLine, write_files
 
 CODE = """import os
 

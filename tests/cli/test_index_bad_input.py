@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from workbench import DROP, CommandLine, loaded, prose, whole, write_files
 
 from omnivec import Collection
+from workbench import DROP, CommandLine, loaded, prose, whole, write_files
 
 NOTES = "notes.omni"
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX file system")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from workbench import CommandLine, picture, prose, write_files, write_pictures
 
 NOTES = "notes.omni"

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from workbench import CommandLine, prose, write_files
 
 if os.name != "posix":

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from omnivec import registry
 from omnivec.cli.models import command
+from omnivec.models import registry
 
 
 @pytest.fixture

@@ -10,16 +10,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 from PIL import Image
 from transformers import ViTConfig, ViTModel
-from workbench import CommandLine, Done
 
+import checkpoints
 from omnivec import Collection
 from omnivec.cli.hits import print_hits
 from omnivec.cli.search import pictures
 from omnivec.types import Hit
+from workbench import CommandLine, Done
 
 COLOURS = {"red.png": "red", "orange.png": "orange", "blue.jpg": "blue"}
 

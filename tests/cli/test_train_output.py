@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from workbench import DROP, CommandLine
 
 pytest.importorskip("numba")
@@ -13,7 +14,7 @@ pytest.importorskip("numba")
 WORDS = "a b c d e f g h\n" * 60
 # A recipe that is begun says so: the folder was not looked at in time.
 BEGUN = """
-import omnivec.training.recipes as recipes
+import omnivec.training.recipe_registry as recipes
 recipes.train = lambda *a, **k: print("training has begun")
 """
 FAST = ["--dim", "4", "--epochs", "1", "--min-count", "1", "--threads", "1"]
@@ -90,7 +91,7 @@ def test_what_was_learned_is_saved_beside_a_folder_that_was_taken_meanwhile(
     omni: CommandLine, text: Path
 ) -> None:
     taken = """
-import pathlib, omnivec.training.recipes as recipes
+import pathlib, omnivec.training.recipe_registry as recipes
 whole = recipes.train
 def train(*arguments, **options):
     model = whole(*arguments, **options)

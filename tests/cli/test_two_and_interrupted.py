@@ -11,31 +11,31 @@ import time
 from pathlib import Path
 
 import pytest
-from workbench import CommandLine, contents, loaded, prose, whole, write_files
 
 from omnivec import Collection
+from workbench import CommandLine, contents, loaded, prose, whole, write_files
 
 NOTES = "notes.omni"
-SMALL_COMMITS = "import omnivec.indexing; omnivec.indexing.PASSAGES = 8"
+SMALL_COMMITS = "import omnivec.collection.indexing; omnivec.collection.indexing.PASSAGES = 8"
 SLOWLY = f"""{SMALL_COMMITS}
-import time, omnivec.embedder
-run = omnivec.embedder.Embedder.run
+import time, omnivec.models.embedder
+run = omnivec.models.embedder.Embedder.run
 def slowly(*arguments, **settings):
     time.sleep(0.25)
     return run(*arguments, **settings)
-omnivec.embedder.Embedder.run = slowly
+omnivec.models.embedder.Embedder.run = slowly
 """
 
 HELD = f"""{SMALL_COMMITS}
-import os, time, omnivec.embedder
-run = omnivec.embedder.Embedder.run
+import os, time, omnivec.models.embedder
+run = omnivec.models.embedder.Embedder.run
 calls = []
 def held(*arguments, **settings):
     calls.append(1)
     while len(calls) > 3 and not os.path.exists("go"):
         time.sleep(0.01)
     return run(*arguments, **settings)
-omnivec.embedder.Embedder.run = held
+omnivec.models.embedder.Embedder.run = held
 """
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
@@ -188,7 +188,7 @@ builtins.__import__ = importing
 
 @posix
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-@pytest.mark.parametrize("name", ["click", "omnivec.cli.group", "omnivec.exporting", "numpy", "openvino"])
+@pytest.mark.parametrize("name", ["click", "omnivec.cli.group", "omnivec.cli.rows", "numpy", "openvino"])
 def test_a_signal_among_the_imports_ends_quietly(
     omni: CommandLine, tiny: Path, name: str, number: str, code: int
 ) -> None:
@@ -207,7 +207,7 @@ import os, signal, sys
 class Finder:
     asked = []
     def find_spec(self, name, *rest):
-        if name == "omnivec.exporting" and not self.asked:
+        if name == "omnivec.cli.rows" and not self.asked:
             self.asked.append(name)
             try:
                 os.kill(os.getpid(), signal.{number})
@@ -223,7 +223,7 @@ sys.meta_path.insert(0, Finder())
 @posix
 def test_an_interruption_in_a_destructor_is_not_lost(omni: CommandLine, tiny: Path) -> None:
     lost = """
-import os, signal, time, omnivec.exporting as exporting
+import os, signal, time, omnivec.cli.rows as exporting
 class Late:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
@@ -243,7 +243,7 @@ exporting.Source.check = check
 def test_sigterm_clears_away_what_was_half_written(omni: CommandLine, tiny: Path) -> None:
     (omni.folder / "out.npy").write_bytes(b"older")
     ended = """
-import os, signal, omnivec.exporting as exporting
+import os, signal, omnivec.cli.rows as exporting
 whole = exporting.NpySink.write
 def write(self, *rest):
     whole(self, *rest)
@@ -258,7 +258,7 @@ exporting.NpySink.write = write
 
 @posix
 def test_a_scratch_file_of_a_killed_process_is_removed_by_the_next(omni: CommandLine, tiny: Path) -> None:
-    killed = "import os, omnivec.exporting as e; e.NpySink.close = lambda self: os.kill(os.getpid(), 9)"
+    killed = "import os, omnivec.cli.rows as e; e.NpySink.close = lambda self: os.kill(os.getpid(), 9)"
     assert omni("embed", "-", "-o", "out.npy", "-m", tiny, before=killed, stdin="a\n").code == -9
     [scratch] = list(omni.folder.iterdir())
     assert scratch.name != "out.npy"

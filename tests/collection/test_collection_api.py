@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from workbench import loaded, prose, whole, write_files
 
 import omnivec
 from omnivec import Collection
@@ -20,6 +19,7 @@ from omnivec.errors import (
     ItemErrors,
     UsageError,
 )
+from workbench import loaded, prose, whole, write_files
 
 MODES = ("vector", "text", "hybrid")
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from omnivec import indexing
-from omnivec.indexing import Draft, Indexer, Written
-from omnivec.passages import Cut
-from omnivec.spaces import Writer
+from omnivec.collection import indexing
+from omnivec.collection.indexing import Draft, Indexer, Written
+from omnivec.collection.passages import Cut
+from omnivec.collection.spaces import Writer
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Encoded

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from workbench import loaded
 
 from omnivec import Collection
 from omnivec.errors import CollectionDamaged, UsageError
 from omnivec.store import schema
+from workbench import loaded
 
 VALUES = (
     "'zzz'",

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workbench import CommandLine, contents, loaded, prose, whole, write_files, write_pictures
 
 from omnivec import Collection
+from workbench import CommandLine, contents, loaded, prose, whole, write_files, write_pictures
 
 FILES = 300
 KILLS = {"texts": 50, "texts and images": 16}
 
 # More commits in the same time: more moments that could go wrong.
-SMALL_COMMITS = "import omnivec.indexing; omnivec.indexing.PASSAGES = 40; omnivec.indexing.BYTES = 20_000"
+SMALL_COMMITS = "from omnivec.collection import indexing; indexing.PASSAGES = 40; indexing.BYTES = 20_000"
 
 
 def passages_of(collection: Collection, document: str) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from workbench import CommandLine
-
 from omnivec import Collection
+from workbench import CommandLine
 
 TEXTS = {
     "German": "Der Hund schläft auf dem Sofa, und die Katze ist nicht im Haus.",

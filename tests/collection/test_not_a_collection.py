@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from workbench import CommandLine, loaded, prose, write_files
 
 from omnivec import Collection
 from omnivec.errors import CollectionDamaged, CollectionError, SchemaError
+from workbench import CommandLine, loaded, prose, write_files
 
 COMMANDS = (
     ("search", "fox"),

@@ -10,20 +10,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 from PIL import Image
 from transformers import ViTConfig, ViTModel
 
+import checkpoints
 import omnivec
-from omnivec import contents, deduplicating, indexing
-from omnivec.deduplicating import find_copies
-from omnivec.documents import read as documents
+from omnivec.collection import contents, indexing
 from omnivec.errors import ItemErrors
-from omnivec.json_files import write_json
-from omnivec.media import pixels
+from omnivec.inputs.files import read as documents
+from omnivec.inputs.image import pixels
+from omnivec.tasks import duplicates
+from omnivec.tasks.duplicates import find_copies
 from omnivec.types import Hit
+from omnivec.validation.json_files import write_json
 from omnivec.viewer import thumbnails
 from omnivec.viewer.page import page
 
@@ -172,8 +173,8 @@ def test_a_search_for_copies_looks_at_the_others(
     Image.open(files / "bad.png").resize((40, 33)).save(files / "bad smaller.png")
     for error in RAISED:
         with monkeypatch.context() as patch:
-            broken = breaking(getattr(deduplicating, step), error, lambda path: path.stem == "bad")
-            patch.setattr(deduplicating, step, broken)
+            broken = breaking(getattr(duplicates, step), error, lambda path: path.stem == "bad")
+            patch.setattr(duplicates, step, broken)
             found = find_copies(sorted(files.glob("*.png")), model)
         assert {group.keep.path.name for group in found.groups} == {"a.png", "c.png"}
         if step == "image_hash" or found.failures:

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from workbench import loaded, prose, write_files
 
 from omnivec import Collection, progress
+from workbench import loaded, prose, write_files
 
 
 @pytest.fixture

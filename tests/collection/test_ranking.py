@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnivec.ranking import Ranked, Ranking, fused, target
+from omnivec.collection.ranking import Ranked, Ranking, fused, target
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.tasks.calibration import background, surprise
 from omnivec.types import Floats
+from omnivec.vectors.calibration import background, surprise
 
 PLAIN, NARROW = "plain", "narrow"
 DIMS = {PLAIN: 96, NARROW: 128}
@@ -112,7 +112,7 @@ def test_equal_relevants_interleave_when_words_are_looked_for_too(planted) -> No
 
 def test_the_score_is_the_surprise_against_a_sample_of_the_space(planted, monkeypatch) -> None:
     catalogue, _, queries, _ = planted
-    monkeypatch.setattr("omnivec.ranking.SAMPLE", 10_000)  # all of them
+    monkeypatch.setattr("omnivec.collection.ranking.SAMPLE", 10_000)  # all of them
     ranking = Ranking(catalogue, catalogue.folder)
     with catalogue.snapshot():
         hits = ranking.nearest({space: own[0] for space, own in queries.items()}, 50)

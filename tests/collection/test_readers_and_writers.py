@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workbench import DROP, SOURCE, whole
 
 from omnivec import Collection
 from omnivec.errors import CollectionError
+from workbench import DROP, SOURCE, whole
 
 MODES = ("vector", "text", "hybrid")
 

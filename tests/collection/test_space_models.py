@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from workbench import image_model, loaded, picture
 
-from omnivec import Collection, identity
+from omnivec import Collection
+from omnivec.collection import identity
 from omnivec.errors import CollectionError, IdentityError
 from omnivec.store.sqlite import Catalogue
+from workbench import image_model, loaded, picture
 
 
 def test_another_model_of_images_is_refused_with_both_identities(
@@ -99,7 +100,7 @@ def test_a_folder_that_is_recorded_is_not_loaded_to_know_it(
     own = Path(shutil.copytree(tiny, tmp_path / "own"))
     with Collection(tmp_path / "a.omni", own) as notes:
         notes.add("a text")
-    monkeypatch.setattr("omnivec.spaces.load", None)
+    monkeypatch.setattr("omnivec.collection.spaces.load", None)
     monkeypatch.chdir(tmp_path)
     for given in ("own", "./own/", own):
         with Collection("a.omni", given) as notes:

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from workbench import contents, loaded, picture, prose, whole, write_files, write_pictures
 
 from omnivec import Collection, Embedder
+from omnivec.collection.indexing import Indexer
+from omnivec.collection.syncing import Event
 from omnivec.errors import ItemError, ItemErrors, ModelNotFound, UsageError
-from omnivec.indexing import Indexer
-from omnivec.media import image
-from omnivec.store.exact import ExactIndex
-from omnivec.syncing import Event
-from omnivec.tasks.calibration import background, surprise
+from omnivec.inputs.image import image
+from omnivec.store.indexes.exact import ExactIndex
+from omnivec.vectors.calibration import background, surprise
+from workbench import contents, loaded, picture, prose, whole, write_files, write_pictures
 
 # What goes where.
 
@@ -147,7 +147,7 @@ def only(monkeypatch: pytest.MonkeyPatch, tiny: Path, vit: Path, *absent: str) -
             raise ModelNotFound(f"{name}: no source has it; offline")
         return loaded({"all-MiniLM-L6-v2": tiny, "efficientnet-lite0": vit}[name])
 
-    monkeypatch.setattr("omnivec.spaces.load", load)
+    monkeypatch.setattr("omnivec.collection.spaces.load", load)
     return asked
 
 
@@ -384,8 +384,8 @@ def test_memory_is_bounded_by_the_bytes_that_wait(
 ) -> None:
     files = write_pictures(tmp_path / "many", 20)
     size = max(file.stat().st_size for file in files)
-    monkeypatch.setattr("omnivec.indexing.BYTES", 5 * size)
-    monkeypatch.setattr("omnivec.adding.BYTES", 5 * size)
+    monkeypatch.setattr("omnivec.collection.indexing.BYTES", 5 * size)
+    monkeypatch.setattr("omnivec.collection.adding.BYTES", 5 * size)
     waiting, put = [], Indexer.put
 
     def watched(self: Indexer, draft: Any) -> None:

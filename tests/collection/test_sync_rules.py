@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workbench import contents, loaded, prose, whole, write_files
 
 from omnivec import Collection
-from omnivec.syncing import Event, SyncReport
+from omnivec.collection.syncing import Event, SyncReport
+from workbench import contents, loaded, prose, whole, write_files
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_touched_files_are_read_and_left_alone(
     def unread(*arguments: object, **settings: object) -> None:
         raise AssertionError("a file whose time proves it unchanged was read")
 
-    monkeypatch.setattr("omnivec.syncing.read", unread)
+    monkeypatch.setattr("omnivec.collection.syncing.read", unread)
     assert outcome(notes.sync(docs)) == (0, 0, 4, 0, 0)
 
 

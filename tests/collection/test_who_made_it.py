@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from workbench import CommandLine, loaded, prose, say_pooling, write_files
 
 import omnivec
 from omnivec import Collection
 from omnivec.errors import CollectionError, IdentityError
 from omnivec.store.sqlite import Catalogue
+from workbench import CommandLine, loaded, prose, say_pooling, write_files
 
 TEXTS = [prose(i) for i in range(12)]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
@@ -18,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+import checkpoints
 from omnivec import weights
-from omnivec.compiled import Choice, Compiled
 from omnivec.errors import ItemErrors, UnsupportedModel, WeightsError
 from omnivec.families import bert
-from omnivec.media.text import INPUTS
-from omnivec.model import known_keys, read_model
+from omnivec.inputs.text.text import INPUTS
+from omnivec.models.model import known_keys, read_model
+from omnivec.models.network import Choice, Compiled
 from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
 from omnivec.ops.base import Settings

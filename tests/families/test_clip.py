@@ -13,6 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import CLIPConfig, SiglipConfig
+
+from omnivec.errors import UnsupportedModel
+from omnivec.families import clip
+from omnivec.models.model import known_keys, read_config
+from omnivec.testing import check_close, check_rejected
+from omnivec.vectors.labels import zero_shot
 from towers import (
     END,
     ENGINES,
@@ -28,13 +35,6 @@ from towers import (
     read,
     texts,
 )
-from transformers import CLIPConfig, SiglipConfig
-
-from omnivec.errors import UnsupportedModel
-from omnivec.families import clip
-from omnivec.model import known_keys, read_config
-from omnivec.tasks.labels import zero_shot
-from omnivec.testing import check_close, check_rejected
 
 
 @pytest.fixture(scope="module", params=KINDS)

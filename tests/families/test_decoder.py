@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from causal import DECODERS, FULL, LLAMA3, batch_of, last_pooled
-from encoders import ENGINES, LENGTHS, bfloat16_cosine, changed, expected_states, states, with_operation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -22,10 +20,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from transformers import AutoModel, AutoTokenizer
 
+from causal import DECODERS, FULL, LLAMA3, batch_of, last_pooled
+from encoders import ENGINES, LENGTHS, bfloat16_cosine, changed, expected_states, states, with_operation
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import decoder
-from omnivec.media.text import INPUTS
-from omnivec.model import read_config, read_model
+from omnivec.inputs.text.text import INPUTS
+from omnivec.models.model import read_config, read_model
 from omnivec.ops import openvino, rotary
 from omnivec.ops.base import Settings
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model

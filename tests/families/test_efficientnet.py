@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetModel
+
 from encoders import ENGINES, changed
+from omnivec import weights
+from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.families import efficientnet
+from omnivec.models import registry
+from omnivec.models.model import known_keys
+from omnivec.ops.base import Params
+from omnivec.ops.torch import TorchOps
+from omnivec.testing import check_close, check_rejected
 from pictures import (
     SIZES,
     Read,
@@ -27,16 +38,6 @@ from pictures import (
     rows,
     with_operation,
 )
-from PIL import Image
-from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetModel
-
-from omnivec import registry, weights
-from omnivec.errors import UnsupportedModel, WeightsError
-from omnivec.families import efficientnet
-from omnivec.model import known_keys
-from omnivec.ops.base import Params
-from omnivec.ops.torch import TorchOps
-from omnivec.testing import check_close, check_rejected
 
 SMALL = {"width_coefficient": 0.75, "depth_coefficient": 1.0, "hidden_dim": 960, "image_size": 64}
 KINDS = {

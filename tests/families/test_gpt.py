@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from causal import FULL, GPTS, batch_of, last_pooled
-from encoders import ENGINES, LENGTHS, bfloat16_cosine, changed, expected_states, states, with_operation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -21,9 +19,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from transformers import AutoModel, AutoTokenizer
 
+from causal import FULL, GPTS, batch_of, last_pooled
+from encoders import ENGINES, LENGTHS, bfloat16_cosine, changed, expected_states, states, with_operation
 from omnivec.errors import ItemErrors, UnsupportedModel
 from omnivec.families import gpt
-from omnivec.model import read_model
+from omnivec.models.model import read_model
 from omnivec.testing import check_close, check_family, check_rejected, open_model
 
 Made = tuple[str, Path, Any]

@@ -8,18 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import encoders
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import encoders
 import omnivec
 from omnivec.errors import ItemErrors, ModelError, UnsupportedModel, WeightsError
 from omnivec.families import infersent
-from omnivec.media.words import MOSES, TREEBANK, word_tokenizer
-from omnivec.model import read_model
+from omnivec.models.model import read_model
+from omnivec.tables.words import MOSES, TREEBANK, word_tokenizer
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 
 WIDTH, STATE = 12, 20

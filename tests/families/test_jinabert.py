@@ -8,8 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import checkpoints
-import encoders
 import numpy as np
 import pytest
 import torch
@@ -18,10 +16,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from omnivec import registry
+import checkpoints
+import encoders
 from omnivec.errors import UnsupportedModel
 from omnivec.families import jinabert
-from omnivec.model import read_model
+from omnivec.models import registry
+from omnivec.models.model import read_model
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 
 SHAPE = {"hidden_size": 60, "num_hidden_layers": 3, "num_attention_heads": 6, "intermediate_size": 96}

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import checkpoints
-import encoders
 import numpy as np
 import pytest
 import torch
@@ -18,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, ModernBertConfig, ModernBertForMaskedLM, ModernBertModel
 
+import checkpoints
+import encoders
 from omnivec.errors import UnsupportedModel
 from omnivec.families import modernbert
-from omnivec.model import read_model
+from omnivec.models.model import read_model
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 from omnivec.weights import same_weights
 

@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import checkpoints
-import encoders
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,9 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, NomicBertConfig, NomicBertModel
 
+import checkpoints
+import encoders
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import nomicbert
-from omnivec.model import read_model
+from omnivec.models.model import read_model
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 from omnivec.weights import same_weights
 

@@ -6,11 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+
+import checkpoints
+from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.families import clip
+from omnivec.models import registry
+from omnivec.models.model import read_config
 from towers import (
     LENGTH,
     SIZE,
@@ -23,11 +28,6 @@ from towers import (
     read,
     texts,
 )
-
-from omnivec import registry
-from omnivec.errors import ModelError, UnsupportedModel
-from omnivec.families import clip
-from omnivec.model import read_config
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from encoders import ENGINES, changed
-from pictures import SIZES, bfloat16_cosine, check_states, discriminate, pictures, read, with_operation
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
-from omnivec import registry
+from encoders import ENGINES, changed
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import resnet
-from omnivec.model import known_keys
+from omnivec.models import registry
+from omnivec.models.model import known_keys
 from omnivec.ops.base import Params
 from omnivec.ops.torch import TorchOps
 from omnivec.testing import check_close, check_rejected
+from pictures import SIZES, bfloat16_cosine, check_states, discriminate, pictures, read, with_operation
 
 BASIC = {
     "layer_type": "basic",

@@ -10,6 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules
+from transformers import AutoTokenizer
+
 from encoders import (
     ENGINES,
     LENGTHS,
@@ -22,16 +29,9 @@ from encoders import (
     states,
     with_operation,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer import modules
-from transformers import AutoTokenizer
-
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import t5
-from omnivec.model import known_keys, read_model
+from omnivec.models.model import known_keys, read_model
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 from omnivec.training.trainable import Trainable
 

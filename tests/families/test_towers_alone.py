@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
+import checkpoints
 import omnivec
 import photographs
 from omnivec.errors import ModelError
-from omnivec.media.published import read_processing
+from omnivec.inputs.image.published import read_processing
 from omnivec.testing import check_close
 
 SIZE, LENGTH = 32, 20

@@ -10,20 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import causal
-import checkpoints
-import encoders
 import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from omnivec import bridge
-from omnivec.compiled import Choice, Compiled
+import causal
+import checkpoints
+import encoders
 from omnivec.errors import MissingExtra, UnsupportedModel, WeightsError
+from omnivec.families import _bridge
 from omnivec.families import transformers as family
-from omnivec.model import read_model
+from omnivec.models.model import read_model
+from omnivec.models.network import Choice, Compiled
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 from omnivec.training.trainable import Trainable
 from omnivec.weights import same_weights
@@ -217,16 +217,16 @@ def test_what_openvino_cannot_do_exactly_runs_under_torch(tmp_path: Path, name: 
 
 def test_a_branch_on_data_is_not_converted_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     KINDS["roformer"].make(tmp_path)
-    plain = bridge.Network._run
+    plain = _bridge.Network._run
 
     def branching(self: Any, ids: Any, mask: Any) -> list[Any]:
         states = plain(self, ids, mask)
         return [state * 2 for state in states] if int(mask.sum()) > 20 else states
 
-    monkeypatch.setattr(bridge.Network, "_run", branching)
-    bridge.network.cache_clear()
+    monkeypatch.setattr(_bridge.Network, "_run", branching)
+    _bridge.network.cache_clear()
     compiled = Compiled(read_model(tmp_path), Choice(), tmp_path / "trials.json")
-    bridge.network.cache_clear()
+    _bridge.network.cache_clear()
     assert compiled.runtime.engine == "torch"
     assert "differs from itself by 5e-01, allowed 1e-04" in compiled.runtime.reasons["engine"]
 

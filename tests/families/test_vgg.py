@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from encoders import ENGINES
-from pictures import SIZES, bfloat16_cosine, check_states, discriminate, pictures, read, with_operation
 
-from omnivec import registry
+from encoders import ENGINES
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import vgg
-from omnivec.model import known_keys
+from omnivec.models import registry
+from omnivec.models.model import known_keys
 from omnivec.testing import check_close, check_rejected
+from pictures import SIZES, bfloat16_cosine, check_states, discriminate, pictures, read, with_operation
 
 # Columns A and D of the paper's table, an eighth as wide; M is a maximum over 2x2.
 TABLE: dict[str, list[int | str]] = {

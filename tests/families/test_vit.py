@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from encoders import ENGINES, changed, with_operation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vits import KINDS, SMALL, Forward, compiled, expected, made, pictures, states
 
+from encoders import ENGINES, changed, with_operation
 from omnivec.families import vit
 from omnivec.ops import grid
 from omnivec.ops.base import Ops, Params, Settings, Value
 from omnivec.testing import check_close, check_rejected
+from vits import KINDS, SMALL, Forward, compiled, expected, made, pictures, states
 
 SIZES = [(40, 40), (24, 24), (64, 48), (44, 90), (8, 200)]
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from encoders import ENGINES
 from safetensors.torch import load_file, save_file
-from vits import KINDS, SMALL, discriminate, expected, pictures, read, states
 
-from omnivec import registry
+from encoders import ENGINES
 from omnivec.errors import UnsupportedModel
 from omnivec.families import vit
-from omnivec.model import known_keys, read_config
+from omnivec.models import registry
+from omnivec.models.model import known_keys, read_config
 from omnivec.testing import check_close
+from vits import KINDS, SMALL, discriminate, expected, pictures, read, states
 
 Tensors = dict[str, torch.Tensor]
 

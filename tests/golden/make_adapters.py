@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "weights"))
+sys.path.insert(0, str(HERE.parent / "helpers"))
 
 QV = {"target_modules": ["query", "value"]}
 # Name -> its base, and what peft is told.
@@ -52,9 +52,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def main() -> None:
-    import adapter_bases as bases
     import peft
     from safetensors.numpy import load_file
+
+    import adapter_bases as bases
 
     arrays: dict[str, Any] = {}
     for i, (name, (base, settings)) in enumerate(CASES.items()):

@@ -14,11 +14,12 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "media"))
+sys.path.insert(0, str(HERE.parent / "helpers"))
 
 
 def main() -> None:
     import transformers
+
     from tokenizer_folders import CASES, TEXTS
 
     found = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnivec.store.exact import ExactIndex
+from omnivec.store.indexes.exact import ExactIndex
 from omnivec.testing import check_close, check_index, check_rejected
 
 

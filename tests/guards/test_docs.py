@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import house
 import pytest
 
+import house
 import omnivec
-from omnivec.classifying import SCALE, TEMPLATES
 from omnivec.cli import common
 from omnivec.cli.main import COMMANDS, cli
-from omnivec.deduplicating import COSINE
-from omnivec.training.recipes import recipes
+from omnivec.tasks.classify import SCALE, TEMPLATES
+from omnivec.tasks.duplicates import COSINE
+from omnivec.training.recipe_registry import recipes
 
 DOCS = house.ROOT / "docs"
 PAGES = [house.ROOT / "README.md", house.ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
@@ -292,10 +292,10 @@ def _leads(parts: list[str]) -> bool:
 
 
 def test_names_that_lead_nowhere_or_are_private_are_found():
-    text = "`omnivec.load`, `omnivec.tasks.zero_shot`, `omnivec.lod`\n\nfrom omnivec.deduplicating import Found\n"
-    assert used_names(text) == ["deduplicating.Found", "load", "lod", "tasks.zero_shot"]
+    text = "`omnivec.load`, `omnivec.vectors.zero_shot`, `omnivec.lod`\n\nfrom omnivec.models.loading import load\n"
+    assert used_names(text) == ["load", "lod", "models.loading.load", "vectors.zero_shot"]
     assert unknown_names(text) == ["lod"]
-    assert not is_listed("deduplicating.Found", listed_names())
+    assert not is_listed("models.loading.load", listed_names())
 
 
 def test_every_exported_name_is_listed():

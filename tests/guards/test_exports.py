@@ -5,17 +5,20 @@ from __future__ import annotations
 import ast
 import inspect
 
-import house
 import pytest
 
+import house
 import omnivec
 
 # Where keywords are collected on purpose: (file, function) -> why.
 COLLECTS = {
-    ("training/recipes.py", "train"): "each recipe has options of its own; they are held to its record",
+    (
+        "training/recipe_registry.py",
+        "train",
+    ): "each recipe has options of its own; they are held to its record",
     ("cli/train.py", "run"): "click calls it with the options of a recipe, which are made from its record",
     ("hub/huggingface.py", "__init__"): "a stand-in for the hub's own bar is called as that one is",
-    ("media/tokenizer.py", "_roles"): "a table of special tokens, written as keywords",
+    ("inputs/text/tokenizer.py", "_roles"): "a table of special tokens, written as keywords",
 }
 
 
@@ -44,6 +47,16 @@ def test_every_name_resolves():
     exec("from omnivec import *", namespace)
     assert set(omnivec.__all__) <= set(namespace)
     assert all(namespace[name] is getattr(omnivec, name) for name in omnivec.__all__)
+
+
+def test_documented_modules_are_there_under_their_former_paths():
+    from omnivec.lookup import Encoder as former_encoder
+    from omnivec.typed import Size as former_size
+
+    from omnivec.models.table import Encoder
+    from omnivec.validation.typed import Size
+
+    assert former_encoder is Encoder and former_size is Size
 
 
 def test_an_unknown_name_is_an_attribute_error():

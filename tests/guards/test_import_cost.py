@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 
-import house
 import pytest
+
+import house
 from checkpoints import bert
 
 # Beyond NumPy: the engines and all that only some calls need.
@@ -55,8 +56,10 @@ def test_import_loads_nothing_heavier_than_numpy():
 
 def test_public_names_wait_until_they_are_asked_for():
     modules = loaded("import omnivec; omnivec.Hit, omnivec.OmnivecError, dir(omnivec)")
-    assert modules.isdisjoint(["omnivec.embedder", "omnivec.collection", "omnivec.training"])
-    assert "omnivec.embedder" in loaded("import omnivec; omnivec.load")
+    assert modules.isdisjoint(
+        ["omnivec.models.embedder", "omnivec.collection.collection", "omnivec.training"]
+    )
+    assert "omnivec.models.embedder" in loaded("import omnivec; omnivec.load")
 
 
 def test_the_embedder_waits_with_its_engine():
@@ -91,8 +94,13 @@ def test_a_search_loads_no_torch(tmp_path):
     modules = loaded(command("search", "a graph", *where), **environment)
     assert "openvino" in modules  # it did embed the query
     assert modules.isdisjoint([*needless, "rich"])
-    writing = ["omnivec.syncing", "omnivec.adding", "omnivec.documents.read", "omnivec.documents.walk"]
-    elsewhere = ["omnivec.joint", "omnivec.weights.tables.formats", "openvino.tools.ovc"]
+    writing = [
+        "omnivec.collection.syncing",
+        "omnivec.collection.adding",
+        "omnivec.inputs.files.read",
+        "omnivec.inputs.files.walk",
+    ]
+    elsewhere = ["omnivec.models.joint", "omnivec.tables.io", "openvino.tools.ovc"]
     assert modules.isdisjoint([*writing, *elsewhere])
     by_words = loaded(command("search", "graph", "--mode", "text", *where), **environment)
     assert by_words.isdisjoint(HEAVY[:6])

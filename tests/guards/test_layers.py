@@ -7,49 +7,37 @@ import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import house
 import pytest
 
-# From the ground up: a module imports from lower ranks only, or from its own package's siblings.
+import house
+
+# From the ground up: a module imports from lower ranks only, or from its own room.
 RANKS = (
-    ("errors", "types", "version", "whitespace"),
-    ("reasons",),
-    ("arguments",),
-    ("files", "items", "json_files"),
-    ("typed",),
-    ("sentence_files",),
-    ("progress", "kernels", "ops", "documents", "weights", "registry", "hub"),
-    ("media", "head", "bridge", "store", "tasks", "folders", "languages"),
+    ("errors", "types", "version"),
+    ("validation",),
+    ("files",),
+    ("progress", "ops", "weights", "hub"),
+    ("inputs", "store", "vectors"),
+    ("tables",),
     ("families",),
-    ("runtime", "batching"),
-    ("model", "lookup"),
-    ("compiled", "saving"),
-    ("late", "towers"),
-    ("encode_options",),
-    ("embedder",),
-    ("keyed", "joint"),
-    ("loading",),
-    ("passages", "identity", "contents", "file_names"),
-    ("spaces", "ranking"),
-    ("searching",),
-    ("indexing",),
-    ("syncing",),
-    ("adding",),
-    ("collection", "training", "evaluation", "exporting", "classifying", "deduplicating"),
+    ("models",),
+    ("collection",),
+    ("training", "tasks", "evaluation"),
     ("viewer",),
-    ("server", "cli", "testing"),
+    ("server", "cli", "testing", "former"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 
 # These see arrays, never a model.
-VOCABULARY_ONLY = ("store", "tasks")
+VOCABULARY_ONLY = ("store", "vectors")
+VOCABULARY = ("errors", "types", "validation")
 
 # Library -> the only places that may import it, below omnivec.
 CONFINED = {
-    "torch": ("ops.torch", "training", "bridge", "families.transformers"),
-    "transformers": ("bridge", "families.transformers"),
-    "numba": ("kernels",),
-    "llvmlite": ("kernels",),
+    "torch": ("ops.torch", "training", "families._bridge", "families.transformers"),
+    "transformers": ("families._bridge", "families.transformers"),
+    "numba": ("tables.kernels",),
+    "llvmlite": ("tables.kernels",),
     "openvino": ("ops.openvino", "ops.openvino_nodes", "ops.converted"),
     "huggingface_hub": ("hub",),
 }
@@ -71,7 +59,16 @@ NEVER = frozenset(
 
 # The loop serves them all, so it knows none.
 MODALITY = re.compile(r"(text|image|audio|video)s?", re.IGNORECASE)
-KNOWS_NO_MODALITY = "batching.py"
+KNOWS_NO_MODALITY = "models/batching.py"
+
+# The only files beside the rooms.
+ROOT_FILES = ("__init__", "errors", "files", "progress", "testing", "types", "version")
+
+# Folders of plug-ins, whose files are named by what they add: a name may occur in several of them.
+PLUGINS = (
+    *("cli", "evaluation", "families", "former", "inputs", "tasks", "store.indexes", "tables.formats"),
+    *("tables.kernels", "training.recipes"),
+)
 
 
 def layer(module: str) -> str:
@@ -89,7 +86,18 @@ def violations(root: Path) -> list[str]:
         why = _inside(one) if one.target.partition(".")[0] == house.NAME else _outside(one)
         if why:
             found.append(f"{one}: {why}")
-    return found + _cycles(imports) + _modalities(root / KNOWS_NO_MODALITY)
+    found += [f"{p.name}: not one of the root's files" for p in root.glob("*.py") if p.stem not in ROOT_FILES]
+    return found + _repeated(modules) + _cycles(imports) + _modalities(root / KNOWS_NO_MODALITY)
+
+
+def _repeated(modules: dict[str, Path]) -> list[str]:
+    """Names of files that occur more than once outside the folders of plug-ins."""
+    places: dict[str, list[str]] = {}
+    for module, path in modules.items():
+        place = module.removeprefix(f"{house.NAME}.")
+        if path.name != "__init__.py" and not place.startswith(tuple(f"{folder}." for folder in PLUGINS)):
+            places.setdefault(path.name, []).append(place)
+    return [f"{name} occurs {len(at)} times: {', '.join(at)}" for name, at in places.items() if len(at) > 1]
 
 
 def _inside(one: house.Import) -> str | None:
@@ -98,8 +106,8 @@ def _inside(one: house.Import) -> str | None:
         return "a module never imports the package that it lies in"
     if not here or here == there:
         return None
-    if here in VOCABULARY_ONLY and there not in ("errors", "reasons", "types", "arguments"):
-        return f"{here}/ sees errors, reasons, types, arguments and itself, nothing else"
+    if here in VOCABULARY_ONLY and there not in VOCABULARY:
+        return f"{here}/ sees errors, types, validation and itself, nothing else"
     if RANK.get(there, -1) >= RANK.get(here, len(RANKS)):
         return f"rank {RANK[here]} imports rank {RANK[there]}: imports go down only"
     return None
@@ -161,10 +169,13 @@ def test_the_house_keeps_its_rules():
 
 def test_every_import_is_seen():
     seen = {(one.module, one.target) for one in house.imports()}
-    assert ("omnivec.syncing", "omnivec.store.sqlite") in seen  # at the top
-    assert ("omnivec.compiled", "omnivec.ops.openvino") in seen  # inside a function
-    assert ("omnivec.training.recipes", "omnivec.embedder") in seen  # for type checkers
-    assert ("omnivec.collection", "omnivec.store.matrix") in seen  # a module named by `from package import`
+    assert ("omnivec.collection.syncing", "omnivec.store.sqlite") in seen  # at the top
+    assert ("omnivec.models.network", "omnivec.ops.openvino") in seen  # inside a function
+    assert ("omnivec.training.recipe_registry", "omnivec.models.embedder") in seen  # for type checkers
+    assert (
+        "omnivec.collection.collection",
+        "omnivec.store.matrix",
+    ) in seen  # a module named by `from package import`
     assert len(house.modules()) >= 90
     assert len(seen) >= 400
 
@@ -186,60 +197,86 @@ SOUND = {
     "ops/base.py": "from omnivec import types",
     "ops/torch.py": "import torch.nn.functional as F\nfrom omnivec.ops.base import Ops",
     "store/__init__.py": "",
-    "store/exact.py": "from .base import Index",
-    "store/base.py": "import numpy as np\nfrom omnivec.types import Floats",
-    "weights/__init__.py": "from omnivec.weights.files import read",
-    "weights/files.py": "from omnivec import errors",
-    "model.py": "from omnivec import weights",
-    "batching.py": '"""Any text."""\n# image\ncontext = "a texture"\n',
-    "embedder.py": "def load():\n    from omnivec.model import M",
+    "store/indexes/exact.py": "from .base import Index",
+    "store/indexes/base.py": "import numpy as np\nfrom omnivec.types import Floats",
+    "weights/__init__.py": "from omnivec.weights.checkpoints import read",
+    "weights/checkpoints.py": "from omnivec import errors",
+    "models/__init__.py": "",
+    "models/model.py": "from omnivec import weights",
+    "models/batching.py": '"""Any text."""\n# image\ncontext = "a texture"\n',
+    "models/embedder.py": "def load():\n    from omnivec.models.model import M",
 }
 
 BROKEN = {
-    "up": ({"model.py": "from omnivec.embedder import load"}, "imports go down only"),
-    "up, inside a function": ({"files.py": "def f():\n    import omnivec.embedder"}, "imports go down only"),
-    "up, for type checkers": (
-        {"files.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from omnivec.model import M"},
+    "up": (
+        {"models/model.py": "from omnivec.collection import spaces", "collection/spaces.py": ""},
         "imports go down only",
     ),
-    "up, relative": ({"ops/base.py": "from ..model import M"}, "imports go down only"),
+    "up, inside a function": (
+        {"files.py": "def f():\n    import omnivec.models.embedder"},
+        "imports go down only",
+    ),
+    "up, for type checkers": (
+        {
+            "files.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from omnivec.models.model import M"
+        },
+        "imports go down only",
+    ),
+    "up, relative": ({"ops/base.py": "from ..models.model import M"}, "imports go down only"),
     "up, by name": (
-        {"files.py": "import importlib\nimportlib.import_module('omnivec.model')"},
+        {"files.py": "import importlib\nimportlib.import_module('omnivec.models.model')"},
         "go down only",
     ),
     "sideways": (
         {"progress.py": "from omnivec import weights"},
         f"rank {RANK['progress']} imports rank {RANK['weights']}",
     ),
-    "circle": ({"store/base.py": "from omnivec.store.exact import E"}, "a circle"),
-    "own package": ({"weights/files.py": "from omnivec.weights import read"}, "the package that it lies in"),
-    "the whole": ({"ops/base.py": "import omnivec"}, "the package that it lies in"),
-    "the whole, a name of it": ({"embedder.py": "from omnivec import load"}, "the package that it lies in"),
-    "store sees a room below it": ({"store/base.py": "from omnivec.ops.base import Ops"}, "store/ sees"),
-    "store sees a model": ({"store/base.py": "from omnivec.model import M"}, "store/ sees"),
-    "torch at large": (
-        {"model.py": "import torch"},
-        "torch is imported in ops.torch and training and bridge and",
+    "circle": ({"store/indexes/base.py": "from omnivec.store.indexes.exact import E"}, "a circle"),
+    "own package": (
+        {"weights/checkpoints.py": "from omnivec.weights import read"},
+        "the package that it lies in",
     ),
-    "torch, late": ({"embedder.py": "def f():\n    from torch.nn import Linear"}, "torch is imported in"),
+    "the whole": ({"ops/base.py": "import omnivec"}, "the package that it lies in"),
+    "the whole, a name of it": (
+        {"models/embedder.py": "from omnivec import load"},
+        "the package that it lies in",
+    ),
+    "store sees a room below it": (
+        {"store/indexes/base.py": "from omnivec.ops.base import Ops"},
+        "store/ sees",
+    ),
+    "store sees a model": ({"store/indexes/base.py": "from omnivec.models.model import M"}, "store/ sees"),
+    "torch at large": (
+        {"models/model.py": "import torch"},
+        "torch is imported in ops.torch and training and families._bridge and",
+    ),
+    "torch, late": (
+        {"models/embedder.py": "def f():\n    from torch.nn import Linear"},
+        "torch is imported in",
+    ),
     "torch beside its file": ({"ops/torches.py": "import torch"}, "torch is imported in"),
     "openvino at large": (
-        {"model.py": "import openvino.opset13"},
+        {"models/model.py": "import openvino.opset13"},
         "openvino is imported in ops.openvino and",
     ),
     "hub at large": ({"files.py": "import huggingface_hub"}, "huggingface_hub is imported in hub only"),
     "transformers": (
         {"ops/torch.py": "from transformers import AutoModel"},
-        "transformers is imported in bridge and families.transformers only",
+        "transformers is imported in families._bridge and families.transformers only",
     ),
-    "numba at large": ({"training/loop.py": "import numba"}, "numba is imported in kernels only"),
+    "numba at large": ({"training/loop.py": "import numba"}, "numba is imported in tables.kernels only"),
     "pandas, by name": ({"files.py": "__import__('pandas')"}, "pandas is never imported"),
     "unknown room": ({"utils.py": ""}, "no rank is given to 'utils'"),
+    "a file at the root": ({"server.py": ""}, "server.py: not one of the root's files"),
+    "a name twice": ({"weights/model.py": ""}, "model.py occurs 2 times: models.model, weights.model"),
     "unknown folder": ({"helpers/deep/one.py": ""}, "no rank is given to 'helpers'"),
-    "modality as a string": ({"batching.py": "x = {'image': 1}"}, "'image' is a modality"),
-    "modality in a name": ({"batching.py": "def run_audio(videos): pass"}, "'audio' is a modality"),
-    "modality in a parameter": ({"batching.py": "def run(videos): pass"}, "'videos' is a modality"),
-    "modality imported": ({"batching.py": "from omnivec.media.text import decode"}, "'text' is a modality"),
+    "modality as a string": ({"models/batching.py": "x = {'image': 1}"}, "'image' is a modality"),
+    "modality in a name": ({"models/batching.py": "def run_audio(videos): pass"}, "'audio' is a modality"),
+    "modality in a parameter": ({"models/batching.py": "def run(videos): pass"}, "'videos' is a modality"),
+    "modality imported": (
+        {"models/batching.py": "from omnivec.inputs.text.text import decode"},
+        "'text' is a modality",
+    ),
 }
 
 

@@ -7,6 +7,8 @@ import re
 import shlex
 import sys
 import tomllib
+from collections import Counter
+from pathlib import Path
 
 import house
 
@@ -46,7 +48,7 @@ def test_dependencies_are_what_is_imported():
 
 
 def test_extras_that_errors_name_exist():
-    from omnivec.training.recipes import EXTRAS as recipes_extras
+    from omnivec.training.recipe_registry import EXTRAS as recipes_extras
 
     text = "\n".join(path.read_text(encoding="utf-8") for path in house.modules().values())
     in_messages = set(re.findall(r"omnivec\[([\w,-]+)\]", text))
@@ -80,6 +82,49 @@ def test_files_and_functions_are_short():
                 length = (node.end_lineno or 0) - node.lineno + 1
                 too_long += [f"{module}.{node.name}: {length} lines"] if length >= LONGEST_FUNCTION else []
     assert too_long == []
+
+
+# Folders of tests/ that have no room in src.
+BESIDE = ("benchmarks", "golden", "guards", "helpers")
+
+
+def misplaced(tests: Path) -> list[str]:
+    """Files of tests that lie where src has no folder, that are neither tests nor fixtures, or share a name."""
+    files = [path.relative_to(tests) for path in sorted(tests.rglob("*.py"))]
+    found = [
+        f"{path}: src/omnivec has no folder {path.parent.as_posix()}"
+        for path in files
+        if path.parts[0] not in BESIDE and not (house.SRC / path.parent).is_dir()
+    ]
+    found += [
+        f"{path}: neither a test nor a conftest.py; what tests share lies in tests/helpers"
+        for path in files
+        if path.parts[0] not in ("golden", "helpers") and not re.match(r"test_|conftest\.py", path.name)
+    ]
+    names = Counter(path.name for path in files if path.name != "conftest.py")
+    return found + [f"{name} occurs {times} times" for name, times in names.items() if times > 1]
+
+
+def test_tests_mirror_the_source():
+    assert misplaced(house.ROOT / "tests") == []
+
+
+def test_a_misplaced_test_is_caught(tmp_path):
+    for name in (
+        "media/test_one.py",
+        "models/samples.py",
+        "store/test_one.py",
+        "helpers/samples.py",
+        "conftest.py",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert misplaced(tmp_path) == [
+        "media/test_one.py: src/omnivec has no folder media",
+        "models/samples.py: neither a test nor a conftest.py; what tests share lies in tests/helpers",
+        "samples.py occurs 2 times",
+        "test_one.py occurs 2 times",
+    ]
 
 
 def test_nothing_is_left_to_do():

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import house
 import pytest
+
+import house
 
 # What a program says before it begins here: every way to a network raises, and is noted first.
 NO_NETWORK = """

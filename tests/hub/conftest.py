@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from fake_hub import FakeHub
 from fake_index import FakeIndex
 

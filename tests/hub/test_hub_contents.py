@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from omnivec.hub.contents import is_whole, useful, weights
+from omnivec.hub.completeness import is_whole, useful, weights
 
 
 def test_of_a_published_repository_only_what_is_read_is_fetched():

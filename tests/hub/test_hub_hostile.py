@@ -12,11 +12,11 @@ import zipfile
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from fake_hub import Answer, FakeHub, LoopbackServer, Request
-from fake_index import JSON, FakeFile, wheel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fake_hub import Answer, FakeHub, LoopbackServer, Request
+from fake_index import JSON, FakeFile, wheel
 from omnivec import hub as omnivec_hub
 from omnivec.errors import DownloadError, OmnivecError
 from omnivec.hub import pypi, served, transfer

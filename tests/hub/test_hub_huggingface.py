@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_hub import Answer, LoopbackServer, Request
 
+from fake_hub import Answer, LoopbackServer, Request
 from omnivec import hub as omnivec_hub
 from omnivec.errors import DownloadError, ModelNotFound
 

@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from fake_hub import Answer, LoopbackServer, Request
 from fake_index import FakeFile, FakeIndex, as_html, wheel
-
 from omnivec import hub as omnivec_hub
 from omnivec.errors import DownloadError, ModelNotFound
 

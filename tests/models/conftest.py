@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 import omnivec
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 import small_models
 
 

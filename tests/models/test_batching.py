@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnivec import batching
-from omnivec.batching import Plan
 from omnivec.errors import ItemError
+from omnivec.models import batching
+from omnivec.models.batching import Plan
 from omnivec.types import Prepared
 
 

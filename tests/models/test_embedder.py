@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import checkpoints
 import numpy as np
 import pytest
 
+import checkpoints
 import omnivec
 from omnivec.errors import ItemErrors, ModelNotFound, UsageError
 from omnivec.testing import check_close, open_model

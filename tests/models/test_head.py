@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as st
 
+import checkpoints
 from omnivec import Collection
 from omnivec.errors import ModelError, UnsupportedModel, UsageError
-from omnivec.model import read_model
+from omnivec.models.model import read_model
 from omnivec.testing import TEXTS, check_close, check_family, open_model
 
 MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]

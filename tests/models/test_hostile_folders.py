@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import bert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_models import of_images
 
 import omnivec
+from checkpoints import bert
 from omnivec import weights
+from omnivec.collection.identity import identity_of
 from omnivec.errors import ModelError
-from omnivec.identity import identity_of
-from omnivec.weights.joint import Joint, Side, write_joint
-from omnivec.weights.tables.own import write_own
-from omnivec.weights.tables.record import Subwords, Table
+from omnivec.models.joint_folder import Joint, Side, write_joint
+from omnivec.tables.formats.own import write_own
+from omnivec.tables.record import Subwords, Table
+from small_models import of_images
 
 HOSTILE: list[Any] = [None, True, -1, 0, 10**9, 10**30, 1.5, math.nan, -math.inf, "", "x", "../../x"]
 HOSTILE += [[], [[1]], {}, {"a": 1}, ["a", "b"], [0, -1, 2]]

@@ -8,18 +8,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
+import checkpoints
 import omnivec
 import photographs
-from omnivec import runtime
-from omnivec.compiled import Compiled
 from omnivec.errors import ItemErrors, ModelError, UsageError
+from omnivec.models import runtime
+from omnivec.models.network import Compiled
 from omnivec.ops.memory import resident
 from omnivec.testing import check_close, open_model
 
@@ -200,7 +200,8 @@ def test_efficientnets_are_exact_unless_asked_otherwise(
 
 
 def test_the_published_lite_network_knows_an_astronaut() -> None:
-    from omnivec import hub, registry
+    from omnivec import hub
+    from omnivec.models import registry
 
     facts = registry.known()["efficientnet-lite0"]
     folder = hub.resolve("efficientnet-lite0", known=registry.known()).folder

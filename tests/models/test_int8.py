@@ -7,17 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import checkpoints
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import checkpoints
 import omnivec
-from omnivec import identity, weights
+from omnivec import weights
+from omnivec.collection import identity
 from omnivec.errors import UsageError, WeightsError
-from omnivec.ops import loss, openvino
+from omnivec.models import precision
+from omnivec.ops import openvino
 from omnivec.ops.quantized import LEAST, Quantized, QuantizedWeights, bytes_of, is_matrix, quantize
 from omnivec.testing import check_close, open_model
 
@@ -170,9 +172,9 @@ def test_neighbours_by_hand() -> None:
 
     a = circle(0, 10, 30, 90)  # nearest: 1 0 1 2
     b = circle(0, 10, 19, 90)  # nearest: 1 2 1 2
-    nearest, among = loss.neighbours_kept(a, b, 1)
+    nearest, among = precision.neighbours_kept(a, b, 1)
     assert (nearest, among) == (0.75, 0.75)
-    assert loss.neighbours_kept(a, b, 10) == (0.75, 1.0)  # all three others are among the ten nearest
+    assert precision.neighbours_kept(a, b, 10) == (0.75, 1.0)  # all three others are among the ten nearest
 
 
 def test_the_command_prints_a_table_or_json(folder: Path, tmp_path: Path) -> None:

@@ -10,27 +10,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
+import checkpoints
 import omnivec
-from omnivec import batching
-from omnivec.compiled import Compiled
-from omnivec.embedder import Embedder
 from omnivec.errors import MissingExtra, UsageError
-from omnivec.joint import JointEmbedder
-from omnivec.lookup import _Steps
-from omnivec.media.image import ImagePreparer
-from omnivec.media.text import TextPreparer
-from omnivec.media.tokenizer import Tokenizer
+from omnivec.inputs.image.image import ImagePreparer
+from omnivec.inputs.text.text import TextPreparer
+from omnivec.inputs.text.tokenizer import Tokenizer
+from omnivec.models import batching
+from omnivec.models.embedder import Embedder
+from omnivec.models.joint import JointEmbedder
+from omnivec.models.joint_folder import Joint, Side
+from omnivec.models.network import Compiled
+from omnivec.models.table import _Steps
 from omnivec.ops import memory, openvino
+from omnivec.tables.io import write_table
+from omnivec.tables.record import Subwords, Table
 from omnivec.types import Encoded, Prepared
-from omnivec.weights.joint import Joint, Side
-from omnivec.weights.tables.formats import write_table
-from omnivec.weights.tables.record import Subwords, Table
 
 
 class Panic(BaseException):

@@ -8,31 +8,31 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 from transformers import ViTConfig, ViTModel
 
+import checkpoints
 import omnivec
 from omnivec import Collection
-from omnivec.classifying import Classifier, Rule
 from omnivec.cli.embed import command as embed_command
 from omnivec.cli.info import command as info_command
-from omnivec.embedder import Embedder
+from omnivec.collection.identity import check_same, json_of
 from omnivec.errors import ItemErrors, ModelError, UsageError
-from omnivec.identity import check_same, json_of
-from omnivec.joint import JointEmbedder
-from omnivec.json_files import read_json, write_json
-from omnivec.tasks.alignment import Head
-from omnivec.tasks.labels import zero_shot
+from omnivec.models.embedder import Embedder
+from omnivec.models.joint import JointEmbedder
+from omnivec.models.joint_folder import read_joint
+from omnivec.tables.io import write_table
+from omnivec.tables.record import Table
+from omnivec.tasks.classify import Classifier, Rule
 from omnivec.testing import check_close
 from omnivec.training import train
+from omnivec.validation.json_files import read_json, write_json
+from omnivec.vectors.alignment import Head
+from omnivec.vectors.labels import zero_shot
 from omnivec.weights import safetensors
-from omnivec.weights.joint import read_joint
-from omnivec.weights.tables.formats import write_table
-from omnivec.weights.tables.record import Table
 
 SIZE = 32
 COLOURS = {"red": (200, 30, 20), "green": (20, 180, 40), "blue": (30, 40, 210), "white": (240, 240, 235)}

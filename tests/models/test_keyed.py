@@ -9,7 +9,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
@@ -20,14 +19,15 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from tokenizers import Tokenizer
 
+import checkpoints
 import omnivec
-from omnivec.adding import Added
 from omnivec.cli.analogy import command
+from omnivec.collection.adding import Added
+from omnivec.collection.syncing import SyncReport
 from omnivec.errors import ItemErrors, UnsupportedModel, UsageError
-from omnivec.syncing import SyncReport
+from omnivec.tables.io import FORMATS, write_table
+from omnivec.tables.record import Subwords, Table
 from omnivec.testing import check_close
-from omnivec.weights.tables.formats import FORMATS, write_table
-from omnivec.weights.tables.record import Subwords, Table
 
 WORDS = ["the", "king", "queen", "man", "woman", "cat", "sat", "don't", "co-op", "."]
 RANDOM = np.random.default_rng(3)

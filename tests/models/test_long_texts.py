@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import checkpoints
 import omnivec
 from omnivec.errors import ItemErrors, UsageError
-from omnivec.late import windows
+from omnivec.models.late_chunking import windows
 from omnivec.testing import check_close, open_model
 
 LIMIT = 96
@@ -118,8 +118,8 @@ def test_vectors_of_length_one_stay_so(tmp_path: Path) -> None:
 def test_nothing_goes_uncounted(made: tuple[Path, Any], words: int, limit: int, how: str) -> None:
     from dataclasses import replace
 
-    from omnivec.media.text import Reading
-    from omnivec.model import read_model
+    from omnivec.inputs.text.text import Reading
+    from omnivec.models.model import read_model
 
     preparer = replace(read_model(made[0]).preparer, limit=limit)
     text = " ".join(LONG.split()[:words])

@@ -12,14 +12,14 @@ import threading
 import time
 from pathlib import Path
 
-import checkpoints
 import numpy as np
 import pytest
 from transformers import ViTConfig, ViTModel
 
+import checkpoints
 import omnivec
-from omnivec.compiled import Compiled, keep_below
 from omnivec.errors import ItemError, ModelError, UsageError
+from omnivec.models.network import Compiled, keep_below
 from omnivec.ops import memory
 from omnivec.ops.memory import Guard, Limits, Probe, fit
 from omnivec.testing import check_close, open_model
@@ -202,7 +202,7 @@ def test_a_real_process_of_images_stays_below_its_ceiling(tmp_path: Path) -> Non
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
     code = f"""
 import re, threading, numpy as np, omnivec
-from omnivec.compiled import Compiled
+from omnivec.models.network import Compiled
 from omnivec.ops.memory import resident
 ceiling = 150
 for _ in range(8):

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import omnivec
-from omnivec import registry
+from omnivec.models import registry
 from omnivec.testing import check_close, check_family, open_model
 
 

@@ -10,30 +10,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
-import checkpoints
 import numpy as np
 import pytest
-import tokenizer_rows  # noqa: F401  (its rows)
 import torch
-from folder_rows import FULL, ROWS, change, equal, published_ids, refused, row, same
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
+import checkpoints
 import omnivec
 import photographs
-from omnivec.errors import ModelError, UnsupportedModel, WeightsError
-from omnivec.folders import SENTENCE
-from omnivec.model import read_model, read_models
-from omnivec.testing import check_close, open_model
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "media"))
 import tokenizer_folders as folders
+import tokenizer_rows  # noqa: F401  (its rows)
+from folder_rows import FULL, ROWS, change, equal, published_ids, refused, row, same
+from omnivec.errors import ModelError, UnsupportedModel, WeightsError
+from omnivec.models.folder import SENTENCE
+from omnivec.models.model import read_model, read_models
+from omnivec.testing import check_close, open_model
 
 
 @pytest.fixture(scope="module")

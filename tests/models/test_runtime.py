@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import checkpoints
 import numpy as np
 import pytest
 
-from omnivec import runtime
-from omnivec.compiled import Choice, Compiled
+import checkpoints
 from omnivec.errors import MissingExtra, ModelError, UsageError
-from omnivec.media.text import Reading
-from omnivec.model import read_model
+from omnivec.inputs.text.text import Reading
+from omnivec.models import runtime
+from omnivec.models.model import read_model
+from omnivec.models.network import Choice, Compiled
+from omnivec.models.runtime import decide, kept_trial
 from omnivec.ops import openvino
-from omnivec.runtime import decide, kept_trial
 
 
 def never() -> str:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from store_samples import space
 
 from omnivec.store.sqlite import Catalogue
+from store_samples import space
 
 
 @pytest.fixture

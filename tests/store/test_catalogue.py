@@ -22,13 +22,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from store_samples import DIM, document, passage, space
 
 from omnivec.errors import CollectionDamaged, CollectionError, UsageError
 from omnivec.store import matrix
 from omnivec.store.records import Document, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.store.writing import HISTORY
+from store_samples import DIM, document, passage, space
 
 
 def test_a_document_comes_back_as_it_went_in(catalogue):

@@ -7,12 +7,12 @@ import sqlite3
 import threading
 
 import pytest
-from store_samples import document, space
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError
 from omnivec.store import copies
 from omnivec.store.lock import writer_lock
 from omnivec.store.sqlite import Catalogue
+from store_samples import document, space
 
 
 def ids(folder):

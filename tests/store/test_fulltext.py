@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_samples import document
 
 from omnivec.errors import UsageError
 from omnivec.store import fulltext
 from omnivec.store.fulltext import plan
-from omnivec.store.text import has_unspaced, searchable, storable
+from omnivec.store.strings import has_unspaced, searchable, storable
+from store_samples import document
 
 TEXTS = [
     "Learning C++ and C# in one week",  # 1

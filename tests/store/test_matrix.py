@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_samples import DIM, document, space
 
 from omnivec.errors import UsageError
 from omnivec.store import matrix
 from omnivec.store.sqlite import Catalogue
+from store_samples import DIM, document, space
 
 
 def write(catalogue, names, passages=100):
@@ -200,7 +200,7 @@ def test_no_bytes_in_place_of_the_file_change_an_answer(large, data):
 
 
 def test_a_file_that_is_written_to_while_it_is_mapped_is_mapped_anew(large):
-    from omnivec.store.exact import ExactIndex
+    from omnivec.store.indexes.exact import ExactIndex
 
     (file,) = large.folder.glob("matrix-*.f32")
     loaded = matrix.load(large, large.folder, "text")

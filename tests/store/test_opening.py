@@ -10,13 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_samples import catalogue_of_version, document, space
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, SchemaError
 from omnivec.store import connections, opening, schema
 from omnivec.store.opening import file_system
 from omnivec.store.schema import Migration
 from omnivec.store.sqlite import Catalogue
+from store_samples import catalogue_of_version, document, space
 
 NEWEST = schema.MIGRATIONS[-1].version
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_samples import document, space
 
 from omnivec.store.sqlite import Catalogue
+from store_samples import document, space
 
 
 def read_consistently(catalogue):
@@ -132,7 +132,7 @@ def test_a_killed_writer_loses_nothing_that_it_said(tmp_path):
             "-c",
             WRITER,
             str(tmp_path),
-            str(Path(__file__).parent),
+            str(Path(__file__).parents[1] / "helpers"),
             str(turn * 100_000),
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:

@@ -11,11 +11,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from store_samples import document, space
 
 from omnivec.errors import CollectionDamaged, CollectionError
 from omnivec.store import replaced
 from omnivec.store.sqlite import Catalogue
+from store_samples import document, space
 
 
 def make(folder, *names):
@@ -207,7 +207,9 @@ os._exit(0)
 """
 
     def run(prefix):
-        subprocess.run([sys.executable, "-c", code, folder, Path(__file__).parent, prefix], check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, folder, Path(__file__).parents[1] / "helpers", prefix], check=True
+        )
 
     return run
 

@@ -11,11 +11,11 @@ import pytest
 
 import omnivec
 from omnivec.errors import UsageError
-from omnivec.training.align import read_items
 from omnivec.training.data import read_pairs
-from omnivec.training.documents import read_documents
 from omnivec.training.labelled import read_labelled
+from omnivec.training.recipes.align import read_items
 from omnivec.training.snippets import read_texts
+from omnivec.training.tagged import read_documents
 
 pytest.importorskip("numba")
 

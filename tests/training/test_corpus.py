@@ -225,7 +225,7 @@ def test_a_rehearsal_compiles_what_training_calls(name):
     module = importlib.import_module(f"omnivec.training.{name}")
     chosen = module.Options(dim=20, epochs=2, threads=1, min_count=1, show_progress_bar=False)
     tables.rehearsal(module.fit, chosen)()
-    kernels = importlib.import_module(f"omnivec.kernels.{name}")
+    kernels = importlib.import_module(f"omnivec.tables.kernels.{name}")
     compiled = [each for each in vars(kernels).values() if hasattr(each, "signatures")]
     before = [len(each.signatures) for each in compiled]
     module.fit(read_corpus([["a", "b", "c"]] * 9, min_count=1), chosen)

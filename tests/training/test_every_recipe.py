@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import checkpoints
 import omnivec
 from omnivec.cli.train import command
 from omnivec.errors import ModelError, UsageError
-from omnivec.training import phrases
-from omnivec.training.recipes import recipes
+from omnivec.training.recipe_registry import recipes
+from omnivec.training.recipes import phrases
 
 pytest.importorskip("numba")
 

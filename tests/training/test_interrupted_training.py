@@ -14,9 +14,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-import small_corpus
-
 import omnivec
+import small_corpus
 
 pty = pytest.importorskip("pty")
 

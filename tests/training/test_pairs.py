@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnivec.errors import UsageError
-from omnivec.training.align import read_items
 from omnivec.training.data import batches, per_epoch, read_pairs
 from omnivec.training.labelled import read_labelled
+from omnivec.training.recipes.align import read_items
 from omnivec.training.texts import several
 
 PAIRS = [("a", "b"), ("c, d", 'e "f"\nline two\u2028same line')]

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from omnivec.cli.train import command
 from omnivec.errors import UsageError
-from omnivec.training import contrastive
-from omnivec.training.recipes import read_recipe, recipes, train
+from omnivec.training.recipe_registry import read_recipe, recipes, train
+from omnivec.training.recipes import contrastive
 
 
 def test_what_is_read_is_what_the_record_says() -> None:
@@ -145,7 +145,7 @@ WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None
 from omnivec.errors import MissingExtra, UsageError
-from omnivec.training.recipes import recipes, train
+from omnivec.training.recipe_registry import recipes, train
 assert recipes()["contrastive"].summary
 for options, kind in (({"epoch": 1}, UsageError), ({"epochs": 1}, MissingExtra)):
     try:

@@ -8,15 +8,15 @@ import logging
 import shutil
 from pathlib import Path
 
-import checkpoints
 import numpy as np
 import pytest
 
+import checkpoints
 import omnivec
-from omnivec.training.record import observed
+from omnivec.tables.io import write_table
+from omnivec.tables.record import Table
+from omnivec.training.provenance import observed
 from omnivec.weights.card import name_of
-from omnivec.weights.tables.formats import write_table
-from omnivec.weights.tables.record import Table
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

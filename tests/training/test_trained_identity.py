@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import checkpoints
 import pytest
 
+import checkpoints
 import omnivec
-from omnivec import identity
+from omnivec.collection import identity
 
 PAIRS = [
     ("the quick fox", "a fast animal"),

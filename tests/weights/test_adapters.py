@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-import adapter_bases as bases
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
 
+import adapter_bases as bases
+import tokenizer_folders as folders
 from omnivec.errors import ModelError, UnsupportedModel, WeightsError
-from omnivec.media.text import INPUTS
-from omnivec.model import read_model
+from omnivec.inputs.text.text import INPUTS
+from omnivec.models.model import read_model
 from omnivec.ops import openvino
 from omnivec.ops.base import Settings
 from omnivec.testing import check_close, open_model
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "media"))
-import tokenizer_folders as folders
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "adapters.npz")
 CASES = [name.removesuffix("#base") for name in GOLDEN if name.endswith("#base")]

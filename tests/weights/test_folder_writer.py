@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import omnivec
 from omnivec.errors import ModelError, OmnivecError, UsageError, WeightsError
-from omnivec.weights.folder import LISTED, check_folder, model_folder, recover
-from omnivec.weights.tables.formats import read_table, write_table
-from omnivec.weights.tables.record import Table
+from omnivec.tables.io import read_table, write_table
+from omnivec.tables.record import Table
+from omnivec.weights.folder_writer import LISTED, check_folder, model_folder, recover
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals, links and rights")
 
@@ -326,9 +326,9 @@ def test_a_save_that_was_committed_and_killed_is_ended_by_load(
     save(tmp_path / "m", old())
     pid = os.fork()
     if not pid:
-        from omnivec.weights import folder
+        from omnivec.weights import folder_writer
 
-        folder._follow = lambda place, stage: os.kill(os.getpid(), signal.SIGKILL)
+        folder_writer._follow = lambda place, stage: os.kill(os.getpid(), signal.SIGKILL)
         save(tmp_path / "m", new())
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL

@@ -26,13 +26,13 @@ from pyarrow import parquet
 
 import omnivec
 from omnivec.errors import OmnivecError, WeightsError
+from omnivec.tables.formats.fasttext import write_fasttext_bin
+from omnivec.tables.io import read_table, write_table
+from omnivec.tables.ngrams import char_ngrams, word_hashes, word_ngrams
+from omnivec.tables.pickles import read_pickle
+from omnivec.tables.record import Subwords, Table
 from omnivec.weights import read, read_torch
 from omnivec.weights.bounds import FLOOR, TIMES, Bounds, shown
-from omnivec.weights.ngrams import char_ngrams, word_hashes, word_ngrams
-from omnivec.weights.tables.fasttext import write_fasttext_bin
-from omnivec.weights.tables.formats import read_table, write_table
-from omnivec.weights.tables.pickles import read_pickle
-from omnivec.weights.tables.record import Subwords, Table
 
 SECONDS = 5
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from omnivec.errors import WeightsError
 from omnivec.weights import Tensor, Weights, content_hashes, read, rename, same_weights, save, strip_prefixes
-from omnivec.weights.identity import CHUNK
+from omnivec.weights.hashes import CHUNK
 
 
 def weights(**arrays):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from omnivec.arguments import expanded
 from omnivec.cli.common import complain, json_option, print_json, print_table
 from omnivec.errors import UsageError
+from omnivec.validation.arguments import expanded
 
 if TYPE_CHECKING:
-    from omnivec.keyed import KeyedEmbedder
+    from omnivec.models.keyed import KeyedEmbedder
 
 SIGNS = ("+", "-")
 
@@ -41,8 +41,8 @@ def command(
     words: tuple[str, ...], model: str, k: int, method: str, limit: int | None, as_json: bool
 ) -> None:
     """Print the words nearest to a sum: `omnivec analogy -m words/ king - man + woman`. One WORD: its neighbours."""
-    from omnivec.keyed import KeyedEmbedder
-    from omnivec.loading import load
+    from omnivec.models.keyed import KeyedEmbedder
+    from omnivec.models.loading import load
 
     positive, negative = terms(words)
     table = load(Path(model) if expanded(Path(model)).exists() else model, limit=limit)

@@ -11,15 +11,15 @@ import numpy as np
 
 from omnivec.cli.common import complain, count, json_option, model_option, print_json, printable
 from omnivec.cli.listing import Listing, hidden_option, paths_argument
-from omnivec.embedder import DEFAULT_MODEL
 from omnivec.errors import UsageError
+from omnivec.inputs.text.whitespace import lines
+from omnivec.models.embedder import DEFAULT_MODEL
 from omnivec.progress import Counter, bar
-from omnivec.reasons import of_system
 from omnivec.types import Floats, Modality
-from omnivec.whitespace import lines
+from omnivec.validation.reasons import of_system
 
 if TYPE_CHECKING:
-    from omnivec.classifying import Classifier
+    from omnivec.tasks.classify import Classifier
 
 BOTH: tuple[Modality, ...] = ("text", "image")
 NAME_WIDTH, LABEL_WIDTH = 48, 24
@@ -79,8 +79,8 @@ def command(
     A model reads labels and files, and their nearness becomes a probability; stderr says how. Texts need no --model;
     images need one that reads texts too.
     """
-    from omnivec.classifying import JOINT, Classifier
-    from omnivec.loading import load
+    from omnivec.models.loading import load
+    from omnivec.tasks.classify import JOINT, Classifier
 
     meant = _labels(labels, labels_file)
     if model is None and _only_images(paths, hidden):
@@ -131,7 +131,7 @@ def _labels(given: Sequence[str], file: Path | None) -> list[str]:
 
 def _only_images(paths: Sequence[Path], hidden: bool) -> bool:
     """Whether there are images and no text: then the default model, which reads texts, cannot be meant."""
-    from omnivec.towers import modality_of
+    from omnivec.models.towers import modality_of
 
     found = {modality_of(path) for path in Listing(paths, BOTH, hidden)}
     return found == {"image"}

@@ -37,7 +37,7 @@ def command() -> None:
 @json_option
 def status(collection: Path | None, check: bool, as_json: bool) -> int:
     """Show what is in a collection, which model made it, and whether its files are sound."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     with Collection(find_collection(collection), create=False, readonly=True) as found:
         counts, spaces, roots = found.counts(), found.spaces(), found.roots()
@@ -97,7 +97,7 @@ def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
 @collection_option
 def check(collection: Path | None) -> int:
     """Read everything, and say what is not as it was written."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
     from omnivec.store.opening import writable
 
     folder = find_collection(collection)
@@ -114,7 +114,7 @@ def check(collection: Path | None) -> int:
 @collection_option
 def backup(target: Path, collection: Path | None) -> None:
     """Copy the collection to a new folder DEST, whole and checked, while others go on using it."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     with Collection(find_collection(collection), create=False, readonly=True) as found:
         found.backup(target)
@@ -127,7 +127,7 @@ def backup(target: Path, collection: Path | None) -> None:
 @click.option("--aside", is_flag=True, help="Rename the collection that is there; else it is refused.")
 def restore(source: Path, collection: Path | None, aside: bool) -> None:
     """Put a copy of the backup SRC in the place of the collection."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     folder = find_collection(collection)
     moved = Collection.restore(source, folder, aside=aside)
@@ -138,7 +138,7 @@ def restore(source: Path, collection: Path | None, aside: bool) -> None:
 @collection_option
 def vacuum(collection: Path | None) -> None:
     """Make the files as small as what they hold, after much was removed."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     with Collection(find_collection(collection), create=False) as found:
         freed = found.vacuum()
@@ -151,7 +151,7 @@ def vacuum(collection: Path | None) -> None:
 @json_option
 def list_documents(collection: Path | None, where: tuple[str, ...], as_json: bool) -> None:
     """List the documents of a collection."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     with Collection(find_collection(collection), create=False, readonly=True) as found:
         condition = filters(where)
@@ -178,7 +178,7 @@ def list_documents(collection: Path | None, where: tuple[str, ...], as_json: boo
 @json_option
 def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as_json: bool) -> int:
     """Remove documents by their ids, as `list` shows them."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     if not ids and under is None:
         raise click.UsageError("name documents, or --under a folder")

@@ -35,8 +35,8 @@ def command(questions: tuple[str, ...], collection: Path | None, k: int) -> None
     cache, so that a second run answers at once.
     """
     from omnivec import hub
-    from omnivec.collection import Collection
-    from omnivec.documents.pydoc import standard_library
+    from omnivec.collection.collection import Collection
+    from omnivec.inputs.files.pydoc import standard_library
     from omnivec.progress import bar
 
     started = time.perf_counter()

@@ -10,10 +10,10 @@ import click
 
 from omnivec.cli.common import complain, count, json_option, print_json, printable
 from omnivec.cli.listing import Listing, hidden_option, paths_argument
-from omnivec.embedder import DEFAULT_IMAGE_MODEL
+from omnivec.models.embedder import DEFAULT_IMAGE_MODEL
 
 if TYPE_CHECKING:
-    from omnivec.deduplicating import File, Group
+    from omnivec.tasks.duplicates import File, Group
 
 
 @click.command("duplicates", short_help="Find copies of images: exact, recompressed, resized, cropped.")
@@ -37,8 +37,8 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
     A block for each group: what to keep, which is the largest of what nothing was cut off, and the others with why
     they are copies. Nothing is deleted.
     """
-    from omnivec.deduplicating import COSINE, find_copies
-    from omnivec.loading import load
+    from omnivec.models.loading import load
+    from omnivec.tasks.duplicates import COSINE, find_copies
 
     embedder = load(model)
     listing = Listing(paths, ("image",), hidden)

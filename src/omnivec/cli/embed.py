@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from omnivec.cli.common import complain, count, model_option
-from omnivec.embedder import DEFAULT_MODEL
 from omnivec.errors import ItemError
+from omnivec.models.embedder import DEFAULT_MODEL
 from omnivec.types import Chunk, Truncate
 
 if TYPE_CHECKING:
-    from omnivec.exporting import Source
+    from omnivec.cli.rows import Source
 
 
 @click.command("embed", short_help="Write vectors of files, lines or columns to a file.")
@@ -69,8 +69,8 @@ def command(
     Rows stand in the order of the items. An item that fails is named; its row is NaN in .npy, and says why in .jsonl
     and .parquet.
     """
-    from omnivec.exporting import Source, check_sink, open_sink
-    from omnivec.loading import load
+    from omnivec.cli.rows import Source, check_sink, open_sink
+    from omnivec.models.loading import load
     from omnivec.progress import bar, is_visible
 
     items = Source(sources, column, lines)

@@ -20,8 +20,8 @@ from omnivec.cli.common import (
     left_out,
     print_json,
 )
+from omnivec.collection.syncing import Event, SyncReport
 from omnivec.errors import ItemError, OmnivecError
-from omnivec.syncing import Event, SyncReport
 
 
 @click.command("index", short_help="Bring files and folders into a collection.")
@@ -66,8 +66,8 @@ def command(
     that holds it, never before.
     """
     from omnivec.cli.main import is_interruption
-    from omnivec.collection import Collection, preview
-    from omnivec.documents.read import checked_encodings
+    from omnivec.collection.collection import Collection, preview
+    from omnivec.inputs.files.read import checked_encodings
 
     started = time.perf_counter()
     checked_encodings(encodings)
@@ -102,7 +102,7 @@ def command(
 
 def _kept(folder: Path) -> str:
     """How much is in a collection when its indexing is interrupted."""
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     try:
         with Collection(folder, create=False, readonly=True) as found:

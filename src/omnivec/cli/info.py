@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omnivec.cli.common import json_option, print_json, print_table
-from omnivec.embedder import DEFAULT_MODEL
 from omnivec.errors import UsageError
+from omnivec.models.embedder import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from omnivec.ops.loss import PrecisionLoss
+    from omnivec.models.precision import PrecisionLoss
 
 PARTS = ("towers", "sides")
 """What of a card holds the facts of several models."""
@@ -47,7 +47,7 @@ def command(
     With --texts, show what a lower precision costs on them: how near its vectors are to those of float32, how many
     nearest neighbours stay the same, the memory of the weights, and the speed.
     """
-    from omnivec.loading import load
+    from omnivec.models.loading import load
 
     if texts is not None and precision in (None, "float32"):
         raise UsageError("--texts measures a lower precision: give --precision int8 or bfloat16 too")
@@ -62,7 +62,7 @@ def command(
 
 def _lines(file: str) -> list[str]:
     """The lines of a file that hold anything."""
-    from omnivec.exporting import Source
+    from omnivec.cli.rows import Source
 
     source = Source((file,), column=None, lines=True)
     found = [item for item in source if item and item.strip()]

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from omnivec.cli.common import Command, complain, left_out
-from omnivec.documents.walk import is_text, walk
 from omnivec.errors import ItemError
-from omnivec.media.image import SUFFIXES
-from omnivec.reasons import LeftOut
+from omnivec.inputs.files.walk import is_text, walk
+from omnivec.inputs.image.image import SUFFIXES
 from omnivec.types import Modality
+from omnivec.validation.reasons import LeftOut
 
 LARGEST = 2**40
 """Bytes of a file that is still listed: what reads it has limits of its own."""
@@ -54,7 +54,7 @@ class Listing(Iterable[Path]):
 
     def leaves_out(self, path: Path) -> bool:
         """Whether a file that failed was found in a folder and holds nothing to embed; then it is counted as such."""
-        from omnivec.contents import read
+        from omnivec.collection.contents import read
 
         if path in self._named:
             return False

@@ -143,7 +143,7 @@ def run(arguments: list[str]) -> int:
 def _fault(error: BaseException) -> str:
     import errno
 
-    from omnivec.reasons import is_of_system, of_item, one_line
+    from omnivec.validation.reasons import is_of_system, of_item, one_line
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "no room is left where the output goes: it is not whole"

@@ -19,7 +19,8 @@ def command(as_json: bool) -> None:
 
     Any other model of these families loads by its folder, or as hf:org/name.
     """
-    from omnivec import hub, registry
+    from omnivec import hub
+    from omnivec.models import registry
 
     known, families = registry.known(), registry.families()
     found = hub.cached(known)
@@ -64,7 +65,7 @@ def _reads(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
 
 def _holds_model(folder: Path) -> bool:
     """Whether a folder of a cache is a model's: of a wheel whose models lie deeper, a copy of all of it is none."""
-    from omnivec import registry
+    from omnivec.models import registry
 
     if any((folder / name).is_file() for name in ("config.json", "modules.json")):
         return True

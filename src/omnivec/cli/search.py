@@ -25,8 +25,8 @@ from omnivec.errors import UsageError
 from omnivec.types import Hit
 
 if TYPE_CHECKING:
-    from omnivec.collection import Collection
-    from omnivec.searching import Mode
+    from omnivec.collection.collection import Collection
+    from omnivec.collection.searching import Mode
 
 
 def _query_or_image(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
@@ -96,7 +96,7 @@ def command(
 
     Each hit shows its score, its file and line, and its text or, where the terminal can show it, its picture.
     """
-    from omnivec.collection import Collection
+    from omnivec.collection.collection import Collection
 
     condition = filters(where)
     _check(image, page)
@@ -128,7 +128,7 @@ def _nothing(searched: Collection, condition: dict[str, Any] | None) -> str:
 
 def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Callable[[Hit], str]:
     """What shows a found image below its line; "" where this terminal cannot."""
-    from omnivec.reasons import of_item
+    from omnivec.validation.reasons import of_item
     from omnivec.viewer.terminal import best_way
 
     way = best_way(os.environ, sys.stdout.isatty(), sys.stdout.encoding or "utf-8", wanted)
@@ -147,7 +147,7 @@ def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Call
 def _check(image: Path | None, page: Path | None) -> None:
     """Refuses what cannot be an image or a page before a model is loaded."""
     if image is not None:
-        from omnivec.media.pixels import look
+        from omnivec.inputs.image.pixels import look
 
         look(image)  # the file of a text would be a query too, but not the one that was meant
     if page is not None:

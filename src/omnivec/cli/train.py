@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omnivec.arguments import expanded
 from omnivec.errors import OmnivecError
-from omnivec.training.recipes import Option, Recipe, recipes
+from omnivec.training.recipe_registry import Option, Recipe, recipes
+from omnivec.validation.arguments import expanded
 
 if TYPE_CHECKING:
-    from omnivec.embedder import Embedder
+    from omnivec.models.embedder import Embedder
 
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 NOT_HERE = {"show_progress_bar"}
@@ -79,8 +79,8 @@ def _option(option: Option) -> click.Option:
 
 def _train(recipe: Recipe, data: Path, output: Path, told: dict[str, Any]) -> None:
     from omnivec.files import check_target
-    from omnivec.training.recipes import train
-    from omnivec.weights.folder import check_folder
+    from omnivec.training.recipe_registry import train
+    from omnivec.weights.folder_writer import check_folder
 
     if recipe.output == "file":
         check_target(output, [data])

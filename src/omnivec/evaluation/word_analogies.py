@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.evaluation.lookup import look_up, read_lines
-from omnivec.tasks.keys import Method, analogies
+from omnivec.evaluation.rows import look_up, read_lines
+from omnivec.inputs.text.whitespace import split_words
 from omnivec.types import Floats
-from omnivec.whitespace import split_words
+from omnivec.vectors.analogies import Method, analogies
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.evaluation.lookup import look_up, read_lines
-from omnivec.tasks.correlation import spearman
-from omnivec.tasks.keys import unit
+from omnivec.evaluation.rows import look_up, read_lines
+from omnivec.inputs.text.whitespace import BLANKS, is_blank, split_words
 from omnivec.types import Floats
-from omnivec.whitespace import BLANKS, is_blank, split_words
+from omnivec.vectors.analogies import unit
+from omnivec.vectors.correlation import spearman
 
 
 @dataclass(frozen=True)

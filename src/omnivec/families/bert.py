@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
-from omnivec.typed import Among, Count, Divides, Index, Rate, Size
+from omnivec.validation.typed import Among, Count, Divides, Index, Rate, Size
 
 CLAIMS = {"model_type": ["bert", "roberta", "xlm-roberta", "camembert", "electra"], "modality": "text"}
 

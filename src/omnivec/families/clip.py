@@ -18,12 +18,12 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel
-from omnivec.json_files import read_json
-from omnivec.media.tokenizer import Tokenizer, load_tokenizer
+from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Stored, Value
-from omnivec.typed import Count, Index, Rate, Side, Size
 from omnivec.types import Modality
+from omnivec.validation.json_files import read_json
+from omnivec.validation.typed import Count, Index, Rate, Side, Size
 from omnivec.weights.open_clip import LEGACY_EOS, from_open_clip
 
 CLAIMS = {

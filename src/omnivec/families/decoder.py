@@ -16,7 +16,19 @@ from omnivec.ops import rotary
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
-from omnivec.typed import Among, Base, Between, Count, Divides, Index, Length, Positions, Positive, Rate, Size
+from omnivec.validation.typed import (
+    Among,
+    Base,
+    Between,
+    Count,
+    Divides,
+    Index,
+    Length,
+    Positions,
+    Positive,
+    Rate,
+    Size,
+)
 
 CLAIMS = {
     "model_type": ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"],

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
-from omnivec.typed import Count, Divides, Rate, Size
+from omnivec.validation.typed import Count, Divides, Rate, Size
 
 CLAIMS = {"model_type": ["distilbert"], "modality": "text"}
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import MissingExtra, UsageError
-from omnivec.media.keys import UNIT, KeyCutter
+from omnivec.tables.keys import UNIT, KeyCutter
+from omnivec.tables.record import Table
 from omnivec.types import Floats, Keys
-from omnivec.weights.tables.record import Table
 
 CLAIMS = {"model_type": ["doc2vec"], "modality": "text"}
 
@@ -126,7 +126,7 @@ def learned_of(
     """
     if importlib.util.find_spec("numba") is None:
         raise MissingExtra("vectors of new documents are inferred with numba: pip install 'omnivec[words]'")
-    from omnivec.kernels import draws, windows
+    from omnivec.tables.kernels import draws, windows
 
     width = windows.width_of(dim)
     alias, tree, targets = windows.targets_of(counts, settings["negative"])
@@ -140,9 +140,9 @@ def learned_of(
 
 
 def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
-    """How documents learn: `kernels.windows.Settings` and `kernels.doc2vec.Way`."""
-    from omnivec.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
-    from omnivec.kernels.windows import Settings
+    """How documents learn: `tables.kernels.windows.Settings` and `tables.kernels.doc2vec.Way`."""
+    from omnivec.tables.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
+    from omnivec.tables.kernels.windows import Settings
 
     kind = DBOW
     if settings["dm"]:
@@ -174,7 +174,7 @@ def infer(
         dim: components of a vector.
         threads: that work at a time.
     """
-    from omnivec.kernels import doc2vec, windows
+    from omnivec.tables.kernels import doc2vec, windows
 
     text = windows.Text(ids, starts, learned.keep)
     found, seen = doc2vec.infer(
@@ -192,7 +192,7 @@ def infer(
 
 def padded(table: Floats, dim: int) -> Floats:
     """Rows of one or several vectors, each padded to whole lanes."""
-    from omnivec.kernels.windows import width_of, zeros
+    from omnivec.tables.kernels.windows import width_of, zeros
 
     parts, width = table.shape[1] // dim, width_of(dim)
     rows: Floats = zeros(len(table), parts * width)

@@ -17,11 +17,11 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET, Colours, Plain
+from omnivec.inputs.image.published import IMAGENET, Colours, Plain
 from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Padding, Params, Value
 from omnivec.ops.maps import rows
-from omnivec.typed import Among, Between, Count, Filled, Index, Length, Rate, Size
+from omnivec.validation.typed import Among, Between, Count, Filled, Index, Length, Rate, Size
 
 # fmt: off
 CLAIMS = {

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UnsupportedModel
-from omnivec.media.bags import Bag, odds
-from omnivec.media.keys import UNIT, KeyCutter
-from omnivec.media.pooling import pooled
+from omnivec.tables.bags import Bag, odds
+from omnivec.tables.checks import is_classifier
+from omnivec.tables.keys import UNIT, KeyCutter
+from omnivec.tables.pooling import pooled
+from omnivec.tables.record import Table
+from omnivec.tables.subwords import composed, unseen
 from omnivec.types import Floats, Keys
-from omnivec.weights.tables.checks import is_classifier
-from omnivec.weights.tables.record import Table
-from omnivec.weights.tables.subwords import composed, unseen
 
 CLAIMS = {"model_type": ["fasttext"], "modality": "text"}
 

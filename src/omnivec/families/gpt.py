@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
-from omnivec.typed import Among, Count, Divides, Length, Rate, Size
+from omnivec.validation.typed import Among, Count, Divides, Length, Rate, Size
 
 CLAIMS = {"model_type": ["openai-gpt", "gpt2", "gpt_neo"], "modality": "text"}
 

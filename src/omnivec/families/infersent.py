@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 from omnivec import weights
 from omnivec.errors import WeightsError
-from omnivec.media.tokenizer import Tokenizer
-from omnivec.media.words import MOSES, TREEBANK, word_tokenizer
+from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.ops.base import Ops, Params, Value
-from omnivec.typed import Among, Index, Positions, Size
-from omnivec.weights.tables.text import read_text
+from omnivec.tables.formats.text import read_text
+from omnivec.tables.words import MOSES, TREEBANK, word_tokenizer
+from omnivec.validation.typed import Among, Index, Positions, Size
 from omnivec.weights.tensor import from_array
 
 CLAIMS = {

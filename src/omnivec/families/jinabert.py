@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
-from omnivec.typed import Among, Count, Divides, Positions, Rate, Size
+from omnivec.validation.typed import Among, Count, Divides, Positions, Rate, Size
 
 CLAIMS = {
     "model_type": ["jina_bert"],

@@ -13,7 +13,7 @@ from omnivec.ops import rotary
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.window import window_bias
-from omnivec.typed import Among, Base, Count, Divides, Length, Positions, Rate, Size
+from omnivec.validation.typed import Among, Base, Count, Divides, Length, Positions, Rate, Size
 
 CLAIMS = {"model_type": ["modernbert"], "modality": "text"}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.relative import relative_bias
-from omnivec.typed import Among, Count, Divides, Rate, Size
+from omnivec.validation.typed import Among, Count, Divides, Rate, Size
 
 CLAIMS = {"model_type": ["mpnet"], "modality": "text"}
 

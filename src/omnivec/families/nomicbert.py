@@ -15,7 +15,7 @@ from omnivec.families.modernbert import attention
 from omnivec.ops import rotary
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
-from omnivec.typed import Among, Base, Count, Divides, Positions, Positive, Rate, Size
+from omnivec.validation.typed import Among, Base, Count, Divides, Positions, Positive, Rate, Size
 
 CLAIMS = {"model_type": ["nomic_bert"], "modality": "text"}
 

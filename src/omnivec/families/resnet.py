@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from omnivec.errors import ModelError
-from omnivec.media.published import IMAGENET, Colours, Plain
+from omnivec.inputs.image.published import IMAGENET, Colours, Plain
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
-from omnivec.typed import Among, Count, Filled, Length, Size
+from omnivec.validation.typed import Among, Count, Filled, Length, Size
 from omnivec.weights import Tensor
 
 CLAIMS = {

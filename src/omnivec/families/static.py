@@ -13,12 +13,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.media.fasttokens import FastTokenizer
-from omnivec.media.keys import UNIT, KeyCutter
-from omnivec.media.pooling import pooled
-from omnivec.media.tokenizer import Tokenizer, tokenizer_of
+from omnivec.inputs.text.tokenizer import Tokenizer, tokenizer_of
+from omnivec.tables.fast_tokens import FastTokenizer
+from omnivec.tables.keys import UNIT, KeyCutter
+from omnivec.tables.pooling import pooled
+from omnivec.tables.record import Table
 from omnivec.types import Floats, Keys
-from omnivec.weights.tables.record import Table
 
 CLAIMS = {"model_type": ["static", "model2vec"], "modality": "text"}
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from omnivec.errors import UnsupportedModel
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.relative import relative_bias
-from omnivec.typed import Among, Count, Rate, Size
+from omnivec.validation.typed import Among, Count, Rate, Size
 
 CLAIMS = {"model_type": ["t5", "mt5", "umt5"], "modality": "text"}
 

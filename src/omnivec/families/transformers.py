@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from omnivec import weights
-from omnivec.bridge import UNLIMITED, Network, Rates, is_number, network
 from omnivec.errors import MissingExtra, ModelError, UnsupportedModel
+from omnivec.families._bridge import UNLIMITED, Network, Rates, is_number, network
 from omnivec.ops.base import Input, Ops, Params, Settings, Value
 from omnivec.weights.tensor import FLOATING
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from omnivec import weights
-from omnivec.media.published import IMAGENET, Plain
+from omnivec.inputs.image.published import IMAGENET, Plain
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
-from omnivec.typed import Count, Rate, Size
+from omnivec.validation.typed import Count, Rate, Size
 
 # fmt: off
 CLAIMS = {

@@ -16,12 +16,12 @@ from typing import Annotated, Any
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
-from omnivec.media.published import IMAGENET, Colours
+from omnivec.inputs.image.published import IMAGENET, Colours
 from omnivec.ops import grid
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
-from omnivec.typed import Between, Count, Divides, Index, Rate, Side, Size
+from omnivec.validation.typed import Between, Count, Divides, Index, Rate, Side, Size
 
 # fmt: off
 CLAIMS = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from omnivec.files import cache_folder
-from omnivec.hub.contents import is_whole
+from omnivec.hub.completeness import is_whole
 from omnivec.hub.names import Folder, Origin, Package, Repository, Resolved, Wanted
 from omnivec.hub.versions import parse
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from omnivec.errors import DownloadError
 from omnivec.files import lock
 from omnivec.hub.report import megabytes
-from omnivec.reasons import of_system
+from omnivec.validation.reasons import of_system
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _A_DAY = 24 * 3600.0

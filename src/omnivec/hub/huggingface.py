@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from omnivec import typed
 from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
 from omnivec.files import written
 from omnivec.hub.cache import hub_cache_folder, repository_folder
-from omnivec.hub.contents import useful, weights
+from omnivec.hub.completeness import useful, weights
 from omnivec.hub.disk import refused, verify, writing
 from omnivec.hub.names import Repository, Resolved, Wanted
 from omnivec.hub.report import Progress, Report, megabytes
 from omnivec.hub.served import MAX_FILE, MAX_PAGE, Listed, check_name, check_url, commit, why_no_path
 from omnivec.hub.transfer import unreachable
+from omnivec.validation import typed
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -12,13 +12,13 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
-from omnivec.arguments import expanded
 from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.names import Package
 from omnivec.hub.pip_settings import PipSettings
 from omnivec.hub.served import check_name, check_url, offer, offers, sha256
 from omnivec.hub.transfer import Network, Page, read_page, unreachable, without_credentials
 from omnivec.hub.versions import Version, parse
+from omnivec.validation.arguments import expanded
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _VERSIONS_SHOWN = 5

@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from omnivec import typed
 from omnivec.errors import DownloadError
-from omnivec.typed import Between
+from omnivec.validation import typed
+from omnivec.validation.typed import Between
 
 MAX_PAGE = 64 << 20
 """Bytes of a page: the largest of the public index has 10 million."""

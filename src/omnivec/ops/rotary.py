@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UnsupportedModel
 from omnivec.ops.base import Ops, Value
-from omnivec.typed import Among, Base, Positions, Positive
+from omnivec.validation.typed import Among, Base, Positions, Positive
 
 Floats = NDArray[np.float32]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from omnivec.arguments import one_line
 from omnivec.errors import CollectionDamaged
 from omnivec.store import checksums, rows, schema
 from omnivec.store.connections import Connections, damaged
+from omnivec.validation.arguments import one_line
 
 STRAYS: tuple[tuple[str, str], ...] = (
     (

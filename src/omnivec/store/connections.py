@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
-from omnivec.reasons import of_system
 from omnivec.store import writing
 from omnivec.store.replaced import Files, identity_of
-from omnivec.store.text import has_unspaced, searchable
+from omnivec.store.strings import has_unspaced, searchable
+from omnivec.validation.reasons import of_system
 
 BUSY_SECONDS = 30.0
 

@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 from omnivec.errors import CollectionDamaged, CollectionError
-from omnivec.reasons import of_system
 from omnivec.store.connections import translated
 from omnivec.store.lock import writer_lock
 from omnivec.store.opening import FILE
 from omnivec.store.sqlite import Catalogue
+from omnivec.validation.reasons import of_system
 
 
 def back_up(catalogue: Catalogue, target: Path) -> None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from omnivec.arguments import is_missing, one_line, plain
 from omnivec.errors import FilterError
-from omnivec.store.text import storable
+from omnivec.store.strings import storable
+from omnivec.validation.arguments import is_missing, one_line, plain
 
 MAX_DEPTH = 50
 MAX_CONDITIONS = 500

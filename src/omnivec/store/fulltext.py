@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from omnivec.errors import UsageError
-from omnivec.store.text import UNSPACED, searchable, storable
+from omnivec.store.strings import UNSPACED, searchable, storable
 
 # What stands around a word in ordinary writing, and is not part of what is meant.
 _OPENING = "\"'([{)]}<«‹„“‘¿¡*_,;:!?"

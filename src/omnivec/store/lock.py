@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionError
-from omnivec.reasons import of_system
+from omnivec.validation.reasons import of_system
 
 FILE = "writer.lock"
 _PAUSE_SECONDS = 0.05

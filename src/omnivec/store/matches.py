@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from omnivec.store.fulltext import Plan, expression, plan
-from omnivec.store.text import words_in
+from omnivec.store.strings import words_in
 
 Spans = tuple[tuple[int, int], ...]
 

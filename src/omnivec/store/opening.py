@@ -9,10 +9,10 @@ import sqlite3
 from pathlib import Path
 
 from omnivec.errors import CollectionDamaged, CollectionError, SchemaError
-from omnivec.reasons import of_system
 from omnivec.store import schema
 from omnivec.store.connections import Connections, connect, damaged, translated
 from omnivec.store.replaced import check_log
+from omnivec.validation.reasons import of_system
 
 FILE = "catalogue.sqlite"
 

@@ -17,9 +17,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from omnivec.arguments import one_line
 from omnivec.store.connections import damaged
 from omnivec.types import Floats, Keys, Metric, Modality
+from omnivec.validation.arguments import one_line
 
 
 @dataclass(frozen=True)

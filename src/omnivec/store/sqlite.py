@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from omnivec.arguments import one_line, plain
 from omnivec.errors import UsageError
 from omnivec.store import checking, fulltext, matches, rows, writing
 from omnivec.store.connections import Connections, damaged
@@ -21,6 +20,7 @@ from omnivec.store.filters import compared, compile_where
 from omnivec.store.opening import open_connections
 from omnivec.store.records import Counts, Document, Entry, Found, Passage, Signature, SpaceRecord
 from omnivec.types import Floats, Keys
+from omnivec.validation.arguments import one_line, plain
 
 _BLOBS_AT_ONCE = 1024
 _NAMED = 20

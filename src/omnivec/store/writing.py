@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from omnivec.arguments import is_missing, one_line, plain
 from omnivec.errors import UsageError
 from omnivec.store import checksums
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.schema import TEXT_INDEXES
-from omnivec.store.text import has_unspaced, searchable, storable
+from omnivec.store.strings import has_unspaced, searchable, storable
 from omnivec.types import Floats
+from omnivec.validation.arguments import is_missing, one_line, plain
 
 HISTORY = 1000
 _WORTH_MERGING = 64

@@ -1,211 +1,303 @@
-"""What is there more than once: groups of rows that are nearly equal, by 64-bit hashes or by vectors.
+"""Copies of images in files: exact, recompressed, resized, cropped. Nothing is ever deleted.
 
-Nearness is passed on: where a is near b and b near c, all three are one group. Exact pairs are found, none is guessed;
-the work is n^2 / 2 comparisons in blocks, a minute for 100,000. Where nearness is only a reason to look closer, there
-are pairs instead of groups, block by block.
+Equal bytes are found by their SHA-256. Hashes and vectors, which are cheap to compare, say which others may be copies;
+whether they are is decided by laying one picture over the other (`inputs.image.crops`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from omnivec.errors import UsageError
-from omnivec.tasks.keys import unit
-from omnivec.types import Floats, Keys
+from omnivec import progress
+from omnivec.errors import ItemError, UsageError
+from omnivec.inputs.image.crops import Grey, Place, find, grey
+from omnivec.inputs.image.hashes import image_hash
+from omnivec.inputs.items import paths as given_paths
+from omnivec.models.embedder import Embedder
+from omnivec.types import Floats
+from omnivec.validation.arguments import real
+from omnivec.validation.reasons import item_error
+from omnivec.vectors.duplicates import Pairs, hash_pairs, joined, vector_pairs
 
-Hashes = NDArray[np.uint64]
-Pairs = NDArray[np.int64]
-"""(m, 2) rows, the lower first."""
+Why = Literal["exact", "recompressed", "resized", "cropped"]
 
-_PAIRS = 1 << 22  # compared at once
+DISTANCE, COSINE, NEIGHBOURS = 10, 0.5, 16
+"""What makes two images worth laying over each other: bits in which their hashes differ, at most; the cosine of their
+vectors, at least, among the nearest. Of EfficientNet-Lite0, 500 photographs and crops that keep 60 % of each side: one
+in fifty crops has a cosine below 0.63; 4 in 10,000 pairs of different photographs have 0.5 or more."""
+
+UNCUT = 0.98
+"""Share of a side from which on nothing is said to be cut off: a pixel more or less is rounding."""
+
+_GREYS = 1024  # small versions that are held, 36 kB each
 
 
-def by_hash(hashes: Hashes, distance: int = 8) -> list[Keys]:
-    """Groups of equal or nearly equal hashes.
+@dataclass(frozen=True)
+class File:
+    """An image file.
 
-    Of 64 bits, unrelated images differ in about 32, with a standard deviation of about 4 or a little more; resized and
-    recompressed copies in 0 to 6. 8 lies between, six deviations below chance; 0 takes only equal hashes.
+    Attributes:
+        path: of the file.
+        width: in pixels, as it is seen.
+        height: in pixels, as it is seen.
+        size: in bytes.
+    """
+
+    path: Path
+    width: int
+    height: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file that shows what another does.
+
+    Attributes:
+        file: the copy.
+        of: what it was compared with: what is kept, or where that has too little in common, another of the group.
+        why: "exact": the same bytes. "recompressed": as large, all of it. "resized": all of it in another size.
+            "cropped": one of the two lacks a part.
+        score: share of the pixels' variance that the two have in common; 1 for equal pixels.
+    """
+
+    file: File
+    of: Path
+    why: Why
+    score: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files that show the same photograph.
+
+    Attributes:
+        keep: what lacks no part, of these the one of the most pixels, of these the one of the most bytes.
+        copies: the others.
+    """
+
+    keep: File
+    copies: tuple[Copy, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What `find_copies` returns.
+
+    Attributes:
+        groups: in the order of their first files.
+        files: how many were read.
+        failures: file -> why it was not, one line.
+    """
+
+    groups: tuple[Group, ...]
+    files: int
+    failures: dict[Path, str] = field(default_factory=dict)
+
+
+def find_copies(
+    paths: Any, model: Embedder, *, cosine: float = COSINE, show_progress_bar: bool | None = None
+) -> Found:
+    """Groups of image files that show the same photograph.
+
+    Memory: of each file its vector, a hash and a digest.
 
     Args:
-        hashes: (n,) uint64. A hash of 0, that of an image without any structure, is in no group.
-        distance: the most bits in which neighbours differ.
-
-    Returns:
-        Groups of two or more rows, each ascending, ordered by their first.
-
-    Raises:
-        UsageError: hashes of another kind, or a distance that is none.
-    """
-    _check_hashes(hashes, distance)
-    values, group = np.unique(hashes, return_inverse=True)
-    start = int(len(values) > 0 and values[0] == 0)
-    labels = _labels(len(values), _near_hashes(values, distance), start)[group]
-    labels[hashes == 0] = -1
-    return _groups(labels)
-
-
-def hash_pairs(hashes: Hashes, distance: int = 8) -> Iterator[Pairs]:
-    """Pairs of equal or nearly equal hashes, each once; see `by_hash`.
-
-    Args:
-        hashes: (n,) uint64; a hash of 0 is in no pair.
-        distance: the most bits in which the two differ.
+        paths: of the files, each a pathlib.Path or a str.
+        model: that embeds images.
+        cosine: from which on two are compared more closely.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
 
     Raises:
-        UsageError: as `by_hash`.
+        UsageError: a model that embeds no images, or a cosine that is none.
     """
-    _check_hashes(hashes, distance)
-    rows = np.flatnonzero(hashes)
-    near = _near_hashes(hashes[rows], distance)
-    for some, others in _blocks(0, len(rows)):
-        one, other = np.nonzero(near(some, others))
-        one, other = one + some.start, other + others.start
-        above = one < other
-        yield np.stack([rows[one[above]], rows[other[above]]], axis=1)
+    if "image" not in model.modalities:
+        reads = " and ".join(model.modalities)
+        raise UsageError(
+            f"{model.name} reads {reads} and no images: take efficientnet-lite0, or another of images"
+        )
+    cosine = real("cosine", cosine, -1, 1)
+    failures: dict[Path, str] = {}
+    kinds = list(_by_bytes(given_paths(paths), failures, show_progress_bar).values())
+    hashes, vectors = _described(kinds, model, failures, show_progress_bar)
+    files = sum(len(kind) for kind in kinds)
+    search = _Search([kind[0] for kind in kinds], failures)
+    with progress.bar("comparing", None, "pairs", show_progress_bar) as shown:
+        for candidates in (hash_pairs(hashes, DISTANCE), vector_pairs(vectors, cosine, NEIGHBOURS)):
+            search.verify(candidates, shown)
+    found = [rows.tolist() for rows in joined(len(kinds), search.pairs())]
+    grouped = {row for rows in found for row in rows}
+    several = [[row] for row, kind in enumerate(kinds) if len(kind) > 1 and row not in grouped]
+    groups = (search.group(rows, kinds) for rows in sorted(found + several))
+    return Found(tuple(group for group in groups if group), files, failures)
 
 
-def vector_pairs(vectors: Floats, cosine: float, most: int) -> Iterator[Pairs]:
-    """Pairs of rows of which one is among the other's nearest, the nearest pairs of a block first.
-
-    Args:
-        vectors: (n, dim); a row of zeros is in no pair.
-        cosine: the least of a pair.
-        most: neighbours of a row that are looked at. A pair may come twice, once from either side.
-
-    Raises:
-        UsageError: vectors that are no matrix, a cosine that is none, or less than one neighbour.
-    """
-    _check_vectors(vectors, cosine)
-    if most < 1:
-        raise UsageError(f"most={most}: at least 1")
-    drawn = np.flatnonzero(vectors.any(axis=1))
-    rows = unit(vectors[drawn])
-    side, kept = max(_PAIRS // max(len(rows), 1), 1), min(most, len(rows))
-    for start in range(0, len(rows), side):
-        scores = rows[start : start + side] @ rows.T
-        own = np.arange(len(scores))
-        scores[own, own + start] = -2.0
-        nearest = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
-        found = np.take_along_axis(scores, nearest, axis=1)
-        one, place = np.nonzero(found >= cosine - 1e-6)
-        order = np.argsort(-found[one, place], kind="stable")
-        pairs = np.stack([drawn[one + start], drawn[nearest[one, place]]], axis=1)[order]
-        yield np.sort(pairs, axis=1)
+def _by_bytes(
+    paths: Iterable[Path], failures: dict[Path, str], shown: bool | None
+) -> dict[bytes, list[Path]]:
+    """The files of each content, by its SHA-256."""
+    found: dict[bytes, list[Path]] = {}
+    with progress.bar("reading", None, "files", shown) as reading:
+        for path in paths:
+            reading.advance(1)
+            try:
+                if not path.is_file():  # a FIFO would hold us for ever
+                    raise ItemError(f"{path}: no file, or none that is regular; check the spelling")
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").digest()
+            except BaseException as error:
+                failures[path] = str(item_error(error, str(path)))
+                continue
+            found.setdefault(digest, []).append(path)
+    return {digest: _original_first(same) for digest, same in found.items()}
 
 
-def joined(count: int, pairs: Pairs) -> list[Keys]:
-    """The groups of `count` rows that pairs (m, 2) join, as `by_hash` orders them."""
-    parent = np.arange(count)
-    _join(parent, pairs[:, 0], pairs[:, 1])
-    return _groups(parent)
+def _original_first(same: list[Path]) -> list[Path]:
+    """The shortest name of the first folder before the others: copying adds to it, "cat (1).jpg", "cat copy.jpg"."""
+    beside = [path for path in same if path.parent == same[0].parent]
+    original = min(beside, key=lambda path: len(path.name))
+    return [original, *(path for path in same if path != original)]
 
 
-def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Keys]:
-    """Groups of vectors that are nearly parallel.
-
-    Which cosine tells copies from look-alikes hangs on the model. Of EfficientNet-Lite0 and 23 photographs: different
-    ones reach 0.53, copies cut to 90 % of each side have 0.91 and more, to 80 % 0.81, to 70 % 0.67; models trained on
-    pairs of images and texts lie higher throughout. 0.9 is for copies and light crops; lower it for
-    heavier ones, and look at the pairs about the threshold first.
-
-    Args:
-        vectors: (n, dim); a row of zeros is in no group.
-        cosine: the least between neighbours.
-
-    Returns:
-        Groups of two or more rows, each ascending, ordered by their first.
-
-    Raises:
-        UsageError: vectors that are no matrix, or a cosine that is none.
-    """
-    _check_vectors(vectors, cosine)
-    drawn = np.flatnonzero(
-        vectors.any(axis=1)
-    )  # a row of zeros is at right angles to all, and would join them
-    rows = unit(vectors[drawn])
-    least = cosine - 1e-6  # equal vectors have a cosine of 1, less rounding
-
-    def near(some: slice, others: slice) -> NDArray[np.bool_]:
-        return (rows[some] @ rows[others].T) >= least
-
-    return [drawn[group] for group in _groups(_labels(len(rows), near))]
+def _described(
+    kinds: list[list[Path]], model: Embedder, failures: dict[Path, str], shown: bool | None
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], Floats]:
+    """Hash (n,) and vector (n, dim) of each content; those that are no images are taken out of `kinds`."""
+    hashes, good = [], []
+    with progress.bar("hashing", len(kinds), "images", shown) as hashing:
+        for kind in kinds:
+            hashing.advance(1)
+            try:
+                hashes.append(image_hash(kind[0]))
+                good.append(kind)
+            except BaseException as error:
+                why = str(item_error(error, str(kind[0])))
+                failures |= {path: why.replace(str(kind[0]), str(path)) for path in kind}
+    kinds[:] = good
+    vectors = np.zeros((len(kinds), model.dim), np.float32)
+    with progress.bar("embedding", len(kinds), "images", shown) as embedding:
+        for encoded in model.stream(kind[0] for kind in kinds):
+            vectors[encoded.kept] = encoded.vectors
+            failures |= {kinds[i][0]: why for i, why in encoded.failures.items()}
+            embedding.advance(len(encoded.kept) + len(encoded.failures))
+    return np.array(hashes, np.uint64), vectors
 
 
-def _check_hashes(hashes: Hashes, distance: int) -> None:
-    if hashes.dtype != np.uint64 or hashes.ndim != 1:
-        raise UsageError(f"hashes {hashes.dtype} {hashes.shape}: (n,) uint64 is due")
-    if not 0 <= distance <= 64:
-        raise UsageError(f"distance={distance}: 0 to 64 bits")
+@dataclass(frozen=True)
+class _Match:
+    """That one picture lies in another, and where."""
+
+    whole: int
+    part: int
+    place: Place
+
+    @property
+    def cut(self) -> bool:
+        """Whether the part lacks anything."""
+        return min(self.place.width, self.place.height) < UNCUT
 
 
-def _check_vectors(vectors: Floats, cosine: float) -> None:
-    if vectors.ndim != 2:
-        raise UsageError(f"vectors {vectors.shape}: (n, dim) is due")
-    if not -1 <= cosine <= 1:
-        raise UsageError(f"cosine={cosine}: -1 to 1")
+class _Search:
+    """Pictures laid over each other, pair by pair; those known to be of one group are spared."""
+
+    def __init__(self, paths: Sequence[Path], failures: dict[Path, str]) -> None:
+        self._paths, self._failures = paths, failures
+        self._parent = list(range(len(paths)))
+        self._links: list[tuple[int, int]] = []
+        self._matches: dict[tuple[int, int], _Match] = {}
+        self._tried: set[tuple[int, int]] = set()
+        self._grey = lru_cache(maxsize=_GREYS)(self._read)
+
+    def verify(self, candidates: Iterator[Pairs], shown: progress.Bar) -> None:
+        """Joins the pairs that are copies."""
+        for pairs in candidates:
+            for one, other in pairs.tolist():
+                shown.advance(1)
+                if (one, other) in self._tried or self._root(one) == self._root(other):
+                    continue
+                self._tried.add((one, other))
+                if self.match(one, other) is not None:
+                    self._links.append((one, other))
+                    self._parent[self._root(other)] = self._root(one)
+
+    def pairs(self) -> Pairs:
+        """The pairs that are copies (m, 2): those that are needed to join their groups."""
+        return np.array(sorted(self._links), np.int64).reshape(-1, 2)
+
+    def match(self, one: int, other: int) -> _Match | None:
+        """Which of two pictures lies in the other, and where: the one of fewer pixels if both do."""
+        if (known := self._matches.get((one, other))) is not None:
+            return known
+        first, second = self._grey(one), self._grey(other)
+        if first is None or second is None:
+            return None
+        whole, part = one, other
+        if first.width * first.height < second.width * second.height:
+            whole, part, first, second = other, one, second, first
+        place = find(first, second)
+        if place is None:
+            whole, part, place = part, whole, find(second, first)
+        if place is None:
+            return None
+        found = _Match(whole, part, place)
+        self._matches[one, other] = self._matches[other, one] = found
+        return found
+
+    def group(self, rows: Sequence[int], kinds: Sequence[Sequence[Path]]) -> Group | None:
+        """The group of pictures with its files; None where they have become unreadable."""
+        files = {row: [self._file(row, path) for path in kinds[row]] for row in rows if self._grey(row)}
+        if sum(map(len, files.values())) < 2:
+            return None
+        order = sorted(files, key=lambda row: (-_pixels(files[row][0]), -files[row][0].size, row))
+        best = order[0]
+        for row in order[1:]:
+            match = self.match(best, row)
+            if match is not None and match.cut and match.whole == row:
+                best = row
+        keep, *same = files[best]
+        copies = [Copy(file, keep.path, "exact", 1.0) for file in same]
+        for row in order:
+            if row != best:
+                copies += self._copies(best, row, files)
+        return Group(keep, tuple(copies))
+
+    def _copies(self, best: int, row: int, files: dict[int, list[File]]) -> list[Copy]:
+        match = self.match(best, row) or next(
+            self._matches[pair] for pair in self._links if row in pair and files.keys() >= set(pair)
+        )
+        of = match.whole if match.part == row else match.part
+        as_large = (files[of][0].width, files[of][0].height) == (files[row][0].width, files[row][0].height)
+        why: Why = "cropped" if match.cut else "recompressed" if as_large else "resized"
+        score = max(match.place.explained, 0.0)
+        return [Copy(file, files[of][0].path, why, score) for file in files[row]]
+
+    def _root(self, row: int) -> int:
+        while self._parent[row] != row:
+            self._parent[row] = row = self._parent[self._parent[row]]
+        return row
+
+    def _read(self, row: int) -> Grey | None:
+        try:
+            return grey(self._paths[row])
+        except BaseException as error:
+            self._failures[self._paths[row]] = str(item_error(error, str(self._paths[row])))
+            return None
+
+    def _file(self, row: int, path: Path) -> File:
+        small = self._grey(row)
+        try:
+            size = path.stat().st_size
+        except OSError:  # It was there when it was read.
+            size = 0
+        return File(path, small.width if small else 0, small.height if small else 0, size)
 
 
-def _near_hashes(hashes: Hashes, distance: int) -> Callable[[slice, slice], NDArray[np.bool_]]:
-    """Which of some rows and others differ in at most `distance` bits."""
-    counts = _bit_counts()
-    parts = np.ascontiguousarray(hashes).view(np.uint16).reshape(-1, 4)
-
-    def near(rows: slice, others: slice) -> NDArray[np.bool_]:
-        bits = np.zeros((rows.stop - rows.start, others.stop - others.start), np.uint8)
-        for part in range(4):
-            bits += counts[parts[rows, part, None] ^ parts[None, others, part]]
-        return bits <= distance
-
-    return near
-
-
-@lru_cache(maxsize=1)
-def _bit_counts() -> NDArray[np.uint8]:
-    """How many bits are set in each number of 16 bits."""
-    counts = np.zeros(1, np.uint8)
-    for _ in range(16):
-        counts = np.concatenate([counts, counts + np.uint8(1)])
-    return counts
-
-
-def _labels(count: int, near: Callable[[slice, slice], NDArray[np.bool_]], start: int = 0) -> Keys:
-    """The least row that each of `count` is joined with, itself where there is none."""
-    parent = np.arange(count)
-    for rows, others in _blocks(start, count):
-        one, other = np.nonzero(near(rows, others))
-        _join(parent, one + rows.start, other + others.start)
-    return parent
-
-
-def _blocks(start: int, count: int) -> Iterator[tuple[slice, slice]]:
-    """Pairs of blocks that cover each pair of rows once."""
-    side = int(_PAIRS**0.5)
-    for i in range(start, count, side):
-        for j in range(i, count, side):
-            yield slice(i, min(i + side, count)), slice(j, min(j + side, count))
-
-
-def _join(parent: Keys, one: Keys, other: Keys) -> None:
-    """Joins rows pairwise: `parent` leads from each to the least of its group, before and after."""
-    while True:
-        first, second = parent[one], parent[other]
-        apart = first != second
-        if not apart.any():
-            return
-        one, other, first, second = one[apart], other[apart], first[apart], second[apart]
-        np.minimum.at(parent, np.maximum(first, second), np.minimum(first, second))
-        while not np.array_equal(above := parent[parent], parent):
-            parent[:] = above
-
-
-def _groups(labels: Keys) -> list[Keys]:
-    """Rows of equal label, where there are two or more; label -1 is no group."""
-    order = np.argsort(labels, kind="stable")
-    order = order[labels[order] >= 0]
-    edges = np.flatnonzero(np.diff(labels[order])) + 1
-    found = [group for group in np.split(order, edges) if len(group) > 1]
-    return sorted(found, key=lambda group: int(group[0]))
+def _pixels(file: File) -> int:
+    return file.width * file.height

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from omnivec.training.recipes import train
+from omnivec.training.recipe_registry import train
 
 __all__ = ["train"]

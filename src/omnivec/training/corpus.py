@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import MissingExtra, UsageError
-from omnivec.reasons import of_system
-from omnivec.runtime import open_cpus
+from omnivec.inputs.text.whitespace import BLANK_BYTES
+from omnivec.models.runtime import open_cpus
 from omnivec.training import texts
-from omnivec.whitespace import BLANK_BYTES
+from omnivec.validation.reasons import of_system
 
 MOST = 10_000
 """Words in a sentence, as in word2vec's programs; a longer one is cut there, so that no window crosses the cut."""
@@ -77,7 +77,7 @@ def read_corpus(
     Args:
         data: the path of a UTF-8 text (.gz and .bz2 too), a sentence on each line, or several as `pathlib.Path`s; or
             an iterable of sentences, each a str or a list of words, read once. Words of a text or str are parted as
-            `omnivec.whitespace` has it, and taken as they are.
+            `omnivec.inputs.text.whitespace` has it, and taken as they are.
         min_count: rarer words are left out.
         max_vocab: only so many words, the most frequent, are kept.
         threads: that scan; by default as many as there are CPUs.
@@ -108,7 +108,7 @@ def read_corpus(
 
 def kept(corpus: Corpus, min_count: int, max_vocab: int | None = None) -> Corpus:
     """A corpus without its rarer words; see `read_corpus`."""
-    from omnivec.kernels.vocabulary import renumber
+    from omnivec.tables.kernels.vocabulary import renumber
 
     size = int((corpus.counts >= min_count).sum())
     size = size if max_vocab is None else min(size, max_vocab)
@@ -177,7 +177,7 @@ def _size(path: Path) -> int:
 
 
 def _of_files(paths: list[Path]) -> Iterator[Piece]:
-    from omnivec.kernels.vocabulary import PADDING
+    from omnivec.tables.kernels.vocabulary import PADDING
 
     place = 0
     for path in paths:
@@ -221,7 +221,7 @@ def _last_blank(block: Bytes, length: int, path: Path) -> int:
 
 
 def _of_sentences(items: Iterable[Any], first: Any) -> Iterator[Piece]:
-    from omnivec.kernels.vocabulary import PADDING
+    from omnivec.tables.kernels.vocabulary import PADDING
 
     text, place = bytearray(), 0
     for number, item in enumerate(items):
@@ -260,7 +260,7 @@ class _Scanner:
     """The words that one thread has met."""
 
     def __init__(self, source: _Source) -> None:
-        from omnivec.kernels import vocabulary
+        from omnivec.tables.kernels import vocabulary
 
         self._kernels, self._source = vocabulary, source
         self.table = vocabulary.table(2**16, 2**20)
@@ -357,7 +357,7 @@ def _scanned(
     meanwhile: Callable[[], object] | None,
 ) -> tuple[_Scanner, _Pile, list[tuple[int, Places]], list[Numbers]]:
     """The words; the text by each scanner's numbers; for each block its scanner and sentences' ends; numbers here."""
-    from omnivec.kernels.parallel import in_order
+    from omnivec.tables.kernels.parallel import in_order
 
     scanners = [_Scanner(source) for _ in range(threads)]
     idle = SimpleQueue[int]()
@@ -388,7 +388,7 @@ def _renumbered(
     pile: _Pile, blocks: list[tuple[int, Places]], ranks: list[Numbers], in_memory: int
 ) -> tuple[Numbers, Places]:
     """The text by the words' final numbers (by scanner: its number -> the final one), and its sentences' starts."""
-    from omnivec.kernels.vocabulary import renumber
+    from omnivec.tables.kernels.vocabulary import renumber
 
     ids, ends, count = _Pile(in_memory), [], 0
     for numbers, (i, inside) in zip(pile, blocks, strict=True):

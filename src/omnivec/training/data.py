@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.items import shown
+from omnivec.inputs.items import shown
 from omnivec.training import texts
 
 Pair = tuple[str, ...]

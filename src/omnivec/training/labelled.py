@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from omnivec.arguments import characters
 from omnivec.errors import UsageError
-from omnivec.items import shown
-from omnivec.media.bags import MARK
+from omnivec.inputs.items import shown
+from omnivec.inputs.text.whitespace import is_blank, split_words
+from omnivec.tables.bags import MARK
 from omnivec.training import texts
 from omnivec.training.data import SHOWN, Rows, lines_of
-from omnivec.whitespace import is_blank, split_words
+from omnivec.validation.arguments import characters
 
 COLUMNS = {
     "text": ("text", "sentence", "content", "document"),

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from omnivec.tasks.alignment import Aligned, Head, unit
-from omnivec.training.contrastive import false_negatives, info_nce
 from omnivec.training.data import batches, per_epoch
 from omnivec.training.loop import Plan, Step, fit
+from omnivec.training.recipes.contrastive import false_negatives, info_nce
 from omnivec.types import Floats
+from omnivec.vectors.alignment import Aligned, Head, unit
 
 
 @dataclass(frozen=True)

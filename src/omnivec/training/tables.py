@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.runtime import open_cpus
+from omnivec.models.runtime import open_cpus
 from omnivec.training.corpus import Corpus, read_corpus
 from omnivec.training.passes import Pace
-from omnivec.training.recipes import check_limits, settle
+from omnivec.training.recipe_registry import check_limits, settle
 from omnivec.types import Floats
 
 T = TypeVar("T")
@@ -191,7 +191,7 @@ def workers(options: Common) -> int:
 
 def uniform(shape: tuple[int, int], seed: int, span: float = 1.0) -> Floats:
     """Rows from -span/(2 dim) to span/(2 dim), padded with zeros to whole lanes."""
-    from omnivec.kernels.windows import zeros
+    from omnivec.tables.kernels.windows import zeros
 
     count, dim = shape
     rows = zeros(count, dim)

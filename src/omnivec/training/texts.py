@@ -1,4 +1,4 @@
-"""What is trained on, from memory or from text files: packed or not, line by line; see `omnivec.whitespace`."""
+"""Training texts, from memory or from text files, compressed or not, line by line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from omnivec import arguments, items
 from omnivec.errors import UsageError
-from omnivec.reasons import of_system
-from omnivec.whitespace import BOM, why_not_utf8
+from omnivec.inputs import items
+from omnivec.inputs.text.whitespace import BOM, why_not_utf8
+from omnivec.validation import arguments
+from omnivec.validation.reasons import of_system
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
 

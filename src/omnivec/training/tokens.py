@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.compiled import Compiled
 from omnivec.errors import UsageError
-from omnivec.media.tokenizer import Tokenizer, tokenizer_of
+from omnivec.inputs.text.tokenizer import Tokenizer, tokenizer_of
+from omnivec.models.network import Compiled
 from omnivec.types import Floats, Prepared
 
 ROWS = 256

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from omnivec.errors import UsageError
-from omnivec.media.text import Reading
-from omnivec.model import Model
+from omnivec.inputs.text.text import Reading
+from omnivec.models.model import Model
 from omnivec.ops.base import Params, Settings
 from omnivec.ops.torch import TorchOps, device_of, parameters
 from omnivec.weights.tensor import FLOATING, from_array

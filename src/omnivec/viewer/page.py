@@ -10,8 +10,8 @@ from pathlib import Path
 
 from omnivec.errors import UsageError
 from omnivec.files import check_target, written
-from omnivec.reasons import of_item
 from omnivec.types import Hit
+from omnivec.validation.reasons import of_item
 from omnivec.viewer.thumbnails import data_uri, pixel_size, thumbnail
 
 SIDE = 256

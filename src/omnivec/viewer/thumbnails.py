@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnivec.media.pixels import look, upright
-from omnivec.reasons import item_error
+from omnivec.inputs.image.pixels import look, upright
+from omnivec.validation.reasons import item_error
 
 if TYPE_CHECKING:
     from PIL import Image

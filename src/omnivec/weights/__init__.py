@@ -5,8 +5,8 @@ And what follows from them: canonical names and an identity that no file format 
 
 from __future__ import annotations
 
-from omnivec.weights.files import read
-from omnivec.weights.identity import content_hashes, same_weights
+from omnivec.weights.checkpoints import read
+from omnivec.weights.hashes import content_hashes, same_weights
 from omnivec.weights.layouts import Row, rename, strip_prefixes
 from omnivec.weights.safetensors import save
 from omnivec.weights.tensor import Tensor, Weights

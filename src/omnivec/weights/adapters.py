@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from omnivec import typed
 from omnivec.errors import UnsupportedModel, WeightsError
-from omnivec.typed import Between, Index, Size
 from omnivec.types import Floats
-from omnivec.weights.files import ADAPTERS, read
+from omnivec.validation import typed
+from omnivec.validation.typed import Between, Index, Size
+from omnivec.weights.checkpoints import ADAPTERS, read
 from omnivec.weights.layouts import Row
 from omnivec.weights.tensor import Tensor, Weights, from_array
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omnivec.errors import WeightsError
-from omnivec.reasons import of_system
+from omnivec.validation.reasons import of_system
 
 TIMES = 20
 """What a file is unpacked to, at most, in sizes of the file."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import WeightsError
-from omnivec.reasons import of_system, one_line
+from omnivec.validation.reasons import of_system, one_line
 from omnivec.weights.bounds import Bounds
 from omnivec.weights.tensor import Bytes, map_file, typed
 from omnivec.weights.zipped import unpacked

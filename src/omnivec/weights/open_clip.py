@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnivec import typed
 from omnivec.errors import UnsupportedModel
-from omnivec.typed import Count, Rate, Side, Size
+from omnivec.validation import typed
+from omnivec.validation.typed import Count, Rate, Side, Size
 
 # Configs of before 2023 all say so, whatever their end of text is: it then is the token of the highest id.
 LEGACY_EOS = 2

@@ -11,7 +11,7 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.files import written
-from omnivec.reasons import one_line
+from omnivec.validation.reasons import one_line
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, map_file, typed
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import WeightsError
-from omnivec.reasons import of_system
 from omnivec.types import Floats
+from omnivec.validation.reasons import of_system
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.reasons import one_line
+from omnivec.validation.reasons import one_line
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, map_file, typed
 from omnivec.weights.unpickling import RestrictedUnpickler, counted

@@ -1,0 +1,339 @@
+"""Items read from files and streams, and vectors written to files as they come."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from io import TextIOWrapper
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from omnivec.errors import ItemError, MissingExtra, UsageError
+from omnivec.files import check_target, written
+from omnivec.types import Encoded
+from omnivec.validation.reasons import item_error, of_system
+
+_TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
+_NO_PYARROW = "writing .parquet needs pyarrow: pip install 'omnivec[parquet]'"
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_LONGEST_FIELD = 2**31 - 1
+
+
+class Source:
+    """The items of files, one after the other; remembers the name of each until it is taken.
+
+    Attributes:
+        failures: files that gave no items, or not all of them, one line each.
+    """
+
+    def __init__(self, sources: Sequence[str], column: str | None, lines: bool) -> None:
+        self._sources, self._column, self._lines = sources, column, lines
+        self._names: deque[str] = deque()
+        self._why: dict[int, str] = {}
+        self._count = 0
+        self.failures: list[str] = []
+
+    def check(self) -> None:
+        """Looks at each source before there is any work: one that gives no rows leaves no trace in a result.
+
+        A file that is an item by itself is looked at in its turn, and fails alone.
+
+        Raises:
+            UsageError: a source that cannot be meant.
+            ItemError: rows that cannot be read, or that have no such column.
+        """
+        for source in self._sources:
+            if source == "-":
+                continue
+            path = self._path(source)
+            if self._is_rows(path):
+                with _opened(path) as lines:
+                    if self._column is not None and not self._lines and path.suffix.lower() in _SEPARATORS:
+                        _header(path, lines, self._column)
+
+    def __iter__(self) -> Iterator[Any]:
+        for source in self._sources:
+            try:
+                for name, item in self._items(source):
+                    # Still an item: the rows of the result are those of the source.
+                    if isinstance(item, ItemError):
+                        self._why[self._count] = str(item)
+                    self._names.append(name)
+                    self._count += 1
+                    yield None if isinstance(item, ItemError) else item
+            except BaseException as error:
+                self.failures.append(str(item_error(error, source)))
+
+    def total(self) -> int | None:
+        """How many items there are; None where a source can be read only once, or cannot be read to its end."""
+        try:
+            return sum(self._total(source) for source in self._sources)
+        except (OSError, ItemError, UsageError):
+            return None
+
+    def _total(self, source: str) -> int:
+        if source == "-":
+            raise ItemError("standard input can be read only once")
+        path = self._path(source)
+        if not self._is_rows(path):
+            return 1
+        if not path.is_file():
+            raise ItemError(f"{path} can be read only once")
+        return sum(1 for _ in self._items(source))
+
+    def take(self, encoded: Encoded) -> list[str]:
+        """The names of the items of one window; what a row lacked becomes the reason of its failure."""
+        encoded.failures |= {i: self._why.pop(i) for i in encoded.failures if i in self._why}
+        return [self._names.popleft() for _ in range(len(encoded.kept) + len(encoded.failures))]
+
+    def _items(self, source: str) -> Iterator[tuple[str, Any]]:
+        if source == "-":
+            yield from _numbered("-", _stdin())
+            return
+        path = self._path(source)
+        if not self._is_rows(path):
+            yield source, path
+            return
+        with _opened(path) as lines:
+            if self._lines or self._column is None:
+                yield from _numbered(source, lines)
+            else:
+                read = _csv_rows if path.suffix.lower() in _SEPARATORS else _json_rows
+                yield from _texts(path, read(path, lines, self._column), self._column)
+
+    def _path(self, source: str) -> Path:
+        """A source as a file; UsageError where it cannot be meant."""
+        path = Path(source)
+        if path.is_dir():
+            raise UsageError(f"{source} is a folder: name files (docs/*.md), or use `omnivec index`")
+        table = path.suffix.lower() in _TABLES
+        if self._column is not None and not table:
+            raise UsageError(f"--column reads {', '.join(_TABLES)} files; {source} is none")
+        if table and self._column is None and not self._lines:
+            raise UsageError(
+                f"{source} has rows: --column names the field that holds the text, or use --lines"
+            )
+        return path
+
+    def _is_rows(self, path: Path) -> bool:
+        return self._lines or path.suffix.lower() in _TABLES
+
+
+def _texts(path: Path, rows: Iterator[tuple[int, Any]], column: str) -> Iterator[tuple[str, Any]]:
+    for i, row in rows:
+        place = f"{path}:{i}"
+        if isinstance(row, ItemError):
+            yield place, row
+        elif isinstance(row, dict) and isinstance(row.get(column), str):
+            yield place, _checked(place, row[column])
+        else:
+            fields = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+            yield place, ItemError(f"{place} has no text in {column!r}; it has {fields}")
+
+
+def _numbered(name: str, lines: IO[str]) -> Iterator[tuple[str, Any]]:
+    for i, line in enumerate(lines, 1):
+        yield f"{name}:{i}", _checked(f"{name}:{i}", line.rstrip("\r\n"))
+
+
+def _checked(place: str, text: str) -> str | ItemError:
+    """A text, unless some of its bytes could not be decoded."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return ItemError(f"{place} is not UTF-8 (character {error.start}): convert it first")
+    return text
+
+
+def _stdin() -> IO[str]:
+    """Standard input as UTF-8, whatever the locale says: bytes that are not cost only their line."""
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    return sys.stdin
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            yield lines
+    except OSError as error:
+        raise ItemError(f"{path} cannot be read: {of_system(error)}") from error
+
+
+def _json_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:
+    for i, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield i, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield i, ItemError(f"{path}:{i} is no JSON: {error}")
+
+
+def _csv_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:
+    reader = _header(path, lines, column)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ItemError(f"{path}:{reader.line_num} is no CSV: {error}") from error
+
+
+def _header(path: Path, lines: IO[str], column: str) -> csv.DictReader[str]:
+    """The rows of a CSV; ItemError where its first line names no such column."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.DictReader(lines, delimiter=_SEPARATORS[path.suffix.lower()])
+    try:
+        names = reader.fieldnames or ()
+    except csv.Error as error:
+        raise ItemError(f"{path}:1 is no CSV: {error}") from error
+    if column not in names:
+        raise ItemError(f"{path} has no column {column!r}; its columns: {', '.join(names) or 'none'}")
+    return reader
+
+
+class Sink(Protocol):
+    """Where vectors go, window by window."""
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Writes one window; `names` has one for each item of it, those that failed included."""
+
+    def close(self) -> None:
+        """Writes what is still to be written."""
+
+
+class NpySink:
+    """A float32 .npy file of (items, dim); the row of an item that failed is NaN."""
+
+    _HEADER = 128
+
+    def __init__(self, file: IO[bytes], dim: int) -> None:
+        self._file, self._dim, self._rows = file, dim, 0
+        self._file.write(b"\0" * self._HEADER)
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Appends rows."""
+        rows = np.full((len(names), self._dim), np.nan, "<f4")
+        rows[encoded.kept - self._rows] = encoded.vectors
+        self._file.write(rows.tobytes())
+        self._rows += len(names)
+
+    def close(self) -> None:
+        """Writes the header, now that the number of rows is known."""
+        header = (
+            f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self._rows}, {self._dim}), }}".encode()
+        )
+        self._file.seek(0)
+        self._file.write(b"\x93NUMPY\x01\x00" + (self._HEADER - 10).to_bytes(2, "little"))
+        self._file.write(header.ljust(self._HEADER - 11) + b"\n")
+
+
+class JsonSink:
+    """JSON lines: item and vector, or item and error."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._first = file, 0
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Appends lines."""
+        row_of = {int(i): row for row, i in enumerate(encoded.kept)}
+        for i, name in enumerate(names, self._first):
+            line: dict[str, Any] = {"index": i, "item": name}
+            if i in row_of:
+                row = row_of[i]
+                line |= {"lost": int(encoded.lost[row])} if encoded.lost[row] else {}
+                line["vector"] = [float(f"{value:.9g}") for value in encoded.vectors[row].tolist()]
+            else:
+                line["error"] = encoded.failures[i]
+            self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._first += len(names)
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+
+
+class ParquetSink:
+    """A Parquet file with the columns item, vector (a list of float32), lost and error."""
+
+    def __init__(self, file: IO[bytes], dim: int) -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise MissingExtra(_NO_PYARROW) from error
+        self._pa: ModuleType = pa
+        self._schema = pa.schema(
+            [
+                ("item", pa.string()),
+                ("vector", pa.list_(pa.float32(), dim)),
+                ("lost", pa.int64()),
+                ("error", pa.string()),
+            ]
+        )
+        self._writer, self._dim, self._first = pq.ParquetWriter(file, self._schema), dim, 0
+
+    def write(self, encoded: Encoded, names: Sequence[str]) -> None:
+        """Appends a row group."""
+        vectors: list[Any] = [None] * len(names)
+        lost = [0] * len(names)
+        for row, i in enumerate((encoded.kept - self._first).tolist()):
+            vectors[i], lost[i] = encoded.vectors[row], int(encoded.lost[row])
+        errors = [encoded.failures.get(i) for i in range(self._first, self._first + len(names))]
+        columns = [list(names), vectors, lost, errors]
+        arrays = [self._pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]
+        self._writer.write_table(self._pa.table(arrays, schema=self._schema))
+        self._first += len(names)
+
+    def close(self) -> None:
+        """Writes the footer."""
+        self._writer.close()
+
+
+_FORMATS: dict[str, Callable[[IO[bytes], int], Sink]] = {
+    ".npy": NpySink,
+    ".parquet": ParquetSink,
+    ".jsonl": lambda file, dim: JsonSink(file),
+}
+
+
+def check_sink(path: Path | None, sources: Iterable[str] = ()) -> None:
+    """Refuses what cannot be a file of vectors, or is one of the sources, before there is any work to lose."""
+    if path is None:
+        return
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"{path}: the suffix says the format, one of {', '.join(_FORMATS)}")
+    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise MissingExtra(_NO_PYARROW)
+    check_target(path, map(Path, sources))
+
+
+@contextmanager
+def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
+    """A file for vectors, whole or not at all: it appears under its name when all is written.
+
+    Args:
+        path: .npy, .jsonl or .parquet; None for JSON lines on stdout.
+        dim: length of a vector.
+
+    Raises:
+        UsageError: another suffix, a folder that is not there, or the name of a folder.
+        OmnivecError: the file cannot be written.
+    """
+    if path is None:
+        yield JsonSink(sys.stdout.buffer)
+        return
+    check_sink(path)
+    with written(path) as scratch, scratch.open("wb") as file:
+        sink = _FORMATS[path.suffix.lower()](file, dim)
+        try:
+            yield sink
+        finally:  # Whatever happened: a Parquet writer that outlives its file complains.
+            sink.close()

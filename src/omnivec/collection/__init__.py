@@ -1,0 +1,1 @@
+"""Collections: where models and the store meet."""

@@ -1,0 +1,256 @@
+"""Items from memory on their way into a collection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omnivec.collection.contents import Content, content_of
+from omnivec.collection.file_names import FileNames
+from omnivec.collection.indexing import BYTES, Draft, Indexing, Written
+from omnivec.collection.spaces import Spaces
+from omnivec.errors import ItemError, UsageError
+from omnivec.inputs.items import has_columns, several, shown, texts
+from omnivec.progress import Bar
+from omnivec.store.records import Entry
+from omnivec.store.sqlite import Catalogue
+from omnivec.store.strings import storable
+from omnivec.store.writing import json_text
+from omnivec.validation.reasons import of_item, of_system
+
+WINDOW = 512
+"""Items that are compared with the collection together."""
+
+
+@dataclass
+class Added:
+    """What `add` did.
+
+    Attributes:
+        ids: of the items, in their order; "" for one that failed before it had an id.
+        kept: indices of the items that are in the collection.
+        failures: index of an item -> why it is not in.
+        notes: index of an item -> what of it was left out, though the rest is in.
+        new: documents that were not there before.
+        changed: documents whose content or metadata was replaced.
+        unchanged: items that were there as they are.
+        passages: passages written.
+        lost: tokens that the model's limit cut off.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, str] = field(default_factory=dict)
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    passages: int = 0
+    lost: int = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Added: {self.new:,} new, {self.changed:,} changed, {self.unchanged:,} unchanged, "
+            f"{len(self.failures):,} failed; {self.passages:,} passages, {self.lost:,} tokens cut off>"
+        )
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item to add: what, under which id (None for one of its own), with which metadata."""
+
+    content: Any
+    id: str | None
+    metadata: Mapping[str, Any]
+
+
+def items_of(
+    items: Any,
+    ids: Any,
+    metadata: Any,
+) -> list[Item]:
+    """The items of a call, each with its id and metadata; UsageError where the numbers do not fit."""
+    listed = list(several(items))
+    names: list[str] | list[None] = [None] * len(listed) if ids is None else texts(ids, "ids")
+    one_for_all = {} if metadata is None else metadata
+    facts = [one_for_all] * len(listed) if isinstance(one_for_all, Mapping) else _rows(metadata)
+    for what, given in (("ids", names), ("metadata", facts)):
+        if len(given) != len(listed):
+            raise UsageError(f"{len(given)} {what} for {len(listed)} items: give one for each")
+    for i, fact in enumerate(facts):
+        if not isinstance(fact, Mapping):
+            raise UsageError(
+                f"metadata {i} is a {type(fact).__name__}: give a dict for each item, or one for all"
+            )
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name is None:
+            continue
+        if not name or name != storable(name):
+            raise UsageError(
+                f"id {i} is {name!r}: an id is a text of at least one character, all of them UTF-8"
+            )
+        if name in seen:
+            raise UsageError(f"the id {name!r} is given twice")
+        seen.add(name)
+    return [Item(*parts) for parts in zip(listed, names, facts, strict=True)]
+
+
+def _rows(metadata: Any) -> list[Any]:
+    """The metadata of several items."""
+    if has_columns(metadata):
+        ways = {"to_pylist": "to_pylist()", "to_dicts": "to_dicts()", "to_dict": "to_dict('records')"}
+        way = next(
+            (f", metadata.{call}" for name, call in ways.items() if hasattr(metadata, name)), ", as dicts"
+        )
+        raise UsageError(f"metadata is {shown(metadata)}, a table: give its rows{way}")
+    return list(several(metadata, "metadata"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """An item that was read: what `Draft` needs but its passages."""
+
+    id: str
+    content: Content
+    metadata: Mapping[str, Any]
+    path: str | None
+    size: int
+    device: int
+
+
+class Adding:
+    """One call of `Collection.add`; `shown` counts its items."""
+
+    def __init__(self, catalogue: Catalogue, names: FileNames, spaces: Spaces, shown: Bar) -> None:
+        self._catalogue, self._names, self._shown = catalogue, names, shown
+        self._indexing = Indexing(catalogue, spaces.writer, spaces.cutting, self._done)
+        self._known: dict[str, Entry] = {}
+        self._places: dict[str, list[int]] = {}
+        self._written: dict[str, Written] = {}
+        self._firsts: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
+        self.added = Added()
+
+    def run(self, items: Sequence[Item]) -> Added:
+        """Embeds and commits what is new or changed."""
+        waiting: list[_Ready | None] = []
+        held = 0
+        for i, item in enumerate(items):
+            waiting.append(self._read(i, item))
+            held += waiting[-1].content.held if waiting[-1] is not None else 0
+            if len(waiting) == WINDOW or held >= BYTES or i == len(items) - 1:
+                self._window(i + 1 - len(waiting), waiting)
+                waiting, held = [], 0
+        self._indexing.flush()
+        for name, places in self._places.items():
+            why = self._written[name].failure
+            if why is None:
+                self.added.kept.extend(places)
+            else:
+                self.added.failures.update(dict.fromkeys(places, why))
+                self.added.notes.pop(places[0], None)
+        self.added.kept.sort()
+        return self.added
+
+    def _read(self, i: int, item: Item) -> _Ready | None:
+        """What an item is; None where it cannot be read."""
+        try:
+            ready = self._ready(item)
+        except BaseException as error:
+            self.added.failures[i] = of_item(error)
+            self._shown.advance(1)
+            self.added.ids.append(item.id or "")
+            return None
+        self.added.ids.append(ready.id)
+        return ready
+
+    def _window(self, first: int, ready: Sequence[_Ready | None]) -> None:
+        """Takes some items: which of them are there as they are, and the others to the indexer."""
+        names = [one.id for one in ready if one is not None and one.id not in self._places]
+        known = {entry.id: entry for entry in self._catalogue.documents(ids=names)}
+        self._known.update(known)
+        for i, one in enumerate(ready, first):
+            if one is not None:
+                self._take(i, one, known.get(one.id))
+
+    def _take(self, i: int, one: _Ready, before: Entry | None) -> None:
+        if one.id in self._places:  # The same content a second time needs no second vector.
+            self._places[one.id].append(i)
+            self._shown.advance(1)
+            return
+        content, how = one.content, self._indexing.how(one.content.modality)
+        now = (content.digest, how, one.metadata)
+        if before is not None and (before.digest, before.how, before.metadata) == now:
+            self._shown.advance(1)
+            self.added.unchanged += 1
+            self.added.kept.append(i)
+            return
+        try:
+            cuts = self._indexing.cuts(content)
+        except ItemError as error:
+            self._shown.advance(1)
+            self.added.failures[i] = str(error)
+            return
+        self._places[one.id] = [i]
+        if content.note is not None:
+            self.added.notes[i] = content.note
+        self._indexing.put(
+            Draft(
+                one.id,
+                content.digest,
+                how,
+                cuts,
+                content.image,
+                one.metadata,
+                path=one.path,
+                size=one.size,
+                device=one.device,
+            )
+        )
+
+    def _done(self, written: Written) -> None:
+        self._shown.advance(1)
+        self._written[written.id] = written
+        if written.failure is not None:
+            return
+        self.added.passages += written.passages
+        self.added.lost += written.lost
+        if written.id in self._known:
+            self.added.changed += 1
+        else:
+            self.added.new += 1
+
+    def _ready(self, item: Item) -> _Ready:
+        """What an item is, before it is cut; ItemError where it cannot be read or named."""
+        content = content_of(item.content)
+        if content.image is None and not content.text.strip():
+            raise ItemError("an empty text has nothing to be found by")
+        try:
+            facts = json.loads(json_text({**content.facts, **item.metadata}, "metadata"))
+        except UsageError as error:
+            raise ItemError(str(error)) from error
+        path = self._names.of(item.content) if isinstance(item.content, Path) else None
+        if path is not None and path != storable(path):
+            raise ItemError("its name is not valid UTF-8; rename it")
+        name = item.id or path or content.digest.hex()[:16]
+        self._refuse_double(name, content.digest, facts)
+        return _Ready(name, content, facts, path, *_place_of(item.content))
+
+    def _refuse_double(self, name: str, digest: bytes, facts: Mapping[str, Any]) -> None:
+        """An item may come twice in a call, but not as two different documents under one id."""
+        first = self._firsts.setdefault(name, (digest, facts))
+        if first != (digest, facts):
+            what = "metadata" if first[0] == digest else "content"
+            raise ItemError(f"its id {name!r} is that of an item before it with other {what}: give ids")
+
+
+def _place_of(item: Any) -> tuple[int, int]:
+    """A file's size and the device it lies on, by which a sync tells a missing file from a missing disk."""
+    try:
+        status = item.stat() if isinstance(item, Path) else None
+    except OSError as error:
+        raise ItemError(f"{item}: {of_system(error)}") from error
+    return (0, 0) if status is None else (status.st_size, status.st_dev)

@@ -1,0 +1,232 @@
+"""Documents on their way into a catalogue: embedded together, written in one transaction, then reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from omnivec.collection.contents import IMAGE, Content
+from omnivec.collection.passages import NOTHING_SEEN, Cut, Cutting, cuts_of
+from omnivec.collection.spaces import Writer
+from omnivec.store.records import Document, Passage
+from omnivec.store.sqlite import Catalogue
+from omnivec.types import Encoded, Keys, Modality
+from omnivec.validation.reasons import LeftOut, item_error
+
+if TYPE_CHECKING:
+    from omnivec.inputs.image.pixels import Picture
+
+PASSAGES = 512
+"""Most passages that are embedded and committed together: what a killed run may have to do again."""
+
+SECONDS = 3.0
+"""How long embedding what is committed together should take, and how long anything waits for more to come."""
+
+FIRST = 32
+"""Passages of the first commit, before it is known how fast the model is."""
+
+BYTES = 64 * 2**20
+"""Bytes of waiting images, from which on they are embedded and committed too: a dozen photographs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A document that waits for its vectors; see `store.records.Document`.
+
+    Attributes:
+        cuts: its passages; of an image one, without text.
+        image: what is embedded in place of a text.
+    """
+
+    id: str
+    digest: bytes
+    how: str
+    cuts: Sequence[Cut]
+    image: Picture | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    root: str | None = None
+    path: str | None = None
+    size: int = 0
+    mtime_ns: int = 0
+    device: int = 0
+
+    @property
+    def modality(self) -> Modality:
+        """What kind of thing it is."""
+        return "text" if self.image is None else "image"
+
+    @property
+    def items(self) -> list[Any]:
+        """What is embedded, one for each passage."""
+        return [cut.text for cut in self.cuts] if self.image is None else [self.image]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a draft.
+
+    Attributes:
+        id: of the document.
+        passages: how many were committed.
+        lost: tokens that the model's limit cut off.
+        failure: why it is not in, one line; None where it is.
+    """
+
+    id: str
+    passages: int
+    lost: int
+    failure: str | None = None
+
+
+class Indexer:
+    """Takes the drafts of one space; reports each after the commit that holds it, never before.
+
+    Args:
+        catalogue: where they go.
+        writer: what makes their vectors.
+        report: is told what became of each.
+        clock: seconds from any beginning.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        writer: Writer,
+        report: Callable[[Written], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._catalogue, self._writer, self._report, self._clock = catalogue, writer, report, clock
+        self._waiting: list[Draft] = []
+        self._count = self._held = 0
+        self._enough, self._since = FIRST, 0.0
+
+    def put(self, draft: Draft) -> None:
+        """Takes a draft, and commits when enough have come together."""
+        self._since = self._since if self._waiting else self._clock()
+        self._waiting.append(draft)
+        self._count += len(draft.cuts)
+        self._held += draft.image.held if draft.image is not None else 0
+        full = self._count >= min(self._enough, PASSAGES) or self._held >= BYTES
+        if full or self._clock() - self._since >= SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Embeds and commits what is waiting, then reports it."""
+        drafts, self._waiting, self._count, self._held = self._waiting, [], 0, 0
+        if not drafts:
+            return
+        begun = self._clock()
+        model = self._writer.model
+        items = [item for draft in drafts for item in draft.items]
+        read = any(isinstance(item, str) for item in items)
+        encoded = model.run(items, prompt=model.task_prompt("document") if read else None)
+        rows = np.full(len(items), -1, np.int64)
+        rows[encoded.kept] = np.arange(len(encoded.kept))
+        documents, written, first = [], [], 0
+        for draft in drafts:
+            places = range(first, first + len(draft.cuts))
+            first += len(draft.cuts)
+            failed = next((encoded.failures[i] for i in places if i in encoded.failures), None)
+            if failed is not None:
+                written.append(Written(draft.id, 0, 0, failed))
+                continue
+            own = rows[places.start : places.stop]
+            lost = int(encoded.lost[own].sum()) if draft.image is None else 0
+            documents.append(self._document(draft, encoded, own, lost))
+            written.append(Written(draft.id, len(draft.cuts), lost))
+        self._catalogue.write(documents)
+        pace = len(items) / max(self._clock() - begun, 1e-9)
+        self._enough = max(1, min(PASSAGES, int(pace * SECONDS)))
+        for one in written:
+            self._report(one)
+
+    def _document(self, draft: Draft, encoded: Encoded, rows: Keys, lost: int) -> Document:
+        passages = tuple(
+            Passage(
+                cut.start,
+                cut.end,
+                cut.line,
+                cut.text,
+                draft.modality,
+                {self._writer.space: encoded.vectors[row : row + 1]},
+            )
+            for cut, row in zip(draft.cuts, rows, strict=True)
+        )
+        return Document(
+            id=draft.id,
+            modality=draft.modality,
+            how=draft.how,
+            digest=draft.digest,
+            root=draft.root,
+            path=draft.path,
+            size=draft.size,
+            mtime_ns=draft.mtime_ns,
+            device=draft.device,
+            metadata=draft.metadata,
+            lost=lost,
+            passages=passages,
+        )
+
+
+class Indexing:
+    """Contents to drafts to the indexer of their space: what `add` and `sync` share.
+
+    Args:
+        catalogue: where they go.
+        writer: what makes the vectors of a modality, its space claimed.
+        cutting: how texts are cut; asked when the first comes.
+        report: is told what became of each, after the commit.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        writer: Callable[[Modality], Writer],
+        cutting: Callable[[], Cutting],
+        report: Callable[[Written], None],
+    ) -> None:
+        self._catalogue, self._writer, self._report = catalogue, writer, report
+        self._asked = cutting
+        self._cutting: Cutting | None = None
+        self._indexers: dict[str, Indexer] = {}
+
+    def how(self, modality: Modality) -> str:
+        """How documents of a modality are made: those made otherwise are made anew."""
+        return IMAGE if modality == "image" else self.cutting.how
+
+    @property
+    def cutting(self) -> Cutting:
+        """How texts are cut."""
+        if self._cutting is None:
+            self._cutting = self._asked()
+        return self._cutting
+
+    def cuts(self, content: Content) -> list[Cut]:
+        """The passages of what was read; ItemError where there is none, or no model for it."""
+        writer = self._writer(content.modality)
+        if content.image is not None:
+            return [Cut(0, 0, None, "")]
+        cutting = self.cutting
+        try:
+            found = cuts_of(content.text, writer.model, cutting, content.line)
+        except BaseException as error:
+            raise item_error(error) from error
+        if not found:
+            raise LeftOut("without text", NOTHING_SEEN)
+        return found
+
+    def put(self, draft: Draft) -> None:
+        """Takes a draft."""
+        writer = self._writer(draft.modality)
+        if writer.space not in self._indexers:
+            self._indexers[writer.space] = Indexer(self._catalogue, writer, self._report)
+        self._indexers[writer.space].put(draft)
+
+    def flush(self) -> None:
+        """Embeds and commits all that is waiting."""
+        for indexer in self._indexers.values():
+            indexer.flush()

@@ -1,0 +1,108 @@
+"""A question to a collection: by meaning, by words, or by both; what is found, and where its words stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from omnivec.collection.ranking import Ranked, Ranking, fused
+from omnivec.store.sqlite import Catalogue
+from omnivec.types import Floats, Hit, Keys
+
+Mode = Literal["vector", "text", "hybrid"]
+
+BY_WORDS = "text search"
+"""In place of a space, of what was found by its words alone."""
+
+_DEEP = 50
+"""Passages of each list that a hybrid search fuses, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked.
+
+    Attributes:
+        text: its words; "" of an image.
+        vectors: name of each space whose model reads it -> its vector (dim,) there.
+        mode: by what passages are found.
+        k: how many.
+        allowed: the only passages that may be found; None means all.
+        per_document: whether each document is shown by its best passage alone.
+        space: that is named for passages which only words have found, in hybrid mode.
+    """
+
+    text: str
+    vectors: Mapping[str, Floats]
+    mode: Mode
+    k: int
+    allowed: Keys | None = None
+    per_document: bool = False
+    space: str = "text"
+
+
+def answer(catalogue: Catalogue, ranking: Ranking, question: Question) -> list[Ranked]:
+    """The k passages that answer a question best; the caller holds a snapshot."""
+    depth = question.k
+    while True:
+        found = _found(catalogue, ranking, question, depth)
+        if not question.per_document:
+            return found[: question.k]
+        best = _first_of_each_document(catalogue, found)
+        if len(best) >= question.k or len(found) < depth:
+            return best[: question.k]
+        depth *= 4
+
+
+def _found(catalogue: Catalogue, ranking: Ranking, question: Question, depth: int) -> list[Ranked]:
+    """What is found, best first: all there is, or at least as many passages as `depth`."""
+    if question.mode == "hybrid":
+        deep = max(_DEEP, 4 * depth)
+        near = ranking.nearest(question.vectors, deep, question.allowed)
+        by_words = catalogue.text_search(question.text, deep, question.allowed)
+        wordless = catalogue.wordless(np.array([one.key for one in near], np.int64))
+        return fused(near, by_words, question.space, wordless)
+    if question.mode == "text":
+        by_words = catalogue.text_search(question.text, depth, question.allowed)
+        return [Ranked(key, score, BY_WORDS) for key, score in by_words]
+    return ranking.nearest(question.vectors, depth, question.allowed)
+
+
+def _first_of_each_document(catalogue: Catalogue, found: list[Ranked]) -> list[Ranked]:
+    owner = catalogue.documents_of(np.array([one.key for one in found], np.int64))
+    firsts: dict[int, Ranked] = {}
+    for one in found:
+        firsts.setdefault(owner[one.key], one)
+    return list(firsts.values())
+
+
+def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -> list[Hit]:
+    """Passages that were found, as users see them.
+
+    Args:
+        catalogue: that holds them; the caller holds a snapshot.
+        ranked: best first.
+        words: of the query, to be marked where they stand; None marks nothing.
+    """
+    keys = np.array([one.key for one in ranked], np.int64)
+    found = catalogue.passages(keys, whole=True)
+    marked = {} if words is None else catalogue.matches(words, keys)
+    return [
+        Hit(
+            id=f"{passage.document}#{passage.ordinal}",
+            document=passage.document,
+            span=(passage.start, passage.end),
+            line=passage.line,
+            modality=passage.modality,
+            space=one.space,
+            score=one.score,
+            text=passage.text,
+            metadata=passage.metadata,
+            matches=marked.get(one.key, ()),
+        )
+        for one in ranked
+        if (passage := found.get(one.key)) is not None
+    ]

@@ -1,0 +1,367 @@
+"""The vector spaces of a collection and the models that make them: which takes what, loaded when it is needed.
+
+A space is called by the modalities whose items go into it: "text", "image", or "text+image" where one model takes both.
+What was recorded when the first vector came in holds; a model that was asked for and is another is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from omnivec import hub
+from omnivec.collection import identity
+from omnivec.collection.passages import Cutting
+from omnivec.errors import (
+    CollectionError,
+    IdentityError,
+    ItemError,
+    OmnivecError,
+    UnsupportedModel,
+    UsageError,
+)
+from omnivec.models.embedder import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, Embedder
+from omnivec.models.loading import load
+from omnivec.store.connections import damaged
+from omnivec.store.opening import FILE
+from omnivec.store.records import SpaceRecord
+from omnivec.store.sqlite import Catalogue
+from omnivec.types import Metric, Modality
+from omnivec.validation.arguments import said
+
+Source = str | Path | Embedder
+"""A model: its name, its folder, or itself."""
+
+MODALITIES: tuple[Modality, ...] = ("text", "image")
+DEFAULTS: Mapping[Modality, str] = {"text": DEFAULT_MODEL, "image": DEFAULT_IMAGE_MODEL}
+_PLURALS: Mapping[Modality, str] = {"text": "texts", "image": "images"}
+
+JOINT = "hf:openai/clip-vit-base-patch32"
+"""A model of texts and images, for messages that tell the way out."""
+
+_NAMES = ["+".join(parts) for n in range(1, len(MODALITIES) + 1) for parts in combinations(MODALITIES, n)]
+
+
+@dataclass(frozen=True)
+class Given:
+    """The models that were asked for.
+
+    Attributes:
+        whole: one for all that it takes.
+        named: one for the items of a modality.
+    """
+
+    whole: Source | None = None
+    named: Mapping[Modality, Source] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Source | None, models: Mapping[str, Source] | None) -> Given:
+        """The arguments of a collection; UsageError where they cannot be meant."""
+        if models is None:
+            return cls(model)
+        fits = isinstance(models, Mapping) and models and set(models) <= set(MODALITIES)
+        if model is not None or not fits:
+            given = list(models) if isinstance(models, Mapping) else models
+            raise UsageError(
+                f"models={said(given)}: give either model=, or models= with a model for "
+                f"{' or '.join(map(repr, MODALITIES))}, or for both"
+            )
+        return cls(None, cast(Mapping[Modality, Source], dict(models)))
+
+    def holds(self, model: Embedder) -> bool:
+        """Whether this is a model that was handed in, loaded."""
+        return any(model is source for source in (self.whole, *self.named.values()))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What makes the vectors of a modality: the name of their space, and its model."""
+
+    space: str
+    model: Embedder
+
+
+class Spaces(Mapping[str, Embedder]):
+    """Name of a space -> its model, loaded when it is asked for and known to be the one that made the vectors."""
+
+    def __init__(self, catalogue: Catalogue, given: Given) -> None:
+        self._catalogue, self._given = catalogue, given
+        self._lock = threading.RLock()
+        self._loaded: dict[str, Embedder] = {}
+        self._models: dict[str, Embedder] = {}
+        self._known: set[str] = set()
+        self._writers: dict[Modality, Writer] = {}
+        self._lacking: dict[Modality, str] = {}
+        self._refuse_others()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the spaces that were recorded."""
+        return iter(self.records())
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.records())
+
+    def __getitem__(self, name: str) -> Embedder:
+        """The model of a space.
+
+        Raises:
+            CollectionError: the recorded model cannot be loaded.
+            IdentityError: another model than the one that made the vectors.
+        """
+        with self._lock:
+            found = self._models.get(name)
+            if found is not None and name in self._known:
+                return found
+            recorded = self.records().get(name)
+            if recorded is None and name not in map(self.name, MODALITIES):
+                raise KeyError(name)
+            model = found or self._load(name, recorded)
+            if recorded is not None:  # Also where another process recorded it after the model was loaded.
+                self._check_same(recorded, self._identity(model))
+                self._known.add(name)
+            self._models[name] = model
+            return model
+
+    def records(self) -> dict[str, SpaceRecord]:
+        """The spaces that hold or held vectors, by name.
+
+        Raises:
+            CollectionDamaged: what is recorded of one cannot be read.
+        """
+        found = self._catalogue.spaces()
+        for name, one in found.items():
+            if not _is_readable(one):
+                raise damaged(
+                    self._catalogue.folder / FILE, f"what is recorded of the space {name!r} is incomplete"
+                )
+        return found
+
+    def recorded(self, modality: Modality) -> SpaceRecord | None:
+        """The space that items of a modality are in; None while none was added."""
+        return next((one for name, one in self.records().items() if modality in name.split("+")), None)
+
+    def name(self, modality: Modality) -> str:
+        """The name of the space that items of a modality are in, or will be."""
+        recorded = self.recorded(modality)
+        if recorded is not None:
+            return recorded.name
+        own = self._asked(modality)
+        together = [
+            other
+            for other in MODALITIES
+            if other == modality or (own is not None and self._is_free(other, own))
+        ]
+        return "+".join(together)
+
+    def model(self, modality: Modality) -> Embedder:
+        """What embeds items of a modality."""
+        return self[self.name(modality)]
+
+    def reading(self, modality: Modality) -> list[str]:
+        """The recorded spaces in which a query of a modality can be asked; no model is loaded to know."""
+        return [name for name, one in self.records().items() if modality in reads(one)]
+
+    def unreached(self, modality: Modality) -> tuple[str, ...]:
+        """Why a query of a modality cannot be asked in each of the other spaces, one line each."""
+        closed = [one for one in self.records().values() if modality not in reads(one)]
+        counts = self._catalogue.counts().vectors if closed else {}
+        return tuple(_closed(one, counts[one.name], modality) for one in closed if counts.get(one.name))
+
+    def cutting(self) -> Cutting:
+        """How texts are cut for their model, which is loaded only where nothing is recorded of it."""
+        recorded = self.recorded("text")
+        said = {} if recorded is None else recorded.identity.get("preprocessing", {})
+        return Cutting(int(said["limit"]) if "limit" in said else self.model("text").max_length)
+
+    def writer(self, modality: Modality) -> Writer:
+        """What makes vectors of a modality, its space recorded and its canaries checked: what every write needs.
+
+        Raises:
+            ItemError: nobody asked for a model of this modality, and the default cannot be had.
+        """
+        with self._lock:
+            if modality in self._lacking:
+                raise ItemError(self._lacking[modality])
+            while modality not in self._writers:
+                name = self._available(modality)
+                recorded = self.records().get(name) or self._claim(name, self[name])
+                if recorded.name == name:  # Else another process was first, and divided them otherwise.
+                    identity.check_canaries(recorded.canaries, self[name], name)
+                    self._writers[modality] = Writer(name, self[name])
+            return self._writers[modality]
+
+    def _available(self, modality: Modality) -> str:
+        """The name of a modality's space, its model loaded; ItemError where that is a default and not to be had."""
+        try:
+            name = self.name(modality)
+            self[name]  # Loaded here, so that what fails is told apart.
+        except OmnivecError as error:
+            chosen = self.recorded(modality) is not None or self._asked(modality) is not None
+            if chosen or modality == "text":
+                raise
+            self._lacking[modality] = (
+                f"{DEFAULTS[modality]}, which embeds {_PLURALS[modality]} unless another is named (--model "
+                f"{modality}=NAME, models={{{modality!r}: NAME}}), cannot be had: {error}"
+            )
+            raise ItemError(self._lacking[modality]) from error
+        return name
+
+    def _claim(self, name: str, model: Embedder) -> SpaceRecord:
+        """The space, recorded as made by this model; IdentityError where another process was first with another."""
+        if model.metric not in get_args(Metric):
+            raise UnsupportedModel(
+                f"{self._called(model)} is to be compared by {model.metric!r}; a collection compares by "
+                f"{', '.join(get_args(Metric))}"
+            )
+        own = SpaceRecord(
+            name,
+            self._called(model),
+            model.dim,
+            model.metric,
+            self._identity(model),
+            {**model.provenance, "modalities": [one for one in MODALITIES if one in model.modalities]},
+            identity.canaries_of(model),
+        )
+        shared = [other for other in _NAMES if set(other.split("+")) & set(name.split("+"))]
+        recorded = self._catalogue.claim_space(own, shared)
+        self._check_same(recorded, own.identity)
+        return recorded
+
+    def _identity(self, model: Embedder) -> dict[str, Any]:
+        """The model's identity; of one that was handed in, the files may have changed since it was loaded."""
+        if self._given.holds(model):
+            return identity.json_of(model.identity)
+        return identity.identity_of(model, hub.cache_folder() / "identities.json")
+
+    def _asked(self, modality: Modality) -> Source | None:
+        """The model that was asked for items of a modality."""
+        whole = self._given.whole
+        if whole is None:
+            return self._given.named.get(modality)
+        return whole if modality in self._takes(whole) else None
+
+    def _is_free(self, modality: Modality, model: Source) -> bool:
+        """Whether items of a modality, none of which is in yet, will be embedded by this model."""
+        asked = self._asked(modality)
+        return asked is not None and _same(asked, model) and self.recorded(modality) is None
+
+    def _takes(self, source: Source) -> tuple[Modality, ...]:
+        """What a model embeds; one whose name is recorded is not loaded to know it."""
+        if not isinstance(source, Embedder):
+            name = self._called(source)
+            recorded = next((one for one in self.records().values() if one.model == name), None)
+            if recorded is not None:
+                return reads(recorded)
+        return self._embedder(source).modalities
+
+    def _called(self, source: Source) -> str:
+        """What is recorded of a model: its name, or where its folder is, to be found from every working directory.
+
+        Below the folder that holds the collection that is "./" and the way from there: both can be moved together.
+        """
+        path = hub.local(source.source if isinstance(source, Embedder) else source)
+        if path is None:
+            return source.name if isinstance(source, Embedder) else str(source)
+        base = self._catalogue.folder.parent.resolve()
+        return f"./{path.relative_to(base).as_posix()}" if path.is_relative_to(base) else str(path)
+
+    def _meant(self, recorded: str) -> str:
+        """The name or folder that `_called` wrote down."""
+        return str(self._catalogue.folder.parent / recorded) if recorded.startswith("./") else recorded
+
+    def _check_same(self, recorded: SpaceRecord, given: Mapping[str, Any]) -> None:
+        try:
+            identity.check_same(recorded.identity, given, recorded.name)
+        except IdentityError as error:  # The collection may have been found, not named.
+            raise IdentityError(f"{self._catalogue.folder}: {error}") from error
+
+    def _embedder(self, source: Source) -> Embedder:
+        if isinstance(source, Embedder):
+            return source
+        name = str(source)
+        if name not in self._loaded:
+            self._loaded[name] = load(source)
+        return self._loaded[name]
+
+    def _load(self, name: str, recorded: SpaceRecord | None) -> Embedder:
+        """The model of a space: the one asked for, else the recorded one, else the default."""
+        modalities = cast(list[Modality], name.split("+"))
+        asked = next((one for one in map(self._asked, modalities) if one is not None), None)
+        made = self._meant(recorded.model) if recorded is not None else DEFAULTS[modalities[0]]
+        source = made if asked is None else asked  # a table has a length, which may be 0
+        try:
+            model = self._embedder(source)
+        except OmnivecError as error:
+            if asked is None and recorded is not None:
+                folder = self._catalogue.folder
+                moved = "; if it was moved, say where it is: --model FOLDER, model=FOLDER"
+                raise CollectionError(
+                    f"{folder} was made by {source!r}, which cannot be loaded: {error}"
+                    + (moved if Path(str(source)).is_absolute() else "")
+                ) from error
+            raise
+        for modality in modalities if recorded is None else ():
+            if modality not in model.modalities:
+                own = " and ".join(_PLURALS.get(one, f"{one}s") for one in model.modalities)
+                raise UsageError(f"{model.name} embeds {own}: it cannot be the model of {_PLURALS[modality]}")
+        return model
+
+    def _refuse_others(self) -> None:
+        """Refuses models that were asked for and are not the recorded ones; those of the same name are taken on trust.
+
+        Whoever uses one finds out whether it still is what it was.
+        """
+        for modality in MODALITIES if self.records() else ():
+            recorded, asked = self.recorded(modality), self._asked(modality)
+            if recorded is None or asked is None:
+                continue
+            if not isinstance(asked, Embedder) and self._called(asked) == recorded.model:
+                continue
+            try:
+                self._check_same(recorded, self._identity(self._embedder(asked)))
+            except IdentityError as error:
+                free = [one for one in MODALITIES if self._is_free(one, asked)]
+                if not free or self._given.whole is None:
+                    raise
+                raise IdentityError(
+                    f"{error}; or take it for {_PLURALS[free[0]]} alone: --model {free[0]}=NAME, "
+                    f"models={{{free[0]!r}: NAME}}"
+                ) from error
+
+
+def _is_readable(space: SpaceRecord) -> bool:
+    """Whether the parts of a record that are used here are there, and of their types."""
+    said, listed = space.identity, space.provenance.get("modalities", [])
+    parts = [said.get("weights"), said.get("preprocessing", {}), said.get("towers", {})]
+    return (
+        all(isinstance(part, Mapping) for part in parts)
+        and type(said.get("preprocessing", {}).get("limit", 1)) is int
+        and isinstance(listed, list)
+        and {*listed, *said.get("towers", {})} <= set(MODALITIES)
+    )
+
+
+def reads(space: SpaceRecord) -> tuple[Modality, ...]:
+    """What the model of a space embeds; of a space that does not say it, what its identity tells."""
+    said = space.provenance.get("modalities") or ["text", *space.identity.get("towers", ())]
+    return tuple(cast(list[Modality], said))
+
+
+def _same(a: Source, b: Source) -> bool:
+    loaded = isinstance(a, Embedder) or isinstance(b, Embedder)
+    return a is b if loaded else str(a) == str(b)
+
+
+def _closed(space: SpaceRecord, vectors: int, modality: Modality) -> str:
+    """One line: what was not searched, why, and the way out."""
+    option = JOINT if "text" in space.name.split("+") else f"image={JOINT}"
+    return (
+        f"the space {space.name!r} ({vectors:,} vector{'s' if vectors != 1 else ''}) cannot be searched by {modality}: "
+        f"its model {space.model} reads no {modality}; a joint model does, such as {JOINT} or one made by "
+        f"`omnivec train align`: omnivec index --collection NEW --model {option} PATHS"
+    )

@@ -1,0 +1,444 @@
+"""A folder and a collection brought together: new and changed files in, and out only what is provably gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from omnivec.collection.contents import IMAGE, MAX_BYTES, Content, read
+from omnivec.collection.indexing import Draft, Indexing, Written
+from omnivec.collection.passages import Cutting
+from omnivec.collection.spaces import Spaces
+from omnivec.errors import ItemError
+from omnivec.inputs.files.suffixes import kind_of
+from omnivec.inputs.files.walk import UNPROVEN, Entry, Walk, walk
+from omnivec.progress import Counter as Progress
+from omnivec.progress import bar
+from omnivec.store.records import Entry as Listed
+from omnivec.store.records import Signature
+from omnivec.store.sqlite import Catalogue
+from omnivec.validation.reasons import LeftOut, escaped, named
+
+# A file changed again within the clock's grain of its reading keeps its time: that time proves nothing.
+_GRAIN_NS = 2_000_000_000
+_LONG_AGO_NS = 2**62  # 146 years: what is further off need not fit into the catalogue's 64 bits.
+_UNSETTLED = -1
+# Kinds of what is left out that hold provably nothing.
+_NOTHING = ("empty", "without text")
+
+# Behind how a text was cut: the encoding it was read with, where the file itself did not tell. Before version 3 of the
+# schema it was that of the whole run, which says nothing about a single file.
+READ_AS = " read as "
+_OF_THE_RUN = " encoding="
+
+Status = Literal["new", "changed", "unchanged", "removed", "failed"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to one document, told after it is committed.
+
+    Attributes:
+        document: its id; for a file that could not be read, its path.
+        status: new, changed, unchanged, removed or failed.
+        passages: how many it has now.
+        lost: tokens that the model's limit cut off.
+        why: of a failure.
+        note: what else of it is not in, such as the frames of an animation behind the first.
+    """
+
+    document: str
+    status: Status
+    passages: int = 0
+    lost: int = 0
+    why: str | None = None
+    note: str | None = None
+
+
+@dataclass
+class SyncReport:
+    """What a sync did.
+
+    Attributes:
+        new: documents that were not there before.
+        changed: documents whose content was replaced.
+        unchanged: documents that were as they are.
+        removed: documents whose files are provably gone.
+        failed: path -> why it could not be read; an earlier version of it stays.
+        kept: document whose file was not seen -> why it is not known to be gone.
+        notes: path -> what of it was left out, though the rest is in.
+        warnings: what whoever searches the collection should know, one line each.
+        left_out: path of what a folder holds and has nothing to embed -> its kind: "empty", "binary", "FIFO", ...
+        skipped: lower-case suffix -> files left out because they promise neither text nor image.
+        passages: passages written.
+        lost: tokens that the model's limit cut off.
+        dry_run: whether this is only what would be done.
+    """
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    passages: int = 0
+    lost: int = 0
+    dry_run: bool = False
+
+    def __repr__(self) -> str:
+        left_out = sum(self.skipped.values())
+        return (
+            f"<SyncReport{', nothing done' if self.dry_run else ''}: {self.new:,} new, {self.changed:,} changed, "
+            f"{self.unchanged:,} unchanged, {self.removed:,} removed, {len(self.failed):,} failed, {left_out:,} left "
+            f"out; {self.passages:,} passages, {self.lost:,} tokens cut off>"
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sync reads.
+
+    Attributes:
+        hidden: whether files and folders whose name begins with a dot are taken.
+        encoding: of files that are not UTF-8 and do not name their own, one or several: the first that can read it.
+            A document is read with the same one again where none is given.
+        max_bytes: largest file.
+        dry_run: only say what would be done.
+        show_progress_bar: progress on stderr; None as `progress` says.
+        named: whether the roots were named for this run: then one that holds nothing is a failure.
+    """
+
+    hidden: bool = False
+    encoding: tuple[str, ...] = ()
+    max_bytes: int = MAX_BYTES
+    dry_run: bool = False
+    show_progress_bar: bool | None = None
+    named: bool = True
+
+
+class Names(Protocol):
+    """Ids of files in a collection, and back."""
+
+    def of(self, path: Path) -> str:
+        """The id of a file: relative to the folder that holds the collection where it lies below it."""
+
+    def path(self, name: str) -> Path:
+        """The file of an id."""
+
+
+class Sync:
+    """One run over some roots."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        names: Names,
+        spaces: Spaces,
+        options: Options,
+        tell: Callable[[Event], None],
+    ) -> None:
+        from omnivec.collection.languages import Tally  # a search looks at no language
+
+        self._catalogue, self._names = catalogue, names
+        self._options, self._tell = options, tell
+        # What changes nothing needs no model: where no text is in yet, none is to be compared.
+        untold = options.dry_run and spaces.recorded("text") is None
+        cutting = _uncut if untold else spaces.cutting
+        self._indexing = Indexing(catalogue, spaces.writer, cutting, self._done)
+        self._before: Mapping[str, Signature] = {}
+        self._notes: dict[str, str] = {}
+        self._touched: dict[str, tuple[int, int, int]] = {}
+        self._devices: dict[int, int] = {}
+        self._seen: set[str] = set()
+        self._emptied: list[str] = []
+        self._shown: Progress | None = None
+        self._languages = Tally()
+        self._spaces = spaces
+        self._named: set[Path] = set()
+        self.report = SyncReport(dry_run=options.dry_run)
+
+    def run(self, roots: Sequence[Path]) -> SyncReport:
+        """Looks through the roots, brings in what they hold, then removes what is gone from under them."""
+        self._before = self._catalogue.signatures()
+        walks = [listing for given in roots if (listing := self._walk(given)) is not None]
+        found = self._found(walks)
+        wanted = self._options.show_progress_bar
+        with bar("indexing", len(found), "documents", wanted) as self._shown:
+            for entry, root in found.values():
+                self._take(entry, root)
+            self._flush()
+        self._prune(walks)
+        self._warn()
+        return self.report
+
+    def _warn(self) -> None:
+        """Notes where the texts that came in are in other languages than their model is for."""
+        from omnivec.collection.languages import warning
+
+        if self._languages and self.report.passages:  # A run over images alone needs no model of texts.
+            model = self._spaces.model("text")
+            line = warning(self._languages, model.name, model.folder)
+            self.report.warnings += [line] if line else []
+
+    def _walk(self, given: Path) -> Walk | None:
+        """The walk through a root; None where its name cannot be kept."""
+        if escaped(given) != str(given):
+            self._fail(escaped(given), f"{escaped(given)}: its name is not valid UTF-8; rename it")
+            return None
+        options = self._options
+        return walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=_is_wanted)
+
+    def _found(self, walks: Sequence[Walk]) -> dict[str, tuple[Entry, str]]:
+        """Id of each file under the roots -> the file, and the first root that it was found under."""
+        known = set(self._catalogue.roots())
+        found: dict[str, tuple[Entry, str]] = {}
+        with bar("looking for files", None, "files", self._options.show_progress_bar) as shown:
+            for listing in walks:
+                if self._options.named:
+                    self._named.add(listing.root)
+                root = self._names.of(listing.root)
+                if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
+                    self._catalogue.add_root(root)
+                for entry in listing:
+                    found.setdefault(self._names.of(entry.path), (entry, root))
+                    shown.advance(1)
+                for path, why in listing.failures.items():
+                    self._fail(path, why)
+                self.report.left_out.update(listing.left_out)
+                self.report.skipped.update(listing.skipped)
+        return found
+
+    def _take(self, entry: Entry, root: str) -> None:
+        name = self._names.of(entry.path)
+        self._seen.add(name)
+        before = self._before.get(name)
+        if before is not None:
+            self._devices[before.device] = entry.device
+        if before is not None and self._looks_unchanged(before, entry):
+            self._unchanged(name)
+            return
+        now = time.time_ns()
+        try:
+            content = read(entry.path, encoding=self._encodings(before), max_bytes=self._options.max_bytes)
+        except ItemError as error:
+            self._refuse(entry, error)
+            return
+        mtime = entry.mtime_ns if _GRAIN_NS < now - entry.mtime_ns < _LONG_AGO_NS else _UNSETTLED
+        if before is not None and before.digest == content.digest and self._is_made_so(before.how, content):
+            if (mtime, entry.size, entry.device) != (before.mtime_ns, before.size, before.device):
+                self._touched[name] = (mtime, entry.size, entry.device)
+            self._unchanged(name)
+            return
+        if content.note is not None:
+            self._notes[name] = content.note
+        if self._options.dry_run:
+            self._done(Written(name, 0, 0))
+            return
+        self._put(entry, root, content, mtime)
+
+    def _put(self, entry: Entry, root: str, content: Content, mtime_ns: int) -> None:
+        """Hands a file that is new or changed to the indexer."""
+        name = self._names.of(entry.path)
+        if content.modality == "text":
+            self._languages.add(content.text)
+        try:
+            cuts = self._indexing.cuts(content)
+        except ItemError as error:
+            self._refuse(entry, named(error, escaped(entry.path)))
+            return
+        self._indexing.put(
+            Draft(
+                name,
+                content.digest,
+                self._how(content),
+                cuts,
+                content.image,
+                {**metadata_of(entry, name), **content.facts},
+                root,
+                name,
+                entry.size,
+                mtime_ns,
+                entry.device,
+            )
+        )
+
+    def _encodings(self, before: Signature | None) -> tuple[str, ...]:
+        """The encodings to read a file with: those of this run, else the one that it was read with before."""
+        remembered = _parted(before.how)[1] if before is not None else None
+        return self._options.encoding or ((remembered,) if remembered else ())
+
+    def _how(self, content: Content) -> str:
+        how = self._indexing.how(content.modality)
+        return how if content.encoding is None else how + READ_AS + content.encoding
+
+    def _looks_unchanged(self, before: Signature, entry: Entry) -> bool:
+        same = (before.size, before.mtime_ns, before.device) == (entry.size, entry.mtime_ns, entry.device)
+        return same and self._is_current(before.how)
+
+    def _is_current(self, how: str) -> bool:
+        """Whether a file that has not changed would become the same document again, as far as that shows unread."""
+        if how == IMAGE:
+            return True
+        cutting, encoding, certain = _parted(how)
+        given = self._options.encoding
+        same = certain and (not given or encoding is None or encoding in given)
+        return same and cutting == self._indexing.how("text")
+
+    def _is_made_so(self, how: str, content: Content) -> bool:
+        """Whether a document was made of this content as this run would make it."""
+        if content.modality != "text":
+            return how == IMAGE
+        cutting, encoding, _ = _parted(how)
+        return cutting == self._indexing.how("text") and encoding == content.encoding
+
+    def _flush(self) -> None:
+        self._indexing.flush()
+        if not self._options.dry_run:
+            self._catalogue.touch(self._touched)
+
+    def _advance(self) -> None:
+        """One document more is done."""
+        if self._shown is not None:
+            self._shown.advance(1)
+
+    def _unchanged(self, name: str) -> None:
+        self._advance()
+        self.report.unchanged += 1
+        self._tell(Event(name, "unchanged"))
+
+    def _done(self, written: Written) -> None:
+        self._advance()
+        if written.failure is not None:
+            path, why = str(self._names.path(written.id)), written.failure
+            self._fail(path, why if why.startswith(path) else f"{path}: {why}")
+            return
+        status: Status = "changed" if written.id in self._before else "new"
+        if status == "new":
+            self.report.new += 1
+        else:
+            self.report.changed += 1
+        self.report.passages += written.passages
+        self.report.lost += written.lost
+        note = self._notes.get(written.id)
+        if note is not None:
+            self.report.notes[str(self._names.path(written.id))] = note
+        self._tell(Event(written.id, status, written.passages, written.lost, note=note))
+
+    def _refuse(self, entry: Entry, error: ItemError) -> None:
+        """A file that cannot be taken: a failure where it was named itself, or could not be read.
+
+        What was read and holds nothing is left out, and its earlier version with it: that is provably gone. Other
+        kinds of what is left out, such as a binary file, prove nothing.
+        """
+        self._advance()
+        if entry.path in self._named or not isinstance(error, LeftOut):
+            self._fail(str(entry.path), str(error))
+            return
+        self.report.left_out[str(entry.path)] = error.kind
+        name = self._names.of(entry.path)
+        if name not in self._before:
+            return
+        if error.kind not in _NOTHING:
+            self.report.kept[name] = f"its file is now left out: {error.kind}"
+        else:
+            self.report.notes[str(entry.path)] = f"{error}; its earlier version is removed"
+            self._emptied.append(name)
+
+    def _fail(self, path: str, why: str) -> None:
+        if path in self.report.failed:  # Two roots may hold it.
+            return
+        known = self._names.of(Path(path)) in self._before
+        why = f"{why} (its earlier version stays)" if known else why
+        self.report.failed[path] = why
+        self._tell(Event(path, "failed", why=why))
+
+    def _prune(self, walks: Sequence[Walk]) -> None:
+        """Removes documents whose files lay under these roots and are provably gone, whichever root is asked."""
+        listings = {listing.root: listing for listing in walks}
+        seen = {root for name in self._seen for root in _roots_of(self._names.path(name), listings)}
+        empty = {root for root in listings if root not in seen and _holds_no_file(root)}
+        gone = list(self._emptied)
+        for document in self._catalogue.documents():
+            if document.path is None or document.id in self._seen:
+                continue
+            path = self._names.path(document.id)
+            # What was named itself, and not found in a folder, is not the folder's to remove while it is there.
+            if document.root in (None, document.id) and os.path.exists(path):  # noqa: PTH110
+                continue
+            doubts = [self._not_gone(listings[r], document, r in empty) for r in _roots_of(path, listings)]
+            why = next((doubt for doubt in doubts if doubt is not None), None)
+            if doubts and why is None:
+                gone.append(document.id)
+            elif why is not None and str(path) not in self.report.failed:
+                self.report.kept[document.id] = why
+        if not self._options.dry_run:
+            self._catalogue.delete(gone)
+        for name in gone:
+            self.report.removed += 1
+            self._tell(Event(name, "removed"))
+
+    def _not_gone(self, listing: Walk, document: Listed, empty: bool) -> str | None:
+        """Why a document that was not seen may still exist; None where it is provably gone."""
+        path = self._names.path(document.id)
+        if (kind := listing.left_out.get(escaped(path))) in UNPROVEN:
+            return f"its file is now left out: {kind}"
+        if empty:
+            return f"{listing.root} holds no file now: a disk that is not mounted looks the same"
+        # Devices get new numbers when a system starts: files that were seen again show old and new.
+        device = self._devices.get(document.device, document.device)
+        if not listing.covers(path, device):
+            return f"{path.parent} could not be listed, or its disk is not mounted"
+        return None
+
+
+def metadata_of(entry: Entry, name: str) -> dict[str, Any]:
+    """What a file says about itself, for filters: path, name, suffix, size in bytes, and when it was changed."""
+    facts = {
+        "path": name,
+        "name": entry.path.name,
+        "suffix": entry.path.suffix.lower(),
+        "size": entry.size,
+    }
+    with suppress(ValueError, OverflowError, OSError):  # A time that no calendar holds is left out.
+        changed = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC)
+        facts["modified"] = changed.isoformat(timespec="seconds")
+    return facts
+
+
+def _parted(how: str) -> tuple[str, str | None, bool]:
+    """How a text was cut, the encoding it was read with, and whether it is certain that it was read with that."""
+    for mark in (READ_AS, _OF_THE_RUN):
+        cutting, found, encoding = how.partition(mark)
+        if found:
+            return cutting, encoding, mark == READ_AS
+    return how, None, True
+
+
+def _is_wanted(path: Path) -> bool:
+    """Whether a file's name promises text or an image."""
+    return kind_of(path) is not None
+
+
+def _uncut() -> Cutting:
+    return Cutting(0)
+
+
+def _roots_of(path: Path, listings: Mapping[Path, Walk]) -> list[Path]:
+    """The roots that a file lies under, itself among them."""
+    return [folder for folder in (path, *path.parents) if folder in listings]
+
+
+def _holds_no_file(folder: Path) -> bool:
+    """Whether a folder is there without any file in it: a disk that is not mounted looks the same."""
+    return os.path.isdir(folder) and not any(files for _, _, files in os.walk(folder))  # noqa: PTH112

@@ -1,0 +1,59 @@
+"""Where the words of a benchmark stand in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from omnivec.errors import UsageError
+from omnivec.inputs.items import texts
+from omnivec.inputs.text.whitespace import lines
+from omnivec.types import Keys
+from omnivec.validation.arguments import whole
+from omnivec.validation.reasons import of_system
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup:
+    """The first keys of a table by their spelling.
+
+    Attributes:
+        rows: spelling -> row; of keys that are spelled alike the first.
+        spelling: (n,) a number for each row, equal for keys that are spelled alike.
+        any_case: whether capitals count.
+    """
+
+    rows: Mapping[str, int]
+    spelling: Keys
+    any_case: bool
+
+    def find(self, words: Sequence[str]) -> list[int] | None:
+        """The rows of all words; None where one is unknown."""
+        found = [self.rows.get(word.upper() if self.any_case else word, -1) for word in words]
+        return None if -1 in found else found
+
+
+def look_up(keys: Sequence[str], first: int, any_case: bool) -> Lookup:
+    """The first so many keys of a table, whose keys stand in the order of their frequency."""
+    keys, first = texts(keys, "keys"), whole("first", first)
+    rows: dict[str, int] = {}
+    spelled = [key.upper() for key in keys[:first]] if any_case else keys[:first]
+    spelling = np.array([rows.setdefault(key, row) for row, key in enumerate(spelled)], np.int64)
+    return Lookup(rows, spelling, any_case)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a benchmark's file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return lines(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8: {error}") from error

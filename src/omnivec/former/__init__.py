@@ -1,0 +1,1 @@
+"""Modules under the paths that they had before."""

@@ -1,0 +1,397 @@
+"""A model's preprocessing, read from its folder, in pixels: the files of transformers, OpenCLIP and timm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.inputs.image.processing import FILTERS, Filter, Fit, Processing, Triple
+from omnivec.validation import typed
+from omnivec.validation.json_files import read_json
+from omnivec.validation.typed import Among, Between, Count, Positive, Side
+
+IMAGENET: Mapping[str, Any] = {
+    "input_size": (3, 224, 224),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+"""What most networks trained on ImageNet take, and timm where a pretrained_cfg says nothing; in its words."""
+
+_IMAGENET: Mapping[str, Any] = {"image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]}
+_CLIP: Mapping[str, Any] = {
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+}
+_SQUARE: Mapping[str, Any] = {
+    "do_resize": True,
+    "size": {"height": 224, "width": 224},
+    "resample": 3,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
+}
+_SHORTEST: Mapping[str, Any] = {
+    **_SQUARE,
+    "size": {"shortest_edge": 224},
+    "default_to_square": False,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+}
+_MOBILENET: Mapping[str, Any] = {**_SHORTEST, "resample": 2, "size": {"shortest_edge": 256}}
+
+# image_processor_type without its suffix -> what transformers takes where a file says nothing.
+_TYPES: Mapping[str, Mapping[str, Any]] = {
+    "ViT": {**_SQUARE, "resample": 2},
+    "DeiT": {**_SHORTEST, "size": {"height": 256, "width": 256}, "default_to_square": True},
+    "Beit": {**_SQUARE, "crop_size": {"height": 224, "width": 224}},
+    "CLIP": {**_SHORTEST, **_CLIP},
+    "ChineseCLIP": {**_SHORTEST, **_CLIP},
+    "Bit": {**_SHORTEST, **_CLIP},
+    "Siglip": {**_SQUARE, "default_to_square": False},
+    "Blip": {**_SQUARE, **_CLIP, "size": {"height": 384, "width": 384}},
+    "Pvt": {**_SQUARE, **_IMAGENET},
+    "DINOv3ViT": {**_SQUARE, **_IMAGENET, "resample": 2},
+    "MobileNetV1": _MOBILENET,
+    "MobileNetV2": _MOBILENET,
+    "MobileViT": {
+        **_SHORTEST,
+        "crop_size": {"height": 256, "width": 256},
+        "do_normalize": False,
+        "do_flip_channel_order": True,
+    },
+    "Levit": {**_SHORTEST, **_IMAGENET, "crop_pct": 224 / 256, "crop_rule": "edge"},
+    "PoolFormer": {**_SHORTEST, **_IMAGENET, "crop_pct": 0.9, "crop_rule": "any"},
+    "ConvNext": {
+        **_SQUARE,
+        "size": {"shortest_edge": 384},
+        "default_to_square": False,
+        "crop_pct": 224 / 256,
+        "crop_rule": "below 384",
+    },
+    "EfficientNet": {
+        **_SQUARE,
+        "size": {"height": 346, "width": 346},
+        "crop_size": {"height": 289, "width": 289},
+        "rescale_offset": False,
+        "include_top": True,
+    },
+}
+# model_type of config.json -> the type that transformers takes where preprocessor_config.json names none.
+_OF_MODELS: Mapping[str, str] = {
+    **dict.fromkeys(("clip", "clip_vision_model"), "CLIP"),
+    **dict.fromkeys(("siglip", "siglip_vision_model"), "Siglip"),
+    **dict.fromkeys(("vit", "vit_mae", "vit_msn", "ijepa"), "ViT"),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), "Bit"),
+    "deit": "DeiT",
+    "dinov3_vit": "DINOv3ViT",
+    "efficientnet": "EfficientNet",
+    "resnet": "ConvNext",
+}
+# Words that mean something for the types that have them above, and nothing for the others.
+_OWN = ("crop_pct", "rescale_offset", "include_top", "do_flip_channel_order")
+_SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
+
+
+Sides = Side | tuple[Side, Side] | Mapping[str, Side | None]
+Share = Annotated[float, Between(0.2, 1.0)]
+Numbers = float | tuple[float, float, float]
+Deviation = Annotated[float, Between(1e-6, 1e6)]
+Deviations = Deviation | tuple[Deviation, Deviation, Deviation]
+
+
+@dataclass(frozen=True)
+class _Processor:
+    """preprocessor_config.json of transformers, as far as it is read."""
+
+    image_processor_type: str | None = None
+    feature_extractor_type: str | None = None
+    do_resize: bool | None = None
+    do_center_crop: bool | None = None
+    do_rescale: bool | None = None
+    do_normalize: bool | None = None
+    do_pad: bool | None = None
+    do_flip_channel_order: bool | None = None
+    default_to_square: bool | None = None
+    include_top: bool | None = None
+    rescale_offset: bool | None = None
+    size: Sides | None = None
+    crop_size: Sides | None = None
+    crop_pct: Share | None = None
+    resample: Annotated[int, Between(0, len(FILTERS) - 1)] | None = None
+    rescale_factor: Positive | None = None
+    image_mean: Numbers | None = None
+    image_std: Deviations | None = None
+
+
+@dataclass(frozen=True)
+class _Processors:
+    """processor_config.json of transformers, likewise."""
+
+    image_processor: _Processor | None = None
+
+
+@dataclass(frozen=True)
+class _OpenClip:
+    """preprocess_cfg of open_clip_config.json, likewise."""
+
+    size: Side | tuple[Side, Side] | None = None
+    interpolation: str | None = None
+    resize_mode: Annotated[str, Among(("shortest", "longest", "squash"))] | None = None
+    fill_color: Annotated[int, Between(0, 255)] | None = None
+    mean: Numbers | None = None
+    std: Deviations | None = None
+
+
+@dataclass(frozen=True)
+class _Timm:
+    """pretrained_cfg of timm's config.json, likewise."""
+
+    input_size: tuple[Count, Side, Side] | None = None
+    crop_pct: Share | None = None
+    crop_mode: str | None = None
+    interpolation: Annotated[str, Among(FILTERS)] | None = None
+    mean: Numbers | None = None
+    std: Deviations | None = None
+
+
+Colours = Annotated[int, Among((3,))]
+"""num_channels of a config."""
+Plain = Annotated[Mapping[str, Any], Among(({},))]
+"""model_args of a config of timm, which change the architecture that it names."""
+
+
+def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Processing:
+    """How the model in a folder wants its images.
+
+    Args:
+        folder: of the model.
+        usual: what its family's models have, in timm's words, for what no file says.
+
+    Raises:
+        UnsupportedModel: in a way that cannot be done here.
+        ModelError: no file says it, or one that does is damaged.
+    """
+    nested = typed.table(_Processors, folder / "processor_config.json", {}).get("image_processor")
+    sources: tuple[tuple[str, Any, Callable[[Mapping[str, Any]], Processing]], ...] = (
+        ("processor_config.json", nested, from_transformers),
+        (
+            "preprocessor_config.json",
+            _given(_Processor, folder / "preprocessor_config.json"),
+            from_transformers,
+        ),
+        (
+            "open_clip_config.json",
+            _part(folder, "open_clip_config.json", "preprocess_cfg", _OpenClip),
+            from_open_clip,
+        ),
+        ("config.json", _timm(folder, usual), from_timm),
+    )
+    for name, said, read in sources:
+        if said is None:
+            continue
+        try:
+            return read(_typed(said, folder) if read is from_transformers else said)
+        except ModelError as error:
+            raise type(error)(f"{folder}/{name}: {error}") from error
+        except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, AttributeError) as error:
+            raise ModelError(
+                f"{folder}/{name} lacks a value or has one that cannot be: {error!r}; fetch the model again"
+            ) from error
+    raise ModelError(
+        f"{folder} does not say how its images are prepared: it has no preprocessor_config.json, no preprocess_cfg in "
+        "open_clip_config.json and no pretrained_cfg in config.json"
+    )
+
+
+def _typed(said: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """What a processor's file says, with the type that transformers takes where it names none: that of config.json."""
+    if said.get("image_processor_type") or said.get("feature_extractor_type"):
+        return said
+    published = read_json(folder / "config.json", default={}, kind=dict)
+    kind = published.get("image_processor_type")
+    usual = _OF_MODELS.get(str(published.get("model_type")))
+    if not kind and usual is None:
+        return said
+    return {**said, "image_processor_type": kind or f"{usual}ImageProcessor"}
+
+
+def _timm(folder: Path, usual: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    said = _part(folder, "config.json", "pretrained_cfg", _Timm)
+    return said if usual is None else {**usual, **(said or {})}
+
+
+def _given(kind: type, path: Path) -> dict[str, Any] | None:
+    return typed.table(kind, path) if path.exists() else None
+
+
+def _part(folder: Path, name: str, key: str, kind: type) -> dict[str, Any] | None:
+    said = read_json(folder / name, default={}, kind=dict).get(key)
+    return None if said is None else typed.overlaid(kind, said, folder / name, key)
+
+
+def from_transformers(said: Mapping[str, Any]) -> Processing:
+    """What a preprocessor_config.json says; keys that it leaves out are its type's."""
+    kind = _kind(said)
+    row = _TYPES[kind]
+    given = {**row}
+    given |= {
+        key: value for key, value in said.items() if value is not None and (key in row or key not in _OWN)
+    }
+    if given.get("do_pad"):
+        raise UnsupportedModel(f"{kind} with do_pad: images padded to each other's size are not covered")
+    fit, target, size = _geometry(kind, given)
+    scale = float(given["rescale_factor"]) if given["do_rescale"] else 1.0
+    mean, std = _triple(given["image_mean"]), _triple(given["image_std"])
+    if not given["do_normalize"]:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if given.get("rescale_offset"):  # pixel * scale - 1, before the mean is taken off
+        mean = _triple([m + 1 for m in mean])
+    if given.get("include_top"):  # divides by the deviation, once more
+        again = _triple(given["image_std"])
+        std = _triple([one * other for one, other in zip(std, again, strict=True)])
+    return Processing(
+        size=size,
+        target=target,
+        fit=fit,
+        filter=FILTERS[given["resample"]],
+        mean=mean,
+        std=std,
+        scale=scale,
+        order="BGR" if given.get("do_flip_channel_order") else "RGB",
+    )
+
+
+def _kind(said: Mapping[str, Any]) -> str:
+    full = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "")
+    kind = next((full.removesuffix(end) for end in _SUFFIXES if full.endswith(end)), full)
+    if kind not in _TYPES:
+        known = ", ".join(sorted(_TYPES))
+        raise UnsupportedModel(
+            f"image processor {full or 'of no stated type'!r} is not covered; these are: {known}"
+        )
+    return kind
+
+
+def _geometry(kind: str, given: Mapping[str, Any]) -> tuple[Fit, tuple[int, int], tuple[int, int]]:
+    """How to resize, to what, and the size of the crop."""
+    crop = _square(given["crop_size"]) if given.get("do_center_crop") else None
+    fit: Fit = "none"
+    target = crop or (0, 0)
+    if given["do_resize"]:
+        fit, target, crop = _resize(given, crop)
+    size = crop or (target if fit == "exact" else None)
+    if size is None:
+        raise UnsupportedModel(
+            f"{kind} with size {given['size']} and no crop: images of many shapes fit in no batch"
+        )
+    return fit, target, size
+
+
+def _resize(
+    given: Mapping[str, Any], crop: tuple[int, int] | None
+) -> tuple[Fit, tuple[int, int], tuple[int, int] | None]:
+    size, share, rule = given["size"], given.get("crop_pct"), given.get("crop_rule")
+    if not isinstance(size, Mapping):
+        square = given.get("default_to_square", True) or not isinstance(size, int)
+        size = (
+            dict(zip(("height", "width"), _square(size), strict=True)) if square else {"shortest_edge": size}
+        )
+    if "longest_edge" in size or "max_height" in size:
+        raise UnsupportedModel(f"size {size}: images of many shapes fit in no batch")
+    if "shortest_edge" not in size and rule != "below 384":
+        height, width = int(size["height"]), int(size["width"])
+        if rule != "any" or share is None:
+            return "exact", (height, width), crop
+        target = int(height / share), int(width / share)
+        return ("shortest" if height == width else "exact"), target, crop
+    edge = int(size["shortest_edge"])
+    if rule == "below 384":  # ConvNeXt: a crop of its own, and none for large inputs
+        if edge >= 384:
+            return "exact", (edge, edge), crop
+        crop = crop or (edge, edge)
+    edge = int(edge / share) if share else edge
+    return "shortest", (edge, edge), crop
+
+
+def from_open_clip(said: Mapping[str, Any]) -> Processing:
+    """What `preprocess_cfg` of an open_clip_config.json says."""
+    given: dict[str, Any] = {
+        "size": 224,
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+        "fill_color": 0,
+    }
+    given |= {"mean": _CLIP["image_mean"], "std": _CLIP["image_std"]}
+    given |= {key: value for key, value in said.items() if value is not None}
+    size = _square(given["size"])
+    fits: dict[str, Fit] = {"longest": "contain", "squash": "exact", "shortest": _covering(size)}
+    fit = fits[given["resize_mode"]]
+    fill = int(given["fill_color"])
+    return Processing(
+        size=size,
+        target=size,
+        fit=fit,
+        filter="bilinear" if given["interpolation"] == "bilinear" and fit != "cover" else "bicubic",
+        centre="even",
+        fill=(fill, fill, fill),
+        mean=_triple(given["mean"]),
+        std=_triple(given["std"]),
+    )
+
+
+def from_timm(said: Mapping[str, Any]) -> Processing:
+    """What `pretrained_cfg` of a config.json says: timm's transform for evaluation."""
+    given = {**IMAGENET, "crop_mode": "center"} | {key: value for key, value in said.items() if value}
+    channels, *size = given["input_size"]
+    if channels != 3:
+        raise UnsupportedModel(
+            f"input_size {given['input_size']}: a model of {channels} channels, not of 3 colours"
+        )
+    target = int(size[0] / given["crop_pct"]), int(size[1] / given["crop_pct"])
+    fits: dict[str, Fit] = {"squash": "exact", "border": "contain"}
+    fit = fits.get(given["crop_mode"], _covering(target))
+    mean = _triple(given["mean"])
+    red, green, blue = (round(255 * channel) for channel in mean)
+    return Processing(
+        size=(int(size[0]), int(size[1])),
+        target=target,
+        fit=fit,
+        # Where the target is not square timm leaves its resize at bilinear, whatever the model says.
+        filter="bilinear" if fit == "cover" else _filter(given["interpolation"]),
+        centre="even",
+        fill=(red, green, blue) if fit == "contain" else (0, 0, 0),
+        mean=mean,
+        std=_triple(given["std"]),
+    )
+
+
+def _covering(target: tuple[int, int]) -> Fit:
+    return "shortest" if target[0] == target[1] else "cover"
+
+
+def _filter(name: str) -> Filter:
+    return FILTERS[FILTERS.index(name)]
+
+
+def _square(size: Any) -> tuple[int, int]:
+    """(h, w) of a number, a pair or a table."""
+    if isinstance(size, Mapping):
+        return int(size["height"]), int(size["width"])
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return int(height), int(width)
+
+
+def _triple(values: Any) -> Triple:
+    if isinstance(values, int | float):
+        return float(values), float(values), float(values)
+    one, two, three = values
+    return float(one), float(two), float(three)

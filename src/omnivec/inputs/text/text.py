@@ -1,0 +1,270 @@
+"""Text, in characters and tokens: a `str`, or the `Path` of a text file.
+
+Its cost is its length in tokens, rounded up: few shapes keep the engine fast and its memory flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import ItemError
+from omnivec.inputs.files.suffixes import kind_of
+from omnivec.inputs.items import shown
+from omnivec.inputs.text.tokenizer import Tokenizer
+from omnivec.inputs.text.tokenizer_checks import beyond
+from omnivec.ops.base import Input, Ops, Value
+from omnivec.ops.memory import Room, spare
+from omnivec.types import Chunk, Modality, Prepared, Truncate
+from omnivec.validation.arguments import choice
+
+UNIT = "tokens"
+LONG = 2**20
+"""Characters that are tokenised together, or one text that has more."""
+
+EACH = 300
+"""Bytes that tokenising takes for a character: 125 of English words, more of scripts without spaces."""
+
+LEAST = 16 * 10**6
+"""Bytes that a few texts take at most, with what the tokenizer's threads need: where there is none, it aborts."""
+
+BUDGET = 1024
+"""Tokens in a batch: enough to fill the engine, few enough for several batches a stream and flat memory."""
+
+INPUTS = (Input("ids", np.int32, (None, None)), Input("mask", np.int32, (None, None)))
+COUNTED = Input("counted", np.int32, (None, None))
+
+
+def decode(item: Any) -> str:
+    """The text of an item; ItemError where it has none."""
+    if isinstance(item, Path):
+        from omnivec.inputs.files.read import read  # A search reads no file.
+
+        try:
+            return read(item).text
+        except ItemError as error:
+            if kind_of(item) != "image" or not item.is_file():
+                raise
+            raise ItemError(
+                f"{item}: an image by its name, and this model reads texts alone; take one of images, or of both"
+            ) from error
+    if isinstance(item, str) and type(item) is not str:
+        item = str.__str__(item)  # A subclass may answer otherwise than by its characters.
+    if not isinstance(item, str):
+        raise ItemError(f"{shown(item)} is no text: give a str, or a pathlib.Path of a text file")
+    try:
+        item.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ItemError(
+            f"character {error.start} is half of a surrogate pair: the text was decoded wrongly"
+        ) from error
+    return item
+
+
+def rounded(length: int) -> int:
+    """A length in tokens, rounded up: to 4 where texts are short and padding costs most, else to 16."""
+    step = 4 if length <= 64 else 16
+    return -(-length // step) * step
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read.
+
+    Attributes:
+        prompt: what stands before each.
+        pool_prompt: whether the prompt's tokens are pooled too.
+        truncate: what a text beyond the limit loses: its "tail" or "head"; "error" refuses it; None as the tokenizer
+            has it.
+        chunk: "pool" reads such a text whole, in parts whose vectors are averaged; None truncates.
+    """
+
+    prompt: str = ""
+    pool_prompt: bool = True
+    truncate: Truncate | None = None
+    chunk: Chunk | None = None
+
+    def __post_init__(self) -> None:
+        if self.truncate is not None:
+            choice("truncate", self.truncate, get_args(Truncate))
+        if self.chunk is not None:
+            choice("chunk", self.chunk, get_args(Chunk))
+
+
+@dataclass(frozen=True, eq=False)
+class TextPreparer:
+    """Text to token ids, as a model wants them.
+
+    Attributes:
+        tokenizer: the model's.
+        limit: longest text in tokens, special tokens included.
+        vocab_size: rows of the model's table; ids are checked against it, since engines do not.
+        lower: whether its tokenizer lower-cases texts because the module says so that it lies in.
+        room: memory for long texts.
+    """
+
+    tokenizer: Tokenizer
+    limit: int
+    vocab_size: int
+    lower: bool = False
+    room: Room = field(default_factory=Room, repr=False)
+
+    unit = UNIT
+    modality: Modality = "text"
+    inputs = INPUTS
+    budget = BUDGET
+    chunk = 1024
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes its ids what they are."""
+        return {
+            "tokenizer": self.tokenizer.digest(),
+            "preprocessing": {"limit": self.limit, "lower": self.lower},
+        }
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """How exactly it reads: all that may change a vector is in its identity."""
+        return {}
+
+    def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
+        """What a forward takes: ids and mask (n, t), and `limit`, an int: t is never more."""
+        return SimpleNamespace(limit=self.limit, ids=get("ids"), mask=get("mask"))
+
+    def decode(self, item: Any) -> str:
+        """The text of an item; ItemError where it has none."""
+        return decode(item)
+
+    def size(self, decoded: str) -> int:
+        """A rough cost, before tokenising: longer texts have more tokens."""
+        return len(decoded)
+
+    def key(self, decoded: str) -> Hashable:
+        """The text itself: equal texts have equal vectors."""
+        return decoded
+
+    def prepare(
+        self, texts: Sequence[str], reading: Reading = Reading()
+    ) -> list[tuple[Prepared, ...] | ItemError]:
+        """Token ids of each text behind its prompt, cut to the limit; what was cut is counted.
+
+        Returns:
+            The parts of each text: one, or several of a long text with `chunk`. An ItemError stands for a text without
+            tokens, of a model that puts none of its own around it, for one with a token that the model has no row for,
+            and for one beyond the limit where `truncate` is "error".
+        """
+        prompt = reading.prompt
+        shown = [prompt + text for text in texts] if prompt else texts
+        before, behind = self.tokenizer.special_ids()
+        keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
+        return [
+            ids if isinstance(ids, ItemError) else self._parts(ids, keep, reading) for ids in self._ids(shown)
+        ]
+
+    def _ids(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32] | ItemError]:
+        """Token ids of each text; ItemError of one that is too long for the memory there is."""
+        start = 0
+        while start < len(texts):
+            end, size = start + 1, len(texts[start])
+            while end < len(texts) and size + len(texts[end]) <= LONG:
+                size += len(texts[end])
+                end += 1
+            try:
+                with self.room.entry() as take:
+                    if size > LONG or spare() is not None:
+                        take(EACH * size + LEAST)
+                    yield from self.tokenizer.ids(texts[start:end])
+            except ItemError as error:
+                if end - start > 1:
+                    raise
+                yield error
+            start = end
+
+    @property
+    def beyond(self) -> dict[str, int]:
+        """Tokens that the tokenizer can make and of which the model has no row, with their ids; see `_parts`."""
+        found = beyond(self.tokenizer.backend, self.vocab_size)
+        dropped = self.tokenizer.unknown_id if self.tokenizer.drops_unknown else None
+        return {token: index for token, index in found.items() if index != dropped}
+
+    def refused(self, ids: NDArray[np.int32]) -> ItemError | None:
+        """Why a text of these ids cannot be embedded: one is beyond the model's table; None where it can."""
+        highest = int(ids.max(initial=0))
+        if highest < self.vocab_size:
+            return None
+        token = self.tokenizer.backend.id_to_token(highest)
+        named = f"its token {token!r}" if token is not None else "a token that is put around it"
+        return ItemError(
+            f"{named} has the id {highest:,}, beyond the {self.vocab_size:,} rows of the model's table: "
+            "the tokenizer knows it and the weights do not; leave it out of the text"
+        )
+
+    def _parts(self, ids: NDArray[np.int32], keep: int, reading: Reading) -> tuple[Prepared, ...] | ItemError:
+        total, special = len(ids), self.tokenizer.special_count
+        if not total:
+            return ItemError("this text has no tokens: there is nothing to embed")
+        skip = 0 if reading.pool_prompt or not reading.prompt else keep
+        if total > self.limit and reading.truncate == "error" and reading.chunk is None:
+            return ItemError(
+                f"{total:,} tokens, and the model reads {self.limit:,}: truncate='tail' or 'head' cuts, "
+                "chunk='pool' reads it in parts"
+            )
+        if reading.chunk is not None:
+            windows = self.tokenizer.windows(ids, self.limit, keep)
+        else:
+            side: Literal["tail", "head"] = self.tokenizer.side
+            if reading.truncate is not None:
+                side = "head" if reading.truncate == "head" else "tail"
+            windows = [self.tokenizer.truncate(ids, self.limit, side, keep)]
+        for own in windows:
+            if (why := self.refused(own)) is not None:
+                return why
+        # What each part repeats, the special tokens and the prompt, was seen once.
+        repeated = [special] + [keep + special - len(self.tokenizer.special_ids()[0])] * (len(windows) - 1)
+        seen = [max(len(own) - again, 0) for own, again in zip(windows, repeated, strict=True)]
+        lost = max(total - special, 0) - sum(seen)
+        return tuple(
+            Prepared({"ids": own}, self.cost(len(own)), n, 0 if i else lost, skip)
+            for i, (own, n) in enumerate(zip(windows, seen, strict=True))
+        )
+
+    def cost(self, length: int) -> int:
+        """Places that so many tokens take of a batch."""
+        return min(rounded(length), self.limit)
+
+    def rows(self, texts: Sequence[str], reading: Reading = Reading()) -> list[Prepared]:
+        """The first part of each text; ItemError where one has none, with its beginning."""
+        found = []
+        for own, parts in zip(texts, self.prepare(texts, reading), strict=True):
+            if isinstance(parts, ItemError):
+                raise ItemError(f"{own[:40]!r}: {parts}") from parts
+            found.append(parts[0])
+        return found
+
+    def sample(self) -> dict[str, NDArray[Any]]:
+        """A batch of usual size, to measure with."""
+        ids = np.full((16, min(64, self.limit)), self.tokenizer.pad_id, np.int32)
+        return {"ids": ids, "mask": np.ones_like(ids), "counted": np.ones_like(ids)}
+
+    def collate(self, rows: Sequence[Prepared], pool_prompt: bool = True) -> dict[str, NDArray[Any]]:
+        """Rows padded to one length: ids and mask (n, t) int32, and `counted` where a prompt is not pooled."""
+        length = max(row.cost for row in rows) or 1
+        ids = np.full((len(rows), length), self.tokenizer.pad_id, np.int32)
+        mask = np.zeros((len(rows), length), np.int32)
+        for i, row in enumerate(rows):
+            own = row.arrays["ids"]
+            ids[i, : len(own)] = own
+            mask[i, : len(own)] = 1
+        if pool_prompt:
+            return {"ids": ids, "mask": mask}
+        counted = mask.copy()
+        for i, row in enumerate(rows):
+            counted[i, : row.skip] = 0
+        return {"ids": ids, "mask": mask, "counted": counted}

@@ -1,0 +1,466 @@
+"""Text to token ids, and tokens to characters, as a model's folder says.
+
+A folder holds either tokenizer.json, which says everything, or the vocabulary files that BERT, RoBERTa, GPT-2
+and CLIP were first published with, from which the same tokenizer is built here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import ModelError, UsageError
+from omnivec.inputs.text.tokenizer_checks import refuse_unusable, why_not
+from omnivec.inputs.text.tokenizer_class import (
+    GENERIC,
+    SETTINGS,
+    added_tokens,
+    apply_class,
+    content_of,
+    kind_of_class,
+    lower_first,
+    published_kind,
+    read_settings,
+    refuse_own_code,
+    table_of,
+)
+from omnivec.validation.reasons import PASSING, one_line
+
+if TYPE_CHECKING:
+    import tokenizers
+
+Ids = NDArray[np.int32]
+
+# A limit above this is the published way of saying that there is none.
+NO_LIMIT = 10_000_000
+# The parts of a tokenizer that ids do not hang on, and so no part of its identity.
+BESIDE_IDS = ("version", "truncation", "padding", "decoder")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of tokenizer that can be built from vocabulary files.
+
+    Attributes:
+        model: "wordpiece" (vocab.txt), "bytes" or "words" (vocab.json and merges.txt).
+        tokens: the special tokens that it has where its folder names none, by role.
+        first: role of the token that goes before a text; None for none.
+        last: role of the token that goes behind it.
+    """
+
+    model: Literal["wordpiece", "bytes", "words"]
+    tokens: Mapping[str, str]
+    first: str | None
+    last: str | None
+
+
+def _roles(**contents: str) -> dict[str, str]:
+    return {f"{role}_token": content for role, content in contents.items()}
+
+
+BERT = Form(
+    "wordpiece",
+    _roles(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]"),
+    first="cls_token",
+    last="sep_token",
+)
+ROBERTA = Form(
+    "bytes",
+    _roles(bos="<s>", eos="</s>", unk="<unk>", sep="</s>", pad="<pad>", cls="<s>", mask="<mask>"),
+    first="cls_token",
+    last="sep_token",
+)
+GPT2 = Form("bytes", _roles(bos="<|endoftext|>", eos="<|endoftext|>", unk="<|endoftext|>"), None, None)
+CLIP = Form(
+    "words",
+    _roles(bos="<|startoftext|>", eos="<|endoftext|>", unk="<|endoftext|>", pad="<|endoftext|>"),
+    first="bos_token",
+    last="eos_token",
+)
+
+# By the tokenizer_class of tokenizer_config.json, less "Tokenizer" and "Fast"; else the model_type of config.json.
+FORMS: dict[str, Form] = {
+    **dict.fromkeys(
+        ("bert", "distilbert", "electra", "mobilebert", "convbert", "layoutlm", "nomic_bert"), BERT
+    ),
+    **dict.fromkeys(("roberta", "longformer", "bart", "data2vec-text", "clap"), ROBERTA),
+    **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt"), GPT2),
+    "clip": CLIP,
+}
+# Vocabularies of SentencePiece and others, from which transformers makes a tokenizer.json.
+OTHER_VOCABULARIES = (
+    *("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "unigram.json", "bpe.codes", "spm.model"),
+    *("tekken.json", "vocab.bpe", "sentencepiece.model"),
+)
+# CLIP's own cut into words, before bytes are merged.
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+class Tokenizer:
+    """Token ids of texts; safe to call from several threads.
+
+    Attributes:
+        pad_id: id for padding; 0 where the model has no padding token, since padding is masked.
+        unknown_id: id of the token that stands for what the vocabulary lacks; None where there is none.
+        backend: the library's tokenizer, without truncation or padding.
+        drops_unknown: whether ids leave out the unknown token.
+        side: what a text beyond a limit loses, as `truncation_side` says.
+        model_max_length: longest text in tokens, special tokens included; None where nothing is said.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        settings: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        settings = settings or {}
+        padding, truncation = backend.padding or {}, backend.truncation or {}
+        said = settings.get("truncation_side") or truncation.get("direction")
+        self.side: Literal["tail", "head"] = "head" if str(said).lower() == "left" else "tail"
+        backend.no_truncation()
+        backend.no_padding()
+        self.backend, self._settings = backend, settings
+        self.drops_unknown = bool(settings.get("drop_unknown"))
+        self._files = list(files)
+        pad, unknown = (content_of(settings.get(role)) for role in ("pad_token", "unk_token"))
+        found = backend.token_to_id(pad) if pad else None
+        self.pad_id = int(found if found is not None else padding.get("pad_id", 0))
+        unknown = unknown or getattr(backend.model, "unk_token", None)
+        self.unknown_id: int | None = backend.token_to_id(unknown) if unknown else None
+        limit = settings.get("model_max_length", settings.get("max_len"))  # The second is the older name.
+        self.model_max_length = (
+            int(limit) if isinstance(limit, int | float) and 0 < limit < NO_LIMIT else None
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, added ones included."""
+        return int(self.backend.get_vocab_size())
+
+    @property
+    def special_count(self) -> int:
+        """The number of special tokens that a single text gets."""
+        return sum(map(len, self.special_ids()))
+
+    def ids(self, texts: Sequence[str], *, special: bool = True) -> list[Ids]:
+        """Token ids (n,) int32 of each text, whatever its length.
+
+        Args:
+            texts: any strings; an empty one has special tokens only.
+            special: whether the model's special tokens go around each text.
+
+        Raises:
+            ItemError: a text that is not Unicode, or no text.
+        """
+        texts = list(texts)
+        try:
+            rows = self.backend.encode_batch_fast(texts, add_special_tokens=special)
+            ids = [np.array(row.ids, np.int32) for row in rows]
+        except BaseException as exc:  # its panics are no Exceptions
+            raise why_not(texts, exc) from exc
+        return [row[row != self.unknown_id] for row in ids] if self.drops_unknown else ids
+
+    def spans(self, text: str, *, seen: bool = False) -> NDArray[np.int64]:
+        """Begin and end (n, 2) int64 of each token of a text, in characters, without special tokens.
+
+        Args:
+            text: any text.
+            seen: leave out the tokens that `ids` drops: unknown words, for a table of words.
+        """
+        try:
+            row = self.backend.encode(text, add_special_tokens=False)
+        except BaseException as exc:
+            raise why_not([text], exc) from exc
+        spans = np.array(row.offsets, np.int64).reshape(-1, 2)
+        return spans[np.array(row.ids) != self.unknown_id] if seen and self.drops_unknown else spans
+
+    def special_ids(self) -> tuple[Ids, Ids]:
+        """The ids that go before a text and those that go behind it."""
+        return self._around
+
+    def truncate(self, ids: Ids, limit: int, side: Literal["tail", "head"] = "tail", keep: int = 0) -> Ids:
+        """At most `limit` of a text's ids, special ones included and kept: content goes from its tail or head.
+
+        Args:
+            ids: of one text, with its special tokens.
+            limit: most ids.
+            side: what goes.
+            keep: leading ids that stay whatever the side: the first special ones and a prompt's.
+
+        Raises:
+            UsageError: what stays is more than `limit`.
+        """
+        if len(ids) <= limit:
+            return ids
+        before, content, behind = self._parted(ids, keep)
+        room = self._room(before, behind, limit)
+        kept = content[:room] if side == "tail" else content[len(content) - room :]
+        return np.concatenate([before, kept, behind])
+
+    def windows(self, ids: Ids, limit: int, keep: int = 0) -> list[Ids]:
+        """A text's ids in windows of at most `limit`, as equal as can be, each with all that `truncate` keeps.
+
+        Raises:
+            UsageError: beside what stays there is no room for content.
+        """
+        if len(ids) <= limit:
+            return [ids]
+        before, content, behind = self._parted(ids, keep)
+        room = self._room(before, behind, limit, least=1)
+        pieces = np.array_split(content, -(-len(content) // room))
+        return [np.concatenate([before, piece, behind]) for piece in pieces]
+
+    def _parted(self, ids: Ids, keep: int) -> tuple[Ids, Ids, Ids]:
+        """What stays before the content, the content, and what stays behind it."""
+        before, behind = self.special_ids()
+        first, last = max(keep, len(before)), len(ids) - len(behind)
+        return ids[:first], ids[first:last], ids[last:]
+
+    def _room(self, before: Ids, behind: Ids, limit: int, least: int = 0) -> int:
+        room = limit - len(before) - len(behind)
+        if room < least:
+            raise UsageError(
+                f"a limit of {limit} tokens has no room for {len(before) + len(behind)} special and prompt tokens"
+                + (" and a text." if least else ".")
+            )
+        return room
+
+    def files(self) -> list[Path]:
+        """The files that it was read from; none where it was made."""
+        return list(self._files)
+
+    def save(self, folder: Path) -> None:
+        """Writes it to a model's folder, as `load_tokenizer` reads it."""
+        self.backend.save(str(folder / "tokenizer.json"), pretty=False)
+        (folder / "tokenizer_config.json").write_text(json.dumps(dict(self._settings)), encoding="utf-8")
+
+    def digest(self) -> str:
+        """Identity: sha256 over all that ids hang on, whatever the files look like."""
+        parts = json.loads(self.backend.to_str())
+        for name in BESIDE_IDS:
+            parts.pop(name, None)
+        if self.drops_unknown:
+            parts["drop_unknown"] = True
+        if self.side == "head":
+            parts["truncation_side"] = "left"
+        if self.backend.encode_special_tokens:
+            parts["split_special_tokens"] = True
+        return hashlib.sha256(json.dumps(_canonical(parts), sort_keys=True).encode()).hexdigest()
+
+    def _probes(self) -> Iterator[str]:
+        yield from ("a", "0", "A")
+        yield from self.backend.get_vocab()
+
+    @cached_property
+    def _around(self) -> tuple[Ids, Ids]:
+        # A text with at least one token shows what goes before it and what behind.
+        for probe in self._probes():
+            try:
+                row = self.backend.encode(probe)
+            except BaseException as exc:
+                raise why_not([probe], exc) from exc
+            content = np.flatnonzero(np.array(row.special_tokens_mask) == 0)
+            if len(content):
+                ids = np.array(row.ids, np.int32)
+                return ids[: content[0]], ids[content[-1] + 1 :]
+        raise ModelError("the tokenizer knows no token: its files are not those of a model.")
+
+
+def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None, *, lower: bool = False) -> Tokenizer:
+    """The tokenizer of a model's folder, as the class that it was published with makes it; see `tokenizer_class`.
+
+    Args:
+        folder: of the model.
+        given: settings that win over those of its tokenizer_config.json.
+        lower: whether texts are lower-cased before all else; special tokens in them are not.
+
+    Raises:
+        ModelError: the folder holds no tokenizer, one that cannot be built here, or a damaged one.
+    """
+    import tokenizers
+
+    settings = read_settings(folder, given)
+    refuse_own_code(folder, settings)
+    written = folder / "tokenizer.json"
+    names = ("vocab.txt",) if (folder / "vocab.txt").is_file() else ("vocab.json", "merges.txt")
+    sources = [written] if written.is_file() else [folder / name for name in names]
+    if not all(source.is_file() for source in sources):
+        raise ModelError(
+            f"{folder} has no tokenizer: looked for tokenizer.json, vocab.txt, vocab.json + merges.txt."
+            + _others(folder)
+        )
+    try:
+        if sources == [written]:
+            kind = published_kind(folder, settings)
+            backend = tokenizers.Tokenizer.from_file(str(written))
+            refuse_unusable(backend, str(folder))
+            apply_class(backend, settings, kind, folder)
+        else:
+            backend, settings = _build(folder, sources, settings)
+            backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
+        if lower:
+            lower_first(backend)
+        refuse_unusable(backend, str(folder))
+    except (ModelError, *PASSING):
+        raise
+    # The library raises bare Exception, or panics, for whatever is wrong with a file.
+    except BaseException as exc:
+        held = " and ".join(source.name for source in sources)
+        raise ModelError(f"{folder}: no tokenizer can be made of {held}: {one_line(exc)}.") from exc
+    beside = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    return Tokenizer(backend, settings, [*sources, *beside])
+
+
+def _others(folder: Path) -> str:
+    """What is said of a vocabulary in a form that is not read."""
+    found = [name for name in OTHER_VOCABULARIES if (folder / name).is_file()]
+    return (
+        f" Its {' and '.join(found)} cannot be read here: save the tokenizer with transformers, which writes "
+        "tokenizer.json."
+        if found
+        else ""
+    )
+
+
+def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
+    """The tokenizer that the bytes of a tokenizer.json describe.
+
+    Args:
+        content: the file's.
+        drop_unknown: whether ids leave out the unknown token.
+
+    Raises:
+        ModelError: they describe none.
+    """
+    import tokenizers
+
+    try:
+        backend = tokenizers.Tokenizer.from_buffer(content)
+        model = json.loads(content)["model"]
+        # A Unigram model names its unknown token by its place.
+        place = model.get("unk_id")
+        unknown = model["vocab"][place][0] if isinstance(place, int) else model.get("unk_token")
+        refuse_unusable(backend, "tokenizer.json")
+    except (ModelError, *PASSING):
+        raise
+    except BaseException as exc:
+        raise ModelError(
+            f"no tokenizer can be made of {len(content):,} bytes of tokenizer.json: {one_line(exc)}."
+        ) from exc
+    return Tokenizer(backend, {"unk_token": unknown, "drop_unknown": drop_unknown} if unknown else {})
+
+
+def _build(
+    folder: Path, sources: Sequence[Path], settings: Mapping[str, Any]
+) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+    """A tokenizer from vocabulary files, and the settings with the form's special tokens filled in."""
+    kind = kind_of_class(settings)
+    if kind in GENERIC:
+        kind = str(table_of(folder / "config.json").get("model_type", ""))
+    form = FORMS.get(kind)
+    if form is None or (form.model == "wordpiece") != (len(sources) == 1):
+        raise ModelError(
+            f"{folder} has {' and '.join(source.name for source in sources)} of {kind or 'an unnamed'} tokenizer, "
+            f"built from files are {', '.join(FORMS)}: add its tokenizer.json."
+        )
+    settings = {**form.tokens, **settings}
+    backend = _MODELS[form.model](sources, settings)
+    backend.add_tokens(added_tokens(settings))
+    backend.post_processor = _ends(backend, form, settings)
+    return backend, settings
+
+
+def _wordpiece(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    vocabulary = models.WordPiece.read_file(str(sources[0]))
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=content_of(settings["unk_token"])))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def _bytes(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary, merges = models.BPE.read_file(*map(str, sources))
+    backend = Tokenizer(
+        models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False)
+    )
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=_prefixed(settings))
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _words(sources: Sequence[Path], settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    vocabulary, merges = models.BPE.read_file(*map(str, sources))
+    backend = Tokenizer(
+        models.BPE(
+            vocabulary,
+            merges,
+            unk_token=content_of(settings["unk_token"]),
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            fuse_unk=False,
+        )
+    )
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+_MODELS = {"wordpiece": _wordpiece, "bytes": _bytes, "words": _words}
+
+
+def _prefixed(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("add_prefix_space", False))
+
+
+def _ends(backend: tokenizers.Tokenizer, form: Form, settings: Mapping[str, Any]) -> Any:
+    """What puts the special tokens around a text."""
+    from tokenizers.processors import RobertaProcessing, TemplateProcessing
+
+    first = form.first or ("bos_token" if settings.get("add_bos_token") else None)
+    last = form.last or ("eos_token" if settings.get("add_eos_token") else None)
+    before, behind = ([str(content_of(settings[role]))] if role else [] for role in (first, last))
+    ids: list[tuple[str, Any]] = [(token, backend.token_to_id(token)) for token in before + behind]
+    if form in (ROBERTA, CLIP):
+        trim = form is ROBERTA and settings.get("trim_offsets", True)
+        return RobertaProcessing(ids[1], ids[0], trim, _prefixed(settings))
+    single, second = [*before, "$A", *behind], ["$B", *behind]
+    pair = [f"{part}:0" for part in single] + [f"{part}:1" for part in second]
+    return TemplateProcessing(single=" ".join(pair[: len(single)]), pair=" ".join(pair), special_tokens=ids)
+
+
+def _canonical(value: Any) -> Any:
+    """Without the fields that say no or nothing, so that a library that adds some changes no identity."""
+    if isinstance(value, dict):
+        return {
+            name: _canonical(part) for name, part in value.items() if part is not None and part is not False
+        }
+    return [_canonical(part) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,167 @@
+"""The options of one call of an embedder: checked before anything is read, and refused where they mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from omnivec.errors import UsageError
+from omnivec.inputs.text.text import Reading
+from omnivec.models.towers import modality_of
+from omnivec.types import Chunk, Floats, Modality, Space, Truncate
+from omnivec.validation import arguments
+from omnivec.validation.arguments import said
+
+_OF_TEXTS = ("prompt_name", "prompt", "truncate", "chunk")
+
+
+class Prompted(Protocol):
+    """What of a model the options are held against."""
+
+    @property
+    def space(self) -> Space:
+        """Its vector space, whole."""
+
+    @property
+    def prompts(self) -> Any:
+        """By name."""
+
+    @property
+    def default_prompt(self) -> str | None:
+        """The name of the prompt that is used when none is asked for."""
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether its vectors have length 1."""
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Options as they were given, None where nothing was; see `Embedder.encode`."""
+
+    batch_size: int | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    normalize_embeddings: bool | None = None
+    dim: int | None = None
+    truncate: Truncate | None = None
+    chunk: Chunk | None = None
+
+    def of_texts(self) -> list[str]:
+        """Names of the options given that mean texts alone; a prompt of "" is none."""
+        given = {name: getattr(self, name) for name in _OF_TEXTS}
+        return [
+            name
+            for name, value in given.items()
+            if value is not None and not (type(value) is str and not value)
+        ]
+
+    def rows(self) -> int:
+        """Most items in a batch; 0 for as many as a budget holds."""
+        return 0 if self.batch_size is None else arguments.whole("batch_size", self.batch_size)
+
+    def reading(self, model: Prompted, default_prompt: str | None = None) -> Reading:
+        """How texts are read.
+
+        Args:
+            model: that reads them.
+            default_prompt: the prompt, where the options name none; None takes the model's own.
+
+        Raises:
+            UsageError: an option that is none of those there are, or that a model without texts cannot obey.
+        """
+        modalities, given = model.space.modalities, self.of_texts()
+        if given and "text" not in modalities:
+            raise UsageError(
+                f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and this model reads "
+                f"{_plural(modalities)} alone: leave it out"
+            )
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise UsageError(f"prompt={said(self.prompt)}: a str, which stands before each text")
+        if self.prompt is not None and self.prompt_name is not None:
+            raise UsageError(
+                f"prompt={said(self.prompt)} and prompt_name={said(self.prompt_name)} are two prompts: give one of them"
+            )
+        if self.prompt is None and self.prompt_name is None and default_prompt is not None:
+            prompt = default_prompt
+        else:
+            prompt = self.prompt if self.prompt is not None else named_prompt(model, self.prompt_name)
+        return Reading(prompt, True, self.truncate, self.chunk)
+
+    def refuse_unread(self, model: Prompted, items: Iterable[Any]) -> None:
+        """UsageError where options of texts are given to a model of several modalities, and no item is a text."""
+        given = self.of_texts()
+        if not given or len(model.space.modalities) < 2:
+            return
+        found: set[Modality] = set()
+        for item in items:
+            with suppress(Exception):  # an item that cannot say what it is fails by its place
+                found.add(modality_of(item))
+        if found and "text" not in found and found & set(model.space.modalities):
+            raise UsageError(
+                f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and no item is a text: leave it out"
+            )
+
+    def finish(self, model: Prompted, own: int) -> Callable[[Floats], Floats]:
+        """What is done to finished vectors: truncated, and of length 1 where asked or where they were.
+
+        Args:
+            model: that made them.
+            own: components of the embedder's vectors, where the options name no other number.
+        """
+        normalize, whole = self.normalize_embeddings, model.space.dim
+        if normalize is not None:
+            normalize = arguments.flag("normalize_embeddings", normalize)
+        width = own if self.dim is None else checked_dim(self.dim, whole)
+        cut = width < whole
+        shortened = cut or self.chunk is not None  # A mean of vectors of length 1 is shorter.
+        unit = bool(normalize) or (shortened and normalize is None and model.normalizes)
+
+        def finish(vectors: Floats) -> Floats:
+            out = np.ascontiguousarray(vectors[:, :width]) if cut else vectors
+            return _unit(out) if unit else out
+
+        return finish
+
+
+def named_prompt(model: Prompted, name: str | None) -> str:
+    """A prompt by its name; None for the model's default, "" where it has none."""
+    chosen = name if name is not None else model.default_prompt
+    if chosen is None:
+        return ""
+    if not isinstance(chosen, str) or chosen not in model.prompts:
+        known = ", ".join(model.prompts) or "it has none"
+        raise UsageError(f"prompt_name={said(chosen)} is none of this model's prompts: {known}")
+    return str(model.prompts[chosen])
+
+
+def checked_dim(dim: int, whole: int) -> int:
+    """A number of components; UsageError where the model's vectors have not as many."""
+    try:
+        return arguments.whole("dim", dim, 1, whole)
+    except UsageError as error:
+        raise UsageError(f"{error}; this model's vectors have {whole} components") from None
+
+
+def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool) -> None:
+    """UsageError where something else than NumPy arrays is asked for."""
+    if arguments.flag("convert_to_tensor", convert_to_tensor) or not arguments.flag(
+        "convert_to_numpy", convert_to_numpy
+    ):
+        raise UsageError(
+            "vectors are NumPy arrays: torch.from_numpy(model.encode(items)) makes a tensor of them, without a copy"
+        )
+
+
+def _plural(modalities: tuple[Modality, ...]) -> str:
+    return " and ".join(f"{modality}s" for modality in modalities)
+
+
+def _unit(vectors: Floats) -> Floats:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit

@@ -1,0 +1,167 @@
+"""A joint model's folder: two models and, for each, the head that brings its vectors into the space of both.
+
+    config.json         {"model_type": "joint", "dim": ..., "metric": "cosine", "scale": ...,
+                         "left": {"name": ..., "layers": 1}, "right": {...}, "training": {...}}
+    heads.safetensors   left.0.weight (out, in), left.0.bias (out,), left.1.weight, ..., right.0.weight, ...
+    left/, right/       the models, each a folder of its own
+
+A vector of a side is its model's, scaled to length 1, through the side's linear layers with a ReLU between each two,
+scaled to length 1 again. A cosine of the two sides times the scale is a logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from omnivec.errors import ModelError, WeightsError
+from omnivec.types import Floats
+from omnivec.validation import typed
+from omnivec.validation.json_files import read_json, write_json
+from omnivec.validation.reasons import of_system
+from omnivec.validation.typed import Between, Count
+from omnivec.weights.safetensors import read_safetensors, save
+from omnivec.weights.tensor import Weights
+
+MODEL_TYPE = "joint"
+SIDES = ("left", "right")
+HEADS = "heads.safetensors"
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What config.json says of a side."""
+
+    name: str
+    layers: Count
+
+
+@dataclass(frozen=True)
+class _Config:
+    """config.json, as far as it is read."""
+
+    left: _Side
+    right: _Side
+    scale: Annotated[float, Between(1e-30, 1e30)]
+    training: Mapping[str, Any] | None = None
+
+
+Layers = tuple[tuple[Floats, Floats], ...]
+"""A weight (out, in) and a bias (out,) each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two models.
+
+    Attributes:
+        name: what it was loaded as when the head was learned.
+        layers: its head.
+    """
+
+    name: str
+    layers: Layers
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """What a joint model's folder says.
+
+    Attributes:
+        left: the one side.
+        right: the other.
+        scale: of cosines between the two, for a softmax.
+        training: how it was made: method, pairs, recall on held-out ones.
+    """
+
+    left: Side
+    right: Side
+    scale: float
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """Both, by name."""
+        return {"left": self.left, "right": self.right}
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.left.layers[-1][0].shape[0])
+
+
+def is_joint(folder: Path) -> bool:
+    """Whether a model's folder is a joint one, by its config.json alone."""
+    return bool(read_json(folder / "config.json", {}, dict).get("model_type") == MODEL_TYPE)
+
+
+def write_joint(joint: Joint, folder: Path) -> None:
+    """Writes the config and the heads of a joint model; its models lie in the folder already.
+
+    Raises:
+        WeightsError: the disk refused.
+        ModelError: so did it.
+    """
+    said: dict[str, Any] = {
+        "model_type": MODEL_TYPE,
+        "dim": joint.dim,
+        "metric": "cosine",
+        "scale": joint.scale,
+    }
+    tensors: dict[str, Floats] = {}
+    for name, side in joint.sides.items():
+        said[name] = {"name": side.name, "layers": len(side.layers)}
+        for i, (weight, bias) in enumerate(side.layers):
+            tensors |= {f"{name}.{i}.weight": weight, f"{name}.{i}.bias": bias}
+    save(folder / HEADS, {name: np.asarray(value, np.float32) for name, value in tensors.items()})
+    try:
+        write_json(folder / "config.json", {**said, "training": dict(joint.training)})
+    except OSError as error:
+        raise ModelError(f"{folder}/config.json cannot be written: {of_system(error)}") from error
+
+
+def read_joint(folder: Path) -> Joint:
+    """A joint model's config and heads.
+
+    Raises:
+        ModelError: config.json is missing, or describes no joint model.
+        WeightsError: a head is incomplete, or its layers do not fit.
+    """
+    said = typed.read_file(_Config, folder / "config.json")
+    tensors = read_safetensors(folder / HEADS)
+    left, right = (
+        Side(side.name, _layers(tensors, name, side.layers, folder))
+        for name, side in zip(SIDES, (said.left, said.right), strict=True)
+    )
+    joint = Joint(left, right, said.scale, dict(said.training or {}))
+    if right.layers[-1][0].shape[0] != joint.dim:
+        raise WeightsError(
+            f"{folder}/{HEADS}: the left head makes {joint.dim} components, the right one "
+            f"{right.layers[-1][0].shape[0]}: they meet in no space"
+        )
+    return joint
+
+
+def _layers(tensors: Weights, side: str, count: int, folder: Path) -> Layers:
+    found: list[tuple[Floats, Floats]] = []
+    for i in range(count):
+        names = (f"{side}.{i}.weight", f"{side}.{i}.bias")
+        if lacking := [name for name in names if name not in tensors]:
+            raise WeightsError(f"{folder}/{HEADS} lacks {lacking[0]!r}: it is incomplete")
+        weight, bias = (tensors[name].float32() for name in names)
+        if (
+            weight.ndim != 2
+            or bias.shape != weight.shape[:1]
+            or (found and found[-1][0].shape[0] != weight.shape[1])
+        ):
+            raise WeightsError(
+                f"{folder}/{HEADS}: layer {i} of {side} is {weight.shape} with a bias {bias.shape}: it does not fit"
+            )
+        found.append((weight, bias))
+    if not found:
+        raise WeightsError(f"{folder}/config.json: the head of {side} has no layers")
+    return tuple(found)

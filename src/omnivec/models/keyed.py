@@ -1,0 +1,323 @@
+"""An embedder that knows keys: words, nodes, products, documents; what is near them, and what they add up to."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast, get_args, overload
+
+import numpy as np
+
+from omnivec.errors import UnknownKey, UsageError
+from omnivec.inputs.items import is_one, several, shown, text
+from omnivec.inputs.items import texts as listed_texts
+from omnivec.models.embedder import Embedder
+from omnivec.models.table import Labels, TableModel, table_model
+from omnivec.tables.io import write_table
+from omnivec.tables.record import Table
+from omnivec.types import Floats
+from omnivec.validation.arguments import choice, real, said, whole
+from omnivec.validation.arguments import path as arguments_path
+from omnivec.vectors.analogies import Method, most_similar, odd_one_out
+from omnivec.weights.card import card_of
+
+Weighting = Literal["mean", "sif", "idf"]
+
+UNKNOWN_SHOWN = 3
+NEAR = 50_000
+"""The first so many keys, the most frequent, are looked through for near spellings."""
+
+SIF = 1e-3
+"""Arora et al. 2017, section 3: a word's weight is a / (a + its share of the corpus)."""
+
+
+class KeyedEmbedder(Embedder):
+    """A loaded table; made by `omnivec.load` and by the recipes that train tables."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name!r}: {len(self):,} keys, {self.dim} components, {self.metric}>"
+        )
+
+    @property
+    def table(self) -> Table:
+        """Keys, vectors and what belongs to them."""
+        return self._table_model.table
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys, in the order of `vectors`; words by falling count where they were trained here."""
+        return list(self.table.keys)
+
+    @cached_property
+    def vectors(self) -> Floats:
+        """The vector of each key: (n, dim) float32."""
+        rows = self._table_model.encoder.rows()
+        return rows if rows.shape[1] == self.dim else np.ascontiguousarray(rows[:, : self.dim])
+
+    def __len__(self) -> int:
+        """How many keys there are."""
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys, in the order of `vectors`."""
+        return iter(self.table.keys)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in self._places
+
+    def __getitem__(self, keys: Any) -> Floats:
+        """The vector (dim,) of a key, or those (n, dim) of several; see `vector`."""
+        if isinstance(keys, str) or (isinstance(keys, np.ndarray) and not keys.ndim):
+            return self.vector(text(keys, "keys"))
+        found = [self.vector(key) for key in listed_texts(keys, "keys")]
+        return np.array(found, np.float32).reshape(-1, self.dim)
+
+    def vector(self, key: str) -> Floats:
+        """The vector (dim,) of a key, or of a word that its subwords make up.
+
+        Raises:
+            UnknownKey: the table does not have it; the message names the nearest spellings.
+        """
+        key = text(key, "key")
+        found = self._table_model.encoder.row(key)
+        if found is None:
+            raise self._unknown([key])
+        return np.asarray(found, np.float32)[: self.dim]
+
+    def spelled(self, key: str) -> str:
+        """A key as the table has it: as given, or the first that differs in capitals alone, "King" for "king".
+
+        Raises:
+            UnknownKey: there is neither.
+        """
+        key = text(key, "key")
+        if self._table_model.encoder.row(key) is not None:
+            return key
+        found = self._in_other_case(key)
+        if found is None:
+            raise self._unknown([key])
+        return found
+
+    def similarity(self, a: Any, b: Any) -> Floats:
+        """Cosines of vectors, or of keys: n and m of them -> (n, m) float32; see `Embedder.similarity`."""
+        return super().similarity(self._vectors_of(a), self._vectors_of(b))
+
+    def similarity_pairwise(self, a: Any, b: Any) -> Floats:
+        """Cosines of vectors, or of keys, in the same place: (n,) float32."""
+        return super().similarity_pairwise(self._vectors_of(a), self._vectors_of(b))
+
+    def most_similar(
+        self,
+        positive: Any = (),
+        negative: Any = (),
+        k: int | None = None,
+        method: Method = "add",
+        *,
+        topn: int | None = None,
+    ) -> list[tuple[str, float]]:
+        """The keys that are most like some and unlike others, best first, with their scores.
+
+        king - man + woman is `most_similar(["king", "woman"], ["man"])`. The keys given are never among the answers.
+
+        Args:
+            positive: what to be like: a key, a vector (dim,), or several of them; words that only subwords know may be
+                among the keys.
+            negative: what to be unlike, likewise.
+            k: how many; 10 where it is not given.
+            method: "add": the cosine to the sum of unit vectors (3CosAdd, Mikolov et al. 2013, arXiv:1301.3781); "mul":
+                the product of similarities by that of dissimilarities (3CosMul, Levy and Goldberg 2014, W14-1618).
+            topn: k, by gensim's name.
+
+        Raises:
+            UnknownKey: a key that the table does not have.
+            UsageError: nothing to be like or unlike, a vector of another length, or k below 1.
+        """
+        if k is not None and topn is not None:
+            raise UsageError(f"k={said(k)} and topn={said(topn)} mean the same: give one of them")
+        count = whole("k", 10 if k is None else k) if topn is None else whole("topn", topn)
+        wanted, unwanted = self._terms(positive, "positive"), self._terms(negative, "negative")
+        found, scores = most_similar(self.vectors, wanted, unwanted, count, method)
+        keys = self.table.keys
+        return [(keys[row], float(score)) for row, score in zip(found.tolist(), scores, strict=True)]
+
+    def odd_one_out(self, keys: Sequence[str]) -> str:
+        """The key that is least like the others.
+
+        Raises:
+            UnknownKey: a key that the table does not have.
+            UsageError: fewer than two keys.
+        """
+        listed = listed_texts(keys, "keys")
+        if len(listed) < 2:
+            raise UsageError(f"odd_one_out of {len(listed)} keys: give at least 2")
+        return listed[odd_one_out(self[listed])]
+
+    @overload  # a str is a sequence of str, and one text
+    def predict(  # type: ignore[overload-overlap]
+        self, texts: str, k: int = 1, threshold: float = 0.0
+    ) -> list[tuple[str, float]]: ...
+
+    @overload
+    def predict(
+        self, texts: Sequence[str], k: int = 1, threshold: float = 0.0
+    ) -> list[list[tuple[str, float]]]: ...
+
+    def predict(self, texts: Any, k: int = 1, threshold: float = 0.0) -> Any:
+        """The most probable labels of each text, best first, with their probabilities.
+
+        Args:
+            texts: to be labelled, one or several.
+            k: labels for each, at most as many as there are.
+            threshold: labels that are less probable are left out; a text may have none left.
+
+        Returns:
+            (label, probability) pairs: a list for one text, a list of lists for several.
+
+        Raises:
+            UsageError: a table that was not trained on labels, something that is no text, k below 1, or a threshold
+                that is no number from 0 to 1.
+        """
+        encoder = self._table_model.encoder
+        if not isinstance(encoder, Labels):
+            raise UsageError(f"{self.name} knows no labels: train one with the recipe fasttext_supervised")
+        count, least = whole("k", k), real("threshold", threshold, 0, 1)
+        labels = self.table.settings["labels"]
+        probable = encoder.probabilities(listed_texts(texts, "texts"))
+        best = np.argsort(-probable, axis=1, kind="stable")[:, :count]
+        rows = [
+            [(labels[i], float(row[i])) for i in order if row[i] >= least]
+            for row, order in zip(probable, best.tolist(), strict=True)
+        ]
+        return rows[0] if is_one(texts, "texts") else rows
+
+    def weighted(self, weighting: Weighting, texts: Any = None) -> KeyedEmbedder:
+        """The same table whose texts are weighted means of their words.
+
+        Args:
+            weighting: "mean" for none; "sif" by how frequent a word is (Arora et al. 2017, section 3); "idf" by how
+                many of `texts` have it.
+            texts: what "idf" counts.
+
+        Raises:
+            UsageError: "sif" for a table without counts, "idf" without texts.
+        """
+        choice("weighting", weighting, get_args(Weighting))
+        weights = None
+        if weighting == "sif":
+            weights = self._sif()
+        elif weighting == "idf":
+            weights = self._idf(texts)
+        table = replace(self.table, weights=weights)
+        model = table_model(table, self._table_model.folder, stored=False)
+        return KeyedEmbedder(model, self.name, self.source, self.dim)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the table as a folder that `omnivec.load` reads whole and maps."""
+        return self.export(folder, "omnivec")
+
+    def export(self, path: str | Path, format: str) -> Path:
+        """Writes the table in a published form: "word2vec-text", "word2vec-binary", "glove", "fasttext-bin", ...
+
+        Raises:
+            UsageError: a form that there is not, or that cannot hold the table; the message lists those there are.
+            WeightsError: the disk refused.
+        """
+        place = arguments_path("path", path)
+        model = self._table_model
+        write_table(
+            place, self.table, text(format, "format"), card_of(model.folder, model.stored, self.training)
+        )
+        return place
+
+    @property
+    def _table_model(self) -> TableModel:
+        return cast(TableModel, self._compiled)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.table.keys)}
+
+    def _terms(self, given: Any, what: str) -> list[int | Floats]:
+        """The rows of keys, and vectors: of keys that only subwords know, and those given."""
+        if isinstance(given, np.ndarray) and given.dtype.kind in "fiu":
+            listed = [given] if given.ndim == 1 else list(given)
+        else:
+            listed = list(several(given, what))
+        unknown = [
+            one for one in listed if isinstance(one, str) and self._table_model.encoder.row(one) is None
+        ]
+        if unknown:
+            raise self._unknown(unknown)
+        return [self._term(one, f"{what} {i}") for i, one in enumerate(listed)]
+
+    def _term(self, one: Any, what: str) -> int | Floats:
+        if isinstance(one, str):
+            row = self._places.get(one)
+            return self.vector(one) if row is None else row
+        if not isinstance(one, np.ndarray) or one.dtype.kind not in "fiu":
+            raise UsageError(f"{what} is {shown(one)}: give a key, or a vector ({self.dim},) as an array")
+        if one.shape != (self.dim,) or not np.isfinite(one).all():
+            raise UsageError(f"{what} is {shown(one)}: vectors are ({self.dim},), of finite numbers")
+        return one.astype(np.float32)
+
+    def _vectors_of(self, given: Any) -> Any:
+        """Keys as their vectors; vectors as they are."""
+        column = given
+        if isinstance(given, np.ndarray) or hasattr(given, "to_numpy"):
+            array = np.asarray(given)
+            column = array.tolist() if array.dtype.kind in "UTO" else given
+        if isinstance(column, str):
+            return self.vector(column)
+        listed = isinstance(column, list | tuple) and column
+        return self[column] if listed and all(isinstance(one, str) for one in column) else given
+
+    def _unknown(self, keys: Sequence[str]) -> UnknownKey:
+        return UnknownKey(lambda: self._missing(keys))
+
+    def _missing(self, keys: Sequence[str]) -> str:
+        named = ", ".join(repr(key) for key in keys[:UNKNOWN_SHOWN])
+        first = self._in_other_case(keys[0])
+        length = len(keys[0])
+        # What differs more in length is no near spelling, and most of a table's keys do.
+        some = [key for key in self.table.keys[:NEAR] if abs(len(key) - length) <= max(1, length // 2)]
+        near = difflib.get_close_matches(keys[0], some, 3)
+        if first is not None:
+            near = [first, *(key for key in near if key != first)][:3]
+        meant = f"; near {keys[0]!r} are {', '.join(map(repr, near))}" if near else ""
+        return f"{named}: not among the table's {len(self.table):,} keys{meant}"
+
+    def _in_other_case(self, key: str) -> str | None:
+        """The first key that differs in capitals alone."""
+        folded = key.casefold()
+        return next((one for one in self.table.keys if one.casefold() == folded), None)
+
+    def _sif(self) -> Floats:
+        counts = self.table.counts
+        if counts is None:
+            raise UsageError(
+                "weighting='sif' needs the words' counts, and this table has none: give 'idf' and texts"
+            )
+        weights: Floats = (SIF / (SIF + counts / counts.sum())).astype(np.float32)
+        return weights
+
+    def _idf(self, texts: Any) -> Floats:
+        if texts is None:
+            raise UsageError("weighting='idf' needs texts=: what words are counted in")
+        found, number = np.zeros(len(self.table), np.int64), 0
+        for one in several(texts, "texts"):
+            words = self._table_model.encoder.words(text(one, f"text {number}"))
+            number += 1
+            found[[self._places[word] for word in set(words) & self._places.keys()]] += 1
+        if not number:
+            raise UsageError("weighting='idf': texts holds nothing")
+        weights: Floats = np.log((1 + number) / (1 + found)).astype(np.float32)
+        return weights
+
+
+def trained(table: Table, recipe: str) -> KeyedEmbedder:
+    """An embedder of a table that a recipe has made."""
+    return KeyedEmbedder(table_model(table, Path(), stored=False), recipe, "trained here")

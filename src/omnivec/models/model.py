@@ -1,0 +1,378 @@
+"""A model: a family with a config, weights and a head; prepared, computed and finished, never looped over."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec import weights
+from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError, WeightsError
+from omnivec.inputs.image import image
+from omnivec.inputs.image.published import read_processing
+from omnivec.inputs.text import text
+from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
+from omnivec.models import registry
+from omnivec.models.folder import ModelFolder, read_folder, refuse_own_code
+from omnivec.models.head import Head, Step, check_towers, read_head
+from omnivec.models.runtime import open_cpus
+from omnivec.ops.base import Input, Ops, Params, Value
+from omnivec.types import Metric, Modality, Space
+from omnivec.validation import typed
+from omnivec.validation.reasons import one_line
+from omnivec.weights.adapters import merged
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A published model in memory, before it is put on an engine.
+
+    Attributes:
+        folder: where it was read.
+        name: of its family, as `registry` has it.
+        family: the module of its family.
+        published: config.json.
+        config: the family's record of it.
+        tensors: weights under the family's names, those of the head under their folder's.
+        preparer: text to token ids.
+        head: pooling and what follows it.
+        prompts: by name, as published.
+        default_prompt: name of the prompt that is used when none is asked for.
+        metric: of its space.
+        stored: whether the tensors are those in the folder; False once they were trained, or where an adapter changed
+            them, whose base may lie elsewhere.
+        tower: of a family with a forward for each modality, which; "" for the only one.
+        unused: weights that the family's forward does without and other programs miss, such as a pooler's.
+    """
+
+    folder: Path
+    name: str
+    family: ModuleType
+    published: Mapping[str, Any]
+    config: Any
+    tensors: Mapping[str, weights.Tensor]
+    preparer: text.TextPreparer | image.ImagePreparer
+    head: Head
+    prompts: Mapping[str, str]
+    default_prompt: str | None
+    metric: Metric
+    stored: bool = True
+    tower: str = ""
+    unused: Mapping[str, weights.Tensor] = field(default_factory=dict)
+
+    @property
+    def forward(self) -> Callable[..., Value]:
+        """The family's program, or that of its tower."""
+        program: Callable[..., Value] = getattr(
+            self.family, f"forward_{self.tower}" if self.tower else "forward"
+        )
+        return program
+
+    @property
+    def space(self) -> Space:
+        """Its vector space."""
+        return Space(self.head.dim(self.config.dim), self.metric, (self.preparer.modality,))
+
+    @property
+    def limit(self) -> int:
+        """Longest item, in the preparer's unit."""
+        return self.preparer.limit
+
+    @property
+    def texts(self) -> text.TextPreparer:
+        """Text to token ids; UsageError of a model of images."""
+        if not isinstance(self.preparer, text.TextPreparer):
+            raise UsageError(f"{self.folder}: a model of images has no tokens")
+        return self.preparer
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether its vectors have length 1."""
+        return self.head.normalizes
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in its weights."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """First and behind-last character (n, 2) of each token of a text."""
+        return self.texts.tokenizer.spans(text)
+
+    def taken(self, prompt: str) -> int:
+        """Tokens of the limit that a prompt and the special tokens take."""
+        tokenizer = self.texts.tokenizer
+        return len(tokenizer.ids([prompt])[0]) if prompt else tokenizer.special_count
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The arrays that its program takes."""
+        own = self.preparer.inputs
+        return own if self.head.include_prompt else (*own, text.COUNTED)
+
+    def hidden(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program of its hidden states: {"0": (n, t, d), ...}, the embeddings first, then each layer."""
+        self.forward(ops, p, self.config, self.preparer.batch(ops, get))
+        return {str(i): state for i, state in enumerate(ops.states)}
+
+    def last(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program of what is pooled, before it is: {"states": (n, t, d)}."""
+        return {"states": self.forward(ops, p, self.config, self.preparer.batch(ops, get))}
+
+    def body(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program from arrays to pooled vectors, finished where no matrix product follows."""
+        batch = self.preparer.batch(ops, get)
+        hidden = self.forward(ops, p, self.config, batch)
+        counted = batch.mask if self.head.include_prompt else get("counted")
+        pooled = self.head.pool(ops, hidden, batch.mask, counted, getattr(self.config, "prefix", 0))
+        return {"vectors": pooled if self.head.has_products else self.head.finish(ops, p, pooled)}
+
+    def tail(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
+        """The program from pooled vectors to finished ones."""
+        return {"vectors": self.head.finish(ops, p, get("pooled"))}
+
+    def obstacle(self) -> str | None:
+        """Why only torch can run it; None where it is written in operations of both engines."""
+        if not hasattr(self.family, "obstacle"):
+            return None
+        found: str | None = self.family.obstacle(self.tensors, self.config)
+        return found
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Hashes of the weights' content at each precision that they are known to; see `weights`."""
+        return weights.content_hashes(self.tensors)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes its vectors what they are; equal for the same model in another folder, file or precision."""
+        config = {
+            f.name: getattr(self.config, f.name) for f in fields(self.config) if "dropout" not in f.name
+        }
+        return {
+            "family": self.name,
+            "weights": self.hashes,
+            "config": config,
+            **self.preparer.identity,
+            "pooling": list(self.head.pooling),
+            "include_prompt": self.head.include_prompt,
+            "steps": [
+                step.kind + (f":{step.activation}" if step.kind == "Dense" else "")
+                for step in self.head.steps
+            ],
+            "prompts": {name: prompt for name, prompt in self.prompts.items() if prompt},
+            "dim": self.space.dim,
+            "metric": self.metric,
+        }
+
+
+def read_model(folder: Path) -> Model:
+    """A model from a folder in transformers' or sentence-transformers' layout; of several towers that of texts."""
+    return next(iter(read_models(folder).values()))
+
+
+def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Model]:
+    """The model in a folder, by its modality; of a family with a forward for each modality several, texts first.
+
+    Args:
+        folder: in transformers', sentence-transformers' or peft's layout.
+        offline: whether the network is out of bounds for the base of an adapter; None as the environment says.
+    """
+    said = read_folder(folder, offline)
+    claimant = registry.claimant(said.published, said.base)
+    family = claimant.load()
+    refuse_own_code(said.published, hasattr(family, "OWN_CODE"), said.base)
+    known = known_keys(family, said.published, said.base)
+    found = family.original(said.base, known) if hasattr(family, "original") else None
+    published, stored, tokenizer = found or (said.published, weights.read(said.base), None)
+    config = read_config(family, published, said.base)
+    stored = weights.strip_prefixes(stored, family.PREFIXES)
+    if said.adapter is not None:
+        in_out = published["model_type"] in getattr(family, "IN_OUT", ())
+        stored = merged(stored, said.adapter, family.PREFIXES, family.LAYOUTS, in_out)
+    tensors = dict(weights.rename(stored, family.LAYOUTS))
+    unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
+    if hasattr(family, "fitted"):
+        tensors, config = family.fitted(tensors, config)
+    check_shapes(getattr(family, "SHAPES", {}), config, tensors, said.base)
+    towers: tuple[Modality, ...] = family.towers(published) if hasattr(family, "towers") else ()
+    modality: Modality = claimant.claims.get("modality", "text")
+    if tokenizer is None and "text" in (towers or (modality,)):
+        tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings, lower=said.lower)
+    config, head, own = _headed(family, config, said, tokenizer, len(towers))
+    if hasattr(family, "SHAPES"):  # A network of transformers holds its weights against its config itself.
+        check_vectors({**tensors, **own}, said.base)
+    models: dict[Modality, Model] = {}
+    for name in towers or (modality,):
+        images = name == "image"
+        models[name] = Model(
+            folder=folder,
+            name=claimant.name,
+            published=published,
+            family=family,
+            config=config,
+            tensors={**tensors, **own},
+            preparer=_images(family, said.root, published)
+            if images or tokenizer is None
+            else _texts(family, config, said, tokenizer),
+            # In a form of its makers' own, and of images, a model is pooled as it was made: nothing is guessed.
+            head=replace(head, stated=head.stated or found is not None or images),
+            prompts=dict(said.card.get("prompts") or {}),
+            default_prompt=said.card.get("default_prompt_name"),
+            metric=_metric(said.card.get("similarity_fn_name")),
+            stored=said.adapter is None,
+            tower=name if towers else "",
+            unused=unused,
+        )
+    return models
+
+
+def _headed(
+    family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer | None, towers: int
+) -> tuple[Any, Head, dict[str, weights.Tensor]]:
+    """The config with what the tokenizer knows, the head, and its weights."""
+    length = said.card.get("truncate_dim")
+    truncated = None if length is None else int(length)
+    if towers:
+        check_towers(said.folder)
+        # Two towers share a space of unit vectors; of one alone its vector is taken as it is published.
+        steps = (Step("Normalize", ""),) if towers > 1 else ()
+        known = config if tokenizer is None else family.tokenized(config, tokenizer)
+        return known, Head(("cls",), steps=steps, stated=True, truncated=truncated), {}
+    pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
+    head, own = read_head(said.folder, pooling)
+    return config, replace(head, truncated=truncated), own
+
+
+def _texts(family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer) -> text.TextPreparer:
+    sentence = said.sentence
+    usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
+    given = said.tokenizer_settings.get("model_max_length") or sentence.get("max_seq_length")
+    limit = given or tokenizer.model_max_length or usual
+    return text.TextPreparer(tokenizer, min(int(limit), config.max_length), config.vocab_size, said.lower)
+
+
+def _images(family: ModuleType, root: Path, published: Mapping[str, Any]) -> image.ImagePreparer:
+    usual, said = getattr(family, "PREPROCESSING", None), published.get("pretrained_cfg")
+    # Of a folder without config.json its family says it; what a file says is read, and checked, once more.
+    own = None if usual is None else {**usual, **(said if isinstance(said, Mapping) else {})}
+    return image.ImagePreparer(read_processing(root, own), threads=open_cpus())
+
+
+def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The keys of a published config that a family reads, each of its type and in its range.
+
+    They are the fields of its `Config`, under their own names and those of `ALIASES`, and the fields of `Published`,
+    which a family has where it reads more. `Published = dict` says that it reads them all, and checks them itself.
+
+    Raises:
+        ModelError: a value is of another type, or out of its range.
+        UnsupportedModel: a variant that is not covered.
+    """
+    more, known = getattr(family, "Published", None), published
+    if more is not dict:
+        kinds = [family.Config] if more is None else [more, family.Config]
+        names = getattr(family, "ALIASES", {})
+        known = typed.checked(kinds, published, folder / "config.json", names)
+    if hasattr(family, "refuse"):
+        try:
+            family.refuse(known)
+        except (UnsupportedModel, MissingExtra) as error:
+            raise type(error)(f"{folder / 'config.json'}: {error}") from error
+    return known
+
+
+def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Any:
+    """The family's record of a published config, whose keys are checked as `known_keys` has it.
+
+    Where config.json has other spellings, a family says so in ALIASES (published key -> its own name) or, where
+    values change too, in `canonical`.
+
+    Raises:
+        ModelError: a value is missing, or does not go with another.
+    """
+    file, said = folder / "config.json", known_keys(family, published, folder)
+    try:
+        canonical = family.canonical(said) if hasattr(family, "canonical") else said
+        spelt = [(name, said.get(key)) for key, name in getattr(family, "ALIASES", {}).items()]
+        given = {name: value for name, value in [*spelt, *canonical.items()] if value is not None}
+        config = typed.read(family.Config, given, file)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(str(error) if str(file) in str(error) else f"{file}: {error}") from error
+    except KeyError as error:
+        raise ModelError(f"{file} lacks {error.args[0]}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if nulls := [key for key in said if said[key] is None and typed.is_required(family.Config, key)]:
+            raise ModelError(f"{file} lacks {nulls[0]}: it is null") from error
+        raise ModelError(f"{file} has values that do not go together: {one_line(error)}") from error
+    if getattr(config, "max_length", 1) < 1:
+        raise ModelError(f"{file}: max_position_embeddings leaves no place for a token")
+    return config
+
+
+def check_shapes(
+    shapes: Mapping[str, tuple[str, ...]], config: Any, tensors: Mapping[str, weights.Tensor], folder: Path
+) -> None:
+    """Holds the sizes that a config states against the weights, before anything is made of that size.
+
+    Args:
+        shapes: name of a tensor -> for each of its axes the config's field, or a product "a * b"; "" for any length.
+        config: of the model.
+        tensors: its weights.
+        folder: for messages.
+
+    Raises:
+        ModelError: a size is another.
+    """
+    for name, axes in shapes.items():
+        shape = tensors[name].shape if name in tensors else None
+        for axis, names in enumerate(axes):
+            if shape is None or not names:
+                continue
+            stated = math.prod(operator.attrgetter(field)(config) for field in names.split(" * "))
+            if len(shape) != len(axes) or shape[axis] != stated:
+                held = " x ".join(map(str, shape)) or "a single number"
+                raise ModelError(
+                    f"{folder / 'config.json'}: {names} is {stated}, but {name} of the weights is {held}"
+                )
+
+
+def check_vectors(tensors: Mapping[str, weights.Tensor], folder: Path) -> None:
+    """Holds biases and the weights of norms against their widths: engines would stretch a single number to any.
+
+    Raises:
+        WeightsError: one is no vector, or has another length than the matrix or the norm that it belongs to.
+    """
+    for name, tensor in tensors.items():
+        stem, _, leaf = name.rpartition(".")
+        weight = tensors.get(f"{stem}.weight")
+        alone = leaf == "weight" and "norm" in stem.lower() and tensor.shape in ((), (1,))
+        if alone or (
+            leaf == "bias"
+            and weight is not None
+            and (len(tensor.shape) != 1 or tensor.shape[0] not in weight.shape)
+        ):
+            held = " x ".join(map(str, tensor.shape)) or "a single number"
+            beside = (
+                "" if alone or weight is None else f" beside a weight of {' x '.join(map(str, weight.shape))}"
+            )
+            raise WeightsError(
+                f"{folder}: {name} is {held}{beside}: the weights are damaged, or of another model"
+            )
+
+
+def _metric(name: Any) -> Metric:
+    """Of the space: as the folder names it, "cosine" where it names none.
+
+    A name that is not covered ("manhattan") stays: vectors do not hang on it, and what compares them refuses it.
+    """
+    metric: Metric = "cosine" if name is None else name
+    return metric

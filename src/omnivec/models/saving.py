@@ -1,0 +1,146 @@
+"""Models written in sentence-transformers' layout: what others and `load` read back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omnivec import weights
+from omnivec.errors import ModelError, UsageError
+from omnivec.inputs.image.image import ImagePreparer
+from omnivec.inputs.text.tokenizer import load_tokenizer
+from omnivec.models.folder import transformer_folder
+from omnivec.models.head import Step
+from omnivec.models.model import Model
+from omnivec.types import Floats
+from omnivec.validation.arguments import expanded
+from omnivec.validation.json_files import write_json
+from omnivec.weights.card import CARD, Training, card_of
+from omnivec.weights.folder_writer import model_folder
+
+# Small files that decide what the model sees, and licences: they travel with it. All else is written anew, or is about
+# the model that it was made from: its card, its training data, its scores.
+OF_TOKENIZER = (
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "*.model",
+)
+COPIED = (*OF_TOKENIZER, "preprocessor_config.json", "processor_config.json", "LICENSE*", "NOTICE*")
+
+
+def write_model(model: Model, folder: Path, training: Training | None = None) -> Path:
+    """Writes a model to a folder, whole or not at all; an older model there is replaced file by file.
+
+    Args:
+        model: what is written.
+        folder: where to.
+        training: how it was made, for its card; None for one that is as it was published.
+
+    Raises:
+        ModelError: the folder holds something else, or cannot be written; or the model's own tokenizer is gone.
+    """
+    with model_folder(folder) as fresh:
+        write_files(model, fresh, training)
+    return expanded(folder)
+
+
+def write_files(model: Model, folder: Path, training: Training | None = None) -> None:
+    """Writes a model's files into an empty folder, or one that is not there."""
+    folder.mkdir(exist_ok=True)
+    for source in (transformer_folder(model.folder), model.folder):
+        for path in sorted({path for pattern in COPIED for path in source.glob(pattern)}):
+            shutil.copyfile(path, folder / path.name)
+    (folder / CARD).write_bytes(card_of(model.folder, model.stored, training))
+    # The weights are written as float32, whatever they were read as: readers go by what the config says.
+    write_json(
+        folder / "config.json",
+        {k: v for k, v in model.published.items() if k != "torch_dtype"} | {"dtype": "float32"},
+    )
+    head_parts = tuple(f"{step.path}." for step in model.head.steps if step.path)
+    body = {name: t.float32() for name, t in model.tensors.items() if not name.startswith(head_parts)}
+    body |= {name: t.float32() for name, t in model.unused.items()}
+    weights.save(folder / "model.safetensors", body, {"format": "pt"})
+    if isinstance(model.preparer, ImagePreparer):
+        return  # Nothing follows that the folder would have to say.
+    _write_tokenizer(model, folder)
+    said: dict[str, Any] = {
+        "prompts": dict(model.prompts),
+        "default_prompt_name": model.default_prompt,
+        "similarity_fn_name": model.metric,
+    }
+    if model.head.truncated is not None:
+        said["truncate_dim"] = model.head.truncated
+    write_json(folder / "config_sentence_transformers.json", said)
+    if model.tower:
+        return
+    _write_head(model, folder)
+    texts = model.texts
+    limit = {"max_seq_length": texts.limit, "do_lower_case": texts.lower}
+    write_json(folder / "sentence_bert_config.json", limit)
+
+
+def _write_tokenizer(model: Model, folder: Path) -> None:
+    """Writes the tokenizer that the model has, where its files are gone by now or hold another one."""
+    own = model.texts.tokenizer
+    if own.files() and _reads_as(folder, own.digest(), model.texts.lower):
+        return
+    for path in {path for pattern in OF_TOKENIZER for path in folder.glob(pattern)}:
+        path.unlink()
+    own.save(folder)
+
+
+def _reads_as(folder: Path, digest: str, lower: bool) -> bool:
+    try:
+        return load_tokenizer(folder, lower=lower).digest() == digest
+    except (ModelError, UsageError, OSError):
+        return False
+
+
+def _write_head(model: Model, folder: Path) -> None:
+    head = model.head
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    (folder / "1_Pooling").mkdir()
+    pooling = {
+        "word_embedding_dimension": model.config.dim,
+        "pooling_mode": list(head.pooling) if len(head.pooling) > 1 else head.pooling[0],
+        "include_prompt": head.include_prompt,
+    }
+    write_json(folder / "1_Pooling" / "config.json", pooling)
+    for step in head.steps:
+        modules.append((step.kind, step.path))
+        target = folder / step.path
+        target.mkdir(parents=True, exist_ok=True)
+        own = {
+            n[len(step.path) + 1 :]: t.float32()
+            for n, t in model.tensors.items()
+            if n.startswith(step.path + ".")
+        }
+        if own:
+            weights.save(target / "model.safetensors", own, {"format": "pt"})
+        write_json(target / "config.json", _step_config(step, own) if own else {})
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(modules)
+    ]
+    write_json(folder / "modules.json", listed)
+
+
+def _step_config(step: Step, own: dict[str, Floats]) -> dict[str, Any]:
+    """What sentence-transformers reads of a module with weights."""
+    if step.kind == "LayerNorm":
+        return {"dimension": len(own["norm.weight"])}
+    width, taken = own["linear.weight"].shape
+    where = "linear" if step.activation == "Identity" else "activation"
+    config: dict[str, Any] = {
+        "in_features": taken,
+        "out_features": width,
+        "bias": "linear.bias" in own,
+        "activation_function": f"torch.nn.modules.{where}.{step.activation}",
+    }
+    return config | ({"use_residual": True} if step.residual else {})

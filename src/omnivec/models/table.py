@@ -1,0 +1,285 @@
+"""A model that is a table: nothing is computed but which rows an item means, and their mean.
+
+Families of this kind are a file of families/ too, with a function `encoder` in place of `forward`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec import weights
+from omnivec.errors import UnsupportedModel
+from omnivec.inputs.text import text
+from omnivec.inputs.text.text import Reading
+from omnivec.models import batching, registry
+from omnivec.models.batching import Plan
+from omnivec.models.runtime import open_cpus
+from omnivec.tables.record import MODEL_TYPES, Table
+from omnivec.types import Encoded, Floats, Keys, Metric, Space
+from omnivec.validation.json_files import read_json
+from omnivec.version import VERSION
+from omnivec.weights.sentence_files import modules
+from omnivec.weights.tensor import Tensor, from_array
+
+ENGINE = "table"
+UNLIMITED = 2**31 - 1
+"""The limit of what has none."""
+
+
+class Encoder(Protocol):
+    """What a family makes of a table."""
+
+    @property
+    def unit(self) -> str:
+        """What `seen` counts: "words", "tokens"."""
+
+    @property
+    def nothing(self) -> str:
+        """Why a text of which nothing was seen has no vector."""
+
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+        """Vectors (n, dim) of texts, and how many words of each they are made of; those of none are not looked at."""
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """First and behind-last character (n, 2) of each word that the table sees."""
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text that the table sees, as it spells them."""
+
+    def rows(self) -> Floats:
+        """The vector of each key (n, dim)."""
+
+    def row(self, key: str) -> Floats | None:
+        """The vector (dim,) of a key, or of a word that has one all the same."""
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """What an encoder whose table was trained on labels has besides."""
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Of each label for each text: (n, labels) float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableModel:
+    """A table, read; the counterpart of `model.Model`.
+
+    Attributes:
+        folder: where it was read; a file, or a folder.
+        name: of its family.
+        table: keys, vectors and what belongs to them.
+        encoder: texts to vectors, by its family.
+        stored: whether it is as the folder has it.
+        threads: that cut and pool texts.
+    """
+
+    folder: Path
+    name: str
+    table: Table
+    encoder: Encoder
+    stored: bool = True
+    threads: int = 1
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What its folder says of it."""
+        return self.table.settings
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """By name; none but those of published sentence models."""
+        return dict(self.settings.get("prompts") or {})
+
+    @property
+    def default_prompt(self) -> str | None:
+        """The prompt that is used when none is asked for."""
+        name = self.settings.get("default_prompt_name")
+        return str(name) if name else None
+
+    @property
+    def metric(self) -> Metric:
+        """Of its space: cosine, or what a published sentence model names."""
+        metric: Metric = self.settings.get("similarity_fn_name") or "cosine"
+        return metric
+
+    @property
+    def space(self) -> Space:
+        """Its vector space."""
+        return Space(self.table.dim, self.metric, ("text", "key"))
+
+    @property
+    def limit(self) -> int:
+        """Longest text; there is none."""
+        return UNLIMITED
+
+    @property
+    def model(self) -> TableModel:
+        """Itself: there are no programs beside the model."""
+        return self
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors of texts have length 1."""
+        return bool(self.settings.get("normalize", False))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in its matrices."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its arrays by name."""
+        parts = {"": self.table} | ({} if self.table.words is None else {"words.": self.table.words})
+        arrays = {
+            prefix + name: array
+            for prefix, part in parts.items()
+            for name, array in (
+                ("vectors", part.vectors),
+                ("weights", part.weights),
+                ("subwords", None if part.subwords is None else part.subwords.vectors),
+                ("buckets", None if part.subwords is None else part.subwords.buckets),
+                ("output", part.output),
+            )
+            if array is not None
+        }
+        return {name: from_array(name, np.asarray(array)) for name, array in arrays.items()}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What makes its vectors what they are."""
+        table = self.table
+        keys = json.dumps([list(table.keys), list(table.words.keys) if table.words else []])
+        own = table.subwords
+        grams = [own.min_n, own.max_n, own.hashed_to] if own else []
+        spelling = hashlib.sha256(keys.encode() + (table.tokenizer or b"")).hexdigest()
+        return {
+            "family": self.name,
+            "weights": weights.content_hashes(self.tensors),
+            "tokenizer": spelling,
+            "subwords": grams,
+            "normalize": self.normalizes,
+            "prompts": {name: prompt for name, prompt in self.prompts.items() if prompt},
+            "dim": table.dim,
+            "metric": self.metric,
+        }
+
+    def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
+        """Vectors of items, in their order, and why the others have none."""
+        return batching.run_whole(items, _Steps(self, reading.prompt), plan)
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """First and behind-last character (n, 2) of each word that the table sees."""
+        return self.encoder.spans(text)
+
+    def taken(self, prompt: str) -> int:
+        """Words of the limit that a prompt takes."""
+        return len(self.encoder.spans(prompt)) if prompt else 0
+
+    def facts(self) -> dict[str, Any]:
+        """How it pools, and how it runs here."""
+        return {
+            "pooling": ["mean"],
+            "keys": len(self.table),
+            "subwords": self.table.subwords is not None,
+            "weighted": self.table.weights is not None,
+            "steps": ["Normalize"] if self.normalizes else [],
+            **{name: value for name, value in self.provenance().items() if name != "omnivec"},
+        }
+
+    def provenance(self) -> dict[str, str]:
+        """How exactly it computes."""
+        return {"omnivec": VERSION, "engine": ENGINE, "precision": "float32", "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """One call's view of a table: `batching.Whole`."""
+
+    model: TableModel
+    prompt: str
+
+    @property
+    def dim(self) -> int:
+        return self.model.table.dim
+
+    @property
+    def unit(self) -> str:
+        return self.model.encoder.unit
+
+    @property
+    def nothing(self) -> str:
+        return self.model.encoder.nothing
+
+    def decode(self, item: Any) -> str:
+        return text.decode(item)
+
+    def vectors(self, decoded: Sequence[str]) -> tuple[Floats, Keys]:
+        shown = [self.prompt + each for each in decoded] if self.prompt else decoded
+        vectors, seen = self.model.encoder.vectors(shown, self.model.threads)
+        if self.model.normalizes:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        return vectors, seen
+
+
+def is_table(place: Path) -> bool:
+    """Whether a model's file or folder is a table; a folder is judged by config.json and modules.json alone."""
+    if not place.is_dir():
+        return True
+    config = read_json(place / "config.json", {}, dict)
+    listed = modules(place)
+    first = listed[0].type if listed else ""
+    return config.get("model_type") in (*MODEL_TYPES, "model2vec") or first.endswith("StaticEmbedding")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a table are read, and how.
+
+    Attributes:
+        limit: the first so many; None for all.
+        errors: of keys that are no UTF-8: "strict", "replace" or "ignore".
+    """
+
+    limit: int | None = None
+    errors: str = "replace"
+
+
+def read_table_model(place: Path, threads: int | None = None, rows: Rows | None = None) -> TableModel:
+    """A table from a file or folder in one of `tables.io.FORMATS`."""
+    from omnivec.tables.io import read_table, sniff  # A network is no file of a table's forms.
+
+    rows = rows or Rows()
+    try:
+        form = sniff(place)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(
+            f"{error}. Of a model that is no table give the folder that holds it"
+        ) from error
+    table = read_table(place, rows.limit or 0, form, errors=rows.errors)
+    # What some rows are is not what the file is: its identity is not kept as that of the file.
+    return table_model(table, place, rows == Rows(), threads)
+
+
+def table_model(table: Table, place: Path, stored: bool, threads: int | None = None) -> TableModel:
+    """A table as a model, by the family that it is of; `threads` by default as many as there are CPUs."""
+    name = table.kind
+    return TableModel(place, name, table, _family(name).encoder(table), stored, threads or open_cpus())
+
+
+def _family(name: str) -> ModuleType:
+    family = registry.families().get(name)
+    if family is None:
+        raise UnsupportedModel(f"no family {name!r} is there to read a table of its kind")
+    return family.load()

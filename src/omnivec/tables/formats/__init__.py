@@ -1,0 +1,1 @@
+"""Published formats of word tables, one file each."""

@@ -1,0 +1,171 @@
+"""Parquet: a column of keys, and a column of vectors or one column for each component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivec.errors import MissingExtra, WeightsError
+from omnivec.files import written
+from omnivec.tables.checks import blocks, check_finite, decoded, unique, utf8
+from omnivec.tables.record import Table
+from omnivec.tables.subwords import composed
+from omnivec.types import Floats
+from omnivec.validation.reasons import one_line
+from omnivec.weights.bounds import Bounds
+
+_ROWS = 1 << 15  # that are read at once
+
+
+def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
+    """Reads the first column of text as keys; as vectors the first column of lists, else all columns of floats.
+
+    Args:
+        path: the file.
+        limit: read the first so many rows; 0 for all.
+        errors: of keys that are no UTF-8: "strict", "replace" or "ignore", as Python has them.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        WeightsError: the file is damaged, or has no such columns.
+    """
+    bounds = Bounds.of(path)
+    with _arrow(path) as (arrow, parquet), parquet.ParquetFile(path) as file:
+        key, columns, is_list = _columns(path, file.schema_arrow)
+        rows = _check_size(bounds, file, [key, *columns])
+    keys: list[bytes] = []
+    parts: list[Floats] = []
+    # A dictionary page may stand for any number of long texts: keys are unpacked one by one, and counted.
+    with _arrow(path) as (arrow, parquet), parquet.ParquetFile(path, read_dictionary=[key]) as file:
+        for batch in file.iter_batches(min(_ROWS, max(rows, 1)), columns=[key, *columns]):
+            batch = batch.slice(0, limit - len(keys)) if limit else batch
+            if batch.column(key).null_count:
+                raise WeightsError(
+                    f"{path}: {batch.column(key).null_count} keys of column {key!r} are missing"
+                )
+            parts.append((_lists if is_list else _components)(path, batch, columns))
+            check_finite(path, parts[-1], len(keys) + 1)
+            keys += _keys(bounds, batch.column(key), arrow)
+            if limit and len(keys) >= limit:
+                break
+    dims = {part.shape[1] for part in parts if len(part)}
+    if len(dims) != 1:
+        raise WeightsError(
+            f"{path}: vectors of {', '.join(map(str, sorted(dims))) or 'no'} numbers: one length is due"
+        )
+    texts, undecoded = decoded(path, keys, range(1, len(keys) + 1), errors, "row")
+    vectors = np.concatenate([part for part in parts if len(part)])
+    return unique(Table(texts, vectors, undecoded=undecoded))
+
+
+def _check_size(bounds: Bounds, file: Any, columns: list[str]) -> int:
+    """The rows that a file states, once what its columns unpack to is held against the file.
+
+    A run of equal values takes a few bytes, however long it is.
+    """
+    metadata = file.metadata
+    places = [
+        i for i in range(metadata.num_columns) if file.schema.column(i).path.partition(".")[0] in columns
+    ]
+    bounds.number("a number of rows", metadata.num_rows, 0, bounds.limit)
+    for group in range(metadata.num_row_groups):
+        # Asked for a column whose facts do not agree, pyarrow ends the process; reading a row it raises an error.
+        next(file.iter_batches(1, row_groups=[group], columns=columns), None)
+        stated = metadata.row_group(group)
+        for column in map(stated.column, places):
+            size = {"DOUBLE": 8, "FLOAT": 4}.get(column.physical_type, 8)
+            bounds.spend(f"column {column.path_in_schema[:60]!r}", size * max(column.num_values, 0))
+            bounds.spend(f"column {column.path_in_schema[:60]!r}", max(column.total_uncompressed_size, 0))
+    return int(metadata.num_rows)
+
+
+def _keys(bounds: Bounds, column: Any, arrow: Any) -> list[bytes]:
+    """The texts of a column in UTF-8, or in what it holds instead."""
+    if hasattr(column, "dictionary"):
+        texts = column.dictionary.cast(arrow.large_binary()).to_pylist()
+        found = [texts[place] for place in column.indices.to_pylist()]
+    else:
+        found = column.cast(arrow.large_binary()).to_pylist()
+    bounds.spend("its keys", sum(map(len, found)))
+    return found
+
+
+def write_parquet(path: Path, table: Table) -> None:
+    """Writes `key` as text and `vector` as lists of float32; of a table with n-grams, the vectors that they make up.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        WeightsError: the disk refused.
+    """
+    for key in table.keys:
+        utf8(key)
+    with written(path, error=WeightsError) as partial, _arrow(path) as (arrow, parquet):
+        schema = arrow.schema([("key", arrow.string()), ("vector", arrow.list_(arrow.float32(), table.dim))])
+        with parquet.ParquetWriter(partial, schema) as writer:
+            start = 0
+            for block in blocks(composed(table), _ROWS):
+                vectors = arrow.FixedSizeListArray.from_arrays(arrow.array(block.ravel()), table.dim)
+                keys = arrow.array(table.keys[start : start + len(block)], arrow.string())
+                writer.write_table(arrow.Table.from_arrays([keys, vectors], schema=schema))
+                start += len(block)
+
+
+@contextmanager
+def _arrow(path: Path) -> Iterator[tuple[Any, Any]]:
+    """pyarrow and its parquet module; what it raises is said of the file."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra(f"{path}: Parquet needs pyarrow: pip install 'omnivec[parquet]'") from error
+    try:
+        yield pyarrow, parquet
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise WeightsError(
+            f"{path}: a damaged Parquet file, or none at all: {one_line(error)[:300]}"
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {one_line(error)[:300]}") from error
+
+
+def _columns(path: Path, schema: Any) -> tuple[str, list[str], bool]:
+    """The column of keys, those of the vectors, and whether that is one of lists."""
+    import pyarrow.types as kinds
+
+    texts = [each.name for each in schema if kinds.is_string(each.type) or kinds.is_large_string(each.type)]
+    lists = [
+        each.name
+        for each in schema
+        if (kinds.is_list(each.type) or kinds.is_large_list(each.type) or kinds.is_fixed_size_list(each.type))
+        and kinds.is_floating(each.type.value_type)
+    ]
+    floats = [each.name for each in schema if kinds.is_floating(each.type)]
+    if not texts or not (lists or floats):
+        said = ", ".join(f"{each.name} {each.type}" for each in list(schema)[:5])
+        raise WeightsError(
+            f"{path} needs a column of text and one of lists of floats, or columns of floats; it has {said}"
+        )
+    return texts[0], lists[:1] or floats, bool(lists)
+
+
+def _components(path: Path, batch: Any, columns: list[str]) -> Floats:
+    return np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in columns], 1).astype(
+        np.float32
+    )
+
+
+def _lists(path: Path, batch: Any, columns: list[str]) -> Floats:
+    column = batch.column(columns[0])
+    if column.null_count:
+        raise WeightsError(f"{path}: {column.null_count} vectors of column {columns[0]!r} are missing")
+    lengths = (
+        {len(each) for each in column} if not hasattr(column.type, "list_size") else {column.type.list_size}
+    )
+    if len(lengths) > 1:
+        raise WeightsError(f"{path}: vectors of {min(lengths)} to {max(lengths)} numbers: one length is due")
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    return flat.reshape(len(column), -1) if len(column) else np.zeros((0, 0), np.float32)

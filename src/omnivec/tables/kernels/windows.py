@@ -1,0 +1,402 @@
+"""A window: words around a centre against its targets, one step of gradient descent (arXiv:1310.4546).
+
+All words around a centre are told apart from the same targets: the centre and its negatives, or the nodes on its path.
+So a window is two small matrix products, whose parts stay in registers, and only a few rows of a large table are
+touched. What takes the time otherwise is waiting for memory: so all negatives of a sentence are drawn together, which
+lets their looks into the table overlap, and rows are asked for AHEAD windows before they are used.
+
+Tables are float32, rows padded with zeros to whole lanes; "at" is a place in floats in a table seen as flat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.tables.kernels.draws import Alias, advance, draw, negatives_table
+from omnivec.tables.kernels.simd import (
+    LANES,
+    fma,
+    fold,
+    inlined,
+    lean,
+    load,
+    prefetch,
+    shared,
+    sigmoid,
+    splat,
+    store,
+)
+from omnivec.tables.kernels.trees import Places, Tree, huffman_tree, no_tree
+from omnivec.types import Floats
+
+GROUP = 6
+"""Targets whose products are computed together: a word and five negatives."""
+AHEAD = 2
+"""Windows between asking for rows and using them."""
+CROWN = 31
+"""Nodes next to a tree's root that each of several threads has copies of."""
+EXCHANGED = 16
+"""Windows between exchanges of these copies."""
+LINE = 16
+"""Floats in a cache line."""
+WATCHED = 64
+"""Of so many windows one is asked for its loss."""
+
+
+class Text(NamedTuple):
+    """What is read.
+
+    Attributes:
+        ids: (n,) words.
+        starts: (sentences + 1,) places in `ids`.
+        keep: (v,) how often each word is kept, as `draws.keep_table` has it.
+    """
+
+    ids: NDArray[np.int32]
+    starts: Places
+    keep: NDArray[np.uint32]
+
+
+class Model(NamedTuple):
+    """What is learned.
+
+    Attributes:
+        inputs: (v * width,) vectors of words.
+        outputs: (v * width,) of words as targets, or of the tree's nodes.
+        alias: by which negatives are drawn.
+        tree: paths; empty for negative sampling.
+    """
+
+    inputs: Floats
+    outputs: Floats
+    alias: Alias
+    tree: Tree
+
+
+class Settings(NamedTuple):
+    """How to learn.
+
+    Attributes:
+        skipgram: whether words around predict the centre one by one; otherwise together (CBOW).
+        negative: negatives for each window; 0 takes the tree.
+        window: most words on either side.
+        shrink: whether a window's size is drawn from 1 to `window`.
+        mean: whether CBOW takes the mean of the words around, not their sum.
+        width: floats of a row, whole lanes.
+    """
+
+    skipgram: bool
+    negative: int
+    window: int
+    shrink: bool
+    mean: bool
+    width: int
+
+
+class Crown(NamedTuple):
+    """A thread's copies of the nodes next to the root, which nearly all paths cross.
+
+    Threads that each wrote such rows in every window would wait for one another: a row that two cores write in turns is
+    fetched from the other core each time, which takes as long as many windows. So each learns on copies of its own, and
+    adds what it learned to the shared rows now and then.
+
+    Attributes:
+        first: the first of these nodes; they are the last ones of a tree.
+        nodes: how many; 0 for no copies.
+        at: row of the outputs where the copies begin, behind all nodes.
+        before: (nodes * width,) the copies as they were at the last exchange.
+    """
+
+    first: int
+    nodes: int
+    at: int
+    before: Floats
+
+
+class Room(NamedTuple):
+    """A thread's own arrays, written anew for each sentence or window.
+
+    Attributes:
+        sentence: words of a sentence that are kept.
+        drawn: negatives of all its windows.
+        around: places of the vectors of the words around.
+        targets: (most targets,) places of their rows.
+        labels: (most targets,) 1 or 0.
+        rates: (most targets,) 1, or 0 for what is no target.
+        errors: by input and target: (label - prediction) * learning rate.
+        changes: (inputs, width) what is to be added to each input vector.
+        hidden: (width,) the input of CBOW.
+        crown: copies of nodes.
+    """
+
+    sentence: NDArray[np.int32]
+    drawn: NDArray[np.int32]
+    around: Places
+    targets: Places
+    labels: Floats
+    rates: Floats
+    errors: Floats
+    changes: Floats
+    hidden: Floats
+    crown: Crown
+
+
+def copied(tree: Tree, threads: int) -> int:
+    """Rows that the outputs need behind their own, for the copies of all threads."""
+    return threads * _crown_size(tree, threads)
+
+
+def crowns(tree: Tree, words: int, width: int, threads: int) -> Callable[[int], Crown]:
+    """The copies of each thread, counted from 0, of nodes of a tree with so many words."""
+    count = _crown_size(tree, threads)
+    return lambda thread: Crown(
+        words - 1 - count, count, words + thread * count, np.zeros(count * width, np.float32)
+    )
+
+
+def _crown_size(tree: Tree, threads: int) -> int:
+    """None where there is no tree, or one thread."""
+    return min(CROWN, len(tree.starts) - 2) if len(tree.starts) > 2 and threads > 1 else 0
+
+
+def room(sentence: int, window: int, targets: int, width: int, copies: Crown | None = None) -> Room:
+    """A thread's arrays for such sizes; without copies it learns on shared nodes."""
+    most = -(-targets // GROUP) * GROUP + LANES
+    return Room(
+        np.zeros(sentence, np.int32),
+        np.zeros(sentence * (targets - 1), np.int32),
+        np.zeros(2 * window + 1, np.int64),
+        np.zeros(most, np.int64),
+        np.zeros(most, np.float32),
+        np.zeros(most, np.float32),
+        np.zeros((2 * window + 1) * most, np.float32),
+        np.zeros((2 * window + 1) * width, np.float32),
+        np.zeros(width, np.float32),
+        copies or Crown(0, 0, 0, np.zeros(0, np.float32)),
+    )
+
+
+def targets_of(counts: Places, negative: int) -> tuple[Alias, Tree, int]:
+    """By what negatives are drawn, the tree that is used without negatives, and the most targets of a word."""
+    tree = no_tree() if negative else huffman_tree(counts)
+    most = negative + 1 if negative else int(np.diff(tree.starts).max(initial=1))
+    return negatives_table(counts), tree, most
+
+
+def width_of(dim: int) -> int:
+    """Floats of a row: whole lanes."""
+    return -(-dim // LANES) * LANES
+
+
+def zeros(rows: int, dim: int) -> Floats:
+    """(rows, width) in memory that begins with a cache line, as each row then does or half so.
+
+    A row that began elsewhere would have all its vectors lie in two lines each.
+    """
+    width = width_of(dim)
+    room = np.zeros(rows * width + LINE, np.float32)
+    begin = -(room.ctypes.data // room.itemsize) % LINE
+    return room[begin : begin + rows * width].reshape(rows, width)
+
+
+@lean
+def step(
+    table: Floats, places: Places, inputs: int, outputs: Floats, width: int, mine: Room, many: int, rate: Any
+) -> None:
+    """All inputs against all targets: the outputs change, the inputs' changes are left in `mine.changes`."""
+    for i in range(inputs):
+        for t in range(0, many, GROUP):
+            errors(table, places[i], outputs, width, mine, t, i * many + t, rate)
+    for d in range(0, width, LANES):
+        for t in range(0, many, GROUP):
+            _change(table, places, inputs, outputs, width, mine, t, many, d)
+
+
+@shared
+def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -> None:
+    """`step` of one input, `mine.hidden`: a group's errors stay in registers for all columns."""
+    hidden, changes, wrong = mine.hidden, mine.changes, mine.errors
+    for t in range(0, many, GROUP):
+        errors(hidden, 0, outputs, width, mine, t, t, rate)
+        row = mine.targets
+        a, b, c, d, e, f = row[t], row[t + 1], row[t + 2], row[t + 3], row[t + 4], row[t + 5]
+        ea, eb, ec = splat(wrong[t]), splat(wrong[t + 1]), splat(wrong[t + 2])
+        ed, ee, ef = splat(wrong[t + 3]), splat(wrong[t + 4]), splat(wrong[t + 5])
+        for k in range(0, width, LANES):
+            x = load(hidden, k)
+            one = splat(np.float32(0.0)) if t == 0 else load(changes, k)
+            one = fma(eb, load(outputs, b + k), fma(ea, load(outputs, a + k), one))
+            two = fma(ed, load(outputs, d + k), ec * load(outputs, c + k))
+            three = fma(ef, load(outputs, f + k), ee * load(outputs, e + k))
+            store(changes, k, one + two + three)
+            # Loaded anew, one after the other: the same row may be among them twice.
+            store(outputs, a + k, fma(ea, x, load(outputs, a + k)))
+            store(outputs, b + k, fma(eb, x, load(outputs, b + k)))
+            store(outputs, c + k, fma(ec, x, load(outputs, c + k)))
+            store(outputs, d + k, fma(ed, x, load(outputs, d + k)))
+            store(outputs, e + k, fma(ee, x, load(outputs, e + k)))
+            store(outputs, f + k, fma(ef, x, load(outputs, f + k)))
+
+
+@shared
+def errors(
+    table: Floats, at: int, outputs: Floats, width: int, mine: Room, t: int, place: int, rate: Any
+) -> None:
+    """One input against one group of targets: errors times the learning rate; what is behind them is overwritten."""
+    row = mine.targets
+    a, b, c, d, e, f = row[t], row[t + 1], row[t + 2], row[t + 3], row[t + 4], row[t + 5]
+    zero = splat(np.float32(0.0))
+    va, vb, vc, vd, ve, vf = zero, zero, zero, zero, zero, zero
+    for k in range(0, width, LANES):
+        x = load(table, at + k)
+        va, vb = fma(x, load(outputs, a + k), va), fma(x, load(outputs, b + k), vb)
+        vc, vd = fma(x, load(outputs, c + k), vc), fma(x, load(outputs, d + k), vd)
+        ve, vf = fma(x, load(outputs, e + k), ve), fma(x, load(outputs, f + k), vf)
+    tail = fold(ve, vf)
+    quarters = fold(fold(fold(va, vb), fold(vc, vd)), fold(tail, tail))
+    products = fold(quarters, quarters)
+    factor = load(mine.rates, t) * splat(rate)
+    store(mine.errors, place, (load(mine.labels, t) - sigmoid(products)) * factor)
+
+
+@inlined
+def _change(
+    table: Floats,
+    places: Places,
+    inputs: int,
+    outputs: Floats,
+    width: int,
+    mine: Room,
+    t: int,
+    many: int,
+    k: int,
+) -> None:
+    """Sixteen columns of one group of targets, and of what all inputs change by it.
+
+    A negative that was drawn in two groups of one window has changed already when the second looks at it.
+    """
+    row = mine.targets
+    a, b, c = row[t] + k, row[t + 1] + k, row[t + 2] + k
+    d, e, f = row[t + 3] + k, row[t + 4] + k, row[t + 5] + k
+    oa, ob, oc = load(outputs, a), load(outputs, b), load(outputs, c)
+    od, oe, of = load(outputs, d), load(outputs, e), load(outputs, f)
+    zero = splat(np.float32(0.0))
+    ca, cb, cc, cd, ce, cf = zero, zero, zero, zero, zero, zero
+    for i in range(inputs):
+        x, place = load(table, places[i] + k), i * many + t
+        ea, eb, ec = splat(mine.errors[place]), splat(mine.errors[place + 1]), splat(mine.errors[place + 2])
+        ed, ee, ef = (
+            splat(mine.errors[place + 3]),
+            splat(mine.errors[place + 4]),
+            splat(mine.errors[place + 5]),
+        )
+        ca, cb, cc = fma(ea, x, ca), fma(eb, x, cb), fma(ec, x, cc)
+        cd, ce, cf = fma(ed, x, cd), fma(ee, x, ce), fma(ef, x, cf)
+        own = zero if t == 0 else load(mine.changes, i * width + k)
+        own = fma(ec, oc, fma(eb, ob, fma(ea, oa, own)))
+        store(mine.changes, i * width + k, own + fma(ef, of, fma(ee, oe, ed * od)))
+    # Added one after the other: the same row may be among them twice.
+    store(outputs, a, load(outputs, a) + ca)
+    store(outputs, b, load(outputs, b) + cb)
+    store(outputs, c, load(outputs, c) + cc)
+    store(outputs, d, load(outputs, d) + cd)
+    store(outputs, e, load(outputs, e) + ce)
+    store(outputs, f, load(outputs, f) + cf)
+
+
+@shared
+def draw_negatives(model: Model, settings: Settings, mine: Room, count: int, state: Any) -> Any:
+    """Draws the negatives of all windows of a sentence of `count` words; returns the next state."""
+    for i in range(count * settings.negative):
+        state = advance(state)
+        mine.drawn[i] = draw(state, model.alias)
+    return state
+
+
+@shared
+def fetch_targets(model: Model, settings: Settings, mine: Room, place: int, count: int) -> None:
+    """Asks for the rows of the targets of a window; nothing where the sentence has no such place."""
+    if place >= count:
+        return
+    width, centre = settings.width, mine.sentence[place]
+    if settings.negative > 0:
+        fetch(model.outputs, int(centre) * width, width)
+        for i in range(place * settings.negative, (place + 1) * settings.negative):
+            fetch(model.outputs, int(mine.drawn[i]) * width, width)
+    else:
+        for i in range(model.tree.starts[centre], model.tree.starts[centre + 1]):
+            fetch(model.outputs, _row(mine.crown, model.tree.nodes[i]) * width, width)
+
+
+@shared
+def prepare(model: Model, settings: Settings, mine: Room, place: int) -> Any:
+    """Writes the targets of a window, in whole groups; returns their number."""
+    centre, width = mine.sentence[place], settings.width
+    places, labels, rates = mine.targets, mine.labels, mine.rates
+    many = 0
+    if settings.negative > 0:
+        places[0], labels[0], rates[0] = np.int64(centre) * width, 1.0, 1.0
+        for many in range(1, settings.negative + 1):
+            word = mine.drawn[place * settings.negative + many - 1]
+            places[many], labels[many] = np.int64(word) * width, 0.0
+            rates[many] = 0.0 if word == centre else 1.0
+        many = settings.negative + 1
+    else:
+        begin = model.tree.starts[centre]
+        many = model.tree.starts[centre + 1] - begin
+        for t in range(many):
+            places[t] = _row(mine.crown, model.tree.nodes[begin + t]) * width
+            labels[t], rates[t] = model.tree.labels[begin + t], 1.0
+    while many % GROUP != 0:
+        places[many], rates[many] = places[0], 0.0
+        many += 1
+    return many
+
+
+@shared
+def _row(crown: Crown, node: Any) -> Any:
+    """The row of a node: the thread's own where it has one."""
+    inside = crown.nodes > 0 and node >= crown.first
+    return np.int64(node) + (crown.at - crown.first if inside else 0)
+
+
+@shared
+def exchange(model: Model, mine: Room, width: int, place: int) -> None:
+    """Adds what a thread's copies learned to the shared nodes, and takes what others did; at some windows only."""
+    if place % EXCHANGED == 0:
+        root, own = mine.crown.first * width, mine.crown.at * width
+        for d in range(0, mine.crown.nodes * width, LANES):
+            now = load(model.outputs, own + d) + (load(model.outputs, root + d) - load(mine.crown.before, d))
+            store(model.outputs, root + d, now)
+            store(model.outputs, own + d, now)
+            store(mine.crown.before, d, now)
+
+
+@shared
+def fetch(table: Floats, at: int, width: int) -> None:
+    """Asks for a row, to be read and written soon."""
+    for d in range(0, width, LINE):
+        prefetch(table, at + d)
+
+
+@shared
+def add(table: Floats, at: int, changes: Floats, place: int, width: int) -> None:
+    """Adds a row of changes to a row of a table."""
+    for d in range(0, width, LANES):
+        store(table, at + d, load(table, at + d) + load(changes, place + d))
+
+
+@shared
+def loss_of(mine: Room, inputs: int, many: int, rate: Any) -> float:
+    """What the window cost before its step: minus the sum of log probabilities."""
+    cost = 0.0
+    for i in range(inputs):
+        for t in range(many):
+            if mine.rates[t] != 0.0:
+                cost -= math.log(max(1.0 - abs(mine.errors[i * many + t]) / rate, 1e-7))
+    return cost

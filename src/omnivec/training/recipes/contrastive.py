@@ -1,0 +1,206 @@
+"""Texts that belong together are drawn near, all others in a batch are pushed away (InfoNCE).
+
+van den Oord et al. 2018, arXiv:1807.03748, section 2.3; multiple negatives of Henderson et al. 2017,
+arXiv:1705.00652, section 4.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from omnivec import hub
+from omnivec.errors import UsageError
+from omnivec.models.embedder import Embedder
+from omnivec.models.loading import load
+from omnivec.models.model import Model
+from omnivec.models.network import Choice, Compiled
+from omnivec.training.data import Pair, batches, per_epoch, read_pairs
+from omnivec.training.loop import Plan, Step, fit
+from omnivec.training.passes import say
+from omnivec.training.recipe_registry import check_limits
+from omnivec.training.trainable import Trainable
+
+DATA = "a .csv, .tsv or .jsonl with the columns anchor and positive, and negative where there is one"
+
+INF = float("inf")
+PROBED = 1_000
+"""Batches whose negatives are counted before training."""
+WORTH = 0.95
+"""Share of the pairs that have a negative, below which it is said."""
+LIMITS = {
+    "epochs": (1, INF),
+    "steps": (1, INF),
+    "batch_size": (2, INF),
+    "lr": (1e-12, 1e30),
+    "warmup": (0.0, 1.0),
+    "scale": (1e-6, INF),
+    "weight_decay": (0.0, INF),
+    "clip": (1e-12, INF),
+    "dropout": (0.0, 0.99),
+    "max_length": (1, INF),
+    "seed": (0, 2**63 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be told to this recipe.
+
+    Attributes:
+        model: what to begin with: a name, a folder, hf:org/name, or an Embedder.
+        epochs: passes over the pairs.
+        steps: batches in all; when not given, as many as the epochs make.
+        batch_size: most pairs in a batch; each is a negative for all others. No pair is left alone in a batch, so that
+            of an odd number of pairs in twos a batch has three.
+        lr: full learning rate of AdamW.
+        warmup: share of the steps in which the learning rate rises; it then falls to zero.
+        scale: what cosines are multiplied by; one over the temperature.
+        symmetric: whether positives look for their anchors too.
+        weight_decay: of matrices and tables; biases and norms have none.
+        clip: largest norm of the whole gradient.
+        dropout: rate of every dropout; when not given, the model's own.
+        max_length: where training texts are cut, in tokens; when not given, at the model's limit.
+        prompts: whether anchors stand behind the model's prompt for queries, the others behind that for documents.
+        seed: of order and dropout; the same seed and number of threads make the same weights on a CPU.
+        device: "cpu", "cuda", "cuda:1"; when not given, a GPU where there is one.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        on_step: called after each step with its loss.
+    """
+
+    model: str | Path | Embedder = "all-MiniLM-L6-v2"
+    epochs: int = 1
+    steps: int | None = None
+    batch_size: int = 32
+    lr: float = 2e-5
+    warmup: float = 0.1
+    scale: float = 20.0
+    symmetric: bool = False
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    dropout: float | None = None
+    max_length: int | None = None
+    prompts: bool = True
+    seed: int = 0
+    device: str | None = None
+    show_progress_bar: bool | None = None
+    on_step: Callable[[Step], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
+
+
+def run(data: Any, options: Options) -> Embedder:
+    """Trains a model of texts on pairs; `data` as `training.data.read_pairs` takes it."""
+    pairs = read_pairs(data)
+    check_negatives(pairs, options)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    given = options.model
+    base = given if isinstance(given, Embedder) else load(given, engine="torch", device="cpu")
+    if not isinstance(base.model, Model):
+        raise UsageError(f"{base.name} is a table, which pairs do not train: choose a network")
+    trainable = Trainable(base.model, device, options.dropout, options.max_length)
+    prompts = _prompts(base) if options.prompts else ("", "", "")
+
+    def loss(indices: NDArray[np.int64]) -> torch.Tensor:
+        return pairs_loss(trainable, [pairs[i] for i in indices], prompts, options)
+
+    fit(
+        loss,
+        batches(len(pairs), options.batch_size, options.seed),
+        torch.optim.AdamW(trainable.groups(options.weight_decay), options.lr),
+        Plan(
+            options.steps or options.epochs * per_epoch(len(pairs), options.batch_size),
+            options.warmup,
+            options.clip,
+            options.seed,
+            options.show_progress_bar,
+        ),
+        options.on_step,
+    )
+    if trainable.cut:
+        say(f"{trainable.cut} of {trainable.seen} texts seen were cut to {trainable.limit} tokens")
+    compiled = Compiled(trainable.trained(), Choice(), hub.cache_folder() / "trials.json")
+    return Embedder(compiled, f"{base.name}, trained", "trained here: contrastive")
+
+
+def check_negatives(pairs: Sequence[Pair], options: Options) -> None:
+    """Says how many pairs of the first pass have no negative in their batch: these teach nothing.
+
+    Raises:
+        UsageError: none of them has one.
+    """
+    count = min(options.steps or INF, per_epoch(len(pairs), options.batch_size), PROBED)
+    seen = taught = 0
+    for indices in islice(batches(len(pairs), options.batch_size, options.seed), int(count)):
+        hidden = false_negatives([list(column) for column in zip(*(pairs[i] for i in indices), strict=True)])
+        seen += len(hidden)
+        taught += int((hidden.sum(axis=1) < hidden.shape[1] - 1).sum())
+    why = (
+        "a text equal to an anchor or its positive, and the positive of an equal anchor, are no negatives: give pairs "
+        "with different anchors and positives, a third column of negatives, or a larger batch_size"
+    )
+    if not taught:
+        raise UsageError(
+            f"of {seen:,} pairs none has a negative in its batch, so nothing would be learned; {why}"
+        )
+    if taught < WORTH * seen:
+        say(
+            f"{seen - taught:,} of the first {seen:,} pairs have no negative in their batch and teach nothing; {why}"
+        )
+
+
+def pairs_loss(
+    trainable: Trainable, pairs: Sequence[Pair], prompts: Sequence[str], options: Options
+) -> torch.Tensor:
+    """The loss of one batch of pairs or triples, a scalar."""
+    columns = [list(column) for column in zip(*pairs, strict=True)]
+    anchors, *candidates = (trainable.vectors(c, p) for c, p in zip(columns, prompts, strict=False))
+    hidden = torch.from_numpy(false_negatives(columns)).to(anchors.device)
+    return info_nce(anchors, torch.cat(candidates), hidden, options.scale, options.symmetric)
+
+
+def info_nce(
+    anchors: torch.Tensor, candidates: torch.Tensor, hidden: torch.Tensor, scale: float, symmetric: bool
+) -> torch.Tensor:
+    """Mean cross-entropy of finding each anchor's positive among the candidates, by scaled cosines.
+
+    Args:
+        anchors: (n, d).
+        candidates: (m, d), m >= n; the first n are the anchors' positives, in their order.
+        hidden: (n, m) bool, candidates that do not count against an anchor.
+        scale: what cosines are multiplied by.
+        symmetric: whether to take the mean with the positives' search for their anchors.
+    """
+    cosines = F.normalize(anchors, dim=-1) @ F.normalize(candidates, dim=-1).T
+    logits = (cosines * scale).masked_fill(hidden, -INF)
+    n = len(anchors)
+    own = torch.arange(n, device=logits.device)
+    forth = F.cross_entropy(logits, own)
+    return (forth + F.cross_entropy(logits[:, :n].T, own)) / 2 if symmetric else forth
+
+
+def false_negatives(columns: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
+    """Candidates (n, m) that are no negatives of an anchor, though they stand in another row.
+
+    Those are texts equal to the anchor or to its positive, and the positives of equal anchors.
+    """
+    anchors, positives = np.array(columns[0], object), np.array(columns[1], object)
+    candidates = np.concatenate([np.array(column, object) for column in columns[1:]])
+    equal: NDArray[np.bool_] = (candidates == anchors[:, None]) | (candidates == positives[:, None])
+    equal[:, : len(anchors)] |= anchors == anchors[:, None]
+    np.fill_diagonal(equal, False)
+    return equal
+
+
+def _prompts(base: Embedder) -> tuple[str, str, str]:
+    query, document = base.task_prompt("query"), base.task_prompt("document")
+    return query, document, document

@@ -1,0 +1,319 @@
+"""A table of token vectors is fitted to what a model of texts, the teacher, makes of them.
+
+A token's first vector is what the teacher makes of it alone, less the mean, on the principal components of the
+teacher's vectors of texts, by smooth inverse frequency (Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for
+Sentence Embeddings"; Tulkens and van Dongen 2024, "Model2Vec"). Gradient descent then turns the mean of a text's tokens
+towards the teacher's vector of it, and the likeness of texts towards what it is with the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from omnivec import hub, progress
+from omnivec.errors import UsageError
+from omnivec.inputs.text.tokenizer import Tokenizer
+from omnivec.models.embedder import Embedder
+from omnivec.models.keyed import KeyedEmbedder
+from omnivec.models.loading import load
+from omnivec.models.model import Model
+from omnivec.models.network import Choice, Compiled
+from omnivec.models.table import table_model
+from omnivec.tables.formats.own import STORED
+from omnivec.tables.int8 import quantized, restored
+from omnivec.tables.record import Table
+from omnivec.training import loop
+from omnivec.training.data import batches, per_epoch
+from omnivec.training.loop import Plan, Step
+from omnivec.training.passes import check_finite, say
+from omnivec.training.recipe_registry import check_limits
+from omnivec.training.snippets import read_texts, sample, scattered
+from omnivec.training.tokens import Vocabulary, choose, published, token_vectors
+from omnivec.types import Floats
+
+DATA = "a UTF-8 text, a text on each line"
+
+INF = float("inf")
+LIMITS = {
+    "dim": (1, 65_536),
+    "texts": (2, INF),
+    "max_vocab": (2, INF),
+    "scattered": (0.0, 1.0),
+    "sif": (0.0, INF),
+    "epochs": (0, INF),
+    "batch_size": (2, INF),
+    "lr": (1e-12, 1e30),
+    "likeness": (0.0, INF),
+    "threads": (1, 1_024),
+    "seed": (0, 2**63 - 1),
+}
+READ = 8192
+"""Texts that the teacher reads at a time; the principal components are those of the first so many."""
+BETAS = (0.9, 0.99)
+"""Of Adam: most rows are seldom met, and a long memory of their gradients would come too late."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be told to this recipe.
+
+    Attributes:
+        teacher: a model of texts: a name, a folder, hf:org/name, or an Embedder.
+        dim: components of a vector, at most the teacher's.
+        texts: most snippets of the corpus that the teacher reads.
+        max_vocab: most tokens that get a row, the most frequent; None keeps the teacher's whole vocabulary.
+        scattered: share of the snippets that get rare words and punctuation, which corpora lack, at random places.
+        sif: a token's first weight is this by this plus its share of the texts; 0 weights none.
+        epochs: passes over the snippets; 0 leaves the tokens' first vectors.
+        batch_size: most snippets in a batch.
+        lr: learning rate of Adam at the beginning; it falls to zero.
+        likeness: weight of the texts' likeness to each other beside that of each to the teacher's vector.
+        int8: whether rows are rounded to int8, and saved so.
+        seed: of what is drawn; the same seed makes the same table on one thread.
+        threads: CPU threads; by default as many as there are CPUs.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        on_step: called after each step with its loss.
+    """
+
+    teacher: str | Path | Embedder = "all-MiniLM-L6-v2"
+    dim: int = 256
+    texts: int = 100_000
+    max_vocab: int | None = 27_000
+    scattered: float = 0.5
+    sif: float = 1e-3
+    epochs: int = 3
+    batch_size: int = 512
+    lr: float = 0.006
+    likeness: float = 1.0
+    int8: bool = True
+    seed: int = 0
+    threads: int | None = None
+    show_progress_bar: bool | None = None
+    on_step: Callable[[Step], None] | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
+
+
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """Texts as the rows of a table that they are the mean of.
+
+    Attributes:
+        ids: (total,) int32, one text behind the other.
+        offsets: (n + 1,) where each text's ids start, and the end.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of some texts, one behind the other, and where each begins."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        starts = np.cumsum(lengths) - lengths
+        where = np.repeat(self.offsets[rows] - starts, lengths) + np.arange(int(lengths.sum()))
+        return self.ids[where].astype(np.int64), starts
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What a teacher says of texts.
+
+    Attributes:
+        kept: (n,) the texts that it has a vector of.
+        vectors: (n, dim) those vectors on the principal components, of length 1.
+        basis: (width, dim) orthonormal, the components.
+    """
+
+    kept: NDArray[np.int64]
+    vectors: Floats
+    basis: Floats
+
+
+def run(data: Any, options: Options) -> Embedder:
+    """Fits a table; `data` as `training.snippets.read_texts` takes it."""
+    base = _teacher(options)
+    network: Any = base.model
+    random = np.random.default_rng(options.seed)
+    texts = sample(read_texts(data), options.texts, random)
+    said = published(network.texts.tokenizer)
+    counts = np.bincount(bags(texts, network.texts.tokenizer).ids, minlength=network.texts.vocab_size)
+    vocabulary = choose(said, counts, options.max_vocab)
+    half = round(options.scattered * len(texts))
+    texts[:half] = scattered(texts[:half], vocabulary.words, random)
+    texts = [texts[i] for i in random.permutation(len(texts))]
+    lessons = learn(base, texts, options)
+    read = bags([texts[i] for i in lessons.kept.tolist()], vocabulary.tokenizer, vocabulary.unknown)
+    compiled = Compiled(network, Choice(threads=options.threads), hub.cache_folder() / "trials.json")
+    alone = token_vectors(compiled, vocabulary.ids)
+    first = beginning(alone, read, lessons.basis, options.sif, vocabulary.unknown)
+    with _threads(options.threads):
+        rows = fit(first, read, lessons.vectors, options)
+    table = _table(rows, vocabulary, options)
+    model = table_model(table, base.folder, False, options.threads)
+    return KeyedEmbedder(model, f"{base.name}, distilled", "trained here: distill")
+
+
+def bags(texts: Sequence[str], tokenizer: Tokenizer, unknown: int | None = None) -> Bags:
+    """Texts as token ids, without the unknown one."""
+    rows = [row[row != (-1 if unknown is None else unknown)] for row in tokenizer.ids(texts, special=False)]
+    offsets = np.cumsum([0, *map(len, rows)])
+    return Bags(np.concatenate(rows), offsets)
+
+
+def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:
+    """The teacher's vectors of texts; Ctrl-C leaves it at those that are read.
+
+    Raises:
+        UsageError: no text has a vector.
+    """
+    kept: list[NDArray[np.int64]] = []
+    vectors: list[Floats] = []
+    basis: Floats | None = None
+    with progress.bar("teacher reads", len(texts), "texts", options.show_progress_bar) as bar:
+        try:
+            for first in range(0, len(texts), READ):
+                encoded = teacher.run(texts[first : first + READ], normalize_embeddings=True)
+                basis = principal(encoded.vectors, options.dim) if basis is None else basis
+                vectors.append(unit(encoded.vectors @ basis))
+                kept.append(encoded.kept + first)
+                bar.advance(len(texts[first : first + READ]))
+        except KeyboardInterrupt:
+            if basis is None:
+                raise
+            say(
+                f"the teacher was stopped after {first:,} of {len(texts):,} texts: the table is fitted to these"
+            )
+    if basis is None or not sum(map(len, kept)):
+        raise UsageError(f"the teacher has a vector of none of {len(texts):,} texts: give others")
+    return Lessons(np.concatenate(kept), np.concatenate(vectors), basis)
+
+
+def principal(vectors: Floats, dim: int) -> Floats:
+    """Orthonormal directions (width, dim) that hold most of the vectors' inner products, the greatest first.
+
+    Vectors are not centred: their mean is part of what cosines are made of.
+    """
+    _, directions = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
+    return np.ascontiguousarray(directions[:, ::-1][:, :dim], np.float32)
+
+
+def beginning(alone: Floats, read: Bags, basis: Floats, sif: float, unknown: int | None) -> Floats:
+    """Rows (v, dim) to begin with.
+
+    Args:
+        alone: (v, width) the teacher's vector of each token.
+        read: what says how frequent tokens are.
+        basis: (width, dim) directions to keep.
+        sif: a of the weights a / (a + share); 0 for none.
+        unknown: a row that counts for nothing.
+    """
+    rows: Floats = (alone - alone.mean(axis=0)) @ basis
+    if sif:
+        counts = np.bincount(read.ids, minlength=len(rows))
+        rows *= (sif / (sif + counts / max(counts.sum(), 1))).astype(np.float32)[:, None]
+    if unknown is not None:
+        rows[unknown] = 0.0
+    return rows
+
+
+def fit(first: Floats, read: Bags, wanted: Floats, options: Options) -> Floats:
+    """Rows (v, dim) by which texts are like their teacher's vectors; see `distance` for what becomes small.
+
+    Args:
+        first: (v, dim) rows to begin with; they stay as they are.
+        read: n texts.
+        wanted: (n, dim) of length 1.
+        options: how.
+
+    Raises:
+        UsageError: no text has a known token.
+    """
+    usable = np.flatnonzero(np.diff(read.offsets))
+    if not len(usable):
+        raise UsageError(f"none of {len(wanted):,} texts has a token that the table knows: give others")
+    if not options.epochs:
+        return first
+    rows = torch.nn.Parameter(torch.from_numpy(first.copy()))
+    targets = torch.from_numpy(wanted)
+
+    def loss(chosen: NDArray[np.int64]) -> torch.Tensor:
+        ids, starts = read.batch(usable[chosen])
+        pooled = F.embedding_bag(torch.from_numpy(ids), rows, torch.from_numpy(starts), mode="sum")
+        return distance(pooled, targets[usable[chosen]], options.likeness)
+
+    loop.fit(
+        loss,
+        batches(len(usable), options.batch_size, options.seed),
+        torch.optim.Adam([rows], options.lr, BETAS),
+        Plan(
+            options.epochs * per_epoch(len(usable), options.batch_size),
+            0.0,
+            INF,
+            options.seed,
+            options.show_progress_bar,
+        ),
+        options.on_step,
+    )
+    found = np.array(rows.detach().numpy())
+    check_finite({"rows": found}, f"epoch {options.epochs}", options.lr)
+    return found
+
+
+def distance(pooled: torch.Tensor, wanted: torch.Tensor, likeness: float) -> torch.Tensor:
+    """Mean of 1 - cosine to the wanted vectors, and of the squared differences between all cosines in the batch.
+
+    Args:
+        pooled: (n, dim), of any length.
+        wanted: (n, dim), of length 1.
+        likeness: weight of the second.
+    """
+    found = F.normalize(pooled, dim=1)
+    loss = 1 - (found * wanted).sum(dim=1).mean()
+    return loss + likeness * (found @ found.T - wanted @ wanted.T).square().mean() if likeness else loss
+
+
+def unit(vectors: Floats) -> Floats:
+    """The same, of length 1."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Floats = vectors / np.maximum(norms, np.float32(1e-12))
+    return scaled
+
+
+def _teacher(options: Options) -> Embedder:
+    given = options.teacher
+    base = given if isinstance(given, Embedder) else load(given, threads=options.threads)
+    if not isinstance(base.model, Model) or "text" not in base.modalities:
+        raise UsageError(f"{base.name} is no network of texts: a teacher reads words in their context")
+    if options.dim > base.model.space.dim:
+        raise UsageError(
+            f"dim={options.dim}: {base.name} has {base.model.space.dim} components, so at most that many"
+        )
+    return base
+
+
+def _table(rows: Floats, vocabulary: Vocabulary, options: Options) -> Table:
+    settings: Mapping[str, Any] = {"normalize": True} | ({STORED: "int8"} if options.int8 else {})
+    rows = restored(*quantized(rows)) if options.int8 else rows
+    return Table(vocabulary.tokens, rows, tokenizer=vocabulary.content, settings=settings)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """As many for torch, and what it had before afterwards."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)

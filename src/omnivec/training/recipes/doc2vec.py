@@ -1,0 +1,135 @@
+"""Vectors of whole documents, learned with their words; new documents are inferred (paragraph vectors).
+
+Le and Mikolov 2014, arXiv:1405.4053.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.families.doc2vec import KEPT, how_of
+from omnivec.models.keyed import trained
+from omnivec.tables.record import Table
+from omnivec.training.corpus import Corpus, aside, check_numba
+from omnivec.training.passes import Outcome, Piece, over
+from omnivec.training.tables import Own, Windowed, pace, rehearsal, uniform, workers
+from omnivec.training.tagged import Documents, read_documents
+
+if TYPE_CHECKING:
+    from omnivec.models.embedder import Embedder
+
+DATA = "a UTF-8 text (.gz and .bz2 too), a document on each line"
+SPAN = 2.0
+"""Of the first values of rows, in 1 / dim: twice word2vec's.
+
+What tells documents apart grows from these values, and the few words of a short document do not make up for small ones.
+"""
+
+
+@dataclass(frozen=True)
+class Options(Windowed):
+    """What may be told to this recipe.
+
+    Attributes:
+        epochs: passes over the documents, and over a new one that is inferred.
+        window: words on either side, at most; each word draws its own from 1 to it, but for dm_concat.
+        dm: whether words around help to foretell each word (PV-DM); otherwise the document alone does (PV-DBOW).
+        dm_mean: whether PV-DM takes the mean of the vectors; otherwise their sum.
+        dm_concat: whether PV-DM puts the vectors one behind the other, in place of their mean; slow, and needs much
+            text.
+        dbow_words: whether words learn too in PV-DBOW, by skip-gram.
+    """
+
+    epochs: int = 10
+    window: int = 5
+    dm: bool = True
+    dm_mean: bool = True
+    dm_concat: bool = False
+    dbow_words: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What was learned.
+
+    Attributes:
+        tags: of the documents' vectors.
+        documents: (tags, dim) float32.
+        words: by falling count.
+        counts: (v,) occurrences of each.
+        inputs: (v + 1, dim) float32, of the words; not learned by PV-DBOW without `dbow_words`. The last stands beyond
+            a document's ends where vectors are one behind the other.
+        outputs: (v, dim) float32, of the words as targets, or of their tree's nodes; (v, (1 + 2 * window) * dim) where
+            vectors are one behind the other.
+        outcome: of the training.
+    """
+
+    tags: list[str]
+    documents: NDArray[np.float32]
+    words: list[str]
+    counts: NDArray[np.int64]
+    inputs: NDArray[np.float32]
+    outputs: NDArray[np.float32]
+    outcome: Outcome
+
+
+def run(data: Any, options: Options) -> Embedder:
+    """Trains on documents; `data` as `training.tagged.read_documents` takes it."""
+
+    def one(words: Corpus, brief: Options) -> Vectors:
+        return fit(Documents(["0"], np.zeros(1, np.int32), words), brief)
+
+    aside(rehearsal(one, options))
+    return embedder(fit(read_documents(data, options.min_count, options.max_vocab), options), options)
+
+
+def embedder(learned: Vectors, options: Options) -> Embedder:
+    """What was learned, as a table of tags that infers vectors of new documents."""
+    words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
+    said = {name: getattr(options, name) for name in KEPT}
+    said |= {"lr": options.rate, "min_lr": options.least(int(learned.counts.sum()), len(learned.words))}
+    said |= {"beyond": learned.inputs[-1].tolist()}
+    table = Table(learned.tags, learned.documents, words=words, settings=said, kind="doc2vec")
+    return trained(table, "doc2vec")
+
+
+def fit(documents: Documents, options: Options) -> Vectors:
+    """Learns vectors of documents."""
+    check_numba()
+    from omnivec.tables.kernels import doc2vec as kernels
+    from omnivec.tables.kernels import draws, windows
+
+    corpus, count, threads = documents.corpus, len(documents.corpus.words), workers(options)
+    inputs = uniform((count + 1, options.dim), options.seed, SPAN)
+    vectors = uniform((len(documents.tags), options.dim), options.seed + 1, SPAN)
+    settings, way = how_of(vars(options), inputs.shape[1])
+    alias, tree, targets = windows.targets_of(corpus.counts, options.negative)
+    outputs = windows.zeros(count + windows.copied(tree, threads), settings.width)
+    model = windows.Model(inputs, outputs, alias, tree)
+    text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
+    reading = kernels.Documents(text, documents.rows, vectors)
+    longest = int(np.diff(corpus.starts).max())
+    copies = windows.crowns(tree, count, settings.width, threads)
+    own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
+
+    def work(piece: Piece) -> tuple[float, int]:
+        loss, losses = kernels.learn(
+            reading, model, settings, way, own.get(), piece.first, piece.last, piece.lr, piece.seed
+        )
+        return float(loss), int(losses)
+
+    learned = {"documents' vectors": vectors, "words' vectors": inputs, "outputs": outputs}
+    outcome = over(corpus.starts, pace(options, len(corpus.ids), count), work, learned)
+    found, words, targeted = (
+        _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs[:count])
+    )
+    return Vectors(documents.tags, found, corpus.words, corpus.counts, words, targeted, outcome)
+
+
+def _cut(table: NDArray[np.float32], width: int, dim: int) -> NDArray[np.float32]:
+    """Rows of one or several vectors without their padding."""
+    return table.reshape(len(table), -1, width)[:, :, :dim].reshape(len(table), -1).copy()

@@ -1,0 +1,220 @@
+"""Word vectors whose dot products tell how often words stand near each other (GloVe).
+
+Pennington et al. 2014, "GloVe: Global Vectors for Word Representation", sections 3 and 4.2. Words near each other
+are counted once; then the logarithms of the counts are factorised. Runs on a CPU, compiled by Numba.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omnivec import progress
+from omnivec.errors import ModelError, UsageError
+from omnivec.models.keyed import trained
+from omnivec.models.runtime import open_cpus
+from omnivec.tables.record import Table
+from omnivec.training.corpus import Corpus, check_numba
+from omnivec.training.passes import check_finite, say, stopped_line
+from omnivec.training.recipe_registry import check_limits, settle
+from omnivec.training.tables import read_words
+from omnivec.types import Floats
+
+if TYPE_CHECKING:
+    from omnivec.models.embedder import Embedder
+    from omnivec.tables.kernels.cooccurrence import Cooccurrence
+
+DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
+
+INF = float("inf")
+LIMITS = {
+    "dim": (1, 65_536),
+    "window": (1, 10_000),
+    "min_count": (1, INF),
+    "max_vocab": (1, INF),
+    "x_max": (1e-3, INF),
+    "alpha": (0.0, INF),
+    "lr": (1e-12, 1e38),  # a float32 in the kernel
+    "epochs": (1, INF),
+    "threads": (1, INF),
+    "seed": (0, 2**63 - 1),
+}
+PAUSE = 10.0
+"""Seconds between two lines about the cost."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be told to this recipe.
+
+    Attributes:
+        dim: components of a vector.
+        window: farthest distance, in words, at which two words are near.
+        symmetric: whether words on both sides count; otherwise only those before.
+        distance_weighting: whether words at distance d count 1/d; otherwise 1.
+        min_count: rarer words are left out.
+        max_vocab: only so many words, the most frequent, get a vector; when not given, all.
+        x_max: counts from here on have full weight; the paper took 100 for billions of words.
+        alpha: how weights fall below it, as (count / x_max) ** alpha.
+        lr: learning rate of AdaGrad.
+        epochs: passes over the counts.
+        add_contexts: whether a word's vector is the sum of its two, as a word and as a context; else the first.
+        threads: that count and learn; when not given, as many as there are CPUs. One makes the same bits for the same
+            seed; several do not.
+        seed: of the first vectors and of the order.
+        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+    """
+
+    dim: int = 100
+    window: int = 15
+    symmetric: bool = True
+    distance_weighting: bool = True
+    min_count: int = 5
+    max_vocab: int | None = None
+    x_max: float = 10.0
+    alpha: float = 0.75
+    lr: float = 0.05
+    epochs: int = 25
+    add_contexts: bool = True
+    threads: int | None = None
+    seed: int = 0
+    show_progress_bar: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
+        settle(self, {"threads": open_cpus()})
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was learned.
+
+    Attributes:
+        vectors: (v, dim) float32, in the order of the corpus's words.
+        costs: mean cost of an entry in each epoch that was finished.
+        entries: pairs of words that were counted: entries of the matrix above 0.
+        stopped: whether Ctrl-C ended it early.
+    """
+
+    vectors: Floats
+    costs: tuple[float, ...]
+    entries: int
+    stopped: bool
+
+
+def run(data: Any, options: Options) -> Embedder:
+    """Trains on a text; `data` as `training.corpus.read_corpus` takes it."""
+    corpus = read_words(data, options, fit)
+    fitted = fit(corpus, options)
+    return trained(Table(corpus.words, fitted.vectors, corpus.counts), "glove")
+
+
+def fit(corpus: Corpus, options: Options) -> Fitted:
+    """Counts, and factorises.
+
+    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says how much that is.
+
+    Raises:
+        UsageError: no two words stand near each other.
+        ModelError: the cost or a vector is not finite.
+        MissingExtra: numba is not installed.
+    """
+    check_numba()
+    return factorise(count(corpus, options), options)
+
+
+def count(corpus: Corpus, options: Options) -> Cooccurrence:
+    """How often words of a corpus stand near each other; raises UsageError where none do."""
+    check_numba()
+    from omnivec.tables.kernels import cooccurrence
+
+    windows = cooccurrence.Windows(options.window, options.symmetric, options.distance_weighting)
+    with progress.bar("counting", len(corpus.ids), "words", options.show_progress_bar) as bar:
+        counts = cooccurrence.count(
+            corpus.ids, corpus.starts, len(corpus.words), windows, options.threads or open_cpus(), bar.advance
+        )
+    if not len(counts):
+        raise UsageError(
+            f"no two words stand in one of the {len(corpus.starts) - 1:,} sentences: give longer ones, or a lower "
+            f"min_count (now {options.min_count})"
+        )
+    return counts
+
+
+def factorise(counts: Cooccurrence, options: Options) -> Fitted:
+    """Learns vectors from counts, which it takes over and changes; see `fit`."""
+    check_numba()
+    from omnivec.tables.kernels import glove
+
+    how = glove.Factorisation(
+        options.x_max, options.alpha, options.lr, options.threads or open_cpus(), options.seed
+    )
+    tables = glove.Tables.drawn(len(counts.indptr) - 1, options.dim, options.seed)
+    learning = {"vectors": tables.words[:, 0], "vectors as contexts": tables.contexts[:, 0]}
+    matrix = glove.Logarithms.of(counts)
+    report = _Report(options, len(counts))
+    stopped = False
+    with progress.bar("training", report.total, "entries", options.show_progress_bar) as bar:
+        try:
+            for number in range(options.epochs):
+                for learned in glove.epoch(tables, matrix, how, number):
+                    report.add(_Learned(*learned))
+                    bar.advance(learned[1])
+                check_finite(learning, f"epoch {number + 1}", options.lr)
+        except KeyboardInterrupt:
+            if not report.done:
+                raise
+            stopped = True
+    if stopped:
+        say(stopped_line(report.done / report.total, options.epochs))
+        check_finite(learning, f"epoch {len(report.costs) + 1}", options.lr)
+    return Fitted(tables.vectors(options.add_contexts), tuple(report.costs), len(counts), stopped)
+
+
+class _Learned(NamedTuple):
+    """Some entries: the sum of their costs, and their number."""
+
+    cost: float
+    entries: int
+
+
+class _Report:
+    """Costs, and lines about them on stderr, where progress is shown: every few seconds, and at the end."""
+
+    def __init__(self, options: Options, entries: int) -> None:
+        wanted = options.show_progress_bar
+        self._shown = sys.stderr.isatty() if wanted is None else wanted
+        self._options = options
+        self._entries = entries
+        self._start = time.perf_counter()
+        self._said = -PAUSE  # The first rate is said at once.
+        self.done = 0
+        self._epoch = _Learned(0.0, 0)
+        self.total = entries * options.epochs
+        self.costs: list[float] = []
+
+    def add(self, one: _Learned) -> None:
+        """Says how it goes, unless that was reported just now; raises ModelError where the cost is not finite."""
+        if not math.isfinite(one.cost):
+            raise ModelError(
+                f"epoch {len(self.costs) + 1}: cost {one.cost} at lr={self._options.lr:g}: use a smaller lr"
+            )
+        self.done += one.entries
+        self._epoch = _Learned(self._epoch.cost + one.cost, self._epoch.entries + one.entries)
+        seconds = time.perf_counter() - self._start
+        if self._shown and (self.done == self.total or seconds - self._said >= PAUSE):
+            self._said = seconds
+            say(self._line(seconds))
+        if self._epoch.entries == self._entries:
+            self.costs.append(self._epoch.cost / self._entries)
+            self._epoch = _Learned(0.0, 0)
+
+    def _line(self, seconds: float) -> str:
+        rate, cost = self.done / max(seconds, 1e-9), self._epoch.cost / self._epoch.entries
+        return (
+            f"epoch {len(self.costs) + 1} of {self._options.epochs}: cost {cost:.4f}, {rate:,.0f} entries/s, "
+            f"{(self.total - self.done) / rate:.0f} s left"
+        )

@@ -1,0 +1,165 @@
+"""Questions to vectors of keys: what is like these and unlike those, which does not belong, a is to b as c is to what.
+
+Rows are compared by their cosine; a row of zeros is like nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UsageError
+from omnivec.types import Floats, Keys
+from omnivec.validation.arguments import choice, whole
+
+Method = Literal["add", "mul"]
+
+_EPSILON = 1e-6  # of 3CosMul, Levy and Goldberg's 0.001 in gensim's size
+_SCORES = 1 << 24  # that are held at once
+
+
+def unit(vectors: Floats) -> Floats:
+    """Vectors (n, dim) at length 1; zeros stay zeros."""
+    rows = np.asarray(vectors, np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
+    scaled = rows / np.where(norms > 0, norms, np.float32(1))[:, None]
+    return scaled.astype(np.float32, copy=False)
+
+
+def most_similar(
+    vectors: Floats,
+    positive: Sequence[int | Floats],
+    negative: Sequence[int | Floats] = (),
+    k: int = 10,
+    method: Method = "add",
+    exclude: Sequence[int] = (),
+) -> tuple[Keys, Floats]:
+    """The rows that are most like some vectors and unlike others, best first.
+
+    "add" (3CosAdd, Mikolov et al. 2013, arXiv:1301.3781): the cosine to the sum of the unit vectors, negative ones
+    subtracted. "mul" (3CosMul, Levy and Goldberg 2014, W14-1618): the product of the similarities to the positive ones
+    by that to the negative ones, each shifted to [0, 1].
+
+    Args:
+        vectors: (n, dim).
+        positive: what to be like: rows, which are never among the answers, or vectors (dim,).
+        negative: what to be unlike, likewise.
+        k: how many.
+        method: "add" or "mul".
+        exclude: rows that are not wanted, besides those given.
+
+    Returns:
+        rows (at most k,) int64 and their scores.
+
+    Raises:
+        UsageError: nothing is given, or a row that there is not, or an unknown method, or k below 0.
+    """
+    wanted = whole("k", k, least=0)
+    chosen = choice("method", method, get_args(Method))
+    if not len(positive) and (chosen == "mul" or not len(negative)):
+        raise UsageError(
+            f"most_similar by {chosen!r} needs a positive row; {len(negative)} negative were given"
+        )
+    count = len(vectors)
+    given = [int(one) for one in [*positive, *negative, *exclude] if not isinstance(one, np.ndarray)]
+    if wrong := [row for row in given if not 0 <= row < count]:
+        raise UsageError(f"row {wrong[0]} of {count}")
+    rows = unit(vectors)
+    near, far = (_directions(rows, some) for some in (positive, negative))
+    if chosen == "add":
+        scores = rows @ unit((near.sum(0) - far.sum(0))[None])[0]
+    else:
+        scores = _product(rows, near) / (_product(rows, far) + _EPSILON)
+    scores[given] = -np.inf
+    wanted = max(min(wanted, count - len(set(given))), 0)
+    best = np.argpartition(-scores, min(wanted, count - 1))[:wanted]
+    best = best[np.lexsort((best, -scores[best]))]
+    return best.astype(np.int64), scores[best]
+
+
+def _directions(rows: Floats, given: Sequence[int | Floats]) -> Floats:
+    """Rows and vectors as unit vectors (m, dim)."""
+    found = [unit(one[None])[0] if isinstance(one, np.ndarray) else rows[one] for one in given]
+    return np.array(found, np.float32).reshape(-1, rows.shape[1])
+
+
+def _product(rows: Floats, directions: Floats) -> Floats:
+    shifted: Floats = np.prod((1 + rows @ directions.T) / 2, axis=1, dtype=np.float32)
+    return shifted
+
+
+def odd_one_out(vectors: Floats) -> int:
+    """The row that is least like the mean of all, by the cosine; of equals the first.
+
+    Args:
+        vectors: (n, dim).
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not len(vectors):
+        raise UsageError("odd_one_out of 0 vectors: give at least one")
+    rows = unit(vectors)
+    return int((rows @ rows.mean(0)).argmin())
+
+
+def analogies(
+    vectors: Floats, questions: Keys, same: Keys | None = None, method: Method = "add"
+) -> NDArray[np.int64]:
+    """Answers "a is to b as c is to ...?" for many questions at once.
+
+    Args:
+        vectors: (n, dim).
+        questions: (q, 3) rows of a, b and c.
+        same: (n,) rows with the same number are the same key, such as two spellings; the answer is none of the three.
+        method: "add" or "mul", as in `most_similar`.
+
+    Returns:
+        (q,) the row that answers each.
+
+    Raises:
+        UsageError: an unknown method, or fewer than four rows.
+    """
+    choice("method", method, get_args(Method))
+    if len(vectors) < 4:
+        raise UsageError(f"analogies in {len(vectors)} vectors: at least 4 are needed")
+    rows = unit(vectors)
+    size = max(_SCORES // len(rows), 1)
+    parts = [questions[start : start + size] for start in range(0, len(questions), size)]
+    answers = [_answers(_scores(rows, part, method), part, same) for part in parts]
+    return np.concatenate(answers) if answers else np.zeros(0, np.int64)
+
+
+def _scores(rows: Floats, questions: Keys, method: Method) -> Floats:
+    """(q, n): how well each row answers each question."""
+    a, b, c = (rows[questions[:, place]] for place in range(3))
+    if method == "add":
+        return np.asarray((b - a + c) @ rows.T, np.float32)
+    # Twice the similarities, in place: the factors do not change which is the largest.
+    scores = b @ rows.T
+    scores += 1
+    other = c @ rows.T
+    other += 1
+    scores *= other
+    np.matmul(a, rows.T, out=other)
+    other += 1 + 2 * _EPSILON
+    scores /= other
+    return np.asarray(scores, np.float32)
+
+
+def _answers(scores: Floats, questions: Keys, same: Keys | None) -> NDArray[np.int64]:
+    every = np.arange(len(questions))
+    scores[every[:, None], questions] = -np.inf
+    best: NDArray[np.int64] = scores.argmax(1)
+    while same is not None:
+        clash = np.flatnonzero(
+            (same[best][:, None] == same[questions]).any(1) & (scores[every, best] > -np.inf)
+        )
+        if not clash.size:
+            break
+        scores[clash, best[clash]] = -np.inf
+        best[clash] = scores[clash].argmax(1)
+    return best

@@ -1,0 +1,129 @@
+"""Nearness of vectors by a metric: of each with each, or of pairs. Higher is nearer; distances are negative."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import UsageError
+from omnivec.types import Floats, Metric
+from omnivec.validation.arguments import choice
+
+Doubles = NDArray[np.float64]
+
+_CLOSE = 1e-6
+"""Share of the squared norms below which |x|² + |y|² - 2 x·y has lost too many digits to be a squared distance."""
+
+_NUMBERS = 1 << 22
+"""That are held at once for distances taken from differences."""
+
+
+def similarity(a: Any, b: Any, metric: Metric = "cosine") -> Floats:
+    """Nearness of vectors, each of `a` to each of `b`.
+
+    Args:
+        a: (n, dim), or (dim,) for one vector.
+        b: (m, dim), or (dim,).
+        metric: "cosine", which is 0 where one vector is 0; "dot"; "euclidean", the negative distance.
+
+    Returns:
+        (n, m) float32.
+
+    Raises:
+        UsageError: another metric, something that is no vectors, two lengths, or numbers that are not finite or
+            give one that is not.
+    """
+    chosen = choice("metric", metric, get_args(Metric))
+    x, y = _pair(a, b)
+    if chosen == "cosine":
+        return _unit(x) @ _unit(y).T
+    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` says so
+        nearness = x @ y.T if chosen == "dot" else 0 - np.sqrt(_squared_distances(x, y))  # not -0.0
+    return _rounded(nearness)
+
+
+def pairwise_similarity(a: Any, b: Any, metric: Metric = "cosine") -> Floats:
+    """Nearness of each vector of `a` to that of `b` in the same place: (n, dim) twice -> (n,) float32.
+
+    Raises:
+        UsageError: as `similarity`; and two numbers of vectors.
+    """
+    chosen = choice("metric", metric, get_args(Metric))
+    x, y = _pair(a, b)
+    if len(x) != len(y):
+        raise UsageError(f"a holds {len(x)} vectors and b {len(y)}: pairs need as many of both")
+    if chosen == "cosine":
+        x, y = (rows.astype(np.float64) for rows in (_unit(x), _unit(y)))
+    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` says so
+        nearness = 0 - np.sqrt(((x - y) ** 2).sum(1)) if chosen == "euclidean" else (x * y).sum(1)
+    return _rounded(nearness)
+
+
+def _pair(a: Any, b: Any) -> tuple[Doubles, Doubles]:
+    x, y = _vectors(a, "a"), _vectors(b, "b")
+    # An empty list does not say how long its vectors would be.
+    x = x if x.shape[1] or len(x) else np.zeros((0, y.shape[1]))
+    y = y if y.shape[1] or len(y) else np.zeros((0, x.shape[1]))
+    if x.shape[1] != y.shape[1]:
+        raise UsageError(
+            f"vectors of a have {x.shape[1]} components and those of b {y.shape[1]}: they are of two spaces"
+        )
+    return x, y
+
+
+def _vectors(given: Any, name: str) -> Doubles:
+    """An argument as vectors (n, dim) in float64."""
+    if np.ma.is_masked(given):
+        raise UsageError(f"{name} is an array with masked numbers: fill them, or leave their vectors out")
+    try:
+        array = np.asarray(given)
+        rows = array.astype(np.float64) if array.dtype.kind in "biuf" else None
+    # Lists of two lengths; tensors that are on a GPU or have a gradient.
+    except (TypeError, ValueError, RuntimeError):
+        rows = None
+    if rows is None:
+        raise UsageError(
+            f"{name} is a {type(given).__name__} that is no array of numbers: give vectors (n, dim), such as "
+            "model.encode(texts)"
+        )
+    if rows.ndim == 1:
+        rows = rows.reshape(1, -1) if rows.size else np.zeros((0, 0))
+    if rows.ndim != 2:
+        raise UsageError(f"{name} of shape {rows.shape}: vectors are (n, dim), or (dim,) for one")
+    if not np.isfinite(rows).all():
+        wrong = int((~np.isfinite(rows)).sum())
+        raise UsageError(f"{name}: {wrong} of {rows.size} numbers are NaN or infinite")
+    return rows
+
+
+def _unit(rows: Doubles) -> Floats:
+    """Rows of length 1; zeros stay zeros. Divided by the largest component first: no norm overflows or vanishes."""
+    largest = np.abs(rows).max(axis=1, initial=0, keepdims=True)
+    scaled = rows / np.where(largest > 0, largest, 1)
+    norms = np.sqrt((scaled**2).sum(1, keepdims=True))
+    return (scaled / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def _squared_distances(x: Doubles, y: Doubles) -> Doubles:
+    """(n, m): by products where that keeps the digits, else by differences."""
+    sizes = (x**2).sum(1)[:, None] + (y**2).sum(1)
+    squares = sizes - 2 * (x @ y.T)
+    rows, columns = np.nonzero(squares <= _CLOSE * sizes)
+    step = max(_NUMBERS // max(x.shape[1], 1), 1)
+    for start in range(0, len(rows), step):
+        here = slice(start, start + step)
+        squares[rows[here], columns[here]] = ((x[rows[here]] - y[columns[here]]) ** 2).sum(1)
+    distances: Doubles = squares
+    return distances
+
+
+def _rounded(values: Doubles) -> Floats:
+    with np.errstate(over="ignore"):
+        rounded: Floats = values.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise UsageError(
+            "a nearness is beyond what float32 holds, 3.4e38: scale the vectors, or take metric='cosine'"
+        )
+    return rounded

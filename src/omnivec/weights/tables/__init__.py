@@ -1,1 +1,0 @@
-"""Published tables of keys and vectors: word2vec, GloVe, fastText, gensim, model2vec, Parquet and our own."""

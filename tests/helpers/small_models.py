@@ -1,0 +1,39 @@
+"""Small models of each kind, for tests of what is handed to a model and not of what it computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from transformers import ResNetConfig, ResNetModel
+
+import checkpoints
+from omnivec.tables.io import write_table
+from omnivec.tables.record import Table
+
+WORDS = ["the", "quick", "brown", "fox", "a", "lazy", "dog", "an", "engine"]
+PREPARED = (
+    '{"image_processor_type": "ViTImageProcessor", "do_resize": true, "size": {"height": 32, "width": 32}, '
+    '"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "do_normalize": true, "resample": 2}'
+)
+
+
+def of_texts(folder: Path) -> Path:
+    """A network of texts."""
+    checkpoints.bert(folder, width=32, layers=1)
+    return folder
+
+
+def of_images(folder: Path) -> Path:
+    """A network of images."""
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(PREPARED)
+    return folder
+
+
+def of_words(folder: Path) -> Path:
+    """A table of WORDS."""
+    vectors = np.random.default_rng(0).normal(size=(len(WORDS), 8)).astype(np.float32)
+    write_table(folder / "words", Table(WORDS, vectors, np.arange(len(WORDS), 0, -1)), "omnivec")
+    return folder / "words"
