@@ -9,13 +9,13 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
 from omnivec import progress
 from omnivec.errors import UsageError
-from omnivec.progress import DownloadBar, bar
+from omnivec.progress import DownloadBar, Report, bar, say
 
 
 class Screen:
@@ -55,15 +55,6 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
     yield made
     if not made.file.closed:
         made.text()
-
-
-@pytest.fixture
-def notebook(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    module = ModuleType("IPython")
-    module.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", module)
-    monkeypatch.setattr(progress, "DELAY", 0.0)
-    return io.StringIO()
 
 
 def count_to(n: int, **settings: bool | None) -> None:
@@ -142,24 +133,22 @@ def test_what_goes_to_a_pipe_stays_there_while_a_terminal_shows_a_bar(
 
 
 def test_a_notebook_gets_plain_lines_at_each_tenth(
-    notebook: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    notebook: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", notebook)
     count_to(100)
-    lines = notebook.getvalue().splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert [int(line.split()[1]) for line in lines] == [1, *range(10, 101, 10)]
     assert re.fullmatch(r"indexing: 50 of 100 documents \(50%\), \d+ s left", lines[5])
     assert re.fullmatch(r"indexing: 100 of 100 documents, \d+ s", lines[-1])
 
 
 def test_without_a_total_a_notebook_gets_a_line_whenever_twice_as_much_is_done(
-    notebook: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    notebook: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", notebook)
     with bar("reading", None, "files") as shown:
         for _ in range(20):
             shown.advance(1)
-    assert [int(line.split()[1]) for line in notebook.getvalue().splitlines()] == [1, 2, 4, 8, 16, 20]
+    assert [int(line.split()[1]) for line in capsys.readouterr().err.splitlines()] == [1, 2, 4, 8, 16, 20]
 
 
 def test_a_pipe_sees_nothing_unless_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +163,6 @@ def test_a_pipe_sees_nothing_unless_it_is_wanted(monkeypatch: pytest.MonkeyPatch
         "indexing: 1 of 2 documents (50%)",
         "indexing: 2 of 2 documents",
     ]
-    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
-    count_to(5)
     with pytest.raises(UsageError, match="show_progress_bar='yes'"):
         bar("indexing", 1, wanted="yes")  # type: ignore[arg-type]
 
@@ -189,10 +176,49 @@ def test_a_terminal_that_goes_away_does_not_end_the_work(monkeypatch: pytest.Mon
     with bar("indexing", 30, wanted=True) as shown:
         for _ in range(30):
             shown.advance(1)
+    say("a line")
 
 
-def test_short_work_shows_nothing_unasked(notebook: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", notebook)
+def test_without_a_stderr_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
+    count_to(5, wanted=True)
+    Report(True, at_once=True).tell("a line", last=True)
+    say("a line")
+
+
+def test_a_line_stands_above_the_bar_and_holds_no_control_characters(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", screen.file)
+    with bar("indexing", 2) as shown:
+        say("left out: a\nb\x1b[2J.txt")
+        shown.advance(2)
+    before, found, after = screen.text().partition(r"omnivec: left out: a\nb\x1b[2J.txt")
+    assert found and "2 of 2 documents" not in before and "2 of 2" in after
+
+
+def test_a_report_has_a_line_at_its_begin_in_a_while_and_at_its_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def told(wanted: bool | None, at_once: bool) -> list[str]:
+        now[0] = 0.0
+        report = Report(wanted, at_once=at_once)
+        for second in (0, 1, 11, 12, 22):
+            now[0] = second
+            report.tell(f"{report.elapsed():.0f} s", last=second == 22)
+        return capsys.readouterr().err.splitlines()
+
+    assert told(True, at_once=True) == [f"omnivec: {second} s" for second in (0, 11, 22)]
+    assert told(True, at_once=False) == [f"omnivec: {second} s" for second in (11, 22)]
+    assert told(None, at_once=True) == told(False, at_once=True) == []  # a pipe, and on demand
+
+
+def test_short_work_shows_nothing_unasked(
+    notebook: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(progress, "DELAY", 0.5)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
@@ -205,9 +231,9 @@ def test_short_work_shows_nothing_unasked(notebook: io.StringIO, monkeypatch: py
                 shown.advance(1)
 
     take(0.1)
-    assert notebook.getvalue() == ""
+    assert capsys.readouterr().err == ""
     take(0.3)
-    assert [line.split(",")[0] for line in notebook.getvalue().splitlines()] == [
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
         "embedding: 2 of 4 items (50%)",
         "embedding: 3 of 4 items (75%)",
         "embedding: 4 of 4 items",

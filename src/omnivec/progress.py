@@ -15,6 +15,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from omnivec.validation.reasons import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
 
@@ -26,6 +28,9 @@ INSIDE = 5.0
 
 EVERY = 30.0
 """Seconds after which a line is written however little was done since the last one."""
+
+PAUSE = 10.0
+"""Seconds between two lines of a `Report`."""
 
 Place = Literal["terminal", "lines"]
 
@@ -105,6 +110,46 @@ class Counter:
             self._view = _TERMINAL.add(self._label, self._total, self._unit)
         else:
             self._view = _Lines(self._label, self._total, self._unit, self._begun)
+
+
+def say(line: str) -> None:
+    """Writes "omnivec: " and one line to stderr, above the live bars; does nothing where there is no stderr.
+
+    Names of files and texts of others may hold line ends and control characters: these are escaped.
+    """
+    with suppress(OSError, ValueError):
+        _write(f"omnivec: {printable(line)}")
+
+
+def _write(line: str) -> None:
+    if sys.stderr is not None:  # as under pythonw
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+class Report:
+    """Lines about long work, beside its bar and where that is shown: one every `PAUSE` seconds, and the last.
+
+    Args:
+        wanted: whether to show them; None as the module says.
+        at_once: whether the first line is written as soon as there is one.
+    """
+
+    def __init__(self, wanted: bool | None, *, at_once: bool = False) -> None:
+        self._shown = is_visible(wanted)
+        self._begun = time.perf_counter()
+        self._last = -PAUSE if at_once else 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the work began."""
+        return time.perf_counter() - self._begun
+
+    def tell(self, line: str, *, last: bool) -> None:
+        """Writes a line, unless one was written just now and another will follow."""
+        seconds = self.elapsed()
+        if self._shown and (last or seconds - self._last >= PAUSE):
+            self._last = seconds
+            say(line)
 
 
 def is_visible(wanted: bool | None = None) -> bool:
@@ -244,8 +289,7 @@ class _Lines:
         self._said, self._last = self._done, now
         tenth = None if self._total is None else max(1, self._total // 10)
         self._next = 2 * self._done if tenth is None else (self._done // tenth + 1) * tenth
-        sys.stderr.write(f"{self._label}: {self._state(now - self._begun)}\n")
-        sys.stderr.flush()
+        _write(f"{self._label}: {self._state(now - self._begun)}")
 
     def _state(self, seconds: float) -> str:
         amount = _amount(self._done, self._total, self._unit)
@@ -279,7 +323,7 @@ def _display() -> Progress:
 
 def _place(wanted: bool | None) -> Place | None:
     """Where a bar is seen."""
-    if wanted is False:
+    if wanted is False or sys.stderr is None:
         return None
     terminal = _is_terminal(sys.stderr)
     if terminal and os.environ.get("TERM") != "dumb":

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from omnivec import Collection, progress
+from omnivec import Collection
 from workbench import loaded, prose, write_files
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a notebook is shown, from the first count on."""
-    module = ModuleType("IPython")
-    module.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", module)
-    monkeypatch.setattr(progress, "DELAY", 0.0)
-    return io.StringIO()
-
-
 def test_each_counts_its_own_work_to_its_total_and_is_silent_on_demand(
-    shown: io.StringIO, monkeypatch: pytest.MonkeyPatch, notes: Collection, tiny: Path, tmp_path: Path
+    notebook: None, capsys: pytest.CaptureFixture[str], notes: Collection, tiny: Path, tmp_path: Path
 ) -> None:
     def last() -> list[str]:
         """The labels that were shown since, and the last line of them."""
-        lines = shown.getvalue().splitlines()
-        shown.seek(0)
-        shown.truncate()
+        lines = capsys.readouterr().err.splitlines()
         return [*dict.fromkeys(line.split(":")[0] for line in lines), *(lines[-1:])]
 
-    monkeypatch.setattr(sys, "stderr", shown)
     model = loaded(tiny)
     model.encode([prose(i) for i in range(40)])
     label, line = last()

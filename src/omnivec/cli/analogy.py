@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from omnivec.cli.common import complain, json_option, print_json, print_table
+from omnivec.cli.common import json_option, print_json, print_table
 from omnivec.errors import UsageError
+from omnivec.progress import say
 from omnivec.validation.arguments import expanded
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _spelled(table: KeyedEmbedder, words: list[str]) -> list[str]:
     found = [table.spelled(word) for word in words]
     for word, key in zip(words, found, strict=True):
         if word != key:
-            complain(f"{word!r} is not in the table: {key!r} is taken")
+            say(f"{word!r} is not in the table: {key!r} is taken")
     return found
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from omnivec.cli.common import complain, count, json_option, model_option, print_json, printable
+from omnivec.cli.common import count, json_option, model_option, print_json
 from omnivec.cli.listing import Listing, hidden_option, paths_argument
 from omnivec.errors import UsageError
 from omnivec.inputs.text.whitespace import lines
 from omnivec.models.embedder import DEFAULT_MODEL
-from omnivec.progress import Counter, bar
+from omnivec.progress import Counter, bar, say
 from omnivec.types import Floats, Modality
-from omnivec.validation.reasons import of_system
+from omnivec.validation.reasons import of_system, printable
 
 if TYPE_CHECKING:
     from omnivec.tasks.classify import Classifier
@@ -100,9 +100,9 @@ def command(
             _show(str(file), _chosen(row, classifier.labels, most, threshold), as_json)
     failed = listing.report()
     for modality in sorted(total.modalities):
-        complain(f"{modality}s: probabilities are {classifier.rules[modality]}")
+        say(f"{modality}s: probabilities are {classifier.rules[modality]}")
     cut = f", {total.cut:,} longer than the model reads: cut" if total.cut else ""
-    complain(f"{count(total.done, 'file')} classified, {total.failed:,} failed{cut}")
+    say(f"{count(total.done, 'file')} classified, {total.failed:,} failed{cut}")
     return 3 if failed or total.failed else 0
 
 
@@ -144,7 +144,7 @@ def _rows(
     for window, found in classifier.stream(files):
         failures = {i: why for i, why in found.failures.items() if not listing.leaves_out(window[i])}
         for i, why in failures.items():
-            complain(why if str(window[i]) in why else f"{window[i]}: {why}")
+            say(why if str(window[i]) in why else f"{window[i]}: {why}")
         for i, row in zip(found.kept.tolist(), found.probabilities, strict=True):
             total.modalities.add(classifier.modality(window[i]))
             yield window[i], row

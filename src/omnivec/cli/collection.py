@@ -10,7 +10,6 @@ import click
 
 from omnivec.cli.common import (
     collection_option,
-    complain,
     count,
     filters,
     find_collection,
@@ -19,6 +18,7 @@ from omnivec.cli.common import (
     print_table,
     where_option,
 )
+from omnivec.progress import say
 from omnivec.types import Modality
 
 _ROOTS = 3
@@ -76,7 +76,7 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
         if check:
             click.echo(f"{'check':<15} {'sound' if not problems else count(len(problems), 'problem')}")
     for line in [*closed, *problems, *open_points]:
-        complain(line)
+        say(line)
     return 1 if problems else 0
 
 
@@ -104,7 +104,7 @@ def check(collection: Path | None) -> int:
     with Collection(folder, create=False, readonly=not writable(folder)) as found:
         problems, open_points = found.check(), found.unverified()
     for line in [*problems, *open_points]:
-        complain(line)
+        say(line)
     click.echo(f"{folder}: {'sound' if not problems else count(len(problems), 'problem')}")
     return 1 if problems else 0
 
@@ -157,7 +157,7 @@ def list_documents(collection: Path | None, where: tuple[str, ...], as_json: boo
         condition = filters(where)
         entries = found.documents(condition)
         for line in found.unmatched(condition) if condition and not entries else ():
-            complain(line)
+            say(line)
     if as_json:
         print_json(
             {"document": e.id, "passages": e.passages, "tokens_cut_off": e.lost, "metadata": dict(e.metadata)}
@@ -196,7 +196,7 @@ def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as
         removed = found.delete(chosen)
     missing = [f"no document {name!r}" for name in ids if name not in known] + ([empty] if empty else [])
     for line in missing:
-        complain(line)
+        say(line)
     if as_json:
         print_json({"document": name, "status": "removed"} for name in chosen)
     else:

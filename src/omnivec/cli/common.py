@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +13,10 @@ from typing import Any, TypeVar
 
 import click
 
+from omnivec.validation.reasons import printable
+
 NAME = ".omnivec"
 VARIABLE = "OMNIVEC_COLLECTION"
-
-# Control characters, line and paragraph separators, and what stands for bytes that are no UTF-8.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _SUFFIXES = 8
 """Most suffixes in a line."""
@@ -84,16 +82,6 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
     utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
     for row in rows:
         click.echo(json.dumps(row, ensure_ascii=not utf8, default=str))
-
-
-def complain(line: str) -> None:
-    """One line on stderr: names of files and texts of others may hold line ends and worse."""
-    click.echo(f"omnivec: {printable(line)}", err=True)
-
-
-def printable(text: str) -> str:
-    """A text for one line of a terminal: what would move the cursor or recolour the screen is escaped."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

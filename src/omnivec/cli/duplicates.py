@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from omnivec.cli.common import complain, count, json_option, print_json, printable
+from omnivec.cli.common import count, json_option, print_json
 from omnivec.cli.listing import Listing, hidden_option, paths_argument
 from omnivec.models.embedder import DEFAULT_IMAGE_MODEL
+from omnivec.progress import say
+from omnivec.validation.reasons import printable
 
 if TYPE_CHECKING:
     from omnivec.tasks.duplicates import File, Group
@@ -48,10 +50,10 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
     failures = {path: why for path, why in found.failures.items() if not listing.leaves_out(path)}
     failed = listing.report()
     for why in failures.values():
-        complain(why)
+        say(why)
     copies = sum(len(group.copies) for group in found.groups)
     spare = sum(copy.file.size for group in found.groups for copy in group.copies)
-    complain(
+    say(
         f"{count(found.files, 'image')}, {count(len(found.groups), 'group')} with {copies:,} "
         f"cop{'y' if copies == 1 else 'ies'} of {spare / 2**20:,.1f} MiB, {len(failures):,} failed; "
         "nothing was deleted"

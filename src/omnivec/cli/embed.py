@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from omnivec.cli.common import complain, count, model_option
+from omnivec.cli.common import count, model_option
 from omnivec.errors import ItemError
 from omnivec.models.embedder import DEFAULT_MODEL
+from omnivec.progress import say
 from omnivec.types import Chunk, Truncate
 
 if TYPE_CHECKING:
@@ -100,20 +101,20 @@ def command(
             failures += len(encoded.failures)
             for i, why in encoded.failures.items():
                 name = names[i - done]
-                complain(why if why.startswith(name) else f"{name}: {why}")
+                say(why if why.startswith(name) else f"{name}: {why}")
             done += len(names)
             shown.advance(len(names))
         _check(items, done, failures, output)
     limit = f"longer than the model's {embedder.max_length} tokens: cut"
     cut = f"; {count(lost, 'item')} {'cropped' if 'image' in embedder.modalities else limit}" if lost else ""
-    complain(f"{count(done, 'item')}, {failures:,} failed, {width} components{cut}")
+    say(f"{count(done, 'item')}, {failures:,} failed, {width} components{cut}")
     return 3 if failures or items.failures else 0
 
 
 def _check(items: Source, done: int, failures: int, output: Path | None) -> None:
     """Names sources that gave no items; ItemError, so that nothing is written, where nothing could be embedded."""
     for why in items.failures:
-        complain(why)
+        say(why)
     if failures == done and (failures or items.failures):
         kept = "" if output is None else f": {output} is not written"
         raise ItemError(f"none of {count(done, 'item')} could be embedded{kept}")

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from omnivec.cli.common import print_json, printable
+from omnivec.cli.common import print_json
 from omnivec.types import Hit
+from omnivec.validation.reasons import printable
 
 ROWS = 4
 """Rows of a passage that are shown."""

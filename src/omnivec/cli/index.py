@@ -13,7 +13,6 @@ import click
 
 from omnivec.cli.common import (
     collection_option,
-    complain,
     count,
     find_collection,
     json_option,
@@ -22,6 +21,7 @@ from omnivec.cli.common import (
 )
 from omnivec.collection.syncing import Event, SyncReport
 from omnivec.errors import ItemError, OmnivecError
+from omnivec.progress import say
 
 
 @click.command("index", short_help="Bring files and folders into a collection.")
@@ -90,7 +90,7 @@ def command(
         try:
             with Collection(folder, whole, models=named, create=not dry_run) as target:
                 report = target.sync(
-                    paths or None, **options, dry_run=dry_run, on_event=tell, say=complain, wait=None
+                    paths or None, **options, dry_run=dry_run, on_event=tell, say=say, wait=None
                 )
         except BaseException as error:
             if is_interruption(error):
@@ -145,17 +145,17 @@ def _more(n: int) -> str:
 
 def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) -> None:
     for why in report.failed.values():
-        complain(why)
+        say(why)
     for note in [*report.notes.values(), *report.warnings]:
-        complain(note)
+        say(note)
     for why, documents in _grouped(report.kept).items():
-        complain(f"kept {', '.join(documents[:3])}{_more(len(documents) - 3)}: {why}")
+        say(f"kept {', '.join(documents[:3])}{_more(len(documents) - 3)}: {why}")
     if as_json:
         facts = {one.name: getattr(report, one.name) for one in fields(report) if one.name != "kept"}
         print_json([{"summary": {**facts, "seconds": round(seconds, 3)}}])
         return
     if line := left_out(report.left_out.values(), report.skipped, "neither text nor image"):
-        complain(line)
+        say(line)
     words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged", "removed")]
     would = "would be: " if report.dry_run else ""
     click.echo(f"{would}{', '.join(words)}, {len(report.failed):,} failed; {seconds:.1f} s; {folder}")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from omnivec.cli.common import Command, complain, left_out
+from omnivec.cli.common import Command, left_out
 from omnivec.errors import ItemError
 from omnivec.inputs.files.walk import is_text, walk
 from omnivec.inputs.image.image import SUFFIXES
+from omnivec.progress import say
 from omnivec.types import Modality
 from omnivec.validation.reasons import LeftOut
 
@@ -70,9 +71,9 @@ class Listing(Iterable[Path]):
     def report(self) -> bool:
         """Says on stderr what could not be listed and what was left out; whether anything could not."""
         for why in self.failures:
-            complain(why)
+            say(why)
         if line := left_out(self.left_out.elements(), self.skipped, f"no {' or '.join(self._modalities)}"):
-            complain(line)
+            say(line)
         return bool(self.failures)
 
 

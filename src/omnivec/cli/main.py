@@ -104,9 +104,9 @@ def run(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
     import click
 
-    from omnivec.cli.common import complain
     from omnivec.cli.group import cli
     from omnivec.errors import ItemErrors, OmnivecError, UsageError
+    from omnivec.progress import say
 
     try:
         code = cli.main(arguments, prog_name="omnivec", standalone_mode=False)
@@ -123,7 +123,7 @@ def run(arguments: list[str]) -> int:
     except OmnivecError as error:
         if _ARRIVED:
             return _stopped()
-        complain(error.summary if isinstance(error, ItemErrors) else str(error))
+        say(error.summary if isinstance(error, ItemErrors) else str(error))
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         # The reader went away (`| head`): nothing more can be said, and Python must not try at exit.
@@ -136,7 +136,7 @@ def run(arguments: list[str]) -> int:
             return _stopped()
         if os.environ.get("OMNIVEC_DEBUG"):
             raise
-        complain(_fault(error))
+        say(_fault(error))
         return 1
 
 
@@ -166,13 +166,13 @@ def _stopped(kept: str = "") -> int:
     """Says that Ctrl-C was heard, and what is kept; a second one changes nothing any more."""
     import click
 
-    from omnivec.cli.common import complain
+    from omnivec.progress import say
 
     if signal.getsignal(signal.SIGINT) is _arrived:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.stderr is not None and sys.stderr.isatty():  # The terminal has printed ^C.
         click.echo(err=True)
-    complain(f"stopped; {kept or 'what was reported as done is done'}")
+    say(f"stopped; {kept or 'what was reported as done is done'}")
     return STOPPED
 
 

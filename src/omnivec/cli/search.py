@@ -12,17 +12,17 @@ import click
 
 from omnivec.cli.common import (
     collection_option,
-    complain,
     filters,
     find_collection,
     json_option,
     model_option,
-    printable,
     where_option,
 )
 from omnivec.cli.hits import print_hits
 from omnivec.errors import UsageError
+from omnivec.progress import say
 from omnivec.types import Hit
+from omnivec.validation.reasons import printable
 
 if TYPE_CHECKING:
     from omnivec.collection.collection import Collection
@@ -108,9 +108,9 @@ def command(
         asked = image or query or ""
         hits = found.search(asked, k, condition, mode, under=under, per_document=per_document)
         if not hits:
-            complain(_nothing(found, condition))
+            say(_nothing(found, condition))
             for line in found.unreached("text" if image is None else "image") if mode != "text" else ():
-                complain(line)
+                say(line)
     if page is not None:
         _write(page, asked, hits, found.path_of)
     print_hits(hits, as_json, whole, pictures(found.path_of, thumbnails), found.path_of)
@@ -160,4 +160,4 @@ def _write(path: Path, asked: str | Path, hits: list[Hit], file_of: Callable[[st
     from omnivec.viewer.page import page, write_page
 
     write_page(path, page(asked, hits, file_of))
-    complain(f"written to {path}")
+    say(f"written to {path}")

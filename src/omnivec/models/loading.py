@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -247,4 +246,4 @@ def _networks(program: Program) -> list[Compiled]:
 def _say(line: str) -> None:
     """What a load did over the network, on stderr; a model that is at hand is loaded in silence."""
     if not line.startswith("found"):
-        print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201
+        progress.say(line)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -16,9 +14,6 @@ from omnivec import progress
 from omnivec.errors import ModelError
 
 T = TypeVar("T")
-
-PAUSE = 10.0
-"""Seconds between two lines about the loss."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def fit(
     weights = [value for group in optimizer.param_groups for value in group["params"]]
     gpus = sorted({value.device.index or 0 for value in weights if value.device.type == "cuda"})
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, plan.share)
-    report = _Report(plan)
+    report = progress.Report(plan.show_progress_bar)
     with (
         torch.random.fork_rng(gpus),
         progress.bar("training", plan.steps, "steps", plan.show_progress_bar) as bar,
@@ -116,13 +111,13 @@ def fit(
                 schedule.step()
                 step = Step(number, plan.steps, value, norm, report.elapsed())
                 bar.advance(1)
-                report.step(step)
+                report.tell(str(step), last=number == plan.steps)
                 if on_step is not None:
                     on_step(step)
         except KeyboardInterrupt:
             if step is None:
                 raise
-            _say(f"stopped after step {step.number} of {step.of}: what was learned so far is kept")
+            progress.say(f"stopped after step {step.number} of {step.of}: what was learned so far is kept")
     bad = sum(not bool(torch.isfinite(value).all()) for value in weights)
     if bad and step is not None:
         rates = ", ".join(
@@ -154,27 +149,3 @@ def _descend(
         )
     optimizer.step()
     return value, norm
-
-
-class _Report:
-    """Lines about the loss on stderr, where progress is shown: every few seconds, and the last step."""
-
-    def __init__(self, plan: Plan) -> None:
-        wanted = plan.show_progress_bar
-        self._shown = sys.stderr.isatty() if wanted is None else wanted
-        self._start = time.perf_counter()
-        self._said = 0.0
-
-    def elapsed(self) -> float:
-        """Seconds since training began."""
-        return time.perf_counter() - self._start
-
-    def step(self, step: Step) -> None:
-        """Says how a step went, unless one was reported just now."""
-        if self._shown and (step.number == step.of or step.seconds - self._said >= PAUSE):
-            self._said = step.seconds
-            _say(str(step))
-
-
-def _say(line: str) -> None:
-    print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201

@@ -6,9 +6,7 @@ It knows no recipe: the work on a piece is a function that lets go of the interp
 from __future__ import annotations
 
 import queue
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,9 +16,8 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import ModelError
+from omnivec.progress import say
 
-PAUSE = 10.0
-"""Seconds between two lines about the loss."""
 LARGEST = 100_000
 """Words of a piece, about."""
 PIECES = 64
@@ -241,11 +238,8 @@ class _Report:
     """Counts, and lines about the loss on stderr, where progress is shown: every few seconds, and at the end."""
 
     def __init__(self, pace: Pace, words: int) -> None:
-        wanted = pace.show_progress_bar
-        self._shown = sys.stderr.isatty() if wanted is None else wanted
+        self._lines = progress.Report(pace.show_progress_bar, at_once=True)
         self._pace = pace
-        self._start = time.perf_counter()
-        self._said = -PAUSE  # The first rate is said at once.
         self._losses = np.zeros((pace.epochs, 2))
         self.epoch = 0
         self.words = 0
@@ -253,7 +247,7 @@ class _Report:
 
     def elapsed(self) -> float:
         """Seconds since training began."""
-        return time.perf_counter() - self._start
+        return self._lines.elapsed()
 
     def loss(self) -> float:
         """Mean over the last epoch begun."""
@@ -265,17 +259,9 @@ class _Report:
         self.words += one.piece.words
         self.epoch = max(self.epoch, one.piece.epoch)
         self._losses[one.piece.epoch] += one.loss, one.losses
-        seconds = self.elapsed()
-        if self._shown and (self.words == self.total or seconds - self._said >= PAUSE):
-            self._said = seconds
-            rate = self.words / max(seconds, 1e-9)
-            left = (self.total - self.words) / rate
-            say(
-                f"epoch {self.epoch + 1} of {self._pace.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
-                f"{left:.0f} s left"
-            )
-
-
-def say(line: str) -> None:
-    """A line for people, on stderr."""
-    print(f"omnivec: {line}", file=sys.stderr)  # noqa: T201
+        rate = self.words / max(self.elapsed(), 1e-9)
+        line = (
+            f"epoch {self.epoch + 1} of {self._pace.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
+            f"{(self.total - self.words) / rate:.0f} s left"
+        )
+        self._lines.tell(line, last=self.words == self.total)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from omnivec.errors import ItemError, MissingExtra, OmnivecError, UsageError
@@ -16,6 +17,9 @@ PASSING = (KeyboardInterrupt, SystemExit, GeneratorExit, UsageError, MissingExtr
 """Exceptions that are no item's: they end the program, or say what is wrong with the call."""
 
 _PACKAGE = Path(__file__).parents[1]
+
+# Control characters, line and paragraph separators, and what stands for bytes that are no UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 # What the system's words do not tell: the cause that is meant, and the way out. The others are said as the system does.
 _SYSTEM = {
@@ -163,3 +167,8 @@ def file_name(path: str | bytes | Path) -> str:
     """How messages call a file: bytes of its name that are not UTF-8, or that no line can hold, as escapes."""
     name = escaped(path)
     return name if name.isprintable() else repr(name)
+
+
+def printable(text: str) -> str:
+    """A text for one line of a terminal: what would move the cursor or recolour the screen is escaped."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

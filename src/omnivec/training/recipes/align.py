@@ -21,9 +21,9 @@ from omnivec.models.embedder import Embedder
 from omnivec.models.joint import JointEmbedder
 from omnivec.models.joint_folder import SIDES, Joint, Side
 from omnivec.models.loading import load
+from omnivec.progress import say
 from omnivec.training import texts
 from omnivec.training.loop import Step
-from omnivec.training.passes import say
 from omnivec.training.recipe_registry import check_limits
 from omnivec.types import Floats
 from omnivec.validation.reasons import of_system

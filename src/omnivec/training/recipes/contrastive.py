@@ -23,9 +23,9 @@ from omnivec.models.embedder import Embedder
 from omnivec.models.loading import load
 from omnivec.models.model import Model
 from omnivec.models.network import Choice, Compiled
+from omnivec.progress import say
 from omnivec.training.data import Pair, batches, per_epoch, read_pairs
 from omnivec.training.loop import Plan, Step, fit
-from omnivec.training.passes import say
 from omnivec.training.recipe_registry import check_limits
 from omnivec.training.trainable import Trainable
 

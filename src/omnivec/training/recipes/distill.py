@@ -28,13 +28,14 @@ from omnivec.models.loading import load
 from omnivec.models.model import Model
 from omnivec.models.network import Choice, Compiled
 from omnivec.models.table import table_model
+from omnivec.progress import say
 from omnivec.tables.formats.own import STORED
 from omnivec.tables.int8 import quantized, restored
 from omnivec.tables.record import Table
 from omnivec.training import loop
 from omnivec.training.data import batches, per_epoch
 from omnivec.training.loop import Plan, Step
-from omnivec.training.passes import check_finite, say
+from omnivec.training.passes import check_finite
 from omnivec.training.recipe_registry import check_limits
 from omnivec.training.snippets import read_texts, sample, scattered
 from omnivec.training.tokens import Vocabulary, choose, published, token_vectors

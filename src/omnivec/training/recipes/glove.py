@@ -7,8 +7,6 @@ are counted once; then the logarithms of the counts are factorised. Runs on a CP
 from __future__ import annotations
 
 import math
-import sys
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,9 +14,10 @@ from omnivec import progress
 from omnivec.errors import ModelError, UsageError
 from omnivec.models.keyed import trained
 from omnivec.models.runtime import open_cpus
+from omnivec.progress import say
 from omnivec.tables.record import Table
 from omnivec.training.corpus import Corpus, check_numba
-from omnivec.training.passes import check_finite, say, stopped_line
+from omnivec.training.passes import check_finite, stopped_line
 from omnivec.training.recipe_registry import check_limits, settle
 from omnivec.training.tables import read_words
 from omnivec.types import Floats
@@ -42,8 +41,6 @@ LIMITS = {
     "threads": (1, INF),
     "seed": (0, 2**63 - 1),
 }
-PAUSE = 10.0
-"""Seconds between two lines about the cost."""
 
 
 @dataclass(frozen=True)
@@ -185,12 +182,9 @@ class _Report:
     """Costs, and lines about them on stderr, where progress is shown: every few seconds, and at the end."""
 
     def __init__(self, options: Options, entries: int) -> None:
-        wanted = options.show_progress_bar
-        self._shown = sys.stderr.isatty() if wanted is None else wanted
+        self._lines = progress.Report(options.show_progress_bar, at_once=True)
         self._options = options
         self._entries = entries
-        self._start = time.perf_counter()
-        self._said = -PAUSE  # The first rate is said at once.
         self.done = 0
         self._epoch = _Learned(0.0, 0)
         self.total = entries * options.epochs
@@ -204,10 +198,7 @@ class _Report:
             )
         self.done += one.entries
         self._epoch = _Learned(self._epoch.cost + one.cost, self._epoch.entries + one.entries)
-        seconds = time.perf_counter() - self._start
-        if self._shown and (self.done == self.total or seconds - self._said >= PAUSE):
-            self._said = seconds
-            say(self._line(seconds))
+        self._lines.tell(self._line(self._lines.elapsed()), last=self.done == self.total)
         if self._epoch.entries == self._entries:
             self.costs.append(self._epoch.cost / self._entries)
             self._epoch = _Learned(0.0, 0)
