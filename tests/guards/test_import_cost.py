@@ -19,6 +19,7 @@ HEAVY = [
     "tokenizers",
     "safetensors",
     "huggingface_hub",
+    "packaging",
     "rich",
     "pyarrow",
     "transformers",
@@ -86,7 +87,7 @@ def test_a_search_loads_no_torch(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "one.md").write_text("The engine compiles the graph once.\n")
     where = ["--collection", str(tmp_path / "notes.omni")]
-    needless = ["torch", "transformers", "huggingface_hub", "safetensors", "pyarrow"]
+    needless = ["torch", "transformers", "huggingface_hub", "packaging", "safetensors", "pyarrow"]
     environment = {"OMNIVEC_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     model = ["--model", str(tmp_path / "model")]
     indexed = loaded(command("index", str(tmp_path / "docs"), *where, *model), **environment)
@@ -103,4 +104,4 @@ def test_a_search_loads_no_torch(tmp_path):
     elsewhere = ["omnivec.models.joint", "omnivec.tables.io", "openvino.tools.ovc"]
     assert modules.isdisjoint([*writing, *elsewhere])
     by_words = loaded(command("search", "graph", "--mode", "text", *where), **environment)
-    assert by_words.isdisjoint(HEAVY[:6])
+    assert by_words.isdisjoint(HEAVY[:7])

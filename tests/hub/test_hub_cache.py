@@ -45,14 +45,16 @@ def test_the_hub_s_cache_is_read_without_a_network(name):
 
 def test_neither_the_hub_s_library_nor_a_network_module_is_loaded_for_it():
     snapshot()
+    (omnivec_hub.cache_folder() / "pypi" / "pack-age" / "1.0" / "model").mkdir(parents=True)
     program = """
 import sys
 from omnivec import hub
-print(hub.resolve("acme/tiny", known={}).source)
-print(sorted({"huggingface_hub", "http.client", "ssl", "urllib.request"} & set(sys.modules)))
+known = {"short": {"sources": ["hf:acme/none", "pypi:pack_age==1.0"]}}
+print(hub.resolve("acme/tiny", known=known).source, hub.resolve("short", known=known).source)
+print(sorted({"huggingface_hub", "packaging", "http.client", "ssl", "urllib.request"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines() == [f"hf:acme/tiny@{COMMIT}", "[]"], done.stderr
+    assert done.stdout.splitlines() == [f"hf:acme/tiny@{COMMIT} pypi:pack_age==1.0", "[]"], done.stderr
 
 
 @pytest.mark.parametrize(

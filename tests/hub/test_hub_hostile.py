@@ -144,6 +144,15 @@ def test_a_page_that_was_made_to_hurt_is_read_in_proportion(hurting):
     assert time.process_time() - begun < 3
 
 
+def test_names_that_stand_for_many_tags_are_left_out():
+    begun = time.process_time()
+    tags = "-".join([".".join("abcdefghijklmnopqrstuvwxyzABCD")] * 3)  # 27,000 of them
+    text = f'<a href="/files/tiny_model-1.0-{tags}.whl">x</a>' * 5000 + f'<a href="/files/{GOOD.name}">x</a>'
+    found = list(_from_html(Page("http://127.0.0.1/", "text/html", text)))
+    assert [each.file for each in found] == [GOOD.name]
+    assert time.process_time() - begun < 3
+
+
 def test_links_of_a_page_are_found_as_browsers_find_them():
     name = "tiny_model-1.{}-py3-none-any.whl"
     text = f"""<!DOCTYPE html><html><head><base href="http://host/b/"></head><body>

@@ -117,6 +117,7 @@ def test_an_unknown_name_lists_close_ones_and_all():
         "hf:name", "hf:../name", "hf:org/..", "hf:org/name@../../x", "hf:org/name@", "hf:/etc/passwd", "hf:a/b/c",
         "hf:org/na..me", "hf:org/name@a//b", "hf:org/name@a/./b", "pypi:", "pypi:../x", "pypi:p==", "pypi:p==..",
         "pypi:p==not-one", "pypi:p/../x", "pypi:p/a/../b", "pypi:p//a", r"pypi:p/a\b", "pypi:p/C:/x", "", " ", "a\0b",
+        "pypi:p==" + "1" * 5000,
     ],
 )  # fmt: skip
 def test_what_breaks_the_grammar_is_refused(name):

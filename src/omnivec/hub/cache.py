@@ -15,8 +15,7 @@ from urllib.parse import quote, unquote
 
 from omnivec.files import cache_folder
 from omnivec.hub.completeness import is_whole
-from omnivec.hub.names import Folder, Origin, Package, Repository, Resolved, Wanted
-from omnivec.hub.versions import parse
+from omnivec.hub.names import Folder, Origin, Package, Repository, Resolved, Wanted, parse_version
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _UNNAMED_FOLDER = "model"  # the folder that the wheel itself makes plain
@@ -57,17 +56,16 @@ def package_folder(package: Package, version: str) -> Path:
 
 def _package(package: Package, name: str) -> Resolved | None:
     """The newest cached version of `package`, or the one that it pins."""
-    pinned = parse(package.version) if package.version else None
-    found = [
-        version
-        for each in _folders(cache_folder() / "pypi" / package.normalised)
-        if (version := parse(each.name))
-        and (pinned is None or version.order == pinned.order)
-        and package_folder(package, each.name).is_dir()
-    ]
-    if not found:
+    folders = _folders(cache_folder() / "pypi" / package.normalised)
+    there = [each.name for each in folders if package_folder(package, each.name).is_dir()]
+    newest = package.version
+    if there and newest not in there:  # none is pinned, or it is spelt in another way
+        versions = {each: version for each in there if (version := parse_version(each))}
+        pinned = parse_version(package.version) if package.version else None
+        there = [each for each, version in versions.items() if pinned in (None, version)]
+        newest = max(there, key=versions.__getitem__, default=None)
+    if not there or newest is None:
         return None
-    newest = max(found, key=lambda each: each.order).text
     source = Package(package.name, newest, package.folder)
     return Resolved(package_folder(package, newest), str(source), name)
 

