@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 from omnivec.errors import ModelError, OmnivecError, UsageError
-from omnivec.files import check_target, read_kept, write_kept, written
+from omnivec.files import assembled, check_target, locked, read_kept, write_kept, written
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, rights and devices")
 
@@ -48,6 +49,37 @@ def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(
     with written(tmp_path / "a.txt") as scratch:
         scratch.write_text("content")
     assert done == ["file", "rename", "folder"]
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "a"
+    with pytest.raises(KeyboardInterrupt), assembled(target) as fresh:
+        (fresh / "half").write_text("x")
+        raise KeyboardInterrupt
+    assert not list(target.parent.iterdir())
+    with assembled(target) as fresh:
+        (fresh / "sub").mkdir()
+        (fresh / "sub" / "whole").write_text("x")
+    assert [path.relative_to(target.parent).as_posix() for path in target.rglob("*")] == [
+        "a/sub",
+        "a/sub/whole",
+    ]
+    with pytest.raises(FileExistsError, match="made meanwhile"), assembled(target):
+        pass
+    shutil.rmtree(target)
+    with pytest.raises(FileExistsError, match="made meanwhile"), assembled(target):
+        target.mkdir()  # an empty one, which a rename would replace
+    assert [path.name for path in target.parent.iterdir()] == ["a"] and not list(target.iterdir())
+
+
+@posix
+def test_what_a_killed_process_left_is_removed_and_what_another_is_writing_stays(tmp_path: Path) -> None:
+    dead, alive = (tmp_path / f".a.{digit * 16}.part" for digit in "01")
+    for folder in (dead, alive):
+        (folder / "sub").mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    with locked(alive), assembled(tmp_path / "a"):
+        assert not dead.exists() and alive.exists()
 
 
 @posix

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
@@ -152,15 +153,52 @@ def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = Omn
                 scratch.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def assembled(target: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A new folder beside `target`, which takes its name when the block ends well: the one way to make a whole folder.
+
+    What a killed process left beside `target` is removed by the next that makes it.
+
+    Args:
+        target: the folder; those that it lies in are made too.
+        durable: whether to wait until the disk has the names; the files are their writers' to wait for.
+
+    Raises:
+        FileExistsError: there is a file or folder of that name by now; it stays.
+        OSError: the disk refused.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = f".{target.name[:32]}"
+    _remove_dead(target.parent, beside)
+    fresh = target.with_name(f"{beside}.{secrets.token_hex(8)}.part")
+    fresh.mkdir()
+    try:
+        with locked(fresh):  # until it has its name: nobody takes it for one that was left behind
+            yield fresh
+            try:
+                if os.path.lexists(target):  # the system would replace an empty folder
+                    raise OSError
+                fresh.rename(target)
+            except OSError as error:
+                if os.path.lexists(target):
+                    raise FileExistsError(errno.EEXIST, "another of this name was made meanwhile") from error
+                raise
+        if durable:
+            synced(target)
+            synced(target.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def _remove_dead(folder: Path, beside: str) -> None:
-    """Removes what writers of the same file left that were killed: nobody holds its lock."""
+    """Removes what writers of the same file or folder left that were killed: nobody holds its lock."""
     name = re.compile(re.escape(beside) + r"\.[0-9a-f]{16}\.part")
     with os.scandir(folder) as entries:
         left = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
     for scratch in left:
         if abandoned(scratch):
             with contextlib.suppress(OSError):
-                scratch.unlink()
+                shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink()
 
 
 def synced(place: Path) -> None:
@@ -229,8 +267,8 @@ def abandoned(place: Path) -> bool:
     """Whether the process that made a file or folder under a lock is gone; without locks, after a day."""
     try:
         handle = os.open(place, os.O_RDONLY)
-    except OSError:
-        return False
+    except OSError:  # gone, or a folder on Windows, which has no handles of them
+        return place.is_dir() and time.time() - place.stat().st_mtime > _A_DAY
     try:
         free, age = lock(handle, wait=False), time.time() - os.fstat(handle).st_mtime
         # One that was made this moment is not locked yet.

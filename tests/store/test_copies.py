@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,10 @@ from omnivec.store import copies
 from omnivec.store.lock import writer_lock
 from omnivec.store.sqlite import Catalogue
 from store_samples import document, space
+
+
+def fails(path, to):
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def ids(folder):
@@ -77,8 +83,8 @@ def test_a_backup_replaces_nothing_and_leaves_nothing_behind(catalogue, tmp_path
     (tmp_path / "file").write_text("x")
     with pytest.raises(CollectionError, match="cannot be made"):
         copies.back_up(catalogue, tmp_path / "file" / "below")
-    monkeypatch.setattr(copies, "_place", lambda *_: (_ for _ in ()).throw(CollectionError("no")))
-    with pytest.raises(CollectionError, match="no"):
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(CollectionError, match=r"new cannot be made: .*input/output error"):
         copies.back_up(catalogue, tmp_path / "new")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "notes.omni", "taken"]
 
@@ -128,14 +134,8 @@ def test_a_restoring_that_fails_leaves_the_collection_where_it_was(tmp_path, mon
         with Catalogue.open(tmp_path / name, create=True) as made:
             made.put_space(space())
             made.write([document(f"of {name}")])
-    place, target = copies._place, tmp_path / "notes.omni"
-
-    def fails(draft, at):
-        if at == target:
-            raise CollectionError(f"{at} cannot be made")
-        place(draft, at)
-
-    monkeypatch.setattr(copies, "_place", fails)
+    rename, target = Path.rename, tmp_path / "notes.omni"
+    monkeypatch.setattr(Path, "rename", lambda one, to: (fails if one.suffix == ".part" else rename)(one, to))
     with pytest.raises(CollectionError, match="cannot be made"):
         copies.restore(tmp_path / "backup", target, aside=True)
     assert ids(target) == ["of notes.omni"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +15,6 @@ from omnivec.hub.report import megabytes
 from omnivec.validation.reasons import of_system
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_A_DAY = 24 * 3600.0
 
 
 @contextmanager
@@ -65,27 +62,6 @@ def free_bytes(folder: Path) -> int:
     """Free bytes on the disk that holds `folder`, or will hold it."""
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     return shutil.disk_usage(existing).free
-
-
-@contextmanager
-def assembling(target: Path) -> Iterator[Path]:
-    """A new folder that becomes `target` when the block ends well and is gone when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}-*"):  # of a process that was killed
-        if time.time() - leftover.stat().st_mtime > _A_DAY:
-            shutil.rmtree(leftover, ignore_errors=True)
-    fresh = target.parent / f".{target.name}-{secrets.token_hex(4)}"
-    fresh.mkdir()
-    try:
-        yield fresh
-        try:
-            fresh.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-            # Another process was first; its copy is as good as this one.
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 @contextmanager

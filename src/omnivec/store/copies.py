@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from omnivec.errors import CollectionDamaged, CollectionError
+from omnivec.files import assembled, synced
 from omnivec.store.connections import translated
 from omnivec.store.lock import writer_lock
 from omnivec.store.opening import FILE
@@ -25,26 +25,13 @@ def back_up(catalogue: Catalogue, target: Path) -> None:
         CollectionDamaged: what would be copied is not sound.
     """
     target = target.absolute()
-    _refuse(target)
+    if os.path.lexists(target):
+        raise CollectionError(
+            f"{target} is there: a backup goes into a folder of its own that is not there yet"
+        )
     _refuse_inside(catalogue.folder, target, "a backup")
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(8)}.new")
-    try:
-        draft.mkdir(parents=True)
-    except OSError as exc:
-        raise CollectionError(f"{target} cannot be made: {of_system(exc)}") from exc
-    try:
-        _copy(catalogue, draft / FILE, target)
-        with Catalogue.open(draft, create=False, readonly=True) as copy:
-            problems = copy.check()
-        if problems:
-            raise CollectionDamaged(
-                f"{catalogue.folder} is damaged, and was not copied: {problems[0]} (omnivec collection check shows all)"
-            )
-        for name in (f"{FILE}-wal", f"{FILE}-shm"):
-            (draft / name).unlink(missing_ok=True)  # of reading the copy: empty
-        _place(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with _made(target) as draft:
+        _copy(catalogue, draft, target)
 
 
 def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
@@ -68,21 +55,26 @@ def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
         raise CollectionError(
             f"{target} is there: nothing is replaced; move it away, or have it renamed (--aside, aside=True)"
         )
-    fresh = target.with_name(f".{target.name}.{secrets.token_hex(8)}.restored")
-    with Catalogue.open(source, create=False, readonly=True) as catalogue:
-        back_up(catalogue, fresh)
     try:
-        if os.path.lexists(target):
-            moved = _moved(target)
-        try:
-            _place(fresh, target)
-        except BaseException:
-            if moved is not None and not os.path.lexists(target):
-                moved.rename(target)
-            raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        with Catalogue.open(source, create=False, readonly=True) as catalogue, _made(target) as draft:
+            _copy(catalogue, draft, target)
+            if os.path.lexists(target):
+                moved = _moved(target)
+    except BaseException:
+        if moved is not None and not os.path.lexists(target):
+            moved.rename(target)
+        raise
     return moved
+
+
+@contextmanager
+def _made(target: Path) -> Iterator[Path]:
+    """A new folder that becomes `target`."""
+    try:
+        with assembled(target) as draft:
+            yield draft
+    except OSError as exc:
+        raise CollectionError(f"{target} cannot be made: {of_system(exc)}") from exc
 
 
 def _refuse_inside(folder: Path, target: Path, what: str) -> None:
@@ -96,15 +88,9 @@ def _refuse_inside(folder: Path, target: Path, what: str) -> None:
         )
 
 
-def _refuse(target: Path) -> None:
-    if os.path.lexists(target):
-        raise CollectionError(
-            f"{target} is there: a backup goes into a folder of its own that is not there yet"
-        )
-
-
-def _copy(catalogue: Catalogue, place: Path, target: Path) -> None:
-    with closing(sqlite3.connect(place)) as copy, catalogue.connection() as connection:
+def _copy(catalogue: Catalogue, draft: Path, target: Path) -> None:
+    """Writes a copy, which will be `target`, into an empty folder, and checks it."""
+    with closing(sqlite3.connect(draft / FILE)) as copy, catalogue.connection() as connection:
         try:
             connection.backup(copy)
         except sqlite3.Error as exc:
@@ -112,8 +98,15 @@ def _copy(catalogue: Catalogue, place: Path, target: Path) -> None:
                 raise
             with translated(target):  # what is read needs no room
                 raise
-    with place.open("rb+") as written:  # Closed by SQLite: no lock of this process is on it.
-        os.fsync(written.fileno())
+    synced(draft / FILE)  # Closed by SQLite: no lock of this process is on it.
+    with Catalogue.open(draft, create=False, readonly=True) as written:
+        problems = written.check()
+    if problems:
+        raise CollectionDamaged(
+            f"{catalogue.folder} is damaged, and was not copied: {problems[0]} (omnivec collection check shows all)"
+        )
+    for name in (f"{FILE}-wal", f"{FILE}-shm"):
+        (draft / name).unlink(missing_ok=True)  # of reading the copy: empty
 
 
 def _moved(target: Path) -> Path:
@@ -126,19 +119,3 @@ def _moved(target: Path) -> Path:
             number += 1
         target.rename(moved)
     return moved
-
-
-def _place(draft: Path, target: Path) -> None:
-    """Gives a folder its name, and has that written down."""
-    try:
-        _refuse(target)
-        draft.rename(target)
-    except OSError as exc:
-        raise CollectionError(f"{target} cannot be made: {of_system(exc)}") from exc
-    if os.name == "posix":
-        for folder in (target, target.parent):
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)

@@ -22,15 +22,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import struct
 import weakref
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from omnivec.errors import OmnivecError
+from omnivec.files import abandoned, written
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Keys
 
@@ -199,32 +201,23 @@ def _current(
 def _save(folder: Path, owner: str, name: str, loaded: Loaded) -> None:
     """Writes the matrix file whole or not at all, and removes older ones; a full or read-only disk is no error."""
     place = folder / name
-    draft = place.with_name(f"{name}.{secrets.token_hex(8)}.new")
     raw, matrix = loaded.keys.astype("<i8").tobytes(), loaded.vectors
     try:
-        with draft.open("xb") as stream:
+        if os.path.lexists(
+            place
+        ):  # no matrix: a link, a pipe, an empty folder; nothing else is ours to remove
+            place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
+        with written(place) as draft, draft.open("wb") as stream:
             checksum = _checksum(owner, name, raw, matrix)
             stream.write(_HEADER.pack(_MAGIC, len(matrix), matrix.shape[1], checksum))
             stream.write(raw)
             stream.write(bytes(_matrix_start(len(matrix)) - stream.tell()))
             for start in range(0, len(matrix), _ROWS_AT_ONCE):
                 stream.write(np.ascontiguousarray(matrix[start : start + _ROWS_AT_ONCE], "<f4").data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if place.is_dir() and not place.is_symlink():
-            place.rmdir()  # only an empty one; nothing else is ours to remove
-        draft.replace(place)
-    except OSError:
-        _remove(draft)
+    except (OSError, OmnivecError):
         return
-    for old in folder.glob(f"{name[: name.index('~') + 9]}-*"):
+    space = name[: name.index("~") + 9]
+    for old in (*folder.glob(f"{space}-*"), *filter(abandoned, folder.glob(f".{space}-*.part"))):
         if old.name != name:
-            _remove(old)
-
-
-def _remove(file: Path) -> None:
-    """Removes a file unless another process has it mapped (Windows) or removed it first."""
-    try:
-        file.unlink(missing_ok=True)
-    except OSError:
-        return
+            with suppress(OSError):  # another process has it mapped (Windows)
+                old.unlink(missing_ok=True)

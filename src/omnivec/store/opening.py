@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from omnivec.errors import CollectionDamaged, CollectionError, SchemaError
+from omnivec.files import synced
 from omnivec.store import schema
 from omnivec.store.connections import Connections, connect, damaged, translated
 from omnivec.store.replaced import check_log
@@ -17,7 +18,7 @@ from omnivec.validation.reasons import of_system
 FILE = "catalogue.sqlite"
 
 # What omnivec itself may have left in a collection's folder.
-_OWN = re.compile(r"catalogue\.sqlite.*|matrix-.*|writer\.lock|\.gitignore")
+_OWN = re.compile(r"catalogue\.sqlite.*|\.?matrix-.*|writer\.lock|\.gitignore")
 
 _MAGIC = b"SQLite format 3\0"
 _SMALLEST = 512
@@ -65,7 +66,11 @@ def _refuse_network(folder: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    """Makes an empty catalogue beside its place and moves it there, so that no reader ever sees half of one."""
+    """Makes an empty catalogue beside its place and moves it there, so that no reader ever sees half of one.
+
+    Not by `files.written`, which has the file open until it has its name: closing it would then undo the locks of
+    another thread that has opened the catalogue already (see `_check_file`).
+    """
     _refuse_mixing(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,12 +125,7 @@ def _place(draft: Path, path: Path) -> None:
     except OSError:  # a file system without hard links
         if not path.exists():
             draft.replace(path)
-    if os.name == "posix":
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    synced(path.parent)
 
 
 def _check_file(path: Path) -> None:
