@@ -156,8 +156,27 @@ def words() -> str:
     return table(("what", "faster", "analogies", "WordSim", "SimLex"), found)
 
 
+def summary() -> str:
+    """The main figures, one for each kind of work."""
+    encoding, starting, training = results("text_encode"), results("cold_start"), results("words")
+    pictures = [row for row in results("image_encode") if row["threads"] == "1" and row["source"] == "arrays"]
+    skipgram = [row for row in training if row["program"] == "gensim" and row.get("ratio_cpu_low")]
+    short = cell(encoding, "ratio_cpu", times, engine="omnivec", set=SETS[0])
+    answer = cell(starting, "ratio_wall", times, program=PROGRAMS[1])
+    image = cell(pictures, "ratio_cpu", times, model=IMAGES[0], engine="omnivec bfloat16")
+    words = cell(skipgram, "ratio_cpu", times, part="skipgram")
+    rows = (
+        ("encode short texts, all-MiniLM-L6-v2 (CPU time)", "sentence-transformers", short),
+        ("answer one question from a shell, 3,000 passages", "sentence-transformers and NumPy", answer),
+        ("encode images, ViT-B/32 (CPU time, one core)", "transformers on torch, float32", image),
+        ("train word vectors, skip-gram (CPU time)", "gensim", words),
+    )
+    return table(("work", "peer", "times as fast"), rows)
+
+
 TABLES: Mapping[str, Sequence[Callable[[], str]]] = {
-    "README.md": (machines, texts, start),
+    "README.md": (summary,),
+    "docs/figures.md": (machines, texts, start),
     "docs/images.md": (images,),
     "docs/words.md": (words,),
 }
