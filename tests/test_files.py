@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,21 @@ def test_what_is_kept_in_a_cache_that_cannot_be_written_is_not_missed(tmp_path: 
 def test_a_kept_file_that_never_ends_is_not_read(tmp_path):
     (tmp_path / "kept.json").symlink_to("/dev/zero")
     assert read_kept(tmp_path / "kept.json") == {}
+
+
+@posix
+@pytest.mark.parametrize("shared", [True, False])
+def test_readers_share_a_lock_and_a_writer_waits_for_them(tmp_path: Path, shared: bool) -> None:
+    events: list[str] = []
+
+    def wait() -> None:
+        with locked(tmp_path, shared=shared, waiting=lambda: events.append("waits")):
+            events.append("in")
+
+    thread = threading.Thread(target=wait)
+    with locked(tmp_path, shared=True):
+        thread.start()
+        thread.join(0.3)
+        events.append("reader leaves")
+    thread.join()
+    assert events == (["in", "reader leaves"] if shared else ["waits", "reader leaves", "in"])

@@ -13,7 +13,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from omnivec.validation.reasons import of_system
 
 # /dev/stdout may lead to a regular file, which somebody else has open and goes on writing to.
 _DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
-_A_DAY, _A_MOMENT = 24 * 3600.0, 0.1
+_A_DAY, _A_MOMENT, _PAUSE = 24 * 3600.0, 0.1, 0.02
 
 
 def cache_folder() -> Path:
@@ -135,7 +135,7 @@ def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = Omn
     try:
         _remove_dead(target.parent, beside)
         handle = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        lock(handle, wait=False)
+        lock(handle, wait=0)
         rights = stat.S_IMODE((target if target.exists() else scratch).stat().st_mode)
         yield scratch
         if durable:
@@ -218,26 +218,24 @@ def synced(place: Path) -> None:
 if sys.platform == "win32":
     import msvcrt
 
-    def lock(descriptor: int, *, wait: bool, shared: bool = False) -> bool | None:
-        """Takes the lock of an open file, until it is closed: True; False where another has it, None without locks."""
+    # Far behind the content, because a locked region can be neither read nor written on Windows.
+    _LOCKED_BYTE = 1 << 30
+
+    def _try_lock(descriptor: int, shared: bool) -> bool | None:
         if shared:  # there are none
             return None
-        while True:
-            try:
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            except OSError:
-                if not wait:
-                    return False
-            else:
-                return True
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
 else:
     import fcntl
 
-    def lock(descriptor: int, *, wait: bool, shared: bool = False) -> bool | None:
-        """Takes the lock of an open file, until it is closed: True; False where another has it, None without locks."""
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    def _try_lock(descriptor: int, shared: bool) -> bool | None:
         try:
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
@@ -245,19 +243,57 @@ else:
         return True
 
 
-@contextlib.contextmanager
-def locked(place: Path, *, shared: bool = False) -> Iterator[None]:
-    """Holds the lock of a file or folder that exists; where the system has none, nothing is held.
+def lock(
+    descriptor: int, *, wait: float | None, shared: bool = False, waiting: Callable[[], None] | None = None
+) -> bool | None:
+    """Takes the lock of an open file or folder, until it is closed: the one lock there is.
 
-    The system opens the lock of a process that dies, so none is ever stale.
+    The system releases the lock of a process that dies, so none is ever stale.
+
+    Args:
+        descriptor: of the file; on Windows its position changes.
+        wait: seconds to wait while another process or thread has it; None waits as long as it takes.
+        shared: whether other shared locks may be held at the same time.
+        waiting: is called once, when another has it and there is time to wait.
+
+    Returns:
+        True; False where another held it all the time; None where the system or the file system has no such locks.
+    """
+    begin = time.monotonic()
+    while (taken := _try_lock(descriptor, shared)) is False:
+        if wait is not None and time.monotonic() - begin >= wait:
+            break
+        if waiting is not None:
+            waiting()
+            waiting = None
+        time.sleep(_PAUSE)
+    return taken
+
+
+@contextlib.contextmanager
+def locked(
+    place: Path, *, shared: bool = False, create: bool = False, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Holds the lock of a file or folder, see `lock`; where the system has none, nothing is held.
+
+    Args:
+        place: of the file or folder.
+        shared: as of `lock`.
+        create: whether to make the file where there is none; it stays.
+        waiting: as of `lock`.
+
+    Raises:
+        OSError: the file cannot be made.
     """
     try:
-        handle = os.open(place, os.O_RDONLY)
+        handle = os.open(place, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
     except OSError:  # Windows has no handles of folders
+        if create:
+            raise
         yield
         return
     try:
-        lock(handle, wait=True, shared=shared)
+        lock(handle, wait=None, shared=shared, waiting=waiting)
         yield
     finally:
         os.close(handle)
@@ -270,7 +306,7 @@ def abandoned(place: Path) -> bool:
     except OSError:  # gone, or a folder on Windows, which has no handles of them
         return place.is_dir() and time.time() - place.stat().st_mtime > _A_DAY
     try:
-        free, age = lock(handle, wait=False), time.time() - os.fstat(handle).st_mtime
+        free, age = lock(handle, wait=0), time.time() - os.fstat(handle).st_mtime
         # One that was made this moment is not locked yet.
         return age > _A_DAY if free is None else free and age > _A_MOMENT
     finally:

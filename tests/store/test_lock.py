@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -94,4 +95,16 @@ def test_without_a_folder(tmp_path):
         pytest.raises(CollectionError, match="cannot be opened for writing"),
         writer_lock(tmp_path / "none", 0),
     ):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX's locks")
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    import fcntl
+
+    def none(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(CollectionError, match="cannot be locked"), writer_lock(tmp_path, 0):
         pass

