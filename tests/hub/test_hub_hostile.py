@@ -172,15 +172,18 @@ def test_links_of_a_page_are_found_as_browsers_find_them():
 class Flood(Pages):
     """A server that goes on sending: `each` bytes, a pause, and again, until the client leaves."""
 
-    def __init__(self, rows: object, ending: str, each: int, pause: float = 0.0) -> None:
-        super().__init__(rows)
-        self.ending, self.each, self.pause, self.sent = ending, each, pause, 0
+    def __init__(
+        self, rows: object, ending: str, each: int, pause: float = 0.0, status: int = 200, **headers: str
+    ) -> None:
+        super().__init__(rows, **headers)
+        self.ending, self.each, self.pause, self.sent, self.status = ending, each, pause, 0, status
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         if not handler.path.endswith(self.ending):
             return super()._serve(handler)
-        handler.send_response(200)
-        handler.send_header("Content-Type", JSON)
+        handler.send_response(self.status)
+        for name, value in {"Content-Type": JSON, **self.headers}.items():
+            handler.send_header(name, value)
         handler.end_headers()
         try:
             while self.sent < 1 << 28:
@@ -338,6 +341,24 @@ def test_what_a_hub_says_of_a_repository_is_read_in_proportion(monkeypatch):
         server.add("a/b", MODEL)
         with pytest.raises(DownloadError, match="more than the 67"):
             omnivec_hub.resolve("hf:a/b", known={})
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (404, {"X-Error-Code": "RepoNotFound"}, r"has no repository a/b \(404\)"),
+        (403, {"X-Error-Code": "GatedRepo"}, r"a/b is gated \(403\)"),
+        (500, {}, "answered 500 for a/b"),
+        (307, {"Location": "/api/models/a/b"}, "leads to more than 5 other addresses"),
+        (307, {"Location": "http://host:99999/"}, "broke off"),
+    ],
+)
+def test_a_hub_that_refuses_or_redirects_with_a_body_without_an_end(monkeypatch, status, headers, message):
+    with Flood([], "", 65_536, status=status, **headers) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        with pytest.raises(OmnivecError, match=message):
+            omnivec_hub.resolve("hf:a/b", known={})
+        assert server.sent < 1 << 25
 
 
 @pytest.mark.parametrize("name", ["http://host:x/simple", "http://[/simple", "http://host:99999"])

@@ -120,6 +120,36 @@ def test_a_missing_repository_and_a_missing_revision(hub):
         resolve("acme/tiny@v9")
 
 
+def test_a_repository_that_was_renamed_is_found_under_its_old_name(hub, monkeypatch):
+    commit = hub.add("acme/tiny", FILES, gated=True)
+    monkeypatch.setenv("HF_TOKEN", "let-me-in")
+    real = hub.answer
+
+    def renamed(request: Request) -> Answer:
+        if "acme/old" in request.path:
+            return Answer(307, b"", {"Location": request.path.replace("acme/old", "acme/tiny")})
+        return real(request)
+
+    hub.answer = renamed
+    assert resolve("acme/old").source == f"hf:acme/old@{commit}"
+    assert {each.headers.get("authorization") for each in hub.requests} == {"Bearer let-me-in"}
+
+
+def test_the_hub_s_library_is_left_as_it_was_by_downloads_that_overlap():
+    from huggingface_hub import constants
+
+    from omnivec.hub.huggingface import _as_it_comes
+
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    first, second = _as_it_comes(), _as_it_comes()
+    sizes = []
+    for step in (first.__enter__, second.__enter__, lambda: first.__exit__(None, None, None)):
+        step()
+        sizes.append(constants.DOWNLOAD_CHUNK_SIZE)
+    second.__exit__(None, None, None)
+    assert sizes == [None] * 3 and before == constants.DOWNLOAD_CHUNK_SIZE
+
+
 def test_a_repository_without_weights_says_what_it_has(hub):
     hub.add("acme/tiny", {"config.json": b"{}", "onnx/model.onnx": b""})
     with pytest.raises(ModelNotFound, match=r"no weights .*config.json, onnx/model.onnx"):

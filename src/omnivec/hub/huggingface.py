@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
 from omnivec.files import written
@@ -17,18 +19,19 @@ from omnivec.hub.completeness import useful, weights
 from omnivec.hub.disk import refused, verify, writing
 from omnivec.hub.names import Repository, Resolved, Wanted
 from omnivec.hub.report import Progress, Report, megabytes
-from omnivec.hub.served import MAX_FILE, MAX_PAGE, Listed, check_name, check_url, commit, why_no_path
+from omnivec.hub.served import MAX_FILE, MAX_PAGE, Listed, Listing, check_name, check_url, commit, why_no_path
 from omnivec.hub.transfer import unreachable
 from omnivec.validation import typed
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+from omnivec.validation.reasons import one_line
 
 _HUB = "https://huggingface.co"
 _ANSWER_SECONDS = 5.0
 # Who sends less than this many bytes a second for so many seconds on end is given up.
 _SLOWEST, _PATIENCE = 1000, 30.0
 _SETTING = "HF_HUB_CACHE"
+_MOST_REDIRECTS = 5
+_GATHERING = threading.Lock()
+_gathered: list[int] = []  # DOWNLOAD_CHUNK_SIZE as it was, once for each file that is being downloaded
 
 
 def fetch(repository: Repository, wanted: Wanted, report: Report) -> Resolved:
@@ -79,18 +82,11 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
 
     File by file, not as a snapshot: that way each request has a time limit, and weights can come last.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    api = HfApi(endpoint=endpoint)
     place = f"{endpoint}/{repository.name}"
-    with _limited_pages(endpoint):
-        listing = api.model_info(
-            repository.name, revision=repository.revision, timeout=_ANSWER_SECONDS, files_metadata=True
-        )
-    listed = [
-        typed.read(Listed, {"rfilename": each.rfilename, "size": each.size}, place, DownloadError)
-        for each in listing.siblings or []
-    ]
+    listing = _list(repository, endpoint)
+    listed = [typed.read(Listed, each, place, DownloadError) for each in listing.siblings or ()]
     sizes = {each.rfilename: each.size or 0 for each in listed if why_no_path(each.rfilename) is None}
     files = useful(sizes)
     if listing.sha is not None:
@@ -99,13 +95,13 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
         held = ", ".join(sorted(sizes)[:8]) or "nothing"
         raise ModelNotFound(f"{repository} has no weights that omnivec reads (it has {held})")
     needed[0] = sum(sizes[file] for file in files)
-    stated = _ask_for(files[0], repository, listing.sha, api)
+    stated = _ask_for(files[0], repository, listing.sha, endpoint)
     snapshot = repository_folder(repository) / "snapshots" / listing.sha
     report.progress.start(str(repository), needed[0])
     try:
         for file in files:
             if file != files[0]:
-                stated = _ask_for(file, repository, listing.sha, api)
+                stated = _ask_for(file, repository, listing.sha, endpoint)
             with _as_it_comes():
                 hf_hub_download(
                     repository.name,
@@ -125,46 +121,59 @@ def _download(repository: Repository, endpoint: str, report: Report, needed: lis
 
 @contextmanager
 def _as_it_comes() -> Iterator[None]:
-    """Has the hub's library tell of bytes as they arrive.
+    """Has the hub's library tell of bytes as they arrive, until no thread needs it any more.
 
-    It gathers 10 MB before it tells the bar, which is what notices a server that hardly sends: so a byte every few
-    seconds, which no time limit of a single read ends, would go on for ever.
+    It gathers 10 MB before it writes them and tells the bar. A connection that is cut would lose them, and a server
+    that sends a byte every few seconds, which no time limit of a single read ends, would go unnoticed.
     """
     from huggingface_hub import constants
 
-    gathered = constants.DOWNLOAD_CHUNK_SIZE
-    constants.DOWNLOAD_CHUNK_SIZE = None  # type: ignore[assignment]
+    with _GATHERING:
+        _gathered.append(_gathered[0] if _gathered else constants.DOWNLOAD_CHUNK_SIZE)
+        constants.DOWNLOAD_CHUNK_SIZE = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        constants.DOWNLOAD_CHUNK_SIZE = gathered
+        with _GATHERING:
+            size = _gathered.pop()
+            if not _gathered:
+                constants.DOWNLOAD_CHUNK_SIZE = size
 
 
-@contextmanager
-def _limited_pages(endpoint: str) -> Iterator[None]:
-    """Holds what the hub says of a repository to what may be said: its library reads a page whatever its size."""
-    from huggingface_hub import get_session
+def _list(repository: Repository, endpoint: str) -> Listing:
+    """What the hub says of a repository: HfApi.model_info would hold its page whole, whatever its size."""
+    url = f"{endpoint}/api/models/{repository.name}/revision/{quote(repository.revision, safe='')}?blobs=true"
+    try:
+        page = json.loads(_read_page(url))
+    except (ValueError, RecursionError) as exc:
+        raise DownloadError(f"{url} is no description of a repository: {one_line(exc)}") from exc
+    return typed.read(Listing, page, url, DownloadError)
 
-    def limit(response: Any) -> None:
-        if not str(response.url).startswith(f"{endpoint}/api/"):
-            return  # A file of another thread, which is never held whole.
-        limits = _Limits(MAX_PAGE, str(response.url))
-        parts: list[bytes] = []
-        for part in response.iter_bytes():  # Unpacked: it is what takes memory.
-            limits.took(len(part))
-            parts.append(part)
-        response._content = b"".join(parts)
+
+def _read_page(url: str) -> bytes:
+    """The page, by the hub's client and with its token; of a refusal or a redirect the headers alone are read."""
+    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     client = get_session()
-    hooks = client.event_hooks
-    client.event_hooks = {**hooks, "response": [*hooks.get("response", []), limit]}
-    try:
-        yield
-    finally:
-        client.event_hooks = hooks
+    request = client.build_request("GET", url, headers=build_hf_headers(), timeout=_ANSWER_SECONDS)
+    for _ in range(_MOST_REDIRECTS):
+        with closing(client.send(request, stream=True, follow_redirects=False)) as response:
+            if response.next_request is not None:  # of a repository that was renamed
+                request = response.next_request
+                continue
+            codes = {name: value for name, value in response.headers.items() if name.startswith("x-error")}
+            hf_raise_for_status(type(response)(response.status_code, headers=codes, request=request))
+            limits = _Limits(MAX_PAGE, url)
+            parts = []
+            for part in response.iter_bytes():  # Unpacked: it is what takes memory.
+                limits.took(len(part))
+                parts.append(part)
+            return b"".join(parts)
+    raise DownloadError(f"{url} leads to more than {_MOST_REDIRECTS} other addresses: given up")
 
 
-def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> str | None:
+def _ask_for(file: str, repository: Repository, commit: str, endpoint: str) -> str | None:
     """Makes sure that a file is served: hf_hub_download itself waits minutes for a silent server.
 
     What it makes paths of, the commit and the etag, is checked too.
@@ -175,8 +184,8 @@ def _ask_for(file: str, repository: Repository, commit: str, api: HfApi) -> str 
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    url = hf_hub_url(repository.name, file, revision=commit, endpoint=api.endpoint)
-    found = get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=api.endpoint)
+    url = hf_hub_url(repository.name, file, revision=commit, endpoint=endpoint)
+    found = get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=endpoint)
     if found.commit_hash not in (None, commit):
         raise DownloadError(f"{url} is of the commit {found.commit_hash!r}, where {commit} is expected")
     if found.etag is not None:

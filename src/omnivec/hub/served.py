@@ -52,6 +52,14 @@ class Offers:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A repository of the hub; each file is read by itself."""
+
+    sha: str | None = None
+    siblings: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Listed:
     """A file of a repository of the hub."""
 
