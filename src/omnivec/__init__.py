@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from omnivec.tasks.classify import Classifier, classify
     from omnivec.tasks.duplicates import find_copies
     from omnivec.training.recipe_registry import train
-    from omnivec.types import Audio, Encoded, Hit, Space
+    from omnivec.types import Audio, Encoded, Hit, Key, Series, Space
     from omnivec.vectors.similarity import similarity
 
 __all__ = [
@@ -56,12 +56,14 @@ __all__ = [
     "IdentityError",
     "ItemError",
     "ItemErrors",
+    "Key",
     "KeyedEmbedder",
     "MissingExtra",
     "ModelError",
     "ModelNotFound",
     "OmnivecError",
     "SchemaError",
+    "Series",
     "Space",
     "UnknownKey",
     "UnsupportedModel",
@@ -86,7 +88,9 @@ _LAZY = {
     "Embedder": "models.embedder",
     "Encoded": "types",
     "Hit": "types",
+    "Key": "types",
     "KeyedEmbedder": "models.keyed",
+    "Series": "types",
     "Space": "types",
     "load": "models.loading",
     "similarity": "vectors.similarity",

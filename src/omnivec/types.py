@@ -9,7 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Modality = Literal["text", "image", "audio", "video", "series", "key"]
+Modality = str
+"""The name of a kind of item; `inputs.modality` has a record for each."""
+
+IN_CHARACTERS = frozenset(("text",))
+"""Modalities whose passages are as long as their texts: spans count characters."""
+
 Metric = Literal["cosine", "dot", "euclidean"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -35,6 +40,33 @@ class Audio:
 
     def __repr__(self) -> str:
         return f"<Audio: {' x '.join(map(str, self.samples.shape))} samples at {self.rate:,} Hz>"
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A time series in memory.
+
+    Attributes:
+        values: (n,), or (n, channels) of several measured together.
+        times: (n,) when each was measured, in a unit of one's own; None of equal steps.
+    """
+
+    values: NDArray[Any]
+    times: NDArray[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Series: {' x '.join(map(str, self.values.shape))} values>"
+
+
+@dataclass(frozen=True)
+class Key:
+    """The name of a node, user, product or word: a row of a table, and no text.
+
+    Attributes:
+        name: as the table has it.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +124,8 @@ class Hit:
     Attributes:
         id: of the passage: "<document>#<ordinal>".
         document: id of the document it belongs to.
-        span: (start, end) characters in the document's text; (0, 0) where it has none.
+        span: (start, end) in the document, end exclusive, in `span_unit`; (0, 0) where the passage is all of it and
+            has no extent, such as an image.
         line: first line in the source, from 1; None where it has none.
         modality: of the passage.
         space: name of the space it was found in; "text search" where it was found by its words.
@@ -103,11 +136,12 @@ class Hit:
         metadata: of the document.
         matches: (start, end) characters of `text`, end exclusive, that words of the query match; of a search by words,
             or by both.
+        span_unit: what `span` counts: "characters", "seconds"; "" of a modality without an extent.
     """
 
     id: str
     document: str
-    span: tuple[int, int]
+    span: tuple[float, float]
     line: int | None
     modality: Modality
     space: str
@@ -115,6 +149,7 @@ class Hit:
     text: str
     metadata: Mapping[str, Any]
     matches: tuple[tuple[int, int], ...] = ()
+    span_unit: str = ""
 
     def __repr__(self) -> str:
         what = repr(_short(self.text)) if self.text else self.modality

@@ -10,8 +10,8 @@ import pytest
 
 from omnivec.collection import indexing
 from omnivec.collection.indexing import Draft, Indexer, Written
-from omnivec.collection.passages import Cut
 from omnivec.collection.spaces import Writer
+from omnivec.inputs.content import Content, Piece
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Encoded
@@ -49,7 +49,8 @@ def run(
     indexer = Indexer(catalogue, Writer("text", model), report, clock=lambda: model.now)
     for i in range(documents):
         model.now += reading
-        indexer.put(Draft(f"d{i}", b"x", "how", [Cut(0, 1, 1, "x")]))
+        content = Content("text", b"x", "x", "x")
+        indexer.put(Draft(id=f"d{i}", content=content, how="how", pieces=[Piece(0, 1, 1, "x", "x")]))
     indexer.flush()
     return seen, catalogue
 

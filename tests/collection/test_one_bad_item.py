@@ -17,15 +17,16 @@ from transformers import ViTConfig, ViTModel
 
 import checkpoints
 import omnivec
-from omnivec.collection import contents, indexing
 from omnivec.errors import ItemErrors
+from omnivec.inputs import reading
 from omnivec.inputs.files import read as documents
 from omnivec.inputs.image import pixels
+from omnivec.inputs.image import thumbnail as thumbnails
+from omnivec.inputs.text import passages
 from omnivec.tasks import duplicates
 from omnivec.tasks.duplicates import find_copies
 from omnivec.types import Hit
 from omnivec.validation.json_files import write_json
-from omnivec.viewer import thumbnails
 from omnivec.viewer.page import page
 
 
@@ -95,7 +96,7 @@ STEPS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "reading": (documents, "read_bytes", lambda path, *_: path.stem == "bad"),
     "decoding a text": (documents, "text_of", lambda data, path, *_: path.stem == "bad"),
     "the header of an image": (pixels, "look", lambda item, *_: isinstance(item, bytes)),
-    "cutting": (indexing, "cuts_of", lambda text, *_: "bad" in text),
+    "cutting": (passages, "passages_of", lambda content, *_: "bad" in content.text),
 }
 
 
@@ -124,8 +125,8 @@ def test_an_add_takes_the_others(
 
     for error in RAISED:
         with monkeypatch.context() as patch:
-            broken = breaking(contents.read, error, lambda path: path.stem == "bad")
-            patch.setattr(contents, "read", broken)
+            broken = breaking(reading.read, error, lambda path: path.stem == "bad")
+            patch.setattr(reading, "read", broken)
             with pytest.raises(ItemErrors) as caught:
                 notes.add(["a text", files / "bad.txt", files / "a.txt"])
         assert list(caught.value.failures) == [1]

@@ -13,6 +13,8 @@ import pytest
 from omnivec import Collection
 from omnivec.collection import identity
 from omnivec.errors import CollectionError, IdentityError
+from omnivec.inputs.image import MODALITY, PICTURES
+from omnivec.inputs.text import CANARIES
 from omnivec.store.sqlite import Catalogue
 from workbench import image_model, loaded, picture
 
@@ -110,25 +112,25 @@ def test_a_folder_that_is_recorded_is_not_loaded_to_know_it(
 def test_canaries_of_each_kind_that_a_model_reads(both: Collection, joint: Collection, docs: Path) -> None:
     for collection in (both, joint):
         collection.sync(docs)
-    pictures = {f"picture:{name}" for name in identity.PICTURES}
+    pictures = {f"picture:{name}" for name in PICTURES}
     kinds = {
         name: {text for text, _ in one.canaries} for name, one in {**both.spaces(), **joint.spaces()}.items()
     }
-    assert kinds["image"] == pictures and kinds["text"] == set(identity.CANARIES)
-    assert kinds["text+image"] == pictures | set(identity.CANARIES)
+    assert kinds["image"] == pictures and kinds["text"] == set(CANARIES)
+    assert kinds["text+image"] == pictures | set(CANARIES)
 
 
 def test_canary_pictures_are_the_same_everywhere() -> None:
-    shapes = {name: identity.picture(name).shape for name in identity.PICTURES}
-    assert shapes == {name: (*size, 3) for name, size in identity.PICTURES.items()}
-    sums = {name: zlib.crc32(identity.picture(name).tobytes()) for name in identity.PICTURES}
+    drawn = {name: MODALITY.canaries.make(f"picture:{name}") for name in PICTURES}
+    assert {name: one.shape for name, one in drawn.items()} == {n: (*size, 3) for n, size in PICTURES.items()}
+    sums = {name: zlib.crc32(one.tobytes()) for name, one in drawn.items()}
     assert sums == {
         "colours": 703587229,
         "noise": 3925297088,
         "stripes": 361577574,
         "checks": 2653365819,
     }
-    assert all(identity.picture(name).std() > 20 for name in identity.PICTURES)
+    assert all(one.std() > 20 for one in drawn.values())
 
 
 def test_canaries_refuse_a_changed_model_of_images(

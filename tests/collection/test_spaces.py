@@ -18,7 +18,7 @@ from omnivec import Collection, Embedder
 from omnivec.collection.indexing import Indexer
 from omnivec.collection.syncing import Event
 from omnivec.errors import ItemError, ItemErrors, ModelNotFound, UsageError
-from omnivec.inputs.image import image
+from omnivec.inputs.image import MODALITY
 from omnivec.store.indexes.exact import ExactIndex
 from omnivec.vectors.calibration import background, surprise
 from workbench import contents, loaded, picture, prose, whole, write_files, write_pictures
@@ -390,7 +390,7 @@ def test_memory_is_bounded_by_the_bytes_that_wait(
 
     def watched(self: Indexer, draft: Any) -> None:
         put(self, draft)
-        waiting.append(sum(one.image.held for one in self._waiting))
+        waiting.append(sum(one.content.held for one in self._waiting))
 
     monkeypatch.setattr(Indexer, "put", watched)
     both.sync(tmp_path / "many")
@@ -412,5 +412,5 @@ def test_suffixes_of_images_are_known_in_one_place() -> None:
         ".tiff",
         ".heic",
         ".heif",
-    } <= image.SUFFIXES
-    assert not {".txt", ".md", ".py"} & image.SUFFIXES
+    } <= MODALITY.suffixes
+    assert not {".txt", ".md", ".py"} & MODALITY.suffixes

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from omnivec.errors import ItemError
+from omnivec.inputs.image.thumbnail import thumbnail
 from omnivec.viewer.terminal import (
     COLUMNS,
     HALF_BLOCKS,
@@ -101,14 +102,14 @@ def test_equal_neighbours_share_their_colours():
 
 def test_a_file_is_shown_within_the_cells(tmp_path):
     Image.open(paths()["china"]).save(tmp_path / "a.jpg")  # 640 x 427
-    shown = read_half_blocks(HALF_BLOCKS.show(tmp_path / "a.jpg"))
+    shown = read_half_blocks(HALF_BLOCKS.show(tmp_path / "a.jpg", thumbnail))
     assert shown.shape == (16, 24, 3)
     assert shown[0].mean() > shown[-1].mean() + 40  # the sky above, trees below
-    _, sharp = read_kitty(KITTY.show(tmp_path / "a.jpg"))
+    _, sharp = read_kitty(KITTY.show(tmp_path / "a.jpg", thumbnail))
     assert sharp.size == (384, 256)
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:500])
     with pytest.raises(ItemError, match="damaged"):
-        ITERM.show(tmp_path / "a.jpg")
+        ITERM.show(tmp_path / "a.jpg", thumbnail)
 
 
 COLOURFUL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}

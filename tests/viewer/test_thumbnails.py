@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from omnivec.errors import ItemError
-from omnivec.viewer import thumbnails
-from omnivec.viewer.thumbnails import data_uri, pixel_size, smallest, thumbnail
+from omnivec.inputs.image import MODALITY
+from omnivec.inputs.image import thumbnail as thumbnails
+from omnivec.inputs.image.thumbnail import thumbnail
+from omnivec.viewer.thumbnails import data_uri, png, smallest
 from photographs import enlarged, paths, rgb
 
 
@@ -109,7 +111,7 @@ def test_nothing_of_the_file_but_its_pixels_is_passed_on(tmp_path):
     assert (tmp_path / "a.jpg").read_bytes().count(b"SECRET") == 3
     for side in (100, 256):  # resized, and at its own size
         small = thumbnail(tmp_path / "a.jpg", side, side)
-        assert b"SECRET" not in thumbnails.png(small) + smallest(small)[1]
+        assert b"SECRET" not in png(small) + smallest(small)[1]
 
 
 def test_drawings_stay_exact_and_photographs_small():
@@ -125,6 +127,6 @@ def test_drawings_stay_exact_and_photographs_small():
 
 
 def test_pixel_size_is_said_where_it_is_known():
-    assert pixel_size({"width": 4032, "height": 3024}) == "4032 x 3024"
+    assert MODALITY.measure({"width": 4032, "height": 3024}) == "4032 x 3024"
     for metadata in ({}, {"width": 3}, {"width": "4", "height": "3"}, {"width": True, "height": 2}):
-        assert pixel_size(metadata) == ""
+        assert MODALITY.measure(metadata) == ""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from omnivec.cli.common import print_json
+from omnivec.inputs.modality import modalities
 from omnivec.types import Hit
 from omnivec.validation.reasons import printable
 
@@ -56,8 +57,8 @@ def print_hits(
         place = printable(_place(hit, file_of))
         if hit.line is not None:
             place += f":{hit.line + (shown[0].line if shown and _has_its_lines(hit) else 0)}"
-        sides = _pixel_size(hit)
-        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}{sides and '  ' + sides}")
+        size = _measure(hit)
+        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}{size and '  ' + size}")
         for row in shown:
             click.echo(f"    {_marked(hit, row)}".rstrip())
         for line in picture(hit).splitlines() if picture else ():
@@ -131,9 +132,7 @@ def _plain(text: str) -> str:
     return printable(text.expandtabs(4))
 
 
-def _pixel_size(hit: Hit) -> str:
-    if hit.modality != "image":
-        return ""
-    from omnivec.viewer.thumbnails import pixel_size
-
-    return pixel_size(hit.metadata)
+def _measure(hit: Hit) -> str:
+    """How large a hit's document is, where its modality shows that."""
+    record = modalities().get(hit.modality)
+    return record.measure(hit.metadata) if record is not None else ""

@@ -10,8 +10,9 @@ import click
 
 from omnivec.cli.common import Command, left_out
 from omnivec.errors import ItemError
-from omnivec.inputs.files.walk import is_text, walk
-from omnivec.inputs.image.image import SUFFIXES
+from omnivec.inputs.files.walk import walk
+from omnivec.inputs.modality import of_name
+from omnivec.inputs.reading import read
 from omnivec.progress import say
 from omnivec.types import Modality
 from omnivec.validation.reasons import LeftOut
@@ -50,13 +51,10 @@ class Listing(Iterable[Path]):
             self.skipped += walked.skipped
 
     def _wants(self, path: Path) -> bool:
-        own = "image" if path.suffix.lower() in SUFFIXES else "text" if is_text(path) else None
-        return own in self._modalities
+        return of_name(path) in self._modalities
 
     def leaves_out(self, path: Path) -> bool:
         """Whether a file that failed was found in a folder and holds nothing to embed; then it is counted as such."""
-        from omnivec.collection.contents import read
-
         if path in self._named:
             return False
         try:

@@ -128,16 +128,18 @@ def _nothing(searched: Collection, condition: dict[str, Any] | None) -> str:
 
 def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Callable[[Hit], str]:
     """What shows a found image below its line; "" where this terminal cannot."""
+    from omnivec.inputs.modality import modalities
     from omnivec.validation.reasons import of_item
     from omnivec.viewer.terminal import best_way
 
     way = best_way(os.environ, sys.stdout.isatty(), sys.stdout.encoding or "utf-8", wanted)
 
     def picture(hit: Hit) -> str:
-        if way is None or hit.modality != "image":
+        record = modalities().get(hit.modality)
+        if way is None or record is None or record.thumbnail is None:
             return ""
         try:
-            return way.show(file_of(hit.document))
+            return way.show(file_of(hit.document), record.thumbnail)
         except BaseException as error:
             return printable(f"no picture: {of_item(error)}")
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omnivec.collection.contents import Content, content_of
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.indexing import BYTES, Draft, Indexing, Written
 from omnivec.collection.spaces import Spaces
 from omnivec.errors import ItemError, UsageError
+from omnivec.inputs.content import Content
 from omnivec.inputs.items import has_columns, several, shown, texts
+from omnivec.inputs.reading import content_of
 from omnivec.progress import Bar
 from omnivec.store.records import Entry
 from omnivec.store.sqlite import Catalogue
@@ -189,7 +190,7 @@ class Adding:
             self.added.kept.append(i)
             return
         try:
-            cuts = self._indexing.cuts(content)
+            pieces = self._indexing.pieces(content)
         except ItemError as error:
             self._shown.advance(1)
             self.added.failures[i] = str(error)
@@ -199,12 +200,11 @@ class Adding:
             self.added.notes[i] = content.note
         self._indexing.put(
             Draft(
-                one.id,
-                content.digest,
-                how,
-                cuts,
-                content.image,
-                one.metadata,
+                id=one.id,
+                content=content,
+                how=how,
+                pieces=pieces,
+                metadata=one.metadata,
                 path=one.path,
                 size=one.size,
                 device=one.device,
@@ -226,7 +226,7 @@ class Adding:
     def _ready(self, item: Item) -> _Ready:
         """What an item is, before it is cut; ItemError where it cannot be read or named."""
         content = content_of(item.content)
-        if content.image is None and not content.text.strip():
+        if isinstance(content.item, str) and not content.item.strip():
             raise ItemError("an empty text has nothing to be found by")
         try:
             facts = json.loads(json_text({**content.facts, **item.metadata}, "metadata"))

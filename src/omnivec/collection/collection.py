@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from omnivec.collection.contents import MAX_BYTES, Content, content_of
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.ranking import Ranking, target
-from omnivec.collection.searching import Mode, Question, answer, hits
+from omnivec.collection.searching import BY_MEANING, HYBRID, WORDS, Mode, Question, answer, hits
 from omnivec.collection.spaces import Given, Source, Spaces
 from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
+from omnivec.inputs import modality as modalities
+from omnivec.inputs.content import Content
 from omnivec.inputs.items import paths as given_paths
 from omnivec.inputs.items import texts
+from omnivec.inputs.reading import MAX_BYTES, content_of
 from omnivec.models.embedder import Embedder
 from omnivec.progress import bar
 from omnivec.store import copies, matrix
@@ -108,7 +110,7 @@ class Collection:
     @property
     def model(self) -> Embedder:
         """What embeds texts, loaded when first asked for and known to be the one that made their vectors."""
-        return self._spaces.model("text")
+        return self._spaces.model(modalities.written())
 
     @property
     def models(self) -> Mapping[str, Embedder]:
@@ -198,7 +200,8 @@ class Collection:
             report = self._sync(roots, options, on_event)
         now = set(self._spaces.records())
         if now != before and len(now) > 1:  # Said once; `collection status` says it again.
-            report.warnings += dict.fromkeys(self.unreached("text") + self.unreached("image"))
+            closed = (line for one in modalities.readable() for line in self.unreached(one))
+            report.warnings += dict.fromkeys(closed)
         if report.passages or report.removed:
             # Commands that search open the collection to read: they use the matrix files, and do not write them.
             for space in self._spaces.records():
@@ -261,15 +264,17 @@ class Collection:
             mode = arguments.choice("mode", mode, get_args(Mode))
         k = min(arguments.whole("k", k), _MOST)
         asked = content_of(query)
+        in_words = asked.modality == modalities.written()
         if mode is None:
-            mode = "hybrid" if asked.image is None and self._catalogue.has_words() else "vector"
-        if asked.image is not None and mode != "vector":
+            mode = HYBRID if in_words and self._catalogue.has_words() else BY_MEANING
+        if not in_words and mode != BY_MEANING:
+            one = modalities.get(asked.modality).one
             raise UsageError(
-                f"mode={mode!r} looks for words, and the query is an image: mode='vector' finds by it"
+                f"mode={mode!r} looks for words, and the query is {one}: mode='vector' finds by it"
             )
-        vectors = self._query_vectors(asked) if mode != "text" else {}
+        vectors = self._query_vectors(asked) if mode != WORDS else {}
         with self._catalogue.snapshot():
-            recorded = self._spaces.recorded("text")
+            recorded = self._spaces.recorded(modalities.written())
             question = Question(
                 asked.text,
                 vectors,
@@ -277,10 +282,10 @@ class Collection:
                 k,
                 self._allowed(where, under),
                 arguments.flag("per_document", per_document),
-                recorded.name if recorded else "text",
+                recorded.name if recorded else modalities.written(),
             )
             ranked = answer(self._catalogue, self._ranking, question)
-            return hits(self._catalogue, ranked, None if mode == "vector" else asked.text)
+            return hits(self._catalogue, ranked, None if mode == BY_MEANING else asked.text)
 
     def _allowed(self, where: Mapping[str, Any] | None, under: str | Path | None) -> Keys | None:
         """Keys of the only passages that may be found; None for all."""
@@ -296,7 +301,7 @@ class Collection:
 
     def unreached(self, modality: Modality) -> tuple[str, ...]:
         """What a query of a modality cannot find, because no model there reads it: one line for each such space."""
-        return self._spaces.unreached(arguments.choice("modality", modality, get_args(Modality)))
+        return self._spaces.unreached(arguments.choice("modality", modality, modalities.names()))
 
     def recommend(
         self,
@@ -340,8 +345,7 @@ class Collection:
         closed = () if reading else self._spaces.unreached(asked.modality)
         if closed:
             raise UsageError(f"{self.folder}: {'; '.join(closed)}")
-        item = asked.text if asked.image is None else asked.image
-        return {name: self._spaces[name].encode_query(item) for name in reading}
+        return {name: self._spaces[name].encode_query(asked.item) for name in reading}
 
     def documents(self, where: Mapping[str, Any] | None = None) -> list[Entry]:
         """The documents, by id; those that pass a filter."""
@@ -361,7 +365,7 @@ class Collection:
 
     def space(self) -> SpaceRecord | None:
         """The vector space of texts and its maker, or the only one; None while nothing was added."""
-        return self._spaces.recorded("text") or next(iter(self.spaces().values()), None)
+        return self._spaces.recorded(modalities.written()) or next(iter(self.spaces().values()), None)
 
     def spaces(self) -> dict[str, SpaceRecord]:
         """All vector spaces with their makers, by name: "text", "image", or "text+image" where one model takes both."""

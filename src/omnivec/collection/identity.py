@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omnivec import weights
 from omnivec.errors import IdentityError
 from omnivec.files import read_kept, write_kept
+from omnivec.inputs import modality
+from omnivec.inputs.modality import Canaries
 from omnivec.models.embedder import Embedder
 from omnivec.types import Floats
-
-# One text for each thing that a tokenizer or a precision may get wrong: case, accents, scripts, digits, code, length.
-CANARIES = (
-    "The committee met on Tuesday.",
-    "THE COMMITTEE MET ON TUESDAY!",
-    "naïve café, Zürich, smörgåsbord",
-    "東京は日本の首都です。 北京是中国的首都。",
-    "for i in range(10): print(x[i] ** 2)  # 3.14159",
-    "1234567890 items at $9.99, 50 % off",
-    " ".join(["A long text is cut where the model's limit is, and must be cut alike."] * 40),
-    "x",
-)
-
-# One picture for each thing that decoding, resizing or a precision may get wrong: colours, fine grain, edges, sides.
-PICTURES: Mapping[str, tuple[int, int]] = {  # name -> height and width
-    "colours": (96, 128),
-    "noise": (64, 64),
-    "stripes": (224, 160),
-    "checks": (75, 301),
-}
-_PICTURE = "picture:"
-_CELL = 24
-
-TOLERANCE = 2e-3
-"""1 - cosine that canaries may differ by: bfloat16 stays below 2e-4, another fine-tune of a model does not."""
-
-PICTURE_TOLERANCE = 1e-2
-"""The same of pictures: bfloat16 makes up to 3e-3 in a small network of convolutions."""
 
 
 def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
@@ -73,48 +46,27 @@ def json_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:
-    """Canary texts, and names of canary pictures, with the vectors that this model makes of them."""
-    names = [*CANARIES] if "text" in model.modalities else []
-    names += [_PICTURE + name for name in PICTURES] if "image" in model.modalities else []
-    made = model.run([_canary(name) for name in names])  # A table may know no word of some.
-    return tuple((names[i], vector) for i, vector in made)
+    """Names of canary items of all that a model reads, with the vectors that it makes of them."""
+    records = [modality.get(name).canaries for name in modality.names() if name in model.modalities]
+    made = [(name, own.make) for own in records for name in own.names]
+    # A table may know no word of some.
+    return tuple((made[i][0], vector) for i, vector in model.run([make(name) for name, make in made]))
 
 
-def _canary(name: str) -> str | NDArray[np.uint8]:
-    return picture(name.removeprefix(_PICTURE)) if name.startswith(_PICTURE) else name
-
-
-def picture(name: str) -> NDArray[np.uint8]:
-    """A canary picture (h, w, 3), the same on every machine: integers alone make it."""
-    height, width = PICTURES[name]
-    y, x, channel = np.ogrid[:height, :width, :3]
-    values: NDArray[np.int64]
-    if name == "colours":  # of a coarse grid, and between its points a mixture of theirs
-        (top, down), (left, right) = divmod(y, _CELL), divmod(x, _CELL)
-        upper, lower = (
-            _scattered(row, left, channel) * (_CELL - right) + _scattered(row, left + 1, channel) * right
-            for row in (top, top + 1)
-        )
-        values = (upper * (_CELL - down) + lower * down) // _CELL**2
-    elif name == "noise":
-        values = _scattered(y, x, channel)
-    elif name == "stripes":  # lines of a page, each broken into words
-        values = 255 - 235 * ((y // 7 % 2 == 1) & ((x * 5 + y // 14 * 37) % 61 < 47)) + 0 * channel
-    else:
-        values = 200 * ((y // 15 + x // 25) % 2) + 25 * channel
-    pixels: NDArray[np.uint8] = values.astype(np.uint8)
-    return pixels
-
-
-def _scattered(y: NDArray[np.int64], x: NDArray[np.int64], channel: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers from 0 to 255 that look random: the middle bits of a product."""
-    mixed: NDArray[np.int64] = (y * 73_856_093 ^ x * 19_349_663 ^ channel * 83_492_791) & 0xFFFF_FFFF
-    return (mixed * 2_654_435_761 >> 16) & 255
+def _known(name: str, modalities: Sequence[str]) -> Canaries | None:
+    """The canaries that a recorded name is one of; None where a later version made it, and nothing here can."""
+    records = [modality.get(one).canaries for one in modality.names() if one in modalities]
+    for own in sorted(records, key=lambda one: -len(one.prefix)):
+        if name.startswith(own.prefix):
+            # A text is its own name, in every version.
+            return own if own.names and (not own.prefix or name in own.names) else None
+    return None
 
 
 def check_same(recorded: Mapping[str, Any], given: Mapping[str, Any], space: str) -> None:
     """Raises IdentityError, with both identities, unless both are of one model."""
-    different = [key for key in recorded if key != "weights" and recorded[key] != given.get(key)]
+    before, now = _plain(recorded), _plain(given)
+    different = [key for key in before if key != "weights" and before[key] != now.get(key)]
     if not weights.same_weights(recorded["weights"], given["weights"]):
         different.insert(0, "weights")
     if different:
@@ -125,19 +77,27 @@ def check_same(recorded: Mapping[str, Any], given: Mapping[str, Any], space: str
         )
 
 
+def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without what earlier versions wrote of images: the hash of their preprocessing as "tokenizer"."""
+    plain = {key: _plain(value) if isinstance(value, Mapping) else value for key, value in identity.items()}
+    if "tokenizer" in plain and isinstance(plain.get("preprocessing"), Mapping):
+        record = json.dumps(identity["preprocessing"], sort_keys=True)
+        if plain["tokenizer"] == hashlib.sha256(record.encode()).hexdigest():
+            del plain["tokenizer"]
+    return plain
+
+
 def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, space: str) -> float:
     """Raises IdentityError where the model no longer makes the recorded vectors; returns the largest 1 - cosine."""
-    # Of a later version, a collection may have pictures that are not known here.
-    known = [
-        one for one in recorded if not one[0].startswith(_PICTURE) or one[0][len(_PICTURE) :] in PICTURES
-    ]
+    found = [(name, vector, _known(name, model.modalities)) for name, vector in recorded]
+    known = [(name, vector, own) for name, vector, own in found if own is not None]
     if not known:
         return 0.0
-    then = np.stack([vector for _, vector in known])
-    now = model.encode([_canary(name) for name, _ in known])
+    then = np.stack([vector for _, vector, _ in known])
+    now = model.encode([own.make(name) for name, _, own in known])
     norms = np.linalg.norm(then, axis=1) * np.linalg.norm(now, axis=1)
     lost = 1 - (then * now).sum(axis=1) / np.maximum(norms, 1e-12)
-    allowed = np.array([PICTURE_TOLERANCE if name.startswith(_PICTURE) else TOLERANCE for name, _ in known])
+    allowed = np.array([own.tolerance for _, _, own in known])
     worst = int((lost / allowed).argmax())
     if lost[worst] > allowed[worst]:
         raise IdentityError(
@@ -150,14 +110,11 @@ def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, sp
 
 def describe(identity: Mapping[str, Any]) -> str:
     """An identity in a few words: family, width, and the first digits of its weights' and tokenizer's hashes."""
-    hashes = identity["weights"]
-    family, dim, metric, tokenizer = (
-        identity.get(key, "?") for key in ("family", "dim", "metric", "tokenizer")
-    )
+    hashes, tokenizer = identity["weights"], _plain(identity).get("tokenizer")
+    family, dim, metric = (identity.get(key, "?") for key in ("family", "dim", "metric"))
     exact = next((grid for grid in ("float32", "float16", "bfloat16") if grid in hashes), "none")
-    return (
-        f"{family}, {dim} components, {metric}, weights {exact} {str(hashes.get(exact, ''))[:12]}, "
-        f"tokenizer {str(tokenizer)[:12]}"
+    return f"{family}, {dim} components, {metric}, weights {exact} {str(hashes.get(exact, ''))[:12]}" + (
+        f", tokenizer {str(tokenizer)[:12]}" if tokenizer is not None else ""
     )
 
 

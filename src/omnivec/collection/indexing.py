@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from omnivec.collection.contents import IMAGE, Content
-from omnivec.collection.passages import NOTHING_SEEN, Cut, Cutting, cuts_of
 from omnivec.collection.spaces import Writer
+from omnivec.inputs import modality
+from omnivec.inputs.content import Content, Cutting, Piece
+from omnivec.inputs.reading import pieces_of
 from omnivec.store.records import Document, Passage
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Encoded, Keys, Modality
-from omnivec.validation.reasons import LeftOut, item_error
-
-if TYPE_CHECKING:
-    from omnivec.inputs.image.pixels import Picture
 
 PASSAGES = 512
 """Most passages that are embedded and committed together: what a killed run may have to do again."""
@@ -30,23 +28,22 @@ FIRST = 32
 """Passages of the first commit, before it is known how fast the model is."""
 
 BYTES = 64 * 2**20
-"""Bytes of waiting images, from which on they are embedded and committed too: a dozen photographs."""
+"""Bytes of waiting items, from which on they are embedded and committed too: a dozen photographs."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Draft:
     """A document that waits for its vectors; see `store.records.Document`.
 
     Attributes:
-        cuts: its passages; of an image one, without text.
-        image: what is embedded in place of a text.
+        content: what was read of it.
+        pieces: its passages.
     """
 
     id: str
-    digest: bytes
+    content: Content
     how: str
-    cuts: Sequence[Cut]
-    image: Picture | None = None
+    pieces: Sequence[Piece]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     root: str | None = None
     path: str | None = None
@@ -57,12 +54,7 @@ class Draft:
     @property
     def modality(self) -> Modality:
         """What kind of thing it is."""
-        return "text" if self.image is None else "image"
-
-    @property
-    def items(self) -> list[Any]:
-        """What is embedded, one for each passage."""
-        return [cut.text for cut in self.cuts] if self.image is None else [self.image]
+        return self.content.modality
 
 
 @dataclass(frozen=True)
@@ -108,8 +100,8 @@ class Indexer:
         """Takes a draft, and commits when enough have come together."""
         self._since = self._since if self._waiting else self._clock()
         self._waiting.append(draft)
-        self._count += len(draft.cuts)
-        self._held += draft.image.held if draft.image is not None else 0
+        self._count += len(draft.pieces)
+        self._held += draft.content.held
         full = self._count >= min(self._enough, PASSAGES) or self._held >= BYTES
         if full or self._clock() - self._since >= SECONDS:
             self.flush()
@@ -121,23 +113,23 @@ class Indexer:
             return
         begun = self._clock()
         model = self._writer.model
-        items = [item for draft in drafts for item in draft.items]
-        read = any(isinstance(item, str) for item in items)
-        encoded = model.run(items, prompt=model.task_prompt("document") if read else None)
+        items = [piece.item for draft in drafts for piece in draft.pieces]
+        prompted = any("prompt" in modality.get(draft.modality).encode_options for draft in drafts)
+        encoded = model.run(items, prompt=model.task_prompt("document") if prompted else None)
         rows = np.full(len(items), -1, np.int64)
         rows[encoded.kept] = np.arange(len(encoded.kept))
         documents, written, first = [], [], 0
         for draft in drafts:
-            places = range(first, first + len(draft.cuts))
-            first += len(draft.cuts)
+            places = range(first, first + len(draft.pieces))
+            first += len(draft.pieces)
             failed = next((encoded.failures[i] for i in places if i in encoded.failures), None)
             if failed is not None:
                 written.append(Written(draft.id, 0, 0, failed))
                 continue
             own = rows[places.start : places.stop]
-            lost = int(encoded.lost[own].sum()) if draft.image is None else 0
+            lost = int(encoded.lost[own].sum()) if modality.get(draft.modality).counts_lost else 0
             documents.append(self._document(draft, encoded, own, lost))
-            written.append(Written(draft.id, len(draft.cuts), lost))
+            written.append(Written(draft.id, len(draft.pieces), lost))
         self._catalogue.write(documents)
         pace = len(items) / max(self._clock() - begun, 1e-9)
         self._enough = max(1, min(PASSAGES, int(pace * SECONDS)))
@@ -147,20 +139,20 @@ class Indexer:
     def _document(self, draft: Draft, encoded: Encoded, rows: Keys, lost: int) -> Document:
         passages = tuple(
             Passage(
-                cut.start,
-                cut.end,
-                cut.line,
-                cut.text,
+                piece.start,
+                piece.end,
+                piece.line,
+                piece.text,
                 draft.modality,
                 {self._writer.space: encoded.vectors[row : row + 1]},
             )
-            for cut, row in zip(draft.cuts, rows, strict=True)
+            for piece, row in zip(draft.pieces, rows, strict=True)
         )
         return Document(
             id=draft.id,
             modality=draft.modality,
             how=draft.how,
-            digest=draft.digest,
+            digest=draft.content.digest,
             root=draft.root,
             path=draft.path,
             size=draft.size,
@@ -178,7 +170,7 @@ class Indexing:
     Args:
         catalogue: where they go.
         writer: what makes the vectors of a modality, its space claimed.
-        cutting: how texts are cut; asked when the first comes.
+        cutting: modality -> how it is cut; asked when the first comes that is.
         report: is told what became of each, after the commit.
     """
 
@@ -186,38 +178,21 @@ class Indexing:
         self,
         catalogue: Catalogue,
         writer: Callable[[Modality], Writer],
-        cutting: Callable[[], Cutting],
+        cutting: Callable[[Modality], Cutting],
         report: Callable[[Written], None],
     ) -> None:
         self._catalogue, self._writer, self._report = catalogue, writer, report
-        self._asked = cutting
-        self._cutting: Cutting | None = None
+        self._cutting = functools.cache(cutting)
         self._indexers: dict[str, Indexer] = {}
 
-    def how(self, modality: Modality) -> str:
+    def how(self, name: Modality) -> str:
         """How documents of a modality are made: those made otherwise are made anew."""
-        return IMAGE if modality == "image" else self.cutting.how
+        record = modality.get(name)
+        return self._cutting(name).how(record.pipeline) if record.is_cut else record.pipeline
 
-    @property
-    def cutting(self) -> Cutting:
-        """How texts are cut."""
-        if self._cutting is None:
-            self._cutting = self._asked()
-        return self._cutting
-
-    def cuts(self, content: Content) -> list[Cut]:
+    def pieces(self, content: Content) -> list[Piece]:
         """The passages of what was read; ItemError where there is none, or no model for it."""
-        writer = self._writer(content.modality)
-        if content.image is not None:
-            return [Cut(0, 0, None, "")]
-        cutting = self.cutting
-        try:
-            found = cuts_of(content.text, writer.model, cutting, content.line)
-        except BaseException as error:
-            raise item_error(error) from error
-        if not found:
-            raise LeftOut("without text", NOTHING_SEEN)
-        return found
+        return pieces_of(content, self._writer(content.modality).model, self._cutting)
 
     def put(self, draft: Draft) -> None:
         """Takes a draft."""

@@ -9,10 +9,14 @@ from typing import Literal
 import numpy as np
 
 from omnivec.collection.ranking import Ranked, Ranking, fused
+from omnivec.inputs.modality import modalities
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Hit, Keys
 
 Mode = Literal["vector", "text", "hybrid"]
+BY_MEANING: Mode = "vector"
+WORDS: Mode = "text"
+HYBRID: Mode = "hybrid"
 
 BY_WORDS = "text search"
 """In place of a space, of what was found by its words alone."""
@@ -41,7 +45,7 @@ class Question:
     k: int
     allowed: Keys | None = None
     per_document: bool = False
-    space: str = "text"
+    space: str = BY_WORDS
 
 
 def answer(catalogue: Catalogue, ranking: Ranking, question: Question) -> list[Ranked]:
@@ -59,13 +63,13 @@ def answer(catalogue: Catalogue, ranking: Ranking, question: Question) -> list[R
 
 def _found(catalogue: Catalogue, ranking: Ranking, question: Question, depth: int) -> list[Ranked]:
     """What is found, best first: all there is, or at least as many passages as `depth`."""
-    if question.mode == "hybrid":
+    if question.mode == HYBRID:
         deep = max(_DEEP, 4 * depth)
         near = ranking.nearest(question.vectors, deep, question.allowed)
         by_words = catalogue.text_search(question.text, deep, question.allowed)
         wordless = catalogue.wordless(np.array([one.key for one in near], np.int64))
         return fused(near, by_words, question.space, wordless)
-    if question.mode == "text":
+    if question.mode == WORDS:
         by_words = catalogue.text_search(question.text, depth, question.allowed)
         return [Ranked(key, score, BY_WORDS) for key, score in by_words]
     return ranking.nearest(question.vectors, depth, question.allowed)
@@ -89,6 +93,7 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
     """
     keys = np.array([one.key for one in ranked], np.int64)
     found = catalogue.passages(keys, whole=True)
+    units = {name: record.span_unit for name, record in modalities().items()}
     marked = {} if words is None else catalogue.matches(words, keys)
     return [
         Hit(
@@ -102,6 +107,7 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
             text=passage.text,
             metadata=passage.metadata,
             matches=marked.get(one.key, ()),
+            span_unit=units.get(passage.modality, ""),
         )
         for one in ranked
         if (passage := found.get(one.key)) is not None

@@ -15,7 +15,6 @@ from typing import Any, cast, get_args
 
 from omnivec import hub
 from omnivec.collection import identity
-from omnivec.collection.passages import Cutting
 from omnivec.errors import (
     CollectionError,
     IdentityError,
@@ -24,7 +23,11 @@ from omnivec.errors import (
     UnsupportedModel,
     UsageError,
 )
-from omnivec.models.embedder import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, Embedder
+from omnivec.inputs.content import Cutting
+from omnivec.inputs.modality import get as record_of
+from omnivec.inputs.modality import modalities as known_modalities
+from omnivec.inputs.modality import plural, readable, written
+from omnivec.models.embedder import Embedder
 from omnivec.models.loading import load
 from omnivec.store.connections import damaged
 from omnivec.store.opening import FILE
@@ -35,15 +38,6 @@ from omnivec.validation.arguments import said
 
 Source = str | Path | Embedder
 """A model: its name, its folder, or itself."""
-
-MODALITIES: tuple[Modality, ...] = ("text", "image")
-DEFAULTS: Mapping[Modality, str] = {"text": DEFAULT_MODEL, "image": DEFAULT_IMAGE_MODEL}
-_PLURALS: Mapping[Modality, str] = {"text": "texts", "image": "images"}
-
-JOINT = "hf:openai/clip-vit-base-patch32"
-"""A model of texts and images, for messages that tell the way out."""
-
-_NAMES = ["+".join(parts) for n in range(1, len(MODALITIES) + 1) for parts in combinations(MODALITIES, n)]
 
 
 @dataclass(frozen=True)
@@ -63,12 +57,12 @@ class Given:
         """The arguments of a collection; UsageError where they cannot be meant."""
         if models is None:
             return cls(model)
-        fits = isinstance(models, Mapping) and models and set(models) <= set(MODALITIES)
+        fits = isinstance(models, Mapping) and models and set(models) <= set(readable())
         if model is not None or not fits:
             given = list(models) if isinstance(models, Mapping) else models
             raise UsageError(
                 f"models={said(given)}: give either model=, or models= with a model for "
-                f"{' or '.join(map(repr, MODALITIES))}, or for both"
+                f"{' or '.join(map(repr, readable()))}, or for {'both' if len(readable()) == 2 else 'several'}"
             )
         return cls(None, cast(Mapping[Modality, Source], dict(models)))
 
@@ -118,7 +112,7 @@ class Spaces(Mapping[str, Embedder]):
             if found is not None and name in self._known:
                 return found
             recorded = self.records().get(name)
-            if recorded is None and name not in map(self.name, MODALITIES):
+            if recorded is None and name not in map(self.name, readable()):
                 raise KeyError(name)
             model = found or self._load(name, recorded)
             if recorded is not None:  # Also where another process recorded it after the model was loaded.
@@ -153,7 +147,7 @@ class Spaces(Mapping[str, Embedder]):
         own = self._asked(modality)
         together = [
             other
-            for other in MODALITIES
+            for other in readable()
             if other == modality or (own is not None and self._is_free(other, own))
         ]
         return "+".join(together)
@@ -172,11 +166,12 @@ class Spaces(Mapping[str, Embedder]):
         counts = self._catalogue.counts().vectors if closed else {}
         return tuple(_closed(one, counts[one.name], modality) for one in closed if counts.get(one.name))
 
-    def cutting(self) -> Cutting:
-        """How texts are cut for their model, which is loaded only where nothing is recorded of it."""
-        recorded = self.recorded("text")
-        said = {} if recorded is None else recorded.identity.get("preprocessing", {})
-        return Cutting(int(said["limit"]) if "limit" in said else self.model("text").max_length)
+    def cutting(self, modality: Modality) -> Cutting:
+        """How items of a modality are cut for their model, which is loaded only where nothing is recorded of it."""
+        recorded = self.recorded(modality)
+        made: Mapping[str, Any] = {} if recorded is None else recorded.identity
+        said = made.get("towers", {}).get(modality, made).get("preprocessing", {})
+        return Cutting(int(said["limit"]) if "limit" in said else self.model(modality).max_length)
 
     def writer(self, modality: Modality) -> Writer:
         """What makes vectors of a modality, its space recorded and its canaries checked: what every write needs.
@@ -202,11 +197,14 @@ class Spaces(Mapping[str, Embedder]):
             self[name]  # Loaded here, so that what fails is told apart.
         except OmnivecError as error:
             chosen = self.recorded(modality) is not None or self._asked(modality) is not None
-            if chosen or modality == "text":
+            if chosen or modality == written():
                 raise
+            record, way = record_of(modality), f"(--model {modality}=NAME, models={{{modality!r}: NAME}})"
             self._lacking[modality] = (
-                f"{DEFAULTS[modality]}, which embeds {_PLURALS[modality]} unless another is named (--model "
-                f"{modality}=NAME, models={{{modality!r}: NAME}}), cannot be had: {error}"
+                f"{record.default_model}, which embeds {record.plural} unless another is named {way}, cannot be had: "
+                f"{error}"
+                if record.default_model
+                else f"no model of {record.plural} is named {way}"
             )
             raise ItemError(self._lacking[modality]) from error
         return name
@@ -224,11 +222,10 @@ class Spaces(Mapping[str, Embedder]):
             model.dim,
             model.metric,
             self._identity(model),
-            {**model.provenance, "modalities": [one for one in MODALITIES if one in model.modalities]},
+            {**model.provenance, "modalities": [one for one in readable() if one in model.modalities]},
             identity.canaries_of(model),
         )
-        shared = [other for other in _NAMES if set(other.split("+")) & set(name.split("+"))]
-        recorded = self._catalogue.claim_space(own, shared)
+        recorded = self._catalogue.claim_space(own, _rivals(name))
         self._check_same(recorded, own.identity)
         return recorded
 
@@ -290,10 +287,13 @@ class Spaces(Mapping[str, Embedder]):
 
     def _load(self, name: str, recorded: SpaceRecord | None) -> Embedder:
         """The model of a space: the one asked for, else the recorded one, else the default."""
-        modalities = cast(list[Modality], name.split("+"))
+        modalities = name.split("+")
         asked = next((one for one in map(self._asked, modalities) if one is not None), None)
-        made = self._meant(recorded.model) if recorded is not None else DEFAULTS[modalities[0]]
+        default = record_of(modalities[0]).default_model
+        made = self._meant(recorded.model) if recorded is not None else default
         source = made if asked is None else asked  # a table has a length, which may be 0
+        if source == "":
+            raise UsageError(f"no model of {plural(modalities)} is named")
         try:
             model = self._embedder(source)
         except OmnivecError as error:
@@ -307,8 +307,9 @@ class Spaces(Mapping[str, Embedder]):
             raise
         for modality in modalities if recorded is None else ():
             if modality not in model.modalities:
-                own = " and ".join(_PLURALS.get(one, f"{one}s") for one in model.modalities)
-                raise UsageError(f"{model.name} embeds {own}: it cannot be the model of {_PLURALS[modality]}")
+                raise UsageError(
+                    f"{model.name} embeds {plural(model.modalities)}: it cannot be the model of {plural([modality])}"
+                )
         return model
 
     def _refuse_others(self) -> None:
@@ -316,7 +317,7 @@ class Spaces(Mapping[str, Embedder]):
 
         Whoever uses one finds out whether it still is what it was.
         """
-        for modality in MODALITIES if self.records() else ():
+        for modality in readable() if self.records() else ():
             recorded, asked = self.recorded(modality), self._asked(modality)
             if recorded is None or asked is None:
                 continue
@@ -325,11 +326,11 @@ class Spaces(Mapping[str, Embedder]):
             try:
                 self._check_same(recorded, self._identity(self._embedder(asked)))
             except IdentityError as error:
-                free = [one for one in MODALITIES if self._is_free(one, asked)]
+                free = [one for one in readable() if self._is_free(one, asked)]
                 if not free or self._given.whole is None:
                     raise
                 raise IdentityError(
-                    f"{error}; or take it for {_PLURALS[free[0]]} alone: --model {free[0]}=NAME, "
+                    f"{error}; or take it for {plural(free[:1])} alone: --model {free[0]}=NAME, "
                     f"models={{{free[0]!r}: NAME}}"
                 ) from error
 
@@ -342,14 +343,30 @@ def _is_readable(space: SpaceRecord) -> bool:
         all(isinstance(part, Mapping) for part in parts)
         and type(said.get("preprocessing", {}).get("limit", 1)) is int
         and isinstance(listed, list)
-        and {*listed, *said.get("towers", {})} <= set(MODALITIES)
+        and all(isinstance(one, str) for one in listed)
     )
 
 
 def reads(space: SpaceRecord) -> tuple[Modality, ...]:
     """What the model of a space embeds; of a space that does not say it, what its identity tells."""
-    said = space.provenance.get("modalities") or ["text", *space.identity.get("towers", ())]
+    said = space.provenance.get("modalities") or [written(), *space.identity.get("towers", ())]
     return tuple(cast(list[Modality], said))
+
+
+def _rivals(name: str) -> list[str]:
+    """Names of the spaces that would share a modality with this one."""
+    own, all_of_them = set(name.split("+")), readable()
+    counts = range(1, len(all_of_them) + 1)
+    return [
+        "+".join(parts) for n in counts for parts in combinations(all_of_them, n) if own.intersection(parts)
+    ]
+
+
+def _joint_model(modalities: set[str]) -> str:
+    """A model that embeds these, for messages; "MODEL" where none is known."""
+    records = [known_modalities()[one] for one in modalities if one in known_modalities()]
+    known = (one.joint_model for one in records if modalities <= {one.name, written()})
+    return next(filter(None, known), "MODEL")
 
 
 def _same(a: Source, b: Source) -> bool:
@@ -359,9 +376,11 @@ def _same(a: Source, b: Source) -> bool:
 
 def _closed(space: SpaceRecord, vectors: int, modality: Modality) -> str:
     """One line: what was not searched, why, and the way out."""
-    option = JOINT if "text" in space.name.split("+") else f"image={JOINT}"
+    joint, own = _joint_model({modality, *space.name.split("+")}), space.name.split("+")
+    option = joint if written() in own else f"{own[0]}={joint}"
+    such = f"{joint} or one" if joint != "MODEL" else "one"
     return (
         f"the space {space.name!r} ({vectors:,} vector{'s' if vectors != 1 else ''}) cannot be searched by {modality}: "
-        f"its model {space.model} reads no {modality}; a joint model does, such as {JOINT} or one made by "
-        f"`omnivec train align`: omnivec index --collection NEW --model {option} PATHS"
+        f"its model {space.model} reads no {modality}; a joint model does, such as {such} made by "
+        f" `omnivec train align`: omnivec index --collection NEW --model {option} PATHS"
     )

@@ -12,18 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from omnivec.collection.contents import IMAGE, MAX_BYTES, Content, read
 from omnivec.collection.indexing import Draft, Indexing, Written
-from omnivec.collection.passages import Cutting
 from omnivec.collection.spaces import Spaces
 from omnivec.errors import ItemError
-from omnivec.inputs.files.suffixes import kind_of
+from omnivec.inputs import modality
+from omnivec.inputs.content import Content, Cutting
 from omnivec.inputs.files.walk import UNPROVEN, Entry, Walk, walk
+from omnivec.inputs.reading import MAX_BYTES, is_readable, read
 from omnivec.progress import Counter as Progress
 from omnivec.progress import bar
 from omnivec.store.records import Entry as Listed
 from omnivec.store.records import Signature
 from omnivec.store.sqlite import Catalogue
+from omnivec.types import Modality
 from omnivec.validation.reasons import LeftOut, escaped, named
 
 # A file changed again within the clock's grain of its reading keeps its time: that time proves nothing.
@@ -76,7 +77,7 @@ class SyncReport:
         notes: path -> what of it was left out, though the rest is in.
         warnings: what whoever searches the collection should know, one line each.
         left_out: path of what a folder holds and has nothing to embed -> its kind: "empty", "binary", "FIFO", ...
-        skipped: lower-case suffix -> files left out because they promise neither text nor image.
+        skipped: lower-case suffix -> files left out because they promise nothing that can be read.
         passages: passages written.
         lost: tokens that the model's limit cut off.
         dry_run: whether this is only what would be done.
@@ -152,10 +153,7 @@ class Sync:
 
         self._catalogue, self._names = catalogue, names
         self._options, self._tell = options, tell
-        # What changes nothing needs no model: where no text is in yet, none is to be compared.
-        untold = options.dry_run and spaces.recorded("text") is None
-        cutting = _uncut if untold else spaces.cutting
-        self._indexing = Indexing(catalogue, spaces.writer, cutting, self._done)
+        self._indexing = Indexing(catalogue, spaces.writer, self._cutting, self._done)
         self._before: Mapping[str, Signature] = {}
         self._notes: dict[str, str] = {}
         self._touched: dict[str, tuple[int, int, int]] = {}
@@ -187,9 +185,15 @@ class Sync:
         from omnivec.collection.languages import warning
 
         if self._languages and self.report.passages:  # A run over images alone needs no model of texts.
-            model = self._spaces.model("text")
+            model = self._spaces.model(modality.written())
             line = warning(self._languages, model.name, model.folder)
             self.report.warnings += [line] if line else []
+
+    def _cutting(self, name: Modality) -> Cutting:
+        """How documents of a modality are cut."""
+        # What changes nothing needs no model: where none is in yet, none is to be compared.
+        untold = self._options.dry_run and self._spaces.recorded(name) is None
+        return Cutting(0) if untold else self._spaces.cutting(name)
 
     def _walk(self, given: Path) -> Walk | None:
         """The walk through a root; None where its name cannot be kept."""
@@ -197,7 +201,7 @@ class Sync:
             self._fail(escaped(given), f"{escaped(given)}: its name is not valid UTF-8; rename it")
             return None
         options = self._options
-        return walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=_is_wanted)
+        return walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=is_readable)
 
     def _found(self, walks: Sequence[Walk]) -> dict[str, tuple[Entry, str]]:
         """Id of each file under the roots -> the file, and the first root that it was found under."""
@@ -250,26 +254,25 @@ class Sync:
     def _put(self, entry: Entry, root: str, content: Content, mtime_ns: int) -> None:
         """Hands a file that is new or changed to the indexer."""
         name = self._names.of(entry.path)
-        if content.modality == "text":
+        if content.modality == modality.written():
             self._languages.add(content.text)
         try:
-            cuts = self._indexing.cuts(content)
+            pieces = self._indexing.pieces(content)
         except ItemError as error:
             self._refuse(entry, named(error, escaped(entry.path)))
             return
         self._indexing.put(
             Draft(
-                name,
-                content.digest,
-                self._how(content),
-                cuts,
-                content.image,
-                {**metadata_of(entry, name), **content.facts},
-                root,
-                name,
-                entry.size,
-                mtime_ns,
-                entry.device,
+                id=name,
+                content=content,
+                how=self._how(content),
+                pieces=pieces,
+                metadata={**metadata_of(entry, name), **content.facts},
+                root=root,
+                path=name,
+                size=entry.size,
+                mtime_ns=mtime_ns,
+                device=entry.device,
             )
         )
 
@@ -288,19 +291,15 @@ class Sync:
 
     def _is_current(self, how: str) -> bool:
         """Whether a file that has not changed would become the same document again, as far as that shows unread."""
-        if how == IMAGE:
-            return True
-        cutting, encoding, certain = _parted(how)
-        given = self._options.encoding
+        pipeline, encoding, certain = _parted(how)
+        given, own = self._options.encoding, _made_by(pipeline)
         same = certain and (not given or encoding is None or encoding in given)
-        return same and cutting == self._indexing.how("text")
+        return same and own is not None and pipeline == self._indexing.how(own)
 
     def _is_made_so(self, how: str, content: Content) -> bool:
         """Whether a document was made of this content as this run would make it."""
-        if content.modality != "text":
-            return how == IMAGE
-        cutting, encoding, _ = _parted(how)
-        return cutting == self._indexing.how("text") and encoding == content.encoding
+        pipeline, encoding, _ = _parted(how)
+        return pipeline == self._indexing.how(content.modality) and encoding == content.encoding
 
     def _flush(self) -> None:
         self._indexing.flush()
@@ -425,13 +424,10 @@ def _parted(how: str) -> tuple[str, str | None, bool]:
     return how, None, True
 
 
-def _is_wanted(path: Path) -> bool:
-    """Whether a file's name promises text or an image."""
-    return kind_of(path) is not None
-
-
-def _uncut() -> Cutting:
-    return Cutting(0)
+def _made_by(pipeline: str) -> Modality | None:
+    """The modality of a document that was made this way; None where its name and version are not known here."""
+    made = pipeline.partition(" ")[0]
+    return next((name for name in modality.readable() if modality.get(name).pipeline == made), None)
 
 
 def _roots_of(path: Path, listings: Mapping[Path, Walk]) -> list[Path]:

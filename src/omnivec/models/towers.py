@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import ItemError, UsageError
-from omnivec.inputs.image import image
-from omnivec.inputs.image.pixels import Picture
-from omnivec.inputs.items import shown
+from omnivec.errors import UsageError
+from omnivec.inputs.modality import of
 from omnivec.inputs.text.text import Reading
 from omnivec.models.batching import Plan
 from omnivec.models.model import Model
@@ -215,13 +213,7 @@ def modality_of(item: Any) -> Modality:
     Raises:
         ItemError: none of these.
     """
-    if isinstance(item, str):
-        return "text"
-    if isinstance(item, Path):
-        return "image" if item.suffix.lower() in image.SUFFIXES else "text"
-    if isinstance(item, bytes | np.ndarray | Picture) or hasattr(item, "getexif"):
-        return "image"
-    raise ItemError(f"{shown(item)} is no item: give a str, a pathlib.Path, or an image")
+    return of(item)
 
 
 Program = Tower | Towers

@@ -14,16 +14,17 @@ class Passage:
     """A piece of a document that has its own vectors.
 
     Attributes:
-        start: first character in the document's text; 0 where it has none.
-        end: one past its last character.
+        start: where it begins in the document, in the unit of its modality: the first character of a text. 0 where it
+            has no extent.
+        end: where it ends, exclusive.
         line: first line in the source, from 1; None where it has none.
         text: what full-text search sees; "" where there is none.
         modality: what kind of thing it is.
         vectors: name of a space -> (parts, dim) float32; usually one part.
     """
 
-    start: int
-    end: int
+    start: float
+    end: float
     line: int | None
     text: str
     modality: Modality
@@ -124,8 +125,8 @@ class Found:
     key: int
     ordinal: int
     document: str
-    start: int
-    end: int
+    start: float
+    end: float
     line: int | None
     text: str
     modality: Modality

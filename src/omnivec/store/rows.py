@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +19,10 @@ from typing import Any, get_args
 import numpy as np
 
 from omnivec.store.connections import damaged
-from omnivec.types import Floats, Keys, Metric, Modality
+from omnivec.types import IN_CHARACTERS, Floats, Keys, Metric
 from omnivec.validation.arguments import one_line
+
+_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Column:
         least: of numbers, the smallest.
         most: of numbers, the largest.
         among: the only values there are; empty for any.
+        like: what a text has to match whole; None for any.
         is_json: whether it is the text of a JSON object, which comes back as a dict.
     """
 
@@ -40,12 +44,15 @@ class Column:
     least: int | None = None
     most: int | None = None
     among: tuple[str, ...] = ()
+    like: re.Pattern[str] | None = None
     is_json: bool = False
 
     @cached_property
     def plain(self) -> bool:
         """Whether any value of its types will do."""
-        return self.least is None and self.most is None and not self.among and not self.is_json
+        return (
+            self.least is None and self.most is None and not self.among and not self.like and not self.is_json
+        )
 
     def value(self, stored: Any) -> Any:
         """What a stored value means; ValueError, saying what is due, where it means nothing."""
@@ -57,10 +64,18 @@ class Column:
             raise ValueError(f"a number up to {self.most:,}")
         if self.among and stored not in self.among:
             raise ValueError(f"one of {', '.join(self.among)}")
+        if self.like is not None and not self.like.fullmatch(stored):
+            raise ValueError("a name in lower case")
         return _object(stored) if self.is_json else stored
 
 
-_SAID: Mapping[type, str] = {str: "text", int: "an integer", bytes: "a blob", type(None): "NULL"}
+_SAID: Mapping[type, str] = {
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    bytes: "a blob",
+    type(None): "NULL",
+}
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -176,25 +191,31 @@ def _text(sql: str, among: tuple[str, ...] = ()) -> Column:
     return Column(sql, (str,), among=among)
 
 
+def _name(sql: str) -> Column:
+    """A name in lower case, such as a modality's: those of other packages are not known here."""
+    return Column(sql, (str,), like=_NAME)
+
+
 def _number(sql: str, least: int | None = None, most: int | None = None) -> Column:
     return Column(sql, (int,), least=least, most=most)
 
 
-def _span_of_text(passage: Mapping[str, Any]) -> str | None:
-    """Of a passage, that its text is as long as its span; one without text, such as an image, has the span (0, 0)."""
+def _span(passage: Mapping[str, Any]) -> str | None:
+    """Of a passage, that it ends behind its beginning; of one in characters, that its text is as long as its span."""
     start, end, text = passage["start"], passage["end"], passage["text"]
+    if passage["passages.modality"] not in IN_CHARACTERS:
+        return None if start <= end else f"its span is from {start} to {end}"
     if len(text) == end - start:
         return None
     return f"its text has {len(text):,} characters, and its span is from {start} to {end}"
 
 
 _OPTIONAL = (str, type(None))
-_MODALITY = get_args(Modality)
 _METRIC = get_args(Metric)
 
 _HEAD = (
     _text("id"),
-    _text("modality", _MODALITY),
+    _name("modality"),
     _text("how"),
     Column("digest", (bytes,)),
     Column("root", _OPTIONAL),
@@ -229,13 +250,13 @@ SIGNATURE = Shape(
 _FAR = 2**40
 """More characters, lines and passages than a text can have."""
 _PLACE = (
-    _number("start", 0, _FAR),
-    _number("end", 0, _FAR),
+    Column("start", (int, float), least=0, most=_FAR),
+    Column("end", (int, float), least=0, most=_FAR),
     Column("line", (int, type(None)), least=1, most=_FAR),
     _text("text"),
-    _text("passages.modality", _MODALITY),
+    _name("passages.modality"),
 )
-PASSAGE = Shape("passages", (_number("key", 1), *_PLACE), _span_of_text)
+PASSAGE = Shape("passages", (_number("key", 1), *_PLACE), _span)
 FOUND = Shape(
     "passages",
     (
@@ -245,7 +266,7 @@ FOUND = Shape(
         *_PLACE,
         Column("metadata", (str,), is_json=True),
     ),
-    _span_of_text,
+    _span,
 )
 SPACE = Shape(
     "spaces",

@@ -7,12 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from omnivec.errors import UsageError
 from omnivec.files import check_target, written
+from omnivec.inputs.modality import modalities, of
 from omnivec.types import Hit
 from omnivec.validation.reasons import of_item
-from omnivec.viewer.thumbnails import data_uri, pixel_size, thumbnail
+from omnivec.viewer.thumbnails import data_uri
+
+Thumbnail = Callable[[Path, int, int], Any]
+"""A file, and the width and height that it has to fit in -> a PIL image."""
 
 SIDE = 256
 """Most pixels of a thumbnail's sides."""
@@ -53,7 +58,7 @@ def page(query: str | Path, hits: Sequence[Hit], file_of: Callable[[str], Path])
     """
     sections: dict[str, list[str]] = {}  # that of the best hit stands first
     for rank, hit in enumerate(hits, 1):
-        kind, item = ("pictures", _picture) if _is_picture(hit) else ("passages", _passage)
+        kind, item = ("pictures", _picture) if _thumbnail(hit.modality) else ("passages", _passage)
         sections.setdefault(kind, []).append(item(rank, hit, file_of(hit.document)))
     titled = len(sections) > 1
     name = query.name if isinstance(query, Path) else " ".join(query.split())
@@ -87,15 +92,17 @@ def write_page(path: Path, content: str) -> None:
         scratch.write_text(content, encoding="utf-8", newline="\n")
 
 
-def _is_picture(hit: Hit) -> bool:
-    return hit.modality == "image"
+def _thumbnail(modality: str) -> Thumbnail | None:
+    """What makes the thumbnails of a modality; None where it is shown by its text."""
+    record = modalities().get(modality)
+    return None if record is None else record.thumbnail
 
 
 def _header(query: str | Path, count: str) -> str:
     if isinstance(query, str):
         return f'<header>\n<h1 dir="auto">{_text(query)}</h1>\n<p>{count}</p>\n</header>'
     about = f"<div>\n<h1><bdi>{_name(query.name)}</bdi></h1>\n<p>{count}</p>\n</div>"
-    return f'<header class="picture">\n{_image(query)}\n{about}\n</header>'
+    return f'<header class="picture">\n{_image(query, of(query))}\n{about}\n</header>'
 
 
 def _section(kind: str, items: Sequence[str], titled: bool) -> str:
@@ -104,7 +111,7 @@ def _section(kind: str, items: Sequence[str], titled: bool) -> str:
 
 
 def _picture(rank: int, hit: Hit, file: Path) -> str:
-    plate = _linked("plate", _image(file), file)
+    plate = _linked("plate", _image(file, hit.modality), file)
     about = f'<div class="about">{_named(hit, file)}{_facts(rank, hit)}</div>'
     return f"<li>{plate}\n{about}</li>"
 
@@ -128,7 +135,8 @@ def _facts(rank: int, hit: Hit) -> str:
         f"<span>{hit.score:.3f}</span>",
         f"<span>{_name(hit.space)}</span>",
     ]
-    if size := pixel_size(hit.metadata) if _is_picture(hit) else "":
+    record = modalities().get(hit.modality)
+    if size := record.measure(hit.metadata) if record else "":
         facts.append(f"<span>{size.replace('x', '×')}</span>")
     return f'<div class="facts">{"".join(facts)}</div>'
 
@@ -151,10 +159,13 @@ def _linked(kind: str, content: str, file: Path) -> str:
     )
 
 
-def _image(file: Path) -> str:
-    """The thumbnail of a file, or why there is none."""
+def _image(file: Path, modality: str) -> str:
+    """The thumbnail of a file, or why there is none; "" of a modality without."""
+    make = _thumbnail(modality)
+    if make is None:
+        return ""
     try:
-        small = thumbnail(file, SIDE, SIDE)
+        small = make(file, SIDE, SIDE)
         uri = data_uri(small)
     except BaseException as error:
         why = of_item(error).removeprefix(f"{file}: ")

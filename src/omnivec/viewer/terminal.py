@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from omnivec.viewer.thumbnails import png, smallest, thumbnail
+from omnivec.viewer.thumbnails import png, smallest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,8 +39,13 @@ class Way:
     height: int
     draw: Callable[[Image.Image], str]
 
-    def show(self, path: Path) -> str:
-        """What shows an image file; ItemError where the file is gone, damaged or no image."""
+    def show(self, path: Path, thumbnail: Callable[[Path, int, int], Image.Image]) -> str:
+        """What shows the thumbnail of a file; ItemError where the file is gone or damaged.
+
+        Args:
+            path: of the file.
+            thumbnail: of its modality.
+        """
         return self.draw(thumbnail(path, self.width, self.height))
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 import checkpoints
 import omnivec
-from omnivec.collection import contents
 from omnivec.errors import CollectionError, ItemError, OmnivecError
+from omnivec.inputs import reading
 from omnivec.inputs.files.read import read
 from omnivec.inputs.image.image import ImagePreparer
 from omnivec.inputs.image.pixels import look
@@ -71,7 +71,7 @@ def prepared(path: Path) -> object:
 
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a document": (read, "a.txt"),
-    "a file of a collection": (contents.read, "a.txt"),
+    "a file of a collection": (reading.read, "a.txt"),
     "an image": (look, "a.png"),
     "an image's pixels": (prepared, "a.png"),
     "a config": (read_json, "model/config.json"),
@@ -133,6 +133,6 @@ def test_words_of_errors_without_a_number() -> None:
 
 def test_a_name_that_is_too_long_is_said_so(tmp_path: Path) -> None:
     path = tmp_path / ("a" * 300)
-    for reader in (read, look, contents.read):
+    for reader in (read, look, reading.read):
         with pytest.raises(ItemError, match="longer than the system allows"):
             reader(path)

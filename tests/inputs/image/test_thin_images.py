@@ -25,8 +25,8 @@ from omnivec.inputs.image.image import ImagePreparer
 from omnivec.inputs.image.pixels import MAX_SIDE, Upright, look
 from omnivec.inputs.image.processing import Processing
 from omnivec.inputs.image.published import from_transformers
+from omnivec.inputs.image.thumbnail import thumbnail
 from omnivec.ops.memory import Room
-from omnivec.viewer.thumbnails import thumbnail
 
 CROPPED = Processing((224, 224), (224, 224))
 RANDOM = np.random.default_rng(0)

@@ -1,11 +1,11 @@
-"""Which files are text or an image, and of what kind, told by their names."""
+"""Which files are text, and of what kind, told by their names."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 from typing import Literal
 
-Kind = Literal["plain", "markdown", "rst", "html", "code", "data", "image"]
+Kind = Literal["plain", "markdown", "rst", "html", "code", "data"]
 
 _KINDS: dict[Kind, tuple[str, str]] = {
     # kind: (suffixes, whole names of files without a suffix), lower case
@@ -24,7 +24,6 @@ _KINDS: dict[Kind, tuple[str, str]] = {
         "asm s v sv vhd vhdl proto thrift graphql gql cmake mk bzl nix tf sol",
         "makefile gnumakefile dockerfile containerfile jenkinsfile vagrantfile rakefile gemfile justfile",
     ),
-    "image": ("jpg jpeg jpe jfif png webp gif bmp tif tiff avif heic heif", ""),
 }
 
 SUFFIXES: dict[str, Kind] = {
@@ -35,6 +34,6 @@ NAMES["cmakelists.txt"] = "code"
 
 
 def kind_of(path: PurePath) -> Kind | None:
-    """The kind of a file, told by its name alone; None where the name promises neither text nor image."""
+    """The kind of a file of text, told by its name alone; None where the name promises no text."""
     name = path.name.lower()
     return NAMES.get(name) or SUFFIXES.get(path.suffix.lower())

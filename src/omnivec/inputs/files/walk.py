@@ -204,7 +204,7 @@ class Walk(Iterator[Entry]):
 
 def is_text(path: Path) -> bool:
     """Whether a file's name promises text."""
-    return kind_of(path) not in (None, "image")
+    return kind_of(path) is not None
 
 
 def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES, wanted: Wanted = is_text) -> Walk:

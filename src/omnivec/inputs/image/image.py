@@ -6,8 +6,6 @@ memory. Rows are uint8, and normalised in the model's graph: a quarter of the me
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -18,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
-from omnivec.inputs.files import suffixes
 from omnivec.inputs.image.pixels import MAX_PIXELS, Picture, look, upright
 from omnivec.inputs.image.processing import Processing
 from omnivec.ops.base import Input, Ops, Value
@@ -27,8 +24,6 @@ from omnivec.types import Decode, Modality, Prepared
 from omnivec.validation.reasons import of_item
 
 UNIT = "pixels"
-SUFFIXES = frozenset(suffix for suffix, kind in suffixes.SUFFIXES.items() if kind == "image")
-"""Names of image files end so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +56,7 @@ class ImagePreparer:
     @property
     def identity(self) -> dict[str, Any]:
         """What makes its pixels what they are."""
-        record = json.dumps(asdict(self.processing), sort_keys=True, default=str)
-        return {
-            "preprocessing": asdict(self.processing),
-            "tokenizer": hashlib.sha256(record.encode()).hexdigest(),
-        }
+        return {"preprocessing": asdict(self.processing)}
 
     @property
     def provenance(self) -> dict[str, str]:

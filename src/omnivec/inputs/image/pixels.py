@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
 from omnivec.inputs.items import shown
+from omnivec.inputs.modality import misread
 from omnivec.validation.reasons import PASSING, LeftOut, file_name, is_of_system, named, of_system, one_line
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def look(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
     if isinstance(item, str):
         raise ItemError(f"a str is text, never an image: give pathlib.Path({item[:80]!r}) for the file")
     if not isinstance(item, Path | bytes | np.ndarray) and not hasattr(item, "getexif"):
-        raise ItemError(f"{shown(item)} is no image: give a pathlib.Path, a PIL image, or uint8 (h, w, 3)")
+        raise misread(item, ("image",)) or ItemError(
+            f"{shown(item)} is no image: give a pathlib.Path, a PIL image, or uint8 (h, w, 3)"
+        )
     name = name or _name(item)
     with _border(name), _opened(item) as image:
         _refuse_size(image.size, max_pixels)

@@ -9,20 +9,21 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
-from omnivec.inputs.files.suffixes import kind_of
 from omnivec.inputs.items import shown
+from omnivec.inputs.modality import misread
+from omnivec.inputs.preparer import PLAIN
+from omnivec.inputs.preparer import Reading as Reading
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.inputs.text.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
 from omnivec.ops.memory import Room, spare
-from omnivec.types import Chunk, Modality, Prepared, Truncate
-from omnivec.validation.arguments import choice
+from omnivec.types import Modality, Prepared
 
 UNIT = "tokens"
 LONG = 2**20
@@ -49,15 +50,15 @@ def decode(item: Any) -> str:
         try:
             return read(item).text
         except ItemError as error:
-            if kind_of(item) != "image" or not item.is_file():
+            if (why := misread(item, ("text",))) is None or not item.is_file():
                 raise
-            raise ItemError(
-                f"{item}: an image by its name, and this model reads texts alone; take one of images, or of both"
-            ) from error
+            raise why from error
     if isinstance(item, str) and type(item) is not str:
         item = str.__str__(item)  # A subclass may answer otherwise than by its characters.
     if not isinstance(item, str):
-        raise ItemError(f"{shown(item)} is no text: give a str, or a pathlib.Path of a text file")
+        raise misread(item, ("text",)) or ItemError(
+            f"{shown(item)} is no text: give a str, or a pathlib.Path of a text file"
+        )
     try:
         item.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -71,30 +72,6 @@ def rounded(length: int) -> int:
     """A length in tokens, rounded up: to 4 where texts are short and padding costs most, else to 16."""
     step = 4 if length <= 64 else 16
     return -(-length // step) * step
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How texts are read.
-
-    Attributes:
-        prompt: what stands before each.
-        pool_prompt: whether the prompt's tokens are pooled too.
-        truncate: what a text beyond the limit loses: its "tail" or "head"; "error" refuses it; None as the tokenizer
-            has it.
-        chunk: "pool" reads such a text whole, in parts whose vectors are averaged; None truncates.
-    """
-
-    prompt: str = ""
-    pool_prompt: bool = True
-    truncate: Truncate | None = None
-    chunk: Chunk | None = None
-
-    def __post_init__(self) -> None:
-        if self.truncate is not None:
-            choice("truncate", self.truncate, get_args(Truncate))
-        if self.chunk is not None:
-            choice("chunk", self.chunk, get_args(Chunk))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +128,7 @@ class TextPreparer:
         return decoded
 
     def prepare(
-        self, texts: Sequence[str], reading: Reading = Reading()
+        self, texts: Sequence[str], reading: Reading = PLAIN
     ) -> list[tuple[Prepared, ...] | ItemError]:
         """Token ids of each text behind its prompt, cut to the limit; what was cut is counted.
 
@@ -239,7 +216,7 @@ class TextPreparer:
         """Places that so many tokens take of a batch."""
         return min(rounded(length), self.limit)
 
-    def rows(self, texts: Sequence[str], reading: Reading = Reading()) -> list[Prepared]:
+    def rows(self, texts: Sequence[str], reading: Reading = PLAIN) -> list[Prepared]:
         """The first part of each text; ItemError where one has none, with its beginning."""
         found = []
         for own, parts in zip(texts, self.prepare(texts, reading), strict=True):

@@ -1,0 +1,103 @@
+"""What an item is: told by its type or by its file, and never guessed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import omnivec
+from omnivec.errors import ItemError, UsageError
+from omnivec.inputs import modality, reading
+from omnivec.inputs.image.pixels import look
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(56)
+
+
+def test_texts_come_first_in_a_fixed_order() -> None:
+    assert modality.names()[:6] == ("text", "image", "audio", "video", "series", "key")
+    assert modality.written() == "text"
+    assert modality.readable()[:2] == ("text", "image")
+    assert modality.plural(["text", "image"]) == "texts and images"
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        ("photo.jpg", "text"),
+        (np.str_("a"), "text"),
+        (Path("photo.JPG"), "image"),
+        (Path("Makefile"), "text"),
+        (Path("no suffix that is known.xyz"), "text"),
+        (Path("a.wav"), "audio"),
+        (Path("a.flac"), "audio"),
+        (Path("a.mp4"), "video"),
+        (np.zeros((4, 5), np.uint8), "image"),
+        (np.zeros((4, 5, 3), np.uint8), "image"),
+        (Image.new("L", (3, 3)), "image"),
+        (look(np.zeros((4, 5), np.uint8)), "image"),
+        (PNG, "image"),
+        (omnivec.Audio(np.zeros(16000, np.float32), 16000), "audio"),
+        (omnivec.Series(np.zeros(7)), "series"),
+        (omnivec.Key("user 17"), "key"),
+    ],
+    ids=str,
+)
+def test_an_item_is_what_it_says(item: object, name: str) -> None:
+    assert modality.of(item) == name
+
+
+@pytest.mark.parametrize(
+    "item",
+    [7, None, b"abc", np.zeros(16000, np.float32), np.zeros((4, 5, 3)), np.zeros(5, np.uint8), object(), {}],
+    ids=repr,
+)
+def test_anything_else_is_refused_and_not_guessed(item: object) -> None:
+    with pytest.raises(ItemError, match=r"is no item: give a str, an image as .*, Key\(name\), or a pathlib"):
+        modality.of(item)
+
+
+def test_a_modality_that_nobody_brought_is_named_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match=r"modality 'smell' is none of text, image, .* is not installed"):
+        modality.get("smell")
+
+
+@pytest.mark.parametrize(("name", "what"), [("a.wav", "a sound"), ("a.mp4", "a video")])
+def test_what_nothing_reads_yet_is_refused_by_its_name(tmp_path: Path, name: str, what: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt ")
+    assert not reading.is_readable(path)
+    with pytest.raises(ItemError, match=rf"{name}: {what} by its name, and nothing here reads \w+$"):
+        reading.read(path)
+    with pytest.raises(ItemError, match="is a key, and a collection takes no keys"):
+        reading.content_of(omnivec.Key("a"))
+
+
+def test_models_refuse_what_they_do_not_read(
+    text_model: omnivec.Embedder, image_model: omnivec.Embedder, tmp_path: Path
+) -> None:
+    wave = tmp_path / "a.wav"
+    wave.write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt ")
+    sound = omnivec.Audio(np.zeros(4, np.float32), 16000)
+    failures = text_model.run(["a", wave, sound, omnivec.Key("a")]).failures
+    assert failures.keys() == {1, 2, 3}
+    assert failures[1].startswith(f"{wave}: a sound by its name, and this model reads texts alone")
+    assert "an Audio is a sound, and this model reads texts alone" in failures[2]
+    assert "a Key is a key" in failures[3]
+    failures = image_model.run([omnivec.Series(np.zeros(3)), 7]).failures
+    assert "a Series is a series, and this model reads images alone" in failures[0]
+    assert "7, an int is no image" in failures[1]
+
+
+def test_the_list_is_read_without_what_reads_items() -> None:
+    code = (
+        "import sys; from omnivec.inputs import modality; modality.names(); modality.of('a');"
+        "print([n for n in sys.modules if n.split('.')[0] in ('PIL', 'tokenizers', 'openvino')"
+        " or n.startswith(('omnivec.inputs.text.', 'omnivec.inputs.image.'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
