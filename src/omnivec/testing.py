@@ -16,9 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemErrors
+from omnivec.families._hooks import check_hooks
+from omnivec.models import registry
 from omnivec.models.embedder import Embedder
+from omnivec.models.loading import load
 from omnivec.models.model import read_model
 from omnivec.models.network import Choice, Compiled
+from omnivec.models.table import is_table
 from omnivec.store.indexes.base import VectorIndex
 
 CLOSE = 1e-5
@@ -60,38 +64,47 @@ def check_close(a: NDArray[Any], b: NDArray[Any], what: str, limit: float = CLOS
         raise AssertionError(f"{what}: relative difference {difference(a, b):.2e}, allowed {limit:.0e}")
 
 
-def check_family(folder: Path, texts: Sequence[str] = TEXTS) -> None:
-    """Holds a text model to the contract of every family.
+def check_family(folder: Path, items: Sequence[Any] = TEXTS) -> None:
+    """Holds a model to the contract of every family, whatever it reads.
 
-    Both engines agree; a vector does not depend on its batch, its neighbours or the order; no input is too few;
-    what is saved and loaded again makes the same vectors; threads do not disturb each other; a bad item is named
-    and costs only itself.
+    Its family defines all that it needs and nothing misspelt; both engines agree; a vector does not depend on its
+    batch, its neighbours or the order; no input is too few; what is saved and loaded again makes the same vectors;
+    threads do not disturb each other; a bad item is named and costs only itself.
+
+    Args:
+        folder: of the model; of a table a file or folder.
+        items: what it reads, each of which has a vector; by default texts.
+
+    Raises:
+        AssertionError: what does not hold, with the numbers.
+        ModelError: a hook of the family is misspelt or missing.
     """
-    listed = list(texts)
-    model = open_model(folder)
+    listed, is_network = list(items), not is_table(folder)
+    model = load(folder, precision="float32") if is_network else load(folder)
+    check_hooks(registry.families()[model.card["family"]].load())
     whole = model.encode(listed)
     if whole.shape != (len(listed), model.dim) or whole.dtype != np.float32:
         raise AssertionError(
             f"encode gave {whole.dtype} {whole.shape}, expected float32 {(len(listed), model.dim)}"
         )
     _check_batches(model, listed, whole)
-    check_close(open_model(folder, "torch").encode(listed), whole, "engine torch against openvino")
     with tempfile.TemporaryDirectory() as place:
-        check_close(
-            open_model(model.save(Path(place) / "saved")).encode(listed), whole, "saved and loaded", 1e-6
-        )
-    exact = open_model(folder, deterministic=True)
-    alone = np.stack([exact.encode(text) for text in listed])
+        check_close(load(model.save(Path(place) / "saved")).encode(listed), whole, "saved and loaded", 1e-6)
+    if is_network:
+        torch = load(folder, engine="torch", precision="float32")
+        check_close(torch.encode(listed), whole, "engine torch against openvino")
+    exact = load(folder, deterministic=True) if is_network else model
+    alone = np.stack([exact.encode(item) for item in listed])
     if not np.array_equal(exact.encode(listed[::-1])[::-1], alone):
         raise AssertionError("deterministic: a vector depends on its batch")
     _check_bad_item(model, listed, whole)
 
 
-def _check_batches(model: Embedder, listed: list[str], whole: NDArray[np.float32]) -> None:
+def _check_batches(model: Embedder, listed: list[Any], whole: NDArray[np.float32]) -> None:
     if model.encode([]).shape != (0, model.dim):
         raise AssertionError(f"encode([]) gave {model.encode([]).shape}, expected {(0, model.dim)}")
-    for i, text in enumerate(listed):
-        check_close(model.encode(text), whole[i], f"text {i} by itself")
+    for i, item in enumerate(listed):
+        check_close(model.encode(item), whole[i], f"item {i} by itself")
     check_close(model.encode(listed[::-1])[::-1], whole, "in reverse order")
     for size in (1, 2, 3):
         check_close(model.encode(listed, batch_size=size), whole, f"batches of {size}")
@@ -102,7 +115,7 @@ def _check_batches(model: Embedder, listed: list[str], whole: NDArray[np.float32
             check_close(got, whole, "from four threads")
 
 
-def _check_bad_item(model: Embedder, listed: list[str], whole: NDArray[np.float32]) -> None:
+def _check_bad_item(model: Embedder, listed: list[Any], whole: NDArray[np.float32]) -> None:
     mixed: list[Any] = [*listed, object()]
     try:
         model.encode(mixed)
@@ -113,7 +126,7 @@ def _check_bad_item(model: Embedder, listed: list[str], whole: NDArray[np.float3
             ) from None
         check_close(error.partial.vectors, whole, "beside a bad item")
     else:
-        raise AssertionError("an object() was embedded as if it were a text")
+        raise AssertionError("an object() was embedded as if it were an item")
 
 
 def check_rejected(

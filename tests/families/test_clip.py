@@ -157,13 +157,13 @@ def function(name: str, wrong: Callable[..., Any]) -> Callable[[str], Any]:
 
 
 def post_norm(ops: Any, p: Any, tower: Any, x: Any, bias: Any) -> Any:
-    x = ops.layer_norm(x + clip.attention(ops, p["self_attn"], tower, x, x, bias), p["layer_norm1"], 1e-5)
-    return ops.layer_norm(x + clip.network(ops, p["mlp"], tower, x), p["layer_norm2"], 1e-5)
+    x = ops.layer_norm(x + clip._attention(ops, p["self_attn"], tower, x, x, bias), p["layer_norm1"], 1e-5)
+    return ops.layer_norm(x + clip._network(ops, p["mlp"], tower, x), p["layer_norm2"], 1e-5)
 
 
 def bare(ops: Any, p: Any, tower: Any, x: Any, bias: Any) -> Any:
-    x = x + clip.attention(ops, p["self_attn"], tower, x, x, bias)
-    return x + clip.network(ops, p["mlp"], tower, ops.layer_norm(x, p["layer_norm2"], tower.layer_norm_eps))
+    x = x + clip._attention(ops, p["self_attn"], tower, x, x, bias)
+    return x + clip._network(ops, p["mlp"], tower, ops.layer_norm(x, p["layer_norm2"], tower.layer_norm_eps))
 
 
 def unpadded(ops: Any, config: Any, batch: Any) -> Any:
@@ -179,8 +179,8 @@ def mean_of_patches(ops: Any, p: Any, tower: Any, x: Any) -> Any:
 
 
 def without_residual(ops: Any, p: Any, tower: Any, x: Any) -> Any:
-    y = clip.attention(ops, p["attention"], tower, ops.expand(p["probe"], x), x, None)
-    return clip.network(ops, p["mlp"], tower, ops.layer_norm(y, p["layernorm"], tower.layer_norm_eps))
+    y = clip._attention(ops, p["attention"], tower, ops.expand(p["probe"], x), x, None)
+    return clip._network(ops, p["mlp"], tower, ops.layer_norm(y, p["layernorm"], tower.layer_norm_eps))
 
 
 def turned(right: Any, call: int, x: Any, order: Any) -> Any:
@@ -191,15 +191,15 @@ def turned(right: Any, call: int, x: Any, order: Any) -> Any:
 
 BOTH = {
     "another epsilon": towers(layer_norm_eps=1e-3),
-    "norms before the sublayers dropped": function("layer", bare),
-    "norms behind the sublayers": function("layer", post_norm),
+    "norms before the sublayers dropped": function("_layer", bare),
+    "norms behind the sublayers": function("_layer", post_norm),
     "half the heads": towers(num_attention_heads=2),
     "a layer left out": towers(num_hidden_layers=2),
     "scale left out": operation(
         "attention", lambda right, _, q, k, v, bias, scale, *rest: right(q, k, v, bias, 1.0, *rest)
     ),
 }
-CAUSAL = function("encoder", lambda ops, p, tower, x, bias, run=clip.encoder: run(ops, p, tower, x, None))
+CAUSAL = function("_encoder", lambda ops, p, tower, x, bias, run=clip._encoder: run(ops, p, tower, x, None))
 WRONG: dict[tuple[str, str], dict[str, Any]] = {
     ("clip", "text"): BOTH
     | {
@@ -231,12 +231,12 @@ WRONG: dict[tuple[str, str], dict[str, Any]] = {
     | {
         "exact GELU for the tanh formula": towers(hidden_act="gelu"),
         "a causal mask": function(
-            "encoder",
-            lambda ops, p, tower, x, bias, run=clip.encoder: run(
+            "_encoder",
+            lambda ops, p, tower, x, bias, run=clip._encoder: run(
                 ops, p, tower, x, ops.causal_bias(ops.cast(ops.not_equal(x[:, :, 0], 1e9), "int32"))
             ),
         ),
-        "not padded to its length": function("padded", unpadded),
+        "not padded to its length": function("_padded", unpadded),
         "padded with another token": lambda tower: (
             lambda ops, p, config, batch: clip.forward_text(
                 ops, p, dataclasses.replace(config, pad_token_id=0), batch
@@ -250,8 +250,8 @@ WRONG: dict[tuple[str, str], dict[str, Any]] = {
     ("siglip", "image"): BOTH
     | {
         "exact GELU for the tanh formula": towers(hidden_act="gelu"),
-        "the mean of the patches": function("look", mean_of_patches),
-        "no residual around the pooling's network": function("look", without_residual),
+        "the mean of the patches": function("_look", mean_of_patches),
+        "no residual around the pooling's network": function("_look", without_residual),
         "last norm left out": operation(
             "layer_norm", lambda right, call, x, p, eps: x if call == 6 else right(x, p, eps)
         ),

@@ -254,7 +254,7 @@ def test_a_squeeze_in_transformers_names_and_timms_is_one_network() -> None:
     """At an even size TensorFlow's padding is what transformers states."""
     settings = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
     model = discriminate(
-        EfficientNetModel(EfficientNetConfig(**settings)), quiet=branches(efficientnet.REPEATS)
+        EfficientNetModel(EfficientNetConfig(**settings)), quiet=branches(efficientnet._REPEATS)
     )
     ours = read(efficientnet, {"model_type": "efficientnet"} | settings, model.state_dict())
     named = {"architecture": "tf_efficientnet_b0"}
@@ -289,7 +289,7 @@ def test_scales_have_the_papers_parameters(size: str) -> None:
 
 def damped(ops: Any, p: Any, config: Any, batch: Any) -> Any:
     """Stochastic depth as an expectation, which inference leaves out."""
-    with mock.patch.object(efficientnet, "connected", lambda ops, x, rate: x * (1 - rate)):
+    with mock.patch.object(efficientnet, "_connected", lambda ops, x, rate: x * (1 - rate)):
         return efficientnet.forward(ops, p, config, batch)
 
 
@@ -380,11 +380,11 @@ def test_in_training_statistics_move_and_blocks_are_skipped(made: tuple[Path, Ef
 def test_stochastic_depth_drops_whole_pictures() -> None:
     torch.manual_seed(0)
     x = torch.randn(2000, 3, 2, 2)
-    got = efficientnet.connected(TorchOps(training=True), x, 0.25)
+    got = efficientnet._connected(TorchOps(training=True), x, 0.25)
     share = (got / x).flatten(1)
     assert ((share == 0).all(1) | torch.isclose(share, torch.tensor(4 / 3)).all(1)).all()
     assert (share == 0).all(1).float().mean() == pytest.approx(0.25, abs=0.03)
-    assert efficientnet.connected(TorchOps(), x, 0.25) is x
+    assert efficientnet._connected(TorchOps(), x, 0.25) is x
 
 
 def test_what_is_not_covered_is_refused() -> None:

@@ -280,7 +280,7 @@ def test_the_gate_is_where_its_form_has_it(tmp_path: Path) -> None:
     ],
 )
 def test_slopes(heads: int, expected: list[float]) -> None:
-    np.testing.assert_allclose(jinabert.slopes(heads), expected, rtol=1e-6)
+    np.testing.assert_allclose(jinabert._slopes(heads), expected, rtol=1e-6)
 
 
 def test_contract(made: tuple[Path, str, Weights]) -> None:

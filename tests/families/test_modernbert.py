@@ -29,7 +29,7 @@ PLAIN = {"local_attention": 8, "max_position_embeddings": 96}
 BIASED = PLAIN | {"norm_bias": True, "mlp_bias": True, "attention_bias": True, "local_attention": 7}
 BIASED |= {
     "hidden_activation": "silu",
-    "layer_types": [modernbert.LOCAL, modernbert.GLOBAL, modernbert.LOCAL],
+    "layer_types": [modernbert._LOCAL, modernbert._GLOBAL, modernbert._LOCAL],
 }
 IDS = {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
 
@@ -110,11 +110,11 @@ def last_first(right: Any, x: Any, p: Any) -> Any:
 WRONG = {
     "the window a place too wide": encoders.changed(modernbert, local_attention=10),
     "the window a place too narrow": encoders.changed(modernbert, local_attention=5),
-    "attention global everywhere": encoders.changed(modernbert, layer_types=(modernbert.GLOBAL,) * 3),
+    "attention global everywhere": encoders.changed(modernbert, layer_types=(modernbert._GLOBAL,) * 3),
     "local and global exchanged": encoders.changed(
-        modernbert, layer_types=(modernbert.LOCAL, modernbert.GLOBAL, modernbert.LOCAL)
+        modernbert, layer_types=(modernbert._LOCAL, modernbert._GLOBAL, modernbert._LOCAL)
     ),
-    "one rotary base for both": turned({modernbert.LOCAL: 160_000.0}),
+    "one rotary base for both": turned({modernbert._LOCAL: 160_000.0}),
     "no rotary positions": encoders.with_operation(modernbert, "rotary", lambda right, x, cos, sin: x),
     "neighbours as rotary pairs": encoders.with_operation(
         modernbert, "rotary", lambda right, x, cos, sin: right(x, cos, -sin)
@@ -185,7 +185,7 @@ def test_published_forms_are_one_model(tmp_path: Path) -> None:
 
 def test_long_texts_see_their_window_only(tmp_path: Path) -> None:
     """One local layer: what lies beyond half a window changes nothing."""
-    model = make(tmp_path, num_hidden_layers=2, layer_types=[modernbert.LOCAL] * 2)
+    model = make(tmp_path, num_hidden_layers=2, layer_types=[modernbert._LOCAL] * 2)
     batch = encoders.batch_of(model, [90])
     other = {**batch, "ids": batch["ids"].copy()}
     other["ids"][0, 60:] = 7

@@ -102,7 +102,7 @@ def torchvision_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 @pytest.mark.parametrize(("name", "kind"), [("resnet18", "basic"), ("resnet50", "bottleneck")])
 def test_timms_and_torchvisions_folders(tmp_path: Path, name: str, kind: str) -> None:
-    depths, widths = resnet.ARCHITECTURES[name][0], resnet.WIDTHS[kind]
+    depths, widths = resnet._ARCHITECTURES[name][0], resnet._WIDTHS[kind]
     model = ResNetModel(ResNetConfig(layer_type=kind, depths=depths, hidden_sizes=widths))
     state = torchvision_names(discriminate(model, quiet=LAST[kind]).state_dict())
     assert {"conv1.weight", "bn1.running_var", "layer2.0.downsample.1.num_batches_tracked"} <= set(state)
@@ -126,9 +126,9 @@ def test_a_torchvision_file_tells_its_architecture(tmp_path: Path) -> None:
         assert file.startswith(config["architecture"] + "-")
 
 
-@pytest.mark.parametrize("name", resnet.ARCHITECTURES)
+@pytest.mark.parametrize("name", resnet._ARCHITECTURES)
 def test_an_architecture_has_the_layers_of_its_name(name: str) -> None:
-    depths, kind = resnet.ARCHITECTURES[name]
+    depths, kind = resnet._ARCHITECTURES[name]
     assert sum(depths) * {"basic": 2, "bottleneck": 3}[kind] + 2 == int(name.removeprefix("resnet"))
 
 

@@ -104,13 +104,13 @@ def test_each_block_of_umt5_has_distances_of_its_own(tmp_path: Path) -> None:
     model = T5_KINDS["umt5"].make(tmp_path)
     held = load_file(tmp_path / "model.safetensors")
     for later in (1, 2):
-        held[f"encoder.block.{later}.{t5.TABLE}"] = held[f"encoder.block.0.{t5.TABLE}"].copy()
+        held[f"encoder.block.{later}.{t5._TABLE}"] = held[f"encoder.block.0.{t5._TABLE}"].copy()
     save_file(held, tmp_path / "model.safetensors")
     batch = batch_of(model, [30, 9])
     got, expected = states(tmp_path, "torch", batch), expected_states(model, batch)
     check_close(got[1], expected[1], "behind the first block")
     check_rejected(got[-1], expected[-1], "the first block's table for all")
-    del held[f"encoder.block.2.{t5.TABLE}"]
+    del held[f"encoder.block.2.{t5._TABLE}"]
     save_file(held, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="relative_attention_bias"):
         open_model(tmp_path).encode("x")
@@ -229,7 +229,7 @@ def test_the_table_of_distances_learns_as_under_transformers(tmp_path: Path) -> 
     assert set(expected) == set(trainable.weights)
     for name, gradient in expected.items():
         check_close(trainable.weights[name].grad.numpy(), gradient.numpy(), f"gradient of {name}")
-    assert expected["encoder.block.0." + t5.TABLE].abs().max() > 0
+    assert expected["encoder.block.0." + t5._TABLE].abs().max() > 0
 
 
 def test_refused_variants() -> None:
@@ -247,7 +247,7 @@ def test_refused_variants() -> None:
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     T5_KINDS["t5"].make(tmp_path)
     held = load_file(tmp_path / "model.safetensors")
-    del held["encoder.block.0." + t5.TABLE]
+    del held["encoder.block.0." + t5._TABLE]
     save_file(held, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="relative_attention_bias"):
         open_model(tmp_path).encode("x")

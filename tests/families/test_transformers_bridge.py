@@ -339,7 +339,7 @@ def test_of_an_encoder_and_a_decoder_only_the_encoder_is_needed(tmp_path: Path) 
 
 
 def test_limits_are_the_networks(tmp_path: Path) -> None:
-    for name, limit in (("bart", 98), ("opt", 96), ("bloom", family.USUAL)):
+    for name, limit in (("bart", 98), ("opt", 96), ("bloom", family._USUAL)):
         KINDS[name].make(tmp_path / name)
         assert read_model(tmp_path / name).preparer.limit == limit
     ONLY_TORCH["longformer"][0].make(tmp_path / "longformer")

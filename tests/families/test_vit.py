@@ -109,12 +109,12 @@ WRONG: dict[str, tuple[str, Forward]] = {
     "positions not antialiased": ("dinov2, registers", changed(vit, antialias=False)),
     "positions laid corner on corner": ("vit", with_function(vit.grid, "resampled", aligned)),
     "positions shifted": ("vit", with_function(vit, "grid", SimpleNamespace(resampled=shifted))),
-    "no layer scale": ("dinov2", with_function(vit, "scaled", lambda p, name, y: y)),
+    "no layer scale": ("dinov2", with_function(vit, "_scaled", lambda p, name, y: y)),
     "the gate exchanged with what it opens": (
         "dinov2, gated",
-        with_function(vit, "feed_forward", opened_by_the_gate),
+        with_function(vit, "_feed_forward", opened_by_the_gate),
     ),
-    "registers before CLS": ("dinov2, registers", changed(vit, tokens=(vit.REGISTERS, vit.CLS))),
+    "registers before CLS": ("dinov2, registers", changed(vit, tokens=(vit._REGISTERS, vit._CLS))),
     "no rotary positions": ("dinov3", with_operation(vit, "rotary", lambda right, x, cos, sin: x)),
     "another base of the rotary positions": ("dinov3", changed(vit, rope_theta=10_000.0)),
     "registers turned as if they were patches": (
@@ -190,7 +190,7 @@ def test_rotations_by_hand() -> None:
 
 
 def test_what_stands_before_the_patches_is_counted() -> None:
-    config = vit.Config(64, 3, 4, tokens=(vit.CLS, vit.REGISTERS), num_register_tokens=4)
+    config = vit.Config(64, 3, 4, tokens=(vit._CLS, vit._REGISTERS), num_register_tokens=4)
     assert config.prefix == 5
     assert vit.Config(64, 3, 4).prefix == 1
     assert dataclasses.replace(config, tokens=()).prefix == 0

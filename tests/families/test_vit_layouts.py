@@ -142,7 +142,7 @@ def test_timm_folders(
     changes: dict[str, int],
     size: tuple[int, int],
 ) -> None:
-    monkeypatch.setitem(vit.OF_WIDTH, 64, (3, 4))
+    monkeypatch.setitem(vit._OF_WIDTH, 64, (3, 4))
     eps = 1e-5 if kind == "dinov3" else 1e-6
     model = KINDS[kind].make(tmp_path / "plain", **changes, layer_norm_eps=eps)
     unplaced = architecture.startswith("deit3") or "_reg4_" in architecture

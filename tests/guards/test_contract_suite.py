@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import small_models
+from omnivec.errors import ItemErrors
+from omnivec.models.embedder import Embedder
 from omnivec.store.indexes.exact import ExactIndex
-from omnivec.testing import check_close, check_index, check_rejected
+from omnivec.testing import check_close, check_family, check_index, check_rejected
+
+PIXELS = [np.random.default_rng(i).integers(0, 256, (40, 30 + i, 3), np.uint8) for i in range(3)]
+ITEMS = {
+    "images": (small_models.of_images, PIXELS),
+    "words of a table": (small_models.of_words, ["fox", "the lazy dog", "an engine"]),
+    "towers": (small_models.of_both, [PIXELS[0], "two words", PIXELS[2]]),
+}
 
 
 class Forgetful(ExactIndex):
@@ -49,3 +59,23 @@ def test_comparisons_see_shape_size_and_what_is_not_finite():
     check_rejected(one * 1.01, one, "a wrong factor")
     with pytest.raises(AssertionError, match="would pass"):
         check_rejected(one + 1e-6, one, "nothing wrong")
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+def test_models_of_other_items_keep_the_contract_too(tmp_path, kind):
+    make, items = ITEMS[kind]
+    check_family(make(tmp_path / "model"), items)
+
+
+def test_items_that_a_model_does_not_read_do_not_pass(tmp_path):
+    with pytest.raises(ItemErrors):
+        check_family(small_models.of_images(tmp_path / "model"), ["a text"])
+
+
+def test_a_vector_that_depends_on_its_neighbours_does_not_pass(tmp_path, monkeypatch):
+    right = Embedder.encode
+    monkeypatch.setattr(
+        Embedder, "encode", lambda self, items, **options: right(self, items, **options) * max(1, len(items))
+    )
+    with pytest.raises(AssertionError, match="item 0 by itself"):
+        check_family(small_models.of_words(tmp_path / "model"), ["fox", "dog"])

@@ -86,8 +86,9 @@ def test_a_family_has_its_parts_in_order(path):
         assert not hasattr(module, "forward")
         return
     assert dataclasses.is_dataclass(module.Config) and module.Config.__dataclass_params__.frozen
-    for pattern, name in module.LAYOUTS:
-        assert name is None or re.compile(pattern).groups >= name.count("\\")
+    for pattern, names, *_ in module.LAYOUTS:
+        for name in names if isinstance(names, tuple) else (names or "",):
+            assert re.compile(pattern).groups >= name.count("\\")
     source = path.read_text(encoding="utf-8")
     places = [source.index(f"\n{part}") for part in ORDER if f"\n{part}" in source]
     assert places == sorted(places) and len(places) >= 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from transformers import ResNetConfig, ResNetModel
+from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetModel
 
 import checkpoints
 from omnivec.tables.io import write_table
@@ -29,6 +29,21 @@ def of_images(folder: Path) -> Path:
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     ResNetModel(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(PREPARED)
+    return folder
+
+
+def of_both(folder: Path) -> Path:
+    """Towers of texts and images."""
+    folder.mkdir()
+    layers = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
+    texts = layers | {"vocab_size": checkpoints.wordpiece(folder), "eos_token_id": 2}
+    images = layers | {"image_size": 32, "patch_size": 8}
+    config = CLIPConfig(text_config=texts, vision_config=images, projection_dim=16)
+    checkpoints.discriminate(CLIPModel(config), 0).save_pretrained(folder)
+    cropped = PREPARED.replace("ViTImage", "CLIPImage").replace(
+        '"size"', '"crop_size": {"height": 32, "width": 32}, "size"'
+    )
+    (folder / "preprocessor_config.json").write_text(cropped)
     return folder
 
 

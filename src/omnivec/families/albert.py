@@ -68,19 +68,19 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
         group = i * config.num_hidden_groups // config.num_hidden_layers
         for j in range(config.inner_group_num):
             part = p[f"encoder.albert_layer_groups.{group}.albert_layers.{j}"]
-            x = ops.state(layer(ops, part, config, x, bias))
+            x = ops.state(_layer(ops, part, config, x, bias))
     return x
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """One block: attention, then the feed-forward network, each added to its input and then normalised."""
-    y = ops.dropout(attention(ops, p["attention"], config, x, bias), config.hidden_dropout_prob)
+    y = ops.dropout(_attention(ops, p["attention"], config, x, bias), config.hidden_dropout_prob)
     x = ops.layer_norm(x + y, p["attention.LayerNorm"], config.layer_norm_eps)
     y = ops.linear(ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["ffn"])), p["ffn_output"])
     return ops.layer_norm(x + y, p["full_layer_layer_norm"], config.layer_norm_eps)
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """Multi-head self-attention: (n, t, hidden) -> (n, t, hidden)."""
     h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     q, k, v = (

@@ -17,7 +17,7 @@ from omnivec.validation.typed import Among, Count, Divides, Index, Rate, Size
 CLAIMS = {"model_type": ["bert", "roberta", "xlm-roberta", "camembert", "electra"], "modality": "text"}
 
 # Their positions begin behind the padding's.
-ROBERTAS = ("roberta", "xlm-roberta", "camembert")
+_ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Config:
     @property
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included."""
-        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type in ROBERTAS else 0)
+        return self.max_position_embeddings - (self.pad_token_id + 1 if self.model_type in _ROBERTAS else 0)
 
 
 @dataclass(frozen=True)
@@ -60,37 +60,37 @@ class Published:
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
     x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
-    x = x + p["embeddings.token_type_embeddings.weight"][0] + position(ops, p, config, batch)
+    x = x + p["embeddings.token_type_embeddings.weight"][0] + _position(ops, p, config, batch)
     x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
     x = ops.dropout(x, config.hidden_dropout_prob)
     if "embeddings_project" in p:  # ELECTRA's embeddings may be narrower than its layers.
         x = ops.linear(x, p["embeddings_project"])
     x, bias = ops.state(x), ops.padding_bias(batch.mask)
     for i in range(config.num_hidden_layers):
-        x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
+        x = ops.state(_layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
     return x
 
 
-def position(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+def _position(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """Vectors of the places: BERT counts from 0; RoBERTas count what is no padding, from pad_token_id + 1."""
     table = p["embeddings.position_embeddings.weight"]
-    if config.model_type not in ROBERTAS:
+    if config.model_type not in _ROBERTAS:
         return ops.embedding(ops.arange(batch.ids, 1), table)
     real = ops.not_equal(batch.ids, config.pad_token_id)
     return ops.embedding(ops.cast(ops.cumsum(real, 1) * real + config.pad_token_id, "int32"), table)
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """One block: attention, then the feed-forward network, each added to its input and then normalised."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
-    y = ops.linear(attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
+    y = ops.linear(_attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
     x = ops.layer_norm(x + ops.dropout(y, rate), p["attention.output.LayerNorm"], eps)
     y = ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["intermediate.dense"]))
     y = ops.linear(y, p["output.dense"])
     return ops.layer_norm(x + ops.dropout(y, rate), p["output.LayerNorm"], eps)
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """Multi-head self-attention before its output projection: (n, t, hidden) -> (n, t, hidden)."""
     h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     q, k, v = (

@@ -42,7 +42,7 @@ CLAIMS = {
 }
 
 # model_type of a tower alone -> that of the model it is half of, and which half.
-ALONE: Mapping[str, tuple[str, Modality]] = {
+_ALONE: Mapping[str, tuple[str, Modality]] = {
     "clip_text_model": ("clip", "text"),
     "clip_vision_model": ("clip", "image"),
     "siglip_text_model": ("siglip", "text"),
@@ -50,7 +50,7 @@ ALONE: Mapping[str, tuple[str, Modality]] = {
 }
 
 # SigLIP 2 pads Gemma's vocabulary with 0, which its configs leave unsaid.
-GEMMA_VOCABULARY = 256000
+_GEMMA_VOCABULARY = 256000
 
 
 class Tower(NamedTuple):
@@ -69,7 +69,7 @@ class Config:
     """The published config.json, as far as the forwards depend on it.
 
     Attributes:
-        model_type: "clip" or "siglip"; of a tower alone a key of ALONE.
+        model_type: "clip" or "siglip"; of a tower alone that of transformers' class.
         dim: length of a vector.
         vocab_size: of the texts.
         max_position_embeddings: longest text in tokens.
@@ -147,7 +147,7 @@ class Published(Texts, Pictures):
 
 
 # What the published configs leave out.
-DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "clip": {
         "text_config": {
             "vocab_size": 49408,
@@ -193,22 +193,22 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def part(published: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _part(published: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A tower's published config with its defaults; in old files "..._config_dict" counts instead, as a whole."""
     said = published.get(f"{name}_dict") or published.get(name) or {}
     given = {key: value for key, value in said.items() if value is not None}
-    return {"attention_dropout": 0.0} | dict(DEFAULTS[published["model_type"]][name]) | given
+    return {"attention_dropout": 0.0} | dict(_DEFAULTS[published["model_type"]][name]) | given
 
 
 def towers(published: Mapping[str, Any]) -> tuple[Modality, ...]:
     """What a model reads, texts first."""
-    alone = ALONE.get(published["model_type"])
+    alone = _ALONE.get(published["model_type"])
     return (alone[1],) if alone else ("text", "image")
 
 
-def whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
+def _whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The config of a tower alone as that of a model of both, of which the other is never used."""
-    alone = ALONE.get(published["model_type"])
+    alone = _ALONE.get(published["model_type"])
     if alone is None:
         return published
     kind, modality = alone
@@ -217,11 +217,11 @@ def whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def fitted(tensors: dict[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
     """Weights and config of a tower alone: under the names of the whole, and as wide as its weights make vectors."""
-    if config.model_type not in ALONE:
+    if config.model_type not in _ALONE:
         return tensors, config
     part, tower, last = (
         ("text_model.", config.text, ("text_projection.weight", "text_model.head.weight"))
-        if ALONE[config.model_type][1] == "text"
+        if _ALONE[config.model_type][1] == "text"
         else ("vision_model.", config.vision, ("visual_projection.weight",))
     )
     named = {
@@ -233,9 +233,9 @@ def fitted(tensors: dict[str, weights.Tensor], config: Config) -> tuple[dict[str
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config as the fields of `Config`."""
-    model_type, published = published["model_type"], whole(published)
-    text, vision = part(published, "text_config"), part(published, "vision_config")
-    padding = 0 if text["vocab_size"] == GEMMA_VOCABULARY else 1
+    model_type, published = published["model_type"], _whole(published)
+    text, vision = _part(published, "text_config"), _part(published, "vision_config")
+    padding = 0 if text["vocab_size"] == _GEMMA_VOCABULARY else 1
     is_clip = published["model_type"] == "clip"
     return {
         "model_type": model_type,
@@ -273,7 +273,7 @@ def refuse(published: Mapping[str, Any]) -> None:
             "siglip2 (NaFlex) takes images of any shape, which is not covered; take a SigLIP 2 of fixed resolution, "
             "as google/siglip2-base-patch16-224, whose model_type is 'siglip'"
         )
-    vision = part(whole(published), "vision_config")
+    vision = _part(_whole(published), "vision_config")
     for key in ("image_size", "patch_size"):
         if not isinstance(vision[key], int):
             raise UnsupportedModel(f"vision_config.{key} {vision[key]}: only squares are covered")
@@ -284,13 +284,13 @@ def refuse(published: Mapping[str, Any]) -> None:
 def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, 1, dim) float32, projected and not yet of length 1."""
     own, tower, is_clip = p["text_model"], config.text, config.is_clip
-    ids = batch.ids if is_clip else padded(ops, config, batch)
+    ids = batch.ids if is_clip else _padded(ops, config, batch)
     x = ops.embedding(ids, own["embeddings.token_embedding.weight"])
     x = x + ops.embedding(ops.arange(ids, 1), own["embeddings.position_embedding.weight"])
-    x = encoder(ops, own["encoder"], tower, x, ops.causal_bias(batch.mask) if is_clip else None)
+    x = _encoder(ops, own["encoder"], tower, x, ops.causal_bias(batch.mask) if is_clip else None)
     x = ops.layer_norm(x, own["final_layer_norm"], tower.layer_norm_eps)
     if is_clip:
-        return projected(ops, p, config, ops.take(x, end(ops, config, batch)), "text_projection")
+        return _projected(ops, p, config, ops.take(x, _end(ops, config, batch)), "text_projection")
     return ops.linear(x[:, -1], own["head"])[:, None]
 
 
@@ -304,20 +304,20 @@ def forward_image(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     x = x + own["embeddings.position_embedding.weight"]
     if is_clip:
         x = ops.layer_norm(x, own["pre_layrnorm"], tower.layer_norm_eps)
-    x = encoder(ops, own["encoder"], tower, x, None)
+    x = _encoder(ops, own["encoder"], tower, x, None)
     if is_clip:
         x = ops.layer_norm(x[:, 0], own["post_layernorm"], tower.layer_norm_eps)
-        return projected(ops, p, config, x, "visual_projection")
-    return look(ops, own["head"], tower, ops.layer_norm(x, own["post_layernorm"], tower.layer_norm_eps))
+        return _projected(ops, p, config, x, "visual_projection")
+    return _look(ops, own["head"], tower, ops.layer_norm(x, own["post_layernorm"], tower.layer_norm_eps))
 
 
-def projected(ops: Ops, p: Params, config: Config, x: Value, name: str) -> Value:
+def _projected(ops: Ops, p: Params, config: Config, x: Value, name: str) -> Value:
     """States (n, hidden) -> (n, 1, dim) in the space of both; as they are of a tower alone that lacks the way there."""
-    alone = config.model_type in ALONE and name not in p
+    alone = config.model_type in _ALONE and name not in p
     return x[:, None] if alone else ops.linear(x, p[name])[:, None]
 
 
-def padded(ops: Ops, config: Config, batch: Any) -> Value:
+def _padded(ops: Ops, config: Config, batch: Any) -> Value:
     """Ids (n, max_position_embeddings): SigLIP was trained on texts of one length, whose padding it sees."""
     length, token = config.max_position_embeddings, config.pad_token_id
     ids = ops.where(batch.mask, batch.ids, ops.constant(np.full(1, token, np.int32)))
@@ -325,7 +325,7 @@ def padded(ops: Ops, config: Config, batch: Any) -> Value:
     return ops.concat([ids, rest], 1)[:, :length]
 
 
-def end(ops: Ops, config: Config, batch: Any) -> Value:
+def _end(ops: Ops, config: Config, batch: Any) -> Value:
     """Place (n,) of each text's first end; 0 for a text without one."""
     ids = batch.ids * batch.mask
     if config.eos_token_id == LEGACY_EOS:
@@ -336,22 +336,22 @@ def end(ops: Ops, config: Config, batch: Any) -> Value:
     return ops.cast(ops.sum(before, 1) * ops.max(hit, 1), "int32")
 
 
-def encoder(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) -> Value:
+def _encoder(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) -> Value:
     """The layers: (n, t, hidden) -> (n, t, hidden)."""
     x = ops.state(x)
     for i in range(tower.num_hidden_layers):
-        x = ops.state(layer(ops, p[f"layers.{i}"], tower, x, bias))
+        x = ops.state(_layer(ops, p[f"layers.{i}"], tower, x, bias))
     return x
 
 
-def layer(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) -> Value:
+def _layer(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) -> Value:
     """One block: attention, then the feed-forward network, each of the normalised input and added to it."""
     y = ops.layer_norm(x, p["layer_norm1"], tower.layer_norm_eps)
-    x = x + attention(ops, p["self_attn"], tower, y, y, bias)
-    return x + network(ops, p["mlp"], tower, ops.layer_norm(x, p["layer_norm2"], tower.layer_norm_eps))
+    x = x + _attention(ops, p["self_attn"], tower, y, y, bias)
+    return x + _network(ops, p["mlp"], tower, ops.layer_norm(x, p["layer_norm2"], tower.layer_norm_eps))
 
 
-def attention(ops: Ops, p: Params, tower: Tower, x: Value, source: Value, bias: Value | None) -> Value:
+def _attention(ops: Ops, p: Params, tower: Tower, x: Value, source: Value, bias: Value | None) -> Value:
     """Multi-head attention of x (n, t, hidden) to the source (n, s, hidden) -> (n, t, hidden)."""
     h, d = tower.num_attention_heads, tower.hidden_size // tower.num_attention_heads
     q, k, v = (
@@ -362,15 +362,15 @@ def attention(ops: Ops, p: Params, tower: Tower, x: Value, source: Value, bias: 
     return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["out_proj"])
 
 
-def network(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
+def _network(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
     """The feed-forward network: (n, t, hidden) -> (n, t, hidden)."""
     return ops.linear(ACTIVATIONS[tower.hidden_act](ops, ops.linear(x, p["fc1"])), p["fc2"])
 
 
-def look(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
+def _look(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
     """SigLIP's pooling: a learned probe looks at all patches (n, t, hidden) -> (n, 1, hidden)."""
-    y = attention(ops, p["attention"], tower, ops.expand(p["probe"], x), x, None)
-    return y + network(ops, p["mlp"], tower, ops.layer_norm(y, p["layernorm"], tower.layer_norm_eps))
+    y = _attention(ops, p["attention"], tower, ops.expand(p["probe"], x), x, None)
+    return y + _network(ops, p["mlp"], tower, ops.layer_norm(y, p["layernorm"], tower.layer_norm_eps))
 
 
 def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float | None]:

@@ -41,20 +41,20 @@ OWN_CODE = True
 POOLING = "lasttoken"
 
 # Gemma multiplies by 1 + w in its norms, and its embeddings by sqrt(hidden).
-GEMMA = ("gemma", "gemma2", "gemma3_text")
+_GEMMA = ("gemma", "gemma2", "gemma3_text")
 # Queries and keys are normalised, head by head.
-NORMED_HEADS = ("qwen3", "gemma3_text")
+_NORMED_HEADS = ("qwen3", "gemma3_text")
 # What attention and the network put out is normalised too, before it is added.
-NORMED_OUTPUTS = ("gemma2", "gemma3_text")
+_NORMED_OUTPUTS = ("gemma2", "gemma3_text")
 
-FULL, SLIDING = "full_attention", "sliding_attention"
+_FULL, _SLIDING = "full_attention", "sliding_attention"
 
-Layer = Annotated[str, Among((FULL, SLIDING))]
+Layer = Annotated[str, Among((_FULL, _SLIDING))]
 # How far scores go; 0 for any distance.
 Limit = Annotated[float, Between(0.0, 1e6)]
 
 # What a config.json that leaves it out means; what it says is null stays null.
-DEFAULTS: dict[str, dict[str, Any]] = {
+_DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
     "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
@@ -144,45 +144,45 @@ class Published:
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config in one spelling: old and new names of rotary positions, windows and activations."""
     kind = published["model_type"]
-    said = {**DEFAULTS[kind], **published}
+    said = {**_DEFAULTS[kind], **published}
     heads = said["num_attention_heads"]
     width = said.get("head_dim") or said["hidden_size"] // heads
-    layers = layer_types(said)
-    act = said.get("hidden_activation" if kind in NORMED_OUTPUTS else "hidden_act") or "silu"
+    layers = _layer_types(said)
+    act = said.get("hidden_activation" if kind in _NORMED_OUTPUTS else "hidden_act") or "silu"
     return said | {
         "num_key_value_heads": said.get("num_key_value_heads") or heads,
         "head_dim": width,
         # Gemma's first configs say "gelu" where its tanh formula is meant.
         "hidden_act": "gelu_pytorch_tanh" if act == "gelu" and kind == "gemma" else act,
         "layer_types": layers,
-        "sliding_window": window(said) if SLIDING in layers else 0,
-        "rope_parameters": ropes(said, layers),
-        "attention_scale": (said["query_pre_attn_scalar"] if kind in NORMED_OUTPUTS else width) ** -0.5,
+        "sliding_window": _window(said) if _SLIDING in layers else 0,
+        "rope_parameters": _ropes(said, layers),
+        "attention_scale": (said["query_pre_attn_scalar"] if kind in _NORMED_OUTPUTS else width) ** -0.5,
         "attn_logit_softcapping": said.get("attn_logit_softcapping") if kind == "gemma2" else None,
-        "bidirectional": bidirectional(said),
+        "bidirectional": _bidirectional(said),
     }
 
 
-def layer_types(said: Mapping[str, Any]) -> tuple[str, ...]:
+def _layer_types(said: Mapping[str, Any]) -> tuple[str, ...]:
     """Which layers attend within a window: listed, or by the rule of the model type."""
     kind, count = said["model_type"], int(said["num_hidden_layers"])
     if kind in ("llama", "gemma") or said.get("sliding_window") is None:
-        return (FULL,) * count
+        return (_FULL,) * count
     if (
         kind == "mistral" and said.get("layer_types") is None
     ):  # With them transformers takes it for a Ministral.
-        return (SLIDING,) * count
+        return (_SLIDING,) * count
     if kind in ("qwen2", "qwen3") and not said.get("use_sliding_window"):
-        return (FULL,) * count
+        return (_FULL,) * count
     if said.get("layer_types") is not None:
         return tuple(said["layer_types"])
     if kind in ("qwen2", "qwen3"):
-        return tuple(FULL if i < said["max_window_layers"] else SLIDING for i in range(count))
+        return tuple(_FULL if i < said["max_window_layers"] else _SLIDING for i in range(count))
     pattern = 2 if kind == "gemma2" else said.get("sliding_window_pattern") or 6
-    return tuple(SLIDING if (i + 1) % pattern else FULL for i in range(count))
+    return tuple(_SLIDING if (i + 1) % pattern else _FULL for i in range(count))
 
 
-def window(said: Mapping[str, Any]) -> int:
+def _window(said: Mapping[str, Any]) -> int:
     """Places less than this apart see each other."""
     width = int(said["sliding_window"])
     if said.get("use_bidirectional_attention"):
@@ -191,29 +191,29 @@ def window(said: Mapping[str, Any]) -> int:
     return width if said.get("is_causal", True) else width + 1
 
 
-def ropes(said: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def _ropes(said: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The rotary positions of each type of layer; Gemma 3 turns its sliding layers by a base of their own."""
     table = said.get("rope_scaling") or said.get("rope_parameters") or {}
     longest, theta = said["max_position_embeddings"], said.get("rope_theta") or 1e4
     if said["model_type"] != "gemma3_text":
         return {layer: rotary.canonical(table, theta, longest) for layer in sorted(set(layers))}
     nested = said.get("rope_parameters") or {}
-    bases = {FULL: theta, SLIDING: said["rope_local_base_freq"]}
-    scaled = {FULL: said.get("rope_scaling") or {}, SLIDING: {}}
+    bases = {_FULL: theta, _SLIDING: said["rope_local_base_freq"]}
+    scaled = {_FULL: said.get("rope_scaling") or {}, _SLIDING: {}}
     return {
         layer: rotary.canonical({**(nested.get(layer) or {}), **scaled[layer]}, bases[layer], longest)
         for layer in sorted(set(layers))
     }
 
 
-def bidirectional(said: Mapping[str, Any]) -> bool:
+def _bidirectional(said: Mapping[str, Any]) -> bool:
     """Whether the config says that tokens see those behind them: `is_causal`, or Gemma 3's own flag."""
     return not said.get("is_causal", True) or bool(said.get("use_bidirectional_attention"))
 
 
 def refuse(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for the variants that compute something else."""
-    said = {**DEFAULTS[published["model_type"]], **published}
+    said = {**_DEFAULTS[published["model_type"]], **published}
     if said["model_type"] != "gemma3_text" and said.get("use_bidirectional_attention"):
         raise UnsupportedModel(
             "use_bidirectional_attention is covered for gemma3_text only; is_causal for all"
@@ -228,50 +228,52 @@ def refuse(published: Mapping[str, Any]) -> None:
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
     x = ops.embedding(batch.ids, p["embed_tokens.weight"])
-    x = ops.state(x * config.hidden_size**0.5 if config.model_type in GEMMA else x)
-    views = {kind: view(ops, config, kind, batch) for kind in sorted(set(config.layer_types))}
+    x = ops.state(x * config.hidden_size**0.5 if config.model_type in _GEMMA else x)
+    views = {kind: _view(ops, config, kind, batch) for kind in sorted(set(config.layer_types))}
     for i, kind in enumerate(config.layer_types):
-        x = layer(ops, p[f"layers.{i}"], config, x, *views[kind])
+        x = _layer(ops, p[f"layers.{i}"], config, x, *views[kind])
         if i + 1 == config.num_hidden_layers:  # As published, the last hidden state is the normalised one.
-            x = norm(ops, p["norm"], config, x)
+            x = _norm(ops, p["norm"], config, x)
         x = ops.state(x)
     return x
 
 
-def view(ops: Ops, config: Config, kind: str, batch: Any) -> tuple[Value, tuple[Value, Value]]:
+def _view(ops: Ops, config: Config, kind: str, batch: Any) -> tuple[Value, tuple[Value, Value]]:
     """What a type of layer sees: its bias on attention scores, and its rotary positions."""
     bias = ops.padding_bias(batch.mask) if config.bidirectional else ops.causal_bias(batch.mask)
-    if kind == SLIDING:
+    if kind == _SLIDING:
         bias = bias + window_bias(ops, batch.ids, config.sliding_window)
     return bias, rotary.rotation(ops, batch.ids, config.rope_parameters[kind], config.head_dim, batch.limit)
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]) -> Value:
     """One block: attention, then the gated network, each of a normalised input and added to it."""
-    y = attention(ops, p["self_attn"], config, norm(ops, p["input_layernorm"], config, x), bias, turn)
-    if config.model_type not in NORMED_OUTPUTS:
+    y = _attention(ops, p["self_attn"], config, _norm(ops, p["input_layernorm"], config, x), bias, turn)
+    if config.model_type not in _NORMED_OUTPUTS:
         x = x + y
-        return x + network(ops, p["mlp"], config, norm(ops, p["post_attention_layernorm"], config, x))
-    x = x + norm(ops, p["post_attention_layernorm"], config, y)
-    y = network(ops, p["mlp"], config, norm(ops, p["pre_feedforward_layernorm"], config, x))
-    return x + norm(ops, p["post_feedforward_layernorm"], config, y)
+        return x + _network(ops, p["mlp"], config, _norm(ops, p["post_attention_layernorm"], config, x))
+    x = x + _norm(ops, p["post_attention_layernorm"], config, y)
+    y = _network(ops, p["mlp"], config, _norm(ops, p["pre_feedforward_layernorm"], config, x))
+    return x + _norm(ops, p["post_feedforward_layernorm"], config, y)
 
 
-def norm(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+def _norm(ops: Ops, p: Params, config: Config, x: Value) -> Value:
     """By the root of the mean square."""
-    weight = p["weight"] + 1.0 if config.model_type in GEMMA else p["weight"]
+    weight = p["weight"] + 1.0 if config.model_type in _GEMMA else p["weight"]
     return ops.rms_norm(x, weight, config.rms_norm_eps)
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]) -> Value:
+def _attention(
+    ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]
+) -> Value:
     """Grouped-query self-attention: (n, t, hidden) -> (n, t, hidden)."""
     h, kv, d = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     q, k, v = (
         ops.reshape(ops.linear(x, p[f"{name}_proj"]), (0, 0, count, d))
         for name, count in (("q", h), ("k", kv), ("v", kv))
     )
-    if config.model_type in NORMED_HEADS:
-        q, k = norm(ops, p["q_norm"], config, q), norm(ops, p["k_norm"], config, k)
+    if config.model_type in _NORMED_HEADS:
+        q, k = _norm(ops, p["q_norm"], config, q), _norm(ops, p["k_norm"], config, k)
     q, k, v = (ops.transpose(y, (0, 2, 1, 3)) for y in (q, k, v))
     q, k = ops.rotary(q, *turn), ops.rotary(k, *turn)
     if h != kv:
@@ -281,7 +283,7 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: 
     return ops.linear(ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d)), p["o_proj"])
 
 
-def network(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+def _network(ops: Ops, p: Params, config: Config, x: Value) -> Value:
     """The gated feed-forward network: (n, t, hidden) -> (n, t, hidden)."""
     gate = ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["gate_proj"]))
     return ops.linear(gate * ops.linear(x, p["up_proj"]), p["down_proj"])

@@ -14,7 +14,7 @@ from omnivec.validation.typed import Count, Divides, Rate, Size
 
 CLAIMS = {"model_type": ["distilbert"], "modality": "text"}
 
-EPS = 1e-12
+_EPS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,23 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, dim) float32."""
     x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
     x = x + ops.embedding(ops.arange(batch.ids, 1), p["embeddings.position_embeddings.weight"])
-    x = ops.layer_norm(x, p["embeddings.LayerNorm"], EPS)
+    x = ops.layer_norm(x, p["embeddings.LayerNorm"], _EPS)
     x = ops.state(ops.dropout(x, config.dropout))
     bias = ops.padding_bias(batch.mask)
     for i in range(config.n_layers):
-        x = ops.state(layer(ops, p[f"transformer.layer.{i}"], config, x, bias))
+        x = ops.state(_layer(ops, p[f"transformer.layer.{i}"], config, x, bias))
     return x
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """One block: attention, then the feed-forward network, each added to its input and then normalised."""
-    y = attention(ops, p["attention"], config, x, bias)
-    x = ops.layer_norm(x + y, p["sa_layer_norm"], EPS)
+    y = _attention(ops, p["attention"], config, x, bias)
+    x = ops.layer_norm(x + y, p["sa_layer_norm"], _EPS)
     y = ops.linear(ACTIVATIONS[config.activation](ops, ops.linear(x, p["ffn.lin1"])), p["ffn.lin2"])
-    return ops.layer_norm(x + ops.dropout(y, config.dropout), p["output_layer_norm"], EPS)
+    return ops.layer_norm(x + ops.dropout(y, config.dropout), p["output_layer_norm"], _EPS)
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """Multi-head self-attention: (n, t, dim) -> (n, t, dim)."""
     h, d = config.n_heads, config.dim // config.n_heads
     q, k, v = (

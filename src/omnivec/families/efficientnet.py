@@ -70,7 +70,7 @@ POOLING = "mean"
 PREPROCESSING = IMAGENET
 
 # Width and depth beside B0's (section 4 of the paper); Lite's first and last stage stay as B0 has them.
-SCALES = {
+_SCALES = {
     "b0": (1.0, 1.0),
     "b1": (1.0, 1.1),
     "b2": (1.1, 1.2),
@@ -84,11 +84,11 @@ SCALES = {
     "lite2": (1.1, 1.2),
 }
 # B0's stages: table 1 of the paper.
-REPEATS = (1, 2, 2, 3, 3, 4, 1)
-CHANNELS = (32, 16, 24, 40, 80, 112, 192, 320)
-HIDDEN = 1280
+_REPEATS = (1, 2, 2, 3, 3, 4, 1)
+_CHANNELS = (32, 16, 24, 40, 80, 112, 192, 320)
+_HIDDEN = 1280
 
-ACTS: Mapping[str, Callable[[Ops, Value], Value]] = {
+_ACTS: Mapping[str, Callable[[Ops, Value], Value]] = {
     **ACTIVATIONS,
     "relu6": lambda ops, x: ops.clip(x, 0.0, 6.0),
 }
@@ -116,9 +116,9 @@ class Config:
     kernel_sizes: Annotated[tuple[Count, ...], Length("depths")] = (3, 3, 5, 3, 5, 5, 3)
     strides: Annotated[tuple[Count, ...], Length("depths")] = (1, 2, 2, 2, 1, 2, 1)
     expand_ratios: Annotated[tuple[Count, ...], Length("depths")] = (1, 6, 6, 6, 6, 6, 6)
-    hidden_dim: Size = HIDDEN
+    hidden_dim: Size = _HIDDEN
     squeeze_expansion_ratio: Rate = 0.25
-    hidden_act: Annotated[str, Among(ACTS)] = "swish"
+    hidden_act: Annotated[str, Among(_ACTS)] = "swish"
     batch_norm_eps: Rate = 1e-3
     padding: Literal["same", "even", "stated"] = "stated"
     depthwise_padding: tuple[Index, ...] = ()
@@ -142,8 +142,8 @@ class Published:
     width_coefficient: Factor = 2.0
     depth_coefficient: Factor = 3.1
     depth_divisor: Count = 8
-    num_block_repeats: tuple[Count, ...] = REPEATS
-    out_channels: tuple[Size, ...] = CHANNELS[1:]
+    num_block_repeats: tuple[Count, ...] = _REPEATS
+    out_channels: tuple[Size, ...] = _CHANNELS[1:]
     pooling_type: Annotated[str, Among(("mean",))] = "mean"
     num_channels: Colours = 3
     model_args: Plain | None = None
@@ -152,32 +152,32 @@ class Published:
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A published config in the record's words; of timm's only the architecture's name counts."""
     if "architecture" in published:
-        return named(published["architecture"])
+        return _named(published["architecture"])
     width, scale = published["width_coefficient"], published["depth_coefficient"]
-    unit, repeats = published.get("depth_divisor") or 8, published.get("num_block_repeats") or REPEATS
-    channels = (CHANNELS[0], *(published.get("out_channels") or CHANNELS[1:]))
+    unit, repeats = published.get("depth_divisor") or 8, published.get("num_block_repeats") or _REPEATS
+    channels = (_CHANNELS[0], *(published.get("out_channels") or _CHANNELS[1:]))
     if len(channels) != len(repeats) + 1:
         raise UnsupportedModel(f"out_channels {channels[1:]}: one for each of num_block_repeats {repeats}")
     return {
         **published,
         "depths": tuple(math.ceil(scale * count) for count in repeats),
-        "channels": tuple(rounded(count * width, unit) for count in channels),
+        "channels": tuple(_rounded(count * width, unit) for count in channels),
     }
 
 
-def named(architecture: str) -> dict[str, Any]:
+def _named(architecture: str) -> dict[str, Any]:
     """The config of one of timm's architectures."""
     maker, _, size = architecture.rpartition("efficientnet_")
-    width, scale = SCALES[size]
-    depths = [math.ceil(scale * count) for count in REPEATS]
-    channels = [rounded(count * width) for count in CHANNELS]
+    width, scale = _SCALES[size]
+    depths = [math.ceil(scale * count) for count in _REPEATS]
+    channels = [_rounded(count * width) for count in _CHANNELS]
     of_tensorflow, lite = maker == "tf_", size.startswith("lite")
     if lite:
-        depths[0], depths[-1], channels[0] = REPEATS[0], REPEATS[-1], CHANNELS[0]
+        depths[0], depths[-1], channels[0] = _REPEATS[0], _REPEATS[-1], _CHANNELS[0]
     return {
         "depths": tuple(depths),
         "channels": tuple(channels),
-        "hidden_dim": HIDDEN if lite else rounded(HIDDEN * width),
+        "hidden_dim": _HIDDEN if lite else _rounded(_HIDDEN * width),
         "squeeze_expansion_ratio": 0.0 if lite else 0.25,
         "hidden_act": "relu6" if lite else "swish",
         "batch_norm_eps": 1e-3 if of_tensorflow else 1e-5,
@@ -185,7 +185,7 @@ def named(architecture: str) -> dict[str, Any]:
     }
 
 
-def rounded(channels: float, unit: int = 8) -> int:
+def _rounded(channels: float, unit: int = 8) -> int:
     """The nearest multiple of a unit, if need be the next one: no more than a tenth is lost."""
     near = max(unit, int(channels + unit / 2) // unit * unit)
     return near + unit if near < 0.9 * channels else near
@@ -204,46 +204,46 @@ def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.pixels (n, 3, h, w) float32, normalised -> (n, h / 32 * w / 32, dim) float32, sizes rounded up."""
-    act, eps = ACTS[config.hidden_act], config.batch_norm_eps
+    act, eps = _ACTS[config.hidden_act], config.batch_norm_eps
     stem = p["embeddings"]
-    x = ops.conv(batch.pixels, stem["convolution"], (2, 2), padding(config, 3, (0, 1)))
-    x = act(ops, norm(ops, stem["batchnorm"], x, eps))
+    x = ops.conv(batch.pixels, stem["convolution"], (2, 2), _padding(config, 3, (0, 1)))
+    x = act(ops, _norm(ops, stem["batchnorm"], x, eps))
     ops.state(rows(ops, x))
     number = 0
     for i, depth in enumerate(config.depths):
         for j in range(depth):
-            x = block(ops, p[f"encoder.blocks.{number}"], config, x, i, j == 0, number)
+            x = _block(ops, p[f"encoder.blocks.{number}"], config, x, i, j == 0, number)
             number += 1
         ops.state(rows(ops, x))
-    x = norm(ops, p["encoder.top_bn"], ops.conv(x, p["encoder.top_conv"], (1, 1), (0, 0)), eps)
+    x = _norm(ops, p["encoder.top_bn"], ops.conv(x, p["encoder.top_conv"], (1, 1), (0, 0)), eps)
     return ops.state(rows(ops, act(ops, x)))
 
 
-def block(ops: Ops, p: Params, config: Config, x: Value, stage: int, first: bool, number: int) -> Value:
+def _block(ops: Ops, p: Params, config: Config, x: Value, stage: int, first: bool, number: int) -> Value:
     """Expand, filter each channel by itself, squeeze and excite, project; added to the input but in a first block."""
-    act, eps, kernel = ACTS[config.hidden_act], config.batch_norm_eps, config.kernel_sizes[stage]
+    act, eps, kernel = _ACTS[config.hidden_act], config.batch_norm_eps, config.kernel_sizes[stage]
     ratio, stride, y = config.expand_ratios[stage], config.strides[stage] if first else 1, x
     if ratio != 1:
         y = ops.conv(y, p["expansion.expand_conv"], (1, 1), (0, 0))
-        y = act(ops, norm(ops, p["expansion.expand_bn"], y, eps))
+        y = act(ops, _norm(ops, p["expansion.expand_bn"], y, eps))
     before = kernel // 2 - (stride == 2 and number not in config.depthwise_padding)
-    filters, zeros = p["depthwise_conv.depthwise_conv"], padding(config, kernel, (before, kernel // 2))
+    filters, zeros = p["depthwise_conv.depthwise_conv"], _padding(config, kernel, (before, kernel // 2))
     y = ops.conv(y, filters, (stride, stride), zeros, groups=ratio * config.channels[stage + (not first)])
-    y = act(ops, norm(ops, p["depthwise_conv.depthwise_norm"], y, eps))
+    y = act(ops, _norm(ops, p["depthwise_conv.depthwise_norm"], y, eps))
     if config.squeeze_expansion_ratio:
-        y = y * excitation(ops, p["squeeze_excite"], act, y)
+        y = y * _excitation(ops, p["squeeze_excite"], act, y)
     y = ops.conv(y, p["projection.project_conv"], (1, 1), (0, 0))
-    y = norm(ops, p["projection.project_bn"], y, eps)
-    return y if first else x + connected(ops, y, config.drop_connect_rate * number / sum(config.depths))
+    y = _norm(ops, p["projection.project_bn"], y, eps)
+    return y if first else x + _connected(ops, y, config.drop_connect_rate * number / sum(config.depths))
 
 
-def excitation(ops: Ops, p: Params, act: Callable[[Ops, Value], Value], x: Value) -> Value:
+def _excitation(ops: Ops, p: Params, act: Callable[[Ops, Value], Value], x: Value) -> Value:
     """How much each channel counts, from the means of all: x (n, c, h, w) -> (n, c, 1, 1) of 0 to 1."""
     y = act(ops, ops.conv(ops.mean(x, (2, 3), keep=True), p["reduce"], (1, 1), (0, 0)))
     return ops.sigmoid(ops.conv(y, p["expand"], (1, 1), (0, 0)))
 
 
-def padding(config: Config, kernel: int, stated: tuple[int, int]) -> Padding:
+def _padding(config: Config, kernel: int, stated: tuple[int, int]) -> Padding:
     """Zeros around a map; `stated` where it is transformers' rule that counts."""
     if config.padding == "same":
         return "same"
@@ -251,12 +251,12 @@ def padding(config: Config, kernel: int, stated: tuple[int, int]) -> Padding:
     return (each, each)
 
 
-def norm(ops: Ops, p: Params, x: Value, eps: float) -> Value:
+def _norm(ops: Ops, p: Params, x: Value, eps: float) -> Value:
     """Batch norm, which in training remembers 0.99 of what it knew."""
     return ops.batch_norm(x, p, eps, 0.01)
 
 
-def connected(ops: Ops, x: Value, rate: float) -> Value:
+def _connected(ops: Ops, x: Value, rate: float) -> Value:
     """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): in training a share of the pictures skips the block."""
     if not ops.training:
         return x

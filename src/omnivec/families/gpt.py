@@ -123,7 +123,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     if "local" in config.attention_layers:
         biases["local"] = causal + window_bias(ops, batch.ids, config.window_size)
     for i, kind in enumerate(config.attention_layers):
-        x = layer(ops, p[f"h.{i}"], config, x, biases[kind], config.scale(i))
+        x = _layer(ops, p[f"h.{i}"], config, x, biases[kind], config.scale(i))
         # As published, the last hidden state is the normalised one; GPT's layers end in a norm of their own.
         if i + 1 == config.num_hidden_layers and config.model_type != "openai-gpt":
             x = ops.layer_norm(x, p["ln_f"], config.layer_norm_epsilon)
@@ -131,43 +131,43 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     return x
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, scale: float) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, scale: float) -> Value:
     """One block: attention and feed-forward network, each added to its input. GPT normalises sums, others inputs."""
     eps, rate = config.layer_norm_epsilon, config.residual_dropout
     if config.model_type == "openai-gpt":
-        x = x + ops.dropout(attention(ops, p["attn"], config, x, bias, scale), rate)
+        x = x + ops.dropout(_attention(ops, p["attn"], config, x, bias, scale), rate)
         x = ops.layer_norm(x, p["ln_1"], eps)
-        return ops.layer_norm(x + ops.dropout(network(ops, p["mlp"], config, x), rate), p["ln_2"], eps)
-    y = attention(ops, p["attn"], config, ops.layer_norm(x, p["ln_1"], eps), bias, scale)
+        return ops.layer_norm(x + ops.dropout(_network(ops, p["mlp"], config, x), rate), p["ln_2"], eps)
+    y = _attention(ops, p["attn"], config, ops.layer_norm(x, p["ln_1"], eps), bias, scale)
     x = x + ops.dropout(y, rate)
-    return x + ops.dropout(network(ops, p["mlp"], config, ops.layer_norm(x, p["ln_2"], eps)), rate)
+    return x + ops.dropout(_network(ops, p["mlp"], config, ops.layer_norm(x, p["ln_2"], eps)), rate)
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value, scale: float) -> Value:
+def _attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value, scale: float) -> Value:
     """Multi-head self-attention: (n, t, hidden) -> (n, t, hidden)."""
     h, width = config.num_attention_heads, config.hidden_size
     if config.model_type == "gpt_neo":
         p = p["attention"]
         fused = [ops.linear(x, p[name]) for name in ("q_proj", "k_proj", "v_proj")]
     else:
-        whole = map_rows(x, p["c_attn"])
+        whole = _map_rows(x, p["c_attn"])
         fused = [whole[..., i * width : (i + 1) * width] for i in range(3)]
     q, k, v = (ops.transpose(ops.reshape(y, (0, 0, h, width // h)), (0, 2, 1, 3)) for y in fused)
     y = ops.attention(q, k, v, bias, scale, config.attention_dropout)
     y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, width))
-    return ops.linear(y, p["out_proj"]) if config.model_type == "gpt_neo" else map_rows(y, p["c_proj"])
+    return ops.linear(y, p["out_proj"]) if config.model_type == "gpt_neo" else _map_rows(y, p["c_proj"])
 
 
-def network(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+def _network(ops: Ops, p: Params, config: Config, x: Value) -> Value:
     """The feed-forward network: (n, t, hidden) -> (n, t, hidden)."""
     if config.model_type == "gpt_neo":
         y = ACTIVATIONS[config.activation_function](ops, ops.linear(x, p["c_fc"]))
         return ops.linear(y, p["c_proj"])
-    y = ACTIVATIONS[config.activation_function](ops, map_rows(x, p["c_fc"]))
-    return map_rows(y, p["c_proj"])
+    y = ACTIVATIONS[config.activation_function](ops, _map_rows(x, p["c_fc"]))
+    return _map_rows(y, p["c_proj"])
 
 
-def map_rows(x: Value, p: Params) -> Value:
+def _map_rows(x: Value, p: Params) -> Value:
     """A linear map whose weight is (in, out), as GPT and GPT-2 store theirs: x (..., in) -> (..., out)."""
     return x @ p["weight"] + p["bias"]
 

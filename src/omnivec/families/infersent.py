@@ -44,7 +44,7 @@ class Config:
         max_length: most words of a text, those around it included. The network has no limit of its own.
     """
 
-    version: Annotated[int, Among(VERSIONS)]
+    version: Annotated[int, Among(_VERSIONS)]
     vocab_size: Size
     word_emb_dim: Size = 300
     enc_lstm_dim: Size = 2048
@@ -65,7 +65,7 @@ class Version:
     pattern: str
 
 
-VERSIONS = {
+_VERSIONS = {
     1: Version("glove.840B.300d.txt", ("<s>", "</s>"), TREEBANK),
     2: Version("crawl-300d-2M.vec", ("<p>", "</p>"), MOSES),
 }
@@ -93,7 +93,7 @@ def original(
     """
     if (folder / "tokenizer.json").is_file():
         return None
-    version = VERSIONS[published["version"]]
+    version = _VERSIONS[published["version"]]
     lstm = weights.read(
         _file(folder, str(published.get("weights") or f"infersent{published['version']}.pkl"))
     )

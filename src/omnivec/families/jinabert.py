@@ -25,7 +25,7 @@ CLAIMS = {
 # The auto_map of its configs names its makers' own code, which this family is written after.
 OWN_CODE = True
 
-GATES = {"geglu": "gelu", "reglu": "relu"}
+_GATES = {"geglu": "gelu", "reglu": "relu"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Config:
     intermediate_size: Size
     max_position_embeddings: Positions
     hidden_act: Activation = "gelu"
-    feed_forward_type: Annotated[str, Among((*GATES, "original"))] = "original"
+    feed_forward_type: Annotated[str, Among((*_GATES, "original"))] = "original"
     layer_norm_eps: Rate = 1e-12
     hidden_dropout_prob: Rate = 0.1
     attention_probs_dropout_prob: Rate = 0.1
@@ -70,21 +70,21 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     x = x + p["embeddings.token_type_embeddings.weight"][0]
     x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
     x = ops.state(ops.dropout(x, config.hidden_dropout_prob))
-    bias = linear_bias(ops, config, batch)
+    bias = _linear_bias(ops, config, batch)
     for i in range(config.num_hidden_layers):
-        x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
+        x = ops.state(_layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
     return x
 
 
-def linear_bias(ops: Ops, config: Config, batch: Any) -> Value:
+def _linear_bias(ops: Ops, config: Config, batch: Any) -> Value:
     """ALiBi to both sides, before a head's slope: -|i - j| for places i, j, far more on padding: (n, 1, t, t)."""
     place = ops.cast(ops.arange(batch.ids, 1), "float32")
     step = place[None, :] - place[:, None]
-    flattest = float(slopes(config.num_attention_heads).min())
+    flattest = float(_slopes(config.num_attention_heads).min())
     return ops.padding_bias(batch.mask) * (1.0 / flattest) - ops.maximum(step, -step)
 
 
-def slopes(heads: int) -> NDArray[np.float32]:
+def _slopes(heads: int) -> NDArray[np.float32]:
     """The slope of each head, 2^(-8k / heads) for k = 1 ... heads: Press et al. 2021, section 3.
 
     Where the number of heads is no power of two, those of the next lower power, then every other one of the double.
@@ -94,20 +94,20 @@ def slopes(heads: int) -> NDArray[np.float32]:
     return np.exp2(-8 * np.concatenate([np.arange(1, power + 1), odd]) / power).astype(np.float32)
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """One block: attention, then the feed-forward network, each added to its input and then normalised."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
-    y = ops.linear(attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
+    y = ops.linear(_attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
     y = ops.layer_norm(x + ops.dropout(y, rate), p["attention.output.LayerNorm"], eps)
     x = ops.layer_norm(x + y, p["layer_norm_1"], eps) if "layer_norm_1" in p else y
-    y, norm = feed_forward(ops, p, config, x)
+    y, norm = _feed_forward(ops, p, config, x)
     return ops.layer_norm(x + y, norm, eps)
 
 
-def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> tuple[Value, Params]:
+def _feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> tuple[Value, Params]:
     """The network before its residual, and the norm behind it; the two gated forms put their gate first or last."""
     rate, inner = config.hidden_dropout_prob, config.intermediate_size
-    act = GATES.get(config.feed_forward_type, config.hidden_act)
+    act = _GATES.get(config.feed_forward_type, config.hidden_act)
     if config.feed_forward_type == "original":
         y = ops.linear(ACTIVATIONS[act](ops, ops.linear(x, p["intermediate.dense"])), p["output.dense"])
         return ops.dropout(y, rate), p["output.LayerNorm"]
@@ -120,7 +120,7 @@ def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> tuple[Value, 
     return ops.linear(ops.dropout(y, rate), p["mlp.wo"]), p["mlp.layernorm"]
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """Multi-head self-attention before its output projection: (n, t, hidden) -> (n, t, hidden)."""
     h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     q, k, v = (ops.linear(x, p[name]) for name in ("query", "key", "value"))
@@ -128,7 +128,7 @@ def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Val
         q = ops.layer_norm(q, p["layer_norm_q"], config.layer_norm_eps)
         k = ops.layer_norm(k, p["layer_norm_k"], config.layer_norm_eps)
     q, k, v = (ops.transpose(ops.reshape(y, (0, 0, h, d)), (0, 2, 1, 3)) for y in (q, k, v))
-    y = ops.sloped_attention(q, k, v, bias, slopes(h), d**-0.5, config.attention_probs_dropout_prob)
+    y = ops.sloped_attention(q, k, v, bias, _slopes(h), d**-0.5, config.attention_probs_dropout_prob)
     return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from omnivec.families._attention import packed_attention
 from omnivec.ops import rotary
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
@@ -17,9 +18,9 @@ from omnivec.validation.typed import Among, Base, Count, Divides, Length, Positi
 
 CLAIMS = {"model_type": ["modernbert"], "modality": "text"}
 
-GLOBAL, LOCAL = "full_attention", "sliding_attention"
+_GLOBAL, _LOCAL = "full_attention", "sliding_attention"
 # Of each kind of layer: the base of its rotary positions by its older name, and where none is given.
-BASES = {GLOBAL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}
+_BASES = {_GLOBAL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta", 10_000.0)}
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Config:
 
     Attributes:
         local_attention: width of the window of local attention: a token sees half of it to either side.
-        layer_types: of each layer, GLOBAL or LOCAL.
+        layer_types: of each layer, "full_attention" or "sliding_attention".
         rope_parameters: of each of these, its rotary positions; see `ops.rotary`.
     """
 
@@ -37,7 +38,7 @@ class Config:
     num_hidden_layers: Count
     num_attention_heads: Annotated[Size, Divides("hidden_size")]
     intermediate_size: Size
-    layer_types: Annotated[tuple[Annotated[str, Among(BASES)], ...], Length("num_hidden_layers")]
+    layer_types: Annotated[tuple[Annotated[str, Among(_BASES)], ...], Length("num_hidden_layers")]
     rope_parameters: Mapping[str, Mapping[str, Any]]
     max_position_embeddings: Positions = 8192
     hidden_activation: Activation = "gelu"
@@ -72,12 +73,12 @@ class Published:
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The published config with `layer_types` and `rope_parameters`, which older files say in other words."""
     every, count = published.get("global_attn_every_n_layers", 3), published["num_hidden_layers"]
-    types = published.get("layer_types") or [LOCAL if i % every else GLOBAL for i in range(count)]
+    types = published.get("layer_types") or [_LOCAL if i % every else _GLOBAL for i in range(count)]
     longest = published.get("max_position_embeddings", Config.max_position_embeddings)
     scaled, rope = published.get("rope_scaling") or {}, published.get("rope_parameters") or {}
     tables = {
         kind: rotary.canonical(rope.get(kind) or scaled, published.get(name, base), longest)
-        for kind, (name, base) in BASES.items()
+        for kind, (name, base) in _BASES.items()
     }
     return {**published, "layer_types": tuple(types), "rope_parameters": tables}
 
@@ -90,38 +91,26 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     window = window_bias(ops, batch.ids, config.local_attention // 2 + 1)
     views = {
         kind: (
-            bias + window if kind == LOCAL else bias,
+            bias + window if kind == _LOCAL else bias,
             rotary.rotation(ops, batch.ids, rope, width, batch.limit),
         )
         for kind, rope in config.rope_parameters.items()
     }
     for i, kind in enumerate(config.layer_types):
-        x = layer(ops, p[f"layers.{i}"], config, ops.state(x), *views[kind])
+        x = _layer(ops, p[f"layers.{i}"], config, ops.state(x), *views[kind])
     return ops.state(ops.layer_norm(x, p["final_norm"], config.norm_eps))
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
     """One block: attention, then the feed-forward network, each of a normalised input and added to it."""
     # The embeddings are normalised already, so the first layer has no norm of its own.
     y = ops.layer_norm(x, p["attn_norm"], config.norm_eps) if "attn_norm" in p else x
-    y = ops.linear(attention(ops, p["attn"], config, y, bias, rotated), p["attn.Wo"])
+    y = ops.linear(packed_attention(ops, p["attn"], config, y, bias, rotated), p["attn.Wo"])
     x = x + ops.dropout(y, config.attention_dropout)
     both = ops.linear(ops.layer_norm(x, p["mlp_norm"], config.norm_eps), p["mlp.Wi"])
     inner = config.intermediate_size
     y = ACTIVATIONS[config.hidden_activation](ops, both[..., :inner]) * both[..., inner:]
     return x + ops.linear(ops.dropout(y, config.mlp_dropout), p["mlp.Wo"])
-
-
-def attention(ops: Ops, p: Params, config: Any, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
-    """Multi-head self-attention with rotary positions and one matrix "Wqkv", before its output projection.
-
-    x (n, t, hidden) -> (n, t, hidden). Other families' configs have the same names for the three things it reads.
-    """
-    h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
-    heads = ops.transpose(ops.reshape(ops.linear(x, p["Wqkv"]), (0, 0, 3 * h, d)), (0, 2, 1, 3))
-    q, k = ops.rotary(heads[:, :h], *rotated), ops.rotary(heads[:, h : 2 * h], *rotated)
-    y = ops.attention(q, k, heads[:, 2 * h :], bias, d**-0.5, config.attention_dropout)
-    return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
 
 
 SHAPES = {

@@ -15,8 +15,8 @@ from omnivec.validation.typed import Among, Count, Divides, Rate, Size
 CLAIMS = {"model_type": ["mpnet"], "modality": "text"}
 
 # As published, whatever the config says of padding and of distances.
-PADDING = 1
-BUCKETS, FURTHEST = 32, 128
+_PADDING = 1
+_BUCKETS, _FURTHEST = 32, 128
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Config:
     @property
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included: positions begin behind the padding's."""
-        return self.max_position_embeddings - PADDING - 1
+        return self.max_position_embeddings - _PADDING - 1
 
 
 @dataclass(frozen=True)
@@ -49,34 +49,34 @@ class Published:
     """What else of config.json is read: where it says something else, the model computes something else."""
 
     hidden_act: Annotated[str, Among(("gelu",))] = "gelu"
-    relative_attention_num_buckets: Annotated[int, Among((BUCKETS,))] = BUCKETS
+    relative_attention_num_buckets: Annotated[int, Among((_BUCKETS,))] = _BUCKETS
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
-    real = ops.not_equal(batch.ids, PADDING)
-    place = ops.cast(ops.cumsum(real, 1) * real + PADDING, "int32")
+    real = ops.not_equal(batch.ids, _PADDING)
+    place = ops.cast(ops.cumsum(real, 1) * real + _PADDING, "int32")
     x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
     x = x + ops.embedding(place, p["embeddings.position_embeddings.weight"])
     x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
     x = ops.state(ops.dropout(x, config.hidden_dropout_prob))
-    bias = relative_bias(ops, p["encoder.relative_attention_bias.weight"], x, BUCKETS, FURTHEST)
+    bias = relative_bias(ops, p["encoder.relative_attention_bias.weight"], x, _BUCKETS, _FURTHEST)
     bias = bias + ops.padding_bias(batch.mask)
     for i in range(config.num_hidden_layers):
-        x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
+        x = ops.state(_layer(ops, p[f"encoder.layer.{i}"], config, x, bias))
     return x
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """One block: attention, then the feed-forward network, each added to its input and then normalised."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
-    y = attention(ops, p["attention.attn"], config, x, bias)
+    y = _attention(ops, p["attention.attn"], config, x, bias)
     x = ops.layer_norm(x + ops.dropout(y, rate), p["attention.LayerNorm"], eps)
     y = ops.linear(ops.gelu(ops.linear(x, p["intermediate.dense"])), p["output.dense"])
     return ops.layer_norm(x + ops.dropout(y, rate), p["output.LayerNorm"], eps)
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """Multi-head self-attention with a bias for distances: (n, t, hidden) -> (n, t, hidden)."""
     h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     q, k, v = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from omnivec.errors import UnsupportedModel
-from omnivec.families.modernbert import attention
+from omnivec.families._attention import packed_attention
 from omnivec.ops import rotary
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
@@ -22,7 +22,7 @@ CLAIMS = {"model_type": ["nomic_bert"], "modality": "text"}
 # The auto_map of its configs names its makers' own code, which this family is written after.
 OWN_CODE = True
 
-GATES = {"swiglu": "silu", "geglu": "gelu"}
+_GATES = {"swiglu": "silu", "geglu": "gelu"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Published:
     scale_attn_weights: Annotated[bool, Among((True,))] = True
     scale_attn_by_inverse_layer_idx: Annotated[bool, Among((False,))] = False
     num_experts: Annotated[int, Among((0,))] = 0
-    activation_function: Annotated[str, Among(GATES)] = "swiglu"
+    activation_function: Annotated[str, Among(_GATES)] = "swiglu"
     rotary_emb_base: Base | None = None
     rope_parameters: rotary.Published | None = None
 
@@ -101,7 +101,7 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The published config with the words of transformers for its rotary positions and the gate's activation."""
     rope = published.get("rope_parameters") or {"rope_theta": published["rotary_emb_base"]}
     longest = published.get("n_positions") or published["max_position_embeddings"]
-    act = published.get("hidden_act") or GATES[published["activation_function"]]
+    act = published.get("hidden_act") or _GATES[published["activation_function"]]
     return {**published, "rope_parameters": rotary.canonical(rope, 0.0, longest), "hidden_act": act}
 
 
@@ -122,14 +122,14 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     bias, width = ops.padding_bias(batch.mask), config.hidden_size // config.num_attention_heads
     rotated = rotary.rotation(ops, batch.ids, config.rope_parameters, width, batch.limit)
     for i in range(config.num_hidden_layers):
-        x = ops.state(layer(ops, p[f"encoder.layers.{i}"], config, x, bias, rotated))
+        x = ops.state(_layer(ops, p[f"encoder.layers.{i}"], config, x, bias, rotated))
     return x
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
     """One block: attention, then the feed-forward network, each added to its input and then normalised."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
-    y = ops.linear(attention(ops, p["attn"], config, x, bias, rotated), p["attn.out_proj"])
+    y = ops.linear(packed_attention(ops, p["attn"], config, x, bias, rotated), p["attn.out_proj"])
     x = ops.layer_norm(x + ops.dropout(y, rate), p["norm1"], eps)
     gate = ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["mlp.fc12"]))
     y = ops.linear(ops.linear(x, p["mlp.fc11"]) * gate, p["mlp.fc2"])

@@ -42,19 +42,19 @@ POOLING = "mean"
 PREPROCESSING = {**IMAGENET, "interpolation": "bilinear"}
 
 # Of timm's and torchvision's: layers in each stage, and their kind.
-ARCHITECTURES = {
+_ARCHITECTURES = {
     "resnet18": ((2, 2, 2, 2), "basic"),
     "resnet34": ((3, 4, 6, 3), "basic"),
     "resnet50": ((3, 4, 6, 3), "bottleneck"),
     "resnet101": ((3, 4, 23, 3), "bottleneck"),
     "resnet152": ((3, 8, 36, 3), "bottleneck"),
 }
-WIDTHS = {"basic": (64, 128, 256, 512), "bottleneck": (256, 512, 1024, 2048)}
+_WIDTHS = {"basic": (64, 128, 256, 512), "bottleneck": (256, 512, 1024, 2048)}
 
 # The convolution of a layer that makes as many channels as its stage has.
-LAST = {"basic": 1, "bottleneck": 2}
+_LAST = {"basic": 1, "bottleneck": 2}
 
-EPS = 1e-5
+_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Config:
 
     depths: Annotated[tuple[Count, ...], Filled()]
     hidden_sizes: Annotated[tuple[Size, ...], Length("depths")]
-    layer_type: Annotated[str, Among(WIDTHS)] = "bottleneck"
+    layer_type: Annotated[str, Among(_WIDTHS)] = "bottleneck"
     hidden_act: Activation = "relu"
     downsample_in_first_stage: bool = False
     downsample_in_bottleneck: bool = False
@@ -85,16 +85,14 @@ class Published:
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A published config in transformers' words; of timm's only the architecture's name counts."""
-    depths, kind = ARCHITECTURES.get(published.get("architecture") or "", ((), ""))
-    said = {"depths": depths, "layer_type": kind, "hidden_sizes": WIDTHS[kind]} if depths else published
+    depths, kind = _ARCHITECTURES.get(published.get("architecture") or "", ((), ""))
+    said = {"depths": depths, "layer_type": kind, "hidden_sizes": _WIDTHS[kind]} if depths else published
     return said
 
 
 def fitted(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor], Config]:
     """Both as they are; ModelError where the config states another width than the last stage of the weights has."""
-    last = (
-        f"encoder.stages.{len(config.depths) - 1}.layers.0.layer.{LAST[config.layer_type]}.convolution.weight"
-    )
+    last = f"encoder.stages.{len(config.depths) - 1}.layers.0.layer.{_LAST[config.layer_type]}.convolution.weight"
     rows = tensors[last].shape[0] if last in tensors else config.dim
     if rows != config.dim:
         raise ModelError(
@@ -105,18 +103,18 @@ def fitted(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.pixels (n, 3, h, w) float32, normalised -> (n, h / 32 * w / 32, dim) float32, sizes rounded up."""
-    x = ACTIVATIONS[config.hidden_act](ops, convolution(ops, p["embedder.embedder"], batch.pixels, 7, 2))
+    x = ACTIVATIONS[config.hidden_act](ops, _convolution(ops, p["embedder.embedder"], batch.pixels, 7, 2))
     x = ops.max_pool(x, (3, 3), (2, 2), (1, 1))
     last = ops.state(rows(ops, x))
     for i, depth in enumerate(config.depths):
         for j in range(depth):
             stride = 2 if j == 0 and (i > 0 or config.downsample_in_first_stage) else 1
-            x = layer(ops, p[f"encoder.stages.{i}.layers.{j}"], config, x, stride)
+            x = _layer(ops, p[f"encoder.stages.{i}.layers.{j}"], config, x, stride)
         last = ops.state(rows(ops, x))
     return last
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, stride: int) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, stride: int) -> Value:
     """Two or three convolutions, added to their input, which where shapes differ is projected."""
     steps = [(3, stride), (3, 1)]
     if config.layer_type == "bottleneck":
@@ -124,16 +122,16 @@ def layer(ops: Ops, p: Params, config: Config, x: Value, stride: int) -> Value:
         steps = [(1, early), (3, late), (1, 1)]
     y = x
     for k, (kernel, step) in enumerate(steps):
-        y = convolution(ops, p[f"layer.{k}"], y if k == 0 else ops.relu(y), kernel, step)
+        y = _convolution(ops, p[f"layer.{k}"], y if k == 0 else ops.relu(y), kernel, step)
     if "shortcut" in p:
-        x = convolution(ops, p["shortcut"], x, 1, stride)
+        x = _convolution(ops, p["shortcut"], x, 1, stride)
     return ACTIVATIONS[config.hidden_act](ops, x + y)
 
 
-def convolution(ops: Ops, p: Params, x: Value, kernel: int, stride: int) -> Value:
+def _convolution(ops: Ops, p: Params, x: Value, kernel: int, stride: int) -> Value:
     """A convolution without a bias, and its batch norm."""
     y = ops.conv(x, p["convolution"], (stride, stride), (kernel // 2, kernel // 2))
-    return ops.batch_norm(y, p["normalization"], EPS)
+    return ops.batch_norm(y, p["normalization"], _EPS)
 
 
 PREFIXES = ("resnet.", "timm_model.", "backbone.", "model.", "module.")

@@ -23,7 +23,7 @@ POOLING = "mean"
 USUAL_LENGTH = 512
 
 # The activation of each feed_forward_proj. A gated network's GELU is the tanh formula, the other's is exact.
-FEED_FORWARDS: dict[str, Callable[[Ops, Value], Value]] = {
+_FEED_FORWARDS: dict[str, Callable[[Ops, Value], Value]] = {
     "relu": lambda ops, x: ops.relu(x),
     "gelu": lambda ops, x: ops.gelu(x),
     "gated-gelu": lambda ops, x: ops.gelu(x, "tanh"),
@@ -31,7 +31,7 @@ FEED_FORWARDS: dict[str, Callable[[Ops, Value], Value]] = {
     "gated-silu": lambda ops, x: ops.silu(x),
 }
 
-TABLE = "layer.0.SelfAttention.relative_attention_bias.weight"
+_TABLE = "layer.0.SelfAttention.relative_attention_bias.weight"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Config:
     d_ff: Size
     num_layers: Count
     num_heads: Size
-    feed_forward_proj: Annotated[str, Among(FEED_FORWARDS)] = ""
+    feed_forward_proj: Annotated[str, Among(_FEED_FORWARDS)] = ""
     relative_attention_num_buckets: Size = 32
     relative_attention_max_distance: Size = 128
     layer_norm_epsilon: Rate = 1e-6
@@ -63,7 +63,7 @@ class Config:
 
     @property
     def network(self) -> str:
-        """The kind of feed-forward network: a key of FEED_FORWARDS."""
+        """The kind of feed-forward network: a key of _FEED_FORWARDS."""
         return self.feed_forward_proj or ("relu" if self.model_type == "t5" else "gated-gelu")
 
 
@@ -99,14 +99,14 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
         x, block = ops.state(x), p[f"encoder.block.{i}"]
         # The first block's table of distances serves all blocks of T5; each of UMT5's has its own.
         if i == 0 or config.model_type == "umt5":
-            bias = relative_bias(ops, block[TABLE], x, count, furthest) + padding
-        x = x + self_attention(ops, block["layer.0"], config, x, bias)
-        x = x + feed_forward(ops, block["layer.1"], config, x)
+            bias = relative_bias(ops, block[_TABLE], x, count, furthest) + padding
+        x = x + _self_attention(ops, block["layer.0"], config, x, bias)
+        x = x + _feed_forward(ops, block["layer.1"], config, x)
     x = ops.rms_norm(x, p["encoder.final_layer_norm.weight"], config.layer_norm_epsilon)
     return ops.state(ops.dropout(x, config.dropout_rate))
 
 
-def self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
+def _self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
     """What attention adds to the stream. Its products are not scaled: the weights were initialised for that."""
     h, d, rate = config.num_heads, config.d_kv, config.dropout_rate
     y = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon)
@@ -118,10 +118,10 @@ def self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -
     return ops.dropout(ops.linear(ops.reshape(y, (0, 0, h * d)), p["SelfAttention.o"]), rate)
 
 
-def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+def _feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
     """What the feed-forward network adds to the stream: wo(act(wi x)), or gated wo(act(wi_0 x) * wi_1 x)."""
     y, p = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon), p["DenseReluDense"]
-    act = FEED_FORWARDS[config.network]
+    act = _FEED_FORWARDS[config.network]
     if config.network.startswith("gated-"):
         y = act(ops, ops.linear(y, p["wi_0"])) * ops.linear(y, p["wi_1"])
     else:
@@ -132,7 +132,7 @@ def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
 SHAPES = {
     "shared.weight": ("vocab_size", "d_model"),
     "encoder.block.0.layer.0.SelfAttention.q.weight": ("num_heads * d_kv", "d_model"),
-    f"encoder.block.0.{TABLE}": ("relative_attention_num_buckets", "num_heads"),
+    f"encoder.block.0.{_TABLE}": ("relative_attention_num_buckets", "num_heads"),
     "encoder.block.0.layer.1.DenseReluDense.wo.weight": ("d_model", "d_ff"),
 }
 

@@ -30,14 +30,14 @@ OWN_CODE = True
 # The whole config.json is read, by transformers.
 Published = dict
 
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 """Largest difference in float32, relative to the largest value, between a converted network and itself."""
 
 # Tokens, for such a network in a folder that states no limit.
-USUAL = 512
+_USUAL = 512
 
 # What config.json holds beside what its vectors hang on.
-BESIDE = (
+_BESIDE = (
     r"_attn_implementation|_name_or_path|architectures|attn_implementation|auto_map|dtype|finetuning_task|"
     r"gradient_checkpointing|id2label|initializer_range|label2id|num_labels|output_.*|problem_type|return_dict|"
     r"task_specific_params|tokenizer_class|torch_dtype|torchscript|transformers_version|use_cache"
@@ -73,7 +73,7 @@ class Config:
     @property
     def usual_length(self) -> int:
         """The limit in tokens where the folder states none."""
-        return USUAL if self.max_length == UNLIMITED else self.max_length
+        return _USUAL if self.max_length == UNLIMITED else self.max_length
 
     @property
     def network(self) -> Network:
@@ -107,7 +107,7 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The config in this family's words."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-    said = {key: value for key, value in published.items() if not re.fullmatch(BESIDE, key)}
+    said = {key: value for key, value in published.items() if not re.fullmatch(_BESIDE, key)}
     networks = MODEL_MAPPING_NAMES[said["model_type"]]
     if not isinstance(networks, str):  # Of several the checkpoint names its own.
         said["architectures"] = [name for name in published.get("architectures") or () if name in networks]
@@ -171,10 +171,8 @@ def obstacle(tensors: Mapping[str, weights.Tensor], config: Config) -> str | Non
             worst = max(worst, *(_difference(got[str(i)], right[i], batch["mask"]) for i in config.states))
     except ModelError as error:
         return f"OpenVINO cannot run this network: {error}"
-    if worst > TOLERANCE:
-        return (
-            f"converted for OpenVINO this network differs from itself by {worst:.0e}, allowed {TOLERANCE:.0e}"
-        )
+    if worst > _TOLERANCE:
+        return f"converted for OpenVINO this network differs from itself by {worst:.0e}, allowed {_TOLERANCE:.0e}"
     return None
 
 
@@ -202,7 +200,7 @@ def _shown(config: Config, tensors: Mapping[str, weights.Tensor]) -> dict[str, A
         "states": tuple(per_token),
         "causal": _difference(changed[last][:, :10], first[last][:, :10], whole[:, :10]) == 0.0,
         "padded": behind[last].shape[1] == 17
-        and _difference(behind[last][:, :11], first[last], whole) <= TOLERANCE,
+        and _difference(behind[last][:, :11], first[last], whole) <= _TOLERANCE,
     }
 
 

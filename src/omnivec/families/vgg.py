@@ -45,17 +45,17 @@ POOLING = "mean"
 PREPROCESSING = {**IMAGENET, "interpolation": "bilinear"}
 
 # Convolutions in each stage: columns A, B, D and E of the paper's table.
-DEPTHS = {
+_DEPTHS = {
     "vgg11": (1, 1, 2, 2, 2),
     "vgg13": (2, 2, 2, 2, 2),
     "vgg16": (2, 2, 3, 3, 3),
     "vgg19": (2, 2, 4, 4, 4),
 }
 
-EPS = 1e-5
+_EPS = 1e-5
 
 # Places along each side of the map that the first hidden layer takes in.
-SIDE = 7
+_SIDE = 7
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Published:
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """The architecture's name taken apart, beside what else is said."""
     name, _, norm = published["architecture"].partition("_")
-    return {**published, "depths": DEPTHS[name], "batch_norm": norm == "bn"}
+    return {**published, "depths": _DEPTHS[name], "batch_norm": norm == "bn"}
 
 
 def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
@@ -114,13 +114,13 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
         for _ in range(depth):
             x = ops.conv(x, p[f"features.{place}"], (1, 1), (1, 1))
             if config.batch_norm:
-                x = ops.batch_norm(x, p[f"features.{place + 1}"], EPS)
+                x = ops.batch_norm(x, p[f"features.{place + 1}"], _EPS)
             x = ops.relu(x)
             place += 3 if config.batch_norm else 2
         x = ops.max_pool(x, (2, 2), (2, 2), (0, 0))
         place += 1
         ops.state(rows(ops, x))
-    x = ops.reshape(ops.adaptive_mean(x, (SIDE, SIDE)), (0, 1, -1))
+    x = ops.reshape(ops.adaptive_mean(x, (_SIDE, _SIDE)), (0, 1, -1))
     x = ops.state(ops.relu(ops.linear(x, p["classifier.0"])))
     x = ops.dropout(x, config.drop_rate)
     return ops.state(ops.relu(ops.linear(x, p["classifier.3"])))

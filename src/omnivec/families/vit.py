@@ -91,28 +91,28 @@ CLAIMS = {
 # What happens to a picture where the folder does not say.
 PREPROCESSING = IMAGENET
 
-CLS, DISTILLATION, REGISTERS = "cls_token", "distillation_token", "register_tokens"
+_CLS, _DISTILLATION, _REGISTERS = "cls_token", "distillation_token", "register_tokens"
 
 # What each model_type is where its config.json does not say.
-KINDS: dict[str, dict[str, Any]] = {
+_KINDS: dict[str, dict[str, Any]] = {
     "vit": {},
-    "deit": {"tokens": (CLS, DISTILLATION), "placed": 2},
+    "deit": {"tokens": (_CLS, _DISTILLATION), "placed": 2},
     "vit_mae": {"pool": "mean"},
     "vit_msn": {"layer_norm_eps": 1e-6},
     "ijepa": {"tokens": (), "placed": 0, "pool": "mean"},
     "dinov2": {"layer_norm_eps": 1e-6, "patch_size": 14},
     "dinov2_with_registers": {
         "layer_norm_eps": 1e-6,
-        "tokens": (CLS, REGISTERS),
+        "tokens": (_CLS, _REGISTERS),
         "num_register_tokens": 4,
         "antialias": True,
     },
-    "dinov3_vit": {"layer_norm_eps": 1e-5, "tokens": (CLS, REGISTERS), "placed": 0, "rope_theta": 100.0},
+    "dinov3_vit": {"layer_norm_eps": 1e-5, "tokens": (_CLS, _REGISTERS), "placed": 0, "rope_theta": 100.0},
 }
 
 # Of the models whose files say no more than their width: layers and heads.
-OF_WIDTH = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
-OF_WIDTH |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
+_OF_WIDTH = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
+_OF_WIDTH |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Config:
     num_attention_heads: Annotated[Size, Divides("hidden_size")]
     image_size: tuple[Side, Side] = (224, 224)
     patch_size: tuple[Side, Side] = (16, 16)
-    tokens: tuple[str, ...] = (CLS,)
+    tokens: tuple[str, ...] = (_CLS,)
     placed: Index = 1
     num_register_tokens: Index = 0
     antialias: bool = False
@@ -157,7 +157,7 @@ class Config:
     @property
     def prefix(self) -> int:
         """Tokens before the patches, which a mean leaves out."""
-        return sum(self.num_register_tokens if name == REGISTERS else 1 for name in self.tokens)
+        return sum(self.num_register_tokens if name == _REGISTERS else 1 for name in self.tokens)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of whole patches in an image of (height, width) pixels."""
@@ -194,9 +194,9 @@ class Published:
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A config.json of transformers or timm in the words of `Config`."""
-    said = {**KINDS[published["model_type"]], **published} if "model_type" in published else timm(published)
+    said = {**_KINDS[published["model_type"]], **published} if "model_type" in published else _timm(published)
     if "num_hidden_layers" not in said:
-        said |= shape(said["hidden_size"])
+        said |= _shape(said["hidden_size"])
     sizes = {name: _pair(said[name]) for name in ("image_size", "patch_size") if said.get(name) is not None}
     if said.get("use_swiglu_ffn"):
         said["hidden_act"] = "silu"
@@ -205,11 +205,11 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**said, **sizes}
 
 
-def shape(width: int) -> dict[str, int]:
+def _shape(width: int) -> dict[str, int]:
     """Layers and heads of a published model of this width."""
-    if width not in OF_WIDTH:
+    if width not in _OF_WIDTH:
         raise UnsupportedModel(f"hidden_size {width} without num_hidden_layers and num_attention_heads")
-    layers, heads = OF_WIDTH[width]
+    layers, heads = _OF_WIDTH[width]
     return {"num_hidden_layers": layers, "num_attention_heads": heads}
 
 
@@ -237,14 +237,14 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
     t is config.prefix and then a token for each patch, row by row. The states are those before the last norm.
     """
-    x = ops.state(embeddings(ops, p["embeddings"], config, batch))
-    turn = rotation(ops, config, batch.size) if config.rope_theta else None
+    x = ops.state(_embeddings(ops, p["embeddings"], config, batch))
+    turn = _rotation(ops, config, batch.size) if config.rope_theta else None
     for i in range(config.num_hidden_layers):
-        x = ops.state(layer(ops, p[f"encoder.layer.{i}"], config, x, turn))
+        x = ops.state(_layer(ops, p[f"encoder.layer.{i}"], config, x, turn))
     return ops.layer_norm(x, p["layernorm"], config.layer_norm_eps)
 
 
-def embeddings(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+def _embeddings(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """The tokens before the patches and the patches, with learned positions where there are any."""
     x = rows(ops, ops.conv(batch.pixels, p["patch_embeddings.projection"], config.patch_size, (0, 0)))
     before = [p[name] for name in config.tokens]
@@ -257,36 +257,36 @@ def embeddings(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     return ops.dropout(x, config.hidden_dropout_prob)
 
 
-def rotation(ops: Ops, config: Config, size: tuple[int, int]) -> tuple[Value, Value]:
+def _rotation(ops: Ops, config: Config, size: tuple[int, int]) -> tuple[Value, Value]:
     """Cosines and sines of every token's place, as `Ops.rotary` takes them; those before the patches stay."""
     width = config.hidden_size // config.num_attention_heads
     cos, sin = grid.rotation(config.grid(size), config.prefix, config.rope_theta, width)
     return ops.constant(cos), ops.constant(sin)
 
 
-def layer(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Value] | None) -> Value:
+def _layer(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Value] | None) -> Value:
     """One block: attention, then the feed-forward network, each of a normalised input and added to it."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
-    y = attention(ops, p["attention.attention"], config, ops.layer_norm(x, p["layernorm_before"], eps), turn)
+    y = _attention(ops, p["attention.attention"], config, ops.layer_norm(x, p["layernorm_before"], eps), turn)
     y = ops.dropout(ops.linear(y, p["attention.output.dense"]), rate)
-    x = x + scaled(p, "layer_scale1", y)
-    y = feed_forward(ops, p, config, ops.layer_norm(x, p["layernorm_after"], eps))
-    return x + scaled(p, "layer_scale2", ops.dropout(y, rate))
+    x = x + _scaled(p, "layer_scale1", y)
+    y = _feed_forward(ops, p, config, ops.layer_norm(x, p["layernorm_after"], eps))
+    return x + _scaled(p, "layer_scale2", ops.dropout(y, rate))
 
 
-def scaled(p: Params, name: str, y: Value) -> Value:
+def _scaled(p: Params, name: str, y: Value) -> Value:
     """What a block adds, each channel by a factor of its own where the model has them."""
     return y * p[f"{name}.lambda1"] if name in p else y
 
 
-def feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+def _feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
     """Two linear maps with an activation between them; where there is a gate, it is the one that is activated."""
     act, y = ACTIVATIONS[config.hidden_act], ops.linear(x, p["intermediate.dense"])
     y = act(ops, ops.linear(x, p["gate.dense"])) * y if "gate" in p else act(ops, y)
     return ops.linear(y, p["output.dense"])
 
 
-def attention(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Value] | None) -> Value:
+def _attention(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Value] | None) -> Value:
     """Multi-head self-attention before its output projection: (n, t, hidden) -> (n, t, hidden)."""
     h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     q, k, v = (
@@ -305,29 +305,29 @@ def pooling(config: Config) -> str:
 
 
 # Architectures of timm with a gate.
-GATED = ("vit_giant_patch14_dinov2", "vit_giant_patch14_reg4_dinov2", "plus_patch16_dinov3", "vit_7b_")
+_GATED = ("vit_giant_patch14_dinov2", "vit_giant_patch14_reg4_dinov2", "plus_patch16_dinov3", "vit_7b_")
 
 
-def timm(published: Mapping[str, Any]) -> dict[str, Any]:
+def _timm(published: Mapping[str, Any]) -> dict[str, Any]:
     """timm's config.json in transformers' words: it says little beside the architecture's name."""
     name, args = published["architecture"], published.get("model_args") or {}
     said = {
         "hidden_size": published["num_features"],
-        **shape(published["num_features"]),
+        **_shape(published["num_features"]),
         "patch_size": int(name.partition("_patch")[2].partition("_")[0]),
         "image_size": args.get("img_size") or list(published["pretrained_cfg"]["input_size"])[1:],
         "layer_norm_eps": 1e-6,
         "antialias": True,
-        "hidden_act": "silu" if any(part in name for part in GATED) else "gelu",
+        "hidden_act": "silu" if any(part in name for part in _GATED) else "gelu",
     }
     if "huge_plus" in name:
         said |= {"num_attention_heads": 20}
     if "dinov3" in name:
-        said |= KINDS["dinov3_vit"] | {"num_register_tokens": 4}
+        said |= _KINDS["dinov3_vit"] | {"num_register_tokens": 4}
     elif "_reg4_" in name:
-        said |= {"tokens": (CLS, REGISTERS), "placed": 0, "num_register_tokens": 4}
+        said |= {"tokens": (_CLS, _REGISTERS), "placed": 0, "num_register_tokens": 4}
     elif "_distilled_" in name:
-        said |= KINDS["deit"]
+        said |= _KINDS["deit"]
     elif "_gap_" in name:
         said |= {"tokens": (), "placed": 0}
     elif name.startswith("deit3_"):
@@ -362,32 +362,32 @@ PREFIXES = (
     *("model.", "backbone.", "module."),
 )
 
-BLOCK = r"(?:encoder\.layer|layers?|blocks(?:\.\d+)?)\.(\d+)\."
-END = r"\.(weight|bias)"
-PATCHES = r"embeddings.patch_embeddings.projection.\1"
-SELF = r"encoder.layer.\1.attention.attention."
+_BLOCK = r"(?:encoder\.layer|layers?|blocks(?:\.\d+)?)\.(\d+)\."
+_END = r"\.(weight|bias)"
+_PATCHES = r"embeddings.patch_embeddings.projection.\1"
+_SELF = r"encoder.layer.\1.attention.attention."
 
 LAYOUTS: list[weights.Row] = [
     # The parts of a block in the words of timm and DINO's makers, of DINOv2 and 3, and of transformers' modules.
-    (rf"{BLOCK}(?:norm1|layernorm_before){END}", r"encoder.layer.\1.layernorm_before.\2"),
-    (rf"{BLOCK}(?:norm2|layernorm_after){END}", r"encoder.layer.\1.layernorm_after.\2"),
+    (rf"{_BLOCK}(?:norm1|layernorm_before){_END}", r"encoder.layer.\1.layernorm_before.\2"),
+    (rf"{_BLOCK}(?:norm2|layernorm_after){_END}", r"encoder.layer.\1.layernorm_after.\2"),
     (
-        rf"{BLOCK}attn\.qkv{END}",
-        (rf"{SELF}query.\2", rf"{SELF}key.\2", rf"{SELF}value.\2"),
+        rf"{_BLOCK}attn\.qkv{_END}",
+        (rf"{_SELF}query.\2", rf"{_SELF}key.\2", rf"{_SELF}value.\2"),
     ),
-    (rf"{BLOCK}(?:attn\.q_|attention\.q_proj\.)(weight|bias)", rf"{SELF}query.\2"),
-    (rf"{BLOCK}(?:attn\.k_|attention\.k_proj\.)(weight|bias)", rf"{SELF}key.\2"),
-    (rf"{BLOCK}(?:attn\.v_|attention\.v_proj\.)(weight|bias)", rf"{SELF}value.\2"),
-    (rf"{BLOCK}(?:attn\.proj|attention\.o_proj){END}", r"encoder.layer.\1.attention.output.dense.\2"),
+    (rf"{_BLOCK}(?:attn\.q_|attention\.q_proj\.)(weight|bias)", rf"{_SELF}query.\2"),
+    (rf"{_BLOCK}(?:attn\.k_|attention\.k_proj\.)(weight|bias)", rf"{_SELF}key.\2"),
+    (rf"{_BLOCK}(?:attn\.v_|attention\.v_proj\.)(weight|bias)", rf"{_SELF}value.\2"),
+    (rf"{_BLOCK}(?:attn\.proj|attention\.o_proj){_END}", r"encoder.layer.\1.attention.output.dense.\2"),
     (
-        rf"{BLOCK}mlp\.(?:w12|weights_in){END}",
+        rf"{_BLOCK}mlp\.(?:w12|weights_in){_END}",
         (r"encoder.layer.\1.gate.dense.\2", r"encoder.layer.\1.intermediate.dense.\2"),
     ),
-    (rf"{BLOCK}mlp\.(?:fc1_g|gate_proj){END}", r"encoder.layer.\1.gate.dense.\2"),
-    (rf"{BLOCK}mlp\.(?:fc1|fc1_x|up_proj){END}", r"encoder.layer.\1.intermediate.dense.\2"),
-    (rf"{BLOCK}mlp\.(?:fc2|w3|weights_out|down_proj){END}", r"encoder.layer.\1.output.dense.\2"),
+    (rf"{_BLOCK}mlp\.(?:fc1_g|gate_proj){_END}", r"encoder.layer.\1.gate.dense.\2"),
+    (rf"{_BLOCK}mlp\.(?:fc1|fc1_x|up_proj){_END}", r"encoder.layer.\1.intermediate.dense.\2"),
+    (rf"{_BLOCK}mlp\.(?:fc2|w3|weights_out|down_proj){_END}", r"encoder.layer.\1.output.dense.\2"),
     (
-        rf"{BLOCK}(?:ls|layer_scale|gamma_)([12])(?:\.gamma|\.lambda1)?",
+        rf"{_BLOCK}(?:ls|layer_scale|gamma_)([12])(?:\.gamma|\.lambda1)?",
         r"encoder.layer.\1.layer_scale\2.lambda1",
     ),
     # What surrounds the blocks.
@@ -395,7 +395,7 @@ LAYOUTS: list[weights.Row] = [
     (r"dist_token", r"embeddings.distillation_token"),
     (r"reg_token|register_tokens", r"embeddings.register_tokens"),
     (r"pos_embed", r"embeddings.position_embeddings"),
-    (r"(?:patch_embed\.proj|embeddings\.patch_embeddings)\.(weight|bias)", PATCHES),
+    (r"(?:patch_embed\.proj|embeddings\.patch_embeddings)\.(weight|bias)", _PATCHES),
     (r"norm\.(weight|bias)", r"layernorm.\1"),
     # Heads, decoders and masks that no embedding uses.
     (r"(pooler|classifier|cls_classifier|distillation_classifier|head|head_dist)\..*", None),

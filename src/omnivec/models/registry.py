@@ -56,8 +56,16 @@ class Family:
         return (plain, self.claims["where"]) if "where" in self.claims else (plain,)
 
     def load(self) -> ModuleType:
-        """Imports the family."""
-        return importlib.import_module(self.module)
+        """Imports the family, and checks its hooks.
+
+        Raises:
+            ModelError: a hook is misspelt or missing; see `families._hooks`.
+        """
+        from omnivec.families._hooks import hooks_of  # Listing families imports none.
+
+        module = importlib.import_module(self.module)
+        hooks_of(module)
+        return module
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.families.doc2vec import KEPT, how_of
 from omnivec.models.keyed import trained
+from omnivec.tables.document_inference import KEPT, how_of
 from omnivec.tables.record import Table
 from omnivec.training.corpus import Corpus, aside, check_numba
 from omnivec.training.passes import Outcome, Piece, over

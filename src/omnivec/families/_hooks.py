@@ -1,0 +1,275 @@
+"""What the file of a family may define: its hooks, with their types and what holds where one is not defined.
+
+A family is a module. It is one of three kinds: a network (`NetworkHooks`), a network with a tower for each modality
+(`TowerHooks`), or a table of keys (`TableHooks`). An attribute without a value here is required; all others have a
+default. `hooks_of` checks a module and is the only way in which the rest of omnivec reads it.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.errors import ModelError
+from omnivec.inputs.text.tokenizer import Tokenizer
+from omnivec.ops.base import Ops, Params, Value
+from omnivec.tables.record import Table
+from omnivec.types import Floats, Keys, Modality
+from omnivec.weights.layouts import Row
+from omnivec.weights.tensor import Tensor
+
+ConfigJson = Mapping[str, Any]
+"""config.json as published, or those keys of it that the family reads."""
+Tensors = Mapping[str, Tensor]
+Program = Callable[[Ops, Params, Any, Any], Value]
+"""(ops, weights, config, batch) -> what is pooled: (n, t, dim) float32."""
+
+
+class Encoder(Protocol):
+    """What a family makes of a table."""
+
+    @property
+    def unit(self) -> str:
+        """What `seen` counts: "words", "tokens"."""
+
+    @property
+    def nothing(self) -> str:
+        """Why a text of which nothing was seen has no vector."""
+
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+        """Vectors (n, dim) of texts, and how many words of each they are made of; those of none are not looked at."""
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Start and end offsets (n, 2), end exclusive, in characters, of each word that the table sees."""
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text that the table sees, as it spells them."""
+
+    def rows(self) -> Floats:
+        """The vector of each key (n, dim)."""
+
+    def row(self, key: str) -> Floats | None:
+        """The vector (dim,) of a key, or of a word that has one all the same."""
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """What an encoder whose table was trained on labels has besides."""
+
+    def probabilities(self, texts: Sequence[str]) -> Floats:
+        """Of each label for each text: (n, labels) float32."""
+
+
+class Hooks:
+    """The hooks of every family."""
+
+    CLAIMS: Mapping[str, Any]
+    """A literal, read without importing: which models the family answers for; see docs/families.md."""
+
+    KNOWN: Mapping[str, Mapping[str, Any]] = {}
+    """A literal, read without importing: short name of a model -> sources, sha256, licence, dim, length, example."""
+
+
+class ComputedHooks(Hooks):
+    """The hooks of a family whose vectors are computed from tensors: configuration, weights, and what they need."""
+
+    Config: type[Any]
+    """A frozen dataclass of what the forward needs of config.json. It has `dim`, the width of what is pooled; of texts
+    `max_length`, the longest in tokens, and `vocab_size`; and where they differ from these `usual_length`, the limit of
+    a folder that states none, and `prefix`, how many states at the front are no tokens of the item."""
+
+    Published: type[Any] | None = None
+    """A dataclass of further keys that `canonical`, `refuse` and `original` read; `dict` for a family that reads and
+    checks the whole file."""
+
+    ALIASES: Mapping[str, str] = {}
+    """Published key -> the field of `Config` that it is another spelling of."""
+
+    SHAPES: Mapping[str, tuple[str, ...]] | None = None
+    """Name of a tensor -> for each of its axes the field of `Config` that it has to equal, a product "a * b", or "" for
+    any length. None where the family holds its weights against the config itself."""
+
+    OWN_CODE: bool = False
+    """Whether models with an `auto_map` are read: the family computes what that code does, which is never run."""
+
+    IN_OUT: Sequence[str] = ()
+    """The model types whose linear maps are stored as (in, out)."""
+
+    EXACT: str = ""
+    """Why bfloat16 is not taken by itself: one line, shown as the reason for float32."""
+
+    USUAL_LENGTH: int | None = None
+    """The limit in tokens of a folder that states none; None for `Config.max_length`."""
+
+    POOLING: str = "mean"
+    """How tokens are pooled where the folder does not say."""
+
+    PREPROCESSING: Mapping[str, Any] | None = None
+    """Of images, in timm's words, for folders that do not say."""
+
+    PREFIXES: Sequence[str] = ()
+    """Prefixes of published names that are stripped."""
+
+    LAYOUTS: Sequence[Row] = ()
+    """Other published namings, as rows of `weights.rename`: a pattern, and the names that replace it."""
+
+    def refuse(self, published: ConfigJson) -> None:
+        """Raises `UnsupportedModel` for variants that annotations cannot tell; the file is named by the caller."""
+
+    def canonical(self, published: ConfigJson) -> ConfigJson:
+        """The published config in one spelling, where values change too."""
+        return published
+
+    def original(
+        self, folder: Path, published: ConfigJson
+    ) -> tuple[ConfigJson, Tensors, Tokenizer | None] | None:
+        """Config, weights and tokenizer of a folder in its makers' own layout; None where it is in the usual one."""
+        return None
+
+    def fitted(self, tensors: dict[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
+        """Weights and config where both follow from one another."""
+        return tensors, config
+
+    def obstacle(self, tensors: Tensors, config: Any) -> str | None:
+        """Why OpenVINO cannot run a model; None where it can."""
+        return None
+
+
+class NetworkHooks(ComputedHooks):
+    """The hooks of a family with one program."""
+
+    forward: Program
+    """The model, in the order its paper tells it. Of texts `batch` has `ids` and `mask` (n, t) integers and `limit`,
+    the most that t may be; of images `pixels` (n, 3, h, w) float32."""
+
+    def pooling(self, config: Any) -> str:
+        """How tokens are pooled where the folder does not say and it depends on the config; by default `POOLING`."""
+        return self.POOLING
+
+
+class TowerHooks(ComputedHooks):
+    """The hooks of a family with a tower for each modality.
+
+    `forward_text`, `forward_image` and so on: a `Program` for each modality that `towers` names. What it returns is
+    (n, 1, dim), in the space of all towers.
+    """
+
+    towers: Callable[[ConfigJson], tuple[Modality, ...]]
+    """The modalities that a model reads, texts first."""
+
+    def tokenized(self, config: Any, tokenizer: Tokenizer) -> Any:
+        """The config with what only the model's tokenizer knows, such as its padding."""
+        return config
+
+    def logits(self, config: Any, tensors: Tensors) -> tuple[float, float | None] | None:
+        """Learned scale and bias of cosines of two modalities; None where nothing was learned."""
+        return None
+
+
+class TableHooks(Hooks):
+    """The hooks of a family of tables: nothing is computed but which rows an item means."""
+
+    encoder: Callable[[Table], Encoder]
+    """What makes vectors of texts and knows those of keys."""
+
+
+KINDS: Mapping[type[Hooks], str] = {
+    NetworkHooks: "a family of networks",
+    TowerHooks: "a family with towers",
+    TableHooks: "a family of tables",
+}
+FORWARDS = tuple(f"forward_{modality}" for modality in get_args(Modality))
+
+
+@functools.cache
+def hooks_of(module: ModuleType) -> NetworkHooks | TowerHooks | TableHooks:
+    """The hooks of a family, checked: what its module defines, and the defaults of the rest.
+
+    Raises:
+        ModelError: see `check_hooks`.
+    """
+    kind = check_hooks(module)
+    hooks = kind()
+    vars(hooks).update({name: getattr(module, name) for name in _names(kind) if hasattr(module, name)})
+    return hooks
+
+
+def program(hooks: NetworkHooks | TowerHooks, tower: str = "") -> Program:
+    """The program of a family, or that of one of its towers."""
+    found: Program = getattr(hooks, f"forward_{tower}" if tower else "forward")
+    return found
+
+
+def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHooks]:
+    """Which kind of family a module is.
+
+    Every public function that the module itself defines, and every public constant in capitals, has to be a hook of
+    its kind: a misspelt one would otherwise be passed over. Helpers are private (`_layer`) or imported. Classes and
+    type aliases may have any name that is not mistaken for a hook.
+
+    Raises:
+        ModelError: a required hook is missing, or a name is no hook; with the line and the nearest hook.
+    """
+    kind, own = _kind(module), _defined(module)
+    known, where = _names(kind), Path(module.__file__ or module.__name__).name
+    every = {name for each in KINDS for name in _names(each)}
+    for name, line in own.items():
+        near = difflib.get_close_matches(name, every - {name}, 1, 0.75)
+        is_class = not (name.isupper() or name.islower())
+        if name in known or name.startswith("_") or (is_class and not near):
+            continue
+        meant = f"did you mean {near[0]}?" if near else "a helper's name begins with an underscore"
+        raise ModelError(f"{where}:{line}: {name} is no hook of {KINDS[kind]}; {meant}")
+    missing = [name for name in _required(kind) if not hasattr(module, name)]
+    if kind is TowerHooks and not any(hasattr(module, name) for name in FORWARDS):
+        missing.append(" or ".join(FORWARDS[:2]))
+    if missing:
+        raise ModelError(f"{where}: {missing[0]} is missing, which {KINDS[kind]} defines")
+    return kind
+
+
+def _kind(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHooks]:
+    if hasattr(module, "encoder"):
+        return TableHooks
+    return TowerHooks if any(hasattr(module, name) for name in ("towers", *FORWARDS)) else NetworkHooks
+
+
+def _names(kind: type[Hooks]) -> list[str]:
+    """All hooks of a kind."""
+    listed = {
+        name: None
+        for base in kind.__mro__[:-1]
+        for name in (*base.__annotations__, *vars(base))
+        if not name.startswith("_")
+    }
+    return [*listed, *(FORWARDS if kind is TowerHooks else ())]
+
+
+def _required(kind: type[Hooks]) -> list[str]:
+    return [name for name in _names(kind) if not hasattr(kind, name) and name not in FORWARDS]
+
+
+def _defined(module: ModuleType) -> dict[str, int]:
+    """Name -> line of what a module defines itself, at its top level; what it imports is not among it."""
+    return dict(_bound(ast.parse(inspect.getsource(module)).body))
+
+
+def _bound(body: Sequence[ast.stmt]) -> Iterator[tuple[str, int]]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = (one for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
+            yield from ((one.id, one.lineno) for one in names if isinstance(one.ctx, ast.Store))
+        elif isinstance(node, ast.If | ast.Try):
+            yield from _bound([*node.body, *node.orelse])
