@@ -95,7 +95,7 @@ def test_no_word_is_known(questions):
         ("a b c d\n", "line 1: 4 words before the first section"),
         (": x\na b c\n", "line 2: 3 words where"),
         (": x\na b c d e\n", "line 2: 5 words"),
-        (b": x\n\xff", "is no UTF-8"),
+        (b": x\n\xff", "is not UTF-8 at byte 4"),
     ],
 )
 def test_damaged_questions(tmp_path, content, named):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +85,32 @@ def test_pairs_from_files(tmp_path: Path, name: str, content: str, expected: Any
     assert read_pairs(path) == read_pairs(str(path)) == expected
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_every_kind_of_file_serves_every_reader_of_rows(tmp_path: Path, named: bool) -> None:
+    left, right = [f"a{i}" for i in range(4)], [f"b{i}" for i in range(4)]
+    readers: list[tuple[Callable[[Any], Any], tuple[str, str]]] = [
+        (read_pairs, ("question", "answer")),
+        (read_labelled, ("sentence", "class")),
+        (partial(read_items, read_as=[lambda cell, _: cell] * 2), ("left", "right")),
+    ]
+    for read, columns in readers:
+        names = columns if named else ("x", "y")
+        expected = list(zip(left, right, strict=True))
+        csv = "".join(f"{one},{other}\n" for one, other in ([names] if named else []) + expected)
+        objects = [dict(zip(columns, row, strict=True)) if named else list(row) for row in expected]
+        lines = "\n".join(map(json.dumps, objects))
+        pyarrow.parquet.write_table(
+            pyarrow.table(dict(zip(names, (left, right), strict=True))), tmp_path / "a.parquet"
+        )
+        (tmp_path / "a.csv").write_text(csv)
+        (tmp_path / "a.TSV").write_text(csv.replace(",", "\t"))
+        (tmp_path / "a.csv.gz").write_bytes(gzip.compress(csv.encode()))
+        (tmp_path / "a.ndjson").write_text(lines)
+        (tmp_path / "a.jsonl.bz2").write_bytes(bz2.compress(lines.encode()))
+        for name in ("a.parquet", "a.csv", "a.TSV", "a.csv.gz", "a.ndjson", "a.jsonl.bz2"):
+            assert read(tmp_path / name) == expected, name
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -95,7 +124,7 @@ def test_pairs_from_files(tmp_path: Path, name: str, content: str, expected: Any
         (
             "d.csv",
             "anchor,text\na,b\n",
-            "name only anchor; name anchor/query/question/sentence1 and positive/",
+            "the columns anchor, text name only anchor: positive/answer/sentence2 is missing",
         ),
         ("e.csv", 'a,b\nc,"d\n', "e.csv line 2: unexpected end of data"),
         ("f.csv", "", "0 pairs; at least 2"),

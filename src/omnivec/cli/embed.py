@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 )
 @model_option
 @click.option(
-    "--column", help="Of .jsonl and .csv files: the field that holds the text; each row is an item."
+    "--column",
+    help="Of .csv, .tsv, .jsonl and .parquet files: the field that holds the text; each row is an item.",
 )
 @click.option("--lines", is_flag=True, help="Each line of a file is an item.")
 @click.option("--prompt-name", help="Which of the model's prompts stands before each text.")

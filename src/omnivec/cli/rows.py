@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections import deque
@@ -18,13 +17,11 @@ import numpy as np
 
 from omnivec.errors import ItemError, MissingExtra, UsageError
 from omnivec.files import check_target, written
+from omnivec.inputs.files import rows
 from omnivec.types import Encoded
-from omnivec.validation.reasons import item_error, of_system
+from omnivec.validation.reasons import item_error
 
-_TABLES = (".jsonl", ".ndjson", ".csv", ".tsv")
 _NO_PYARROW = "writing .parquet needs pyarrow: pip install 'omnivec[parquet]'"
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_LONGEST_FIELD = 2**31 - 1
 
 
 class Source:
@@ -54,10 +51,9 @@ class Source:
             if source == "-":
                 continue
             path = self._path(source)
-            if self._is_rows(path):
-                with _opened(path) as lines:
-                    if self._column is not None and not self._lines and path.suffix.lower() in _SEPARATORS:
-                        _header(path, lines, self._column)
+            # A pipe can be read only once.
+            if self._is_rows(path) and (path.is_file() or not path.exists()):
+                next(self._items(source), None)
 
     def __iter__(self) -> Iterator[Any]:
         for source in self._sources:
@@ -102,21 +98,19 @@ class Source:
         if not self._is_rows(path):
             yield source, path
             return
-        with _opened(path) as lines:
-            if self._lines or self._column is None:
-                yield from _numbered(source, lines)
-            else:
-                read = _csv_rows if path.suffix.lower() in _SEPARATORS else _json_rows
-                yield from _texts(path, read(path, lines, self._column), self._column)
+        if self._lines or self._column is None:
+            yield from _numbered(source, rows.lines(path, errors="surrogateescape", error=ItemError))
+        else:
+            yield from _texts(path, _records(path, self._column), self._column)
 
     def _path(self, source: str) -> Path:
         """A source as a file; UsageError where it cannot be meant."""
         path = Path(source)
         if path.is_dir():
             raise UsageError(f"{source} is a folder: name files (docs/*.md), or use `omnivec index`")
-        table = path.suffix.lower() in _TABLES
+        table = rows.kind(path) in rows.SUFFIXES
         if self._column is not None and not table:
-            raise UsageError(f"--column reads {', '.join(_TABLES)} files; {source} is none")
+            raise UsageError(f"--column reads {', '.join(rows.SUFFIXES)} files; {source} is none")
         if table and self._column is None and not self._lines:
             raise UsageError(
                 f"{source} has rows: --column names the field that holds the text, or use --lines"
@@ -124,14 +118,14 @@ class Source:
         return path
 
     def _is_rows(self, path: Path) -> bool:
-        return self._lines or path.suffix.lower() in _TABLES
+        return self._lines or rows.kind(path) in rows.SUFFIXES
 
 
-def _texts(path: Path, rows: Iterator[tuple[int, Any]], column: str) -> Iterator[tuple[str, Any]]:
-    for i, row in rows:
+def _texts(path: Path, records: Iterator[tuple[int, Any]], column: str) -> Iterator[tuple[str, Any]]:
+    for i, row in records:
         place = f"{path}:{i}"
         if isinstance(row, ItemError):
-            yield place, row
+            yield place, ItemError(f"{place} is {row}")
         elif isinstance(row, dict) and isinstance(row.get(column), str):
             yield place, _checked(place, row[column])
         else:
@@ -139,7 +133,7 @@ def _texts(path: Path, rows: Iterator[tuple[int, Any]], column: str) -> Iterator
             yield place, ItemError(f"{place} has no text in {column!r}; it has {fields}")
 
 
-def _numbered(name: str, lines: IO[str]) -> Iterator[tuple[str, Any]]:
+def _numbered(name: str, lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
     for i, line in enumerate(lines, 1):
         yield f"{name}:{i}", _checked(f"{name}:{i}", line.rstrip("\r\n"))
 
@@ -160,44 +154,16 @@ def _stdin() -> IO[str]:
     return sys.stdin
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-            yield lines
-    except OSError as error:
-        raise ItemError(f"{path} cannot be read: {of_system(error)}") from error
-
-
-def _json_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:
-    for i, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield i, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield i, ItemError(f"{path}:{i} is no JSON: {error}")
-
-
-def _csv_rows(path: Path, lines: IO[str], column: str) -> Iterator[tuple[int, Any]]:
-    reader = _header(path, lines, column)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ItemError(f"{path}:{reader.line_num} is no CSV: {error}") from error
-
-
-def _header(path: Path, lines: IO[str], column: str) -> csv.DictReader[str]:
-    """The rows of a CSV; ItemError where its first line names no such column."""
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.DictReader(lines, delimiter=_SEPARATORS[path.suffix.lower()])
-    try:
-        names = reader.fieldnames or ()
-    except csv.Error as error:
-        raise ItemError(f"{path}:1 is no CSV: {error}") from error
-    if column not in names:
-        raise ItemError(f"{path} has no column {column!r}; its columns: {', '.join(names) or 'none'}")
-    return reader
+def _records(path: Path, column: str) -> Iterator[tuple[int, Any]]:
+    """The rows of a file and where they end, of a table as dicts; ItemError where that has no such column."""
+    found = rows.rows(path, errors="surrogateescape", error=ItemError)
+    if rows.is_table(path):
+        _, names = next(found, (0, []))
+        if column not in names:
+            raise ItemError(f"{path} has no column {column!r}; its columns: {', '.join(names) or 'none'}")
+        absent = dict.fromkeys(names)  # what a row that is too short lacks
+        found = ((number, {**absent, **dict(zip(names, row, strict=False))}) for number, row in found)
+    yield from found
 
 
 class Sink(Protocol):

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from omnivec.errors import UsageError
 from omnivec.inputs.items import texts
-from omnivec.inputs.text.whitespace import lines
 from omnivec.types import Keys
 from omnivec.validation.arguments import whole
-from omnivec.validation.reasons import of_system
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +39,3 @@ def look_up(keys: Sequence[str], first: int, any_case: bool) -> Lookup:
     spelled = [key.upper() for key in keys[:first]] if any_case else keys[:first]
     spelling = np.array([rows.setdefault(key, row) for row, key in enumerate(spelled)], np.int64)
     return Lookup(rows, spelling, any_case)
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a benchmark's file.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        return lines(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no UTF-8: {error}") from error

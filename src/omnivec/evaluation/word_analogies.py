@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.evaluation.rows import look_up, read_lines
+from omnivec.evaluation.rows import look_up
+from omnivec.inputs.files.rows import lines
 from omnivec.inputs.text.whitespace import split_words
 from omnivec.types import Floats
 from omnivec.vectors.analogies import Method, analogies
@@ -84,7 +85,7 @@ def read_questions(path: Path) -> tuple[Section, ...]:
         UsageError: the file cannot be read, or a line is neither.
     """
     sections: list[tuple[str, list[tuple[str, str, str, str]]]] = []
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(lines(path), 1):
         match split_words(line):
             case []:
                 continue

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.evaluation.rows import look_up, read_lines
+from omnivec.evaluation.rows import look_up
+from omnivec.inputs.files.rows import lines
 from omnivec.inputs.text.whitespace import BLANKS, is_blank, split_words
 from omnivec.types import Floats
 from omnivec.vectors.analogies import unit
@@ -50,7 +51,7 @@ def read_pairs(path: Path) -> tuple[Pair, ...]:
         UsageError: the file cannot be read, or another line has no score.
     """
     pairs = []
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(lines(path), 1):
         if is_blank(line) or line.startswith("#"):
             continue
         separator = next((each for each in "\t,;" if each in line), None)

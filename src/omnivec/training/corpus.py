@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import MissingExtra, UsageError
+from omnivec.inputs.files.rows import OPENERS, check, opened
 from omnivec.inputs.text.whitespace import BLANK_BYTES
 from omnivec.models.runtime import open_cpus
 from omnivec.training import texts
@@ -167,12 +168,12 @@ def _source(data: Any) -> _Source:
         paths.append(texts.path(path))
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     sizes = [_size(path) for path in paths]
-    plain = not any(path.suffix in texts.OPENERS for path in paths)
+    plain = not any(path.suffix in OPENERS for path in paths)
     return _Source(name, _of_files(paths), True, ord("\n"), sum(sizes) if plain else None)
 
 
 def _size(path: Path) -> int:
-    with texts.opened(path):
+    with opened(path):
         return path.stat().st_size
 
 
@@ -181,7 +182,7 @@ def _of_files(paths: list[Path]) -> Iterator[Piece]:
 
     place = 0
     for path in paths:
-        with texts.opened(path) as (file, at):
+        with opened(path) as (file, at):
             rest = b""
             while True:
                 block = np.empty(len(rest) + BLOCK + PADDING, np.uint8)
@@ -191,11 +192,11 @@ def _of_files(paths: list[Path]) -> Iterator[Piece]:
                     break
                 end = _last_blank(block, length, path)
                 rest = block[end:length].tobytes()
-                texts.check(path, block[:end].tobytes(), at)
+                check(path, block[:end].tobytes(), at)
                 yield block, end, place
                 place += end
                 at += end
-        texts.check(path, rest, at)
+        check(path, rest, at)
         yield np.frombuffer(bytearray(rest + b"\n" + bytes(PADDING)), np.uint8), len(rest) + 1, place
         place += len(rest)
 

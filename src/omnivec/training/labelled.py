@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from omnivec.errors import UsageError
+from omnivec.inputs.files.rows import lines
 from omnivec.inputs.items import shown
 from omnivec.inputs.text.whitespace import is_blank, split_words
 from omnivec.tables.bags import MARK
-from omnivec.training import texts
-from omnivec.training.data import SHOWN, Rows, lines_of
+from omnivec.training.data import Columns, Rows, each_row
 from omnivec.validation.arguments import characters
 
-COLUMNS = {
-    "text": ("text", "sentence", "content", "document"),
-    "label": ("label", "class", "category", "target"),
-}
+LABELLED = Columns(
+    {
+        "text": ("text", "sentence", "content", "document"),
+        "label": ("label", "class", "category", "target"),
+    },
+    unnamed=2,
+)
 
 
 class Labelled(NamedTuple):
@@ -36,49 +37,26 @@ def read_labelled(data: Any) -> list[Labelled]:
 
     Args:
         data: an iterable of (text, label) or of mappings with these keys; or the path of a .csv or .tsv whose first
-            line names the columns (without known names the first is the text, the second the label), of a .jsonl of
-            such rows, or of plain text whose lines are "__label__x text". COLUMNS lists the names. A text with
-            several labels is one example of each.
+            line names the columns (without known names the first is the text, the second the label), of a .jsonl or
+            .parquet of such rows, or of plain text whose lines are "__label__x text". LABELLED lists the names. A text
+            with several labels is one example of each.
 
     Raises:
         UsageError: no such file, rows that cannot be used (the first few are named), or fewer than two labels.
     """
-    where, rows = _open(data)
     found: list[Labelled] = []
-    bad: list[str] = []
-    seen = 0
-    for place, row in rows:
-        seen += 1
-        try:
-            found += _examples(row)
-        except UsageError as error:
-            bad.append(f"{place}: {error}")
-    if bad:
-        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise UsageError(
-            f"{where}: {len(bad)} of {seen} rows cannot be used ({'; '.join(bad[:SHOWN])}{more})"
-        )
+    where = each_row(
+        data, LABELLED, lambda row: found.extend(_examples(row)), "(text, label) tuples", _marked
+    )
     labels = {one.label for one in found}
     if len(labels) < 2:
         raise UsageError(f"{where}: {len(found)} texts of {len(labels)} labels; at least 2 labels are needed")
     return found
 
 
-def _open(data: Any) -> tuple[str, Rows]:
-    if isinstance(data, str | Path):
-        path = texts.path(data)
-        readers = {".csv": _table, ".tsv": _table, ".jsonl": lines_of}
-        return str(path), readers.get(path.suffix.lower(), _marked)(path)
-    rows = texts.several(
-        data,
-        f"(text, label) tuples, or the path of a .csv, .tsv, .jsonl or of lines that begin with {MARK}",
-        ("text", "label"),
-    )
-    return "data", ((f"item {i}", row) for i, row in enumerate(rows))
-
-
 def _marked(path: Path) -> Rows:
-    for number, line in enumerate(texts.lines(path), 1):
+    """The rows of a text whose labels are marked words."""
+    for number, line in enumerate(lines(path), 1):
         found = split_words(line)
         if found:
             labels = [word.removeprefix(MARK) for word in found if word.startswith(MARK)]
@@ -86,36 +64,8 @@ def _marked(path: Path) -> Rows:
             yield f"line {number}", [text, labels or UsageError(f"no word begins with {MARK}")]
 
 
-def _table(path: Path) -> Rows:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(texts.read(path), newline=""), delimiter=delimiter, strict=True)
-    columns: Sequence[int] | None = None
-    try:
-        for row in filter(None, reader):
-            if columns is None:
-                names = [name.strip().lower() for name in row]
-                named = [
-                    next((names.index(n) for n in known if n in names), -1) for known in COLUMNS.values()
-                ]
-                if named.count(-1) == 1:
-                    lacking = COLUMNS[list(COLUMNS)[named.index(-1)]]
-                    raise UsageError(
-                        f"{path}: the columns {', '.join(row)}: one named {'/'.join(lacking)} is missing"
-                    )
-                columns = (0, 1) if -1 in named else named
-                if -1 not in named:
-                    continue
-            yield f"line {reader.line_num}", [row[i] if i < len(row) else "" for i in columns]
-    except csv.Error as error:
-        raise UsageError(f"{path} line {reader.line_num}: {error}") from error
-
-
 def _examples(row: Any) -> Iterator[Labelled]:
     """One for each label of a row."""
-    if isinstance(row, UsageError):
-        raise row
-    if isinstance(row, Mapping):
-        row = [next((row[n] for n in known if n in row), None) for known in COLUMNS.values()]
     if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
         raise UsageError(f"{shown(row)}, expected (text, label)")
     text, labels = row

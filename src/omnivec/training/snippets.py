@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import UsageError
+from omnivec.inputs.files.rows import lines
 from omnivec.training import texts
 
 SHORTEST, LONGEST = 2.5, 24.0
@@ -31,7 +32,7 @@ def read_texts(data: Any) -> Iterator[str]:
         data = [texts.path(data)]
     for number, item in enumerate(texts.several(data, "the path of a text, or texts")):
         if isinstance(item, Path):
-            yield from texts.lines(texts.path(item))
+            yield from lines(texts.path(item))
         elif isinstance(item, str):
             yield item
         else:

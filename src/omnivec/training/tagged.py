@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
+from omnivec.inputs.files.rows import lines
 from omnivec.inputs.text.whitespace import split_words
 from omnivec.training import texts
 from omnivec.training.corpus import Corpus
@@ -85,7 +86,7 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
 
 def _documents(data: Any) -> Iterator[tuple[str | None, Sequence[str]]]:
     if isinstance(data, str | Path):
-        yield from ((None, split_words(line)) for line in texts.lines(texts.path(data)))
+        yield from ((None, split_words(line)) for line in lines(texts.path(data)))
         return
     documents = texts.several(
         data, "the path of a text, or documents, each a str, a list of words, or (tag, either)"

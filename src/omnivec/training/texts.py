@@ -1,43 +1,16 @@
-"""Training texts, from memory or from text files, compressed or not, line by line."""
+"""What a user gives to train on: items in memory, or the path of a file."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.inputs import items
-from omnivec.inputs.text.whitespace import BOM, why_not_utf8
 from omnivec.validation import arguments
-from omnivec.validation.reasons import of_system
-
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """A file's bytes, unpacked, and where they begin: behind its byte order mark.
-
-    Raises:
-        UsageError: the file cannot be read, then or later, or is damaged.
-    """
-    packed: Any = OPENERS.get(path.suffix, open)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: give its files, [*Path({str(path)!r}).glob('*.txt')]")
-    try:
-        with packed(path, "rb") as file:
-            start = len(BOM) if file.read(len(BOM)) == BOM else 0
-            file.seek(start)
-            yield file, start
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
 
 
 def several(data: Any, expected: str, fields: Sequence[str] = ()) -> Iterable[Any]:
@@ -70,26 +43,3 @@ def path(given: str | Path) -> Path:
 def wrong(place: str, item: Any, expected: str) -> UsageError:
     """What is said of an item that cannot be used."""
     return UsageError(f"{place} is {items.shown(item)}: expected {expected}")
-
-
-def check(path: Path, data: bytes, at: int) -> None:
-    """Raises UsageError for bytes of a file, beginning at byte `at`, that are no text in UTF-8."""
-    if why := why_not_utf8(data, at):
-        raise UsageError(f"{path} {why}")
-
-
-def read(path: Path) -> str:
-    """The whole text of a file."""
-    with opened(path) as (file, at):
-        data = file.read()
-    check(path, data, at)
-    return data.decode()
-
-
-def lines(path: Path) -> Iterator[str]:
-    r"""The lines of a file one by one, without their ends: \n, or \r\n."""
-    with opened(path) as (file, at):
-        for line in file:
-            check(path, line, at)
-            at += len(line)
-            yield line.decode().removesuffix("\n").removesuffix("\r")

@@ -250,9 +250,10 @@ def test_pairs_from_files(tmp_path: Path, name: str, content: str) -> None:
     ("content", "said"),
     [
         ("a,b\nc,d\n", "2 pairs; at least 4"),
-        ("a,b\nc\ne,f\ng,h\n", "row 2 of 4 lacks"),
-        ("a,b\nc, \ne,f\ng,h\n", "row 2 of 4 lacks"),
-        ('a,b\n"c,d\n', "cannot be read"),
+        ("a,b\nc\ne,f\ng,h\n", r"1 of 4 rows cannot be used \(line 2: the right item is empty\)"),
+        ("a,b\nc, \ne,f\ng,h\n", r"1 of 4 rows cannot be used \(line 2: the right item is empty\)"),
+        ("left,to\na,b\n", "the columns left, to name only left: right is missing"),
+        ('a,b\n"c,d\n', "pairs.csv line 2: unexpected end of data"),
         ("", "0 pairs"),
     ],
 )
@@ -266,8 +267,8 @@ def test_files_that_hold_no_pairs_are_refused_in_one_line(tmp_path: Path, conten
 
 def test_data_that_is_no_pairs_is_refused(tmp_path: Path) -> None:
     for data, said in (
-        ([("a", "b"), ("c",)], "item 1 is a tuple: expected a pair"),
-        (["ab"] * 9, "item 0 is 'ab': expected a pair"),
+        ([("a", "b"), ("c",)], "item 1: a tuple, expected a pair"),
+        (["ab"] * 9, "item 0: 'ab', expected a pair"),
         ({"a": "b"}, "data is a dict, which holds columns: give its rows"),
         (tmp_path / "pairs.json", "pairs come from .csv, .tsv"),
         (tmp_path / "none.csv", "none.csv cannot be read: does not exist"),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from omnivec.errors import MissingExtra, WeightsError
+from omnivec.errors import WeightsError
 from omnivec.files import written
+from omnivec.inputs.files.rows import arrow
 from omnivec.tables.checks import blocks, check_finite, decoded, unique, utf8
 from omnivec.tables.record import Table
 from omnivec.tables.subwords import composed
 from omnivec.types import Floats
-from omnivec.validation.reasons import one_line
 from omnivec.weights.bounds import Bounds
 
 _ROWS = 1 << 15  # that are read at once
@@ -34,13 +32,13 @@ def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
         WeightsError: the file is damaged, or has no such columns.
     """
     bounds = Bounds.of(path)
-    with _arrow(path) as (arrow, parquet), parquet.ParquetFile(path) as file:
+    with arrow(path, WeightsError) as (pa, parquet), parquet.ParquetFile(path) as file:
         key, columns, is_list = _columns(path, file.schema_arrow)
         rows = _check_size(bounds, file, [key, *columns])
     keys: list[bytes] = []
     parts: list[Floats] = []
     # A dictionary page may stand for any number of long texts: keys are unpacked one by one, and counted.
-    with _arrow(path) as (arrow, parquet), parquet.ParquetFile(path, read_dictionary=[key]) as file:
+    with arrow(path, WeightsError) as (pa, parquet), parquet.ParquetFile(path, read_dictionary=[key]) as file:
         for batch in file.iter_batches(min(_ROWS, max(rows, 1)), columns=[key, *columns]):
             batch = batch.slice(0, limit - len(keys)) if limit else batch
             if batch.column(key).null_count:
@@ -49,7 +47,7 @@ def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
                 )
             parts.append((_lists if is_list else _components)(path, batch, columns))
             check_finite(path, parts[-1], len(keys) + 1)
-            keys += _keys(bounds, batch.column(key), arrow)
+            keys += _keys(bounds, batch.column(key), pa)
             if limit and len(keys) >= limit:
                 break
     dims = {part.shape[1] for part in parts if len(part)}
@@ -83,13 +81,13 @@ def _check_size(bounds: Bounds, file: Any, columns: list[str]) -> int:
     return int(metadata.num_rows)
 
 
-def _keys(bounds: Bounds, column: Any, arrow: Any) -> list[bytes]:
+def _keys(bounds: Bounds, column: Any, pa: Any) -> list[bytes]:
     """The texts of a column in UTF-8, or in what it holds instead."""
     if hasattr(column, "dictionary"):
-        texts = column.dictionary.cast(arrow.large_binary()).to_pylist()
+        texts = column.dictionary.cast(pa.large_binary()).to_pylist()
         found = [texts[place] for place in column.indices.to_pylist()]
     else:
-        found = column.cast(arrow.large_binary()).to_pylist()
+        found = column.cast(pa.large_binary()).to_pylist()
     bounds.spend("its keys", sum(map(len, found)))
     return found
 
@@ -103,33 +101,15 @@ def write_parquet(path: Path, table: Table) -> None:
     """
     for key in table.keys:
         utf8(key)
-    with written(path, error=WeightsError) as partial, _arrow(path) as (arrow, parquet):
-        schema = arrow.schema([("key", arrow.string()), ("vector", arrow.list_(arrow.float32(), table.dim))])
+    with written(path, error=WeightsError) as partial, arrow(path, WeightsError) as (pa, parquet):
+        schema = pa.schema([("key", pa.string()), ("vector", pa.list_(pa.float32(), table.dim))])
         with parquet.ParquetWriter(partial, schema) as writer:
             start = 0
             for block in blocks(composed(table), _ROWS):
-                vectors = arrow.FixedSizeListArray.from_arrays(arrow.array(block.ravel()), table.dim)
-                keys = arrow.array(table.keys[start : start + len(block)], arrow.string())
-                writer.write_table(arrow.Table.from_arrays([keys, vectors], schema=schema))
+                vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), table.dim)
+                keys = pa.array(table.keys[start : start + len(block)], pa.string())
+                writer.write_table(pa.Table.from_arrays([keys, vectors], schema=schema))
                 start += len(block)
-
-
-@contextmanager
-def _arrow(path: Path) -> Iterator[tuple[Any, Any]]:
-    """pyarrow and its parquet module; what it raises is said of the file."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtra(f"{path}: Parquet needs pyarrow: pip install 'omnivec[parquet]'") from error
-    try:
-        yield pyarrow, parquet
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise WeightsError(
-            f"{path}: a damaged Parquet file, or none at all: {one_line(error)[:300]}"
-        ) from error
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {one_line(error)[:300]}") from error
 
 
 def _columns(path: Path, schema: Any) -> tuple[str, list[str], bool]:

@@ -6,7 +6,6 @@ The models stay as they are: each item is embedded once, and a small head for ea
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
+from omnivec.inputs.items import shown
 from omnivec.models.embedder import Embedder
 from omnivec.models.joint import JointEmbedder
 from omnivec.models.joint_folder import SIDES, Joint, Side
 from omnivec.models.loading import load
 from omnivec.progress import say
 from omnivec.training import texts
+from omnivec.training.data import Columns, each_row
 from omnivec.training.loop import Step
 from omnivec.training.recipe_registry import check_limits
 from omnivec.types import Floats
-from omnivec.validation.reasons import of_system
 from omnivec.vectors import alignment
 from omnivec.vectors.alignment import Aligned, Fit
 
@@ -44,7 +44,8 @@ LIMITS = {
     "scale": (1e-6, INF),
     "seed": (0, 2**63 - 1),
 }
-DATA = "a .csv or .tsv with the columns left and right; paths where a model reads no text"
+DATA = "a .csv, .tsv, .jsonl or .parquet with the columns left and right; paths where a model reads no text"
+COLUMNS = Columns({side: (side,) for side in SIDES}, unnamed=2)
 METHODS = (*alignment.METHODS, "contrastive")
 SMALLER_SPACE = 256
 """Most components of a contrastive space whose `dim` was not given."""
@@ -177,52 +178,32 @@ def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list
     """Pairs of items.
 
     Args:
-        data: an iterable of (left item, right item); or the path of a .csv or .tsv, with a line that names the
-            columns "left" and "right" or without, when the first two columns are meant.
+        data: an iterable of (left item, right item) or of mappings with the keys "left" and "right"; or the path of a
+            .csv or .tsv, with a line that names these columns or without, when the first two are meant, or of a .jsonl
+            or .parquet of such rows.
         read_as: for each side what a cell of such a file means, given the file's folder too.
 
     Raises:
-        UsageError: no such file, rows that are no pairs, or fewer than four.
+        UsageError: no such file, rows that are no pairs (the first few are named), or fewer than four.
     """
-    pairs = _table(texts.path(data), read_as) if isinstance(data, str | Path) else _given(data)
-    if len(pairs) < 4:
-        raise UsageError(f"{len(pairs)} pairs; at least 4 are needed, and thousands are good")
-    return pairs
+    pairs: list[tuple[Any, Any]] = []
+    folder = texts.path(data).parent if isinstance(data, str | Path) else None
 
-
-def _given(data: Any) -> list[tuple[Any, Any]]:
-    pairs = []
-    for i, row in enumerate(texts.several(data, "(left, right) pairs, or the path of a .csv or .tsv", SIDES)):
+    def take(row: Any) -> None:
         if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
-            raise texts.wrong(f"data, item {i}", row, "a pair (left item, right item)")
+            raise UsageError(f"{shown(row)}, expected a pair (left item, right item)")
         for side, item in zip(SIDES, row, strict=True):
-            if item is None or isinstance(item, float | int):
-                raise texts.wrong(f"data, item {i}: its {side} item", item, "something that a model takes")
-        pairs.append((row[0], row[1]))
-    return pairs
+            if item is None or isinstance(item, float | int) or (folder and not isinstance(item, str)):
+                raise UsageError(f"the {side} item is {shown(item)}, expected something that a model takes")
+            if folder and not item.strip():
+                raise UsageError(f"the {side} item is empty")
+        pairs.append(
+            (row[0], row[1]) if folder is None else (read_as[0](row[0], folder), read_as[1](row[1], folder))
+        )
 
-
-def _table(path: Path, read_as: Sequence[Callable[[str, Path], Any]]) -> list[tuple[Any, Any]]:
-    delimiters = {".csv": ",", ".tsv": "\t"}
-    if path.suffix.lower() not in delimiters:
-        raise UsageError(f"{path}: pairs come from {', '.join(delimiters)}, or from a list of (left, right)")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [
-                row for row in csv.reader(file, delimiter=delimiters[path.suffix.lower()], strict=True) if row
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read: {of_system(error)}") from error
-    places = (0, 1)
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    if set(SIDES) <= set(names):
-        places, rows = (names.index("left"), names.index("right")), rows[1:]
-    pairs = []
-    for i, row in enumerate(rows):
-        if len(row) <= max(places) or not all(row[place].strip() for place in places):
-            raise UsageError(f"{path}: row {i + 1} of {len(rows)} lacks a left or a right item")
-        one, other = (read(row[place], path.parent) for read, place in zip(read_as, places, strict=True))
-        pairs.append((one, other))
+    where = each_row(data, COLUMNS, take, "(left, right) pairs")
+    if len(pairs) < 4:
+        raise UsageError(f"{where}: {len(pairs)} pairs; at least 4 are needed, and thousands are good")
     return pairs
 
 

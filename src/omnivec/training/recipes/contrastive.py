@@ -29,7 +29,9 @@ from omnivec.training.loop import Plan, Step, fit
 from omnivec.training.recipe_registry import check_limits
 from omnivec.training.trainable import Trainable
 
-DATA = "a .csv, .tsv or .jsonl with the columns anchor and positive, and negative where there is one"
+DATA = (
+    "a .csv, .tsv, .jsonl or .parquet with the columns anchor and positive, and negative where there is one"
+)
 
 INF = float("inf")
 PROBED = 1_000

@@ -25,7 +25,9 @@ from omnivec.training.tables import Common, Own, check_ngrams, pace, uniform
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DATA = "a .csv, .tsv or .jsonl with the columns text and label, or a text of lines '__label__x words'"
+DATA = (
+    "a .csv, .tsv, .jsonl or .parquet with the columns text and label, or a text of lines '__label__x words'"
+)
 
 
 @dataclass(frozen=True)

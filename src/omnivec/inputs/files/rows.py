@@ -1,0 +1,172 @@
+r"""The rows of data files: CSV, TSV, JSON lines and Parquet, and the lines of texts; compressed (.gz, .bz2) or not.
+
+Whoever reads rows reads them here, one at a time, by one set of rules. Texts are UTF-8, with or without a byte order
+mark. Fields of CSV and TSV may stand in double quotes, and hold line ends then; a quote that is never closed, or that
+text follows, is an error. Blank lines are passed over. What columns mean is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from omnivec.errors import ItemError, MissingExtra, OmnivecError, UsageError
+from omnivec.inputs.text.whitespace import BOM, why_not_utf8
+from omnivec.validation.reasons import of_system, one_line
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
+
+Errors = Literal["strict", "surrogateescape"]
+
+_LONGEST_FIELD = 2**31 - 1
+_AT_ONCE = 1 << 10  # rows of Parquet
+_RETURN = re.compile("(?<=\r)(?!\n)")
+
+
+def kind(path: Path) -> str:
+    """The suffix that says how a file is read, in small letters: that before .gz or .bz2; "" where there is none."""
+    return Path(path.stem if path.suffix in OPENERS else path.name).suffix.lower()
+
+
+def is_table(path: Path) -> bool:
+    """Whether rows are lists of cells: the first has the names of the columns, or in CSV and TSV may have them."""
+    return kind(path) in SEPARATORS or kind(path) == ".parquet"
+
+
+def rows(
+    path: Path, *, errors: Errors = "strict", error: type[OmnivecError] = UsageError
+) -> Iterator[tuple[int, Any]]:
+    """The rows of a file, one after the other.
+
+    Args:
+        path: its `kind` is one of SUFFIXES.
+        errors: what becomes of a byte that is no UTF-8: an error of the file, or a surrogate in the text.
+        error: the class of what is raised.
+
+    Yields:
+        Where the row ends, in lines from 1 (of Parquet, its number), and what it holds: of a table a list, of JSON
+        lines any value, or an ItemError for a line that is no JSON. Row 0 of Parquet are the names of the columns.
+
+    Raises:
+        OmnivecError: of class `error`; the file cannot be read, is damaged, is no UTF-8 or no CSV.
+        MissingExtra: Parquet without pyarrow.
+    """
+    suffix = kind(path)
+    if suffix == ".parquet":
+        yield from _parquet(path, error)
+    elif suffix in SEPARATORS:
+        yield from _table(path, SEPARATORS[suffix], errors, error)
+    else:
+        yield from _json_lines(path, errors, error)
+
+
+def lines(path: Path, *, errors: Errors = "strict", error: type[OmnivecError] = UsageError) -> Iterator[str]:
+    r"""The lines of a text file one by one, without their ends: \n, or \r\n; else as `rows`."""
+    for line in _lines(path, errors, error):
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+@contextmanager
+def opened(path: Path, error: type[OmnivecError] = UsageError) -> Iterator[tuple[IO[bytes], int]]:
+    """A file's bytes, unpacked, and where they begin: behind its byte order mark.
+
+    Raises:
+        OmnivecError: of class `error`; the file cannot be read, then or later, or is damaged.
+    """
+    packed: Any = OPENERS.get(path.suffix, open)
+    if path.is_dir():
+        raise error(f"{path} is a folder: give its files, [*Path({str(path)!r}).glob('*.txt')]")
+    try:
+        with packed(path, "rb") as file:
+            start = 0
+            if file.seekable():  # a pipe is not
+                start = len(BOM) if file.read(len(BOM)) == BOM else 0
+                file.seek(start)
+            yield file, start
+    except (OSError, EOFError, zlib.error) as exc:
+        raise error(f"{path} cannot be read: {of_system(exc)}") from exc
+
+
+def check(path: Path, data: bytes, at: int, error: type[OmnivecError] = UsageError) -> None:
+    """Raises an error for bytes of a file, beginning at byte `at`, that are no text in UTF-8."""
+    if why := why_not_utf8(data, at):
+        raise error(f"{path} {why}")
+
+
+@contextmanager
+def arrow(path: Path, error: type[OmnivecError] = UsageError) -> Iterator[tuple[Any, Any]]:
+    """pyarrow and its parquet module; what they raise of a file becomes an error of class `error`.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as exc:
+        raise MissingExtra(f"{path}: Parquet needs pyarrow: pip install 'omnivec[parquet]'") from exc
+    try:
+        yield pyarrow, parquet
+    except (pyarrow.ArrowException, UnicodeDecodeError) as exc:
+        raise error(f"{path}: a damaged Parquet file, or none at all: {one_line(exc)[:300]}") from exc
+    except OSError as exc:
+        raise error(f"{path} cannot be read: {one_line(exc)[:300]}") from exc
+
+
+def _lines(path: Path, errors: Errors, error: type[OmnivecError]) -> Iterator[str]:
+    """The lines of a file with their ends."""
+    with opened(path, error) as (file, at):
+        for line in file:
+            if errors == "strict":
+                check(path, line, at, error)
+            yield (line if at else line.removeprefix(BOM)).decode(errors=errors)
+            at += len(line)
+
+
+def _table(
+    path: Path, separator: str, errors: Errors, error: type[OmnivecError]
+) -> Iterator[tuple[int, list[str]]]:
+    # Programs of old end lines by \r alone.
+    parts = (part for line in _lines(path, errors, error) for part in _RETURN.split(line) if part)
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader(parts, delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as exc:
+        raise error(f"{path} line {reader.line_num}: {exc}") from exc
+
+
+def _json_lines(path: Path, errors: Errors, error: type[OmnivecError]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(_lines(path, errors, error), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as exc:
+                row = ItemError(f"no JSON: {exc}")
+            yield number, row
+
+
+def _parquet(path: Path, error: type[OmnivecError]) -> Iterator[tuple[int, list[Any]]]:
+    number = 0
+    with (
+        opened(path, error) as (raw, _),
+        arrow(path, error) as (_, parquet),
+        parquet.ParquetFile(raw) as file,
+    ):
+        yield number, list(file.schema_arrow.names)
+        for batch in file.iter_batches(_AT_ONCE):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                number += 1
+                yield number, list(row)
