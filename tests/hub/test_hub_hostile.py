@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -208,6 +209,49 @@ def test_a_page_without_an_end_is_given_up(monkeypatch):
     monkeypatch.setattr(transfer, "MAX_PAGE", 1 << 20)
     with Flood([], "/", 65_536) as server, pytest.raises(DownloadError, match=r"more than the 1\.0 MB"):
         resolve(monkeypatch, server)
+
+
+def test_a_redirect_with_a_body_without_an_end_is_followed_without_it():
+    with Flood([], "/", 65_536, status=302, Location="/more/") as server:
+        begun = time.monotonic()
+        with pytest.raises(DownloadError, match="answered 302"):
+            read_page(f"{server.url}/", "*/*", Network())
+        assert server.sent < 1 << 25 and time.monotonic() - begun < 10
+
+
+class Wire(Flood):
+    """A server that sends bytes as they are, with a pause after each, for ten seconds at most."""
+
+    def __init__(self, sent: bytes, pause: float = 0.0) -> None:
+        super().__init__([], "", 0, pause)
+        self.bytes = sent
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        begun = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            for at in range(len(self.bytes)):
+                handler.wfile.write(self.bytes[at : at + 1])
+                time.sleep(self.pause)
+                if time.monotonic() - begun > 10:
+                    break
+
+
+def test_headers_that_hardly_come_are_given_up():
+    with Wire(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 500, 0.05) as server:
+        begun = time.monotonic()
+        with pytest.raises(DownloadError, match="sends fewer than 1000 bytes a second"):
+            read_page(f"{server.url}/", "*/*", Network(timeout=0.5, patience=0.3))
+        assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "line", ["X Server: old", "X-Server : old", "rubbish", "Transfer-Encoding: identity"]
+)
+def test_headers_that_pip_puts_up_with_are_put_up_with(line):
+    with Wire(f"HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok".encode()) as server:
+        page = read_page(f"{server.url}/", "*/*", Network())
+    assert page is not None and page.text == "ok"
 
 
 @pytest.mark.parametrize("ending", ["/", ".whl"])

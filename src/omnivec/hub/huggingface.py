@@ -20,7 +20,7 @@ from omnivec.hub.disk import refused, verify, writing
 from omnivec.hub.names import Repository, Resolved, Wanted
 from omnivec.hub.report import Progress, Report, megabytes
 from omnivec.hub.served import MAX_FILE, MAX_PAGE, Listed, Listing, check_name, check_url, commit, why_no_path
-from omnivec.hub.transfer import unreachable
+from omnivec.hub.transfer import Pace, unreachable
 from omnivec.validation import typed
 from omnivec.validation.reasons import one_line
 
@@ -207,9 +207,8 @@ class _Limits:
     """What one file of a server may be: no more bytes than it stated, and not too slowly."""
 
     def __init__(self, most: int, label: str) -> None:
-        self._most, self._label = most, label
-        self._received = self._mark = 0
-        self._begun = time.monotonic()
+        self._most, self._label, self._received = most, label, 0
+        self._pace = Pace(_SLOWEST, _PATIENCE)
 
     def took(self, count: int) -> None:
         """Raises DownloadError where these bytes are too many, or those of the last while too few."""
@@ -218,11 +217,8 @@ class _Limits:
             raise DownloadError(
                 f"{self._label} sends more than the {megabytes(self._most)} that are expected: refused"
             )
-        passed = time.monotonic() - self._begun
-        if passed > _PATIENCE:
-            if self._received - self._mark < _SLOWEST * passed:
-                raise DownloadError(f"{self._label} sends fewer than {_SLOWEST:,} bytes a second: given up")
-            self._begun, self._mark = time.monotonic(), self._received
+        if self._pace.is_too_slow(count):
+            raise DownloadError(f"{self._label} sends fewer than {_SLOWEST:,} bytes a second: given up")
 
 
 def _bar(progress: Progress, most: int, label: str) -> type:

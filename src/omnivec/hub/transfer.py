@@ -71,7 +71,6 @@ class Network:
         for handler in (  # none for ftp:, data: and file:, which no server has to send us to
             urllib.request.ProxyHandler(self.proxies),
             _Http(self),
-            _Https(self),
             _Redirects(self),
             urllib.request.HTTPDefaultErrorHandler(),
             urllib.request.HTTPErrorProcessor(),
@@ -119,24 +118,38 @@ class TooSlow(DownloadError):
     """A server that sends next to nothing."""
 
 
+class Pace:
+    """Whether bytes come fast enough: `slowest` a second, over each stretch of more than `patience` seconds."""
+
+    def __init__(self, slowest: float, patience: float) -> None:
+        self._slowest, self._patience = slowest, patience
+        self._begun, self._received = time.monotonic(), 0
+
+    def is_too_slow(self, count: int) -> bool:
+        """Whether a stretch ends with these `count` bytes, of which too few came."""
+        self._received += count
+        passed = time.monotonic() - self._begun
+        if passed <= self._patience:
+            return False
+        too_few = self._received < self._slowest * passed
+        self._begun, self._received = time.monotonic(), 0
+        return too_few
+
+
 class _Paced(io.RawIOBase):
     """What a server sends, headers and all, as long as it comes fast enough."""
 
-    def __init__(self, raw: IO[bytes], network: Network) -> None:
+    def __init__(self, raw: io.RawIOBase, network: Network) -> None:
         self._raw, self._network = raw, network
-        self._begun, self._received = time.monotonic(), 0
+        self._pace = Pace(network.slowest, network.timeout + network.patience)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]
-        self._received += count or 0
-        passed = time.monotonic() - self._begun
-        if passed > self._network.timeout + self._network.patience:
-            if count and self._received < self._network.slowest * passed:
-                raise TooSlow(f"sends fewer than {self._network.slowest:g} bytes a second")
-            self._begun, self._received = time.monotonic(), 0
+        count: int = self._raw.readinto(buffer)
+        if self._pace.is_too_slow(count or 0) and count:
+            raise TooSlow(f"sends fewer than {self._network.slowest:g} bytes a second")
         return count
 
     def close(self) -> None:
@@ -144,32 +157,26 @@ class _Paced(io.RawIOBase):
         super().close()
 
 
-class _Socket:
-    """A socket whose file is `_Paced`."""
-
-    def __init__(self, sock: socket.socket, network: Network) -> None:
-        self._sock, self._network = sock, network
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def makefile(self, mode: str) -> IO[bytes]:
-        return io.BufferedReader(_Paced(self._sock.makefile(mode, buffering=0), self._network))  # type: ignore[call-overload]
-
-
 def _paced(kind: type[http.client.HTTPConnection], network: Network) -> type[http.client.HTTPConnection]:
     """A kind of connection whose answers are `_Paced`."""
 
+    class Response(http.client.HTTPResponse):
+        def __init__(
+            self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+        ) -> None:
+            super().__init__(sock, debuglevel, method, url)
+            self.fp = io.BufferedReader(_Paced(self.fp.detach(), network))
+
     class Connection(kind):  # type: ignore[misc, valid-type]
-        def connect(self) -> None:
-            super().connect()
-            self.sock: Any = _Socket(self.sock, network)
+        response_class = Response
 
     return Connection
 
 
 class _Http(urllib.request.HTTPHandler):
-    """HTTP from whoever sends fast enough."""
+    """HTTP and TLS from whoever sends fast enough; a context per server: a redirect may lead from a trusted host."""
+
+    https_request = urllib.request.HTTPHandler.http_request
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -177,14 +184,6 @@ class _Http(urllib.request.HTTPHandler):
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(_paced(http.client.HTTPConnection, self._network), req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    """TLS with a context per server: a redirect may lead away from a trusted host."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self._network = network
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         context = self._network.context(req.full_url)
@@ -202,6 +201,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         check_url(newurl, without_credentials(req.full_url))
         fresh = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+        fp.close()  # its body, which urllib would read whole
         if fresh is not None and not (req.type == "https" and fresh.type == "http"):
             self._network.authorise(fresh)
         return fresh
@@ -426,16 +426,7 @@ def _receive(
 
 def _blocks(response: http.client.HTTPResponse, most: int, url: str) -> Iterator[bytes]:
     """As `_limited`; what the network does is worth another attempt."""
-    blocks = _limited(response, most, url)
-    while True:
-        block = _next(blocks)
-        if block is None:
-            return
-        yield block
-
-
-def _next(blocks: Iterator[bytes]) -> bytes | None:
     try:
-        return next(blocks, None)
+        yield from _limited(response, most, url)
     except (OSError, http.client.HTTPException) as exc:
         raise _Again(why(exc)) from exc
