@@ -14,12 +14,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError
+from omnivec.inputs import modality
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.tables.record import Table
@@ -187,7 +188,12 @@ KINDS: Mapping[type[Hooks], str] = {
     TowerHooks: "a family with towers",
     TableHooks: "a family of tables",
 }
-FORWARDS = tuple(f"forward_{modality}" for modality in get_args(Modality))
+
+
+@functools.cache
+def forwards() -> tuple[str, ...]:
+    """The hooks that are programs of towers, one for each modality, texts first."""
+    return tuple(f"forward_{name}" for name in modality.names())
 
 
 @functools.cache
@@ -230,8 +236,8 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
         meant = f"did you mean {near[0]}?" if near else "a helper's name begins with an underscore"
         raise ModelError(f"{where}:{line}: {name} is no hook of {KINDS[kind]}; {meant}")
     missing = [name for name in _required(kind) if not hasattr(module, name)]
-    if kind is TowerHooks and not any(hasattr(module, name) for name in FORWARDS):
-        missing.append(" or ".join(FORWARDS[:2]))
+    if kind is TowerHooks and not any(hasattr(module, name) for name in forwards()):
+        missing.append(" or ".join(forwards()[:2]))
     if missing:
         raise ModelError(f"{where}: {missing[0]} is missing, which {KINDS[kind]} defines")
     return kind
@@ -240,7 +246,7 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
 def _kind(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHooks]:
     if hasattr(module, "encoder"):
         return TableHooks
-    return TowerHooks if any(hasattr(module, name) for name in ("towers", *FORWARDS)) else NetworkHooks
+    return TowerHooks if any(hasattr(module, name) for name in ("towers", *forwards())) else NetworkHooks
 
 
 def _names(kind: type[Hooks]) -> list[str]:
@@ -251,11 +257,11 @@ def _names(kind: type[Hooks]) -> list[str]:
         for name in (*base.__annotations__, *vars(base))
         if not name.startswith("_")
     }
-    return [*listed, *(FORWARDS if kind is TowerHooks else ())]
+    return [*listed, *(forwards() if kind is TowerHooks else ())]
 
 
 def _required(kind: type[Hooks]) -> list[str]:
-    return [name for name in _names(kind) if not hasattr(kind, name) and name not in FORWARDS]
+    return [name for name in _names(kind) if not hasattr(kind, name) and name not in forwards()]
 
 
 def _defined(module: ModuleType) -> dict[str, int]:
