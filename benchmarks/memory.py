@@ -26,7 +26,7 @@ import numpy as np
 
 import machine
 import omnivec
-from omnivec.ops.memory import parse_size, resident
+from omnivec.ops.process import parse_size, resident
 
 MODEL = "all-MiniLM-L6-v2"
 WORDS = ("a", "graph", "is", "built", "from", "its", "weights", "once", "the", "engine", "compiles", "it")

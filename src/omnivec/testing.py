@@ -1,7 +1,7 @@
 """The contract suite: what every family, index and collection must do, for ours and for those of others.
 
 Each check raises AssertionError with the numbers. `check_family` takes a model's folder, so a new family is held to
-the contract by one line in its test.
+the contract by one line in its test; `check_embedder` takes a model of any kind, and items that it reads.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import ItemErrors
+from omnivec.collection.identity import canaries_of, check_canaries, json_of
+from omnivec.errors import ItemErrors, ModelError
 from omnivec.families._hooks import check_hooks
 from omnivec.models import registry
 from omnivec.models.embedder import Embedder
 from omnivec.models.loading import load
 from omnivec.models.model import read_model
-from omnivec.models.network import Choice, Compiled
+from omnivec.models.network import Choice, Network
 from omnivec.models.table import is_table
 from omnivec.store.indexes.base import VectorIndex
 
@@ -45,7 +46,9 @@ def open_model(
     """A model from a folder, on an engine, without the hub."""
     choice = Choice(engine=engine, precision=precision, deterministic=deterministic)
     return Embedder(
-        Compiled(read_model(folder), choice, Path(tempfile.gettempdir()) / "trials.json"), str(folder), "path"
+        Network.of(read_model(folder), choice, Path(tempfile.gettempdir()) / "trials.json"),
+        str(folder),
+        "path",
     )
 
 
@@ -67,9 +70,8 @@ def check_close(a: NDArray[Any], b: NDArray[Any], what: str, limit: float = CLOS
 def check_family(folder: Path, items: Sequence[Any] = TEXTS) -> None:
     """Holds a model to the contract of every family, whatever it reads.
 
-    Its family defines all that it needs and nothing misspelt; both engines agree; a vector does not depend on its
-    batch, its neighbours or the order; no input is too few; what is saved and loaded again makes the same vectors;
-    threads do not disturb each other; a bad item is named and costs only itself.
+    Its family defines all that it needs and nothing misspelt; it is an embedder as `check_embedder` wants it; both
+    engines agree; where it is deterministic a vector depends on its item alone.
 
     Args:
         folder: of the model; of a table a file or folder.
@@ -82,22 +84,70 @@ def check_family(folder: Path, items: Sequence[Any] = TEXTS) -> None:
     listed, is_network = list(items), not is_table(folder)
     model = load(folder, precision="float32") if is_network else load(folder)
     check_hooks(registry.families()[model.card["family"]].load())
+    check_embedder(model, listed)
+    if is_network:
+        torch = load(folder, engine="torch", precision="float32")
+        check_close(torch.encode(listed), model.encode(listed), "engine torch against openvino")
+    exact = load(folder, deterministic=True) if is_network else model
+    alone = np.stack([exact.encode(item) for item in listed])
+    if not np.array_equal(exact.encode(listed[::-1])[::-1], alone):
+        raise AssertionError("deterministic: a vector depends on its batch")
+
+
+def check_embedder(model: Embedder, items: Sequence[Any]) -> None:
+    """Holds an embedder to the contract of every kind of model.
+
+    A vector does not depend on its batch, its neighbours, the order or other threads; no input is too few; a bad item
+    is named and costs only itself; `run` and `stream` give what `encode` gives; what is saved and loaded again has the
+    same identity and makes the same vectors, of items and of canaries. One side of a joint model refuses to be saved.
+
+    Args:
+        model: any.
+        items: at least two different ones that it has a vector of.
+    """
+    listed = list(items)
     whole = model.encode(listed)
     if whole.shape != (len(listed), model.dim) or whole.dtype != np.float32:
         raise AssertionError(
             f"encode gave {whole.dtype} {whole.shape}, expected float32 {(len(listed), model.dim)}"
         )
     _check_batches(model, listed, whole)
-    with tempfile.TemporaryDirectory() as place:
-        check_close(load(model.save(Path(place) / "saved")).encode(listed), whole, "saved and loaded", 1e-6)
-    if is_network:
-        torch = load(folder, engine="torch", precision="float32")
-        check_close(torch.encode(listed), whole, "engine torch against openvino")
-    exact = load(folder, deterministic=True) if is_network else model
-    alone = np.stack([exact.encode(item) for item in listed])
-    if not np.array_equal(exact.encode(listed[::-1])[::-1], alone):
-        raise AssertionError("deterministic: a vector depends on its batch")
+    _check_records(model, listed, whole)
     _check_bad_item(model, listed, whole)
+    with tempfile.TemporaryDirectory() as place:
+        _check_saved(model, listed, whole, Path(place) / "saved")
+
+
+def _check_records(model: Embedder, listed: list[Any], whole: NDArray[np.float32]) -> None:
+    """`run` and `stream`, whose records say which items they are of."""
+    run, streamed = model.run(listed), list(model.stream(iter(listed)))
+    for what, encoded in (("run", run), *(("stream", one) for one in streamed)):
+        if encoded.kept.tolist() != list(range(len(listed))) or encoded.failures:
+            raise AssertionError(f"{what} kept {encoded.kept.tolist()}, and failures are {encoded.failures}")
+        if not len(encoded.seen) == len(encoded.lost) == len(listed) or (encoded.seen < 0).any():
+            raise AssertionError(
+                f"{what}: seen {encoded.seen.tolist()} and lost {encoded.lost.tolist()}, expected one for each item"
+            )
+        check_close(encoded.vectors, whole, what)
+    if len(streamed) != 1 or streamed[0].unit != run.unit:
+        raise AssertionError(f"stream gave {len(streamed)} windows of few items, expected 1 in {run.unit}")
+
+
+def _check_saved(model: Embedder, listed: list[Any], whole: NDArray[np.float32], folder: Path) -> None:
+    if model.encoder.card.side_of:
+        try:
+            model.save(folder)
+        except ModelError:
+            return
+        raise AssertionError(f"one side of a {model.encoder.card.side_of} was saved by itself")
+    networks = model.encoder.networks
+    again = load(model.save(folder), precision=networks[0].runtime.precision if networks else None)
+    if type(again) is not type(model):
+        raise AssertionError(f"saved a {type(model).__name__}, loaded a {type(again).__name__}")
+    check_close(again.encode(listed), whole, "saved and loaded", 1e-6)
+    if json_of(again.identity) != json_of(model.identity):
+        raise AssertionError(f"saved {model.identity}, loaded {again.identity}")
+    check_canaries(canaries_of(model), again, "saved and loaded")
 
 
 def _check_batches(model: Embedder, listed: list[Any], whole: NDArray[np.float32]) -> None:

@@ -23,7 +23,7 @@ from omnivec.errors import ItemErrors, UnsupportedModel, WeightsError
 from omnivec.families import bert
 from omnivec.inputs.text.text import INPUTS
 from omnivec.models.model import known_keys, read_model
-from omnivec.models.network import Choice, Compiled
+from omnivec.models.network import Choice, Network
 from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
 from omnivec.ops.base import Settings
@@ -232,7 +232,7 @@ def test_bfloat16_stays_near(made: tuple[Path, Any]) -> None:
 
 def test_residual_stream_stays_float32_in_bfloat16(tmp_path: Path) -> None:
     checkpoints.bert(tmp_path)
-    compiled = Compiled(read_model(tmp_path), Choice(precision="bfloat16"), tmp_path / "trials.json")
+    compiled = Network.of(read_model(tmp_path), Choice(precision="bfloat16"), tmp_path / "trials.json")
     if not openvino.cpu_can_bfloat16():
         pytest.skip("this CPU has no bfloat16")
     nodes = compiled._body._compiled.get_runtime_model().get_ops()  # type: ignore[attr-defined]

@@ -404,7 +404,7 @@ def test_bfloat16_stays_near(main: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", MAIN)
 def test_norms_and_rotary_positions_are_one_node_each(checkpoint: Callable[[str], Made], kind: str) -> None:
     _, folder, model = checkpoint(kind)
-    nodes = open_model(folder)._compiled._body._compiled.get_runtime_model().get_ops()  # type: ignore[attr-defined]
+    nodes = open_model(folder).encoder._body._compiled.get_runtime_model().get_ops()  # type: ignore[attr-defined]
     count = Counter(node.get_rt_info()["layerType"].astype(str) for node in nodes)
     layers = model.config.num_hidden_layers
     norms = 2 + 2 * (kind.startswith(("gemma2", "gemma3"))) + 2 * (kind.startswith(("qwen3", "gemma3")))

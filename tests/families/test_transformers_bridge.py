@@ -23,7 +23,7 @@ from omnivec.errors import MissingExtra, UnsupportedModel, WeightsError
 from omnivec.families import _bridge
 from omnivec.families import transformers as family
 from omnivec.models.model import read_model
-from omnivec.models.network import Choice, Compiled
+from omnivec.models.network import Choice, Network
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 from omnivec.training.trainable import Trainable
 from omnivec.weights import same_weights
@@ -201,7 +201,7 @@ def test_wrong_variants_are_told_apart(tmp_path: Path) -> None:
 def test_what_openvino_cannot_do_exactly_runs_under_torch(tmp_path: Path, name: str) -> None:
     kind, why = ONLY_TORCH[name]
     model = kind.make(tmp_path)
-    embedder = Compiled(read_model(tmp_path), Choice(), tmp_path / "trials.json")
+    embedder = Network.of(read_model(tmp_path), Choice(), tmp_path / "trials.json")
     assert embedder.runtime.engine == "torch"
     assert why in embedder.runtime.reasons["engine"]
     with pytest.raises(UnsupportedModel, match=f"engine='openvino': .*{why}.*; use engine='torch'"):
@@ -225,7 +225,7 @@ def test_a_branch_on_data_is_not_converted_silently(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(_bridge.Network, "_run", branching)
     _bridge.network.cache_clear()
-    compiled = Compiled(read_model(tmp_path), Choice(), tmp_path / "trials.json")
+    compiled = Network.of(read_model(tmp_path), Choice(), tmp_path / "trials.json")
     _bridge.network.cache_clear()
     assert compiled.runtime.engine == "torch"
     assert "differs from itself by 5e-01, allowed 1e-04" in compiled.runtime.reasons["engine"]
@@ -363,7 +363,7 @@ def test_it_learns_with_its_own_dropout(tmp_path: Path) -> None:
             value.mul_(1.01)
     learned = still.trained()
     choices = [Choice(engine=engine, precision="float32") for engine in encoders.ENGINES]
-    a, b = (Compiled(learned, choice, tmp_path / "t.json") for choice in choices)
+    a, b = (Network.of(learned, choice, tmp_path / "t.json") for choice in choices)
     rows = [parts[0] for parts in model.preparer.prepare(["one text"])]
     check_close(a.compute(rows, True), b.compute(rows, True), "learned weights on both engines")
     check_rejected(a.compute(rows, True), open_model(tmp_path).encode(["one text"]), "the published weights")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omnivec.errors import ItemError
 from omnivec.models import batching
 from omnivec.models.batching import Plan
-from omnivec.types import Prepared
+from omnivec.types import Encoded, Prepared
 
 
 class Counting:
@@ -37,7 +37,7 @@ class Counting:
     def size(self, decoded: int) -> int:
         return decoded % 50
 
-    def prepare(self, decoded: Sequence[int]) -> list[list[Prepared]]:
+    def prepare(self, decoded: Sequence[int], options: Any) -> list[list[Prepared]]:
         return [[Prepared({"x": np.array([d])}, max(1, d % 50), d % 50, d % 3)] for d in decoded]
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> np.ndarray:
@@ -51,12 +51,17 @@ class Counting:
         )
 
 
+def run(items: Sequence[Any], steps: Counting, plan: Plan | None = None) -> Encoded:
+    """The loop over a double that prepares and computes."""
+    return batching.run(items, steps, steps, plan=plan or Plan())
+
+
 @given(
     items=st.lists(st.integers(0, 10_000), max_size=300), streams=st.integers(1, 4), rows=st.integers(0, 7)
 )
 def test_order_is_kept_and_budgets_are_obeyed(items: list[int], streams: int, rows: int) -> None:
     steps = Counting(streams)
-    encoded = batching.run(items, steps, Plan(rows))
+    encoded = run(items, steps, Plan(rows))
     assert encoded.vectors[:, 0].tolist() == items
     assert encoded.kept.tolist() == list(range(len(items)))
     assert encoded.lost.tolist() == [i % 3 for i in items]
@@ -73,7 +78,7 @@ def test_order_is_kept_and_budgets_are_obeyed(items: list[int], streams: int, ro
     broken=st.sets(st.integers(0, 200), max_size=20),
 )
 def test_a_bad_item_costs_only_itself(items: list[int], refuse: set[int], broken: set[int]) -> None:
-    encoded = batching.run(items, Counting(2, tuple(refuse), tuple(broken)))
+    encoded = run(items, Counting(2, tuple(refuse), tuple(broken)))
     bad = refuse | broken
     assert list(encoded.failures) == [i for i, item in enumerate(items) if item in bad]
     assert encoded.vectors[:, 0].tolist() == [item for item in items if item not in bad]
@@ -88,7 +93,7 @@ def test_equal_items_are_computed_once(items: list[int], broken: set[int]) -> No
 
     done: list[int] = []
     steps = Keyed(1, break_on=tuple(broken))
-    encoded = batching.run(items, steps, Plan(rows=1, done=done.append))
+    encoded = run(items, steps, Plan(rows=1, done=done.append))
     assert sorted(v for batch in steps.batches for v in batch) == sorted(set(items))
     assert encoded.vectors[:, 0].tolist() == [item for item in items if item not in broken]
     assert list(encoded.failures) == [i for i, item in enumerate(items) if item in broken]
@@ -98,7 +103,7 @@ def test_equal_items_are_computed_once(items: list[int], broken: set[int]) -> No
 
 def test_batches_are_full_and_the_costliest_come_first() -> None:
     steps = Counting(streams=1)
-    batching.run([16] * 40 + [4] * 64, steps)
+    run([16] * 40 + [4] * 64, steps)
     assert [len(batch) for batch in steps.batches] == [4] * 10 + [16] * 4
     assert steps.batches[0] == [16] * 4
 
@@ -109,7 +114,7 @@ def test_equal_work_takes_as_many_batches_whatever_the_order() -> None:
     counts = []
     for order in (items, sorted(items), items[::-1]):
         steps = Counting()
-        batching.run(order, steps)
+        run(order, steps)
         counts.append(len(steps.batches))
     assert len(set(counts)) == 1
     full, rest = 0, sorted(items, reverse=True)
@@ -129,7 +134,7 @@ def test_stream_counts_from_the_start_and_reads_one_window_ahead_at_most() -> No
             yield i
 
     steps = Counting(refuse=(batching.WINDOW + 5,))
-    windows = batching.stream(endless(), lambda window: batching.run(window, steps))
+    windows = batching.stream(endless(), lambda window: run(window, steps))
     first, second = next(windows), next(windows)
     assert read == 2 * batching.WINDOW
     assert first.kept.tolist() == list(range(batching.WINDOW))
@@ -141,7 +146,7 @@ def test_stream_counts_from_the_start_and_reads_one_window_ahead_at_most() -> No
 class Parted(Counting):
     """An item of value v comes in v % 4 + 1 parts, whose vectors are the part's number, seen as often."""
 
-    def prepare(self, decoded: Sequence[int]) -> list[list[Prepared]]:
+    def prepare(self, decoded: Sequence[int], options: Any) -> list[list[Prepared]]:
         return [
             [Prepared({"x": np.array([part + 1])}, 1 + d % 9, part + 1, 0) for part in range(d % 4 + 1)]
             for d in decoded
@@ -151,7 +156,7 @@ class Parted(Counting):
 @given(items=st.lists(st.integers(0, 99), max_size=90), streams=st.integers(1, 3), rows=st.integers(0, 5))
 def test_parts_of_an_item_are_averaged_by_what_they_saw(items: list[int], streams: int, rows: int) -> None:
     counted: list[int] = []
-    encoded = batching.run(items, Parted(streams), Plan(rows, counted.append))
+    encoded = run(items, Parted(streams), Plan(rows, counted.append))
     parts = [np.arange(1, item % 4 + 2) for item in items]
     assert np.allclose(encoded.vectors[:, 0], [(own * own).sum() / own.sum() for own in parts])
     assert encoded.seen.tolist() == [own.sum() for own in parts]
@@ -159,7 +164,7 @@ def test_parts_of_an_item_are_averaged_by_what_they_saw(items: list[int], stream
 
 
 def test_a_bad_part_costs_its_item_alone() -> None:
-    encoded = batching.run([1, 4, 2, 3, 8], Parted(break_on=(3,)))
+    encoded = run([1, 4, 2, 3, 8], Parted(break_on=(3,)))
     assert list(encoded.failures) == [2, 3]
     assert np.allclose(encoded.vectors[:, 0], [5 / 3, 1, 1])
 
@@ -171,12 +176,12 @@ def test_not_finite_vectors_are_failures() -> None:
             out[out[:, 0] == 3] = np.inf
             return out
 
-    encoded = batching.run([1, 2, 3, 4], Overflowing())
+    encoded = run([1, 2, 3, 4], Overflowing())
     assert list(encoded.failures) == [2]
     assert encoded.vectors[:, 0].tolist() == [1, 2, 4]
 
 
 def test_progress_counts_every_item_once() -> None:
     seen: list[int] = []
-    batching.run(list(range(500)), Counting(refuse=(7,)), Plan(done=seen.append))
+    run(list(range(500)), Counting(refuse=(7,)), Plan(done=seen.append))
     assert sum(seen) == 499

@@ -19,8 +19,8 @@ import omnivec
 import photographs
 from omnivec.errors import ItemErrors, ModelError, UsageError
 from omnivec.models import runtime
-from omnivec.models.network import Compiled
-from omnivec.ops.memory import resident
+from omnivec.models.network import Network
+from omnivec.ops.process import resident
 from omnivec.testing import check_close, open_model
 
 SIZE = 48
@@ -137,7 +137,7 @@ def test_texts_and_images_in_one_space(clip: tuple[Path, Any], tmp_path: Path, e
     assert model.modalities == ("text", "image")
     pictures = [photographs.rgb(name) for name in NAMES[:2]]
     texts = ["the quick engine", "a fox"]
-    ids = [model.model.texts.model.texts.tokenizer.ids([text])[0] for text in texts]
+    ids = [model.model.texts.tokenizer.ids([text])[0] for text in texts]
     with torch.no_grad():
         of_texts = [
             features(clip[1].get_text_features(torch.from_numpy(own[None].astype(np.int64)))) for own in ids
@@ -171,17 +171,17 @@ def test_images_and_towers_obey_a_ceiling(vit: tuple[Path, Any], clip: tuple[Pat
 def test_batches_of_images_are_as_small_as_the_budget(
     vit: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, rows, compute = open_model(vit[0]), [], Compiled.compute
+    model, rows, compute = open_model(vit[0]), [], Network.compute
 
-    def counted(self: Compiled, batch: Any, alone: bool) -> np.ndarray:
+    def counted(self: Network, batch: Any, alone: bool) -> np.ndarray:
         rows.append(len(batch))
         return compute(self, batch, alone)
 
-    monkeypatch.setattr(Compiled, "compute", counted)
+    monkeypatch.setattr(Network, "compute", counted)
     pixels = np.random.default_rng(0).integers(0, 256, (11, SIZE, SIZE, 3)).astype(np.uint8)
     whole = model.encode(list(pixels))
     assert sorted(rows) == [3, 8]
-    model._compiled.budget = int(2.9 * SIZE * SIZE)
+    model.encoder.budget = int(2.9 * SIZE * SIZE)
     rows.clear()
     check_close(model.encode(list(pixels)), whole, "in batches of two")
     assert sorted(rows) == [1, 2, 2, 2, 2, 2]

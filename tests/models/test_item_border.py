@@ -25,9 +25,9 @@ from omnivec.models import batching
 from omnivec.models.embedder import Embedder
 from omnivec.models.joint import JointEmbedder
 from omnivec.models.joint_folder import Joint, Side
-from omnivec.models.network import Compiled
-from omnivec.models.table import _Steps
-from omnivec.ops import memory, openvino
+from omnivec.models.network import Network
+from omnivec.models.table import TableModel
+from omnivec.ops import openvino, process
 from omnivec.tables.io import write_table
 from omnivec.tables.record import Subwords, Table
 from omnivec.types import Encoded, Prepared
@@ -91,7 +91,7 @@ class Raising:
         self._at("size", [decoded])
         return decoded
 
-    def prepare(self, decoded: Sequence[int]) -> list[list[Prepared]]:
+    def prepare(self, decoded: Sequence[int], options: Any) -> list[list[Prepared]]:
         self._at("prepare", decoded)
         return [[Prepared({"x": np.array([d])}, 1, d, 0)] for d in decoded]
 
@@ -100,14 +100,14 @@ class Raising:
         self._at("compute", values)
         return np.array([values, values], np.float32).T
 
-    def vectors(self, decoded: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def vectors(self, decoded: Sequence[int], options: Any) -> tuple[np.ndarray, np.ndarray]:
         self._at("vectors", decoded)
         return np.array([decoded, decoded], np.float32).T, np.array(decoded, np.int64)
 
 
 def run(step: str, error: BaseException) -> Encoded:
     steps = Raising(step, error)
-    return batching.run_whole(GOOD, steps) if step == "vectors" else batching.run(GOOD, steps)
+    return batching.run_whole(GOOD, steps) if step == "vectors" else batching.run(GOOD, steps, steps)
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
@@ -139,7 +139,8 @@ def test_a_fault_of_ours_is_named_with_its_place() -> None:
         def decode(self, item: int) -> int:
             return 1 // (item - BAD) + omnivec.load(None) if item == BAD else item  # type: ignore[arg-type]
 
-    encoded = batching.run(GOOD, Faulty("", Panic()))
+    faulty = Faulty("", Panic())
+    encoded = batching.run(GOOD, faulty, faulty)
     assert encoded.failures.keys() == {2}
     assert "ZeroDivisionError" in encoded.failures[2]
     assert "batching.py line" in encoded.failures[2]
@@ -211,14 +212,14 @@ TEXT_STEPS = [
     (TextPreparer, "prepare"),
 ]
 IMAGE_STEPS = [(ImagePreparer, name) for name in ("decode", "key", "size", "prepare")]
-TABLE_STEPS = [(_Steps, "decode"), (_Steps, "vectors")]
+TABLE_STEPS = [(TableModel, "decode"), (TableModel, "vectors")]
 KINDS: dict[str, tuple[list[Any], list[tuple[type, str]]]] = {
-    "texts": ([TEXTS[0], MARKED_TEXT, *TEXTS[1:]], [*TEXT_STEPS, (Compiled, "compute")]),
-    "images": ([PICTURES[0], MARKED_PICTURE, *PICTURES[1:]], [*IMAGE_STEPS, (Compiled, "compute")]),
+    "texts": ([TEXTS[0], MARKED_TEXT, *TEXTS[1:]], [*TEXT_STEPS, (Network, "compute")]),
+    "images": ([PICTURES[0], MARKED_PICTURE, *PICTURES[1:]], [*IMAGE_STEPS, (Network, "compute")]),
     "table": ([TEXTS[0], MARKED_TEXT, *TEXTS[1:]], TABLE_STEPS),
     "fasttext": ([TEXTS[0], MARKED_TEXT, *TEXTS[1:]], TABLE_STEPS),
-    "towers": ([TEXTS[0], MARKED_TEXT, *PICTURES], [*TEXT_STEPS, (Compiled, "compute")]),
-    "joint": ([TEXTS[0], MARKED_PICTURE, *PICTURES], [*IMAGE_STEPS, (Compiled, "compute")]),
+    "towers": ([TEXTS[0], MARKED_TEXT, *PICTURES], [*TEXT_STEPS, (Network, "compute")]),
+    "joint": ([TEXTS[0], MARKED_PICTURE, *PICTURES], [*IMAGE_STEPS, (Network, "compute")]),
 }
 
 
@@ -325,7 +326,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 import omnivec
-from omnivec.ops.memory import mapped
+from omnivec.ops.process import mapped
 model = omnivec.load(sys.argv[1], threads=1)
 model.run(["a fox"])
 resource.setrlimit(resource.RLIMIT_AS, (mapped() + 400_000_000, resource.RLIM_INFINITY))
@@ -348,15 +349,15 @@ def test_a_text_too_long_for_the_memory_there_is_costs_itself_and_no_abort(tmp_p
 NO_ROOM = """
 import resource, sys
 import omnivec
-from omnivec.ops import memory, openvino
+from omnivec.ops import openvino, process
 model = omnivec.load(sys.argv[1], threads=2)
 model.run(["a fox"])
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-resource.setrlimit(resource.RLIMIT_AS, (memory.mapped() + 2_000_000, hard))
+resource.setrlimit(resource.RLIMIT_AS, (process.mapped() + 2_000_000, hard))
 for texts in (["the fox", "the dog"] * 40, ["a fox"]):
     encoded = model.run(texts)
     print(len(encoded.failures), encoded.failures.get(0))
-resource.setrlimit(resource.RLIMIT_AS, (memory.mapped() + 30_000_000, hard))
+resource.setrlimit(resource.RLIMIT_AS, (process.mapped() + 30_000_000, hard))
 try:
     omnivec.load(sys.argv[1], threads=1)
 except omnivec.OmnivecError as error:
@@ -386,7 +387,7 @@ def test_an_engine_that_got_no_memory_is_said_so(said: str) -> None:
 
 def test_a_ceiling_of_memory_holds_for_long_texts(models: dict[str, Embedder]) -> None:
     preparer = models["texts"].model.texts
-    preparer.room.ceiling = memory.resident() + 100_000_000
+    preparer.room.ceiling = process.resident() + 100_000_000
     try:
         encoded = models["texts"].run(["a fox", "the fox " * 500_000, "the dog"])
     finally:

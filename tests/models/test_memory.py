@@ -19,15 +19,16 @@ from transformers import ViTConfig, ViTModel
 import checkpoints
 import omnivec
 from omnivec.errors import ItemError, ModelError, UsageError
-from omnivec.models.network import Compiled, keep_below
-from omnivec.ops import memory
-from omnivec.ops.memory import Guard, Limits, Probe, fit
+from omnivec.models import memory
+from omnivec.models.memory import Guard, Limits, Probe, fit, keep_below
+from omnivec.models.network import Network
+from omnivec.ops import process
 from omnivec.testing import check_close, open_model
 from omnivec.types import Prepared
 
 MB = 10**6
 
-pytestmark = pytest.mark.skipif(not memory.STATM.exists(), reason="only Linux says what is resident")
+pytestmark = pytest.mark.skipif(not process.STATM.exists(), reason="only Linux says what is resident")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [(5, 5), ("5", 5), ("2GB", 2 * 10**9), ("1.5 GiB", 3 * 2**29), ("500MiB", 500 * 2**20), ("7 mb", 7 * MB)],
 )
 def test_sizes(said: int | str, size: int) -> None:
-    assert memory.parse_size(said) == size
+    assert process.parse_size(said) == size
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_sizes(said: int | str, size: int) -> None:
 )
 def test_what_is_no_size_is_refused(said: object) -> None:
     with pytest.raises(UsageError, match="max_memory"):
-        memory.parse_size(said)  # type: ignore[arg-type]
+        process.parse_size(said)  # type: ignore[arg-type]
 
 
 def filled() -> mmap.mmap:
@@ -67,25 +68,25 @@ def filled() -> mmap.mmap:
 
 def test_resident_memory_is_seen_and_file_pages_leave(tmp_path: Path) -> None:
     block = filled()
-    with_block = memory.resident()
+    with_block = process.resident()
     block.close()
-    assert with_block - memory.resident() > 30 * MB
+    assert with_block - process.resident() > 30 * MB
 
     def work() -> None:
         held = filled()
         time.sleep(0.05)
         held.close()
 
-    assert memory.peak_of(work) - memory.resident() > 30 * MB
+    assert memory.peak_of(work) - process.resident() > 30 * MB
 
     np.full(40 * MB, 7, np.uint8).tofile(tmp_path / "pages")
     mapped = np.memmap(tmp_path / "pages", np.uint8, mode="c").view(np.ndarray)
     assert int(mapped.sum()) == 280 * MB
-    before = memory.resident()
-    memory.release([mapped[:10], np.ones(3)])
-    assert before - memory.resident() > 30 * MB
+    before = process.resident()
+    process.release([mapped[:10], np.ones(3)])
+    assert before - process.resident() > 30 * MB
     mapped[0] = 9
-    memory.release([mapped])
+    process.release([mapped])
     assert mapped[0] == 9  # What was changed is kept,
     assert int(mapped.sum()) == 280 * MB + 2  # and the rest is read again.
 
@@ -96,7 +97,7 @@ class Imagined:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, base: int, each: int, square: int = 0) -> None:
         self.base, self.each, self.square, self.held = base, each, square, 0
         self.runs: list[tuple[int, int]] = []
-        monkeypatch.setattr(memory, "resident", lambda: self.base + self.held)
+        monkeypatch.setattr(process, "resident", lambda: self.base + self.held)
 
     def run(self, rows: int, length: int) -> None:
         self.runs.append((rows, length))
@@ -107,13 +108,13 @@ class Imagined:
         return self.base + self.held
 
 
-def probe(process: Imagined, longest: int, streams: int = 2, least: int = 1, twin: int = 50 * MB) -> Probe:
-    return Probe(process.run, longest, 1024, streams, least, twin)
+def probe(imagined: Imagined, longest: int, streams: int = 2, least: int = 1, twin: int = 50 * MB) -> Probe:
+    return Probe(imagined.run, longest, 1024, streams, least, twin)
 
 
 def test_where_memory_is_plenty_batches_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = Imagined(monkeypatch, 100 * MB, 20_000)
-    limits = fit(10_000 * MB, probe(process, 256))
+    imagined = Imagined(monkeypatch, 100 * MB, 20_000)
+    limits = fit(10_000 * MB, probe(imagined, 256))
     assert (limits.budget, limits.streams) == (1024, 2)
     assert limits.each == pytest.approx(20_000)
 
@@ -125,19 +126,19 @@ def test_no_batch_that_is_run_or_allowed_is_above_the_ceiling(
     monkeypatch: pytest.MonkeyPatch, square: int, longest: int, ceiling: int
 ) -> None:
     each = 20_000
-    process = Imagined(monkeypatch, 100 * MB, each, square)
+    imagined = Imagined(monkeypatch, 100 * MB, each, square)
     one = longest * each + longest**2 * square
     try:
-        limits = fit(ceiling * MB, probe(process, longest))
+        limits = fit(ceiling * MB, probe(imagined, longest))
     except ModelError as error:
-        assert process.peak <= ceiling * MB
+        assert imagined.peak <= ceiling * MB
         # Refused only where it does not fit, but for what is left free and what the bend of a curve may hide.
-        assert process.base + memory.SLACK + 1.4 * one > ceiling * MB, error
+        assert imagined.base + memory.SLACK + 1.4 * one > ceiling * MB, error
         return
-    assert process.base + one <= ceiling * MB
+    assert imagined.base + one <= ceiling * MB
     rows = max(1, limits.budget // longest)
-    total = process.base + limits.streams * rows * one + (50 * MB if limits.streams > 1 else 0)
-    assert max(total, process.peak) <= ceiling * MB
+    total = imagined.base + limits.streams * rows * one + (50 * MB if limits.streams > 1 else 0)
+    assert max(total, imagined.peak) <= ceiling * MB
     assert limits.budget >= min(longest, 1024)
 
 
@@ -145,22 +146,22 @@ def test_no_batch_that_is_run_or_allowed_is_above_the_ceiling(
 @pytest.mark.parametrize("ceiling", [200, 300, 500, 2000])
 def test_images_of_one_size_obey_a_ceiling(monkeypatch: pytest.MonkeyPatch, each: int, ceiling: int) -> None:
     """Nothing smaller than an image can be run; what a first run packs is not taken for what an image takes."""
-    process, packed, pixels = Imagined(monkeypatch, 100 * MB, each), 30 * MB, 224 * 224
-    process.base += packed
-    images = Probe(process.run, pixels, 8 * pixels, 2, 1, 60 * MB, cold=100 * MB, unit="pixels")
-    process.run(1, pixels)
+    imagined, packed, pixels = Imagined(monkeypatch, 100 * MB, each), 30 * MB, 224 * 224
+    imagined.base += packed
+    images = Probe(imagined.run, pixels, 8 * pixels, 2, 1, 60 * MB, cold=100 * MB, unit="pixels")
+    imagined.run(1, pixels)
     try:
         limits = fit(ceiling * MB, images)
     except ModelError as error:
         assert f"max_memory={ceiling} MB" in str(error) and "50,176 pixels" in str(error)
-        assert process.base + pixels * each + memory.SLACK > ceiling * MB
+        assert imagined.base + pixels * each + memory.SLACK > ceiling * MB
         return
     rows = limits.budget // pixels
     assert 1 <= rows <= 8 and (ceiling < 2000 or each == 2000 or rows == 8)
-    total = process.base + limits.streams * rows * pixels * each + (60 * MB if limits.streams > 1 else 0)
-    assert max(total, process.peak) <= ceiling * MB
-    assert all(own[0] in (1, 2, 4, 8) for own in process.runs)
-    monkeypatch.setattr(memory, "resident", lambda: ceiling * MB - MB)
+    total = imagined.base + limits.streams * rows * pixels * each + (60 * MB if limits.streams > 1 else 0)
+    assert max(total, imagined.peak) <= ceiling * MB
+    assert all(own[0] in (1, 2, 4, 8) for own in imagined.runs)
+    monkeypatch.setattr(process, "resident", lambda: ceiling * MB - MB)
     if limits.streams == 1:
         Guard(limits, "pixels").check(pixels)  # What has run before has its memory.
     else:
@@ -170,7 +171,7 @@ def test_images_of_one_size_obey_a_ceiling(monkeypatch: pytest.MonkeyPatch, each
 
 def test_several_programs_share_what_is_left_below_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     used = {"": 200 * MB}
-    monkeypatch.setattr(memory, "resident", lambda: sum(used.values()))
+    monkeypatch.setattr(process, "resident", lambda: sum(used.values()))
 
     class Part:
         def __init__(self, name: str, wants: int) -> None:
@@ -180,7 +181,7 @@ def test_several_programs_share_what_is_left_below_a_ceiling(monkeypatch: pytest
             used[self.name] = 10 * MB
 
         def fit(self, ceiling: int, others: int) -> None:
-            self.may = ceiling - others - memory.resident() - memory.SLACK
+            self.may = ceiling - others - process.resident() - memory.SLACK
             used[self.name] += min(self.wants, self.may)
 
     for wants in itertools.product((0, 20 * MB, 900 * MB), repeat=3):
@@ -202,8 +203,8 @@ def test_a_real_process_of_images_stays_below_its_ceiling(tmp_path: Path) -> Non
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
     code = f"""
 import re, threading, numpy as np, omnivec
-from omnivec.models.network import Compiled
-from omnivec.ops.memory import resident
+from omnivec.models.network import Network
+from omnivec.ops.process import resident
 ceiling = 150
 for _ in range(8):
     try: model = omnivec.load({str(tmp_path)!r}, max_memory=f"{{ceiling}}MB", precision="float32")
@@ -214,11 +215,11 @@ def watch():
     global top
     while not done.wait(0.002): top = max(top, resident())
 watcher = threading.Thread(target=watch); watcher.start()
-rows, compute = [], Compiled.compute
+rows, compute = [], Network.compute
 def counted(self, batch, alone):
     rows.append(len(batch))
     return compute(self, batch, alone)
-Compiled.compute = counted
+Network.compute = counted
 pixels = np.random.default_rng(0).integers(0, 256, (24, 224, 224, 3)).astype(np.uint8)
 found = model.run(list(pixels))
 done.set(); watcher.join()
@@ -230,11 +231,11 @@ assert top < ceiling * 10**6, (top, ceiling)
 
 
 def test_a_ceiling_that_is_too_low_is_refused_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = Imagined(monkeypatch, 100 * MB, 100_000)
+    imagined = Imagined(monkeypatch, 100 * MB, 100_000)
     with pytest.raises(ModelError, match=r"max_memory=200 MB .* 8,192 tokens needs about 967 MB") as caught:
-        fit(200 * MB, probe(process, 8192))
+        fit(200 * MB, probe(imagined, 8192))
     assert "int8" in str(caught.value) and "fewer threads" in str(caught.value)
-    assert process.peak < 200 * MB
+    assert imagined.peak < 200 * MB
     with pytest.raises(ModelError, match="deterministic=False"):
         fit(300 * MB, probe(Imagined(monkeypatch, 100 * MB, 100_000), 1024, streams=4, least=4))
 
@@ -244,11 +245,11 @@ def test_one_batch_that_no_longer_fits_costs_only_itself(
 ) -> None:
     """The process grows behind the model's back until a long text has no room, but a short one has."""
     model = open_model(folder)
-    compiled = model._compiled
-    now = memory.resident()
-    compiled._guard = Guard(Limits(now + 100 * MB, each=2 * MB, budget=96, streams=1))
-    monkeypatch.setattr(memory, "resident", lambda: now)
-    compiled.budget = 96
+    network = model.encoder
+    now = process.resident()
+    network.guard = Guard(Limits(now + 100 * MB, each=2 * MB, budget=96, streams=1)).check
+    monkeypatch.setattr(process, "resident", lambda: now)
+    network.budget = 96
     found = model.run(["short", "word " * 90, "brief"])
     assert found.kept.tolist() == [0, 2]
     why = found.failures[1]
@@ -260,19 +261,19 @@ def test_batches_obey_a_ceiling(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     texts = [f"word number {i} " * (1 + i % 20) for i in range(300)]
     free = open_model(folder)
     sizes: list[int] = []
-    compute = Compiled.compute
+    compute = Network.compute
 
-    def counted(self: Compiled, rows: list[Prepared], alone: bool) -> np.ndarray:
+    def counted(self: Network, rows: list[Prepared], alone: bool) -> np.ndarray:
         sizes.append(len(rows) * max(row.cost for row in rows))
         return compute(self, rows, alone)
 
-    monkeypatch.setattr(Compiled, "compute", counted)
+    monkeypatch.setattr(Network, "compute", counted)
     whole = free.encode(texts)
     assert max(sizes) > 900
     sizes.clear()
     narrow = open_model(folder)
-    narrow._compiled.budget = 200
-    narrow._compiled._guard = Guard(Limits(memory.resident() + 500 * MB, 20_000, 200, 1))
+    narrow.encoder.budget = 200
+    narrow.encoder.guard = Guard(Limits(process.resident() + 500 * MB, 20_000, 200, 1)).check
     check_close(narrow.encode(texts), whole, "under a ceiling")
     assert 96 < max(sizes) <= 200
 
@@ -280,7 +281,7 @@ def test_batches_obey_a_ceiling(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_real_process_stays_below_its_ceiling(folder: Path) -> None:
     code = f"""
 import threading, omnivec
-from omnivec.ops.memory import resident
+from omnivec.ops.process import resident
 top, done = resident(), threading.Event()
 def watch():
     global top
@@ -302,7 +303,7 @@ assert top < 400e6, top
 def test_varied_shapes_leave_memory_flat(folder: Path) -> None:
     code = f"""
 import numpy as np, omnivec
-from omnivec.ops.memory import resident
+from omnivec.ops.process import resident
 model = omnivec.load({str(folder)!r}, precision="float32")
 rng = np.random.default_rng(0)
 def work():

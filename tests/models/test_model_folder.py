@@ -349,7 +349,7 @@ def _truncated(folder: Path) -> None:
     equal(folder)
     model = open_model(folder)
     assert model.dim == 7
-    assert not model.model.normalizes
+    assert not model.encoder.card.normalizes
     again = open_model(model.save(folder.parent / "saved"))
     assert again.identity == model.identity
 

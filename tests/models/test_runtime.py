@@ -13,7 +13,7 @@ from omnivec.errors import MissingExtra, ModelError, UsageError
 from omnivec.inputs.text.text import Reading
 from omnivec.models import runtime
 from omnivec.models.model import read_model
-from omnivec.models.network import Choice, Compiled
+from omnivec.models.network import Choice, Network, _measure
 from omnivec.models.runtime import decide, kept_trial
 from omnivec.ops import openvino
 
@@ -114,8 +114,7 @@ def test_a_place_that_cannot_be_written_costs_only_the_trial(tmp_path: Path) -> 
 
 def test_the_trial_measures_this_machine(tmp_path: Path) -> None:
     checkpoints.bert(tmp_path / "m")
-    compiled = Compiled(read_model(tmp_path / "m"), Choice(precision="float32"), tmp_path / "t.json")
-    seconds = compiled._measure()
+    seconds = _measure(read_model(tmp_path / "m"))
     assert set(seconds) == {"float32", "bfloat16"}
     assert all(0 < value < 60 for value in seconds.values())
 
@@ -126,7 +125,7 @@ def test_no_gpu_is_said_in_one_line(tmp_path: Path) -> None:
         pytest.skip("this machine has a GPU")
     checkpoints.bert(tmp_path / "m")
     with pytest.raises(ModelError, match="sees no GPU"):
-        Compiled(read_model(tmp_path / "m"), Choice(device="cuda"), tmp_path / "t.json")
+        Network.of(read_model(tmp_path / "m"), Choice(device="cuda"), tmp_path / "t.json")
 
 
 def test_deterministic_vectors_do_not_depend_on_threads(tmp_path: Path) -> None:
@@ -134,11 +133,11 @@ def test_deterministic_vectors_do_not_depend_on_threads(tmp_path: Path) -> None:
     texts = ["one", "two words", "and a somewhat longer third text " * 3] * 9
     vectors = []
     for threads in (1, 2, 4):
-        compiled = Compiled(
+        compiled = Network.of(
             read_model(tmp_path / "m"), Choice(threads=threads, deterministic=True), tmp_path / "t.json"
         )
-        call = compiled.call(Reading())
-        vectors.append(np.concatenate([call.compute([row], alone=False) for [row] in call.prepare(texts)]))
+        rows = compiled.preparer.prepare(texts, Reading())
+        vectors.append(np.concatenate([compiled.compute([row], alone=False) for [row] in rows]))
     assert np.array_equal(vectors[0], vectors[1])
     assert np.array_equal(vectors[0], vectors[2])
     assert np.array_equal(vectors[0][:3], vectors[0][3:6])

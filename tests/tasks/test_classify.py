@@ -61,7 +61,7 @@ def joint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def ids(model: omnivec.Embedder, text: str, pad: bool) -> torch.Tensor:
-    found = torch.from_numpy(model.model.texts.model.texts.tokenizer.ids([text])[0].astype(np.int64))
+    found = torch.from_numpy(model.model.texts.tokenizer.ids([text])[0].astype(np.int64))
     return torch.nn.functional.pad(found, (0, LENGTH - len(found)))[None] if pad else found[None]
 
 

@@ -42,13 +42,12 @@ def command(
     words: tuple[str, ...], model: str, k: int, method: str, limit: int | None, as_json: bool
 ) -> None:
     """Print the words nearest to a sum: `omnivec analogy -m words/ king - man + woman`. One WORD: its neighbours."""
-    from omnivec.models.keyed import KeyedEmbedder
+    from omnivec.models.keyed import keyed
     from omnivec.models.loading import load
 
     positive, negative = terms(words)
-    table = load(Path(model) if expanded(Path(model)).exists() else model, limit=limit)
-    if not isinstance(table, KeyedEmbedder):
-        raise UsageError(f"{model} is no table of words: its vectors are of whole texts")
+    loaded = load(Path(model) if expanded(Path(model)).exists() else model, limit=limit)
+    table = keyed(loaded, f"{model} is no table of words: its vectors are of whole texts")
     positive, negative = (_spelled(table, words) for words in (positive, negative))
     found = table.most_similar(positive, negative, k, "mul" if method == "mul" else "add")
     if as_json:

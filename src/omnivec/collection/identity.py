@@ -21,7 +21,7 @@ from omnivec.types import Floats
 
 def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
     """The model's identity, from the cache while its files are unchanged: hashing weights takes a moment."""
-    if not model.model.stored:
+    if not model.encoder.card.stored:
         return json_of(model.identity)
     place, state = str(model.folder.resolve()), [model.dim, _state(model.folder)]
     kept = read_kept(cache)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.ops.memory import Room
+from omnivec.ops.process import Room
 from omnivec.types import Chunk, Modality, Prepared, Truncate
 from omnivec.validation.arguments import choice
 

@@ -9,76 +9,50 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
+from omnivec.inputs.preparer import PLAIN, Preparer, Reading
 from omnivec.types import Encoded, Floats, Keys, Prepared
 from omnivec.validation.reasons import of_item
+from omnivec.vectors.alignment import Head
 
 WINDOW = 8192
 
 
-class Steps(Protocol):
-    """The three steps of a model, as the loop sees them.
+class Computer(Protocol):
+    """What computes batches.
 
     Attributes:
         dim: length of a vector.
-        unit: what `seen` and `lost` count.
         budget: cost that one batch may hold.
-        chunk: items to prepare at a time.
-        streams: batches to compute at a time.
     """
 
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    @property
-    def unit(self) -> str:
-        """What seen and lost count."""
-
-    @property
-    def budget(self) -> int:
-        """Cost that one batch may hold."""
-
-    @property
-    def chunk(self) -> int:
-        """Items to prepare at a time."""
+    dim: int
+    budget: int
 
     @property
     def streams(self) -> int:
         """Batches to compute at a time."""
 
-    def decode(self, item: Any) -> Any:
-        """What the item holds; ItemError where it cannot be read."""
-
-    def key(self, decoded: Any) -> Hashable:
-        """Equal for items that have one vector: it is computed once. None where that cannot be told."""
-
-    def size(self, decoded: Any) -> int:
-        """A rough cost, to sort by."""
-
-    def prepare(self, decoded: Sequence[Any]) -> Sequence[Sequence[Prepared] | ItemError]:
-        """Arrays of items: one for each, or several parts, whose mean by what each has seen is its vector.
-
-        In place of an item that cannot be prepared stands why.
-        """
-
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
         """Vectors (n, dim) of one batch; `alone` says that no other batch runs beside it."""
 
 
-class Whole(Protocol):
-    """The steps of a model that needs no batches: it takes as many items as there are, in any order."""
+class Lookup(Protocol):
+    """The steps of a model that needs no batches: it takes as many items as there are, in any order.
 
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
+    Attributes:
+        dim: length of a vector.
+    """
+
+    dim: int
 
     @property
     def unit(self) -> str:
@@ -91,7 +65,7 @@ class Whole(Protocol):
     def decode(self, item: Any) -> Any:
         """What the item holds; ItemError where it cannot be read."""
 
-    def vectors(self, decoded: Sequence[Any]) -> tuple[Floats, Keys]:
+    def vectors(self, decoded: Sequence[Any], reading: Reading) -> tuple[Floats, Keys]:
         """Vectors (n, dim) of items, and how much of each they are made of (n,)."""
 
 
@@ -119,8 +93,17 @@ class _Row(NamedTuple):
 class _Run:
     """One call of `run`: what is decoded, what is next, and where results go."""
 
-    def __init__(self, items: Sequence[Any], steps: Steps, plan: Plan) -> None:
-        self.steps, self.plan = steps, plan
+    def __init__(
+        self,
+        items: Sequence[Any],
+        preparer: Preparer,
+        computer: Computer,
+        reading: Reading,
+        plan: Plan,
+        projection: Head | None,
+    ) -> None:
+        self.preparer, self.computer, self.reading = preparer, computer, reading
+        self.plan, self.projection = plan, projection
         self.decoded: dict[int, Any] = {}
         self.copies: dict[int, int] = {}
         self.failures: dict[int, str] = {}
@@ -128,17 +111,18 @@ class _Run:
         sizes: dict[int, int] = {}
         for i, item in enumerate(items):
             try:
-                decoded = steps.decode(item)
-                key = steps.key(decoded)
+                decoded = preparer.decode(item)
+                key = preparer.key(decoded)
                 first = i if key is None else firsts.setdefault(key, i)
                 if first == i:
-                    sizes[i] = steps.size(decoded)
+                    sizes[i] = preparer.size(decoded)
                     self.decoded[i] = decoded
                 else:
                     self.copies[i] = first
             except BaseException as error:
                 self.failures[i] = of_item(error)
-        self.vectors = np.zeros((len(items), steps.dim), np.float32)
+        self.dim = computer.dim if projection is None else projection.dims[1]
+        self.vectors = np.zeros((len(items), self.dim), np.float32)
         self.seen = np.zeros(len(items), np.int64)
         self.lost = np.zeros(len(items), np.int64)
         self.order = deque(sorted(self.decoded, key=lambda i: -sizes[i]))
@@ -149,12 +133,12 @@ class _Run:
     def batches(self) -> Iterator[list[_Row]]:
         """Batches, the costliest first; each holds what the budget allows at the cost of its longest row."""
         while self.order or self.waiting:
-            chunk = self.steps.chunk
+            chunk = self.preparer.chunk
             while self.order and len(self.waiting) < chunk:
                 self._prepare([self.order.popleft() for _ in range(min(chunk, len(self.order)))])
             self.waiting.sort(key=lambda row: (-row.prepared.cost, row.item))
             while self.waiting and (len(self.waiting) >= chunk or not self.order):
-                rows = max(1, self.steps.budget // max(1, self.waiting[0].prepared.cost))
+                rows = max(1, self.computer.budget // max(1, self.waiting[0].prepared.cost))
                 rows = min(rows, self.plan.rows) if self.plan.rows else rows
                 batch, self.waiting = self.waiting[:rows], self.waiting[rows:]
                 yield batch
@@ -163,7 +147,7 @@ class _Run:
         # What an item holds goes as soon as its arrays are there: photographs are large.
         decoded = [self.decoded.pop(i) for i in indices]
         try:
-            prepared = self.steps.prepare(decoded)
+            prepared = self.preparer.prepare(decoded, self.reading)
             for i, rows in zip(indices, prepared, strict=True):
                 self._take(i, rows)
         except BaseException as error:
@@ -185,13 +169,15 @@ class _Run:
             return
         self.seen[i], self.lost[i] = sum(row.seen for row in rows), sum(row.lost for row in rows)
         if len(rows) > 1:
-            self.parts[i] = _Parts([row.seen for row in rows], self.steps.dim)
+            self.parts[i] = _Parts([row.seen for row in rows], self.dim)
         self.waiting += [_Row(i, part, row) for part, row in enumerate(rows)]
 
     def compute(self, batch: list[_Row], alone: bool) -> None:
         """Computes a batch into its rows; where it fails, each row by itself."""
         try:
-            vectors = self.steps.compute([row.prepared for row in batch], alone)
+            vectors = self.computer.compute([row.prepared for row in batch], alone)
+            if self.projection is not None:
+                vectors = self.projection.project(vectors)
         except BaseException as error:
             why = of_item(error)
             if len(batch) > 1:
@@ -232,11 +218,7 @@ class _Run:
                 self.failures[i] = self.failures[first]
         if self.copies and self.plan.done is not None:
             self.plan.done(len(self.copies))
-        kept = np.array([i for i in range(len(self.vectors)) if i not in self.failures], np.int64)
-        whole = len(kept) == len(self.vectors)
-        vectors = self.vectors if whole else self.vectors[kept]
-        failures = dict(sorted(self.failures.items()))
-        return Encoded(vectors, kept, failures, self.seen[kept], self.lost[kept], self.steps.unit)
+        return _kept(self.vectors, self.seen, self.lost, self.failures, self.preparer.unit)
 
 
 class _Parts:
@@ -260,9 +242,25 @@ class _Parts:
         return mean
 
 
-def run(items: Sequence[Any], steps: Steps, plan: Plan = Plan()) -> Encoded:
-    """Vectors of all items that have one, in their order, and why the others have none."""
-    job = _Run(items, steps, plan)
+def run(
+    items: Sequence[Any],
+    preparer: Preparer,
+    computer: Computer,
+    reading: Reading = PLAIN,
+    plan: Plan = Plan(),
+    projection: Head | None = None,
+) -> Encoded:
+    """Vectors of all items that have one, in their order, and why the others have none.
+
+    Args:
+        items: in any order.
+        preparer: makes them ready.
+        computer: computes batches of them.
+        reading: how the preparer reads them.
+        plan: how to batch.
+        projection: what each batch of vectors goes through.
+    """
+    job = _Run(items, preparer, computer, reading, plan, projection)
     batches = job.batches()
     first, second = next(batches, None), next(batches, None)
     if first is None:
@@ -281,8 +279,8 @@ def run(items: Sequence[Any], steps: Steps, plan: Plan = Plan()) -> Encoded:
                 return
             job.compute(batch, alone=False)
 
-    with ThreadPoolExecutor(steps.streams) as pool:
-        futures = [pool.submit(work) for _ in range(steps.streams)]
+    with ThreadPoolExecutor(computer.streams) as pool:
+        futures = [pool.submit(work) for _ in range(computer.streams)]
         try:
             for future in futures:
                 future.result()
@@ -291,35 +289,84 @@ def run(items: Sequence[Any], steps: Steps, plan: Plan = Plan()) -> Encoded:
     return job.encoded()
 
 
-def run_whole(items: Sequence[Any], steps: Whole, plan: Plan = Plan()) -> Encoded:
+def run_whole(
+    items: Sequence[Any],
+    lookup: Lookup,
+    reading: Reading = PLAIN,
+    plan: Plan = Plan(),
+    projection: Head | None = None,
+) -> Encoded:
     """`run` for a model that needs no batches."""
-    decoded, places, failures = [], [], {}
+    decoded, listed, failures = [], [], dict[int, str]()
     for i, item in enumerate(items):
         try:
-            decoded.append(steps.decode(item))
-            places.append(i)
+            decoded.append(lookup.decode(item))
+            listed.append(i)
         except BaseException as error:
             failures[i] = of_item(error)
-    vectors, seen = np.zeros((len(decoded), steps.dim), np.float32), np.zeros(len(decoded), np.int64)
+    dim = lookup.dim if projection is None else projection.dims[1]
+    vectors, seen = np.zeros((len(items), dim), np.float32), np.zeros(len(items), np.int64)
+
+    def look_up(part: list[Any], places: NDArray[np.int64]) -> None:
+        found, seen[places] = lookup.vectors(part, reading)
+        vectors[places] = found if projection is None else projection.project(found)
+
+    places = np.array(listed, np.int64)
     for start in range(0, len(decoded), WINDOW):
-        part = slice(start, start + WINDOW)
+        end = min(start + WINDOW, len(decoded))
         try:
-            vectors[part], seen[part] = steps.vectors(decoded[part])
+            look_up(decoded[start:end], places[start:end])
         except BaseException as error:
             of_item(error)  # lets pass what is no item's
-            for i in range(start, min(start + WINDOW, len(decoded))):
+            for i in range(start, end):
                 try:
-                    vectors[i : i + 1], seen[i : i + 1] = steps.vectors(decoded[i : i + 1])
+                    look_up(decoded[i : i + 1], places[i : i + 1])
                 except BaseException as own:
-                    seen[i], failures[places[i]] = 0, of_item(own)
+                    failures[listed[i]] = of_item(own)
         if plan.done is not None:
-            plan.done(len(decoded[part]))
-    good = (seen > 0) & np.isfinite(vectors).all(axis=1)
-    failures = {places[i]: steps.nothing for i in np.flatnonzero(~good).tolist()} | failures
-    kept = np.array(places, np.int64)[good]
-    if not good.all():
-        vectors, seen = vectors[good], seen[good]
-    return Encoded(vectors, kept, dict(sorted(failures.items())), seen, np.zeros_like(seen), steps.unit)
+            plan.done(end - start)
+    bad = np.flatnonzero((seen == 0) | ~np.isfinite(vectors).all(axis=1))
+    failures = dict.fromkeys(bad.tolist(), lookup.nothing) | failures
+    return _kept(vectors, seen, np.zeros_like(seen), failures, lookup.unit)
+
+
+def scatter(
+    items: Sequence[Any],
+    meant: Sequence[Hashable],
+    failures: Mapping[int, str],
+    runs: Mapping[Any, Callable[[Sequence[Any]], Encoded]],
+    dim: int,
+) -> Encoded:
+    """Vectors of items that several models read, each through its own, in the order of the items.
+
+    Args:
+        items: in any order.
+        meant: of each item its model's key in `runs`; of one that has failed already anything.
+        failures: index of an item -> why it has no vector.
+        runs: what embeds the items of each key.
+        dim: length of a vector.
+    """
+    vectors = np.zeros((len(items), dim), np.float32)
+    seen, lost = np.zeros((2, len(items)), np.int64)
+    why, units = dict(failures), []
+    for key, run_part in runs.items():
+        places = np.array([i for i, own in enumerate(meant) if own == key], np.int64)
+        if not len(places):
+            continue
+        encoded = run_part([items[i] for i in places.tolist()])
+        rows = places[encoded.kept]
+        vectors[rows], seen[rows], lost[rows] = encoded.vectors, encoded.seen, encoded.lost
+        why |= {int(places[i]): reason for i, reason in encoded.failures.items()}
+        units.append(encoded.unit)
+    return _kept(vectors, seen, lost, why, " and ".join(units) or "tokens")
+
+
+def _kept(vectors: Floats, seen: Keys, lost: Keys, failures: Mapping[int, str], unit: str) -> Encoded:
+    """The record of vectors (n, dim) of n items, less those that have failed."""
+    if not failures:
+        return Encoded(vectors, np.arange(len(vectors), dtype=np.int64), {}, seen, lost, unit)
+    kept = np.array([i for i in range(len(vectors)) if i not in failures], np.int64)
+    return Encoded(vectors[kept], kept, dict(sorted(failures.items())), seen[kept], lost[kept], unit)
 
 
 def stream(items: Iterable[Any], run: Callable[[Sequence[Any]], Encoded]) -> Iterator[Encoded]:

@@ -15,20 +15,22 @@ from omnivec import progress
 from omnivec.errors import ItemError, ItemErrors, ModelError, UsageError
 from omnivec.inputs.items import is_one, several
 from omnivec.inputs.items import text as one_text
-from omnivec.models import batching, registry, saving
+from omnivec.models import batching, registry
 from omnivec.models.batching import Plan
 from omnivec.models.encode_options import EncodeOptions, checked_dim, refuse_tensors
+from omnivec.models.encoder import Encoder
 from omnivec.models.late_chunking import Spans, span_vectors
 from omnivec.models.model import Model
-from omnivec.models.network import Compiled
+from omnivec.models.network import Network
 from omnivec.models.precision import PrecisionLoss, measure
-from omnivec.models.table import TableModel
-from omnivec.models.towers import Towers
+from omnivec.models.projected import Projected
 from omnivec.ops.quantized import bytes_of
 from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
 from omnivec.validation import arguments
+from omnivec.validation.arguments import expanded
 from omnivec.vectors.similarity import pairwise_similarity, similarity
 from omnivec.weights.card import Training
+from omnivec.weights.folder_writer import model_folder
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_IMAGE_MODEL = "efficientnet-lite0"
@@ -57,28 +59,37 @@ class Embedder:
     """A loaded model; made by `omnivec.load`. Safe to use from several threads.
 
     Attributes:
+        encoder: what is run: a network, a table, or one for each modality.
         name: what it was loaded as.
         source: where its files came from.
         folder: where they are.
         training: how it was made, where it was made here.
     """
 
-    def __init__(
-        self, compiled: Compiled | TableModel | Towers, name: str, source: str, dim: int | None = None
-    ) -> None:
-        self._compiled = compiled
+    def __init__(self, encoder: Encoder, name: str, source: str, dim: int | None = None) -> None:
+        self.encoder = encoder
         self.training: Training | None = None
-        self.name, self.source, self.folder = name, source, compiled.model.folder
-        self._dim = compiled.model.space.dim if dim is None else checked_dim(dim, compiled.model.space.dim)
+        self.name, self.source, self.folder = name, source, encoder.card.folder
+        whole = encoder.card.space.dim
+        self._dim = whole if dim is None else checked_dim(dim, whole)
 
     def __repr__(self) -> str:
         modalities = "+".join(self.modalities)
         return f"<{type(self).__name__} {self.name!r}: {modalities}, {self.dim} components, {self.metric}>"
 
     @property
-    def model(self) -> Model | TableModel | Towers:
-        """What is run: family, config, weights, head; or a table; or a tower for each modality."""
-        return self._compiled.model
+    def model(self) -> Model:
+        """Its network as it was read: family, config, weights, head; of towers that of the first.
+
+        Raises:
+            UsageError: a table, which has none.
+        """
+        return self._network("model").model
+
+    @property
+    def trainable(self) -> Model | None:
+        """Its network as it was read, where it is one and nothing else; None of a table, towers or a side."""
+        return next((own.model for own in self.encoder.networks if own is self.encoder), None)
 
     @property
     def dim(self) -> int:
@@ -88,12 +99,12 @@ class Embedder:
     @property
     def metric(self) -> Metric:
         """What nearness means in its space."""
-        return self.model.metric
+        return self.encoder.card.space.metric
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """What it embeds."""
-        return self.model.space.modalities
+        return self.encoder.card.space.modalities
 
     @property
     def space(self) -> Space:
@@ -103,17 +114,17 @@ class Embedder:
     @property
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included; what is beyond is cut and counted."""
-        return self.model.limit
+        return self.encoder.card.limit
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """What makes its vectors what they are; equal for the same model in another folder or precision."""
-        return {**self.model.identity, "dim": self.dim}
+        return {**self.encoder.identity, "dim": self.dim}
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """How exactly it computes: engine, precision, versions."""
-        return self._compiled.provenance()
+        return self.encoder.provenance()
 
     @property
     def card(self) -> dict[str, Any]:
@@ -123,15 +134,15 @@ class Embedder:
             "name": self.name,
             "source": self.source,
             "folder": str(self.folder),
-            "family": self.model.name,
+            "family": self.encoder.card.family,
             "licence": facts.get("licence"),
             "dim": self.dim,
             "metric": self.metric,
             "modalities": list(self.modalities),
             "max_length": self.max_length,
-            "prompts": dict(self.model.prompts),
-            "parameters": self.model.parameters,
-            **self._compiled.facts(),
+            "prompts": dict(self.encoder.card.prompts),
+            "parameters": self.encoder.card.parameters,
+            **self.encoder.facts(),
         }
 
     def encode(
@@ -173,9 +184,8 @@ class Embedder:
             UsageError: no items, or an option that is none, or one of texts for a model that reads none. Of a model
                 of texts and images such an option concerns the texts among the items; there has to be one.
         """
-        refuse_tensors(convert_to_numpy, convert_to_tensor)
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
-        return self._encode(items, options, None, show_progress_bar)
+        return self._encode(items, options, None, show_progress_bar, convert_to_numpy, convert_to_tensor)
 
     def encode_query(
         self,
@@ -193,9 +203,10 @@ class Embedder:
         convert_to_tensor: bool = False,
     ) -> Floats:
         """Vectors of questions, behind the model's own prompt for them or the one given; see `encode`."""
-        refuse_tensors(convert_to_numpy, convert_to_tensor)
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
-        return self._encode(items, options, self.task_prompt("query"), show_progress_bar)
+        return self._encode(
+            items, options, self.task_prompt("query"), show_progress_bar, convert_to_numpy, convert_to_tensor
+        )
 
     def encode_document(
         self,
@@ -213,9 +224,15 @@ class Embedder:
         convert_to_tensor: bool = False,
     ) -> Floats:
         """Vectors of what is to be found, behind the model's own prompt for it or the one given; see `encode`."""
-        refuse_tensors(convert_to_numpy, convert_to_tensor)
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
-        return self._encode(items, options, self.task_prompt("document"), show_progress_bar)
+        return self._encode(
+            items,
+            options,
+            self.task_prompt("document"),
+            show_progress_bar,
+            convert_to_numpy,
+            convert_to_tensor,
+        )
 
     def run(
         self,
@@ -248,9 +265,10 @@ class Embedder:
     ) -> Iterator[Encoded]:
         """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
-        given, reading, plan = several(items), options.reading(self.model), Plan(options.rows())
-        windows = batching.stream(given, lambda window: self._compiled.run(window, reading, plan))
-        return _finished(windows, options.finish(self.model, self.dim))
+        card, plan = self.encoder.card, Plan(options.rows())
+        given, reading = several(items), options.reading(card)
+        windows = batching.stream(given, lambda window: self.encoder.run(window, reading, plan))
+        return _finished(windows, options.finish(card, self._dim))
 
     def similarity(self, a: Any, b: Any) -> Floats:
         """Nearness of vectors in the model's metric: a (n, dim), b (m, dim) -> (n, m) float32, higher is nearer.
@@ -265,11 +283,20 @@ class Embedder:
         return pairwise_similarity(a, b, self.metric)
 
     def _encode(
-        self, given: Any, options: EncodeOptions, prompt: str | None, show_progress_bar: bool | None
+        self,
+        items: Any,
+        options: EncodeOptions,
+        prompt: str | None,
+        show_progress_bar: bool | None,
+        convert_to_numpy: bool,
+        convert_to_tensor: bool,
     ) -> Floats:
         """`encode`, with a prompt for where the options name none."""
-        single = is_one(given)
-        encoded = self._run(list(several(given)), options, prompt, show_progress_bar)
+        if convert_to_numpy is not True or convert_to_tensor is not False:
+            refuse_tensors(convert_to_numpy, convert_to_tensor)
+        single = is_one(items)
+        listed = [items] if isinstance(items, str) else list(several(items))
+        encoded = self._run(listed, options, prompt, show_progress_bar)
         if encoded.failures:
             raise ItemErrors(encoded.failures, encoded)
         return cast(Floats, encoded.vectors[0]) if single else encoded.vectors
@@ -277,11 +304,15 @@ class Embedder:
     def _run(
         self, listed: list[Any], options: EncodeOptions, prompt: str | None, show_progress_bar: bool | None
     ) -> Encoded:
-        reading, finish = options.reading(self.model, prompt), options.finish(self.model, self.dim)
+        card = self.encoder.card
+        reading, finish = options.reading(card, prompt), options.finish(card, self._dim)
         rows = options.rows()
-        options.refuse_unread(self.model, listed)
-        with progress.bar("embedding", len(listed), "items", show_progress_bar) as bar:
-            encoded = self._compiled.run(listed, reading, Plan(rows, bar.advance))
+        options.refuse_unread(card, listed)
+        if show_progress_bar is None and len(listed) == 1:
+            encoded = self.encoder.run(listed, reading, Plan(rows))
+        else:
+            with progress.bar("embedding", len(listed), "items", show_progress_bar) as bar:
+                encoded = self.encoder.run(listed, reading, Plan(rows, bar.advance))
         encoded.vectors = finish(encoded.vectors)
         return encoded
 
@@ -293,12 +324,12 @@ class Embedder:
             layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
         """
         text = one_text(text, "text")
-        compiled = self._network("tokens")
-        preparer = compiled.model.texts
+        network = self._network("tokens")
+        preparer = network.model.texts
         [row] = preparer.rows([text])
         spans = preparer.tokenizer.spans(text, seen=True)
         before = len(preparer.tokenizer.special_ids()[0])
-        vectors = _layers(compiled.hidden(row), layer)[before : before + len(spans)]
+        vectors = _layers(network.hidden(row), layer)[before : before + len(spans)]
         spans = spans[: len(vectors)]
         return Tokens(vectors, spans, tuple(text[a:b] for a, b in spans.tolist()))
 
@@ -343,8 +374,10 @@ class Embedder:
         Source: Günther et al. 2024, arXiv:2409.04701.
         """
         text = one_text(text, "text")
-        finish = EncodeOptions(normalize_embeddings=normalize_embeddings).finish(self.model, self.dim)
-        return finish(span_vectors(self._network("encode_spans"), text, spans, one_text(prompt, "prompt")))
+        finish = EncodeOptions(normalize_embeddings=normalize_embeddings).finish(self.encoder.card, self._dim)
+        vectors = span_vectors(self._network("encode_spans"), text, spans, one_text(prompt, "prompt"))
+        projection = self.encoder.projection
+        return finish(vectors if projection is None else projection.project(vectors))
 
     def precision_loss(self, precision: str, texts: Any) -> PrecisionLoss:
         """What a precision would cost on texts of one's own: measured against float32, in turns, on this machine.
@@ -360,39 +393,55 @@ class Embedder:
         listed = list(several(texts, "texts"))
         for i, item in enumerate(listed):
             try:
-                network.model.preparer.decode(item)
+                network.preparer.decode(item)
             except ItemError as error:
                 raise UsageError(f"text {i}: {error}") from error
         exact, other = (
-            Embedder(network.at(name), self.name, self.source, self.dim) for name in ("float32", precision)
+            Embedder(self._behind_head(network.at(name)), self.name, self.source, self._dim)
+            for name in ("float32", precision)
         )
         sizes = bytes_of(network.model.tensors, "float32"), bytes_of(network.model.tensors, precision)
         return measure(precision, exact.encode, other.encode, listed, sizes)
 
     def __reduce__(self) -> str:
-        raise ModelError(
-            f"a loaded model cannot be sent to another process: call omnivec.load({self.name!r}) there, once in each"
-        )
+        side_of = self.encoder.card.side_of
+        way = f"call omnivec.load({self.name!r}) there, once in each"
+        if side_of:
+            way = f"load the {side_of} there, and take {self.name}"
+        raise ModelError(f"a loaded model cannot be sent to another process: {way}")
 
     def save(self, folder: str | Path) -> Path:
-        """Writes the model as a sentence-transformers folder that `omnivec.load` and others read.
+        """Writes the model as a folder that `omnivec.load` reads; of a network others too, as sentence-transformers.
 
         Of an older model there, files of the same names are replaced; what else lies in the folder stays.
 
         Raises:
             ModelError: the folder holds something else than a model, or cannot be written: said before any work.
         """
-        return saving.write_model(
-            self._network("save").model, arguments.path("folder", folder), self.training
-        )
-
-    def _network(self, member: str) -> Compiled:
-        """Its programs; UsageError for a table, which computes nothing."""
-        if isinstance(self._compiled, TableModel):
-            raise UsageError(
-                f"{member}: {self.name} is a table, whose words have one vector in every context"
+        if self.encoder.card.side_of:
+            raise ModelError(
+                f"{self.name} is one side of a {self.encoder.card.side_of}, which is saved whole: call its save"
             )
-        return self._compiled.texts if isinstance(self._compiled, Towers) else self._compiled
+        path = arguments.path("folder", folder)
+        with model_folder(path) as fresh:
+            self.encoder.write(fresh, self.training)
+        return expanded(path)
+
+    def _network(self, member: str) -> Network:
+        """What computes states of tokens; UsageError for a table, which computes nothing."""
+        first = self.encoder.part(self.modalities[0])
+        if first is not None and first.networks:
+            return first.networks[0]
+        if self.encoder.networks:
+            raise UsageError(
+                f"{self.folder}: no network reads texts here, so there are no states of their tokens"
+            )
+        raise UsageError(f"{member}: {self.name} is a table, whose words have one vector in every context")
+
+    def _behind_head(self, network: Network) -> Encoder:
+        """A network behind the head that its vectors go through here, where there is one."""
+        head = self.encoder.projection
+        return network if head is None else Projected(network, head, self.encoder.card.side_of)
 
     def task_prompt(self, task: str) -> str:
         """The model's prompt for "query" or "document", "" where it has none; a passage's goes by several names.
@@ -402,7 +451,8 @@ class Embedder:
         """
         arguments.choice("task", task, ("query", "document"))
         names = ("document", "passage", "corpus") if task == "document" else ("query",)
-        return next((self.model.prompts[name] for name in names if name in self.model.prompts), "")
+        prompts = self.encoder.card.prompts
+        return next((prompts[name] for name in names if name in prompts), "")
 
 
 def _finished(windows: Iterator[Encoded], finish: Callable[[Floats], Floats]) -> Iterator[Encoded]:

@@ -5,38 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.inputs.text.text import Reading
+from omnivec.inputs.preparer import Reading
+from omnivec.models.facts import Card
 from omnivec.models.towers import modality_of
-from omnivec.types import Chunk, Floats, Modality, Space, Truncate
+from omnivec.types import Chunk, Floats, Modality, Truncate
 from omnivec.validation import arguments
 from omnivec.validation.arguments import said
 
 _OF_TEXTS = ("prompt_name", "prompt", "truncate", "chunk")
-
-
-class Prompted(Protocol):
-    """What of a model the options are held against."""
-
-    @property
-    def space(self) -> Space:
-        """Its vector space, whole."""
-
-    @property
-    def prompts(self) -> Any:
-        """By name."""
-
-    @property
-    def default_prompt(self) -> str | None:
-        """The name of the prompt that is used when none is asked for."""
-
-    @property
-    def normalizes(self) -> bool:
-        """Whether its vectors have length 1."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +34,27 @@ class EncodeOptions:
 
     def of_texts(self) -> list[str]:
         """Names of the options given that mean texts alone; a prompt of "" is none."""
-        given = {name: getattr(self, name) for name in _OF_TEXTS}
         return [
             name
-            for name, value in given.items()
-            if value is not None and not (type(value) is str and not value)
+            for name in _OF_TEXTS
+            if (value := getattr(self, name)) is not None and not (type(value) is str and not value)
         ]
 
     def rows(self) -> int:
         """Most items in a batch; 0 for as many as a budget holds."""
         return 0 if self.batch_size is None else arguments.whole("batch_size", self.batch_size)
 
-    def reading(self, model: Prompted, default_prompt: str | None = None) -> Reading:
+    def reading(self, card: Card, default_prompt: str | None = None) -> Reading:
         """How texts are read.
 
         Args:
-            model: that reads them.
+            card: of the model that reads them.
             default_prompt: the prompt, where the options name none; None takes the model's own.
 
         Raises:
             UsageError: an option that is none of those there are, or that a model without texts cannot obey.
         """
-        modalities, given = model.space.modalities, self.of_texts()
+        modalities, given = card.space.modalities, self.of_texts()
         if given and "text" not in modalities:
             raise UsageError(
                 f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and this model reads "
@@ -89,37 +69,36 @@ class EncodeOptions:
         if self.prompt is None and self.prompt_name is None and default_prompt is not None:
             prompt = default_prompt
         else:
-            prompt = self.prompt if self.prompt is not None else named_prompt(model, self.prompt_name)
+            prompt = self.prompt if self.prompt is not None else named_prompt(card, self.prompt_name)
         return Reading(prompt, True, self.truncate, self.chunk)
 
-    def refuse_unread(self, model: Prompted, items: Iterable[Any]) -> None:
+    def refuse_unread(self, card: Card, items: Iterable[Any]) -> None:
         """UsageError where options of texts are given to a model of several modalities, and no item is a text."""
-        given = self.of_texts()
-        if not given or len(model.space.modalities) < 2:
+        if len(card.space.modalities) < 2 or not (given := self.of_texts()):
             return
         found: set[Modality] = set()
         for item in items:
             with suppress(Exception):  # an item that cannot say what it is fails by its place
                 found.add(modality_of(item))
-        if found and "text" not in found and found & set(model.space.modalities):
+        if found and "text" not in found and found & set(card.space.modalities):
             raise UsageError(
                 f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and no item is a text: leave it out"
             )
 
-    def finish(self, model: Prompted, own: int) -> Callable[[Floats], Floats]:
+    def finish(self, card: Card, own: int) -> Callable[[Floats], Floats]:
         """What is done to finished vectors: truncated, and of length 1 where asked or where they were.
 
         Args:
-            model: that made them.
+            card: of the model that made them.
             own: components of the embedder's vectors, where the options name no other number.
         """
-        normalize, whole = self.normalize_embeddings, model.space.dim
+        normalize, whole = self.normalize_embeddings, card.space.dim
         if normalize is not None:
             normalize = arguments.flag("normalize_embeddings", normalize)
         width = own if self.dim is None else checked_dim(self.dim, whole)
         cut = width < whole
         shortened = cut or self.chunk is not None  # A mean of vectors of length 1 is shorter.
-        unit = bool(normalize) or (shortened and normalize is None and model.normalizes)
+        unit = bool(normalize) or (shortened and normalize is None and card.normalizes)
 
         def finish(vectors: Floats) -> Floats:
             out = np.ascontiguousarray(vectors[:, :width]) if cut else vectors
@@ -128,15 +107,15 @@ class EncodeOptions:
         return finish
 
 
-def named_prompt(model: Prompted, name: str | None) -> str:
+def named_prompt(card: Card, name: str | None) -> str:
     """A prompt by its name; None for the model's default, "" where it has none."""
-    chosen = name if name is not None else model.default_prompt
+    chosen = name if name is not None else card.default_prompt
     if chosen is None:
         return ""
-    if not isinstance(chosen, str) or chosen not in model.prompts:
-        known = ", ".join(model.prompts) or "it has none"
+    if not isinstance(chosen, str) or chosen not in card.prompts:
+        known = ", ".join(card.prompts) or "it has none"
         raise UsageError(f"prompt_name={said(chosen)} is none of this model's prompts: {known}")
-    return str(model.prompts[chosen])
+    return str(card.prompts[chosen])
 
 
 def checked_dim(dim: int, whole: int) -> int:

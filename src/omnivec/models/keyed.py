@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 
@@ -37,6 +37,8 @@ SIF = 1e-3
 class KeyedEmbedder(Embedder):
     """A loaded table; made by `omnivec.load` and by the recipes that train tables."""
 
+    encoder: TableModel
+
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} {self.name!r}: {len(self):,} keys, {self.dim} components, {self.metric}>"
@@ -45,7 +47,7 @@ class KeyedEmbedder(Embedder):
     @property
     def table(self) -> Table:
         """Keys, vectors and what belongs to them."""
-        return self._table_model.table
+        return self.encoder.table
 
     @property
     def keys(self) -> list[str]:
@@ -55,7 +57,7 @@ class KeyedEmbedder(Embedder):
     @cached_property
     def vectors(self) -> Floats:
         """The vector of each key: (n, dim) float32."""
-        rows = self._table_model.encoder.rows()
+        rows = self.encoder.encoder.rows()
         return rows if rows.shape[1] == self.dim else np.ascontiguousarray(rows[:, : self.dim])
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class KeyedEmbedder(Embedder):
             UnknownKey: the table does not have it; the message names the nearest spellings.
         """
         key = text(key, "key")
-        found = self._table_model.encoder.row(key)
+        found = self.encoder.encoder.row(key)
         if found is None:
             raise self._unknown([key])
         return np.asarray(found, np.float32)[: self.dim]
@@ -95,7 +97,7 @@ class KeyedEmbedder(Embedder):
             UnknownKey: there is neither.
         """
         key = text(key, "key")
-        if self._table_model.encoder.row(key) is not None:
+        if self.encoder.encoder.row(key) is not None:
             return key
         found = self._in_other_case(key)
         if found is None:
@@ -181,7 +183,7 @@ class KeyedEmbedder(Embedder):
             UsageError: a table that was not trained on labels, something that is no text, k below 1, or a threshold
                 that is no number from 0 to 1.
         """
-        encoder = self._table_model.encoder
+        encoder = self.encoder.encoder
         if not isinstance(encoder, Labels):
             raise UsageError(f"{self.name} knows no labels: train one with the recipe fasttext_supervised")
         count, least = whole("k", k), real("threshold", threshold, 0, 1)
@@ -212,12 +214,8 @@ class KeyedEmbedder(Embedder):
         elif weighting == "idf":
             weights = self._idf(texts)
         table = replace(self.table, weights=weights)
-        model = table_model(table, self._table_model.folder, stored=False)
+        model = table_model(table, self.encoder.card.folder, stored=False)
         return KeyedEmbedder(model, self.name, self.source, self.dim)
-
-    def save(self, folder: str | Path) -> Path:
-        """Writes the table as a folder that `omnivec.load` reads whole and maps."""
-        return self.export(folder, "omnivec")
 
     def export(self, path: str | Path, format: str) -> Path:
         """Writes the table in a published form: "word2vec-text", "word2vec-binary", "glove", "fasttext-bin", ...
@@ -227,15 +225,11 @@ class KeyedEmbedder(Embedder):
             WeightsError: the disk refused.
         """
         place = arguments_path("path", path)
-        model = self._table_model
+        card = self.encoder.card
         write_table(
-            place, self.table, text(format, "format"), card_of(model.folder, model.stored, self.training)
+            place, self.table, text(format, "format"), card_of(card.folder, card.stored, self.training)
         )
         return place
-
-    @property
-    def _table_model(self) -> TableModel:
-        return cast(TableModel, self._compiled)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -247,9 +241,7 @@ class KeyedEmbedder(Embedder):
             listed = [given] if given.ndim == 1 else list(given)
         else:
             listed = list(several(given, what))
-        unknown = [
-            one for one in listed if isinstance(one, str) and self._table_model.encoder.row(one) is None
-        ]
+        unknown = [one for one in listed if isinstance(one, str) and self.encoder.encoder.row(one) is None]
         if unknown:
             raise self._unknown(unknown)
         return [self._term(one, f"{what} {i}") for i, one in enumerate(listed)]
@@ -309,13 +301,20 @@ class KeyedEmbedder(Embedder):
             raise UsageError("weighting='idf' needs texts=: what words are counted in")
         found, number = np.zeros(len(self.table), np.int64), 0
         for one in several(texts, "texts"):
-            words = self._table_model.encoder.words(text(one, f"text {number}"))
+            words = self.encoder.encoder.words(text(one, f"text {number}"))
             number += 1
             found[[self._places[word] for word in set(words) & self._places.keys()]] += 1
         if not number:
             raise UsageError("weighting='idf': texts holds nothing")
         weights: Floats = np.log((1 + number) / (1 + found)).astype(np.float32)
         return weights
+
+
+def keyed(model: Any, otherwise: str) -> KeyedEmbedder:
+    """A model as one of keys; UsageError, with the message `otherwise`, where it is none."""
+    if not isinstance(model, KeyedEmbedder):
+        raise UsageError(otherwise)
+    return model
 
 
 def trained(table: Table, recipe: str) -> KeyedEmbedder:

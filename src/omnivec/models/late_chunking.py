@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.models.network import Compiled
+from omnivec.models.network import Network
 from omnivec.types import Floats, Prepared
 
 SHARED = 4
@@ -50,16 +50,16 @@ def windows(tokens: int, room: int) -> Iterator[Window]:
         first, kept = min(end - shared, tokens - room), upto
 
 
-def span_vectors(compiled: Compiled, text: str, spans: Spans, prompt: str) -> Floats:
+def span_vectors(network: Network, text: str, spans: Spans, prompt: str) -> Floats:
     """Vectors (n, dim) float32 of spans of one text, each in the context of the whole; see `Embedder.encode_spans`."""
-    model = compiled.model
+    model = network.model
     if model.head.pooling != ("mean",):
         raise UsageError(
             f"spans are pooled by the mean of their tokens, and this model by {' and '.join(model.head.pooling)}: "
             "encode each span by itself"
         )
     asked = _checked(spans, len(text))
-    places, states = _states(compiled, text, prompt)
+    places, states = _states(network, text, prompt)
     pooled = np.zeros((len(asked), states.shape[1]), np.float32)
     for i, (start, end) in enumerate(asked):
         inside = (places[:, 0] < end) & (places[:, 1] > start)
@@ -68,7 +68,7 @@ def span_vectors(compiled: Compiled, text: str, spans: Spans, prompt: str) -> Fl
                 f"span {i}, characters {start} to {end}, holds no token: {text[start:end][:40]!r}"
             )
         pooled[i] = states[inside].mean(axis=0)
-    return compiled.finish(pooled)
+    return network.finish(pooled)
 
 
 def _checked(spans: Spans, length: int) -> NDArray[np.int64]:
@@ -89,14 +89,14 @@ def _checked(spans: Spans, length: int) -> NDArray[np.int64]:
     return asked
 
 
-def _states(compiled: Compiled, text: str, prompt: str) -> tuple[NDArray[np.int64], Floats]:
+def _states(network: Network, text: str, prompt: str) -> tuple[NDArray[np.int64], Floats]:
     """Characters (n, 2) and state (n, width) of each token; the special ones stand at the text's begin and end.
 
     A span from the first character on pools the first special tokens too, and one up to the last the last ones: a
     single span over the whole text is the text's own vector. The prompt's tokens are seen; whether they are pooled, the
     model says.
     """
-    preparer, head = compiled.model.texts, compiled.model.head
+    preparer, head = network.model.texts, network.model.head
     tokenizer = preparer.tokenizer
     shown = (prompt + text).lower() if preparer.lower else prompt + text
     [ids] = tokenizer.ids([shown])
@@ -114,7 +114,7 @@ def _states(compiled: Compiled, text: str, prompt: str) -> tuple[NDArray[np.int6
     ends: tuple[Floats, Floats] | None = None
     for window in windows(len(content), room):
         row = np.concatenate([fixed, content[window.first : window.end], behind])
-        states = compiled.last(Prepared({"ids": row}, preparer.cost(len(row)), len(row), 0))
+        states = network.last(Prepared({"ids": row}, preparer.cost(len(row)), len(row), 0))
         own = states[len(fixed) : len(row) - len(behind)]
         kept.append(own[window.kept_from - window.first : window.kept_to - window.first])
         ends = (ends[0] if ends else states[: len(fixed)], states[len(row) - len(behind) :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -13,12 +14,15 @@ from omnivec.inputs.image.image import ImagePreparer
 from omnivec.inputs.items import shown
 from omnivec.models import registry
 from omnivec.models.embedder import DEFAULT_MODEL, Embedder
+from omnivec.models.encoder import Encoder
 from omnivec.models.joint_folder import SIDES, is_joint, read_joint
+from omnivec.models.memory import Ceiling
 from omnivec.models.model import Model, read_models
-from omnivec.models.network import Choice, Compiled, keep_below
-from omnivec.models.table import Rows, TableModel, is_table, read_table_model
-from omnivec.models.towers import Program, Towers
-from omnivec.ops.memory import parse_size
+from omnivec.models.network import Choice, Network
+from omnivec.models.runtime import trials_file
+from omnivec.models.table import Rows, is_table, read_table_model
+from omnivec.models.towers import Towers
+from omnivec.ops.process import parse_size
 from omnivec.tables.record import ERRORS
 from omnivec.types import Decode
 from omnivec.validation import arguments
@@ -67,43 +71,78 @@ def load(  # noqa: PLR0913 - each is an option of its own, by name
             or `errors` of a model that is no table of keys.
         WeightsError: its weights are damaged or do not fit.
     """
-    source = _name(model)
-    offline = None if offline is None else arguments.flag("offline", offline)
-    choice = _choice(engine, precision, device, threads, deterministic, max_memory, decode)
+    source, offline = _name(model), None if offline is None else arguments.flag("offline", offline)
+    choice = _choice(engine, precision, device, threads, deterministic, decode)
+    ceiling = None if max_memory is None else Ceiling(parse_size(max_memory), choice, trials_file())
     resolved = hub.resolve(
         source, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
     )
     if resolved.folder.is_dir():
         recover(resolved.folder)
+    rows = _rows(resolved, limit, errors)
     with locked(resolved.folder, shared=True):  # nobody replaces its files meanwhile
-        program = _program(resolved.folder, choice, offline, _rows(resolved, limit, errors))
-    _refuse_unmeant(resolved.name, program, choice, decode)
-    if choice.max_memory is not None:
-        keep_below(choice.max_memory, _networks(program))
-    embedder = _kind(program)(program, resolved.name, resolved.source, dim)
-    _say_notes(resolved.name, program, errors)
+        kind, encoder = _read(resolved.folder, choice, offline, rows, ceiling)
+    _refuse_unmeant(resolved.name, encoder, choice, decode, max_memory)
+    if ceiling is not None:
+        ceiling.keep()
+    embedder = kind(encoder, resolved.name, resolved.source, dim)
+    _say_notes(resolved.name, encoder, errors)
     return embedder
 
 
-def _kind(program: Program) -> type[Embedder]:
-    """What a user holds of a program; what only some programs need is imported for them alone."""
-    if isinstance(program, TableModel):
+def _read(
+    folder: Path, choice: Choice, offline: bool | None, rows: Rows | None, ceiling: Ceiling | None
+) -> tuple[type[Embedder], Encoder]:
+    """The model in a folder, and what a user holds it by; what only some models need is imported for them alone."""
+    if is_table(folder):
         from omnivec.models.keyed import KeyedEmbedder
 
-        return KeyedEmbedder
-    if isinstance(program, Towers):
-        from omnivec.models.joint import JointEmbedder, JointTowers
+        return KeyedEmbedder, read_table_model(folder, choice.threads, rows)
+    if is_joint(folder):
+        from omnivec.models.joint import JointEmbedder, joined
 
-        return JointEmbedder if isinstance(program, JointTowers) else Embedder
-    return Embedder
+        joint = read_joint(folder)
+        if lacking := [side for side in SIDES if not (folder / side).is_dir()]:
+            raise ModelError(f"{folder / lacking[0]} is missing: the joint model's folder is incomplete")
+        sides = [_read(folder / side, choice, offline, None, ceiling)[1] for side in SIDES]
+        return JointEmbedder, joined(sides, joint, folder)
+    networks: dict[str, Network] = {
+        modality: _network(_reading(model, choice.decode), choice, ceiling)
+        for modality, model in read_models(folder, offline).items()
+    }
+    if len(networks) > 1:
+        return Embedder, Towers.of(networks)
+    [only] = networks.values()
+    return Embedder, only
 
 
-def _say_notes(name: str, program: Program, errors: str | None) -> None:
-    """On stderr: what a model's files do not say, or say of things that it has not."""
-    _say_pooling(name, program)
-    _say_undecoded(name, program, errors)
-    for network in _networks(program):
-        _say_beyond(name, network.model)
+def _network(model: Model, choice: Choice, ceiling: Ceiling | None) -> Network:
+    """A model on its engine."""
+    return Network.of(model, choice, trials_file()) if ceiling is None else ceiling.network(model)
+
+
+def _say_notes(name: str, encoder: Encoder, errors: str | None) -> None:
+    for line in _notes(encoder, errors):
+        _say(f"{name}{line}")
+
+
+def _notes(encoder: Encoder, errors: str | None) -> Iterator[str]:
+    """What a model's files do not say, or say of things that it has not; each goes behind its name."""
+    if encoder.card.undecoded and errors is None:
+        yield (
+            f": {encoder.card.undecoded} keys are no UTF-8, and were read with U+FFFD in place of what is none "
+            '(errors="ignore" leaves it out, errors="strict" refuses the table)'
+        )
+    for network in encoder.networks:
+        head = network.model.head
+        if network is encoder and not head.stated:
+            taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
+            yield (
+                f" does not say how tokens become one vector (no modules.json): "
+                f"{taken.get(head.pooling[0], head.pooling[0])} is taken"
+            )
+        if beyond := _beyond(network.model):
+            yield beyond
 
 
 def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> Rows | None:
@@ -117,15 +156,6 @@ def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> Rows
         None if limit is None else arguments.whole("limit", limit),
         "replace" if errors is None else arguments.choice("errors", errors, ERRORS),
     )
-
-
-def _say_undecoded(name: str, program: Program, errors: str | None) -> None:
-    """How many keys of a table are no UTF-8, unless it was said what is to become of them."""
-    if isinstance(program, TableModel) and program.table.undecoded and errors is None:
-        _say(
-            f"{name}: {program.table.undecoded:,} of {len(program.table):,} keys are no UTF-8, and were read "
-            'with U+FFFD in place of what is none (errors="ignore" leaves it out, errors="strict" refuses the table)'
-        )
 
 
 def _name(model: Any) -> str | Path:
@@ -142,7 +172,6 @@ def _choice(
     device: str | None,
     threads: int | None,
     deterministic: bool,
-    max_memory: int | str | None,
     decode: Decode | None,
 ) -> Choice:
     """What a user fixes about execution, checked."""
@@ -155,25 +184,26 @@ def _choice(
         device,
         None if threads is None else arguments.whole("threads", threads),
         arguments.flag("deterministic", deterministic),
-        None if max_memory is None else parse_size(max_memory),
         "reduced" if decode is None else arguments.choice("decode", decode, get_args(Decode)),
     )
 
 
-def _refuse_unmeant(name: str, program: Program, choice: Choice, decode: Decode | None) -> None:
+def _refuse_unmeant(
+    name: str, encoder: Encoder, choice: Choice, decode: Decode | None, max_memory: int | str | None
+) -> None:
     """UsageError where an option was given that the model cannot obey."""
-    modalities = program.model.space.modalities
+    modalities = encoder.card.space.modalities
     if decode is not None and "image" not in modalities:
         raise UsageError(
             f"decode={decode!r} is an option of images, and {name} reads {' and '.join(modalities)} alone: leave it out"
         )
-    if not isinstance(program, TableModel):
+    if encoder.networks:
         return
     given = {
         "engine": choice.engine,
         "precision": None if choice.precision == "float32" else choice.precision,
         "device": None if choice.device == "cpu" else choice.device,
-        "max_memory": choice.max_memory,
+        "max_memory": None if max_memory is None else parse_size(max_memory),
     }
     for option, value in given.items():
         if value is not None:
@@ -183,29 +213,6 @@ def _refuse_unmeant(name: str, program: Program, choice: Choice, decode: Decode 
             )
 
 
-def _program(folder: Path, choice: Choice, offline: bool | None = None, rows: Rows | None = None) -> Program:
-    """What runs the model in a folder."""
-    if is_table(folder):
-        return read_table_model(folder, choice.threads, rows)
-    if is_joint(folder):
-        from omnivec.models.joint import JointTowers
-
-        joint = read_joint(folder)
-        if lacking := [side for side in SIDES if not (folder / side).is_dir()]:
-            raise ModelError(f"{folder / lacking[0]} is missing: the joint model's folder is incomplete")
-        return JointTowers.of_sides(
-            [_program(folder / side, choice, offline) for side in SIDES], joint, folder
-        )
-    models = {
-        modality: _reading(model, choice.decode) for modality, model in read_models(folder, offline).items()
-    }
-    trials = hub.cache_folder() / "trials.json"
-    if len(models) > 1:
-        return Towers.of(models, choice, trials)
-    [only] = models.values()
-    return Compiled(only, choice, trials)
-
-
 def _reading(model: Model, decode: Decode) -> Model:
     """A model that decodes as asked; one of texts as it is."""
     if not isinstance(model.preparer, ImagePreparer):
@@ -213,34 +220,16 @@ def _reading(model: Model, decode: Decode) -> Model:
     return replace(model, preparer=replace(model.preparer, exact=decode == "exact"))
 
 
-def _say_pooling(name: str, program: Program) -> None:
-    """Says how the tokens of a model that does not say it become one vector."""
-    if isinstance(program, Compiled) and not program.model.head.stated:
-        taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
-        pooling = program.model.head.pooling[0]
-        _say(
-            f"{name} does not say how tokens become one vector (no modules.json): "
-            f"{taken.get(pooling, pooling)} is taken"
-        )
-
-
-def _say_beyond(name: str, model: Model) -> None:
-    """Says which tokens of a model's tokenizer it has no row for, where there are any."""
+def _beyond(model: Model) -> str:
+    """Which tokens of a model's tokenizer it has no row for; "" where there are none."""
     if isinstance(model.preparer, ImagePreparer) or not (lacking := model.preparer.beyond):
-        return
+        return ""
     few = ", ".join(f"{token!r} ({index:,})" for token, index in list(lacking.items())[:3])
     more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
-    _say(
-        f"{name}: its tokenizer knows tokens beyond the {model.preparer.vocab_size:,} rows of its table, {few}{more}: "
+    return (
+        f": its tokenizer knows tokens beyond the {model.preparer.vocab_size:,} rows of its table, {few}{more}: "
         "a text with one of them fails, by itself"
     )
-
-
-def _networks(program: Program) -> list[Compiled]:
-    """What of a model takes memory for batches."""
-    if isinstance(program, Towers):
-        return program.networks
-    return [program] if isinstance(program, Compiled) else []
 
 
 def _say(line: str) -> None:

@@ -11,9 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from omnivec import weights
 from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError, WeightsError
 from omnivec.inputs.image import image
@@ -21,6 +18,7 @@ from omnivec.inputs.image.published import read_processing
 from omnivec.inputs.text import text
 from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
 from omnivec.models import registry
+from omnivec.models.facts import Logits
 from omnivec.models.folder import ModelFolder, read_folder, refuse_own_code
 from omnivec.models.head import Head, Step, check_towers, read_head
 from omnivec.models.runtime import open_cpus
@@ -82,35 +80,11 @@ class Model:
         return Space(self.head.dim(self.config.dim), self.metric, (self.preparer.modality,))
 
     @property
-    def limit(self) -> int:
-        """Longest item, in the preparer's unit."""
-        return self.preparer.limit
-
-    @property
     def texts(self) -> text.TextPreparer:
         """Text to token ids; UsageError of a model of images."""
         if not isinstance(self.preparer, text.TextPreparer):
             raise UsageError(f"{self.folder}: a model of images has no tokens")
         return self.preparer
-
-    @property
-    def normalizes(self) -> bool:
-        """Whether its vectors have length 1."""
-        return self.head.normalizes
-
-    @property
-    def parameters(self) -> int:
-        """Numbers in its weights."""
-        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
-
-    def spans(self, text: str) -> NDArray[np.int64]:
-        """First and behind-last character (n, 2) of each token of a text."""
-        return self.texts.tokenizer.spans(text)
-
-    def taken(self, prompt: str) -> int:
-        """Tokens of the limit that a prompt and the special tokens take."""
-        tokenizer = self.texts.tokenizer
-        return len(tokenizer.ids([prompt])[0]) if prompt else tokenizer.special_count
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -145,6 +119,14 @@ class Model:
             return None
         found: str | None = self.family.obstacle(self.tensors, self.config)
         return found
+
+    @cached_property
+    def logits(self) -> Logits | None:
+        """What turns a cosine of two modalities into a logit, as it was learned; None where nothing was."""
+        if not hasattr(self.family, "logits"):
+            return None
+        scale, bias = self.family.logits(self.config, self.tensors)
+        return scale, bias
 
     @cached_property
     def hashes(self) -> dict[str, str]:

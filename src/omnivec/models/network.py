@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import ItemError
-from omnivec.inputs.text.text import Reading
+from omnivec.inputs.preparer import Reading
 from omnivec.models import batching, runtime
 from omnivec.models.batching import Plan
+from omnivec.models.facts import Card
 from omnivec.models.model import Model
-from omnivec.ops import memory
+from omnivec.models.saving import write_files
 from omnivec.ops.base import Executable, Input, Program, Settings, Stored
-from omnivec.ops.quantized import QuantizedWeights, bytes_of
-from omnivec.types import Decode, Encoded, Floats, Precision, Prepared
+from omnivec.ops.process import release
+from omnivec.ops.quantized import QuantizedWeights
+from omnivec.types import Decode, Encoded, Floats, Modality, Precision, Prepared
+from omnivec.vectors.alignment import Head
 from omnivec.version import VERSION
+from omnivec.weights.card import Training
 
 
 @dataclass(frozen=True)
@@ -32,106 +35,95 @@ class Choice:
     device: str | None = None
     threads: int | None = None
     deterministic: bool = False
-    max_memory: int | None = None
     decode: Decode = "reduced"
 
 
-class Compiled:
+class Network:
     """A model's programs on an engine.
 
     Attributes:
         model: what is run.
+        preparer: items to arrays.
         runtime: where and how exactly, with the reasons.
+        card: the facts about it.
+        dim: length of a vector.
         budget: cost of a batch: tokens, or pixels.
+        guard: asked before each batch with its cost; raises ItemError where it has no room. None for no ceiling.
+        projection: None; see `Encoder`.
     """
 
-    def __init__(self, model: Model, choice: Choice, trials: Path) -> None:
-        self.model, self._trials = model, trials
-        self.runtime = runtime.decide(
-            choice.engine,
-            choice.precision,
-            choice.device,
-            choice.threads,
-            choice.deterministic,
-            self._trial,
-            model.obstacle,
-            getattr(model.family, "EXACT", ""),
-        )
-        self.budget = model.preparer.budget
-        self._cold = self._twin = before = 0
-        self._guard: memory.Guard | None = None
-        if choice.max_memory is not None:
-            before = memory.resident()
-            memory.require(choice.max_memory, before + bytes_of(model.tensors, self.runtime.precision))
-        self._compile = _compiler(self.runtime.engine)
-        self._tensors = QuantizedWeights(model.tensors) if self.runtime.int8 else model.tensors
-        self._body = self._compile(model.body, model.inputs, self._tensors, self.runtime.settings)
-        if self.runtime.int8 or choice.max_memory is not None:
-            memory.release(tensor.data for tensor in model.tensors.values())
-        if choice.max_memory is not None:
-            self._twin = memory.resident() - before
+    projection: Head | None = None
+
+    def __init__(self, model: Model, chosen: runtime.Runtime, trials: Path) -> None:
+        self.model, self.preparer, self._trials = model, model.preparer, trials
+        self.runtime = chosen
+        self.card, self.dim = _card(model), model.space.dim
+        self.budget = self.preparer.budget
+        self.guard: Callable[[int], None] | None = None
+        self._compile = _compiler(chosen.engine)
+        self._tensors = QuantizedWeights(model.tensors) if chosen.int8 else model.tensors
+        self._body = self._compile(model.body, model.inputs, self._tensors, chosen.settings)
+        if chosen.int8:
+            release(tensor.data for tensor in model.tensors.values())
         self._tail = self._finisher() if model.head.has_products else None
         self._others: dict[str, Executable] = {}
 
-    def warm(self) -> None:
-        """Runs the first items, for which an engine packs weights and makes kernels: after them memory is steady."""
-        start = memory.resident()
-        self._cold = start if self._fixed else 0
-        for length in (1,) if self._fixed else (16, 32, 64, 128, memory.SHORT):
-            self._probe(1, min(length, self.model.preparer.limit))
-        self._twin += memory.resident() - start
-        memory.release(tensor.data for tensor in self.model.tensors.values())
-
-    def fit(self, ceiling: int, others: int) -> None:
-        """Takes batches and streams that keep the process below a ceiling, found by running some; `warm` comes first.
+    @classmethod
+    def of(cls, model: Model, choice: Choice, trials: Path) -> Network:
+        """A model on the engine that is chosen, or the best there is for it.
 
         Args:
-            ceiling: bytes of the process.
-            others: those of them that the model's other programs may still take.
+            model: what is run.
+            choice: what the user fixes.
+            trials: a file that keeps which precision was faster on this machine.
         """
-        settings, preparer = self.runtime.settings, self.model.preparer
-        probe = memory.Probe(
-            self._probe,
-            preparer.limit,
-            self.budget,
-            settings.streams,
-            least=settings.streams if self.runtime.deterministic else 1,
-            twin=self._twin,
-            cold=self._cold,
-            others=others,
-            unit=preparer.unit,
-        )
-        limits = memory.fit(ceiling, probe)
-        self._body.narrow(limits.streams)
-        self.budget, self._guard = limits.budget, memory.Guard(limits, preparer.unit)
-        preparer.room.ceiling = ceiling
-        reasons = {**self.runtime.reasons, "budget": f"as {memory.shown(ceiling)} of memory allow"}
-        if limits.streams < settings.streams:
-            reasons["streams"] = reasons["budget"]
-        settings = replace(settings, streams=limits.streams)
-        self.runtime = replace(self.runtime, settings=settings, reasons=reasons)
+        return cls(model, runtime_of(model, choice, trials), trials)
 
-    @property
-    def _fixed(self) -> bool:
-        """Whether all items are of one size."""
-        return all(None not in i.shape[1:] for i in self.model.inputs)
-
-    def _probe(self, rows: int, length: int) -> None:
-        self._body.run(_ones(self.model.inputs, rows, length))
-
-    def at(self, precision: str) -> Compiled:
+    def at(self, precision: str) -> Network:
         """The same model on the same engine in another precision."""
         own = self.runtime
         if own.precision == precision:
             return self
         settings = own.settings
         choice = Choice(own.engine, precision, settings.device, settings.threads, own.deterministic)
-        return Compiled(self.model, choice, self._trials)
+        return Network.of(self.model, choice, self._trials)
 
-    def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What makes its vectors what they are; equal for the same model in another folder, file or precision."""
+        return self.model.identity
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """It alone."""
+        return (self,)
+
+    def run(
+        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+    ) -> Encoded:
         """Vectors of items, in their order, and why the others have none."""
-        alone = replace(plan, rows=1) if self.runtime.deterministic else plan
-        return batching.run(items, self.call(reading), alone)
+        if not self.model.head.include_prompt:
+            reading = replace(reading, pool_prompt=False)
+        if self.runtime.deterministic:
+            plan = replace(plan, rows=1)
+        return batching.run(items, self.preparer, self, reading, plan, projection)
+
+    def part(self, modality: Modality) -> Network | None:
+        """The encoder of one modality; None where it does not read that."""
+        return self if modality == self.preparer.modality else None
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Start and end offsets (n, 2) in characters, end exclusive, of each token of a text."""
+        return self.model.texts.tokenizer.spans(text)
+
+    def reserved_tokens(self, prompt: str) -> int:
+        """Tokens of the limit that a prompt and the special tokens take."""
+        tokenizer = self.model.texts.tokenizer
+        return len(tokenizer.ids([prompt])[0]) if prompt else tokenizer.special_count
+
+    def write(self, folder: Path, training: Training | None) -> None:
+        """Writes its files into an empty folder, or one that is not there."""
+        write_files(self.model, folder, training)
 
     def facts(self) -> dict[str, Any]:
         """How it pools, and how it runs here, each choice with its reason."""
@@ -149,14 +141,6 @@ class Compiled:
             "reasons": dict(self.runtime.reasons),
         }
 
-    def call(self, reading: Reading) -> Call:
-        """What the loop needs for items that are read this way."""
-        return Call(self, replace(reading, pool_prompt=self.model.head.include_prompt))
-
-    def streams(self) -> int:
-        """Batches to compute at a time."""
-        return self._body.bulk().streams
-
     def provenance(self) -> dict[str, str]:
         """How exactly it computes: what may change a vector's last digits, not its meaning."""
         engine, settings = self.runtime.engine, self.runtime.settings
@@ -165,14 +149,19 @@ class Compiled:
             "engine": f"{engine} {_engine_version(engine)}",
             "precision": self.runtime.precision,
             "device": settings.device,
-            **self.model.preparer.provenance,
+            **self.preparer.provenance,
         }
+
+    @property
+    def streams(self) -> int:
+        """Batches to compute at a time."""
+        return self._body.bulk().streams
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
         """Vectors (n, dim) float32 of one batch."""
-        if self._guard is not None:
-            self._guard.check(len(rows) * max(row.cost for row in rows))
-        batch = self.model.preparer.collate(rows, self.model.head.include_prompt)
+        if self.guard is not None:
+            self.guard(len(rows) * max(row.cost for row in rows))
+        batch = self.preparer.collate(rows, self.model.head.include_prompt)
         single = alone and not self.runtime.deterministic
         output = (self._body if single else self._body.bulk()).run(batch)["vectors"]
         if self._tail is not None:
@@ -197,6 +186,31 @@ class Compiled:
             finisher = self._others["tail"] = self._finisher()
         return finisher.run({"pooled": pooled})["vectors"]
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all items are of one size."""
+        return all(None not in i.shape[1:] for i in self.model.inputs)
+
+    def probe(self, rows: int, length: int) -> None:
+        """Runs a batch of so many items of a length, to see what it takes."""
+        self._body.run(_ones(self.model.inputs, rows, length))
+
+    def limit(self, budget: int, streams: int, guard: Callable[[int], None], because: str) -> None:
+        """Takes smaller batches; called before the first run.
+
+        Args:
+            budget: cost of a batch.
+            streams: batches at a time.
+            guard: see the attribute.
+            because: the reason, for the card.
+        """
+        settings, reasons = self.runtime.settings, {**self.runtime.reasons, "budget": because}
+        if streams < settings.streams:
+            reasons["streams"] = because
+        self._body.narrow(streams)
+        self.budget, self.guard = budget, guard
+        self.runtime = replace(self.runtime, settings=replace(settings, streams=streams), reasons=reasons)
+
     def _finisher(self) -> Executable:
         width = self.model.config.dim * len(self.model.head.pooling)
         exact = replace(self.runtime.settings, precision="float32")
@@ -207,92 +221,66 @@ class Compiled:
         """What a program that few calls need, compiled when the first does, makes of one item, less its padding."""
         if name not in self._others:
             self._others[name] = self._compile(
-                program, self.model.preparer.inputs, self._tensors, self.runtime.settings
+                program, self.preparer.inputs, self._tensors, self.runtime.settings
             )
         length = len(row.arrays["ids"])
-        states = self._others[name].run(self.model.preparer.collate([row]))
+        states = self._others[name].run(self.preparer.collate([row]))
         return {key: state[0, :length] for key, state in states.items()}
 
-    def _trial(self) -> Precision:
-        from omnivec.ops import openvino
 
-        config = self.model.config
-        kind = f"{self.model.name} {config.dim}"
-        key = f"{runtime.cpu_name()} | openvino {openvino.version()} | {kind}"
-        return runtime.kept_trial(self._trials, key, self._measure)
-
-    def _measure(self) -> Mapping[Precision, float]:
-        """Seconds for the same batch in both precisions: interleaved, the best of five each."""
-        compile_program = _compiler("openvino")
-        sample = self.model.preparer.sample()
-        batch = {i.name: sample[i.name] for i in self.model.inputs}
-        precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-        best = dict.fromkeys(precisions, float("inf"))
-        candidates = {
-            precision: compile_program(
-                self.model.body, self.model.inputs, self.model.tensors, Settings(precision)
-            )
-            for precision in precisions
-        }
-        for _ in range(5):
-            for precision, executable in candidates.items():
-                start = time.perf_counter()
-                executable.run(batch)
-                best[precision] = min(best[precision], time.perf_counter() - start)
-        return best
+def runtime_of(model: Model, choice: Choice, trials: Path) -> runtime.Runtime:
+    """Where and how exactly a model runs, with the reasons; see `Network.of`."""
+    return runtime.decide(
+        choice.engine,
+        choice.precision,
+        choice.device,
+        choice.threads,
+        choice.deterministic,
+        lambda: _trial(model, trials),
+        model.obstacle,
+        getattr(model.family, "EXACT", ""),
+    )
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call's view of a compiled model: `batching.Steps`."""
+def _card(model: Model) -> Card:
+    return Card(
+        folder=model.folder,
+        family=model.name,
+        space=model.space,
+        limit=model.preparer.limit,
+        prompts=model.prompts,
+        default_prompt=model.default_prompt,
+        normalizes=model.head.normalizes,
+        parameters=sum(int(np.prod(tensor.shape)) for tensor in model.tensors.values()),
+        stored=model.stored,
+    )
 
-    compiled: Compiled
-    reading: Reading
 
-    @property
-    def unit(self) -> str:
-        """What seen and lost count."""
-        return self.compiled.model.preparer.unit
+def _trial(model: Model, trials: Path) -> Precision:
+    from omnivec.ops import openvino
 
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self.compiled.model.space.dim
+    kind = f"{model.name} {model.config.dim}"
+    key = f"{runtime.cpu_name()} | openvino {openvino.version()} | {kind}"
+    return runtime.kept_trial(trials, key, lambda: _measure(model))
 
-    @property
-    def budget(self) -> int:
-        """Cost of a batch."""
-        return self.compiled.budget
 
-    @property
-    def chunk(self) -> int:
-        """Items to prepare at a time."""
-        return self.compiled.model.preparer.chunk
-
-    @property
-    def streams(self) -> int:
-        """Batches to compute at a time."""
-        return self.compiled.streams()
-
-    def decode(self, item: Any) -> Any:
-        """What the item holds."""
-        return self.compiled.model.preparer.decode(item)
-
-    def key(self, decoded: Any) -> Hashable:
-        """Equal for items that have one vector."""
-        return self.compiled.model.preparer.key(decoded)
-
-    def size(self, decoded: Any) -> int:
-        """A rough cost."""
-        return self.compiled.model.preparer.size(decoded)
-
-    def prepare(self, decoded: Sequence[Any]) -> list[tuple[Prepared, ...] | ItemError]:
-        """Arrays of items, in parts."""
-        return self.compiled.model.preparer.prepare(decoded, self.reading)
-
-    def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
-        """Vectors (n, dim) of one batch."""
-        return self.compiled.compute(rows, alone)
+def _measure(model: Model) -> Mapping[Precision, float]:
+    """Seconds for the same batch in both precisions: interleaved, the best of five each."""
+    compile_program = _compiler("openvino")
+    sample = model.preparer.sample()
+    batch = {i.name: sample[i.name] for i in model.inputs}
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    best = dict.fromkeys(precisions, float("inf"))
+    candidates = {
+        precision: compile_program(model.body, model.inputs, model.tensors, Settings(precision))
+        for precision in precisions
+    }
+    for _ in range(5):
+        for precision, executable in candidates.items():
+            start = time.perf_counter()
+            executable.run(batch)
+            best[precision] = min(best[precision], time.perf_counter() - start)
+    return best
 
 
 def _ones(inputs: Sequence[Input], rows: int, length: int) -> dict[str, NDArray[Any]]:
@@ -302,23 +290,6 @@ def _ones(inputs: Sequence[Input], rows: int, length: int) -> dict[str, NDArray[
         for i in inputs
     }
     return {i.name: np.ones((rows, *shapes[i.name]), i.dtype) for i in inputs}
-
-
-def keep_below(ceiling: int, parts: Sequence[Compiled]) -> None:
-    """Divides what memory is left below a ceiling among the programs of a model, and fits each to its share.
-
-    Raises:
-        ModelError: one has no room for an item of its greatest length.
-    """
-    for part in parts:
-        part.warm()
-    left = ceiling - memory.SLACK - memory.resident()
-    for i, part in enumerate(parts):
-        share = left // (len(parts) - i)
-        # What those before were promised and have not taken yet stays theirs.
-        own = memory.resident() + memory.SLACK + share
-        part.fit(ceiling, max(0, ceiling - own))
-        left -= share
 
 
 def _engine_version(engine: runtime.EngineName) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from omnivec.errors import MissingExtra, UnsupportedModel, UsageError
-from omnivec.files import read_kept, write_kept
+from omnivec.files import cache_folder, read_kept, write_kept
 from omnivec.ops.base import Settings
 from omnivec.types import Precision
 
@@ -179,6 +179,11 @@ def cpu_name() -> str:
         pass
     sets = sorted(f for f in cpu_flags() if f.startswith(("amx", "avx512", "avx2", "avx_vnni")))
     return f"{name} [{' '.join(sets)}]"
+
+
+def trials_file() -> Path:
+    """The file of the cache that keeps which precision was faster on this machine."""
+    return cache_folder() / "trials.json"
 
 
 def kept_trial(file: Path, key: str, measure: Callable[[], Mapping[Precision, float]]) -> Precision:

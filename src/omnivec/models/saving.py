@@ -14,10 +14,8 @@ from omnivec.models.folder import transformer_folder
 from omnivec.models.head import Step
 from omnivec.models.model import Model
 from omnivec.types import Floats
-from omnivec.validation.arguments import expanded
 from omnivec.validation.json_files import write_json
 from omnivec.weights.card import CARD, Training, card_of
-from omnivec.weights.folder_writer import model_folder
 
 # Small files that decide what the model sees, and licences: they travel with it. All else is written anew, or is about
 # the model that it was made from: its card, its training data, its scores.
@@ -34,8 +32,8 @@ OF_TOKENIZER = (
 COPIED = (*OF_TOKENIZER, "preprocessor_config.json", "processor_config.json", "LICENSE*", "NOTICE*")
 
 
-def write_model(model: Model, folder: Path, training: Training | None = None) -> Path:
-    """Writes a model to a folder, whole or not at all; an older model there is replaced file by file.
+def write_files(model: Model, folder: Path, training: Training | None) -> None:
+    """Writes a model's files into an empty folder, or one that is not there.
 
     Args:
         model: what is written.
@@ -43,15 +41,8 @@ def write_model(model: Model, folder: Path, training: Training | None = None) ->
         training: how it was made, for its card; None for one that is as it was published.
 
     Raises:
-        ModelError: the folder holds something else, or cannot be written; or the model's own tokenizer is gone.
+        ModelError: the model's own tokenizer is gone.
     """
-    with model_folder(folder) as fresh:
-        write_files(model, fresh, training)
-    return expanded(folder)
-
-
-def write_files(model: Model, folder: Path, training: Training | None = None) -> None:
-    """Writes a model's files into an empty folder, or one that is not there."""
     folder.mkdir(exist_ok=True)
     for source in (transformer_folder(model.folder), model.folder):
         for path in sorted({path for pattern in COPIED for path in source.glob(pattern)}):

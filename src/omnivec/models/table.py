@@ -19,17 +19,22 @@ from numpy.typing import NDArray
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
+from omnivec.inputs.preparer import Reading
 from omnivec.inputs.text import text
-from omnivec.inputs.text.text import Reading
 from omnivec.models import batching, registry
 from omnivec.models.batching import Plan
+from omnivec.models.facts import Card
+from omnivec.models.network import Network
 from omnivec.models.runtime import open_cpus
+from omnivec.tables.formats.own import write_own
 from omnivec.tables.record import MODEL_TYPES, Table
-from omnivec.types import Encoded, Floats, Keys, Metric, Space
+from omnivec.types import Encoded, Floats, Keys, Modality, Space
 from omnivec.validation.json_files import read_json
+from omnivec.vectors.alignment import Head
 from omnivec.version import VERSION
+from omnivec.weights.card import CARD, Training, card_of
 from omnivec.weights.sentence_files import modules
-from omnivec.weights.tensor import Tensor, from_array
+from omnivec.weights.tensor import from_array
 
 ENGINE = "table"
 UNLIMITED = 2**31 - 1
@@ -71,78 +76,140 @@ class Labels(Protocol):
         """Of each label for each text: (n, labels) float32."""
 
 
-@dataclass(frozen=True, eq=False)
 class TableModel:
-    """A table, read; the counterpart of `model.Model`.
+    """A table as an encoder: nothing is computed but which rows an item means, and their mean.
 
     Attributes:
-        folder: where it was read; a file, or a folder.
-        name: of its family.
         table: keys, vectors and what belongs to them.
         encoder: texts to vectors, by its family.
-        stored: whether it is as the folder has it.
         threads: that cut and pool texts.
+        card: the facts about it.
+        dim: length of a vector.
+        projection: None; see `models.encoder.Encoder`.
     """
 
-    folder: Path
-    name: str
-    table: Table
-    encoder: Encoder
-    stored: bool = True
-    threads: int = 1
+    projection: Head | None = None
+
+    def __init__(
+        self, folder: Path, name: str, table: Table, encoder: Encoder, stored: bool = True, threads: int = 1
+    ) -> None:
+        """A table that was read, or made.
+
+        Args:
+            folder: where it was read; a file, or a folder.
+            name: of its family.
+            table: keys, vectors and what belongs to them.
+            encoder: texts to vectors, by its family.
+            stored: whether it is as the folder has it.
+            threads: that cut and pool texts.
+        """
+        self.table, self.encoder, self.threads, self.dim = table, encoder, threads, table.dim
+        settings = table.settings
+        default = settings.get("default_prompt_name")
+        self.card = Card(
+            folder=folder,
+            family=name,
+            space=Space(table.dim, settings.get("similarity_fn_name") or "cosine", ("text", "key")),
+            limit=UNLIMITED,
+            prompts=dict(settings.get("prompts") or {}),
+            default_prompt=str(default) if default else None,
+            normalizes=bool(settings.get("normalize", False)),
+            parameters=sum(int(np.prod(array.shape)) for array in self._arrays().values()),
+            stored=stored,
+            undecoded=f"{table.undecoded:,} of {len(table):,}" if table.undecoded else "",
+        )
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """What its folder says of it."""
-        return self.table.settings
+    def networks(self) -> Sequence[Network]:
+        """None: nothing is computed."""
+        return ()
 
     @property
-    def prompts(self) -> Mapping[str, str]:
-        """By name; none but those of published sentence models."""
-        return dict(self.settings.get("prompts") or {})
+    def unit(self) -> str:
+        """What `seen` counts."""
+        return self.encoder.unit
 
     @property
-    def default_prompt(self) -> str | None:
-        """The prompt that is used when none is asked for."""
-        name = self.settings.get("default_prompt_name")
-        return str(name) if name else None
+    def nothing(self) -> str:
+        """Why a text of which nothing was seen has no vector."""
+        return self.encoder.nothing
 
-    @property
-    def metric(self) -> Metric:
-        """Of its space: cosine, or what a published sentence model names."""
-        metric: Metric = self.settings.get("similarity_fn_name") or "cosine"
-        return metric
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What makes its vectors what they are; equal for the same table in another folder or file."""
+        table, card = self.table, self.card
+        keys = json.dumps([list(table.keys), list(table.words.keys) if table.words else []])
+        own = table.subwords
+        grams = [own.min_n, own.max_n, own.hashed_to] if own else []
+        spelling = hashlib.sha256(keys.encode() + (table.tokenizer or b"")).hexdigest()
+        tensors = {name: from_array(name, np.asarray(array)) for name, array in self._arrays().items()}
+        return {
+            "family": card.family,
+            "weights": weights.content_hashes(tensors),
+            "tokenizer": spelling,
+            "subwords": grams,
+            "normalize": card.normalizes,
+            "prompts": {name: prompt for name, prompt in card.prompts.items() if prompt},
+            "dim": table.dim,
+            "metric": card.space.metric,
+        }
 
-    @property
-    def space(self) -> Space:
-        """Its vector space."""
-        return Space(self.table.dim, self.metric, ("text", "key"))
+    def run(
+        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+    ) -> Encoded:
+        """Vectors of items, in their order, and why the others have none."""
+        return batching.run_whole(items, self, reading, plan, projection)
 
-    @property
-    def limit(self) -> int:
-        """Longest text; there is none."""
-        return UNLIMITED
+    def part(self, modality: Modality) -> TableModel | None:
+        """The encoder of one modality; None where it does not read that."""
+        # Keys are looked up by their names, and not read.
+        return self if modality == self.card.space.modalities[0] else None
 
-    @property
-    def model(self) -> TableModel:
-        """Itself: there are no programs beside the model."""
-        return self
+    def decode(self, item: Any) -> str:
+        """The text of an item; ItemError where it has none."""
+        return text.decode(item)
 
-    @property
-    def normalizes(self) -> bool:
-        """Whether vectors of texts have length 1."""
-        return bool(self.settings.get("normalize", False))
+    def vectors(self, decoded: Sequence[str], reading: Reading) -> tuple[Floats, Keys]:
+        """Vectors (n, dim) of texts, and how many words of each they are made of (n,)."""
+        prompt = reading.prompt
+        shown = [prompt + each for each in decoded] if prompt else decoded
+        vectors, seen = self.encoder.vectors(shown, self.threads)
+        if self.card.normalizes:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        return vectors, seen
 
-    @property
-    def parameters(self) -> int:
-        """Numbers in its matrices."""
-        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Start and end offsets (n, 2) in characters, end exclusive, of each word that the table sees."""
+        return self.encoder.spans(text)
 
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """Its arrays by name."""
+    def reserved_tokens(self, prompt: str) -> int:
+        """Words of the limit that a prompt takes."""
+        return len(self.encoder.spans(prompt)) if prompt else 0
+
+    def write(self, folder: Path, training: Training | None) -> None:
+        """Writes its files into an empty folder, or one that is not there."""
+        write_own(folder, self.table)
+        (folder / CARD).write_bytes(card_of(self.card.folder, self.card.stored, training))
+
+    def facts(self) -> dict[str, Any]:
+        """How it pools, and how it runs here."""
+        return {
+            "pooling": ["mean"],
+            "keys": len(self.table),
+            "subwords": self.table.subwords is not None,
+            "weighted": self.table.weights is not None,
+            "steps": ["Normalize"] if self.card.normalizes else [],
+            **{name: value for name, value in self.provenance().items() if name != "omnivec"},
+        }
+
+    def provenance(self) -> dict[str, str]:
+        """How exactly it computes."""
+        return {"omnivec": VERSION, "engine": ENGINE, "precision": "float32", "device": "cpu"}
+
+    def _arrays(self) -> dict[str, Any]:
+        """Its matrices by name."""
         parts = {"": self.table} | ({} if self.table.words is None else {"words.": self.table.words})
-        arrays = {
+        return {
             prefix + name: array
             for prefix, part in parts.items()
             for name, array in (
@@ -154,83 +221,6 @@ class TableModel:
             )
             if array is not None
         }
-        return {name: from_array(name, np.asarray(array)) for name, array in arrays.items()}
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What makes its vectors what they are."""
-        table = self.table
-        keys = json.dumps([list(table.keys), list(table.words.keys) if table.words else []])
-        own = table.subwords
-        grams = [own.min_n, own.max_n, own.hashed_to] if own else []
-        spelling = hashlib.sha256(keys.encode() + (table.tokenizer or b"")).hexdigest()
-        return {
-            "family": self.name,
-            "weights": weights.content_hashes(self.tensors),
-            "tokenizer": spelling,
-            "subwords": grams,
-            "normalize": self.normalizes,
-            "prompts": {name: prompt for name, prompt in self.prompts.items() if prompt},
-            "dim": table.dim,
-            "metric": self.metric,
-        }
-
-    def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
-        """Vectors of items, in their order, and why the others have none."""
-        return batching.run_whole(items, _Steps(self, reading.prompt), plan)
-
-    def spans(self, text: str) -> NDArray[np.int64]:
-        """First and behind-last character (n, 2) of each word that the table sees."""
-        return self.encoder.spans(text)
-
-    def taken(self, prompt: str) -> int:
-        """Words of the limit that a prompt takes."""
-        return len(self.encoder.spans(prompt)) if prompt else 0
-
-    def facts(self) -> dict[str, Any]:
-        """How it pools, and how it runs here."""
-        return {
-            "pooling": ["mean"],
-            "keys": len(self.table),
-            "subwords": self.table.subwords is not None,
-            "weighted": self.table.weights is not None,
-            "steps": ["Normalize"] if self.normalizes else [],
-            **{name: value for name, value in self.provenance().items() if name != "omnivec"},
-        }
-
-    def provenance(self) -> dict[str, str]:
-        """How exactly it computes."""
-        return {"omnivec": VERSION, "engine": ENGINE, "precision": "float32", "device": "cpu"}
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """One call's view of a table: `batching.Whole`."""
-
-    model: TableModel
-    prompt: str
-
-    @property
-    def dim(self) -> int:
-        return self.model.table.dim
-
-    @property
-    def unit(self) -> str:
-        return self.model.encoder.unit
-
-    @property
-    def nothing(self) -> str:
-        return self.model.encoder.nothing
-
-    def decode(self, item: Any) -> str:
-        return text.decode(item)
-
-    def vectors(self, decoded: Sequence[str]) -> tuple[Floats, Keys]:
-        shown = [self.prompt + each for each in decoded] if self.prompt else decoded
-        vectors, seen = self.model.encoder.vectors(shown, self.model.threads)
-        if self.model.normalizes:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-        return vectors, seen
 
 
 def is_table(place: Path) -> bool:

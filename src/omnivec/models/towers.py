@@ -1,10 +1,10 @@
-"""A model of several modalities: a tower for each, whose vectors lie in one space (CLIP, SigLIP, joint models)."""
+"""A model of several modalities: an encoder for each, whose vectors lie in one space (CLIP, SigLIP, joint models)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,198 +13,163 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.inputs.modality import of
-from omnivec.inputs.text.text import Reading
+from omnivec.inputs.preparer import Reading
+from omnivec.models import batching
 from omnivec.models.batching import Plan
-from omnivec.models.model import Model
-from omnivec.models.network import Choice, Compiled
-from omnivec.models.table import TableModel
-from omnivec.types import Encoded, Metric, Modality, Space
+from omnivec.models.encoder import Encoder
+from omnivec.models.facts import Card
+from omnivec.models.network import Network
+from omnivec.types import Encoded, Modality, Space
 from omnivec.validation.reasons import of_item
+from omnivec.vectors.alignment import Head
+from omnivec.weights.card import Training
 
-Tower = Compiled | TableModel
-Logits = tuple[float, float | None]
-"""Scale and bias of cosines; see `tasks.zero_shot`."""
+Sides = Mapping[str, Encoder]
 
 
 @dataclass(frozen=True, eq=False)
-class Towers:
-    """The programs of each modality; the counterpart of `compiled.Compiled`.
+class Together:
+    """What the sides of towers are together: a published family, or a joint model.
 
     Attributes:
-        parts: of each modality its own, texts first.
+        card: the facts about the whole.
+        identity: see `Encoder`.
+        facts: see `Encoder`.
+        write: see `Encoder`.
     """
 
-    parts: Mapping[Modality, Tower]
+    card: Card
+    identity: Callable[[Towers], dict[str, Any]]
+    facts: Callable[[Towers], dict[str, Any]]
+    write: Callable[[Towers, Path, Training | None], None]
+
+
+class Towers:
+    """Encoders of several modalities in one space.
+
+    Attributes:
+        sides: encoders by name; each reads one modality, or several.
+        card: the facts about the whole.
+        parts: the encoder of each modality, texts first.
+        shared: modalities that two sides read, so that an item does not say which is meant.
+    """
+
+    def __init__(self, sides: Sides, together: Together) -> None:
+        self.sides, self._together, self.card = sides, together, together.card
+        listed = [(own, side) for side in sides.values() for own in side.card.space.modalities]
+        parts = {own: part for own, side in listed if (part := side.part(own)) is not None}
+        self.parts = {own: parts[own] for own in together.card.space.modalities}
+        self.shared = frozenset(own for i, (own, _) in enumerate(listed) if own in dict(listed[:i]))
 
     @classmethod
-    def of(cls, models: Mapping[Modality, Model], choice: Choice, trials: Path) -> Towers:
-        """Each model on its engine."""
-        return cls({modality: Compiled(model, choice, trials) for modality, model in models.items()})
+    def of(cls, networks: Mapping[str, Network]) -> Towers:
+        """The networks of one published model, which share its weights."""
+        first = next(iter(networks.values()))
+        model, space = first.model, first.card.space
+        modalities = tuple(own for network in networks.values() for own in network.card.space.modalities)
+        card = replace(first.card, space=Space(space.dim, space.metric, modalities), logits=model.logits)
+        return cls(networks, Together(card, _identity, _facts, _write))
 
     @property
-    def model(self) -> Towers:
-        """Itself: what is said of the model is said of both towers."""
-        return self
-
-    @property
-    def texts(self) -> Compiled:
-        """The network of texts; UsageError where there is none."""
-        found = self.parts.get("text")
-        if not isinstance(found, Compiled):
-            raise UsageError(
-                f"{self.folder}: no network reads texts here, so there are no states of their tokens"
-            )
-        return found
-
-    @property
-    def networks(self) -> list[Compiled]:
+    def networks(self) -> Sequence[Network]:
         """What computes, tables left out."""
-        return [part for part in self.parts.values() if isinstance(part, Compiled)]
+        return [network for side in self.sides.values() for network in side.networks]
 
     @property
-    def _first(self) -> Model | TableModel:
-        return next(iter(self.parts.values())).model
+    def projection(self) -> Head | None:
+        """The learned head behind its first modality."""
+        return self.first.projection
 
     @property
-    def folder(self) -> Path:
-        """Where it was read."""
-        return self._first.folder
-
-    @property
-    def name(self) -> str:
-        """Of its family."""
-        return self._first.name
-
-    @property
-    def stored(self) -> bool:
-        """Whether the weights are those in the folder."""
-        return self._first.stored
-
-    @property
-    def space(self) -> Space:
-        """Its vector space."""
-        own = self._first.space
-        return Space(own.dim, own.metric, tuple(self.parts))
-
-    @property
-    def metric(self) -> Metric:
-        """Of its space."""
-        return self._first.metric
-
-    @property
-    def limit(self) -> int:
-        """Longest text in tokens."""
-        return self._first.limit
-
-    @property
-    def normalizes(self) -> bool:
-        """Whether vectors have length 1."""
-        return self._first.normalizes
-
-    @property
-    def logits(self) -> Logits | None:
-        """What turns a cosine of two modalities into a logit, as it was learned; None where nothing was."""
-        first = self._first
-        if isinstance(first, Model) and hasattr(first.family, "logits"):
-            scale, bias = first.family.logits(first.config, first.tensors)
-            return scale, bias
-        return None
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """By name, as published."""
-        return self._first.prompts
-
-    @property
-    def default_prompt(self) -> str | None:
-        """The prompt that is used when none is asked for."""
-        return self._first.default_prompt
-
-    @property
-    def parameters(self) -> int:
-        """Numbers in the weights of all towers."""
-        return self._first.parameters
+    def first(self) -> Encoder:
+        """The encoder of its first modality."""
+        return next(iter(self.parts.values()))
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """What makes its vectors what they are."""
-        others = {
-            modality: part.model.preparer.identity
-            for modality, part in self.parts.items()
-            if modality != "text" and isinstance(part, Compiled)
-        }
-        return {**self._first.identity, "towers": others}
+        return self._together.identity(self)
+
+    def part(self, modality: Modality) -> Encoder | None:
+        """The encoder of one modality; None where it does not read that."""
+        return self.parts.get(modality)
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """First and behind-last character (n, 2) of each token of a text."""
-        return self._first.spans(text)
+        """Start and end offsets (n, 2) in characters, end exclusive, of each token of a text."""
+        return self.first.spans(text)
 
-    def taken(self, prompt: str) -> int:
+    def reserved_tokens(self, prompt: str) -> int:
         """Tokens of the limit that a prompt and the special tokens take."""
-        return self._first.taken(prompt)
+        return self.first.reserved_tokens(prompt)
 
-    def run(self, items: Sequence[Any], reading: Reading, plan: Plan) -> Encoded:
-        """Vectors of items, each through the tower of its modality, in their order; why the others have none."""
+    def run(
+        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+    ) -> Encoded:
+        """Vectors of items, each through the encoder of its modality, in their order; why the others have none.
+
+        Raises:
+            UsageError: items that two sides read.
+        """
         failures: dict[int, str] = {}
-        meant = [self._meant(i, item, failures) for i, item in enumerate(items)]
-        dim, units = self.space.dim, []
-        vectors, seen, lost = np.zeros((len(items), dim), np.float32), *np.zeros((2, len(items)), np.int64)
-        kept = np.zeros(len(items), bool)
+        meant: list[Modality | None] = []
         known = " and ".join(self.parts)
-        failures |= {
-            i: f"this model reads {known}, and this is of the modality {own}"
-            for i, own in enumerate(meant)
-            if own is not None and own not in self.parts
-        }
-        for modality, part in self.parts.items():
-            places = np.array([i for i, own in enumerate(meant) if own == modality], np.int64)
-            if not len(places):
-                continue
-            encoded = part.run([items[i] for i in places], reading, plan)
-            units.append(encoded.unit)
-            rows = places[encoded.kept]
-            vectors[rows], seen[rows], lost[rows], kept[rows] = (
-                encoded.vectors,
-                encoded.seen,
-                encoded.lost,
-                True,
+        for i, item in enumerate(items):
+            own = None
+            try:
+                own = modality_of(item)
+            except BaseException as error:
+                failures[i] = of_item(error)
+            if own is not None and own not in self.parts:
+                failures[i] = f"this model reads {known}, and this is of the modality {own}"
+            meant.append(own)
+        if unclear := self.shared & set(meant):
+            raise UsageError(
+                f"both models read {min(unclear)}s, and an item does not say which is meant: take .left or .right of "
+                "the joint model, whose vectors lie in one space"
             )
-            failures |= {int(places[i]): why for i, why in encoded.failures.items()}
-        return Encoded(
-            vectors[kept],
-            np.flatnonzero(kept),
-            dict(sorted(failures.items())),
-            seen[kept],
-            lost[kept],
-            " and ".join(units) or "tokens",
-        )
+        runs = {
+            own: partial(part.run, reading=reading, plan=plan, projection=projection)
+            for own, part in self.parts.items()
+        }
+        dim = self.card.space.dim if projection is None else projection.dims[1]
+        return batching.scatter(items, meant, failures, runs, dim)
 
-    def _meant(self, i: int, item: Any, failures: dict[int, str]) -> Modality | None:
-        """What an item is; None where it cannot say so, and why in `failures`."""
-        try:
-            return modality_of(item)
-        except BaseException as error:
-            failures[i] = of_item(error)
-            return None
+    def write(self, folder: Path, training: Training | None) -> None:
+        """Writes its files into an empty folder, or one that is not there."""
+        self._together.write(self, folder, training)
 
     def facts(self) -> dict[str, Any]:
-        """How it runs here, of each modality."""
-        parts = {modality: part.facts() for modality, part in self.parts.items()}
-        scale, bias = self.logits or (None, None)
-        return {**next(iter(parts.values())), "scale": scale, "bias": bias, "towers": parts}
+        """How it runs here, of each side."""
+        return self._together.facts(self)
 
     def provenance(self) -> dict[str, str]:
         """How exactly it computes; of each tower where they differ."""
-        said: dict[str, dict[str, str]] = {}
+        values: dict[str, dict[str, str]] = {}
         for modality, part in self.parts.items():
             for name, value in part.provenance().items():
-                said.setdefault(name, {})[modality] = value
+                values.setdefault(name, {})[modality] = value
         return {
             name: next(iter(of.values()))
             if len(set(of.values())) == 1
             else ", ".join(f"{modality} {value}" for modality, value in of.items())
-            for name, of in said.items()
+            for name, of in values.items()
         }
+
+
+def _identity(towers: Towers) -> dict[str, Any]:
+    first, *others = towers.sides
+    more = {name: network.preparer.identity for name in others for network in towers.sides[name].networks}
+    return {**towers.sides[first].identity, "towers": more}
+
+
+def _facts(towers: Towers) -> dict[str, Any]:
+    parts = {name: side.facts() for name, side in towers.sides.items()}
+    scale, bias = towers.card.logits or (None, None)
+    return {**next(iter(parts.values())), "scale": scale, "bias": bias, "towers": parts}
+
+
+def _write(towers: Towers, folder: Path, training: Training | None) -> None:
+    next(iter(towers.sides.values())).write(folder, training)
 
 
 def modality_of(item: Any) -> Modality:
@@ -214,7 +179,3 @@ def modality_of(item: Any) -> Modality:
         ItemError: none of these.
     """
     return of(item)
-
-
-Program = Tower | Towers
-"""What a model is loaded to."""

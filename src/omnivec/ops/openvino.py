@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError, WeightsError
-from omnivec.ops import memory
+from omnivec.ops import process
 from omnivec.ops.base import Batch, Foreign, Input, Padding, Params, Program, Settings, Stored, Value
 from omnivec.ops.quantized import Quantized
 
@@ -374,7 +374,7 @@ class OpenVINOExecutable:
         if settings.threads:
             hints["INFERENCE_NUM_THREADS"] = str(settings.threads)
         if _is_short():
-            raise ModelError(f"this model cannot be compiled: {memory.why_short()}")
+            raise ModelError(f"this model cannot be compiled: {process.why_short()}")
         try:
             self._compiled = core().compile_model(model, "CPU", hints)
         except RuntimeError as error:
@@ -428,14 +428,14 @@ _SHAPE = re.compile(r"(?<=:f32)\[[^\]]*\]")
 
 
 def _is_short() -> bool:
-    spare = memory.spare()
+    spare = process.spare()
     return spare is not None and spare < LEAST
 
 
 def _last_line(error: Exception) -> str:
     """What the engine said, without where in it; the true cause first where it got no memory, or no thread for it."""
     line = str(error).strip().splitlines()[-1]
-    return f"{memory.why_short()} ({line})" if any(words in line for words in NO_MEMORY) else line
+    return f"{process.why_short()} ({line})" if any(words in line for words in NO_MEMORY) else line
 
 
 def compile_program(

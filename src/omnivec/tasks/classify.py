@@ -15,7 +15,7 @@ import numpy as np
 from omnivec.errors import ItemErrors, UsageError
 from omnivec.inputs.items import several, texts
 from omnivec.models.embedder import Embedder
-from omnivec.models.towers import Towers, modality_of
+from omnivec.models.towers import modality_of
 from omnivec.types import Floats, Keys, Modality
 from omnivec.validation.arguments import real
 from omnivec.vectors.labels import average, fill, zero_shot
@@ -213,9 +213,8 @@ def _checked(labels: Any) -> tuple[str, ...]:
 
 def _rule(model: Embedder, modality: Modality, scale: float | None) -> Rule:
     """The model's own rule where training made one: of pairs of an image and a text, never of two texts."""
-    own = model.model
-    if isinstance(own, Towers) and modality != "text" and own.logits is not None:
-        learned, bias = own.logits
+    if modality != "text" and model.encoder.card.logits is not None:
+        learned, bias = model.encoder.card.logits
         if scale is not None:
             raise UsageError(f"scale={scale}: {model.name} has learned its own, {learned:.4g}; leave it out")
         return Rule(learned, bias, learned=True)

@@ -55,8 +55,8 @@ def training(recipe: str, options: Any, facts: Mapping[str, Any], trained: Any) 
         value = settings.get(field.name) if value is None else value
         shown[field.name] = _plain(value, field.name)
     bases = tuple(str(shown[name]) for name in BASES if shown.get(name) is not None)
-    joint = getattr(getattr(trained, "model", None), "joint", None)
-    results = {} if joint is None else {k: v for k, v in joint.training.items() if k not in shown}
+    measured: Mapping[str, Any] = getattr(trained, "card", {}).get("training", {})  # of a joint model
+    results = {k: v for k, v in measured.items() if k not in shown}
     return Training(recipe, bases, shown, facts, results)
 
 

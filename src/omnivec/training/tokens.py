@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.inputs.text.tokenizer import Tokenizer, tokenizer_of
-from omnivec.models.network import Compiled
+from omnivec.models.network import Network
 from omnivec.types import Floats, Prepared
 
 ROWS = 256
@@ -134,7 +134,7 @@ def spelled(tokens: Sequence[str], ids: Sequence[int], said: Mapping[str, Any]) 
     ]
 
 
-def token_vectors(teacher: Compiled, ids: NDArray[np.int32]) -> Floats:
+def token_vectors(teacher: Network, ids: NDArray[np.int32]) -> Floats:
     """The teacher's vector (n, width) of each token by itself, between the tokens that go around a text."""
     before, behind = teacher.model.texts.tokenizer.special_ids()
     rows = [np.concatenate([before, [number], behind]).astype(np.int32) for number in ids.tolist()]

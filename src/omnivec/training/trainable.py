@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from omnivec.errors import UsageError
-from omnivec.inputs.text.text import Reading
+from omnivec.inputs.preparer import Reading
 from omnivec.models.model import Model
 from omnivec.ops.base import Params, Settings
 from omnivec.ops.torch import TorchOps, device_of, parameters

@@ -62,6 +62,10 @@ class Head:
             x = (np.maximum(x, 0.0) if i else x) @ weight + bias
         return unit(x).astype(np.float32)
 
+    def project(self, vectors: Floats) -> Floats:
+        """Vectors (n, at least in) -> (n, out): of longer ones the first components, as the head may have seen them."""
+        return self(vectors[:, : self.dims[0]])
+
 
 @dataclass(frozen=True, eq=False)
 class Aligned:

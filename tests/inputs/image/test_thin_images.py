@@ -26,7 +26,7 @@ from omnivec.inputs.image.pixels import MAX_SIDE, Upright, look
 from omnivec.inputs.image.processing import Processing
 from omnivec.inputs.image.published import from_transformers
 from omnivec.inputs.image.thumbnail import thumbnail
-from omnivec.ops.memory import Room
+from omnivec.ops.process import Room
 
 CROPPED = Processing((224, 224), (224, 224))
 RANDOM = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def test_a_thin_image_takes_bounded_memory(size: tuple[int, int], fit: Any) -> N
 
 def resident_peak(call: Any) -> float:
     """Bytes that a call adds to the process at its worst: Pillow's own are none of Python's."""
-    from omnivec.ops.memory import STATM, peak_of, resident
+    from omnivec.ops.process import STATM, peak_of, resident
 
     if not STATM.exists():
         pytest.skip("only Linux says what is resident")
@@ -192,7 +192,7 @@ def test_what_is_decoded_at_a_time_is_bounded() -> None:
 
 
 def test_a_ceiling_of_memory_refuses_what_would_break_it_and_takes_the_others() -> None:
-    from omnivec.ops.memory import STATM, resident
+    from omnivec.ops.process import STATM, resident
 
     if not STATM.exists():
         pytest.skip("only Linux says what is resident")

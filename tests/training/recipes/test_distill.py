@@ -22,7 +22,7 @@ from omnivec.models.embedder import Embedder
 from omnivec.models.keyed import KeyedEmbedder
 from omnivec.models.loading import load
 from omnivec.models.model import read_model
-from omnivec.models.network import Choice, Compiled
+from omnivec.models.network import Choice, Network
 from omnivec.tables.formats.own import read_own
 from omnivec.tables.int8 import quantized, restored
 from omnivec.training import snippets
@@ -207,7 +207,7 @@ def test_vectors_of_tokens_are_those_of_texts_of_one_token(teacher: Embedder, fo
     tokenizer = load_tokenizer(folder)
     words = ["the", "fox", "."]
     ids = np.array([tokenizer.ids([word], special=False)[0][0] for word in words], np.int32)
-    compiled = Compiled(read_model(folder), Choice(threads=1), folder / "trials.json")
+    compiled = Network.of(read_model(folder), Choice(threads=1), folder / "trials.json")
     np.testing.assert_allclose(token_vectors(compiled, ids), teacher.encode(words), atol=2e-2, rtol=2e-2)
 
 

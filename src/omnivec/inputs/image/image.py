@@ -19,7 +19,7 @@ from omnivec.errors import ItemError
 from omnivec.inputs.image.pixels import MAX_PIXELS, Picture, look, upright
 from omnivec.inputs.image.processing import Processing
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.ops.memory import Room
+from omnivec.ops.process import Room
 from omnivec.types import Decode, Modality, Prepared
 from omnivec.validation.reasons import of_item
 

@@ -23,7 +23,7 @@ class Reader(Protocol):
     """What of an embedder is asked, to cut texts for it."""
 
     @property
-    def model(self) -> Any:
+    def encoder(self) -> Any:
         """What tells the spans of tokens, and how many a prompt takes."""
 
     def task_prompt(self, task: str) -> str:
@@ -42,9 +42,9 @@ def passages_of(content: Content, model: Reader, cutting: Cutting) -> list[Piece
         LeftOut: the model's tokenizer sees nothing in it.
     """
     text, line = content.text, content.line
-    taken = model.model.taken(model.task_prompt("document"))
+    taken = model.encoder.reserved_tokens(model.task_prompt("document"))
     length, overlap = tokens(cutting, taken)
-    pieces = cut(text, spans_of(text, model.model.spans), length=length, overlap=overlap)
+    pieces = cut(text, spans_of(text, model.encoder.spans), length=length, overlap=overlap)
     if not pieces:
         raise LeftOut("without text", NOTHING_SEEN)
     return [

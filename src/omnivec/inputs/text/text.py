@@ -22,7 +22,7 @@ from omnivec.inputs.preparer import Reading as Reading
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.inputs.text.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.ops.memory import Room, spare
+from omnivec.ops.process import Room, spare
 from omnivec.types import Modality, Prepared
 
 UNIT = "tokens"

@@ -19,7 +19,7 @@ from omnivec.errors import ModelError, UsageError
 from omnivec.inputs.items import shown
 from omnivec.models.embedder import Embedder
 from omnivec.models.joint import JointEmbedder
-from omnivec.models.joint_folder import SIDES, Joint, Side
+from omnivec.models.joint_folder import MODEL_TYPE, SIDES, Joint, Side
 from omnivec.models.loading import load
 from omnivec.progress import say
 from omnivec.training import texts
@@ -103,7 +103,7 @@ def run(data: Any, options: Options) -> JointEmbedder:
         given if isinstance(given, Embedder) else load(given) for given in (options.left, options.right)
     ]
     for side, model in zip(SIDES, models, strict=True):
-        if isinstance(model, JointEmbedder):
+        if model.encoder.card.family == MODEL_TYPE:
             raise UsageError(f"{side}={model.name!r} is a joint model itself: join models that are none")
     pairs = read_items(data, [_read_as(model) for model in models])
     left, right = _vectors(pairs, models, options.show_progress_bar)

@@ -17,12 +17,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from omnivec import hub
 from omnivec.errors import UsageError
 from omnivec.models.embedder import Embedder
 from omnivec.models.loading import load
-from omnivec.models.model import Model
-from omnivec.models.network import Choice, Compiled
+from omnivec.models.network import Choice, Network
+from omnivec.models.runtime import trials_file
 from omnivec.progress import say
 from omnivec.training.data import Pair, batches, per_epoch, read_pairs
 from omnivec.training.loop import Plan, Step, fit
@@ -107,9 +106,10 @@ def run(data: Any, options: Options) -> Embedder:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     given = options.model
     base = given if isinstance(given, Embedder) else load(given, engine="torch", device="cpu")
-    if not isinstance(base.model, Model):
-        raise UsageError(f"{base.name} is a table, which pairs do not train: choose a network")
-    trainable = Trainable(base.model, device, options.dropout, options.max_length)
+    if base.trainable is None:
+        kind = "several models" if base.encoder.networks else "a table"
+        raise UsageError(f"{base.name} is {kind}, which pairs do not train: choose a network")
+    trainable = Trainable(base.trainable, device, options.dropout, options.max_length)
     prompts = _prompts(base) if options.prompts else ("", "", "")
 
     def loss(indices: NDArray[np.int64]) -> torch.Tensor:
@@ -130,8 +130,8 @@ def run(data: Any, options: Options) -> Embedder:
     )
     if trainable.cut:
         say(f"{trainable.cut} of {trainable.seen} texts seen were cut to {trainable.limit} tokens")
-    compiled = Compiled(trainable.trained(), Choice(), hub.cache_folder() / "trials.json")
-    return Embedder(compiled, f"{base.name}, trained", "trained here: contrastive")
+    network = Network.of(trainable.trained(), Choice(), trials_file())
+    return Embedder(network, f"{base.name}, trained", "trained here: contrastive")
 
 
 def check_negatives(pairs: Sequence[Pair], options: Options) -> None:

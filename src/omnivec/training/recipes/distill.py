@@ -19,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from omnivec import hub, progress
+from omnivec import progress
 from omnivec.errors import UsageError
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.models.embedder import Embedder
 from omnivec.models.keyed import KeyedEmbedder
 from omnivec.models.loading import load
-from omnivec.models.model import Model
-from omnivec.models.network import Choice, Compiled
+from omnivec.models.network import Choice, Network
+from omnivec.models.runtime import trials_file
 from omnivec.models.table import table_model
 from omnivec.progress import say
 from omnivec.tables.formats.own import STORED
@@ -143,7 +143,7 @@ class Lessons:
 def run(data: Any, options: Options) -> Embedder:
     """Fits a table; `data` as `training.snippets.read_texts` takes it."""
     base = _teacher(options)
-    network: Any = base.model
+    network = base.model
     random = np.random.default_rng(options.seed)
     texts = sample(read_texts(data), options.texts, random)
     said = published(network.texts.tokenizer)
@@ -154,7 +154,7 @@ def run(data: Any, options: Options) -> Embedder:
     texts = [texts[i] for i in random.permutation(len(texts))]
     lessons = learn(base, texts, options)
     read = bags([texts[i] for i in lessons.kept.tolist()], vocabulary.tokenizer, vocabulary.unknown)
-    compiled = Compiled(network, Choice(threads=options.threads), hub.cache_folder() / "trials.json")
+    compiled = Network.of(network, Choice(threads=options.threads), trials_file())
     alone = token_vectors(compiled, vocabulary.ids)
     first = beginning(alone, read, lessons.basis, options.sif, vocabulary.unknown)
     with _threads(options.threads):
@@ -293,11 +293,11 @@ def unit(vectors: Floats) -> Floats:
 def _teacher(options: Options) -> Embedder:
     given = options.teacher
     base = given if isinstance(given, Embedder) else load(given, threads=options.threads)
-    if not isinstance(base.model, Model) or "text" not in base.modalities:
+    if base.trainable is None or "text" not in base.modalities:
         raise UsageError(f"{base.name} is no network of texts: a teacher reads words in their context")
-    if options.dim > base.model.space.dim:
+    if options.dim > base.encoder.card.space.dim:
         raise UsageError(
-            f"dim={options.dim}: {base.name} has {base.model.space.dim} components, so at most that many"
+            f"dim={options.dim}: {base.name} has {base.encoder.card.space.dim} components, so at most that many"
         )
     return base
 

@@ -126,13 +126,12 @@ def beginning(options: Options) -> dict[str, Floats]:
     """The vectors of the model to begin with, by word; none where none is asked for."""
     if options.init is None:
         return {}
+    from omnivec.models.keyed import keyed
     from omnivec.models.loading import load
 
-    model: Any = load(options.init) if isinstance(options.init, str | Path) else options.init
-    if not hasattr(model, "keys"):
-        raise UsageError(
-            f"init={options.init!r} is a model of {', '.join(model.modalities)}, not a table of words"
-        )
+    given: Any = load(options.init) if isinstance(options.init, str | Path) else options.init
+    reads = ", ".join(getattr(given, "modalities", ()))
+    model = keyed(given, f"init={options.init!r} is a model of {reads}, not a table of words")
     if model.dim != options.dim:
         raise UsageError(
             f"init has vectors of {model.dim} components, dim={options.dim} asks for others: they must agree"

@@ -1,26 +1,20 @@
-"""Memory of this process: how much it has, what a batch takes of it, and batches that stay below a ceiling."""
+"""Batches that stay below a ceiling of the process's memory: what a batch takes is measured by running some."""
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from numpy.typing import NDArray
+from omnivec.errors import ItemError, ModelError
+from omnivec.models.model import Model
+from omnivec.models.network import Choice, Network, runtime_of
+from omnivec.ops import process
+from omnivec.ops.process import release, shown
+from omnivec.ops.quantized import bytes_of
 
-from omnivec.errors import ItemError, ModelError, UsageError
-from omnivec.validation.arguments import one_line
-
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-
-STATM = Path("/proc/self/statm")
-SMAPS = Path("/proc/self/smaps")
 SHORT = 256
 """Greatest length of the items that are run before anything is measured: kernels and weights are packed then."""
 
@@ -33,69 +27,110 @@ SLACK = 48 * 10**6
 WAYS_OUT = "give more, or take precision='int8' or fewer threads"
 
 
-def parse_size(said: int | str) -> int:
-    """Bytes of a size: a whole number of bytes, or a text such as "2GB", "1.5 GiB" or "500MB"."""
-    try:
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(said))
-        if not isinstance(said, bool) and found and found[2].upper() in UNITS:
-            return int(float(found[1]) * UNITS[found[2].upper()])
-    except (ValueError, OverflowError):  # More digits than Python writes, or than a float holds.
-        pass
-    raise UsageError(
-        f"max_memory={one_line(said)} is no size: give bytes, or a text such as '2GB' or '500MiB'"
-    )
+class Ceiling:
+    """Keeps the networks of one model together below a ceiling of the process's memory.
+
+    Args:
+        ceiling: bytes of the process.
+        choice: what the user fixes about execution.
+        trials: see `Network.of`.
+    """
+
+    def __init__(self, ceiling: int, choice: Choice, trials: Path) -> None:
+        self._ceiling, self._choice, self._trials = ceiling, choice, trials
+        self._parts: list[_Part] = []
+
+    def network(self, model: Model) -> Network:
+        """A model on an engine; ModelError where its weights alone are above the ceiling."""
+        chosen = runtime_of(model, self._choice, self._trials)
+        before = process.resident()
+        require(self._ceiling, before + bytes_of(model.tensors, chosen.precision))
+        network = Network(model, chosen, self._trials)
+        release(tensor.data for tensor in model.tensors.values())
+        self._parts.append(_Part(network, process.resident() - before))
+        return network
+
+    def keep(self) -> None:
+        """Fits batches and streams of all networks; called when the last one is made.
+
+        Raises:
+            ModelError: there is no room for an item of the greatest length.
+        """
+        keep_below(self._ceiling, self._parts)
 
 
-def shown(size: float) -> str:
-    """A size for people: 1,234 MB."""
-    return f"{size / 1e6:,.0f} MB"
+class _Part:
+    """A network while its share of the memory is found.
+
+    Attributes:
+        network: which.
+        twin: bytes that it took when it was compiled and first ran: those of a second program, for several streams.
+        cold: bytes of the process before its first run, where all items are of one size; else 0.
+    """
+
+    def __init__(self, network: Network, twin: int) -> None:
+        self.network, self.twin, self.cold = network, twin, 0
+
+    def warm(self) -> None:
+        """Runs the first items, for which an engine packs weights and makes kernels: after them memory is steady."""
+        network, start = self.network, process.resident()
+        self.cold = start if network.is_fixed else 0
+        for length in (1,) if network.is_fixed else (16, 32, 64, 128, SHORT):
+            network.probe(1, min(length, network.preparer.limit))
+        self.twin += process.resident() - start
+        release(tensor.data for tensor in network.model.tensors.values())
+
+    def fit(self, ceiling: int, others: int) -> None:
+        """Takes batches and streams that keep the process below a ceiling, found by running some; `warm` comes first.
+
+        Args:
+            ceiling: bytes of the process.
+            others: those of them that the model's other programs may still take.
+        """
+        network, preparer = self.network, self.network.preparer
+        streams = network.runtime.settings.streams
+        probe = Probe(
+            network.probe,
+            preparer.limit,
+            network.budget,
+            streams,
+            least=streams if network.runtime.deterministic else 1,
+            twin=self.twin,
+            cold=self.cold,
+            others=others,
+            unit=preparer.unit,
+        )
+        limits = fit(ceiling, probe)
+        guard = Guard(limits, preparer.unit)
+        network.limit(limits.budget, limits.streams, guard.check, f"as {shown(ceiling)} of memory allow")
+        preparer.room.ceiling = ceiling
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory, mapped files included.
+class Fits(Protocol):
+    """What shares memory below a ceiling."""
+
+    def warm(self) -> None:
+        """Takes what its first work takes."""
+
+    def fit(self, ceiling: int, others: int) -> None:
+        """Keeps the process below a ceiling, of which others may still take some."""
+
+
+def keep_below(ceiling: int, parts: Sequence[Fits]) -> None:
+    """Divides what memory is left below a ceiling among the programs of a model, and fits each to its share.
 
     Raises:
-        UsageError: this system does not say.
+        ModelError: one has no room for an item of its greatest length.
     """
-    try:
-        return int(STATM.read_bytes().split()[1]) * mmap.PAGESIZE
-    except OSError as error:
-        raise UsageError(f"max_memory needs {STATM}, which only Linux has: leave it out here") from error
-
-
-def mapped() -> int:
-    """Bytes of this process's address space; 0 where the system does not say."""
-    try:
-        return int(STATM.read_bytes().split()[0]) * mmap.PAGESIZE
-    except OSError:
-        return 0
-
-
-def _address_space() -> int | None:
-    """The most bytes that this process may map; None for no limit."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
-
-
-def spare() -> int | None:
-    """Bytes that this process may still map under a limit of its address space (ulimit -v); None without a limit."""
-    limit = _address_space()
-    return None if limit is None else max(0, limit - mapped())
-
-
-def why_short() -> str:
-    """What to say where a library got no memory: that, and the way out."""
-    limit = _address_space()
-    if limit is None:
-        return "not enough memory; close other programs, or give this one more"
-    return (
-        f"not enough memory: the process has {shown(mapped())}, the limit of its address space (ulimit -v) is "
-        f"{shown(limit)}; raise it"
-    )
+    for part in parts:
+        part.warm()
+    left = ceiling - SLACK - process.resident()
+    for i, part in enumerate(parts):
+        share = left // (len(parts) - i)
+        # What those before were promised and have not taken yet stays theirs.
+        own = process.resident() + SLACK + share
+        part.fit(ceiling, max(0, ceiling - own))
+        left -= share
 
 
 def require(ceiling: int, needed: int) -> None:
@@ -109,12 +144,12 @@ def require(ceiling: int, needed: int) -> None:
 
 def peak_of(call: Callable[[], object]) -> int:
     """The most bytes that were resident while a call ran."""
-    top, done = resident(), threading.Event()
+    top, done = process.resident(), threading.Event()
 
     def watch() -> None:
         nonlocal top
         while not done.wait(0.0005):
-            top = max(top, resident())
+            top = max(top, process.resident())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -123,36 +158,7 @@ def peak_of(call: Callable[[], object]) -> int:
     finally:
         done.set()
         watcher.join()
-    return max(top, resident())
-
-
-def release(arrays: Iterable[NDArray[Any]]) -> None:
-    """Lets go of file pages that arrays have brought into memory; they come again where they are asked for."""
-    maps: dict[int, tuple[mmap.mmap, int]] = {}
-    for array in arrays:
-        base: Any = array
-        while base is not None and not isinstance(base, mmap.mmap):
-            base = getattr(base, "base", None)
-        if base is not None:
-            maps[id(base)] = base, array.ctypes.data
-    for one, address in maps.values():
-        with contextlib.suppress(OSError, AttributeError):  # Other systems keep them.
-            # What was written to is nowhere but in memory: it stays. Clean pages go, shared ones too.
-            if _unchanged(address):
-                one.madvise(mmap.MADV_DONTNEED)
-
-
-def _unchanged(address: int) -> bool:
-    """Whether the mapping that holds an address has no page of its own: all are those of the file."""
-    inside = False
-    with SMAPS.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            head = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
-            if head:
-                inside = int(head[1], 16) <= address < int(head[2], 16)
-            elif inside and line.startswith("Anonymous:"):
-                return line.split()[1] == "0"
-    return False
+    return max(top, process.resident())
 
 
 @dataclass(frozen=True)
@@ -183,70 +189,13 @@ class Guard:
     def check(self, places: int) -> None:
         """Raises ItemError where a batch of so many places would lift the process above the ceiling."""
         # What the largest batch took, the engine has kept.
-        now, more = resident(), max(0, places - self._largest) * self.limits.each
+        now, more = process.resident(), max(0, places - self._largest) * self.limits.each
         if now + more > self.limits.ceiling:
             raise ItemError(
                 f"no memory for a batch of {places:,} {self._unit}: the process has {shown(now)} and it takes up to "
                 f"{shown(more)} more, max_memory is {shown(self.limits.ceiling)}; raise it, or let go of other data"
             )
         self._largest = max(self._largest, places)
-
-
-TOGETHER = 2**30
-"""Bytes that items take at a time while they are prepared, unless one alone takes more."""
-
-
-class Room:
-    """Memory for items that are prepared: as much at a time as there is room for, and nothing beyond a ceiling.
-
-    The ceiling of the address space, which a system may set (ulimit -v), is obeyed too: a library that meets it aborts.
-
-    Attributes:
-        ceiling: bytes of the process; None for none.
-    """
-
-    def __init__(self, together: int = TOGETHER) -> None:
-        self.ceiling: int | None = None
-        self._together, self._held, self._changed = together, 0, threading.Condition()
-
-    @contextlib.contextmanager
-    def entry(self) -> Iterator[Callable[[int], None]]:
-        """A function to ask for bytes with, once, before they are taken; what it gave is free when the block ends.
-
-        It waits while others hold what is asked for, and raises ItemError where there will never be enough.
-        """
-        taken = 0
-
-        def take(size: int) -> None:
-            nonlocal taken
-            with self._changed:
-                self._changed.wait_for(lambda: not self._held or self._refusal(self._held + size) is None)
-                if not self._held and (why := self._refusal(size, alone=True)) is not None:
-                    raise ItemError(why)
-                self._held += size
-                taken = size
-
-        try:
-            yield take
-        finally:
-            with self._changed:
-                self._held -= taken
-                self._changed.notify_all()
-
-    def _refusal(self, size: int, alone: bool = False) -> str | None:
-        """Why so many bytes cannot be held; None where they can. What is resident already is counted twice."""
-        if size > self._together and not alone:
-            return "others are prepared"
-        for limit, name, held in (
-            (self.ceiling, "max_memory", resident),
-            (_address_space(), "the limit of its address space (ulimit -v)", mapped),
-        ):
-            if limit is not None and held() + size > limit:
-                return (
-                    f"no memory to prepare it: the process has {shown(held())} and it takes up to {shown(size)} more, "
-                    f"{name} is {shown(limit)}; raise it, or make the item smaller"
-                )
-        return None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""An encoder with a learned head behind it: one side of a joint model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from omnivec.inputs.preparer import Reading
+from omnivec.models.batching import Plan
+from omnivec.models.encoder import Encoder
+from omnivec.types import Encoded, Modality, Space
+from omnivec.vectors.alignment import Head
+
+
+class Projected:
+    """An encoder whose vectors go through a learned head, into a space that it shares with others.
+
+    Attributes:
+        inner: what makes the vectors.
+        projection: the head, from these or their first components.
+        card: the facts about it.
+    """
+
+    def __init__(self, inner: Encoder, projection: Head, side_of: str) -> None:
+        """Puts a head behind an encoder.
+
+        Args:
+            inner: what makes the vectors.
+            projection: the head.
+            side_of: the kind of model that it is one side of.
+        """
+        self.inner, self.projection = inner, projection
+        read = tuple(own for own in inner.card.space.modalities if inner.part(own) is not None)
+        space = Space(projection.dims[1], "cosine", read)
+        self.card = replace(inner.card, space=space, normalizes=True, side_of=side_of)
+        # A head changes vectors, not how they are made.
+        self.networks = inner.networks
+        self.spans, self.reserved_tokens = inner.spans, inner.reserved_tokens
+        self.facts, self.provenance, self.write = inner.facts, inner.provenance, inner.write
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """What makes its vectors what they are."""
+        digest = hashlib.sha256()
+        for weight, bias in self.projection.layers:
+            digest.update(json.dumps(weight.shape).encode() + weight.tobytes() + bias.tobytes())
+        head = {"head": digest.hexdigest(), "dim": self.card.space.dim, "metric": "cosine"}
+        own = self.inner.identity
+        return {**own, **head} | ({"normalize": True} if "normalize" in own else {})
+
+    def run(
+        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+    ) -> Encoded:
+        """Vectors of items, in their order, and why the others have none."""
+        return self.inner.run(items, reading, plan, self.projection)
+
+    def part(self, modality: Modality) -> Encoder | None:
+        """The encoder of one modality; None where it does not read that."""
+        inner = self.inner.part(modality)
+        return None if inner is None else Projected(inner, self.projection, self.card.side_of)
