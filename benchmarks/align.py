@@ -29,6 +29,7 @@ import omnivec
 from omnivec.training.projector import Settings as Contrastive
 from omnivec.training.projector import contrastive
 from omnivec.vectors import alignment
+from omnivec.vectors.unit import unit
 
 SHARE = 0.2
 K = 10
@@ -64,7 +65,7 @@ def neighbours(
     left: np.ndarray, right: np.ndarray, known: np.ndarray, held: np.ndarray
 ) -> tuple[float, float]:
     """Recall where an item's vector on the other side is taken from its nearest neighbour among the known pairs."""
-    a, b = alignment.unit(left), alignment.unit(right)
+    a, b = unit(left.astype(np.float64)), unit(right.astype(np.float64))
     near = known[(a[held] @ a[known].T).argmax(1)]
     forth = alignment.recall(right[near], right[held], K)[0]
     near = known[(b[held] @ b[known].T).argmax(1)]

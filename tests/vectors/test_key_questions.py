@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnivec.errors import UsageError
-from omnivec.vectors.analogies import analogies, most_similar, odd_one_out, unit
+from omnivec.vectors.analogies import analogies, most_similar, odd_one_out
 
 COUNT = 200
 
@@ -91,11 +91,6 @@ def test_another_spelling_of_the_question_is_no_answer(vectors):
     answers = analogies(doubled, questions, same)
     assert (same[answers] == analogies(vectors, questions % COUNT)).all()
     assert answers[0] not in (1, 2, 3, COUNT + 1, COUNT + 2, COUNT + 3)
-
-
-def test_unit_keeps_zeros_and_float32():
-    rows = unit(np.float32([[3, 4], [0, 0]]))
-    assert rows.dtype == np.float32 and rows.tolist() == [[np.float32(0.6), np.float32(0.8)], [0, 0]]
 
 
 @pytest.mark.parametrize(

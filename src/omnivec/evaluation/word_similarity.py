@@ -14,8 +14,8 @@ from omnivec.evaluation.rows import look_up
 from omnivec.inputs.files.rows import lines
 from omnivec.inputs.text.whitespace import BLANKS, is_blank, split_words
 from omnivec.types import Floats
-from omnivec.vectors.analogies import unit
 from omnivec.vectors.correlation import spearman
+from omnivec.vectors.unit import unit_table
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,6 @@ def score_pairs(
     if len(known) < 2:
         return Similarity(math.nan, len(known), len(pairs) - len(known))
     rows = np.array([each for each, _ in known])
-    one, other = unit(vectors[rows[:, 0]]), unit(vectors[rows[:, 1]])
+    one, other = unit_table(vectors[rows[:, 0]]), unit_table(vectors[rows[:, 1]])
     cosines = np.einsum("ij,ij->i", one, other)
     return Similarity(spearman(cosines, [score for _, score in known]), len(known), len(pairs) - len(known))

@@ -16,6 +16,7 @@ from omnivec.models.towers import modality_of
 from omnivec.types import Chunk, Floats, Modality, Truncate
 from omnivec.validation import arguments
 from omnivec.validation.arguments import said
+from omnivec.vectors.unit import unit
 
 _OF_TEXTS = ("prompt_name", "prompt", "truncate", "chunk")
 
@@ -98,11 +99,11 @@ class EncodeOptions:
         width = own if self.dim is None else checked_dim(self.dim, whole)
         cut = width < whole
         shortened = cut or self.chunk is not None  # A mean of vectors of length 1 is shorter.
-        unit = bool(normalize) or (shortened and normalize is None and card.normalizes)
+        normalized = bool(normalize) or (shortened and normalize is None and card.normalizes)
 
         def finish(vectors: Floats) -> Floats:
             out = np.ascontiguousarray(vectors[:, :width]) if cut else vectors
-            return _unit(out) if unit else out
+            return unit(out) if normalized else out
 
         return finish
 
@@ -138,9 +139,3 @@ def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool) -> None:
 
 def _plural(modalities: tuple[Modality, ...]) -> str:
     return " and ".join(f"{modality}s" for modality in modalities)
-
-
-def _unit(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = vectors / np.maximum(norms, np.float32(1e-12))
-    return unit

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats
+from omnivec.vectors.unit import unit
 
 Encode = Callable[[Sequence[str]], Floats]
 
@@ -80,7 +81,7 @@ def measure(
     if len(different) < 2:
         raise UsageError(f"{len(different)} different texts: at least 2 are needed to have neighbours")
     a, b, speed = compare(exact, other, different)
-    a, b = _unit(a), _unit(b)
+    a, b = unit(a), unit(b)
     cosines = (a.astype(np.float64) * b).sum(axis=1)
     nearest, among = neighbours_kept(a, b, NEIGHBOURS)
     return PrecisionLoss(
@@ -115,9 +116,3 @@ def _nearest(vectors: Floats, start: int, step: int, count: int) -> NDArray[np.i
     rows = np.arange(len(scores))
     scores[rows, start + rows] = -np.inf
     return np.argsort(-scores, axis=1, kind="stable")[:, :count]
-
-
-def _unit(vectors: Floats) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = vectors / np.maximum(norms, np.float32(1e-12))
-    return unit

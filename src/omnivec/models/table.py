@@ -31,6 +31,7 @@ from omnivec.tables.record import MODEL_TYPES, Table
 from omnivec.types import Encoded, Floats, Keys, Modality, Space
 from omnivec.validation.json_files import read_json
 from omnivec.vectors.alignment import Head
+from omnivec.vectors.unit import unit
 from omnivec.version import VERSION
 from omnivec.weights.card import CARD, Training, card_of
 from omnivec.weights.sentence_files import modules
@@ -175,7 +176,7 @@ class TableModel:
         shown = [prompt + each for each in decoded] if prompt else decoded
         vectors, seen = self.encoder.vectors(shown, self.threads)
         if self.card.normalizes:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+            vectors = unit(vectors)
         return vectors, seen
 
     def spans(self, text: str) -> NDArray[np.int64]:

@@ -18,7 +18,8 @@ from omnivec.training.data import batches, per_epoch
 from omnivec.training.loop import Plan, Step, fit
 from omnivec.training.recipes.contrastive import false_negatives, info_nce
 from omnivec.types import Floats
-from omnivec.vectors.alignment import Aligned, Head, unit
+from omnivec.vectors.alignment import Aligned, Head
+from omnivec.vectors.unit import unit
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Side:
     """
 
     def __init__(self, vectors: Floats, settings: Settings) -> None:
-        rows = unit(vectors)
+        rows = unit(np.asarray(vectors, np.float64))
         self._mean = rows.mean(0)
         self._scale = 1.0 / max(float((rows - self._mean).std()), 1e-12)
         self._rows = torch.from_numpy(((rows - self._mean) * self._scale).astype(np.float32))

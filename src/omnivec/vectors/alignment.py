@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats
+from omnivec.vectors.unit import unit
 
 Layer = tuple[Floats, Floats]
 """A weight (out, in) and a bias (out,)."""
@@ -54,7 +55,7 @@ class Head:
         Raises:
             UsageError: vectors of another length.
         """
-        x = unit(vectors)
+        x = unit(np.asarray(vectors, np.float64))
         if x.shape[1] != self.dims[0]:
             raise UsageError(f"vectors of {x.shape[1]} components, and this head takes {self.dims[0]}")
         # What is subtracted here is large beside what is left: float32 would lose digits.
@@ -86,14 +87,6 @@ class Aligned:
 
 Fit = Callable[[Floats, Floats, float], Aligned]
 """(left (n, a), right (n, b), strength) -> the two maps."""
-
-
-def unit(vectors: Floats | Doubles) -> Doubles:
-    """Vectors (n, dim) at length 1; zeros stay zeros."""
-    rows = np.asarray(vectors, np.float64)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Doubles = rows / np.where(norms > 0, norms, 1.0)
-    return scaled
 
 
 def ridge(left: Floats, right: Floats, strength: float = 0.1) -> Aligned:
@@ -167,7 +160,7 @@ def ranks(left: Floats, right: Floats) -> tuple[NDArray[np.int64], NDArray[np.in
         left: (n, dim) vectors.
         right: (n, dim), each row's partner in the same row.
     """
-    cosines = (unit(left) @ unit(right).T).astype(np.float32)
+    cosines = (unit(left.astype(np.float64)) @ unit(right.astype(np.float64)).T).astype(np.float32)
     own = np.diag(cosines)
     return (cosines >= own[:, None]).sum(1), (cosines >= own).sum(0)
 
@@ -193,7 +186,7 @@ def fitted_scale(left: Floats, right: Floats) -> float:
         left: (n, dim) vectors that the heads were not learned from; of more than `SCALED` the first.
         right: (n, dim), each row's partner in the same row. Equal rows are no rivals of each other.
     """
-    a, b = unit(left[:SCALED]), unit(right[:SCALED])
+    a, b = unit(left[:SCALED].astype(np.float64)), unit(right[:SCALED].astype(np.float64))
     cosines = a @ b.T
     own = np.diag(cosines)
     twins = (a @ a.T > 1 - 1e-9) | (b @ b.T > 1 - 1e-9)
@@ -266,7 +259,7 @@ def _paired(left: Floats, right: Floats) -> tuple[Doubles, Doubles]:
             raise UsageError(
                 f"{name}: {int((~np.isfinite(rows)).sum())} of {rows.size} numbers are not finite"
             )
-    return unit(a), unit(b)
+    return unit(a.astype(np.float64)), unit(b.astype(np.float64))
 
 
 def _centred(rows: Doubles) -> tuple[Doubles, Doubles]:

@@ -14,19 +14,12 @@ from numpy.typing import NDArray
 from omnivec.errors import UsageError
 from omnivec.types import Floats, Keys
 from omnivec.validation.arguments import choice, whole
+from omnivec.vectors.unit import unit_table
 
 Method = Literal["add", "mul"]
 
 _EPSILON = 1e-6  # of 3CosMul, Levy and Goldberg's 0.001 in gensim's size
 _SCORES = 1 << 24  # that are held at once
-
-
-def unit(vectors: Floats) -> Floats:
-    """Vectors (n, dim) at length 1; zeros stay zeros."""
-    rows = np.asarray(vectors, np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
-    scaled = rows / np.where(norms > 0, norms, np.float32(1))[:, None]
-    return scaled.astype(np.float32, copy=False)
 
 
 def most_similar(
@@ -67,10 +60,10 @@ def most_similar(
     given = [int(one) for one in [*positive, *negative, *exclude] if not isinstance(one, np.ndarray)]
     if wrong := [row for row in given if not 0 <= row < count]:
         raise UsageError(f"row {wrong[0]} of {count}")
-    rows = unit(vectors)
+    rows = unit_table(vectors)
     near, far = (_directions(rows, some) for some in (positive, negative))
     if chosen == "add":
-        scores = rows @ unit((near.sum(0) - far.sum(0))[None])[0]
+        scores = rows @ unit_table((near.sum(0) - far.sum(0))[None])[0]
     else:
         scores = _product(rows, near) / (_product(rows, far) + _EPSILON)
     scores[given] = -np.inf
@@ -82,7 +75,7 @@ def most_similar(
 
 def _directions(rows: Floats, given: Sequence[int | Floats]) -> Floats:
     """Rows and vectors as unit vectors (m, dim)."""
-    found = [unit(one[None])[0] if isinstance(one, np.ndarray) else rows[one] for one in given]
+    found = [unit_table(one[None])[0] if isinstance(one, np.ndarray) else rows[one] for one in given]
     return np.array(found, np.float32).reshape(-1, rows.shape[1])
 
 
@@ -102,7 +95,7 @@ def odd_one_out(vectors: Floats) -> int:
     """
     if not len(vectors):
         raise UsageError("odd_one_out of 0 vectors: give at least one")
-    rows = unit(vectors)
+    rows = unit_table(vectors)
     return int((rows @ rows.mean(0)).argmin())
 
 
@@ -126,7 +119,7 @@ def analogies(
     choice("method", method, get_args(Method))
     if len(vectors) < 4:
         raise UsageError(f"analogies in {len(vectors)} vectors: at least 4 are needed")
-    rows = unit(vectors)
+    rows = unit_table(vectors)
     size = max(_SCORES // len(rows), 1)
     parts = [questions[start : start + size] for start in range(0, len(questions), size)]
     answers = [_answers(_scores(rows, part, method), part, same) for part in parts]

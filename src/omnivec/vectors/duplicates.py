@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats, Keys
-from omnivec.vectors.analogies import unit
+from omnivec.vectors.unit import unit_table
 
 Hashes = NDArray[np.uint64]
 Pairs = NDArray[np.int64]
@@ -83,7 +83,7 @@ def vector_pairs(vectors: Floats, cosine: float, most: int) -> Iterator[Pairs]:
     if most < 1:
         raise UsageError(f"most={most}: at least 1")
     drawn = np.flatnonzero(vectors.any(axis=1))
-    rows = unit(vectors[drawn])
+    rows = unit_table(vectors[drawn])
     side, kept = max(_PAIRS // max(len(rows), 1), 1), min(most, len(rows))
     for start in range(0, len(rows), side):
         scores = rows[start : start + side] @ rows.T
@@ -126,7 +126,7 @@ def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Keys]:
     drawn = np.flatnonzero(
         vectors.any(axis=1)
     )  # a row of zeros is at right angles to all, and would join them
-    rows = unit(vectors[drawn])
+    rows = unit_table(vectors[drawn])
     least = cosine - 1e-6  # equal vectors have a cosine of 1, less rounding
 
     def near(some: slice, others: slice) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats
-from omnivec.vectors.alignment import unit
+from omnivec.vectors.unit import unit
 
 PLACE = "{}"
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from omnivec.errors import UsageError
 from omnivec.types import Floats, Metric
 from omnivec.validation.arguments import choice
+from omnivec.vectors.unit import unit
 
 Doubles = NDArray[np.float64]
 
@@ -102,8 +103,7 @@ def _unit(rows: Doubles) -> Floats:
     """Rows of length 1; zeros stay zeros. Divided by the largest component first: no norm overflows or vanishes."""
     largest = np.abs(rows).max(axis=1, initial=0, keepdims=True)
     scaled = rows / np.where(largest > 0, largest, 1)
-    norms = np.sqrt((scaled**2).sum(1, keepdims=True))
-    return (scaled / np.where(norms > 0, norms, 1)).astype(np.float32)
+    return unit(scaled).astype(np.float32)
 
 
 def _squared_distances(x: Doubles, y: Doubles) -> Doubles:

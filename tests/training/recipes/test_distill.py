@@ -29,8 +29,9 @@ from omnivec.training import snippets
 from omnivec.training.loop import Step
 from omnivec.training.recipe_registry import recipes, train
 from omnivec.training.recipes import distill
-from omnivec.training.recipes.distill import Bags, Options, bags, beginning, distance, fit, principal, unit
+from omnivec.training.recipes.distill import Bags, Options, bags, beginning, distance, fit, principal
 from omnivec.training.tokens import choose, published, spelled, token_vectors
+from omnivec.vectors.unit import unit
 from omnivec.weights.safetensors import read_safetensors, save
 
 CORPUS = checkpoints.TEXT.splitlines() * 12

@@ -40,6 +40,7 @@ from omnivec.training.recipe_registry import check_limits
 from omnivec.training.snippets import read_texts, sample, scattered
 from omnivec.training.tokens import Vocabulary, choose, published, token_vectors
 from omnivec.types import Floats
+from omnivec.vectors.unit import unit
 
 DATA = "a UTF-8 text, a text on each line"
 
@@ -281,13 +282,6 @@ def distance(pooled: torch.Tensor, wanted: torch.Tensor, likeness: float) -> tor
     found = F.normalize(pooled, dim=1)
     loss = 1 - (found * wanted).sum(dim=1).mean()
     return loss + likeness * (found @ found.T - wanted @ wanted.T).square().mean() if likeness else loss
-
-
-def unit(vectors: Floats) -> Floats:
-    """The same, of length 1."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Floats = vectors / np.maximum(norms, np.float32(1e-12))
-    return scaled
 
 
 def _teacher(options: Options) -> Embedder:

@@ -1,0 +1,35 @@
+"""Vectors scaled to length 1."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.types import Floats
+
+Real = TypeVar("Real", np.float32, np.float64)
+
+
+def unit(vectors: NDArray[Real]) -> NDArray[Real]:
+    """Vectors (n, dim) at length 1, in their dtype; zeros stay zeros.
+
+    In float32 a length below 1e-12 counts as that, as in `torch.nn.functional.normalize`.
+    """
+    kind = vectors.dtype.type
+    least = 1e-12 if kind is np.float32 else np.finfo(np.float64).smallest_subnormal
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: NDArray[Real] = vectors / np.maximum(norms, kind(least))
+    return scaled
+
+
+def unit_table(vectors: Floats) -> Floats:
+    """The same of a table of millions of rows: its norms take no second table of squares.
+
+    Sums are rounded in another order, so the last bit of a component may be another than that of `unit`.
+    """
+    rows = np.asarray(vectors, np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
+    scaled = rows / np.where(norms > 0, norms, np.float32(1))[:, None]
+    return scaled.astype(np.float32, copy=False)
