@@ -8,8 +8,10 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
@@ -29,8 +31,8 @@ _ANSWER_SECONDS = 5.0
 # Who sends less than this many bytes a second for so many seconds on end is given up.
 _SLOWEST, _PATIENCE = 1000, 30.0
 _SETTING = "HF_HUB_CACHE"
-_MOST_REDIRECTS = 5
-_GATHERING = threading.Lock()
+_STATE = threading.Lock()  # of what is changed of the hub's library
+_in_fetch: ContextVar[bool] = ContextVar("_in_fetch", default=False)
 _gathered: list[int] = []  # DOWNLOAD_CHUNK_SIZE as it was, once for each file that is being downloaded
 
 
@@ -54,7 +56,8 @@ def fetch(repository: Repository, wanted: Wanted, report: Report) -> Resolved:
     begun = time.monotonic()
     needed = [0]  # known once the hub has listed the files
     try:
-        commit, size = _download(repository, endpoint, report, needed)
+        with _headers_alone():
+            commit, size = _download(repository, endpoint, report, needed)
     except OmnivecError:
         raise
     # Its HTTP library, and so what it raises, changes from one major version to the next.
@@ -128,13 +131,13 @@ def _as_it_comes() -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    with _GATHERING:
+    with _STATE:
         _gathered.append(_gathered[0] if _gathered else constants.DOWNLOAD_CHUNK_SIZE)
         constants.DOWNLOAD_CHUNK_SIZE = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        with _GATHERING:
+        with _STATE:
             size = _gathered.pop()
             if not _gathered:
                 constants.DOWNLOAD_CHUNK_SIZE = size
@@ -151,26 +154,43 @@ def _list(repository: Repository, endpoint: str) -> Listing:
 
 
 def _read_page(url: str) -> bytes:
-    """The page, by the hub's client and with its token; of a refusal or a redirect the headers alone are read."""
+    """The page, by the hub's client and with its token."""
     from huggingface_hub import get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    client = get_session()
-    request = client.build_request("GET", url, headers=build_hf_headers(), timeout=_ANSWER_SECONDS)
-    for _ in range(_MOST_REDIRECTS):
-        with closing(client.send(request, stream=True, follow_redirects=False)) as response:
-            if response.next_request is not None:  # of a repository that was renamed
-                request = response.next_request
-                continue
-            codes = {name: value for name, value in response.headers.items() if name.startswith("x-error")}
-            hf_raise_for_status(type(response)(response.status_code, headers=codes, request=request))
-            limits = _Limits(MAX_PAGE, url)
-            parts = []
-            for part in response.iter_bytes():  # Unpacked: it is what takes memory.
-                limits.took(len(part))
-                parts.append(part)
-            return b"".join(parts)
-    raise DownloadError(f"{url} leads to more than {_MOST_REDIRECTS} other addresses: given up")
+    limits, parts = _Limits(MAX_PAGE, url), []
+    with get_session().stream("GET", url, headers=build_hf_headers(), timeout=_ANSWER_SECONDS) as response:
+        hf_raise_for_status(response)
+        for part in response.iter_bytes():  # Unpacked: it is what takes memory.
+            limits.took(len(part))
+            parts.append(part)
+    return b"".join(parts)
+
+
+@contextmanager
+def _headers_alone() -> Iterator[None]:
+    """Has the hub's client read nothing but the headers of refusals and redirects, in answer to this thread.
+
+    It would hold their bodies whole, whatever their size.
+    """
+    from huggingface_hub import get_session
+
+    hooks = get_session().event_hooks["response"]
+    with _STATE:
+        if _drop_body not in hooks:
+            hooks.append(_drop_body)
+    token = _in_fetch.set(True)
+    try:
+        yield
+    finally:
+        _in_fetch.reset(token)
+
+
+def _drop_body(response: Any) -> None:
+    """A hook of the hub's client, which it calls before it reads a body; it does nothing for other users of it."""
+    if _in_fetch.get() and not response.is_success:
+        response.stream.close()
+        response.stream = type(response)(response.status_code).stream  # that of an answer without a body
 
 
 def _ask_for(file: str, repository: Repository, commit: str, endpoint: str) -> str | None:
