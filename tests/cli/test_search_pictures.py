@@ -82,10 +82,10 @@ def test_no_terminal_no_thumbnails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_query_or_an_image(omni: CommandLine) -> None:
-    for arguments, given in [((), "neither is"), (("a fox", "--image", "fox.jpg"), "both are")]:
+    for arguments, given in [((), "none is"), (("a fox", "--image", "fox.jpg"), "several are")]:
         done = omni("search", *arguments)
         assert (done.code, done.out) == (2, "")
-        assert done.errors[-1] == f"Error: a search takes QUERY or --image FILE: {given} given"
+        assert done.errors[-1] == f"Error: a search takes QUERY, --file FILE or --image FILE: {given} given"
     empty = omni("search", " ")
     assert (empty.code, empty.errors[-1]) == (2, "Error: QUERY is empty: say what is sought")
 

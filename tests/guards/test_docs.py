@@ -18,7 +18,8 @@ import house
 import omnivec
 from omnivec.cli import common
 from omnivec.cli.main import COMMANDS, cli
-from omnivec.tasks.classify import SCALE, TEMPLATES
+from omnivec.inputs.modality import get
+from omnivec.tasks.classify import SCALE
 from omnivec.tasks.duplicates import COSINE
 from omnivec.training.recipe_registry import recipes
 
@@ -198,7 +199,10 @@ CHOSEN = {
     ("embed", "batch_size"): "filled to a budget of tokens",
     ("info", "engine"): "chosen by itself",
     ("info", "precision"): "chosen by itself",
-    ("classify", "templates"): f"{TEMPLATES['image'][0]!r} for images, {TEMPLATES['text'][0]!r} for texts",
+    (
+        "classify",
+        "templates",
+    ): f"{get('image').templates[0]!r} for images, {get('text').templates[0]!r} for texts",
     ("classify", "top"): "1",
     ("classify", "scale"): f"{SCALE:g}",
     ("duplicates", "cosine"): f"{COSINE:g}",

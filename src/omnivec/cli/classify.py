@@ -12,6 +12,7 @@ import numpy as np
 from omnivec.cli.common import count, json_option, model_option, print_json
 from omnivec.cli.listing import Listing, hidden_option, paths_argument
 from omnivec.errors import UsageError
+from omnivec.inputs.modality import get, of, plural, readable, written
 from omnivec.inputs.text.whitespace import lines
 from omnivec.models.embedder import DEFAULT_MODEL
 from omnivec.progress import Counter, bar, say
@@ -21,7 +22,6 @@ from omnivec.validation.reasons import of_system, printable
 if TYPE_CHECKING:
     from omnivec.tasks.classify import Classifier
 
-BOTH: tuple[Modality, ...] = ("text", "image")
 NAME_WIDTH, LABEL_WIDTH = 48, 24
 """Least widths of the table's columns: lines are printed as they come, before all are known."""
 
@@ -83,9 +83,9 @@ def command(
     from omnivec.tasks.classify import JOINT, Classifier
 
     meant = _labels(labels, labels_file)
-    if model is None and _only_images(paths, hidden):
+    if model is None and (unread := _unread(paths, hidden)):
         raise UsageError(
-            f"the default model reads no images: name one that reads labels and images, --model {JOINT}"
+            f"the default model reads no {unread}: name one that reads labels and {unread}, --model {JOINT}"
         )
     embedder = load(model or DEFAULT_MODEL)
     classifier = Classifier.of(embedder, meant, templates=templates, scale=scale)
@@ -100,7 +100,7 @@ def command(
             _show(str(file), _chosen(row, classifier.labels, most, threshold), as_json)
     failed = listing.report()
     for modality in sorted(total.modalities):
-        say(f"{modality}s: probabilities are {classifier.rules[modality]}")
+        say(f"{plural([modality])}: probabilities are {classifier.rules[modality]}")
     cut = f", {total.cut:,} longer than the model reads: cut" if total.cut else ""
     say(f"{count(total.done, 'file')} classified, {total.failed:,} failed{cut}")
     return 3 if failed or total.failed else 0
@@ -129,12 +129,10 @@ def _labels(given: Sequence[str], file: Path | None) -> list[str]:
     return found
 
 
-def _only_images(paths: Sequence[Path], hidden: bool) -> bool:
-    """Whether there are images and no text: then the default model, which reads texts, cannot be meant."""
-    from omnivec.models.towers import modality_of
-
-    found = {modality_of(path) for path in Listing(paths, BOTH, hidden)}
-    return found == {"image"}
+def _unread(paths: Sequence[Path], hidden: bool) -> str:
+    """What there is in words, where no text is among it: then the default model, which reads texts, cannot be meant."""
+    found = {of(path) for path in Listing(paths, readable(), hidden)}
+    return "" if written() in found else plural([name for name in readable() if name in found])
 
 
 def _rows(
@@ -152,7 +150,7 @@ def _rows(
         total.done += len(found.kept)
         total.failed += len(failures)
         total.cut += sum(
-            classifier.modality(window[i]) == "text" and lost > 0
+            get(classifier.modality(window[i])).counts_lost and lost > 0
             for i, lost in zip(found.kept.tolist(), found.lost.tolist(), strict=True)
         )
 

@@ -18,8 +18,8 @@ from omnivec.cli.common import (
     print_table,
     where_option,
 )
+from omnivec.inputs.modality import readable
 from omnivec.progress import say
-from omnivec.types import Modality
 
 _ROOTS = 3
 
@@ -43,8 +43,8 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
         counts, spaces, roots = found.counts(), found.spaces(), found.roots()
         problems, open_points = (found.check(), found.unverified()) if check else ([], [])
         # Who has texts alone misses no image.
-        both: tuple[Modality, ...] = ("text", "image") if len(spaces) > 1 else ()
-        closed = dict.fromkeys(line for one in both for line in found.unreached(one))
+        asked = readable() if len(spaces) > 1 else ()
+        closed = dict.fromkeys(line for one in asked for line in found.unreached(one))
         facts = {
             "collection": str(found.folder),
             "documents": counts.documents,

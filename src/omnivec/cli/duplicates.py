@@ -10,7 +10,7 @@ import click
 
 from omnivec.cli.common import count, json_option, print_json
 from omnivec.cli.listing import Listing, hidden_option, paths_argument
-from omnivec.models.embedder import DEFAULT_IMAGE_MODEL
+from omnivec.inputs.image import MODALITY as IMAGE
 from omnivec.progress import say
 from omnivec.validation.reasons import printable
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     "-m",
-    default=DEFAULT_IMAGE_MODEL,
-    help=f"What tells which images may be copies: a model of images.  [default: {DEFAULT_IMAGE_MODEL}]",
+    default=IMAGE.default_model,
+    help=f"What tells which images may be copies: a model of images.  [default: {IMAGE.default_model}]",
 )
 @click.option(
     "--cosine",
@@ -43,7 +43,7 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
     from omnivec.tasks.duplicates import COSINE, find_copies
 
     embedder = load(model)
-    listing = Listing(paths, ("image",), hidden)
+    listing = Listing(paths, (IMAGE.name,), hidden)
     found = find_copies(listing, embedder, cosine=COSINE if cosine is None else cosine)
     for group in found.groups:
         _show(group, as_json)
@@ -54,7 +54,7 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
     copies = sum(len(group.copies) for group in found.groups)
     spare = sum(copy.file.size for group in found.groups for copy in group.copies)
     say(
-        f"{count(found.files, 'image')}, {count(len(found.groups), 'group')} with {copies:,} "
+        f"{count(found.files, IMAGE.name)}, {count(len(found.groups), 'group')} with {copies:,} "
         f"cop{'y' if copies == 1 else 'ies'} of {spare / 2**20:,.1f} MiB, {len(failures):,} failed; "
         "nothing was deleted"
     )

@@ -9,7 +9,8 @@ import click
 
 from omnivec.cli.common import count, model_option
 from omnivec.errors import ItemError
-from omnivec.models.embedder import DEFAULT_MODEL
+from omnivec.inputs.modality import get
+from omnivec.models.embedder import DEFAULT_MODEL, Embedder
 from omnivec.progress import say
 from omnivec.types import Chunk, Truncate
 
@@ -106,10 +107,17 @@ def command(
             done += len(names)
             shown.advance(len(names))
         _check(items, done, failures, output)
-    limit = f"longer than the model's {embedder.max_length} tokens: cut"
-    cut = f"; {count(lost, 'item')} {'cropped' if 'image' in embedder.modalities else limit}" if lost else ""
+    cut = f"; {count(lost, 'item')} {_cut(embedder)}" if lost else ""
     say(f"{count(done, 'item')}, {failures:,} failed, {width} components{cut}")
     return 3 if failures or items.failures else 0
+
+
+def _cut(embedder: Embedder) -> str:
+    """What was done with items of which the model did not see all."""
+    records = [get(name) for name in embedder.modalities]
+    if not all(record.counts_lost for record in records):
+        return "cropped"
+    return f"longer than the model's {embedder.max_length} {records[0].unit}: cut"
 
 
 def _check(items: Source, done: int, failures: int, output: Path | None) -> None:

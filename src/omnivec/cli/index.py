@@ -21,6 +21,7 @@ from omnivec.cli.common import (
 )
 from omnivec.collection.syncing import Event, SyncReport
 from omnivec.errors import ItemError, OmnivecError
+from omnivec.inputs.modality import readable
 from omnivec.progress import say
 
 
@@ -32,7 +33,7 @@ from omnivec.progress import say
     "-m",
     "models",
     multiple=True,
-    metavar="[text=|image=]MODEL",
+    metavar="[MODALITY=]MODEL",
     help="A known name, a folder, hf:org/name or pypi:package, for all that it takes; or for one modality, repeated.",
 )
 @click.option("--hidden", is_flag=True, help="Take files and folders whose name begins with a dot too.")
@@ -117,14 +118,15 @@ def _models(given: Sequence[str]) -> tuple[str | None, dict[str, str] | None]:
     whole: list[str] = []
     for text in given:
         modality, equals, name = text.partition("=")
-        if not equals or modality not in ("text", "image"):  # The path of a folder may have "=" in it.
+        if not equals or modality not in readable():  # The path of a folder may have "=" in it.
             whole.append(text)
         elif modality in named:
             raise click.UsageError(f"--model {modality}=... is given twice")
         else:
             named[modality] = name
     if len(whole) + bool(named) > 1:
-        raise click.UsageError("--model is given once, or as text=MODEL and image=MODEL")
+        each = " and ".join(f"{name}=MODEL" for name in readable())
+        raise click.UsageError(f"--model is given once, or as {each}")
     return (whole[0] if whole else None), named or None
 
 
@@ -154,7 +156,7 @@ def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) ->
         facts = {one.name: getattr(report, one.name) for one in fields(report) if one.name != "kept"}
         print_json([{"summary": {**facts, "seconds": round(seconds, 3)}}])
         return
-    if line := left_out(report.left_out.values(), report.skipped, "neither text nor image"):
+    if line := left_out(report.left_out.values(), report.skipped, f"neither {' nor '.join(readable())}"):
         say(line)
     words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged", "removed")]
     would = "would be: " if report.dry_run else ""

@@ -10,6 +10,7 @@ import click
 
 from omnivec.cli.common import json_option, print_json, print_table
 from omnivec.errors import ModelError
+from omnivec.inputs.modality import get, written
 
 
 @click.command("models", short_help="List known models and families.")
@@ -55,12 +56,8 @@ def command(as_json: bool) -> None:
 
 def _reads(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
     """How much of an item a known model sees: tokens of a text, pixels of an image."""
-    if claims.get("modality") != "image":
-        return f"{facts['length']} tokens"
-    height, width = facts.get("preprocessing", {}).get("input_size", [3, facts["length"], facts["length"]])[
-        1:
-    ]
-    return f"{height}x{width} px"
+    record = get(claims.get("modality", written()))
+    return record.input_size(facts) or f"{facts['length']} {record.unit}"
 
 
 def _holds_model(folder: Path) -> bool:

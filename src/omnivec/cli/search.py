@@ -29,24 +29,32 @@ if TYPE_CHECKING:
     from omnivec.collection.searching import Mode
 
 
-def _query_or_image(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
-    """Refuses a search for nothing and one for two things; --image is eager, so it is known by now."""
-    image = context.params.get("image")
-    if not context.resilient_parsing and (query is None) == (image is None):
-        given = "neither is" if query is None else "both are"
-        raise click.UsageError(f"a search takes QUERY or --image FILE: {given} given", context)
+def _query_or_file(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
+    """Refuses a search for nothing and one for two things; the options of files are eager, so they are known by now."""
+    given = [query, context.params.get("file"), context.params.get("picture")]
+    count = sum(one is not None for one in given)
+    if not context.resilient_parsing and count != 1:
+        what = "several are" if count else "none is"
+        raise click.UsageError(f"a search takes QUERY, --file FILE or --image FILE: {what} given", context)
     if query is not None and not query.strip():
         raise click.UsageError("QUERY is empty: say what is sought", context)
     return query
 
 
 @click.command("search", short_help="Find the passages and images that answer a query best.")
-@click.argument("query", required=False, callback=_query_or_image)
+@click.argument("query", required=False, callback=_query_or_file)
 @click.option(
-    "--image",
+    "--file",
     type=click.Path(path_type=Path, readable=False),
     is_eager=True,
-    help="An image file, in place of QUERY.",
+    help="A file whose like is sought, in place of QUERY.",
+)
+@click.option(
+    "--image",
+    "picture",
+    type=click.Path(path_type=Path, readable=False),
+    is_eager=True,
+    help="The same, of an image file: any other is refused.",
 )
 @collection_option
 @model_option
@@ -79,7 +87,8 @@ def _query_or_image(context: click.Context, parameter: click.Parameter, query: s
 @json_option
 def command(
     query: str | None,
-    image: Path | None,
+    file: Path | None,
+    picture: Path | None,
     collection: Path | None,
     model: str | None,
     where: tuple[str, ...],
@@ -92,24 +101,26 @@ def command(
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Find the passages and images that answer QUERY, or that are like an image, best.
+    """Find the passages and images that answer QUERY, or that are like a file, best.
 
     Each hit shows its score, its file and line, and its text or, where the terminal can show it, its picture.
     """
     from omnivec.collection.collection import Collection
+    from omnivec.collection.searching import WORDS
+    from omnivec.inputs.modality import of
 
     condition = filters(where)
-    _check(image, page)
+    _check(picture, page)
     with Collection(find_collection(collection), model, create=False, readonly=True) as found:
         if page is not None and (page in found or page.resolve() in found):
             raise UsageError(
                 f"{page} is a document of {found.folder}, and a page would replace it: name another"
             )
-        asked = image or query or ""
+        asked = picture or file or query or ""
         hits = found.search(asked, k, condition, mode, under=under, per_document=per_document)
         if not hits:
             say(_nothing(found, condition))
-            for line in found.unreached("text" if image is None else "image") if mode != "text" else ():
+            for line in found.unreached(of(asked)) if mode != WORDS else ():
                 say(line)
     if page is not None:
         _write(page, asked, hits, found.path_of)

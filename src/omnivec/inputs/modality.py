@@ -83,6 +83,7 @@ class Modality:
         thumbnail: a file, and the width and height in pixels that it has to fit in -> a PIL image; None where a hit is
             shown by its text alone.
         measure: metadata of a document -> its size in a few words, "640 x 480"; "" where they do not say it.
+        input_size: facts of a known model -> how much of an item it sees; "" for its length in `unit`.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Modality:
     templates: tuple[str, ...] = ("{}",)
     thumbnail: Callable[[Path, int, int], Any] | None = None
     measure: Callable[[Mapping[str, Any]], str] = lambda metadata: ""
+    input_size: Callable[[Mapping[str, Any]], str] = lambda facts: ""
 
     def __repr__(self) -> str:
         return f"<Modality {self.name!r}>"

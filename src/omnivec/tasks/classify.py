@@ -14,14 +14,11 @@ import numpy as np
 
 from omnivec.errors import ItemErrors, UsageError
 from omnivec.inputs.items import several, texts
+from omnivec.inputs.modality import get, of, plural, readable, written
 from omnivec.models.embedder import Embedder
-from omnivec.models.towers import modality_of
 from omnivec.types import Floats, Keys, Modality
 from omnivec.validation.arguments import real
 from omnivec.vectors.labels import average, fill, zero_shot
-
-TEMPLATES: Mapping[Modality, tuple[str, ...]] = {"image": ("a photo of a {}.",), "text": ("{}",)}
-"""What a label is put into, where no template is given."""
 
 SCALE = 20.0
 """Of cosines that no training has scaled: one over the temperature of 0.05 of sentence-transformers' usual loss."""
@@ -115,7 +112,7 @@ class Classifier:
         Args:
             model: that reads texts, and whatever else is to be classified.
             labels: different, and none empty.
-            templates: with {} for the label; when none is given, those of TEMPLATES by the items' modality.
+            templates: with {} for the label; when none is given, those of the items' modality.
             scale: of a softmax over the labels, for models without one of their own.
 
         Raises:
@@ -129,7 +126,7 @@ class Classifier:
                 "such as 'something else'"
             )
         asked = tuple(texts(templates, "templates"))
-        wanted = {modality: asked or TEMPLATES[modality] for modality in rules}
+        wanted = {modality: asked or get(modality).templates for modality in rules}
         made = {own: _embedded(model, own, meant) for own in dict.fromkeys(wanted.values())}
         return cls(model, meant, rules, {modality: made[own] for modality, own in wanted.items()})
 
@@ -174,7 +171,7 @@ class Classifier:
 
     def modality(self, item: Any) -> Modality:
         """What the model takes an item for."""
-        return modality_of(item) if len(self.rules) > 1 else next(iter(self.rules))
+        return of(item) if len(self.rules) > 1 else next(iter(self.rules))
 
 
 def classify(
@@ -191,13 +188,11 @@ def classify(
 
 def _reads(model: Embedder) -> tuple[Modality, ...]:
     """The modalities that can be classified: those of a model that reads labels too."""
-    if "image" not in model.modalities:
-        return ("text",)
-    if "text" not in model.modalities:
+    if written() not in model.modalities:
         raise UsageError(
-            f"{model.name} reads {' and '.join(model.modalities)}s and no labels: name a joint model, {JOINT}"
+            f"{model.name} reads {plural(model.modalities)} and no labels: name a joint model, {JOINT}"
         )
-    return ("text", "image")
+    return tuple(name for name in readable() if name in model.modalities)
 
 
 def _checked(labels: Any) -> tuple[str, ...]:
@@ -213,7 +208,7 @@ def _checked(labels: Any) -> tuple[str, ...]:
 
 def _rule(model: Embedder, modality: Modality, scale: float | None) -> Rule:
     """The model's own rule where training made one: of pairs of an image and a text, never of two texts."""
-    if modality != "text" and model.encoder.card.logits is not None:
+    if modality != written() and model.encoder.card.logits is not None:
         learned, bias = model.encoder.card.logits
         if scale is not None:
             raise UsageError(f"scale={scale}: {model.name} has learned its own, {learned:.4g}; leave it out")

@@ -17,9 +17,11 @@ import numpy as np
 
 from omnivec import progress
 from omnivec.errors import ItemError, UsageError
+from omnivec.inputs.image import MODALITY as IMAGE
 from omnivec.inputs.image.crops import Grey, Place, find, grey
 from omnivec.inputs.image.hashes import image_hash
 from omnivec.inputs.items import paths as given_paths
+from omnivec.inputs.modality import plural
 from omnivec.models.embedder import Embedder
 from omnivec.types import Floats
 from omnivec.validation.arguments import real
@@ -118,10 +120,10 @@ def find_copies(
     Raises:
         UsageError: a model that embeds no images, or a cosine that is none.
     """
-    if "image" not in model.modalities:
-        reads = " and ".join(model.modalities)
+    if IMAGE.name not in model.modalities:
         raise UsageError(
-            f"{model.name} reads {reads} and no images: take efficientnet-lite0, or another of images"
+            f"{model.name} reads {plural(model.modalities)} and no images: take {IMAGE.default_model}, or another of "
+            "images"
         )
     cosine = real("cosine", cosine, -1, 1)
     failures: dict[Path, str] = {}

@@ -103,6 +103,12 @@ def _measure(metadata: Mapping[str, Any]) -> str:
     return " x ".join(map(str, sides)) if all(type(side) is int for side in sides) else ""
 
 
+def _input_size(facts: Mapping[str, Any]) -> str:
+    length = facts["length"]
+    height, width = facts.get("preprocessing", {}).get("input_size", [3, length, length])[1:]
+    return f"{height}x{width} px"
+
+
 MODALITY = Modality(
     name="image",
     one="an image",
@@ -140,4 +146,5 @@ MODALITY = Modality(
     templates=("a photo of a {}.",),
     thumbnail=_thumbnail,
     measure=_measure,
+    input_size=_input_size,
 )

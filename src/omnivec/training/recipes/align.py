@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
 from omnivec.inputs.items import shown
+from omnivec.inputs.key import MODALITY as KEY
+from omnivec.inputs.modality import written
 from omnivec.models.embedder import Embedder
 from omnivec.models.joint import JointEmbedder
 from omnivec.models.joint_folder import MODEL_TYPE, SIDES, Joint, Side
@@ -209,7 +211,7 @@ def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list
 
 def _read_as(model: Embedder) -> Callable[[str, Path], Any]:
     """What a cell means to a model: a text, or for one that reads none, the path of a file."""
-    if {"text", "key"} & set(model.modalities):
+    if {written(), KEY.name} & set(model.modalities):
         return lambda cell, folder: cell
     return lambda cell, folder: folder / cell
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import UsageError
+from omnivec.inputs.modality import written
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.models.embedder import Embedder
 from omnivec.models.keyed import KeyedEmbedder
@@ -287,7 +288,7 @@ def distance(pooled: torch.Tensor, wanted: torch.Tensor, likeness: float) -> tor
 def _teacher(options: Options) -> Embedder:
     given = options.teacher
     base = given if isinstance(given, Embedder) else load(given, threads=options.threads)
-    if base.trainable is None or "text" not in base.modalities:
+    if base.trainable is None or written() not in base.modalities:
         raise UsageError(f"{base.name} is no network of texts: a teacher reads words in their context")
     if options.dim > base.encoder.card.space.dim:
         raise UsageError(
