@@ -28,9 +28,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10, help="every so many texts")
     parser.add_argument("--out", type=Path, default=machine.RESULTS / "batch_effect.csv")
     asked = parser.parse_args()
-    path = machine.data("stsbenchmark", "stsb-en-test.csv")
+    path = machine.needed("stsbenchmark", "stsb-en-test.csv")
     if path is None:
-        print("skipped: stsbenchmark is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     with path.open(encoding="utf-8", newline="") as file:
         texts = list(dict.fromkeys(text for one, other, _ in csv.reader(file) for text in (one, other)))

@@ -230,9 +230,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="not given: as omnivec chooses")
     parser.add_argument("--out", type=Path, default=machine.RESULTS / "batching.csv")
     asked = parser.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     model = omnivec.load(MODEL, threads=asked.threads, precision=asked.precision)
     used = Policy(1024, "4 to 64, then 16", max(s for s in STREAMS if s <= max(1, asked.threads)))

@@ -142,9 +142,8 @@ def main() -> None:
     arguments.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "before_after.csv")
     asked = arguments.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     checkouts = {BEFORE: asked.before.resolve(), NOW: machine.HERE.parent}
     rows = []

@@ -187,9 +187,8 @@ def main() -> None:
     arguments.add_argument("--passages", type=int, default=3000)
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "cold_start.csv")
     asked = arguments.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     count, repetitions = (300, 2) if asked.quick else (asked.passages, asked.repetitions)
     with tempfile.TemporaryDirectory() as folder:

@@ -133,9 +133,8 @@ def main() -> None:
     arguments.add_argument("--more", type=Path, nargs="*", default=[], help="files of texts beside wiki17m")
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "distill.csv")
     asked = arguments.parse_args()
-    corpus = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    corpus = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if corpus is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     teacher = omnivec.load(TEACHER)
     rows = [row(f"{TEACHER}, the teacher", teacher.encode, teacher.dim, 0, size(teacher.folder), None)]

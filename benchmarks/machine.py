@@ -102,6 +102,14 @@ def data(*parts: str) -> Path | None:
     return path if path.exists() else None
 
 
+def needed(*parts: str) -> Path | None:
+    """The same, with a line on stdout where it is not there."""
+    path = data(*parts)
+    if path is None:
+        print(f"skipped: {parts[0]} is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
+    return path
+
+
 def articles(path: Path) -> Iterator[str]:
     """Articles of a bz2 file that holds one in a line."""
     with bz2.open(path, "rt", encoding="utf-8") as lines:
@@ -111,9 +119,8 @@ def articles(path: Path) -> Iterator[str]:
 
 def wikipedia(megabytes: int = 0) -> bytes | None:
     """The beginning of wiki17m, an article on each line, or all of it; None, and said, where it is not there."""
-    path = data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return None
     with bz2.open(path) as file:
         return file.read(megabytes * 10**6 or -1)

@@ -302,9 +302,8 @@ def compare(engines: Sequence[Engine], asked: argparse.Namespace, path: Path) ->
 def main() -> None:
     """Reads the arguments, measures, prints and writes."""
     asked = arguments()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     with tempfile.TemporaryDirectory() as name:
         folder = str(omnivec.load(MODEL).folder)

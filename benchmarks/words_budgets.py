@@ -141,9 +141,8 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "words_budgets.csv")
     asked = arguments.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     listed = asked.out.with_name(f"{asked.out.stem}_runs.csv")
     now, rows = about(), runs_before(listed)

@@ -187,9 +187,8 @@ def main() -> None:
     arguments.add_argument("--set", action="append", choices=SETS, help="only this one")
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "words_doc2vec.csv")
     asked = arguments.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     texts, size = [], 0
     for article in machine.articles(path):

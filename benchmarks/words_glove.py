@@ -258,9 +258,8 @@ def main() -> None:
     arguments.add_argument("--keep", type=Path, help="folder for what they write")
     arguments.add_argument("--out", type=Path, default=machine.RESULTS / "words_glove.csv")
     asked = arguments.parse_args()
-    path = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    path = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if path is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     with bz2.open(path) as file, tempfile.TemporaryDirectory() as folder:
         text = file.read(asked.megabytes * 10**6)

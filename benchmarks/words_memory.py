@@ -118,9 +118,8 @@ def main() -> None:
         imports = {"omnivec": ours, "gensim": theirs}[program](part, Path(text), asked.threads)
         print(json.dumps({"imports_mb": imports, "peak_mb": peak()}))
         return
-    source = machine.data("wiki17m", "wiki17m_docs.txt.bz2")
+    source = machine.needed("wiki17m", "wiki17m_docs.txt.bz2")
     if source is None:
-        print("skipped: wiki17m is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -28,9 +28,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=4, help="every so many texts of the test part")
     parser.add_argument("--out", type=Path, default=machine.RESULTS / "zero_shot.csv")
     asked = parser.parse_args()
-    path = machine.data("banking77", "test.csv")
+    path = machine.needed("banking77", "test.csv")
     if path is None:
-        print("skipped: banking77 is not at ../shared/data, and OMNIVEC_TEST_DATA names no other place")
         return
     with path.open(encoding="utf-8") as file:
         texts, classes = zip(*((row["text"], row["category"]) for row in csv.DictReader(file)), strict=True)

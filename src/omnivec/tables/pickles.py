@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.validation.reasons import of_system, one_line
+from omnivec.validation.reasons import of_system
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import Array
-from omnivec.weights.unpickling import RestrictedUnpickler
+from omnivec.weights.unpickling import RestrictedUnpickler, damage
 
 MAX_PICKLE = 8_000_000_000  # bytes; the keys and the small arrays of the largest models are far below
 
@@ -113,40 +113,32 @@ def read_pickle(path: Path) -> Any:
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {of_system(error)}") from error
-    try:
-        return _Unpickler(Bounds(path, len(data)), data).load()
-    except WeightsError:
-        raise
-    # A damaged pickle can fail in any way that Python knows.
-    except Exception as error:
-        raise WeightsError(
-            f"{path}: a damaged pickle, or none at all ({type(error).__name__}: {one_line(error)[:300]})"
-        ) from error
+    bounds = Bounds(path, len(data))
+    advice = "save it with gensim as word2vec format (save_word2vec_format)"
+    with damage(path, "pickle"):
+        return RestrictedUnpickler(bounds, data, _known(bounds), advice, encoding="latin1").load()
 
 
-class _Unpickler(RestrictedUnpickler):
-    """What gensim's models may name."""
+def _known(bounds: Bounds) -> dict[tuple[str, str], Any]:
+    """What each name that gensim's models use stands for."""
+    known: dict[tuple[str, str], Any] = {
+        (module, name): type(name, (Saved,), {"name": f"{module}.{name}"})
+        for module, names in ALLOWED.items()
+        for name in names
+    }
+    for name in ALLOWED["collections"]:
+        known["collections", name] = type(name, (_SavedTable,), {})
 
-    def __init__(self, bounds: Bounds, data: bytes) -> None:
-        known: dict[tuple[str, str], Any] = {
-            (module, name): type(name, (Saved,), {"name": f"{module}.{name}"})
-            for module, names in ALLOWED.items()
-            for name in names
-        }
-        for name in ALLOWED["collections"]:
-            known["collections", name] = type(name, (_SavedTable,), {})
+    def encode(text: object, encoding: object) -> bytes:
+        if not isinstance(text, str) or encoding not in ("latin1", "utf-8"):
+            raise bounds.error(f"a {type(text).__name__} to be encoded as {shown(encoding)}")
+        bounds.spend("what its pickle copies", 2 * len(text) + 64)
+        return text.encode(str(encoding))
 
-        def encode(text: object, encoding: object) -> bytes:
-            if not isinstance(text, str) or encoding not in ("latin1", "utf-8"):
-                raise bounds.error(f"a {type(text).__name__} to be encoded as {shown(encoding)}")
-            bounds.spend("what its pickle copies", 2 * len(text) + 64)
-            return text.encode(str(encoding))
-
-        known["_codecs", "encode"] = encode
-        for module in ("copyreg", "copy_reg"):
-            known[module, "_reconstructor"] = lambda kind, *_: kind()
-        advice = "save it with gensim as word2vec format (save_word2vec_format)"
-        super().__init__(bounds, data, known, advice, encoding="latin1")
+    known["_codecs", "encode"] = encode
+    for module in ("copyreg", "copy_reg"):
+        known[module, "_reconstructor"] = lambda kind, *_: kind()
+    return known
 
 
 def as_array(path: Path, saved: object, name: str) -> Array:

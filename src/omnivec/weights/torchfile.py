@@ -19,10 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.validation.reasons import one_line
 from omnivec.weights.bounds import Bounds, shown
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, map_file, typed
-from omnivec.weights.unpickling import RestrictedUnpickler, counted
+from omnivec.weights.unpickling import RestrictedUnpickler, counted, damage
 from omnivec.weights.zipped import member_bytes, unpacked
 
 STORAGES = {
@@ -94,18 +93,8 @@ def read_torch(path: Path) -> object:
     path = Path(path)
     raw = map_file(path)
     bounds = Bounds(path, len(raw))
-    try:
-        if raw[:2].tobytes() == b"PK":
-            return _read_zip(bounds, raw)
-        return _read_legacy(bounds, raw)
-    except WeightsError:
-        raise
-    except RecursionError as exc:
-        raise WeightsError(f"{path}: its tables lie too deep in one another: damaged.") from exc
-    # A damaged pickle can fail in any way that Python knows, and a damaged zip nearly so.
-    except Exception as exc:
-        why = f"{type(exc).__name__}: {one_line(exc)}" if str(exc) else type(exc).__name__
-        raise WeightsError(f"{path}: a damaged torch file, or none at all ({why[:300]}).") from exc
+    with damage(path, "torch file"):
+        return _read_zip(bounds, raw) if raw[:2].tobytes() == b"PK" else _read_legacy(bounds, raw)
 
 
 def _read_zip(bounds: Bounds, raw: Bytes) -> object:

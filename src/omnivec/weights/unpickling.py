@@ -10,10 +10,13 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omnivec.errors import WeightsError
+from omnivec.validation.reasons import one_line
 from omnivec.weights.bounds import Bounds, shown
 
 # Bytes that an instruction makes where that is more than `_OTHER`, and those that a text or number has beside its own.
@@ -75,6 +78,25 @@ class RestrictedUnpickler(pickle.Unpickler):
             raise WeightsError(
                 f"{self.bounds.path}: loading it would run code ({module[:80]}.{name[:80]}): refused; {self.advice}"
             ) from None
+
+
+@contextmanager
+def damage(path: Path, what: str) -> Iterator[None]:
+    """Whatever is raised while a file is unpickled becomes a WeightsError: a damaged pickle can fail in any way.
+
+    Args:
+        path: of the file.
+        what: it should be: "torch file".
+    """
+    try:
+        yield
+    except WeightsError:
+        raise
+    except RecursionError as error:
+        raise WeightsError(f"{path}: its tables lie too deep in one another: damaged.") from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: a damaged {what}, or none at all ({why[:300]}).") from error
 
 
 def check_program(bounds: Bounds, data: bytes) -> None:
