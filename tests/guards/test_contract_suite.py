@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import small_models
+from forgetting_index import Forgetting
 from omnivec.errors import ItemErrors
 from omnivec.models.embedder import Embedder
 from omnivec.store.indexes.exact import ExactIndex
@@ -36,17 +37,64 @@ class Careless(ExactIndex):
 class Unscaled(ExactIndex):
     """Takes every metric for the dot product."""
 
+    def search(self, queries, k, allowed=None):
+        own, self.metric = self.metric, "dot"
+        try:
+            return super().search(queries, k, allowed)
+        finally:
+            self.metric = own
+
+
+class Mislabelled(ExactIndex):
+    """Is made for another metric than it was asked for."""
+
     def __init__(self, dim, metric):
         super().__init__(dim, "dot")
+
+
+class Repeating(Forgetting):
+    """Proposes candidates twice."""
+
+    def search(self, queries, k, allowed=None):
+        keys, scores = super().search(queries, k, allowed)
+        return np.repeat(keys, 2, 1)[:, :k], np.repeat(scores, 2, 1)[:, :k]
+
+
+class Loose(Forgetting):
+    """Proposes what is not allowed."""
+
+    def search(self, queries, k, allowed=None):
+        return super().search(queries, k)
+
+
+class Oblivious(Forgetting):
+    """Forgets every other vector."""
+
+    share = 0.5
 
 
 def test_exact_search_keeps_the_contract():
     check_index(ExactIndex)
 
 
-@pytest.mark.parametrize("wrong", [Forgetful, Careless, Unscaled])
+def test_approximate_search_keeps_the_contract():
+    check_index(Forgetting)
+
+
+BROKEN = {
+    Forgetful: "found|vectors after removal",
+    Careless: "cosine: found",
+    Unscaled: "cosine: found",
+    Mislabelled: "made for 16 and 'cosine', it says 16 and 'dot'",
+    Repeating: "keys twice",
+    Loose: "that may not be found",
+    Oblivious: r"0\.[345]\d of the 10 best are among 40 candidates, expected 0.90",
+}
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
 def test_an_index_that_breaks_it_is_named(wrong):
-    with pytest.raises(AssertionError, match=r"found|vectors after removal"):
+    with pytest.raises(AssertionError, match=BROKEN[wrong]):
         check_index(wrong)
 
 

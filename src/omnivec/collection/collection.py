@@ -23,6 +23,7 @@ from omnivec.inputs.reading import MAX_BYTES, content_of
 from omnivec.models.embedder import Embedder
 from omnivec.progress import bar
 from omnivec.store import copies, matrix
+from omnivec.store.index_registry import index_class
 from omnivec.store.lock import writer_lock
 from omnivec.store.records import Counts, Entry, SpaceRecord
 from omnivec.store.sqlite import Catalogue
@@ -47,10 +48,13 @@ class Collection:
         models: the same by modality, in place of `model`: {"text": ..., "image": ...}, or one of them.
         create: whether a collection that is not there is made.
         readonly: refuse every change; needs no right to write.
+        index: what finds the nearest vectors: "exact" compares all; a name that another package announces may be of
+            one that proposes candidates. Of this handle alone; nothing of it is stored.
 
     Raises:
         CollectionError: there is none, or it cannot be opened.
         IdentityError: a model is not the one that made the vectors.
+        UsageError: there is no such index.
     """
 
     def __init__(
@@ -61,13 +65,15 @@ class Collection:
         models: Mapping[str, Source] | None = None,
         create: bool = True,
         readonly: bool = False,
+        index: str = "exact",
     ) -> None:
         self.folder = arguments.path("folder", folder).absolute()
         create, readonly = arguments.flag("create", create), arguments.flag("readonly", readonly)
         given = Given.of(model, models)
         self._names = FileNames(self.folder.parent)
+        finder = index_class(arguments.text("index", index))  # before a folder is made
         self._catalogue = Catalogue.open(self.folder, create=create and not readonly, readonly=readonly)
-        self._ranking = Ranking(self._catalogue, self.folder)
+        self._ranking = Ranking(self._catalogue, self.folder, finder)
         try:
             self._spaces = Spaces(self._catalogue, given)
         except BaseException:

@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from omnivec.store import matrix
-from omnivec.store.indexes.exact import ExactIndex
+from omnivec.store.index_registry import EXACT, IndexClass, index_class
+from omnivec.store.indexes.base import VectorIndex
+from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Keys
 from omnivec.vectors import calibration
 
 SAMPLE = 2_000
 """Passages of a space, drawn once for each of its states, whose scores are a query's background there."""
+
+CANDIDATES = 4
+"""How many times the hits that are wanted an approximate index is asked for; their exact scores choose among them."""
+
+STALE = 0.1
+"""Of the vectors of a space, how many may have come or gone since an approximate index was built of it."""
 
 RRF = 60
 """The constant of reciprocal rank fusion: Cormack, Clarke, Buettcher 2009."""
@@ -32,38 +40,93 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False)
+class _Candidates:
+    """An approximate index, and the keys of the state of its space that it was built from."""
+
+    index: VectorIndex
+    keys: Keys
+
+    def fits(self, record: SpaceRecord, loaded: matrix.Loaded) -> bool:
+        """Whether few enough vectors came or went since; those that came are all compared."""
+        if (self.index.dim, self.index.metric) != (record.dim, record.metric):
+            return False
+        changed = np.setxor1d(self.keys, loaded.keys)
+        return len(changed) <= STALE * len(loaded.keys)
+
+
+@dataclass(frozen=True, eq=False)
 class _Searched:
-    """A space in one state of the catalogue: its index, and the keys of the background."""
+    """A space in one state of the catalogue.
+
+    Attributes:
+        state: of the catalogue.
+        loaded: all its vectors.
+        index: searches them exactly.
+        sample: keys of the background.
+        candidates: proposes what is searched; None where all is.
+        tail: keys that came after `candidates` was built.
+    """
 
     state: tuple[int, int]
     loaded: matrix.Loaded
-    index: ExactIndex
+    index: VectorIndex
     sample: Keys
+    candidates: _Candidates | None
+    tail: Keys
 
     @classmethod
-    def of(cls, state: tuple[int, int], loaded: matrix.Loaded, index: ExactIndex) -> _Searched:
+    def of(
+        cls, state: tuple[int, int], loaded: matrix.Loaded, index: VectorIndex, candidates: _Candidates | None
+    ) -> _Searched:
         """The same passages for the same keys, whoever asks."""
         own = np.unique(loaded.keys)
+        tail = own[:0] if candidates is None else np.setdiff1d(own, candidates.keys)
         if len(own) > SAMPLE:
             own = np.sort(np.random.default_rng(0).choice(own, SAMPLE, replace=False))
-        return cls(state, loaded, index, own)
+        return cls(state, loaded, index, own, candidates, tail)
 
     def nearest(self, vector: Floats, k: int, allowed: Keys | None) -> tuple[Keys, Floats]:
-        """Keys and scores of at most k passages, best first."""
+        """Keys and scores of at most k passages, best first; of an approximate index the best of its candidates."""
+        if self.candidates is not None and k < len(self.index):
+            allowed = self._proposed(self.candidates.index, vector, k, allowed)
+        return self._exact(vector, k, allowed)
+
+    def background(self, vector: Floats) -> calibration.Background:
+        """How this query scores here against things at random."""
+        return calibration.background(self._exact(vector, len(self.sample), self.sample)[1])
+
+    def _exact(self, vector: Floats, k: int, allowed: Keys | None) -> tuple[Keys, Floats]:
         keys, scores = self.index.search(vector[None], max(1, min(k, len(self.index))), allowed)
         found = keys[0] >= 0
         return keys[0][found], scores[0][found]
 
-    def background(self, vector: Floats) -> calibration.Background:
-        """How this query scores here against things at random."""
-        return calibration.background(self.nearest(vector, len(self.sample), self.sample)[1])
+    def _proposed(self, index: VectorIndex, vector: Floats, k: int, allowed: Keys | None) -> Keys | None:
+        """The only keys that are compared: candidates and the tail; all that are allowed where these are too few."""
+        most = min(CANDIDATES * k, len(index))
+        if most < k or (allowed is not None and len(allowed) <= most):
+            return allowed
+        found = _among(index.search(vector[None], most, allowed)[0][0], self.loaded.keys)
+        tail = self.tail
+        if allowed is not None:
+            found, tail = found[np.isin(found, allowed)], tail[np.isin(tail, allowed)]
+        return allowed if len(found) < k else np.concatenate([found, tail])
+
+
+def _among(keys: Keys, listed: Keys) -> Keys:
+    """Those of some keys that are in an ascending list."""
+    places = np.minimum(np.searchsorted(listed, keys), len(listed) - 1)
+    found: Keys = keys[listed[places] == keys]
+    return found
 
 
 class Ranking:
     """The nearest passages of a catalogue, its spaces held in memory while nothing is written."""
 
-    def __init__(self, catalogue: Catalogue, folder: Path) -> None:
+    def __init__(self, catalogue: Catalogue, folder: Path, index: IndexClass | None = None) -> None:
+        """Ranks by the candidates of an index; None compares all vectors."""
         self._catalogue, self._folder = catalogue, folder
+        self._exact = index_class(EXACT)
+        self._class = index or self._exact
         self._lock = threading.Lock()
         self._searched: dict[str, _Searched] = {}
 
@@ -107,10 +170,21 @@ class Ranking:
             if known is None or known.state != state or not known.loaded.unchanged():
                 record = self._catalogue.spaces()[space]
                 loaded = matrix.load(self._catalogue, self._folder, space)
-                index = ExactIndex(record.dim, record.metric, loaded.keys, loaded.vectors)
-                known = _Searched.of(state, loaded, index)
+                index = self._exact(record.dim, record.metric, loaded.keys, loaded.vectors)
+                candidates = self._candidates(record, loaded, None if known is None else known.candidates)
+                known = _Searched.of(state, loaded, index, candidates)
                 self._searched[space] = known
             return known
+
+    def _candidates(
+        self, record: SpaceRecord, loaded: matrix.Loaded, known: _Candidates | None
+    ) -> _Candidates | None:
+        """What proposes candidates in a space: as it was while little has changed, else built anew."""
+        if self._class is self._exact or not len(loaded.keys):
+            return None
+        if known is not None and known.fits(record, loaded):
+            return known
+        return _Candidates(self._class(record.dim, record.metric, loaded.keys, loaded.vectors), loaded.keys)
 
 
 def _in_turns(lengths: Sequence[int], k: int) -> tuple[Keys, Keys, Floats]:

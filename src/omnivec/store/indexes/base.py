@@ -12,7 +12,8 @@ class VectorIndex(Protocol):
     """Nearest neighbours among vectors known by their keys.
 
     A key names a passage and may have several vectors (its parts); it is found once, by its best part.
-    Higher scores are better: cosine, dot product or negative distance. Ties go to the smaller key.
+    Higher scores are better: cosine, dot product or negative distance. Ties go to the smaller key. Several threads may
+    search at a time.
     """
 
     @property
@@ -23,6 +24,15 @@ class VectorIndex(Protocol):
     @property
     def metric(self) -> Metric:
         """What nearness means."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether `search` finds the best, with their scores.
+
+        Otherwise what it finds are candidates, perhaps fewer than k and in an order of its own: a collection compares
+        them exactly, beside all vectors that came later, and where they are fewer than k all that are allowed.
+        """
         ...
 
     def __len__(self) -> int:
@@ -51,6 +61,6 @@ class VectorIndex(Protocol):
             allowed: (m,) int64, the only keys that may be found; None means all.
 
         Returns:
-            keys (q, k) int64 and scores (q, k) float32, best first; -1 and -inf where there are fewer than k.
+            keys (q, k) int64 and scores (q, k) float32, best first; -1 and -inf where fewer than k were found.
         """
         ...

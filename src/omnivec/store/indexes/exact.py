@@ -62,6 +62,8 @@ class ExactIndex:
     and equal vectors have equal scores wherever they stand. Under cosine a zero vector scores 0.
     """
 
+    exact = True
+
     def __init__(
         self, dim: int, metric: Metric, keys: Keys | None = None, matrix: Floats | None = None
     ) -> None:
@@ -207,3 +209,6 @@ class ExactIndex:
         with np.errstate(over="ignore"):
             rounded: Floats = scores.astype(np.float32)
         return rounded
+
+
+INDEX = ExactIndex

@@ -1,0 +1,54 @@
+"""Vector indexes by name: a file of indexes/ is an index by its name; entry points add those of other packages."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from omnivec.errors import UsageError
+from omnivec.store.indexes.base import VectorIndex
+from omnivec.types import Floats, Keys, Metric
+
+GROUP = "omnivec.indexes"
+EXACT = "exact"
+
+
+class IndexClass(Protocol):
+    """What the module of an index names INDEX: makes an index, empty or of the vectors of a space."""
+
+    def __call__(
+        self, dim: int, metric: Metric, keys: Keys | None = None, vectors: Floats | None = None, /
+    ) -> VectorIndex:
+        """Makes an index.
+
+        Args:
+            dim: length of a vector.
+            metric: what nearness means.
+            keys: (n,) int64, ascending; a key with several vectors has several rows.
+            vectors: (n, dim) float32, finite; may be a read-only memory map, and is not changed.
+        """
+
+
+@functools.cache
+def indexes() -> Mapping[str, str]:
+    """Name of each index -> its module."""
+    files = sorted(Path(__file__).with_name("indexes").glob("[a-z]*.py"))
+    own = {path.stem: f"omnivec.store.indexes.{path.stem}" for path in files if path.stem != "base"}
+    return own | {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def index_class(name: str) -> IndexClass:
+    """The index of a name, imported.
+
+    Raises:
+        UsageError: there is none; the message lists those there are.
+    """
+    module = indexes().get(name)
+    if module is None:
+        raise UsageError(f"no index {name!r}; there are: {', '.join(indexes())}")
+    found: IndexClass = importlib.import_module(module).INDEX
+    return found
