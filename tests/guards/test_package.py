@@ -85,7 +85,7 @@ def test_files_and_functions_are_short():
 
 
 # Folders of tests/ that have no room in src.
-BESIDE = ("benchmarks", "golden", "guards", "helpers")
+BESIDE = ("benchmarks", "examples", "golden", "guards", "helpers")
 
 
 def misplaced(tests: Path) -> list[str]:

@@ -1,0 +1,28 @@
+# The commands of a contributor; .ci/run runs the same ones in an environment of its own.
+
+.PHONY: install test fast lint docs bench release
+
+install:  ## the package with everything that tests need
+	pip install -e '.[dev]'
+
+test:  ## all tests
+	pytest
+
+fast:  ## tests without models or training, in under a minute
+	pytest -m fast
+
+lint:  ## style, formatting and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+docs:  ## the site in build/site; broken links and warnings are errors
+	pip install -q -e '.[docs]'
+	mkdocs build --strict
+
+bench:  ## the tables of README and docs, from benchmarks/results
+	cd benchmarks && python tables.py
+
+release:  ## a wheel and a source archive in dist/
+	pip install -q build
+	python -m build
