@@ -121,9 +121,9 @@ def _limit(folder: Path) -> None:
         said = json.loads((folder / "tokenizer_config.json").read_text())
         said.pop("model_max_length", None)
         (folder / "tokenizer_config.json").write_text(json.dumps(said | {key: 17}))
-        assert read_model(folder).limit == 17
+        assert read_model(folder).preparer.limit == 17
     change(folder / "sentence_bert_config.json", max_seq_length=9)
-    assert read_model(folder).limit == 9
+    assert read_model(folder).preparer.limit == 9
     equal(folder)
 
 

@@ -249,7 +249,7 @@ def _sisters(folder: Path) -> None:
     for i, name in enumerate(reversed(SENTENCE)):  # The one of BERT wins, then in this order.
         change(folder / name, max_seq_length=10 + i, do_lower_case=i % 2 == 0)
         model = read_model(folder)
-        assert (model.limit, model.texts.lower) == (10 + i, i % 2 == 0), name
+        assert (model.texts.limit, model.texts.lower) == (10 + i, i % 2 == 0), name
     (folder / "sentence_bert_config.json").write_text("{}")
     equal(folder)
     # Special tokens in a text are not lower-cased, and lower case comes before all else.
@@ -279,7 +279,7 @@ def _arguments(folder: Path) -> None:
     for tokenizer, config in (("tokenizer_args", "config_args"), ("processor_kwargs", "config_kwargs")):
         said = {tokenizer: {"model_max_length": 11}, config: {"layer_norm_eps": 1e-3}}
         (folder / "sentence_bert_config.json").write_text(json.dumps(said))
-        assert read_model(folder).limit == 11
+        assert read_model(folder).preparer.limit == 11
         assert read_model(folder).config.layer_norm_eps == 1e-3
         equal(folder)
     said["processor_kwargs"]["split_special_tokens"] = True

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omnivec.errors import ItemError
 from omnivec.ops.base import Input, Ops, Value
 from omnivec.ops.process import Room
-from omnivec.types import Chunk, Modality, Prepared, Truncate
+from omnivec.types import Chunk, Decode, Modality, Prepared, Truncate
 from omnivec.validation.arguments import choice
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class PreparerSource:
         sentence: sentence_bert_config.json, or what stands in its place.
         lower: whether texts are lower-cased because the folder's module says so.
         threads: items to decode at a time.
+        decode: of formats that can be decoded at a smaller size: "reduced" does so, "exact" never.
     """
 
     family: ModuleType
@@ -136,3 +137,4 @@ class PreparerSource:
     sentence: Mapping[str, Any] = field(default_factory=dict)
     lower: bool = False
     threads: int = 1
+    decode: Decode = "reduced"

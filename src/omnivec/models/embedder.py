@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import ItemError, ItemErrors, ModelError, UsageError
+from omnivec.inputs.image import MODALITY as IMAGE
 from omnivec.inputs.items import is_one, several
 from omnivec.inputs.items import text as one_text
+from omnivec.inputs.text import MODALITY as TEXT
 from omnivec.models import batching, registry
 from omnivec.models.batching import Plan
 from omnivec.models.encode_options import EncodeOptions, checked_dim, refuse_tensors
@@ -32,8 +34,8 @@ from omnivec.vectors.similarity import pairwise_similarity, similarity
 from omnivec.weights.card import Training
 from omnivec.weights.folder_writer import model_folder
 
-DEFAULT_MODEL = "all-MiniLM-L6-v2"
-DEFAULT_IMAGE_MODEL = "efficientnet-lite0"
+DEFAULT_MODEL = TEXT.default_model
+DEFAULT_IMAGE_MODEL = IMAGE.default_model
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import UsageError
-from omnivec.inputs.preparer import Reading
+from omnivec.inputs.modality import get, modalities, of, plural
+from omnivec.inputs.preparer import PLAIN, Reading
 from omnivec.models.facts import Card
-from omnivec.models.towers import modality_of
 from omnivec.types import Chunk, Floats, Modality, Truncate
 from omnivec.validation import arguments
 from omnivec.validation.arguments import said
 from omnivec.vectors.unit import unit
 
-_OF_TEXTS = ("prompt_name", "prompt", "truncate", "chunk")
+_SPECIFIC = ("prompt_name", "prompt", "truncate", "chunk")
+"""Options that are not for every modality: those that one obeys are in its `encode_options`."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class EncodeOptions:
     truncate: Truncate | None = None
     chunk: Chunk | None = None
 
-    def of_texts(self) -> list[str]:
-        """Names of the options given that mean texts alone; a prompt of "" is none."""
+    def specific(self) -> list[str]:
+        """Names of the options given that mean some modalities alone; a prompt of "" is none."""
         return [
             name
-            for name in _OF_TEXTS
+            for name in _SPECIFIC
             if (value := getattr(self, name)) is not None and not (type(value) is str and not value)
         ]
 
@@ -55,12 +56,12 @@ class EncodeOptions:
         Raises:
             UsageError: an option that is none of those there are, or that a model without texts cannot obey.
         """
-        modalities, given = card.space.modalities, self.of_texts()
-        if given and "text" not in modalities:
-            raise UsageError(
-                f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and this model reads "
-                f"{_plural(modalities)} alone: leave it out"
-            )
+        reads = card.space.modalities
+        for name in self.specific():
+            if not any(name in get(own).encode_options for own in reads):
+                raise UsageError(
+                    f"{self._of(name)}, and this model reads {plural(reads)} alone: leave it out"
+                )
         if self.prompt is not None and not isinstance(self.prompt, str):
             raise UsageError(f"prompt={said(self.prompt)}: a str, which stands before each text")
         if self.prompt is not None and self.prompt_name is not None:
@@ -71,20 +72,27 @@ class EncodeOptions:
             prompt = default_prompt
         else:
             prompt = self.prompt if self.prompt is not None else named_prompt(card, self.prompt_name)
+        if not prompt and self.truncate is None and self.chunk is None:
+            return PLAIN
         return Reading(prompt, True, self.truncate, self.chunk)
 
     def refuse_unread(self, card: Card, items: Iterable[Any]) -> None:
-        """UsageError where options of texts are given to a model of several modalities, and no item is a text."""
-        if len(card.space.modalities) < 2 or not (given := self.of_texts()):
+        """UsageError where an option is given to a model of several modalities, and means none of the items."""
+        if len(card.space.modalities) < 2 or not (given := self.specific()):
             return
         found: set[Modality] = set()
         for item in items:
             with suppress(Exception):  # an item that cannot say what it is fails by its place
-                found.add(modality_of(item))
-        if found and "text" not in found and found & set(card.space.modalities):
-            raise UsageError(
-                f"{given[0]}={said(getattr(self, given[0]))} is an option of texts, and no item is a text: leave it out"
-            )
+                found.add(of(item))
+        for name in given if found & set(card.space.modalities) else ():
+            if not any(name in get(own).encode_options for own in found):
+                one = next(own.one for own in modalities().values() if name in own.encode_options)
+                raise UsageError(f"{self._of(name)}, and no item is {one}: leave it out")
+
+    def _of(self, name: str) -> str:
+        """An option and what it is for, in words."""
+        owner = next(own for own in modalities().values() if name in own.encode_options)
+        return f"{name}={said(getattr(self, name))} is an option of {owner.plural}"
 
     def finish(self, card: Card, own: int) -> Callable[[Floats], Floats]:
         """What is done to finished vectors: truncated, and of length 1 where asked or where they were.
@@ -135,7 +143,3 @@ def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool) -> None:
         raise UsageError(
             "vectors are NumPy arrays: torch.from_numpy(model.encode(items)) makes a tensor of them, without a copy"
         )
-
-
-def _plural(modalities: tuple[Modality, ...]) -> str:
-    return " and ".join(f"{modality}s" for modality in modalities)

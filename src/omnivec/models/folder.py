@@ -12,6 +12,7 @@ from typing import Any
 
 from omnivec import hub
 from omnivec.errors import DownloadError, ModelError, ModelNotFound, UnsupportedModel, UsageError
+from omnivec.inputs.modality import names
 from omnivec.models import registry
 from omnivec.validation import typed
 from omnivec.validation.json_files import part_of, read_json
@@ -49,13 +50,6 @@ FREE_ARGUMENTS = (
     ),
     *("local_files_only", "provider", "file_name", "export", "weights_only"),
 )
-# What a Transformer module may say of its modalities: the tokens' states, or a joint model's vectors.
-MODALITIES: Mapping[str, set[tuple[str, str | None]]] = {
-    "token_embeddings": {("forward", "last_hidden_state")},
-    "sentence_embedding": {
-        (f"get_{kind}_features", output) for kind in ("text", "image") for output in ("pooler_output", None)
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -175,6 +169,15 @@ def _table(settings: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     return next((dict(settings[name]) for name in names if isinstance(settings.get(name), Mapping)), {})
 
 
+def _covered(output: str) -> list[tuple[str, str | None]]:
+    """What a Transformer module may take, a method and an output: tokens' states, or a joint model's vectors."""
+    if output == "token_embeddings":
+        return [("forward", "last_hidden_state")]
+    if output != "sentence_embedding":
+        return []
+    return [(f"get_{name}_features", taken) for name in names() for taken in ("pooler_output", None)]
+
+
 def _refuse_sentence(said: Mapping[str, Any], root: Path) -> None:
     """Raises UnsupportedModel for settings of the Transformer module that are not covered."""
     where = f"{root}/{next((name for name in SENTENCE if (root / name).is_file()), SENTENCE[0])}"
@@ -190,10 +193,10 @@ def _refuse_sentence(said: Mapping[str, Any], root: Path) -> None:
             raise UnsupportedModel(f"{where}: model_args {name} {value!r} is not covered")
     output = said.get("module_output_name", "token_embeddings")
     for modality, way in _table(said, "modality_config").items():
-        if modality not in ("text", "image") or not isinstance(way, Mapping):
+        if modality not in names() or not isinstance(way, Mapping):
             continue  # Of other items this library makes no use.
         took = (way.get("method"), way.get("method_output_name"))
-        if all(took != covered for covered in MODALITIES.get(str(output), ())):
+        if took not in _covered(str(output)):
             raise UnsupportedModel(
                 f"{where}: modality_config takes {took[1]!r} of {took[0]!r} as {output!r} for {modality}; not covered"
             )

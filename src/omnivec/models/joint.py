@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivec.errors import ModelError
+from omnivec.inputs.modality import names
 from omnivec.models.embedder import Embedder
 from omnivec.models.encoder import Encoder
 from omnivec.models.joint_folder import MODEL_TYPE, Joint, write_joint
@@ -86,7 +87,7 @@ def _headed(encoder: Encoder, head: Head, what: str) -> Projected:
 def _together(sides: Mapping[str, Projected], joint: Joint, place: Path | None) -> Together:
     """The facts about both sides together."""
     read = {own: side for side in sides.values() for own in side.card.space.modalities}
-    modalities = sorted(read, key=lambda own: own != "text")
+    modalities = sorted(read, key=names().index)
     first = read[modalities[0]].card
     heads = sum(weight.size + bias.size for side in sides.values() for weight, bias in side.projection.layers)
     card = replace(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from omnivec import hub, progress
 from omnivec.errors import ModelError, UsageError
 from omnivec.files import locked
-from omnivec.inputs.image.image import ImagePreparer
 from omnivec.inputs.items import shown
+from omnivec.inputs.modality import get, modalities, plural
 from omnivec.models import registry
 from omnivec.models.embedder import DEFAULT_MODEL, Embedder
 from omnivec.models.encoder import Encoder
@@ -107,8 +106,8 @@ def _read(
         sides = [_read(folder / side, choice, offline, None, ceiling)[1] for side in SIDES]
         return JointEmbedder, joined(sides, joint, folder)
     networks: dict[str, Network] = {
-        modality: _network(_reading(model, choice.decode), choice, ceiling)
-        for modality, model in read_models(folder, offline).items()
+        modality: _network(model, choice, ceiling)
+        for modality, model in read_models(folder, offline, choice.decode).items()
     }
     if len(networks) > 1:
         return Embedder, Towers.of(networks)
@@ -192,10 +191,12 @@ def _refuse_unmeant(
     name: str, encoder: Encoder, choice: Choice, decode: Decode | None, max_memory: int | str | None
 ) -> None:
     """UsageError where an option was given that the model cannot obey."""
-    modalities = encoder.card.space.modalities
-    if decode is not None and "image" not in modalities:
+    reads = encoder.card.space.modalities
+    if decode is not None and not any("decode" in get(own).load_options for own in reads):
+        owners = [own.name for own in modalities().values() if "decode" in own.load_options]
         raise UsageError(
-            f"decode={decode!r} is an option of images, and {name} reads {' and '.join(modalities)} alone: leave it out"
+            f"decode={decode!r} is an option of {plural(owners)}, and {name} reads {' and '.join(reads)} alone: "
+            "leave it out"
         )
     if encoder.networks:
         return
@@ -213,21 +214,14 @@ def _refuse_unmeant(
             )
 
 
-def _reading(model: Model, decode: Decode) -> Model:
-    """A model that decodes as asked; one of texts as it is."""
-    if not isinstance(model.preparer, ImagePreparer):
-        return model
-    return replace(model, preparer=replace(model.preparer, exact=decode == "exact"))
-
-
 def _beyond(model: Model) -> str:
     """Which tokens of a model's tokenizer it has no row for; "" where there are none."""
-    if isinstance(model.preparer, ImagePreparer) or not (lacking := model.preparer.beyond):
+    if not get(model.preparer.modality).needs_tokenizer or not (lacking := model.texts.beyond):
         return ""
     few = ", ".join(f"{token!r} ({index:,})" for token, index in list(lacking.items())[:3])
     more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
     return (
-        f": its tokenizer knows tokens beyond the {model.preparer.vocab_size:,} rows of its table, {few}{more}: "
+        f": its tokenizer knows tokens beyond the {model.texts.vocab_size:,} rows of its table, {few}{more}: "
         "a text with one of them fails, by itself"
     )
 

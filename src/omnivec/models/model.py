@@ -13,8 +13,8 @@ from typing import Any
 
 from omnivec import weights
 from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError, WeightsError
-from omnivec.inputs.image import image
-from omnivec.inputs.image.published import read_processing
+from omnivec.inputs.modality import get, written
+from omnivec.inputs.preparer import Preparer, PreparerSource
 from omnivec.inputs.text import text
 from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
 from omnivec.models import registry
@@ -23,7 +23,7 @@ from omnivec.models.folder import ModelFolder, read_folder, refuse_own_code
 from omnivec.models.head import Head, Step, check_towers, read_head
 from omnivec.models.runtime import open_cpus
 from omnivec.ops.base import Input, Ops, Params, Value
-from omnivec.types import Metric, Modality, Space
+from omnivec.types import Decode, Metric, Modality, Space
 from omnivec.validation import typed
 from omnivec.validation.reasons import one_line
 from omnivec.weights.adapters import merged
@@ -57,7 +57,7 @@ class Model:
     published: Mapping[str, Any]
     config: Any
     tensors: Mapping[str, weights.Tensor]
-    preparer: text.TextPreparer | image.ImagePreparer
+    preparer: Preparer
     head: Head
     prompts: Mapping[str, str]
     default_prompt: str | None
@@ -83,7 +83,7 @@ class Model:
     def texts(self) -> text.TextPreparer:
         """Text to token ids; UsageError of a model of images."""
         if not isinstance(self.preparer, text.TextPreparer):
-            raise UsageError(f"{self.folder}: a model of images has no tokens")
+            raise UsageError(f"{self.folder}: a model of {get(self.preparer.modality).plural} has no tokens")
         return self.preparer
 
     @property
@@ -161,12 +161,15 @@ def read_model(folder: Path) -> Model:
     return next(iter(read_models(folder).values()))
 
 
-def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Model]:
+def read_models(
+    folder: Path, offline: bool | None = None, decode: Decode = "reduced"
+) -> dict[Modality, Model]:
     """The model in a folder, by its modality; of a family with a forward for each modality several, texts first.
 
     Args:
         folder: in transformers', sentence-transformers' or peft's layout.
         offline: whether the network is out of bounds for the base of an adapter; None as the environment says.
+        decode: see `omnivec.load`.
     """
     said = read_folder(folder, offline)
     claimant = registry.claimant(said.published, said.base)
@@ -186,35 +189,59 @@ def read_models(folder: Path, offline: bool | None = None) -> dict[Modality, Mod
         tensors, config = family.fitted(tensors, config)
     check_shapes(getattr(family, "SHAPES", {}), config, tensors, said.base)
     towers: tuple[Modality, ...] = family.towers(published) if hasattr(family, "towers") else ()
-    modality: Modality = claimant.claims.get("modality", "text")
-    if tokenizer is None and "text" in (towers or (modality,)):
+    records = [get(name) for name in towers or (claimant.claims.get("modality", written()),)]
+    if tokenizer is None and any(record.needs_tokenizer for record in records):
         tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings, lower=said.lower)
     config, head, own = _headed(family, config, said, tokenizer, len(towers))
     if hasattr(family, "SHAPES"):  # A network of transformers holds its weights against its config itself.
         check_vectors({**tensors, **own}, said.base)
+    source = _source(said, family, config, published, tokenizer, decode)
     models: dict[Modality, Model] = {}
-    for name in towers or (modality,):
-        images = name == "image"
-        models[name] = Model(
+    for record in records:
+        if record.preparer is None:
+            raise UnsupportedModel(f"{folder}: nothing here makes the arrays of {record.plural} for a model")
+        # In a form of its makers' own, and without tokens, a model is pooled as it was made: nothing is guessed.
+        stated = head.stated or found is not None or not record.needs_tokenizer
+        models[record.name] = Model(
             folder=folder,
             name=claimant.name,
             published=published,
             family=family,
             config=config,
             tensors={**tensors, **own},
-            preparer=_images(family, said.root, published)
-            if images or tokenizer is None
-            else _texts(family, config, said, tokenizer),
-            # In a form of its makers' own, and of images, a model is pooled as it was made: nothing is guessed.
-            head=replace(head, stated=head.stated or found is not None or images),
+            preparer=record.preparer(source),
+            head=replace(head, stated=stated),
             prompts=dict(said.card.get("prompts") or {}),
             default_prompt=said.card.get("default_prompt_name"),
             metric=_metric(said.card.get("similarity_fn_name")),
             stored=said.adapter is None,
-            tower=name if towers else "",
+            tower=record.name if towers else "",
             unused=unused,
         )
     return models
+
+
+def _source(
+    said: ModelFolder,
+    family: ModuleType,
+    config: Any,
+    published: Mapping[str, Any],
+    tokenizer: Tokenizer | None,
+    decode: Decode,
+) -> PreparerSource:
+    """What preparers are made from."""
+    return PreparerSource(
+        family=family,
+        config=config,
+        published=published,
+        root=said.root,
+        tokenizer=tokenizer,
+        tokenizer_settings=said.tokenizer_settings,
+        sentence=said.sentence,
+        lower=said.lower,
+        threads=open_cpus(),
+        decode=decode,
+    )
 
 
 def _headed(
@@ -232,21 +259,6 @@ def _headed(
     pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
     head, own = read_head(said.folder, pooling)
     return config, replace(head, truncated=truncated), own
-
-
-def _texts(family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer) -> text.TextPreparer:
-    sentence = said.sentence
-    usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
-    given = said.tokenizer_settings.get("model_max_length") or sentence.get("max_seq_length")
-    limit = given or tokenizer.model_max_length or usual
-    return text.TextPreparer(tokenizer, min(int(limit), config.max_length), config.vocab_size, said.lower)
-
-
-def _images(family: ModuleType, root: Path, published: Mapping[str, Any]) -> image.ImagePreparer:
-    usual, said = getattr(family, "PREPROCESSING", None), published.get("pretrained_cfg")
-    # Of a folder without config.json its family says it; what a file says is read, and checked, once more.
-    own = None if usual is None else {**usual, **(said if isinstance(said, Mapping) else {})}
-    return image.ImagePreparer(read_processing(root, own), threads=open_cpus())
 
 
 def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:

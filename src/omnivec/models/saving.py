@@ -8,7 +8,7 @@ from typing import Any
 
 from omnivec import weights
 from omnivec.errors import ModelError, UsageError
-from omnivec.inputs.image.image import ImagePreparer
+from omnivec.inputs.modality import get
 from omnivec.inputs.text.tokenizer import load_tokenizer
 from omnivec.models.folder import transformer_folder
 from omnivec.models.head import Step
@@ -57,7 +57,7 @@ def write_files(model: Model, folder: Path, training: Training | None) -> None:
     body = {name: t.float32() for name, t in model.tensors.items() if not name.startswith(head_parts)}
     body |= {name: t.float32() for name, t in model.unused.items()}
     weights.save(folder / "model.safetensors", body, {"format": "pt"})
-    if isinstance(model.preparer, ImagePreparer):
+    if not get(model.preparer.modality).needs_tokenizer:
         return  # Nothing follows that the folder would have to say.
     _write_tokenizer(model, folder)
     said: dict[str, Any] = {

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
+from omnivec.inputs.modality import of, written
 from omnivec.inputs.preparer import Reading
 from omnivec.inputs.text import text
 from omnivec.models import batching, registry
@@ -28,7 +29,7 @@ from omnivec.models.network import Network
 from omnivec.models.runtime import open_cpus
 from omnivec.tables.formats.own import write_own
 from omnivec.tables.record import MODEL_TYPES, Table
-from omnivec.types import Encoded, Floats, Keys, Modality, Space
+from omnivec.types import Encoded, Floats, Key, Keys, Modality, Space
 from omnivec.validation.json_files import read_json
 from omnivec.vectors.alignment import Head
 from omnivec.vectors.unit import unit
@@ -110,7 +111,7 @@ class TableModel:
         self.card = Card(
             folder=folder,
             family=name,
-            space=Space(table.dim, settings.get("similarity_fn_name") or "cosine", ("text", "key")),
+            space=Space(table.dim, settings.get("similarity_fn_name") or "cosine", (written(), of(Key("")))),
             limit=UNLIMITED,
             prompts=dict(settings.get("prompts") or {}),
             default_prompt=str(default) if default else None,

@@ -116,7 +116,7 @@ class Towers:
         for i, item in enumerate(items):
             own = None
             try:
-                own = modality_of(item)
+                own = of(item)
             except BaseException as error:
                 failures[i] = of_item(error)
             if own is not None and own not in self.parts:
@@ -170,12 +170,3 @@ def _facts(towers: Towers) -> dict[str, Any]:
 
 def _write(towers: Towers, folder: Path, training: Training | None) -> None:
     next(iter(towers.sides.values())).write(folder, training)
-
-
-def modality_of(item: Any) -> Modality:
-    """What an item is: a str is a text, always; a file by its name; bytes, arrays and pictures are images.
-
-    Raises:
-        ItemError: none of these.
-    """
-    return of(item)

@@ -82,7 +82,7 @@ def _preparer(source: PreparerSource) -> Preparer:
     usual, said = getattr(source.family, "PREPROCESSING", None), source.published.get("pretrained_cfg")
     # Of a folder without config.json its family says it; what a file says is read, and checked, once more.
     own = None if usual is None else {**usual, **(said if isinstance(said, Mapping) else {})}
-    return ImagePreparer(read_processing(source.root, own), threads=source.threads)
+    return ImagePreparer(read_processing(source.root, own), source.decode == "exact", source.threads)
 
 
 def _canary(name: str) -> Any:

@@ -141,9 +141,20 @@ class TextPreparer:
         shown = [prompt + text for text in texts] if prompt else texts
         before, behind = self.tokenizer.special_ids()
         keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
-        return [
-            ids if isinstance(ids, ItemError) else self._parts(ids, keep, reading) for ids in self._ids(shown)
-        ]
+        skip = keep if prompt and not reading.pool_prompt else 0
+        special = len(before) + len(behind)
+        found: list[tuple[Prepared, ...] | ItemError] = []
+        for ids in self._ids(shown):
+            if isinstance(ids, ItemError):
+                found.append(ids)
+            elif (
+                0 < len(ids) <= self.limit and ids.max() < self.vocab_size
+            ):  # most texts are one part, and whole
+                seen = max(len(ids) - special, 0)
+                found.append((Prepared({"ids": ids}, self.cost(len(ids)), seen, 0, skip),))
+            else:
+                found.append(self._parts(ids, keep, skip, reading))
+        return found
 
     def _ids(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32] | ItemError]:
         """Token ids of each text; ItemError of one that is too long for the memory there is."""
@@ -154,10 +165,12 @@ class TextPreparer:
                 size += len(texts[end])
                 end += 1
             try:
-                with self.room.entry() as take:
-                    if size > LONG or spare() is not None:
-                        take(EACH * size + LEAST)
+                if size <= LONG and spare() is None:
                     yield from self.tokenizer.ids(texts[start:end])
+                else:
+                    with self.room.entry() as take:
+                        take(EACH * size + LEAST)
+                        yield from self.tokenizer.ids(texts[start:end])
             except ItemError as error:
                 if end - start > 1:
                     raise
@@ -183,11 +196,13 @@ class TextPreparer:
             "the tokenizer knows it and the weights do not; leave it out of the text"
         )
 
-    def _parts(self, ids: NDArray[np.int32], keep: int, reading: Reading) -> tuple[Prepared, ...] | ItemError:
+    def _parts(
+        self, ids: NDArray[np.int32], keep: int, skip: int, reading: Reading
+    ) -> tuple[Prepared, ...] | ItemError:
+        """The parts of a text by its ids, of which `keep` stand before the text and `skip` are not pooled."""
         total, special = len(ids), self.tokenizer.special_count
         if not total:
             return ItemError("this text has no tokens: there is nothing to embed")
-        skip = 0 if reading.pool_prompt or not reading.prompt else keep
         if total > self.limit and reading.truncate == "error" and reading.chunk is None:
             return ItemError(
                 f"{total:,} tokens, and the model reads {self.limit:,}: truncate='tail' or 'head' cuts, "
