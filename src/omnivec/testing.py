@@ -1,13 +1,15 @@
 """The contract suite: what every family, index and collection must do, for ours and for those of others.
 
 Each check raises AssertionError with the numbers. `check_family` takes a model's folder, so a new family is held to
-the contract by one line in its test; `check_embedder` takes a model of any kind, and items that it reads.
+the contract by one line in its test; `check_embedder` takes a model of any kind, and items that it reads;
+`check_modality` a model, items and files of one modality.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,9 +18,13 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from omnivec.collection.collection import Collection
 from omnivec.collection.identity import canaries_of, check_canaries, json_of
-from omnivec.errors import ItemErrors, ModelError
+from omnivec.errors import IdentityError, ItemErrors, ModelError
 from omnivec.families._hooks import check_hooks
+from omnivec.inputs import modality
+from omnivec.inputs.modality import Modality
+from omnivec.inputs.reading import content_of
 from omnivec.models import registry
 from omnivec.models.embedder import Embedder
 from omnivec.models.loading import load
@@ -189,6 +195,107 @@ def check_rejected(
         raise AssertionError(
             f"the wrong variant {variant!r} differs by {difference(got, reference):.1e} only: it would pass"
         )
+
+
+def check_modality(model: Embedder, items: Sequence[Any], files: Mapping[str, bytes] | None = None) -> None:
+    """Holds a modality to its contract, by a model that reads it.
+
+    Items and files are told from those of all other modalities; what is read twice has one hash; seen and lost are in
+    the modality's unit; passages lie in their document and have vectors; canaries are items of the modality and show
+    whether a model is the same; a collection takes items and files, and each is found by itself.
+
+    Args:
+        model: that reads it, and whose vectors tell the items apart.
+        items: in memory, at least two different ones.
+        files: name -> bytes of files of the modality, each with a vector; None for a modality without files.
+
+    Raises:
+        AssertionError: what does not hold.
+    """
+    name, named = modality.of(items[0]), dict(files or {})
+    record = modality.get(name)
+    for item in items:
+        takes = [own.name for own in modality.modalities().values() if own.accepts(item)]
+        if takes != [name]:
+            raise AssertionError(f"{item!r} is taken for {takes}, expected {[name]}")
+    if (unit := model.run(list(items)).unit) != record.unit:
+        raise AssertionError(f"run counts {unit}, and the modality {record.unit}")
+    _check_contents(record, items, named)
+    _check_canaries(model, record)
+    with tempfile.TemporaryDirectory() as place:
+        _check_found_again(model, record, items, named, Path(place))
+
+
+def _check_contents(record: Modality, items: Sequence[Any], files: Mapping[str, bytes]) -> None:
+    """Items and files as they are read, without a model."""
+    once, again = ([content_of(item) for item in items] for _ in range(2))
+    digests = [one.digest for one in once]
+    if digests != [one.digest for one in again] or len(set(digests)) != len(items):
+        raise AssertionError(f"{record.name}: a hash is not that of its item alone")
+    if wrong := [one.modality for one in once if one.modality != record.name]:
+        raise AssertionError(f"an item of {record.name} has the content of {wrong[0]}")
+    for one in once:
+        json.dumps(dict(one.facts), allow_nan=False)
+    for file, data in files.items():
+        told = (modality.of_name(Path(file)), modality.of_file(Path("no name that says it"), data))
+        if told[0] != record.name or told[1] not in (record.name, modality.written()):
+            raise AssertionError(
+                f"{file} is told to be {told}, by name and by first bytes: {record.name} is due"
+            )
+
+
+def _check_canaries(model: Embedder, record: Modality) -> None:
+    own = record.canaries
+    made = [own.make(one) for one in own.names]
+    kinds = {modality.of(item) for item in made}
+    if not made or kinds != {record.name} or not all(one.startswith(own.prefix) for one in own.names):
+        raise AssertionError(f"canaries {own.names} are {sorted(kinds)}, and begin with {own.prefix!r}")
+    recorded = canaries_of(model)
+    if not set(own.names) <= {one for one, _ in recorded}:
+        raise AssertionError(
+            f"{model.name} makes no vectors of {set(own.names) - {one for one, _ in recorded}}"
+        )
+    check_canaries(recorded, model, record.name)
+    try:
+        check_canaries(tuple((one, -vector) for one, vector in recorded), model, record.name)
+    except IdentityError:
+        return
+    raise AssertionError("canaries with the opposite vectors were believed")
+
+
+def _check_found_again(
+    model: Embedder, record: Modality, items: Sequence[Any], files: Mapping[str, bytes], place: Path
+) -> None:
+    """A collection takes items and files, and finds each by itself."""
+    folder = place / "files"
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / f"empty{min(record.suffixes, default='')}").write_bytes(b"")
+    with Collection(place / "one.omni", models={record.name: model}) as notes:
+        ids = [f"item {i}" for i in range(len(items))]
+        notes.add(list(items), ids=ids)
+        report = notes.sync(folder)
+        if report.new != len(files) or notes.sync(folder).unchanged != len(files):
+            raise AssertionError(f"of {len(files)} files {report.new} are new: {report.failed}")
+        for item, own in [
+            *zip(items, ids, strict=True),
+            *((folder / name, f"files/{name}") for name in files),
+        ]:
+            _check_hit(notes, record, item, own)
+        if notes.add(list(items), ids=ids).unchanged != len(items) or notes.check():
+            raise AssertionError(
+                f"what was added again is changed, or the collection is not sound: {notes.check()}"
+            )
+
+
+def _check_hit(notes: Collection, record: Modality, item: Any, document: str) -> None:
+    hits = [hit for hit in notes.search(item, 100, mode="vector") if hit.document == document]
+    if not hits:
+        raise AssertionError(f"{document} is not found by itself")
+    for hit in hits:
+        if (hit.modality, hit.span_unit) != (record.name, record.span_unit) or hit.span[0] > hit.span[1]:
+            raise AssertionError(f"{hit!r} has the span {hit.span} in {hit.span_unit!r} of {hit.modality}")
 
 
 def check_index(make: Callable[[int, Metric], VectorIndex], seed: int = 0, recall: float = 0.9) -> None:

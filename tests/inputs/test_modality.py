@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from PIL import Image
 import omnivec
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs import modality, reading
+from omnivec.inputs.content import Content
 from omnivec.inputs.image.pixels import look
+from omnivec.testing import check_modality
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(56)
 
@@ -101,3 +105,45 @@ def test_the_list_is_read_without_what_reads_items() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_texts_keep_the_contract(text_model: omnivec.Embedder) -> None:
+    texts = ["the quick brown fox", "a lazy dog", "an engine"]
+    check_modality(
+        text_model, texts, {"a.md": b"the fox and the dog\n", "Makefile": b"engine: brown quick\n"}
+    )
+
+
+def test_images_keep_the_contract(image_model: omnivec.Embedder) -> None:
+    drawn = [
+        modality.get("image").canaries.make(f"picture:{name}") for name in ("colours", "stripes", "noise")
+    ]
+    files = {}
+    for i, pixels in enumerate(drawn):
+        file = io.BytesIO()
+        Image.fromarray(255 - pixels).save(file, "PNG")
+        files[f"{i}.png"] = file.getvalue()
+    check_modality(image_model, drawn, files)
+
+
+def test_a_modality_that_breaks_the_contract_is_named(
+    text_model: omnivec.Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = modality.get("text")
+    broken = {
+        "is taken for": {"accepts": lambda item: False},
+        "run counts tokens, and the modality words": {"unit": "words"},
+        "a hash is not that of its item alone": {"content": lambda item: Content("text", b"x", item, item)},
+        "begin with 'text:'": {"canaries": replace(record.canaries, prefix="text:")},
+        "were believed": {"canaries": replace(record.canaries, tolerance=3.0)},
+        "has the span": {"span_unit": "words"},
+    }
+    for why, change in broken.items():
+        changed = {**modality.modalities(), "text": replace(record, **change)}
+        with monkeypatch.context() as patch:
+            patch.setattr(modality, "modalities", lambda changed=changed: changed)
+            patch.setattr(modality, "of", lambda item: "text")
+            if why != "has the span":
+                patch.setattr("omnivec.collection.searching.modalities", modality.modalities)
+            with pytest.raises(AssertionError, match=why):
+                check_modality(text_model, ["the quick fox", "a lazy dog"])

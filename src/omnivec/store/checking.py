@@ -12,6 +12,7 @@ import numpy as np
 from omnivec.errors import CollectionDamaged
 from omnivec.store import checksums, rows, schema
 from omnivec.store.connections import Connections, damaged
+from omnivec.types import IN_CHARACTERS
 from omnivec.validation.arguments import one_line
 
 STRAYS: tuple[tuple[str, str], ...] = (
@@ -26,6 +27,8 @@ STRAYS: tuple[tuple[str, str], ...] = (
 )
 """What a search would not see: (what is wrong, SQL that counts it)."""
 
+_IN_CHARACTERS = ", ".join(f"'{modality}'" for modality in sorted(IN_CHARACTERS))
+
 # (what is wrong, SQL that counts it)
 _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
     (
@@ -34,7 +37,11 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
     ),
     (
         "passages whose text is not as long as their span",
-        "SELECT count(*) FROM passages WHERE length(text) <> end - start",
+        f"SELECT count(*) FROM passages WHERE modality IN ({_IN_CHARACTERS}) AND length(text) <> end - start",
+    ),
+    (
+        "passages that end before they start",
+        "SELECT count(*) FROM passages WHERE end < start",
     ),
     (
         "passages not in the order of their document, the first 0",

@@ -174,6 +174,11 @@ def insert(
         )
 
 
+def _number(number: float) -> float:
+    """A number as a column of integers stores it, and as its checksum has it: one without a fraction is an int."""
+    return int(number) if float(number).is_integer() else float(number)
+
+
 def _stored(
     passage: Passage, ordinal: int, document: str, spaces: Mapping[str, tuple[int, int]]
 ) -> checksums.Stored:
@@ -188,7 +193,8 @@ def _stored(
             passage.vectors[space], spaces[space][1], f"{document!r}, passage {ordinal}, space {space!r}"
         )
         vectors += [(space, part, blob) for part, blob in enumerate(blobs)]
-    row = (ordinal, passage.start, passage.end, passage.line, passage.modality, storable(passage.text))
+    span = (_number(passage.start), _number(passage.end))
+    row = (ordinal, *span, passage.line, passage.modality, storable(passage.text))
     return row, vectors
 
 
