@@ -65,14 +65,6 @@ def test_an_unknown_argument_is_an_error(folder: Path) -> None:
         model.encode("x", batch_size=0)
 
 
-def test_stream_equals_run(folder: Path) -> None:
-    model = omnivec.load(folder)
-    texts = [f"text {i} " * (i % 7) for i in range(500)]
-    whole = model.encode(texts)
-    for encoded in model.stream(iter(texts)):
-        check_close(encoded.vectors, whole[encoded.kept], "streamed")
-
-
 def test_tokens_and_words_lie_where_their_spans_say(folder: Path) -> None:
     model = omnivec.load(folder)
     text = "The quick brown fox's don't-care, naïve!"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.inputs.modality import of
+from omnivec.inputs.modality import of, plural
 from omnivec.inputs.preparer import Reading
 from omnivec.models import batching
 from omnivec.models.batching import Plan
@@ -124,8 +124,8 @@ class Towers:
             meant.append(own)
         if unclear := self.shared & set(meant):
             raise UsageError(
-                f"both models read {min(unclear)}s, and an item does not say which is meant: take .left or .right of "
-                "the joint model, whose vectors lie in one space"
+                f"both models read {plural([min(unclear)])}, and an item does not say which is meant: take .left or "
+                ".right of the joint model, whose vectors lie in one space"
             )
         runs = {
             own: partial(part.run, reading=reading, plan=plan, projection=projection)
