@@ -32,7 +32,7 @@ from omnivec.tables.ngrams import char_ngrams, word_hashes, word_ngrams
 from omnivec.tables.pickles import read_pickle
 from omnivec.tables.record import Subwords, Table
 from omnivec.weights import read, read_torch
-from omnivec.weights.bounds import FLOOR, TIMES, Bounds, shown
+from omnivec.weights.bounds import FLOOR, TIMES, Bounds, brief
 
 SECONDS = 5
 
@@ -547,8 +547,8 @@ def test_a_count_that_passes_fits_the_file(stated, each, begin):
 
 @given(value=st.recursive(st.one_of(st.integers(), st.text(), st.binary(), st.floats()), st.lists))
 def test_a_value_is_shown_in_one_short_line(value):
-    assert len(shown(value)) <= 123 and "\n" not in shown(value)
-    assert len(shown([value] * 1000)) <= 123 and len(shown(10**5000)) < 50
+    assert len(brief(value)) <= 123 and "\n" not in brief(value)
+    assert len(brief([value] * 1000)) <= 123 and len(brief(10**5000)) < 50
 
 
 def test_what_a_library_says_on_two_lines_is_said_on_one(tmp_path):

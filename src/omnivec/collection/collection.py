@@ -16,10 +16,10 @@ from omnivec.collection.searching import BY_MEANING, HYBRID, WORDS, Mode, Questi
 from omnivec.collection.spaces import Given, Source, Spaces
 from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
 from omnivec.inputs import modality as modalities
-from omnivec.inputs.content import Content
+from omnivec.inputs.content import MAX_BYTES, Content
 from omnivec.inputs.items import paths as given_paths
 from omnivec.inputs.items import texts
-from omnivec.inputs.reading import MAX_BYTES, content_of
+from omnivec.inputs.reading import content_of
 from omnivec.models.embedder import Embedder
 from omnivec.progress import bar
 from omnivec.store import copies, matrix

@@ -16,9 +16,9 @@ from omnivec.collection.indexing import Draft, Indexing, Written
 from omnivec.collection.spaces import Spaces
 from omnivec.errors import ItemError
 from omnivec.inputs import modality
-from omnivec.inputs.content import Content, Cutting
+from omnivec.inputs.content import MAX_BYTES, Content, Cutting
 from omnivec.inputs.files.walk import UNPROVEN, Entry, Walk, walk
-from omnivec.inputs.reading import MAX_BYTES, is_readable, read
+from omnivec.inputs.reading import is_readable, read
 from omnivec.progress import Counter as Progress
 from omnivec.progress import bar
 from omnivec.store.records import Entry as Listed

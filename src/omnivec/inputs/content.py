@@ -8,6 +8,9 @@ from typing import Any
 
 from omnivec.types import Modality
 
+MAX_BYTES = 64 * 2**20
+"""Of a file that is read; a larger one is refused."""
+
 OVERLAP = 32
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.validation.arguments import characters, expanded, is_missing, one_line
+from omnivec.validation.arguments import characters, expanded, is_missing, quoted
 
 _SHOWN = 40
 """Characters of a value in a message."""
@@ -126,7 +126,7 @@ def shown(value: Any) -> str:
         return repr(value[:_SHOWN])
     name = type(value).__name__
     kind = f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-    return f"{one_line(value, _SHOWN)}, {kind}" if isinstance(value, Number) else kind
+    return f"{quoted(value, _SHOWN)}, {kind}" if isinstance(value, Number) else kind
 
 
 def _is_one_array(given: NDArray[Any], what: str) -> bool:

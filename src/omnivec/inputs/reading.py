@@ -8,12 +8,10 @@ from typing import Any
 
 from omnivec.errors import ItemError
 from omnivec.inputs import modality
-from omnivec.inputs.content import Content, Cutting, Piece
+from omnivec.inputs.content import MAX_BYTES, Content, Cutting, Piece
 from omnivec.inputs.items import shown
 from omnivec.types import Modality
 from omnivec.validation.reasons import file_name, item_error
-
-MAX_BYTES = 64 * 2**20
 
 
 def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: int = MAX_BYTES) -> Content:

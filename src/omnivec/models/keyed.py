@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 
 from omnivec.errors import UnknownKey, UsageError
+from omnivec.families._hooks import Labels
 from omnivec.inputs.items import is_one, several, shown, text
 from omnivec.inputs.items import texts as listed_texts
 from omnivec.models.embedder import Embedder
-from omnivec.models.table import Labels, TableModel, table_model
+from omnivec.models.table import TableModel, table_model
 from omnivec.tables.io import write_table
 from omnivec.tables.record import Table
 from omnivec.types import Floats

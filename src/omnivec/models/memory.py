@@ -12,7 +12,7 @@ from omnivec.errors import ItemError, ModelError
 from omnivec.models.model import Model
 from omnivec.models.network import Choice, Network, runtime_of
 from omnivec.ops import process
-from omnivec.ops.process import release, shown
+from omnivec.ops.process import as_mb, release
 from omnivec.ops.quantized import bytes_of
 
 SHORT = 256
@@ -102,7 +102,7 @@ class _Part:
         )
         limits = fit(ceiling, probe)
         guard = Guard(limits, preparer.unit)
-        network.limit(limits.budget, limits.streams, guard.check, f"as {shown(ceiling)} of memory allow")
+        network.limit(limits.budget, limits.streams, guard.check, f"as {as_mb(ceiling)} of memory allow")
         preparer.room.ceiling = ceiling
 
 
@@ -137,7 +137,7 @@ def require(ceiling: int, needed: int) -> None:
     """Raises ModelError where the weights alone, with what the process has, are above a ceiling."""
     if needed > ceiling:
         raise ModelError(
-            f"max_memory={shown(ceiling)} is too low: the process with this model's weights needs {shown(needed)}, and "
+            f"max_memory={as_mb(ceiling)} is too low: the process with this model's weights needs {as_mb(needed)}, and "
             f"more for items; {WAYS_OUT}"
         )
 
@@ -192,8 +192,8 @@ class Guard:
         now, more = process.resident(), max(0, places - self._largest) * self.limits.each
         if now + more > self.limits.ceiling:
             raise ItemError(
-                f"no memory for a batch of {places:,} {self._unit}: the process has {shown(now)} and it takes up to "
-                f"{shown(more)} more, max_memory is {shown(self.limits.ceiling)}; raise it, or let go of other data"
+                f"no memory for a batch of {places:,} {self._unit}: the process has {as_mb(now)} and it takes up to "
+                f"{as_mb(more)} more, max_memory is {as_mb(self.limits.ceiling)}; raise it, or let go of other data"
             )
         self._largest = max(self._largest, places)
 
@@ -279,8 +279,8 @@ def _refuse(free: int, points: list[tuple[int, int]], probe: Probe, length: int)
 
 def _too_low(free: int, needed: int, probe: Probe) -> str:
     return (
-        f"max_memory={shown(free + probe.others)} is too low: the process with this model and one item of "
-        f"{probe.longest:,} {probe.unit} needs about {shown(needed + probe.others)}; {WAYS_OUT}"
+        f"max_memory={as_mb(free + probe.others)} is too low: the process with this model and one item of "
+        f"{probe.longest:,} {probe.unit} needs about {as_mb(needed + probe.others)}; {WAYS_OUT}"
     )
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
+from omnivec.families._hooks import Encoder
 from omnivec.inputs.modality import of, written
 from omnivec.inputs.preparer import Reading
 from omnivec.inputs.text import text
@@ -41,41 +42,6 @@ from omnivec.weights.tensor import from_array
 ENGINE = "table"
 UNLIMITED = 2**31 - 1
 """The limit of what has none."""
-
-
-class Encoder(Protocol):
-    """What a family makes of a table."""
-
-    @property
-    def unit(self) -> str:
-        """What `seen` counts: "words", "tokens"."""
-
-    @property
-    def nothing(self) -> str:
-        """Why a text of which nothing was seen has no vector."""
-
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
-        """Vectors (n, dim) of texts, and how many words of each they are made of; those of none are not looked at."""
-
-    def spans(self, text: str) -> NDArray[np.int64]:
-        """First and behind-last character (n, 2) of each word that the table sees."""
-
-    def words(self, text: str) -> list[str]:
-        """The words of a text that the table sees, as it spells them."""
-
-    def rows(self) -> Floats:
-        """The vector of each key (n, dim)."""
-
-    def row(self, key: str) -> Floats | None:
-        """The vector (dim,) of a key, or of a word that has one all the same."""
-
-
-@runtime_checkable
-class Labels(Protocol):
-    """What an encoder whose table was trained on labels has besides."""
-
-    def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Of each label for each text: (n, labels) float32."""
 
 
 class TableModel:

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError, UsageError
-from omnivec.validation.arguments import one_line
+from omnivec.validation.arguments import quoted
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -30,12 +30,10 @@ def parse_size(said: int | str) -> int:
             return int(float(found[1]) * UNITS[found[2].upper()])
     except (ValueError, OverflowError):  # More digits than Python writes, or than a float holds.
         pass
-    raise UsageError(
-        f"max_memory={one_line(said)} is no size: give bytes, or a text such as '2GB' or '500MiB'"
-    )
+    raise UsageError(f"max_memory={quoted(said)} is no size: give bytes, or a text such as '2GB' or '500MiB'")
 
 
-def shown(size: float) -> str:
+def as_mb(size: float) -> str:
     """A size for people: 1,234 MB."""
     return f"{size / 1e6:,.0f} MB"
 
@@ -82,8 +80,8 @@ def why_short() -> str:
     if limit is None:
         return "not enough memory; close other programs, or give this one more"
     return (
-        f"not enough memory: the process has {shown(mapped())}, the limit of its address space (ulimit -v) is "
-        f"{shown(limit)}; raise it"
+        f"not enough memory: the process has {as_mb(mapped())}, the limit of its address space (ulimit -v) is "
+        f"{as_mb(limit)}; raise it"
     )
 
 
@@ -167,7 +165,7 @@ class Room:
         ):
             if limit is not None and held() + size > limit:
                 return (
-                    f"no memory to prepare it: the process has {shown(held())} and it takes up to {shown(size)} more, "
-                    f"{name} is {shown(limit)}; raise it, or make the item smaller"
+                    f"no memory to prepare it: the process has {as_mb(held())} and it takes up to {as_mb(size)} more, "
+                    f"{name} is {as_mb(limit)}; raise it, or make the item smaller"
                 )
         return None

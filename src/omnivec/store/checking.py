@@ -13,7 +13,7 @@ from omnivec.errors import CollectionDamaged
 from omnivec.store import checksums, rows, schema
 from omnivec.store.connections import Connections, damaged
 from omnivec.types import IN_CHARACTERS
-from omnivec.validation.arguments import one_line
+from omnivec.validation.arguments import quoted
 
 STRAYS: tuple[tuple[str, str], ...] = (
     (
@@ -168,7 +168,7 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
     wrong = [key for key, checksum in computed if stored.get(key) != checksum]
     for key in islice(wrong, _SHOWN):
         name = connection.execute("SELECT id FROM documents WHERE key = ?", (key,)).fetchone()[0]
-        yield f"document {one_line(name)} is not what was written: its text, metadata, times or vectors were changed"
+        yield f"document {quoted(name)} is not what was written: its text, metadata, times or vectors were changed"
     if len(wrong) > _SHOWN:
         yield f"{len(wrong) - _SHOWN} more documents are not what was written"
     total = 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from omnivec.errors import FilterError
 from omnivec.store.strings import storable
-from omnivec.validation.arguments import is_missing, one_line, plain
+from omnivec.validation.arguments import is_missing, plain, quoted
 
 MAX_DEPTH = 50
 MAX_CONDITIONS = 500
@@ -72,7 +72,7 @@ def compile_where(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 
 def _shown(value: Any) -> str:
-    return one_line(value, 80)
+    return quoted(value, 80)
 
 
 def _count(part: Any, depth: int) -> int:

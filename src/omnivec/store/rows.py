@@ -20,7 +20,7 @@ import numpy as np
 
 from omnivec.store.connections import damaged
 from omnivec.types import IN_CHARACTERS, Floats, Keys, Metric
-from omnivec.validation.arguments import one_line
+from omnivec.validation.arguments import quoted
 
 _NAME = re.compile("[a-z][a-z0-9_]*")
 
@@ -161,19 +161,17 @@ class Shape:
                 column.value(stored)
             except ValueError as due:
                 name = column.sql.split(".")[-1]
-                return (
-                    f"{self.table}.{name} of {one_line(row[0])} holds {one_line(stored)}, where {due} is due"
-                )
+                return f"{self.table}.{name} of {quoted(row[0])} holds {quoted(stored)}, where {due} is due"
         broken = self.rule(self._named(row)) if self.rule is not None else None
         name = self.columns[0].sql.split(".")[-1]
-        return f"{self.table}.{name} {one_line(row[0])}: {broken or 'it cannot be read'}"
+        return f"{self.table}.{name} {quoted(row[0])}: {broken or 'it cannot be read'}"
 
 
 def passage_keys(path: Path, stored: Sequence[Any]) -> Keys:
     """Stored keys of passages as (n,) int64; CollectionDamaged where one is no integer."""
     if not all(type(key) is int for key in stored):
         wrong = next(key for key in stored if type(key) is not int)
-        raise damaged(path, f"{one_line(wrong)} stands in the place of a passage's key")
+        raise damaged(path, f"{quoted(wrong)} stands in the place of a passage's key")
     return np.array(stored, np.int64)
 
 

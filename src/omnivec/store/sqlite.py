@@ -20,7 +20,7 @@ from omnivec.store.filters import compared, compile_where
 from omnivec.store.opening import open_connections
 from omnivec.store.records import Counts, Document, Entry, Found, Passage, Signature, SpaceRecord
 from omnivec.types import Floats, Keys
-from omnivec.validation.arguments import one_line, plain
+from omnivec.validation.arguments import plain, quoted
 
 _BLOBS_AT_ONCE = 1024
 _NAMED = 20
@@ -129,7 +129,7 @@ class Catalogue:
         with self._connections.transaction() as connection:
             for name, state in states.items():
                 if not writing.touch(connection, name, *state):
-                    raise damaged(self._connections.path, f"the checksum of {one_line(name)} is no integer")
+                    raise damaged(self._connections.path, f"the checksum of {quoted(name)} is no integer")
             writing.count_change(connection)
 
     def delete(self, ids: Sequence[str]) -> int:

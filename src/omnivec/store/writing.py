@@ -16,7 +16,7 @@ from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.schema import TEXT_INDEXES
 from omnivec.store.strings import has_unspaced, searchable, storable
 from omnivec.types import Floats
-from omnivec.validation.arguments import is_missing, one_line, plain
+from omnivec.validation.arguments import is_missing, plain, quoted
 
 HISTORY = 1000
 _WORTH_MERGING = 64
@@ -56,14 +56,14 @@ def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
     if isinstance(value, list | tuple):
         return [_json_value(inner, whose, (*place, number)) for number, inner in enumerate(value)]
     raise UsageError(
-        f"{whose}{_at(place)} holds a {type(value).__name__}, {one_line(value)}; allowed are strings, numbers, "
+        f"{whose}{_at(place)} holds a {type(value).__name__}, {quoted(value)}; allowed are strings, numbers, "
         "booleans, dates, UUIDs, paths, None, lists and dicts"
     )
 
 
 def _json_key(key: Any, whose: str, place: tuple[str | int, ...]) -> str:
     if not isinstance(key, str):
-        named = f"{one_line(key)}, a {type(key).__name__}"
+        named = f"{quoted(key)}, a {type(key).__name__}"
         raise UsageError(f"{whose}{_at(place)} has the key {named}; keys are strings")
     if not place and key.startswith("$"):
         raise UsageError(

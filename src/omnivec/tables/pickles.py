@@ -13,7 +13,7 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.validation.reasons import of_system
-from omnivec.weights.bounds import Bounds, shown
+from omnivec.weights.bounds import Bounds, brief
 from omnivec.weights.tensor import Array
 from omnivec.weights.unpickling import RestrictedUnpickler, damage
 
@@ -131,7 +131,7 @@ def _known(bounds: Bounds) -> dict[tuple[str, str], Any]:
 
     def encode(text: object, encoding: object) -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "utf-8"):
-            raise bounds.error(f"a {type(text).__name__} to be encoded as {shown(encoding)}")
+            raise bounds.error(f"a {type(text).__name__} to be encoded as {brief(encoding)}")
         bounds.spend("what its pickle copies", 2 * len(text) + 64)
         return text.encode(str(encoding))
 
@@ -175,6 +175,6 @@ def _array(path: Path, saved: Any) -> Array:
 def _dtype(saved: Any) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(saved.args[0])
     if dtype not in DTYPES:
-        raise ValueError(f"its element type is {shown(saved.args[0])}")
+        raise ValueError(f"its element type is {brief(saved.args[0])}")
     big = bool(saved.state) and saved.state[1] == ">"
     return dtype.newbyteorder(">" if big else "<")

@@ -137,7 +137,7 @@ def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
     return given
 
 
-def one_line(value: Any, most: int = SHOWN) -> str:
+def quoted(value: Any, most: int = SHOWN) -> str:
     """A value in a message: as Python writes it, on one line and no longer than that; its type where it cannot be.
 
     Tables and arrays take many lines, a whole number may have too many digits to be written, and a user's object may
@@ -152,6 +152,6 @@ def one_line(value: Any, most: int = SHOWN) -> str:
 
 
 def said(value: Any) -> str:
-    """`one_line`, with its type behind what is cut."""
-    text = one_line(value)
+    """`quoted`, with its type behind what is cut."""
+    text = quoted(value)
     return f"{text} ({type(value).__name__})" if len(text) > SHOWN else text

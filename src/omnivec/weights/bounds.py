@@ -58,7 +58,7 @@ class Bounds:
     def number(self, what: str, stated: object, least: int, most: int) -> int:
         """A whole number from `least` to `most`; WeightsError for anything else."""
         if type(stated) is not int or not least <= stated <= most:
-            raise self.error(f"{what} of {shown(stated)} where {least} to {most} can be: damaged")
+            raise self.error(f"{what} of {brief(stated)} where {least} to {most} can be: damaged")
         return stated
 
     def count(self, what: str, stated: object, each: int, begin: int = 0) -> int:
@@ -66,7 +66,7 @@ class Bounds:
         fitting = (self.size - begin) // each
         if type(stated) is not int or not 0 <= stated <= fitting:
             raise self.error(
-                f"{shown(stated)} {what} where {max(fitting, 0)} fit into the {self.size} bytes of the file: "
+                f"{brief(stated)} {what} where {max(fitting, 0)} fit into the {self.size} bytes of the file: "
                 "cut short or damaged"
             )
         return stated
@@ -75,7 +75,7 @@ class Bounds:
         """Where `count` elements that begin at a byte end; WeightsError where that is outside of the file."""
         end = begin + count * itemsize
         if min(begin, count) < 0 or end > self.size:
-            raise self.error(f"{what} ends at byte {shown(end)} of {self.size}: cut short or damaged")
+            raise self.error(f"{what} ends at byte {brief(end)} of {self.size}: cut short or damaged")
         return end
 
     def elements(self, what: str, shape: Sequence[object]) -> int:
@@ -90,7 +90,7 @@ class Bounds:
         for side in shape:
             if type(side) is not int or not 0 <= side <= max(self.size, 1 << 16):
                 raise self.error(
-                    f"{what} of shape {shown(list(shape))} is more than {self.size} bytes hold: damaged"
+                    f"{what} of shape {brief(list(shape))} is more than {self.size} bytes hold: damaged"
                 )
             total *= side
         return total
@@ -104,7 +104,7 @@ class Bounds:
         most = max(times * self.size, FLOOR)
         if nbytes < 0 or self.spent + nbytes > most:
             raise self.error(
-                f"{what} takes {shown(nbytes)} bytes of memory, {self.spent} are taken before it; the {self.size} "
+                f"{what} takes {brief(nbytes)} bytes of memory, {self.spent} are taken before it; the {self.size} "
                 f"bytes of the file may be unpacked to {most}: refused"
             )
         self.spent += nbytes
@@ -127,7 +127,7 @@ def check_ngrams(bounds: Bounds, min_n: object, max_n: object, words: object, bu
     bounds.number("a number of buckets", buckets, 0, MOST_BUCKETS)
 
 
-def shown(value: object) -> str:
+def brief(value: object) -> str:
     """A value in a message, in one short line.
 
     What a file holds may have a million digits, or hold one list twice, and that another one twice, and so on.
@@ -135,14 +135,14 @@ def shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     if isinstance(value, (list, tuple)):
-        inside = ", ".join(map(_brief, value[:_LISTED])) + ", ..." * (len(value) > _LISTED)
+        inside = ", ".join(map(_plain, value[:_LISTED])) + ", ..." * (len(value) > _LISTED)
         text = f"[{inside}]" if isinstance(value, list) else f"({inside})"
     else:
-        text = _brief(value)
+        text = _plain(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _brief(value: object) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, (str, bytes)):
         return repr(value[:_SHOWN])
     plain = (

@@ -10,7 +10,7 @@ from typing import Any
 
 from omnivec.errors import WeightsError
 from omnivec.validation.reasons import of_system, one_line
-from omnivec.weights.bounds import Bounds, shown
+from omnivec.weights.bounds import Bounds, brief
 from omnivec.weights.numpyfile import read_npz
 from omnivec.weights.safetensors import read_safetensors
 from omnivec.weights.tensor import Tensor, Weights, from_array, map_file
@@ -115,17 +115,17 @@ def _read_shards(index: Path) -> Weights:
 def _inside(index: Path, shard: object) -> Path:
     """The path of a shard, which must lie in the folder of its index."""
     if not isinstance(shard, str) or not shard:
-        raise WeightsError(f"{index}: {shown(shard)} is no file name.")
+        raise WeightsError(f"{index}: {brief(shard)} is no file name.")
     for kind in (PurePosixPath(shard), PureWindowsPath(shard)):
         if kind.anchor or ".." in kind.parts or kind.suffix == ".json":
             raise WeightsError(
-                f"{index}: shard {shown(shard)} is not a weight file in the folder of its index: refused."
+                f"{index}: shard {brief(shard)} is not a weight file in the folder of its index: refused."
             )
     file = index.parent / shard
     try:
         there = file.is_file()
     except (OSError, ValueError) as exc:  # a name that is too long, or holds a zero
-        raise WeightsError(f"{index}: shard {shown(shard)} is no file name: {of_system(exc)}.") from exc
+        raise WeightsError(f"{index}: shard {brief(shard)} is no file name: {of_system(exc)}.") from exc
     if not there:
         raise WeightsError(f"{index}: shard {shard[:200]} is missing in {index.parent}: download it again.")
     return file
@@ -143,7 +143,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     tensors = {name: replace(tensor, name=name) for name, tensor in _leaves(Bounds.of(path), checkpoint)}
     if not tensors:
         raise WeightsError(
-            f"{path} holds no tensors under {', '.join(map(shown, list(checkpoint)[:8])) or 'nothing'}."
+            f"{path} holds no tensors under {', '.join(map(brief, list(checkpoint)[:8])) or 'nothing'}."
         )
     return tensors
 
@@ -156,7 +156,7 @@ def _leaves(bounds: Bounds, table: Mapping[Any, Any], prefix: str = "") -> Itera
     for key, value in table.items():
         if isinstance(value, (Tensor, Mapping)):
             if not isinstance(key, (str, int)):
-                raise bounds.error(f"a tensor named {shown(key)}, which is no text")
+                raise bounds.error(f"a tensor named {brief(key)}, which is no text")
             bounds.spend("the names of its tensors", len(prefix) + _NAMED)
         if isinstance(value, Tensor):
             yield f"{prefix}{key}", value

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omnivec.errors import WeightsError
 from omnivec.validation.reasons import of_system, one_line
 from omnivec.weights.bounds import Bounds
-from omnivec.weights.tensor import Bytes, map_file, typed
+from omnivec.weights.tensor import Bytes, as_elements, map_file
 from omnivec.weights.zipped import unpacked
 
 KINDS = "biufUS"
@@ -81,5 +81,5 @@ def _array(bounds: Bounds, stream: BinaryIO, raw: Bytes) -> NDArray[Any]:
         raise bounds.error(
             f"an array of {dtype} {shape} ends at byte {end} of {len(raw)}: not as it was written"
         )
-    flat = typed(raw[begin:end], dtype)
+    flat = as_elements(raw[begin:end], dtype)
     return flat.reshape(shape, order="F" if fortran else "C")

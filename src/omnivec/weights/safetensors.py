@@ -12,8 +12,8 @@ import numpy as np
 from omnivec.errors import WeightsError
 from omnivec.files import written
 from omnivec.validation.reasons import one_line
-from omnivec.weights.bounds import Bounds, shown
-from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, map_file, typed
+from omnivec.weights.bounds import Bounds, brief
+from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, as_elements, map_file
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
@@ -34,7 +34,7 @@ def read_safetensors(path: Path) -> Weights:
     _check_layout(path, entries, len(raw) - start)
     tensors = {}
     for name, (dtype, shape, begin, end) in entries.items():
-        data = typed(raw[start + begin : start + end], DTYPES[dtype]).reshape(shape)
+        data = as_elements(raw[start + begin : start + end], DTYPES[dtype]).reshape(shape)
         tensors[name] = Tensor(name, dtype, shape, data)
     return Weights(tensors, (path,), metadata)
 
@@ -91,17 +91,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _entry(bounds: Bounds, name: str, row: object) -> tuple[str, tuple[int, ...], int, int]:
     """Element type, shape, begin and end of one tensor, checked by themselves."""
-    named = f"tensor {shown(name)}"
+    named = f"tensor {brief(name)}"
     match row:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]}:
             pass
         case _:
             raise bounds.error(f"{named} lacks a dtype, a shape or two offsets")
     if dtype not in DTYPES:
-        raise bounds.error(f"{named} has element type {shown(dtype)}; known are {', '.join(DTYPES)}")
+        raise bounds.error(f"{named} has element type {brief(dtype)}; known are {', '.join(DTYPES)}")
     elements = bounds.elements(named, shape)
     if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= bounds.size:
-        raise bounds.error(f"{named} is at bytes {shown(begin)} to {shown(end)} of {bounds.size}")
+        raise bounds.error(f"{named} is at bytes {brief(begin)} to {brief(end)} of {bounds.size}")
     needed = elements * DTYPES[dtype].itemsize
     if needed != end - begin:
         raise bounds.error(f"{named} of {dtype} {shape} needs {needed} bytes and has {end - begin}")
@@ -116,7 +116,7 @@ def _check_layout(
     for name, (_, _, begin, end) in sorted(entries.items(), key=lambda entry: entry[1][2:]):
         if begin != position:
             raise WeightsError(
-                f"{path}: tensor {shown(name)} begins at byte {begin} where byte {position} is due."
+                f"{path}: tensor {brief(name)} begins at byte {begin} where byte {position} is due."
             )
         position = end
     if position != size:

@@ -107,7 +107,7 @@ def map_file(path: Path) -> Bytes:
         raise WeightsError(f"{path} cannot be read: {of_system(exc)}.") from exc
 
 
-def typed(raw: Bytes, dtype: np.dtype[Any]) -> Array:
+def as_elements(raw: Bytes, dtype: np.dtype[Any]) -> Array:
     """The elements (n,) that lie in `raw`, without a copy where their address is a multiple of their size."""
     aligned = raw if raw.ctypes.data % dtype.itemsize == 0 else raw.copy()
     return aligned.view(dtype)

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from omnivec.errors import WeightsError
-from omnivec.weights.bounds import Bounds, shown
-from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, map_file, typed
+from omnivec.weights.bounds import Bounds, brief
+from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, as_elements, map_file
 from omnivec.weights.unpickling import RestrictedUnpickler, counted, damage
 from omnivec.weights.zipped import member_bytes, unpacked
 
@@ -113,7 +113,7 @@ def _read_zip(bounds: Bounds, raw: Bytes) -> object:
             if key not in storages:
                 member = members.get(f"{root}data/{key}")
                 if member is None:
-                    raise WeightsError(f"{path}: storage {shown(key)} is missing.")
+                    raise WeightsError(f"{path}: storage {brief(key)} is missing.")
                 storages[key] = member_bytes(bounds, archive, member, raw)
             return _elements(storages[key], dtype, big)
 
@@ -130,7 +130,7 @@ def _read_legacy(bounds: Bounds, raw: Bytes) -> object:
         protocol, system = (_Unpickler(bounds, _next_pickle(stream)).load() for _ in range(2))
         if protocol != LEGACY_PROTOCOL:
             raise WeightsError(
-                f"{path}: old torch format, protocol {shown(protocol)}; known is {LEGACY_PROTOCOL}."
+                f"{path}: old torch format, protocol {brief(protocol)}; known is {LEGACY_PROTOCOL}."
             )
         unpickler = _Unpickler(bounds, _next_pickle(stream))
         described = unpickler.load()
@@ -139,10 +139,10 @@ def _read_legacy(bounds: Bounds, raw: Bytes) -> object:
     big = not system["little_endian"]
     storages: dict[str, Bytes] = {}
     for key in keys:
-        head = raw[position : bounds.span(f"storage {shown(key)}", position, 8)].tobytes()
+        head = raw[position : bounds.span(f"storage {brief(key)}", position, 8)].tobytes()
         count = int.from_bytes(head, "big" if big else "little", signed=True)
         itemsize = DTYPES[unpickler.dtypes[key]].itemsize
-        end = bounds.span(f"storage {shown(key)}", position + 8, count, itemsize)
+        end = bounds.span(f"storage {brief(key)}", position + 8, count, itemsize)
         storages[key] = raw[position + 8 : end]
         position = end
 
@@ -165,7 +165,7 @@ def _next_pickle(stream: BinaryIO) -> bytes:
 def _elements(raw: Bytes, dtype: str, big: bool) -> Array:
     """The elements of a storage, in little-endian order."""
     itemsize = DTYPES[dtype].itemsize
-    elements = typed(raw[: len(raw) // itemsize * itemsize], DTYPES[dtype])
+    elements = as_elements(raw[: len(raw) // itemsize * itemsize], DTYPES[dtype])
     return elements.byteswap() if big else elements
 
 
@@ -176,7 +176,7 @@ class _Unpickler(RestrictedUnpickler):
         known: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): counted(bounds, OrderedDict),
             ("torch", "Size"): counted(bounds, tuple),
-            ("torch", "device"): lambda *place: ":".join(map(shown, place)).replace("'", ""),
+            ("torch", "device"): lambda *place: ":".join(map(brief, place)).replace("'", ""),
             ("argparse", "Namespace"): type("Record", (_Record,), {}),
             ("torch._utils", "_rebuild_tensor"): lambda *view: _View(*view),
             ("torch._utils", "_rebuild_tensor_v2"): lambda *view: _View(*view[:4]),
@@ -198,7 +198,7 @@ class _Unpickler(RestrictedUnpickler):
             case ("storage", str(dtype), str(key), _, int(count), *rest):
                 view: Any = rest[0] if rest else None
             case _:
-                raise WeightsError(f"{self.bounds.path}: {shown(pid)} is not the description of a storage.")
+                raise WeightsError(f"{self.bounds.path}: {brief(pid)} is not the description of a storage.")
         self.dtypes[key] = dtype
         _, start, size = view or (key, 0, count)
         return _Storage(key, dtype, count, start, size)
@@ -218,7 +218,7 @@ class _Builder:
         """The object itself; `name` is the path that led to it."""
         if id(described) not in self.done:
             if id(described) in self.begun:
-                raise self.bounds.error(f"{shown(name)} holds itself: damaged")
+                raise self.bounds.error(f"{brief(name)} holds itself: damaged")
             self.begun.add(id(described))
             self.done[id(described)] = self._build(described, name)
         return self.done[id(described)]
@@ -237,24 +237,24 @@ class _Builder:
         return described
 
     def _path(self, name: str, key: object) -> str:
-        longer = f"{name}." * bool(name) + (key if isinstance(key, str) else shown(key))
+        longer = f"{name}." * bool(name) + (key if isinstance(key, str) else brief(key))
         if len(longer) > LONGEST_NAME:
-            raise self.bounds.error(f"a name of {len(longer)} characters, such as {shown(longer)}: damaged")
+            raise self.bounds.error(f"a name of {len(longer)} characters, such as {brief(longer)}: damaged")
         return longer
 
     def _tensor(self, view: _View, name: str) -> Tensor:
         storage, size, stride = view.storage, tuple(view.size), tuple(view.stride)
         elements = self._root(storage)[storage.start : storage.start + storage.count]
-        count = self.bounds.elements(f"tensor {shown(name)}", size)
+        count = self.bounds.elements(f"tensor {brief(name)}", size)
         steps = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         last = -1 if 0 in size else view.offset + steps
         if min((storage.start, view.offset, *size, *stride)) < 0 or last >= len(elements):
             raise self.bounds.error(
-                f"tensor {shown(name)} of shape {size}, strides {shown(stride)} and offset {shown(view.offset)} "
+                f"tensor {brief(name)} of shape {size}, strides {brief(stride)} and offset {brief(view.offset)} "
                 f"leaves its storage of {len(elements)} elements"
             )
         # Tensors may share a storage, and repeat it by strides of 0: what they all hold together is counted.
-        self.bounds.spend(f"tensor {shown(name)} of shape {size}", count * elements.itemsize)
+        self.bounds.spend(f"tensor {brief(name)} of shape {size}", count * elements.itemsize)
         strides = [step * elements.itemsize for step in stride]
         data = np.lib.stride_tricks.as_strided(elements[view.offset :], size, strides)
         return Tensor(name, storage.dtype, size, np.require(data, requirements=["C", "W"]))
@@ -267,7 +267,7 @@ class _Builder:
         if not 0 <= storage.root_count <= len(elements):
             size = elements.itemsize
             raise self.bounds.error(
-                f"truncated: storage {shown(storage.key)} needs {shown(storage.root_count * size)} bytes and has "
+                f"truncated: storage {brief(storage.key)} needs {brief(storage.root_count * size)} bytes and has "
                 f"{len(elements) * size}"
             )
         return elements

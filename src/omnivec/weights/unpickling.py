@@ -17,7 +17,7 @@ from typing import Any
 
 from omnivec.errors import WeightsError
 from omnivec.validation.reasons import one_line
-from omnivec.weights.bounds import Bounds, shown
+from omnivec.weights.bounds import Bounds, brief
 
 # Bytes that an instruction makes where that is more than `_OTHER`, and those that a text or number has beside its own.
 _MADE = {
@@ -109,7 +109,7 @@ def check_program(bounds: Bounds, data: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(data):
         name = opcode.name
         if name in _MEMO and (argument or 0) > len(data):
-            raise bounds.error(f"a pickle of {len(data)} bytes with a memo of {shown(argument)} entries")
+            raise bounds.error(f"a pickle of {len(data)} bytes with a memo of {brief(argument)} entries")
         wide += isinstance(argument, int) and argument.bit_length() > 64
         if wide > MOST_WIDE:
             raise bounds.error(f"a pickle with more than {MOST_WIDE} whole numbers of more than 64 bits")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from omnivec.errors import ItemError, UsageError
+from omnivec.inputs.content import MAX_BYTES
 from omnivec.inputs.files.html import extract
 from omnivec.inputs.files.lines import Lines
 from omnivec.inputs.files.suffixes import Kind, kind_of
@@ -23,7 +24,6 @@ from omnivec.validation.reasons import LeftOut, file_name, named, of_system
 Encodings = str | Sequence[str] | None
 """One encoding, several, or None where a file is to tell by itself."""
 
-MAX_BYTES = 64 * 2**20
 MAX_LINE = 1_000_000
 MAX_RUN = 20_000
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
 
+from omnivec.inputs.content import MAX_BYTES
 from omnivec.inputs.files import ignore
 from omnivec.inputs.files.ignore import Ignore
-from omnivec.inputs.files.read import MAX_BYTES, TOO_LARGE
+from omnivec.inputs.files.read import TOO_LARGE
 from omnivec.inputs.files.suffixes import kind_of
 from omnivec.validation.reasons import escaped, of_system
 

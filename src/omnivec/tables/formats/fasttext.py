@@ -20,7 +20,7 @@ from omnivec.tables.formats.quantised import read_quantised
 from omnivec.tables.record import Subwords, Table
 from omnivec.types import Floats
 from omnivec.weights.bounds import Bounds, check_ngrams
-from omnivec.weights.tensor import Bytes, map_file, typed
+from omnivec.weights.tensor import Bytes, as_elements, map_file
 
 MAGIC = 793712314
 VERSIONS = (11, 12)
@@ -110,7 +110,7 @@ def read_fasttext_bin(path: Path, limit: int = 0, errors: str = "strict") -> Tab
         raise WeightsError(
             f"{path}: an output matrix of {output.shape} for {what} and {dim} dimensions: damaged"
         )
-    rows = typed(own.reshape(-1).view(np.uint8), np.dtype("<f4")).reshape(own.shape)
+    rows = as_elements(own.reshape(-1).view(np.uint8), np.dtype("<f4")).reshape(own.shape)
     check_finite(path, rows)
     settings["tokens"] = dictionary.tokens
     if supervised:
@@ -171,7 +171,7 @@ def _dictionary(bounds: Bounds, raw: Bytes, position: int, errors: str) -> _Dict
 def _pruned(bounds: Bounds, raw: Bytes, position: int, count: int) -> NDArray[np.int32]:
     """The bucket of each row that pruning left, from pairs of a bucket and its row."""
     end = bounds.span(f"{count} n-grams that pruning left", position, count, 8)
-    pairs = typed(raw[position:end], np.dtype("<i4")).reshape(count, 2)
+    pairs = as_elements(raw[position:end], np.dtype("<i4")).reshape(count, 2)
     if not np.array_equal(np.sort(pairs[:, 1]), np.arange(count)):
         raise bounds.error(f"{count} n-grams that pruning left do not each have a row: damaged")
     buckets = np.empty(count, np.int32)

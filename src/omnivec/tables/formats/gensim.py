@@ -18,7 +18,7 @@ from omnivec.tables.checks import check_finite, limited, unique
 from omnivec.tables.pickles import Saved, as_array, read_pickle
 from omnivec.tables.record import Subwords, Table
 from omnivec.types import Floats
-from omnivec.weights.bounds import Bounds, check_ngrams, shown
+from omnivec.weights.bounds import Bounds, brief, check_ngrams
 from omnivec.weights.numpyfile import map_npy
 
 # Attribute names of gensim 4, then those before it.
@@ -141,7 +141,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, (bool, int, float, str)) and len(shown(value)) < 100
+    return isinstance(value, (bool, int, float, str)) and len(brief(value)) < 100
 
 
 def _table(part: _Part, fasttext: bool) -> Table:
@@ -149,7 +149,7 @@ def _table(part: _Part, fasttext: bool) -> Table:
     if not isinstance(keys, list) or not keys:
         raise part.unreadable()
     if odd := [key for key in keys if type(key) not in (str, int)]:
-        raise WeightsError(f"{part.path}: a key {shown(odd[0])} is neither text nor a number: damaged")
+        raise WeightsError(f"{part.path}: a key {brief(odd[0])} is neither text nor a number: damaged")
     dim = _dim(part)
     own = part.rows(OWN_ROWS, len(keys), dim, f"{len(keys)} keys")
     rows = part.rows(VECTORS, len(keys), dim, f"{len(keys)} keys") if own is None else own

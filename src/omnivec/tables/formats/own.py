@@ -20,7 +20,7 @@ from omnivec.types import Floats
 from omnivec.validation import typed
 from omnivec.validation.json_files import read_json, write_json
 from omnivec.validation.typed import Between, Count, Index, Size
-from omnivec.weights.bounds import Bounds, check_ngrams, shown
+from omnivec.weights.bounds import Bounds, brief, check_ngrams
 from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tensor import Array, Tensor, Weights
 
@@ -119,7 +119,7 @@ def read_own(folder: Path, limit: int = 0) -> Table:
     config = typed.table(_Config, folder / "config.json")
     if config.get("model_type") not in MODEL_TYPES:
         raise WeightsError(
-            f"{folder}/config.json: model_type {shown(config.get('model_type'))} is none of {', '.join(MODEL_TYPES)}"
+            f"{folder}/config.json: model_type {brief(config.get('model_type'))} is none of {', '.join(MODEL_TYPES)}"
         )
     tensors = read_safetensors(folder / "model.safetensors")
     words = None
@@ -158,7 +158,7 @@ def _table(
     if vectors is None or vectors.shape != (len(keys), dim) or type(dim) is not int:
         shape = None if vectors is None else vectors.shape
         raise WeightsError(
-            f"{folder}: vectors of {shape} for {len(keys)} keys, and config.json says that dim is {shown(dim)}"
+            f"{folder}: vectors of {shape} for {len(keys)} keys, and config.json says that dim is {brief(dim)}"
         )
     each = (counts, found.get("weights"))
     if any(array is not None and array.shape != (len(keys),) for array in each):

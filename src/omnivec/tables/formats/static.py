@@ -18,7 +18,7 @@ from omnivec.types import Floats
 from omnivec.validation import typed
 from omnivec.validation.json_files import part_of, write_json
 from omnivec.validation.reasons import of_system, one_line
-from omnivec.weights.bounds import TIMES, Bounds, shown
+from omnivec.weights.bounds import TIMES, Bounds, brief
 from omnivec.weights.checkpoints import read
 from omnivec.weights.safetensors import save
 from omnivec.weights.sentence_files import Card, modules
@@ -126,7 +126,7 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
         if odd := [
             token for token, number in ids.items() if type(token) is not str or type(number) is not int
         ]:
-            raise TypeError(f"{shown(odd[0])} is no token, or its id {shown(ids[odd[0]])} no number")
+            raise TypeError(f"{brief(odd[0])} is no token, or its id {brief(ids[odd[0]])} no number")
         last = max(ids.values(), default=-1)
         first = min(ids.values(), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -134,7 +134,7 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
             f"{folder}: tokenizer.json has no vocabulary that can be read ({one_line(error)})"
         ) from error
     if first < 0 or last >= rows:
-        raise WeightsError(f"{folder}: tokens with ids {shown(first)} to {shown(last)} for {rows} rows")
+        raise WeightsError(f"{folder}: tokens with ids {brief(first)} to {brief(last)} for {rows} rows")
     tokens = [f"[row {row}]" for row in range(rows)]
     for token, number in ids.items():
         tokens[number] = token
