@@ -18,7 +18,7 @@ lint:  ## style, formatting and types
 
 docs:  ## the site in build/site; broken links and warnings are errors
 	pip install -q -e '.[docs]'
-	mkdocs build --strict
+	zensical build --strict
 
 bench:  ## the tables of README and docs, from benchmarks/results
 	cd benchmarks && python tables.py

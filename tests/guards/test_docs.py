@@ -379,3 +379,10 @@ def test_pages_are_sober(page):
     assert "shields.io" not in text and "badge" not in text.lower()
     praise = r"\b(blazing|lightning|powerful|seamless\w*|effortless\w*|state-of-the-art|revolutionary|cutting-edge)\b"
     assert re.findall(praise, text, re.IGNORECASE) == []
+
+
+def test_the_api_page_shows_every_public_name():
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: omnivec\.(\w+)$", page, re.M)) == sorted(
+        set(omnivec.__all__) - {"__version__"}
+    )
