@@ -21,9 +21,9 @@ def _table(path: Path) -> None:
     from omnivec.models.table import read_table_model
 
     model = read_table_model(path)
-    model.encoder.vectors(TEXTS)
+    model.lookup.vectors(TEXTS)
     for key in list(model.table.keys)[:3]:
-        model.encoder.row(key)
+        model.lookup.row(key)
 
 
 def _gensim(path: Path) -> None:

@@ -18,6 +18,7 @@ import omnivec
 from omnivec import weights
 from omnivec.collection import identity
 from omnivec.errors import UsageError, WeightsError
+from omnivec.inputs.text import TOLERANCE
 from omnivec.models import precision
 from omnivec.ops import openvino
 from omnivec.ops.quantized import LEAST, Quantized, QuantizedWeights, bytes_of, is_matrix, quantize
@@ -137,7 +138,7 @@ def test_canaries_judge_a_collection_of_int8(minilm: Path) -> None:
     small = omnivec.load("all-MiniLM-L6-v2", precision="int8", offline=True)
     exact = omnivec.load("all-MiniLM-L6-v2", precision="float32", offline=True)
     assert identity.check_canaries(identity.canaries_of(small), small, "text") < 1e-4
-    assert 1e-4 < identity.check_canaries(identity.canaries_of(exact), small, "text") <= identity.TOLERANCE
+    assert 1e-4 < identity.check_canaries(identity.canaries_of(exact), small, "text") <= TOLERANCE
 
 
 def test_it_is_never_chosen_by_itself_but_may_be_fixed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class KeyedEmbedder(Embedder):
     @cached_property
     def vectors(self) -> Floats:
         """The vector of each key: (n, dim) float32."""
-        rows = self.encoder.encoder.rows()
+        rows = self.encoder.lookup.rows()
         return rows if rows.shape[1] == self.dim else np.ascontiguousarray(rows[:, : self.dim])
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class KeyedEmbedder(Embedder):
             UnknownKey: the table does not have it; the message names the nearest spellings.
         """
         key = text(key, "key")
-        found = self.encoder.encoder.row(key)
+        found = self.encoder.lookup.row(key)
         if found is None:
             raise self._unknown([key])
         return np.asarray(found, np.float32)[: self.dim]
@@ -98,7 +98,7 @@ class KeyedEmbedder(Embedder):
             UnknownKey: there is neither.
         """
         key = text(key, "key")
-        if self.encoder.encoder.row(key) is not None:
+        if self.encoder.lookup.row(key) is not None:
             return key
         found = self._in_other_case(key)
         if found is None:
@@ -184,12 +184,12 @@ class KeyedEmbedder(Embedder):
             UsageError: a table that was not trained on labels, something that is no text, k below 1, or a threshold
                 that is no number from 0 to 1.
         """
-        encoder = self.encoder.encoder
-        if not isinstance(encoder, Labels):
+        lookup = self.encoder.lookup
+        if not isinstance(lookup, Labels):
             raise UsageError(f"{self.name} knows no labels: train one with the recipe fasttext_supervised")
         count, least = whole("k", k), real("threshold", threshold, 0, 1)
         labels = self.table.settings["labels"]
-        probable = encoder.probabilities(listed_texts(texts, "texts"))
+        probable = lookup.probabilities(listed_texts(texts, "texts"))
         best = np.argsort(-probable, axis=1, kind="stable")[:, :count]
         rows = [
             [(labels[i], float(row[i])) for i in order if row[i] >= least]
@@ -242,7 +242,7 @@ class KeyedEmbedder(Embedder):
             listed = [given] if given.ndim == 1 else list(given)
         else:
             listed = list(several(given, what))
-        unknown = [one for one in listed if isinstance(one, str) and self.encoder.encoder.row(one) is None]
+        unknown = [one for one in listed if isinstance(one, str) and self.encoder.lookup.row(one) is None]
         if unknown:
             raise self._unknown(unknown)
         return [self._term(one, f"{what} {i}") for i, one in enumerate(listed)]
@@ -302,7 +302,7 @@ class KeyedEmbedder(Embedder):
             raise UsageError("weighting='idf' needs texts=: what words are counted in")
         found, number = np.zeros(len(self.table), np.int64), 0
         for one in several(texts, "texts"):
-            words = self.encoder.encoder.words(text(one, f"text {number}"))
+            words = self.encoder.lookup.words(text(one, f"text {number}"))
             number += 1
             found[[self._places[word] for word in set(words) & self._places.keys()]] += 1
         if not number:

@@ -49,7 +49,7 @@ class TableModel:
 
     Attributes:
         table: keys, vectors and what belongs to them.
-        encoder: texts to vectors, by its family.
+        lookup: texts and keys to vectors, by its family.
         threads: that cut and pool texts.
         card: the facts about it.
         dim: length of a vector.
@@ -59,7 +59,7 @@ class TableModel:
     projection: Head | None = None
 
     def __init__(
-        self, folder: Path, name: str, table: Table, encoder: Encoder, stored: bool = True, threads: int = 1
+        self, folder: Path, name: str, table: Table, lookup: Encoder, stored: bool = True, threads: int = 1
     ) -> None:
         """A table that was read, or made.
 
@@ -67,11 +67,11 @@ class TableModel:
             folder: where it was read; a file, or a folder.
             name: of its family.
             table: keys, vectors and what belongs to them.
-            encoder: texts to vectors, by its family.
+            lookup: texts and keys to vectors, by its family.
             stored: whether it is as the folder has it.
             threads: that cut and pool texts.
         """
-        self.table, self.encoder, self.threads, self.dim = table, encoder, threads, table.dim
+        self.table, self.lookup, self.threads, self.dim = table, lookup, threads, table.dim
         settings = table.settings
         default = settings.get("default_prompt_name")
         self.card = Card(
@@ -95,12 +95,12 @@ class TableModel:
     @property
     def unit(self) -> str:
         """What `seen` counts."""
-        return self.encoder.unit
+        return self.lookup.unit
 
     @property
     def nothing(self) -> str:
         """Why a text of which nothing was seen has no vector."""
-        return self.encoder.nothing
+        return self.lookup.nothing
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -141,18 +141,18 @@ class TableModel:
         """Vectors (n, dim) of texts, and how many words of each they are made of (n,)."""
         prompt = reading.prompt
         shown = [prompt + each for each in decoded] if prompt else decoded
-        vectors, seen = self.encoder.vectors(shown, self.threads)
+        vectors, seen = self.lookup.vectors(shown, self.threads)
         if self.card.normalizes:
             vectors = unit(vectors)
         return vectors, seen
 
     def spans(self, text: str) -> NDArray[np.int64]:
         """Start and end offsets (n, 2) in characters, end exclusive, of each word that the table sees."""
-        return self.encoder.spans(text)
+        return self.lookup.spans(text)
 
     def reserved_tokens(self, prompt: str) -> int:
         """Words of the limit that a prompt takes."""
-        return len(self.encoder.spans(prompt)) if prompt else 0
+        return len(self.lookup.spans(prompt)) if prompt else 0
 
     def write(self, folder: Path, training: Training | None) -> None:
         """Writes its files into an empty folder, or one that is not there."""
