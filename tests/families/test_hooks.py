@@ -21,7 +21,7 @@ from omnivec.families.bert import _layer as layer
 from omnivec.ops.activations import ACTIVATIONS
 CLAIMS = {"model_type": ["otherkind"], "modality": "text"}
 Config, Published = bert.Config, bert.Published
-class Gate:
+class KeyEncoder:
     pass
 _EPS = 1e-12
 def forward(ops, p, config, batch):
@@ -141,7 +141,12 @@ def test_a_misspelt_hook_stops_the_model_from_loading(announced, tmp_path):
 def test_our_own_families_are_of_the_kind_that_they_say():
     kinds = {name: type(hooks_of(family.load())) for name, family in registry.families().items()}
     assert kinds["clip"] is TowerHooks
-    assert {name for name, kind in kinds.items() if kind is TableHooks} == {"doc2vec", "fasttext", "static"}
+    assert {name for name, kind in kinds.items() if kind is TableHooks} == {
+        "doc2vec",
+        "fasttext",
+        "keys",
+        "static",
+    }
     assert {kinds[name] for name in ("bert", "vit", "transformers")} == {NetworkHooks}
 
 

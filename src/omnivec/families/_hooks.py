@@ -229,9 +229,9 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
     known, where = _names(kind), Path(module.__file__ or module.__name__).name
     every = {name for each in KINDS for name in _names(each)}
     for name, line in own.items():
-        near = difflib.get_close_matches(name, every - {name}, 1, 0.75)
-        is_class = not (name.isupper() or name.islower())
-        if name in known or name.startswith("_") or (is_class and not near):
+        rivals = [hook for hook in every if hook != name and _is_class(hook) == _is_class(name)]
+        near = difflib.get_close_matches(name, rivals, 1, 0.75)
+        if name in known or name.startswith("_") or (_is_class(name) and not near):
             continue
         meant = f"did you mean {near[0]}?" if near else "a helper's name begins with an underscore"
         raise ModelError(f"{where}:{line}: {name} is no hook of {KINDS[kind]}; {meant}")
@@ -241,6 +241,11 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
     if missing:
         raise ModelError(f"{where}: {missing[0]} is missing, which {KINDS[kind]} defines")
     return kind
+
+
+def _is_class(name: str) -> bool:
+    """Whether a name is written as those of classes are, and neither as a constant's nor as a function's."""
+    return not (name.isupper() or name.islower())
 
 
 def _kind(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHooks]:

@@ -15,8 +15,10 @@ from omnivec.errors import UnknownKey, UsageError
 from omnivec.families._hooks import Labels
 from omnivec.inputs.items import is_one, several, shown, text
 from omnivec.inputs.items import texts as listed_texts
+from omnivec.inputs.modality import written
 from omnivec.models.embedder import Embedder
 from omnivec.models.table import TableModel, table_model
+from omnivec.tables.checks import first_rows
 from omnivec.tables.io import write_table
 from omnivec.tables.record import Table
 from omnivec.types import Floats
@@ -206,9 +208,11 @@ class KeyedEmbedder(Embedder):
             texts: what "idf" counts.
 
         Raises:
-            UsageError: "sif" for a table without counts, "idf" without texts.
+            UsageError: "sif" for a table without counts, "idf" without texts; a table that reads no texts.
         """
         choice("weighting", weighting, get_args(Weighting))
+        if written() not in self.modalities:
+            raise UsageError(f"weighting={weighting!r} is for the words of texts, and {self.name} reads none")
         weights = None
         if weighting == "sif":
             weights = self._sif()
@@ -321,3 +325,31 @@ def keyed(model: Any, otherwise: str) -> KeyedEmbedder:
 def trained(table: Table, recipe: str) -> KeyedEmbedder:
     """An embedder of a table that a recipe has made."""
     return KeyedEmbedder(table_model(table, Path(), stored=False), recipe, "trained here")
+
+
+def key_table(keys: Sequence[str], vectors: Floats, counts: Sequence[int] | None = None) -> KeyedEmbedder:
+    """An embedder of names that are known by their vectors alone: nodes of a graph, products, users.
+
+    It embeds `Key(name)`; a str is a text, and fails.
+
+    Args:
+        keys: (n,) names, each once.
+        vectors: (n, dim) numbers, finite.
+        counts: (n,) how often each was seen in training; None where nothing says so.
+
+    Raises:
+        UsageError: names, vectors and counts that are not as many, a name twice, or numbers that are not finite.
+    """
+    listed, matrix = listed_texts(keys, "keys"), np.asarray(vectors, np.float32)
+    if matrix.ndim != 2 or len(matrix) != len(listed) or not matrix.size:
+        raise UsageError(f"vectors are {matrix.shape}; {len(listed)} keys need ({len(listed)}, dim)")
+    if not np.isfinite(matrix).all():
+        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+        raise UsageError(f"the vector of {listed[row]!r} holds NaN or infinity")
+    if (rows := first_rows(listed)) is not None:
+        twice = sorted(set(range(len(listed))) - set(rows))[0]
+        raise UsageError(f"keys holds {listed[twice]!r} twice")
+    seen = None if counts is None else np.asarray(counts, np.int64)
+    if seen is not None and seen.shape != (len(listed),):
+        raise UsageError(f"counts are {seen.shape}; {len(listed)} keys need as many")
+    return trained(Table(listed, matrix, seen, kind="keys"), "keys")

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omnivec import weights
-from omnivec.errors import UnsupportedModel
+from omnivec.errors import ItemError, UnsupportedModel
 from omnivec.families._hooks import Encoder
-from omnivec.inputs.modality import of, written
+from omnivec.inputs.items import shown
+from omnivec.inputs.modality import get, misread, of, written
 from omnivec.inputs.preparer import Reading
 from omnivec.inputs.text import text
 from omnivec.models import batching, registry
@@ -59,7 +59,14 @@ class TableModel:
     projection: Head | None = None
 
     def __init__(
-        self, folder: Path, name: str, table: Table, lookup: Encoder, stored: bool = True, threads: int = 1
+        self,
+        folder: Path,
+        name: str,
+        table: Table,
+        lookup: Encoder,
+        stored: bool = True,
+        threads: int = 1,
+        reads: Modality | None = None,
     ) -> None:
         """A table that was read, or made.
 
@@ -70,14 +77,16 @@ class TableModel:
             lookup: texts and keys to vectors, by its family.
             stored: whether it is as the folder has it.
             threads: that cut and pool texts.
+            reads: what it embeds beside keys; None for texts, and that of keys for nothing else.
         """
         self.table, self.lookup, self.threads, self.dim = table, lookup, threads, table.dim
         settings = table.settings
         default = settings.get("default_prompt_name")
+        modalities = dict.fromkeys((reads or written(), of(Key(""))))
         self.card = Card(
             folder=folder,
             family=name,
-            space=Space(table.dim, settings.get("similarity_fn_name") or "cosine", (written(), of(Key("")))),
+            space=Space(table.dim, settings.get("similarity_fn_name") or "cosine", tuple(modalities)),
             limit=UNLIMITED,
             prompts=dict(settings.get("prompts") or {}),
             default_prompt=str(default) if default else None,
@@ -130,18 +139,38 @@ class TableModel:
 
     def part(self, modality: Modality) -> TableModel | None:
         """The encoder of one modality; None where it does not read that."""
-        # Keys are looked up by their names, and not read.
+        # Keys of a table of words are looked up by their names, and not read.
         return self if modality == self.card.space.modalities[0] else None
 
-    def decode(self, item: Any) -> str:
-        """The text of an item; ItemError where it has none."""
-        return text.decode(item)
+    def decode(self, item: Any) -> str | Key:
+        """The text of an item, or a key that the table has; ItemError for anything else."""
+        if isinstance(item, Key):
+            if not isinstance(item.name, str) or self.lookup.row(item.name) is None:
+                raise ItemError(f"{shown(item.name)}: not among the table's {len(self.table):,} keys")
+            return item
+        reads = self.card.space.modalities
+        if written() in reads:
+            return text.decode(item)
+        if isinstance(item, str):
+            name = shown(item)
+            raise ItemError(
+                f"{name} is a text, and this table has {get(reads[0]).plural} alone: give Key({name}), or take "
+                f"vector({name})"
+            )
+        raise misread(item, reads) or ItemError(f"{shown(item)} is no key: give {get(reads[0]).given}")
 
-    def vectors(self, decoded: Sequence[str], reading: Reading) -> tuple[Floats, Keys]:
-        """Vectors (n, dim) of texts, and how many words of each they are made of (n,)."""
-        prompt = reading.prompt
-        shown = [prompt + each for each in decoded] if prompt else decoded
-        vectors, seen = self.lookup.vectors(shown, self.threads)
+    def vectors(self, decoded: Sequence[str | Key], reading: Reading) -> tuple[Floats, Keys]:
+        """Vectors (n, dim) of texts and keys, and how many words of each they are made of (n,)."""
+        texts = [reading.prompt + one for one in decoded if not isinstance(one, Key)]
+        if len(texts) == len(decoded):
+            vectors, seen = self.lookup.vectors(texts, self.threads)
+        else:
+            rows = [self.lookup.row(one.name) if isinstance(one, Key) else None for one in decoded]
+            by_name = np.array([row is not None for row in rows])
+            vectors, seen = np.empty((len(decoded), self.dim), np.float32), np.ones(len(decoded), np.int64)
+            vectors[by_name] = [row for row in rows if row is not None]
+            if texts:
+                vectors[~by_name], seen[~by_name] = self.lookup.vectors(texts, self.threads)
         if self.card.normalizes:
             vectors = unit(vectors)
         return vectors, seen
@@ -232,12 +261,9 @@ def read_table_model(place: Path, threads: int | None = None, rows: Rows | None 
 
 def table_model(table: Table, place: Path, stored: bool, threads: int | None = None) -> TableModel:
     """A table as a model, by the family that it is of; `threads` by default as many as there are CPUs."""
-    name = table.kind
-    return TableModel(place, name, table, _family(name).encoder(table), stored, threads or open_cpus())
-
-
-def _family(name: str) -> ModuleType:
-    family = registry.families().get(name)
+    family = registry.families().get(table.kind)
     if family is None:
-        raise UnsupportedModel(f"no family {name!r} is there to read a table of its kind")
-    return family.load()
+        raise UnsupportedModel(f"no family {table.kind!r} is there to read a table of its kind")
+    reads = family.claims.get("modality")
+    encoder: Encoder = family.load().encoder(table)
+    return TableModel(place, table.kind, table, encoder, stored, threads or open_cpus(), reads)

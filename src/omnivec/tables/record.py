@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from omnivec.types import Floats
 
-Kind = Literal["static", "fasttext", "doc2vec"]
-"""How texts are pooled: the mean of rows; of words' vectors at length 1; inferred from the words of documents."""
+Kind = Literal["static", "fasttext", "doc2vec", "keys"]
+"""How a table makes vectors: the mean of a text's rows; of its words' vectors at length 1; inferred from the words of a
+document; or only the rows of keys, which are whole names (nodes, products, users) and no words of texts."""
 MODEL_TYPES: tuple[Kind, ...] = get_args(Kind)
 """The "model_type" of a folder of omnivec's own that holds a table."""
 ERRORS = ("strict", "replace", "ignore")
@@ -69,8 +70,8 @@ class Table:
         settings: what the file says besides: normalize, loss, labels, ...
         duplicates: rows of the file that were left out because their key had come before.
         undecoded: keys that are no UTF-8, in which what is none was replaced or left out.
-        kind: how texts are pooled, as the table's format states it; of a table made from parts, which states nothing,
-            "doc2vec" with `words`, "fasttext" with `subwords` or labels, else "static".
+        kind: as the table's file or maker states it; of a table made from parts, which states nothing, what `kind_of`
+            tells of them.
     """
 
     keys: Sequence[str]
@@ -88,9 +89,7 @@ class Table:
 
     def __post_init__(self) -> None:
         if not self.kind:
-            parts = self.subwords is not None or bool(self.settings.get("labels"))
-            kind = "doc2vec" if self.words is not None else "fasttext" if parts else "static"
-            object.__setattr__(self, "kind", kind)
+            object.__setattr__(self, "kind", kind_of(self))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -99,3 +98,20 @@ class Table:
     def dim(self) -> int:
         """Length of a vector."""
         return int(self.vectors.shape[1])
+
+
+def kind_of(table: Table) -> Kind:
+    """The kind that parts tell: "doc2vec" with `words`, "fasttext" with `subwords` or labels, else "static"."""
+    if table.words is not None:
+        return "doc2vec"
+    return "fasttext" if table.subwords is not None or table.settings.get("labels") else "static"
+
+
+def contradiction(table: Table) -> str | None:
+    """What a table holds that its stated kind has no use for, in words; None where its parts go with it."""
+    told, kind = kind_of(table), table.kind
+    if told not in ("static", kind):
+        return f"it holds {'words of documents' if told == 'doc2vec' else 'n-grams or labels'}, as kind {told!r} does"
+    texts = {"a tokenizer": table.tokenizer, "weights of words in a mean": table.weights}
+    found = [name for name, part in texts.items() if part is not None] if kind == "keys" else []
+    return f"it holds {found[0]}, and its keys are no words of texts" if found else None

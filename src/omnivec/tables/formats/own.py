@@ -15,7 +15,7 @@ import numpy as np
 from omnivec.errors import WeightsError
 from omnivec.tables.checks import check_finite, first_rows, limited
 from omnivec.tables.int8 import quantized, restored
-from omnivec.tables.record import MODEL_TYPES, Subwords, Table
+from omnivec.tables.record import MODEL_TYPES, Subwords, Table, contradiction
 from omnivec.types import Floats
 from omnivec.validation import typed
 from omnivec.validation.json_files import read_json, write_json
@@ -173,7 +173,7 @@ def _table(
     subwords = None
     if grams is not None:
         subwords = _subwords(folder, grams, dim, config, settings, tensors.get(f"{prefix}buckets"))
-    return Table(
+    table = Table(
         keys,
         vectors,
         counts=counts,
@@ -185,6 +185,9 @@ def _table(
         settings=settings,
         kind="static" if prefix else config["model_type"],
     )
+    if (why := contradiction(table)) is not None:
+        raise WeightsError(f"{folder}/config.json: model_type is {table.kind!r}, but {why}")
+    return table
 
 
 def _subwords(

@@ -1,0 +1,60 @@
+"""Tables of names: nodes of a graph, products, users; a key is a whole name and no text.
+
+What is embedded is a `Key`; a str is a text, which such a table has no vector for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec.tables.record import Table
+from omnivec.types import Floats, Keys
+
+CLAIMS = {"model_type": ["keys"], "modality": "key"}
+
+
+def encoder(table: Table) -> KeyEncoder:
+    """By whole keys."""
+    return KeyEncoder(table)
+
+
+class KeyEncoder:
+    """The rows of a table by their names."""
+
+    unit = "keys"
+    nothing = "it is none of the table's keys"
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self._table.keys)}
+
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+        """The row of each name, as a whole; zeros, of which nothing was seen, where there is none."""
+        places = np.array([self._places.get(one, -1) for one in texts], np.int64)
+        found = np.zeros((len(texts), self._table.dim), np.float32)
+        found[places >= 0] = self._table.vectors[places[places >= 0]]
+        return found, (places >= 0).astype(np.int64)
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """All characters of a name that is a key."""
+        return np.array([[0, len(text)]] if text in self._places else [], np.int64).reshape(-1, 2)
+
+    def words(self, text: str) -> list[str]:
+        """A name that is a key."""
+        return [text] if text in self._places else []
+
+    def rows(self) -> Floats:
+        """The table."""
+        return self._table.vectors
+
+    def row(self, key: str) -> Floats | None:
+        """The row of a key."""
+        row = self._places.get(key)
+        return None if row is None else self._table.vectors[row]
