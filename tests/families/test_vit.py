@@ -156,7 +156,7 @@ def test_positions_are_interpolated_once_and_rotations_fused(root: Path) -> None
     """The compiled graph: no product but those of the layers, and OpenVINO's own rotation."""
     for kind, rotations in (("vit", 0), ("dinov3", 2)):
         model: Any = compiled(made(kind, root)[0], "openvino", (64, 48))
-        nodes = model.encoder.get_runtime_model().get_ops()
+        nodes = model._compiled.get_runtime_model().get_ops()
         kinds = Counter(node.get_rt_info()["layerType"].astype(str) for node in nodes)
         assert kinds["FullyConnected"] == 6 * SMALL["num_hidden_layers"]
         assert kinds["MatMul"] == 0
