@@ -47,6 +47,21 @@ def of_both(folder: Path) -> Path:
     return folder
 
 
+def of_towers(folder: Path) -> Path:
+    """A network of texts and one of images in one space."""
+    folder.mkdir()
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    size = checkpoints.wordpiece(folder)
+    config = CLIPConfig(
+        text_config={**small, "vocab_size": size, "max_position_embeddings": 24, "eos_token_id": 3},
+        vision_config={**small, "image_size": 32, "patch_size": 16},
+        projection_dim=16,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(PREPARED)
+    return folder
+
+
 def of_words(folder: Path) -> Path:
     """A table of WORDS."""
     vectors = np.random.default_rng(0).normal(size=(len(WORDS), 8)).astype(np.float32)

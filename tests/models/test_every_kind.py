@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import CLIPConfig, CLIPModel
 
-import checkpoints
 import omnivec
 import small_models
 from omnivec.models.joint import JointEmbedder
@@ -24,21 +22,6 @@ PIXELS = np.random.default_rng(3)
 PICTURES = [PIXELS.integers(0, 256, (40 + i, 50, 3)).astype(np.uint8) for i in range(3)]
 
 BOTH: list[Any] = [*TEXTS, *PICTURES]
-
-
-def of_clip(folder: Path) -> Path:
-    """Towers of texts and images."""
-    folder.mkdir()
-    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    size = checkpoints.wordpiece(folder)
-    config = CLIPConfig(
-        text_config={**small, "vocab_size": size, "max_position_embeddings": 24, "eos_token_id": 3},
-        vision_config={**small, "image_size": 32, "patch_size": 16},
-        projection_dim=16,
-    )
-    CLIPModel(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(small_models.PREPARED)
-    return folder
 
 
 def of_ngrams(folder: Path) -> Path:
@@ -78,7 +61,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, omnivec.Embedd
     made = {
         "texts": small_models.of_texts(place / "texts"),
         "images": small_models.of_images(place / "images"),
-        "clip": of_clip(place / "clip"),
+        "clip": small_models.of_towers(place / "clip"),
         "static": small_models.of_words(place),
         "fasttext": of_ngrams(place / "fasttext"),
         "doc2vec": of_documents(place / "doc2vec"),

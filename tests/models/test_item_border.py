@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
+from transformers import ViTConfig, ViTModel
 
 import checkpoints
 import omnivec
+import small_models
 from omnivec.errors import MissingExtra, UsageError
 from omnivec.inputs.image.image import ImagePreparer
 from omnivec.inputs.text.text import TextPreparer
@@ -191,16 +192,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Embedder]:
     loaded["joint"] = JointEmbedder.of(
         loaded["texts"], loaded["images"], Joint(heads["texts"], heads["images"], 10.0)
     )
-    (place / "towers").mkdir()
-    size = checkpoints.wordpiece(place / "towers")
-    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    both = CLIPConfig(
-        text_config={**small, "vocab_size": size, "max_position_embeddings": 24, "eos_token_id": 3},
-        vision_config={**small, "image_size": 32, "patch_size": 16},
-        projection_dim=16,
-    )
-    CLIPModel(both).save_pretrained(place / "towers")
-    (place / "towers" / "preprocessor_config.json").write_text(json.dumps(said))
+    small_models.of_towers(place / "towers")
     return {**loaded, "towers": omnivec.load(place / "towers")}
 
 
