@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,6 +159,38 @@ def test_unknown_canary_pictures_of_a_later_version_are_passed_by(vit: Path) -> 
     recorded = identity.canaries_of(loaded(vit))
     later = (*recorded, ("picture:of a later version", recorded[0][1]))
     assert identity.check_canaries(later, loaded(vit), "image") < 1e-5
+
+
+def as_before(record: dict[str, Any]) -> dict[str, Any]:
+    """An identity as earlier versions wrote it: of images the hash of their preprocessing is a "tokenizer"."""
+    old = {**record}
+    if "towers" in record:
+        old["towers"] = {name: as_before(own) for name, own in record["towers"].items()}
+    if "preprocessing" in record and "tokenizer" not in record:
+        text = json.dumps(record["preprocessing"], sort_keys=True)
+        old["tokenizer"] = hashlib.sha256(text.encode()).hexdigest()
+    return old
+
+
+@pytest.mark.parametrize("name", ["vit", "clip"])
+def test_identities_of_images_that_had_a_tokenizer_still_match(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    now = identity.json_of(loaded(request.getfixturevalue(name)).identity)
+    before = as_before(now)
+    assert before != now
+    identity.check_same(before, now, "image")
+    identity.check_same(now, before, "image")  # hashes that a cache holds are older than the collection
+    own = before["towers"]["image"] if "towers" in before else before
+    own["preprocessing"] = {**own["preprocessing"], "another": 3}
+    with pytest.raises(IdentityError, match=r"preprocessing|towers"):
+        identity.check_same(before, now, "image")
+
+
+def test_a_tokenizer_of_texts_is_compared(tiny: Path) -> None:
+    now = identity.json_of(loaded(tiny).identity)
+    with pytest.raises(IdentityError, match="tokenizer differ"):
+        identity.check_same(now | {"tokenizer": "0" * 64}, now, "text")
 
 
 def test_of_two_first_writers_who_divide_otherwise_one_wins(
