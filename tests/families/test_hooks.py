@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 
-import numpy as np
 import pytest
 
 from checkpoints import bert
 from omnivec.errors import ModelError
-from omnivec.families._hooks import NetworkHooks, TableHooks, TowerHooks, hooks_of
+from omnivec.families._hooks import NetworkHooks, TableHooks, TowerHooks, computed_hooks, hooks_of
 from omnivec.models import registry
 from omnivec.testing import check_close, open_model
 
@@ -150,7 +150,15 @@ def test_our_own_families_are_of_the_kind_that_they_say():
     assert {kinds[name] for name in ("bert", "vit", "transformers")} == {NetworkHooks}
 
 
-def test_hooks_are_read_once(announced):
+def test_a_family_is_checked_once(announced, monkeypatch):
+    read = []
+    right = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda module: read.append(module) or right(module))
     family = announced(NETWORK)
-    assert hooks_of(family.load()) is hooks_of(family.load())
-    assert np.isscalar(hooks_of(family.load()).POOLING)
+    assert family.load() is family.load()
+    assert [module.__name__ for module in read] == ["hooked_family"]
+
+
+def test_a_family_of_tables_computes_nothing(announced):
+    with pytest.raises(ModelError, match="hooked_family is a family of tables"):
+        computed_hooks(announced(TABLE).load())

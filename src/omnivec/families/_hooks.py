@@ -2,7 +2,7 @@
 
 A family is a module. It is one of three kinds: a network (`NetworkHooks`), a network with a tower for each modality
 (`TowerHooks`), or a table of keys (`TableHooks`). An attribute without a value here is required; all others have a
-default. `hooks_of` checks a module and is the only way in which the rest of omnivec reads it.
+default. `check_hooks` holds a module to this, and `hooks_of` is how the rest of omnivec reads it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from omnivec.ops.base import Ops, Params, Value
 from omnivec.tables.record import Table
 from omnivec.types import Floats, Keys, Modality
 from omnivec.weights.layouts import Row
-from omnivec.weights.tensor import Tensor
+from omnivec.weights.tensor import Tensor, Weights
 
 ConfigJson = Mapping[str, Any]
 """config.json as published, or those keys of it that the family reads."""
@@ -132,7 +132,7 @@ class ComputedHooks(Hooks):
 
     def original(
         self, folder: Path, published: ConfigJson
-    ) -> tuple[ConfigJson, Tensors, Tokenizer | None] | None:
+    ) -> tuple[ConfigJson, Weights, Tokenizer | None] | None:
         """Config, weights and tokenizer of a folder in its makers' own layout; None where it is in the usual one."""
         return None
 
@@ -196,16 +196,19 @@ def forwards() -> tuple[str, ...]:
     return tuple(f"forward_{name}" for name in modality.names())
 
 
-@functools.cache
-def hooks_of(module: ModuleType) -> NetworkHooks | TowerHooks | TableHooks:
-    """The hooks of a family, checked: what its module defines, and the defaults of the rest.
-
-    Raises:
-        ModelError: see `check_hooks`.
-    """
-    kind = check_hooks(module)
+def hooks_of(module: Any) -> NetworkHooks | TowerHooks | TableHooks:
+    """The hooks of a family: what its module defines, and the defaults of the rest."""
+    kind = _kind(module)
     hooks = kind()
     vars(hooks).update({name: getattr(module, name) for name in _names(kind) if hasattr(module, name)})
+    return hooks
+
+
+def computed_hooks(module: Any) -> NetworkHooks | TowerHooks:
+    """The hooks of a family whose vectors are computed; ModelError of a family of tables."""
+    hooks = hooks_of(module)
+    if isinstance(hooks, TableHooks):
+        raise ModelError(f"{module.__name__} is a family of tables, and computes nothing from config.json")
     return hooks
 
 
@@ -215,6 +218,7 @@ def program(hooks: NetworkHooks | TowerHooks, tower: str = "") -> Program:
     return found
 
 
+@functools.cache
 def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHooks]:
     """Which kind of family a module is.
 
@@ -248,7 +252,7 @@ def _is_class(name: str) -> bool:
     return not (name.isupper() or name.islower())
 
 
-def _kind(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHooks]:
+def _kind(module: Any) -> type[NetworkHooks | TowerHooks | TableHooks]:
     if hasattr(module, "encoder"):
         return TableHooks
     return TowerHooks if any(hasattr(module, name) for name in ("towers", *forwards())) else NetworkHooks

@@ -13,6 +13,7 @@ from typing import Any
 
 from omnivec import weights
 from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError, WeightsError
+from omnivec.families._hooks import NetworkHooks, TowerHooks, computed_hooks, program
 from omnivec.inputs.modality import get, written
 from omnivec.inputs.preparer import Preparer, PreparerSource
 from omnivec.inputs.text import text
@@ -69,10 +70,12 @@ class Model:
     @property
     def forward(self) -> Callable[..., Value]:
         """The family's program, or that of its tower."""
-        program: Callable[..., Value] = getattr(
-            self.family, f"forward_{self.tower}" if self.tower else "forward"
-        )
-        return program
+        return program(self.hooks, self.tower)
+
+    @property
+    def hooks(self) -> NetworkHooks | TowerHooks:
+        """What its family defines."""
+        return computed_hooks(self.family)
 
     @property
     def space(self) -> Space:
@@ -115,18 +118,13 @@ class Model:
 
     def obstacle(self) -> str | None:
         """Why only torch can run it; None where it is written in operations of both engines."""
-        if not hasattr(self.family, "obstacle"):
-            return None
-        found: str | None = self.family.obstacle(self.tensors, self.config)
-        return found
+        return self.hooks.obstacle(self.tensors, self.config)
 
     @cached_property
     def logits(self) -> Logits | None:
         """What turns a cosine of two modalities into a logit, as it was learned; None where nothing was."""
-        if not hasattr(self.family, "logits"):
-            return None
-        scale, bias = self.family.logits(self.config, self.tensors)
-        return scale, bias
+        hooks = self.hooks
+        return hooks.logits(self.config, self.tensors) if isinstance(hooks, TowerHooks) else None
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -174,26 +172,25 @@ def read_models(
     said = read_folder(folder, offline)
     claimant = registry.claimant(said.published, said.base)
     family = claimant.load()
-    refuse_own_code(said.published, hasattr(family, "OWN_CODE"), said.base)
-    known = known_keys(family, said.published, said.base)
-    found = family.original(said.base, known) if hasattr(family, "original") else None
+    hooks = computed_hooks(family)
+    refuse_own_code(said.published, hooks.OWN_CODE, said.base)
+    found = hooks.original(said.base, known_keys(family, said.published, said.base))
     published, stored, tokenizer = found or (said.published, weights.read(said.base), None)
     config = read_config(family, published, said.base)
-    stored = weights.strip_prefixes(stored, family.PREFIXES)
+    stored = weights.strip_prefixes(stored, hooks.PREFIXES)
     if said.adapter is not None:
-        in_out = published["model_type"] in getattr(family, "IN_OUT", ())
-        stored = merged(stored, said.adapter, family.PREFIXES, family.LAYOUTS, in_out)
-    tensors = dict(weights.rename(stored, family.LAYOUTS))
+        in_out = published["model_type"] in hooks.IN_OUT
+        stored = merged(stored, said.adapter, hooks.PREFIXES, hooks.LAYOUTS, in_out)
+    tensors = dict(weights.rename(stored, hooks.LAYOUTS))
     unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
-    if hasattr(family, "fitted"):
-        tensors, config = family.fitted(tensors, config)
-    check_shapes(getattr(family, "SHAPES", {}), config, tensors, said.base)
-    towers: tuple[Modality, ...] = family.towers(published) if hasattr(family, "towers") else ()
+    tensors, config = hooks.fitted(tensors, config)
+    check_shapes(hooks.SHAPES or {}, config, tensors, said.base)
+    towers = hooks.towers(published) if isinstance(hooks, TowerHooks) else ()
     records = [get(name) for name in towers or (claimant.claims.get("modality", written()),)]
     if tokenizer is None and any(record.needs_tokenizer for record in records):
         tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings, lower=said.lower)
-    config, head, own = _headed(family, config, said, tokenizer, len(towers))
-    if hasattr(family, "SHAPES"):  # A network of transformers holds its weights against its config itself.
+    config, head, own = _headed(hooks, config, said, tokenizer, len(towers))
+    if hooks.SHAPES is not None:  # A network of transformers holds its weights against its config itself.
         check_vectors({**tensors, **own}, said.base)
     source = _source(said, family, config, published, tokenizer, decode)
     models: dict[Modality, Model] = {}
@@ -245,19 +242,22 @@ def _source(
 
 
 def _headed(
-    family: ModuleType, config: Any, said: ModelFolder, tokenizer: Tokenizer | None, towers: int
+    hooks: NetworkHooks | TowerHooks,
+    config: Any,
+    said: ModelFolder,
+    tokenizer: Tokenizer | None,
+    towers: int,
 ) -> tuple[Any, Head, dict[str, weights.Tensor]]:
     """The config with what the tokenizer knows, the head, and its weights."""
     length = said.card.get("truncate_dim")
     truncated = None if length is None else int(length)
-    if towers:
+    if isinstance(hooks, TowerHooks):
         check_towers(said.folder)
         # Two towers share a space of unit vectors; of one alone its vector is taken as it is published.
         steps = (Step("Normalize", ""),) if towers > 1 else ()
-        known = config if tokenizer is None else family.tokenized(config, tokenizer)
+        known = config if tokenizer is None else hooks.tokenized(config, tokenizer)
         return known, Head(("cls",), steps=steps, stated=True, truncated=truncated), {}
-    pooling = family.pooling(config) if hasattr(family, "pooling") else getattr(family, "POOLING", "mean")
-    head, own = read_head(said.folder, pooling)
+    head, own = read_head(said.folder, hooks.pooling(config))
     return config, replace(head, truncated=truncated), own
 
 
@@ -271,16 +271,14 @@ def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -
         ModelError: a value is of another type, or out of its range.
         UnsupportedModel: a variant that is not covered.
     """
-    more, known = getattr(family, "Published", None), published
-    if more is not dict:
-        kinds = [family.Config] if more is None else [more, family.Config]
-        names = getattr(family, "ALIASES", {})
-        known = typed.checked(kinds, published, folder / "config.json", names)
-    if hasattr(family, "refuse"):
-        try:
-            family.refuse(known)
-        except (UnsupportedModel, MissingExtra) as error:
-            raise type(error)(f"{folder / 'config.json'}: {error}") from error
+    hooks, known = computed_hooks(family), published
+    if (more := hooks.Published) is not dict:
+        kinds = [hooks.Config] if more is None else [more, hooks.Config]
+        known = typed.checked(kinds, published, folder / "config.json", hooks.ALIASES)
+    try:
+        hooks.refuse(known)
+    except (UnsupportedModel, MissingExtra) as error:
+        raise type(error)(f"{folder / 'config.json'}: {error}") from error
     return known
 
 
@@ -294,17 +292,18 @@ def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) 
         ModelError: a value is missing, or does not go with another.
     """
     file, said = folder / "config.json", known_keys(family, published, folder)
+    hooks = computed_hooks(family)
     try:
-        canonical = family.canonical(said) if hasattr(family, "canonical") else said
-        spelt = [(name, said.get(key)) for key, name in getattr(family, "ALIASES", {}).items()]
+        canonical = hooks.canonical(said)
+        spelt = [(name, said.get(key)) for key, name in hooks.ALIASES.items()]
         given = {name: value for name, value in [*spelt, *canonical.items()] if value is not None}
-        config = typed.read(family.Config, given, file)
+        config = typed.read(hooks.Config, given, file)
     except UnsupportedModel as error:
         raise UnsupportedModel(str(error) if str(file) in str(error) else f"{file}: {error}") from error
     except KeyError as error:
         raise ModelError(f"{file} lacks {error.args[0]}") from error
     except (TypeError, ValueError, ArithmeticError) as error:
-        if nulls := [key for key in said if said[key] is None and typed.is_required(family.Config, key)]:
+        if nulls := [key for key in said if said[key] is None and typed.is_required(hooks.Config, key)]:
             raise ModelError(f"{file} lacks {nulls[0]}: it is null") from error
         raise ModelError(f"{file} has values that do not go together: {one_line(error)}") from error
     if getattr(config, "max_length", 1) < 1:

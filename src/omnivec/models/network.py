@@ -238,7 +238,7 @@ def runtime_of(model: Model, choice: Choice, trials: Path) -> runtime.Runtime:
         choice.deterministic,
         lambda: _trial(model, trials),
         model.obstacle,
-        getattr(model.family, "EXACT", ""),
+        model.hooks.EXACT,
     )
 
 

@@ -61,10 +61,10 @@ class Family:
         Raises:
             ModelError: a hook is misspelt or missing; see `families._hooks`.
         """
-        from omnivec.families._hooks import hooks_of  # Listing families imports none.
+        from omnivec.families._hooks import check_hooks  # Listing families imports none.
 
         module = importlib.import_module(self.module)
-        hooks_of(module)
+        check_hooks(module)
         return module
 
 
