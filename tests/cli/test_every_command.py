@@ -73,7 +73,18 @@ def test_json_everywhere(project: CommandLine, tiny: Path) -> None:
     assert set(last["summary"]) >= {"new", "changed", "unchanged", "removed", "failed", "passages", "seconds"}
     for mode in ("vector", "text", "hybrid"):
         hits = project("search", "fox graph", "--json", "--mode", mode).rows
-        wanted = {"id", "document", "span", "line", "modality", "space", "score", "text", "metadata"}
+        wanted = {
+            "id",
+            "document",
+            "span",
+            "span_unit",
+            "line",
+            "modality",
+            "space",
+            "score",
+            "text",
+            "metadata",
+        }
         assert hits and all(set(hit) == wanted for hit in hits)
     assert project("search", "zebra", "--mode", "text", "--json").rows == []
     [status] = project("collection", "status", "--check", "--json").rows

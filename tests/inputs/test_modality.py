@@ -147,3 +147,41 @@ def test_a_modality_that_breaks_the_contract_is_named(
                 patch.setattr("omnivec.collection.searching.modalities", modality.modalities)
             with pytest.raises(AssertionError, match=why):
                 check_modality(text_model, ["the quick fox", "a lazy dog"])
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("MODALITY = 1 / 0", "cannot be had from the module smells .ZeroDivisionError: division by zero."),
+        ("", "cannot be had from the module smells .AttributeError: .*MODALITY"),
+        ("MODALITY = made('text')", "two modalities are called 'text'"),
+        ("MODALITY = made('Smell')", "'Smell': a name is of a-z"),
+        (
+            "MODALITY = made('smell', pipeline='text/1')",
+            "pipeline 'text/1' of the modality 'smell': smell/VERSION",
+        ),
+        ("MODALITY = made('smell', pipeline='smell/1 2')", "without blanks"),
+    ],
+)
+def test_a_package_with_a_broken_modality_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, why: str
+) -> None:
+    (tmp_path / "smells.py").write_text(
+        "from omnivec.inputs.modality import Modality\n"
+        "def made(name, pipeline=''):\n"
+        "    return Modality(name=name, one='', plural='', given='', unit='', pipeline=pipeline, accepts=bool)\n"
+        f"{source}\n"
+    )
+    info = tmp_path / "smells-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: smells\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{modality.GROUP}]\nsmell = smells\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "smells", raising=False)
+    modality.modalities.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=why):
+            modality.names()
+    finally:
+        modality.modalities.cache_clear()
+        sys.modules.pop("smells", None)

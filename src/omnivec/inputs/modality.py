@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.items import shown
+from omnivec.validation.plugins import plugins
+from omnivec.validation.reasons import one_line
 
 if TYPE_CHECKING:
     from omnivec.inputs.content import Content, Cutting, Piece
     from omnivec.inputs.preparer import Preparer, PreparerSource
 
 GROUP = "omnivec.modalities"
+_NAME = re.compile("[a-z][a-z0-9_]*")
 _DEFINES = "\nMODALITY = "
 _HEAD = 64
 """First bytes of a file that `sniff` is shown, at least; less of a shorter file."""
@@ -116,6 +119,14 @@ class Modality:
     measure: Callable[[Mapping[str, Any]], str] = lambda metadata: ""
     input_size: Callable[[Mapping[str, Any]], str] = lambda facts: ""
 
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"modality {self.name!r}: a name is of a-z, 0-9 and _, and begins with a letter")
+        if self.pipeline and not re.fullmatch(rf"{self.name}/\S+", self.pipeline):
+            raise UsageError(
+                f"pipeline {self.pipeline!r} of the modality {self.name!r}: {self.name}/VERSION, without blanks"
+            )
+
     def __repr__(self) -> str:
         return f"<Modality {self.name!r}>"
 
@@ -129,9 +140,29 @@ def modalities() -> Mapping[str, Modality]:
         for path in sorted([*here.glob("[a-z]*.py"), *here.glob("[a-z]*/__init__.py")])
         if _DEFINES in path.read_text(encoding="utf-8")
     ]
-    found += [point.value for point in importlib.metadata.entry_points(group=GROUP)]
     records = [importlib.import_module(module).MODALITY for module in found]
-    return {record.name: record for record in sorted(records, key=lambda record: (record.rank, record.name))}
+    records += [_of_plugin(name, module) for name, module in plugins(GROUP).items()]
+    ordered = sorted(records, key=lambda record: (record.rank, record.name))
+    by_name = {record.name: record for record in ordered}
+    for record in ordered:
+        if by_name[record.name] is not record:
+            raise UsageError(
+                f"two modalities are called {record.name!r}: uninstall the package that adds one of them"
+            )
+    return by_name
+
+
+def _of_plugin(name: str, module: str) -> Modality:
+    """The record of another package; UsageError, naming it, where its module cannot be imported or has none."""
+    try:
+        record: Modality = importlib.import_module(module).MODALITY
+    except Exception as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise UsageError(
+            f"modality {name!r} of another package cannot be had from the module {module} ({why}): mend that package, "
+            "or uninstall it"
+        ) from error
+    return record
 
 
 def names() -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.validation import typed
+from omnivec.validation.plugins import plugins
 
 GROUP = "omnivec.families"
 LITERALS = ("CLAIMS", "KNOWN")
@@ -86,10 +86,10 @@ def families() -> Mapping[str, Family]:
         docstring, _, rest = source.partition("\n")
         short = "\n".join([docstring + '\n"""', *_LITERAL.findall(rest)])
         found[path.stem] = read_family(path, f"omnivec.families.{path.stem}", short)
-    for point in importlib.metadata.entry_points(group=GROUP):
-        spec = importlib.util.find_spec(point.value)
+    for name, module in plugins(GROUP).items():
+        spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None:
-            found[point.name] = read_family(Path(spec.origin), point.value)
+            found[name] = read_family(Path(spec.origin), module)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ from typing import Protocol
 from omnivec.errors import UsageError
 from omnivec.store.indexes.base import VectorIndex
 from omnivec.types import Floats, Keys, Metric
+from omnivec.validation.plugins import plugins
 
 GROUP = "omnivec.indexes"
 EXACT = "exact"
@@ -38,7 +38,7 @@ def indexes() -> Mapping[str, str]:
     """Name of each index -> its module."""
     files = sorted(Path(__file__).with_name("indexes").glob("[a-z]*.py"))
     own = {path.stem: f"omnivec.store.indexes.{path.stem}" for path in files if path.stem != "base"}
-    return own | {point.name: point.value for point in importlib.metadata.entry_points(group=GROUP)}
+    return {**own, **plugins(GROUP)}
 
 
 def index_class(name: str) -> IndexClass:
