@@ -367,8 +367,15 @@ def test_a_collection_takes_it(tones: ModuleType, chime: Path, folder: Path, tmp
 
 def test_texts_and_tones_in_one_space(tones: ModuleType, choir: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "words.md").write_text("The engine hums a tone.\n")
+    (choir / "sentence_bert_config.json").write_text('{"max_seq_length": 6}')
     with Collection(tmp_path / "both.omni", choir) as notes:
         notes.sync(folder)
+        assert notes.sync(folder).unchanged == 4
+        hows = {entry.modality: entry.how for entry in notes.documents()}
+        assert hows == {
+            "text": "text/1 limit=6 length=0 overlap=32",
+            "tone": f"tone/1 limit={LIMIT} length=0 overlap=32",
+        }
         assert list(notes.spaces()) == ["text+tone"]
         assert {hit.modality for hit in notes.search("a tone", 9, mode="vector")} == {"text", "tone"}
         assert notes.search(folder / "a.tone", 1)[0].document.endswith("a.tone")

@@ -169,9 +169,11 @@ class Spaces(Mapping[str, Embedder]):
     def cutting(self, modality: Modality) -> Cutting:
         """How items of a modality are cut for their model, which is loaded only where nothing is recorded of it."""
         recorded = self.recorded(modality)
-        made: Mapping[str, Any] = {} if recorded is None else recorded.identity
-        said = made.get("towers", {}).get(modality, made).get("preprocessing", {})
-        return Cutting(int(said["limit"]) if "limit" in said else self.model(modality).max_length)
+        limit = None if recorded is None else _recorded_limit(recorded, modality)
+        if limit is None:
+            part = self.model(modality).encoder.part(modality)
+            limit = self.model(modality).max_length if part is None else part.card.limit
+        return Cutting(limit)
 
     def writer(self, modality: Modality) -> Writer:
         """What makes vectors of a modality, its space recorded and its canaries checked: what every write needs.
@@ -367,6 +369,17 @@ def _joint_model(modalities: set[str]) -> str:
     records = [known_modalities()[one] for one in modalities if one in known_modalities()]
     known = (one.joint_model for one in records if modalities <= {one.name, written()})
     return next(filter(None, known), "MODEL")
+
+
+def _recorded_limit(space: SpaceRecord, modality: Modality) -> int | None:
+    """The limit of a space's model for a modality, in its unit; None where its identity does not say it."""
+    made = space.identity
+    if modality in made.get("towers", {}):
+        made = made["towers"][modality]
+    elif reads(space)[0] != modality:  # What is not said of a tower is of the first modality.
+        return None
+    limit = made.get("preprocessing", {}).get("limit")
+    return limit if type(limit) is int else None
 
 
 def _same(a: Source, b: Source) -> bool:
