@@ -368,6 +368,9 @@ def test_a_collection_takes_it(tones: ModuleType, chime: Path, folder: Path, tmp
 def test_texts_and_tones_in_one_space(tones: ModuleType, choir: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "words.md").write_text("The engine hums a tone.\n")
     (choir / "sentence_bert_config.json").write_text('{"max_seq_length": 6}')
+    with Collection(tmp_path / "added.omni", choir) as notes:  # cut before anything is recorded of the model
+        assert notes.add(tones.Tone(220, 5), ids="first").passages == 3
+        assert notes.get("first")[0].how == f"tone/1 limit={LIMIT} length=0 overlap=32"
     with Collection(tmp_path / "both.omni", choir) as notes:
         notes.sync(folder)
         assert notes.sync(folder).unchanged == 4
