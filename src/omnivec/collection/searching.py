@@ -10,6 +10,8 @@ import numpy as np
 
 from omnivec.collection.ranking import Ranked, Ranking, fused
 from omnivec.inputs.modality import modalities
+from omnivec.store.connections import damaged
+from omnivec.store.opening import FILE
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Hit, Keys
 
@@ -90,10 +92,18 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
         catalogue: that holds them; the caller holds a snapshot.
         ranked: best first.
         words: of the query, to be marked where they stand; None marks nothing.
+
+    Raises:
+        CollectionDamaged: a passage of a modality that nobody knows.
     """
     keys = np.array([one.key for one in ranked], np.int64)
     found = catalogue.passages(keys, whole=True)
     units = {name: record.span_unit for name, record in modalities().items()}
+    if unknown := {passage.modality for passage in found.values()} - units.keys():
+        raise damaged(
+            catalogue.folder / FILE,
+            f"a passage is of the modality {min(unknown)!r}, which no installed package brings",
+        )
     marked = {} if words is None else catalogue.matches(words, keys)
     return [
         Hit(
@@ -107,7 +117,7 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
             text=passage.text,
             metadata=passage.metadata,
             matches=marked.get(one.key, ()),
-            span_unit=units.get(passage.modality, ""),
+            span_unit=units[passage.modality],
         )
         for one in ranked
         if (passage := found.get(one.key)) is not None
