@@ -1,0 +1,63 @@
+"""Nobody outside models/ asks which kind of model it holds: what differs is a member of the protocol `Encoder`."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import house
+
+KINDS = frozenset(
+    ["Model", "Network", "TableModel", "Towers", "Projected", "Embedder", "KeyedEmbedder", "JointEmbedder"]
+)
+INSIDE = 5
+"""Most questions of this kind in models/, where encoders are made."""
+
+
+def questions(root: Path) -> dict[str, int]:
+    """File of a package -> how often it asks for a kind of model; "is it loaded, or a name?" is no such question."""
+    found: dict[str, int] = {}
+    for path in house.modules(root).values():
+        for node in ast.walk(house.parse(path)):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            if called not in ("isinstance", "issubclass") or len(node.args) < 2:
+                continue
+            asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
+            if asked & KINDS and asked != {"Embedder"}:
+                place = path.relative_to(root).as_posix()
+                found[place] = found.get(place, 0) + 1
+    return found
+
+
+def test_nobody_outside_asks_for_a_kind_of_model() -> None:
+    found = questions(house.SRC)
+    assert {place: times for place, times in found.items() if not place.startswith("models/")} == {}
+    assert sum(found.values()) <= INSIDE
+
+
+def test_every_kind_is_there() -> None:
+    defined = {
+        node.name
+        for path in (house.SRC / "models").glob("*.py")
+        for node in house.parse(path).body
+        if isinstance(node, ast.ClassDef)
+    }
+    assert defined >= KINDS
+
+
+@pytest.mark.parametrize(
+    ("code", "times"),
+    [
+        ("isinstance(model, Towers)", 1),
+        ("isinstance(model, (str, TableModel))", 1),
+        ("issubclass(kind, Network | Towers)", 1),
+        ("isinstance(given, Embedder)", 0),
+        ("isinstance(given, str)", 0),
+    ],
+)
+def test_a_question_is_found(tmp_path: Path, code: str, times: int) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "one.py").write_text(f"def f(x):\n    return {code}\n", encoding="utf-8")
+    assert sum(questions(tmp_path).values()) == times
