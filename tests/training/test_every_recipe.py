@@ -128,7 +128,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("recipe", "name", "kind"), NUMBERS)
 def test_each_number_has_limits(recipe: str, name: str, kind: str) -> None:
-    record: Any = importlib.import_module(f"omnivec.training.{recipe}").Options
+    record: Any = importlib.import_module(f"omnivec.training.recipes.{recipe}").Options
     needs = {option.name: "x" for option in recipes()[recipe].options if option.required}
     for value in (-1, *((float("nan"), float("inf")) if "float" in kind else ())):
         if name in ("threshold", "ns_exponent") and value == -1:

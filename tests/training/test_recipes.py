@@ -90,7 +90,7 @@ def test_a_recipe_inherits_options_from_a_file_beside(tmp_path: Path) -> None:
     "name", ["word2vec", "glove", "fasttext", "fasttext_supervised", "doc2vec", "phrases"]
 )
 def test_inherited_or_not_it_is_what_the_record_says(name: str) -> None:
-    record = importlib.import_module(f"omnivec.training.{name}").Options
+    record = importlib.import_module(f"omnivec.training.recipes.{name}").Options
     recipe = recipes()[name]
     expected = [(f.name, f.type, f.default) for f in fields(record)]
     assert [(o.name, o.type, o.default) for o in recipe.options] == expected

@@ -142,7 +142,7 @@ def test_arguments_of_a_collection(notes: omnivec.Collection, tmp_path: Path) ->
     assert len(notes.search("fox", np.int64(1))) == 1
     refused("mode='words' is none of", notes.search, "fox", mode="words")
     for query in (["fox"], None, {"a": 1}, 3.0):
-        with pytest.raises(ItemError, match="is no text: give a str"):
+        with pytest.raises(ItemError, match="is no item: give a str"):
             notes.search(query)
     for paths, why in (
         ([None], "path 0 is None"),

@@ -313,7 +313,24 @@ def trace(program: Program, inputs: Sequence[Input], tensors: Mapping[str, Store
         result = o.result(node.out)
         result.set_friendly_name(name)
         results.append(result)
-    return ov.Model(results, list(parameters.values()), "omnivec"), list(outputs)
+    model = ov.Model(results, list(parameters.values()), "omnivec")
+    _keep_gates_apart(model)
+    return model, list(outputs)
+
+
+def _keep_gates_apart(model: Any) -> None:
+    """Keeps gated feed-forward networks, (act(x A) * (x B)) C, from becoming one operation.
+
+    On CPUs with AMX, OpenVINO 2026.4 fuses them in bfloat16 into LLMMLP, which divides by half the number of threads of
+    a stream: with one thread the process dies of SIGFPE. A product whose shapes have to be equal is not what it fuses.
+    """
+    for node in model.get_ordered_ops():
+        sources = [value.get_node() for value in node.input_values()]
+        kinds = {source.get_type_name() for source in sources}
+        if node.get_type_name() == "Multiply" and kinds & {"Gelu", "Swish"} and "MatMul" in kinds:
+            one, other = node.input_values()
+            if one.get_partial_shape() == other.get_partial_shape():
+                ov.utils.replace_node(node, o.multiply(one, other, "none"))
 
 
 _CORES: dict[int, Any] = {}

@@ -180,7 +180,10 @@ def _lineage(path: Path, tree: ast.Module, name: str) -> list[ast.ClassDef]:
             bases = [_lineage(path, tree, ast.unparse(base)) for base in node.bases]
             return [*(each for lineage in bases for each in lineage), node]
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
-            source = Path(__file__).parents[2].joinpath(*(node.module or "").split(".")).with_suffix(".py")
+            parts = (node.module or "").split(".")
+            source = Path(__file__).parents[2].joinpath(*parts).with_suffix(".py")
+            if not source.is_file():  # of another package: a file beside
+                source = path.with_name(f"{parts[-1]}.py")
             return _lineage(source, _parsed(source), name) if source.is_file() else []
     return []
 

@@ -142,7 +142,8 @@ def test_a_thin_image_takes_bounded_memory(size: tuple[int, int], fit: Any) -> N
 
 def resident_peak(call: Any) -> float:
     """Bytes that a call adds to the process at its worst: Pillow's own are none of Python's."""
-    from omnivec.ops.process import STATM, peak_of, resident
+    from omnivec.models.memory import peak_of
+    from omnivec.ops.process import STATM, resident
 
     if not STATM.exists():
         pytest.skip("only Linux says what is resident")
