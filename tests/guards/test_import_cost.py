@@ -101,7 +101,15 @@ def test_a_search_loads_no_torch(tmp_path):
         "omnivec.inputs.files.read",
         "omnivec.inputs.files.walk",
     ]
-    elsewhere = ["omnivec.models.joint", "omnivec.tables.io", "openvino.tools.ovc"]
+    elsewhere = [
+        *(f"omnivec.models.{name}" for name in ("joint", "memory")),
+        *(
+            "omnivec.tables.io",
+            "omnivec.tables.formats.own",
+            "omnivec.vectors.alignment",
+            "openvino.tools.ovc",
+        ),
+    ]
     assert modules.isdisjoint([*writing, *elsewhere])
     by_words = loaded(command("search", "graph", "--mode", "text", *where), **environment)
     assert by_words.isdisjoint(HEAVY[:7])

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from omnivec.errors import ItemError
 from omnivec.inputs.preparer import PLAIN, Preparer, Reading
 from omnivec.types import Encoded, Floats, Keys, Prepared
 from omnivec.validation.reasons import of_item
-from omnivec.vectors.alignment import Head
+
+if TYPE_CHECKING:
+    from omnivec.vectors.alignment import Head
 
 WINDOW = 8192
 

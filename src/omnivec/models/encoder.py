@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from omnivec.models.batching import Plan
 from omnivec.models.facts import Card
 from omnivec.models.network import Network
 from omnivec.types import Encoded, Modality
-from omnivec.vectors.alignment import Head
 from omnivec.weights.card import Training
+
+if TYPE_CHECKING:
+    from omnivec.vectors.alignment import Head
 
 
 class Encoder(Protocol):

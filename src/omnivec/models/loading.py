@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from omnivec import hub, progress
 from omnivec.errors import ModelError, UsageError
@@ -15,7 +15,6 @@ from omnivec.models import registry
 from omnivec.models.embedder import DEFAULT_MODEL, Embedder
 from omnivec.models.encoder import Encoder
 from omnivec.models.joint_folder import SIDES, is_joint, read_joint
-from omnivec.models.memory import Ceiling
 from omnivec.models.model import Model, read_models
 from omnivec.models.network import Choice, Network
 from omnivec.models.runtime import trials_file
@@ -26,6 +25,9 @@ from omnivec.tables.record import ERRORS
 from omnivec.types import Decode
 from omnivec.validation import arguments
 from omnivec.weights.folder_writer import recover
+
+if TYPE_CHECKING:
+    from omnivec.models.memory import Ceiling
 
 
 def load(  # noqa: PLR0913 - each is an option of its own, by name
@@ -72,7 +74,7 @@ def load(  # noqa: PLR0913 - each is an option of its own, by name
     """
     source, offline = _name(model), None if offline is None else arguments.flag("offline", offline)
     choice = _choice(engine, precision, device, threads, deterministic, decode)
-    ceiling = None if max_memory is None else Ceiling(parse_size(max_memory), choice, trials_file())
+    ceiling = None if max_memory is None else _ceiling(max_memory, choice)
     resolved = hub.resolve(
         source, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
     )
@@ -113,6 +115,12 @@ def _read(
         return Embedder, Towers.of(networks)
     [only] = networks.values()
     return Embedder, only
+
+
+def _ceiling(max_memory: int | str, choice: Choice) -> Ceiling:
+    from omnivec.models.memory import Ceiling  # Few ask for one.
+
+    return Ceiling(parse_size(max_memory), choice, trials_file())
 
 
 def _network(model: Model, choice: Choice, ceiling: Ceiling | None) -> Network:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,11 @@ from omnivec.ops.base import Executable, Input, Program, Settings, Stored
 from omnivec.ops.process import release
 from omnivec.ops.quantized import QuantizedWeights
 from omnivec.types import Decode, Encoded, Floats, Modality, Precision, Prepared
-from omnivec.vectors.alignment import Head
 from omnivec.version import VERSION
 from omnivec.weights.card import Training
+
+if TYPE_CHECKING:
+    from omnivec.vectors.alignment import Head
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omnivec.inputs.preparer import Reading
 from omnivec.models.batching import Plan
 from omnivec.models.encoder import Encoder
 from omnivec.types import Encoded, Modality, Space
-from omnivec.vectors.alignment import Head
+
+if TYPE_CHECKING:
+    from omnivec.vectors.alignment import Head
 
 
 class Projected:

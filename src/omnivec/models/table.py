@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +28,17 @@ from omnivec.models.batching import Plan
 from omnivec.models.facts import Card
 from omnivec.models.network import Network
 from omnivec.models.runtime import open_cpus
-from omnivec.tables.formats.own import write_own
 from omnivec.tables.record import MODEL_TYPES, Table
 from omnivec.types import Encoded, Floats, Key, Keys, Modality, Space
 from omnivec.validation.json_files import read_json
-from omnivec.vectors.alignment import Head
 from omnivec.vectors.unit import unit
 from omnivec.version import VERSION
 from omnivec.weights.card import CARD, Training, card_of
 from omnivec.weights.sentence_files import modules
 from omnivec.weights.tensor import from_array
+
+if TYPE_CHECKING:
+    from omnivec.vectors.alignment import Head
 
 ENGINE = "table"
 UNLIMITED = 2**31 - 1
@@ -185,6 +186,8 @@ class TableModel:
 
     def write(self, folder: Path, training: Training | None) -> None:
         """Writes its files into an empty folder, or one that is not there."""
+        from omnivec.tables.formats.own import write_own  # A search writes no table.
+
         write_own(folder, self.table)
         (folder / CARD).write_bytes(card_of(self.card.folder, self.card.stored, training))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,10 @@ from omnivec.models.facts import Card
 from omnivec.models.network import Network
 from omnivec.types import Encoded, Modality, Space
 from omnivec.validation.reasons import of_item
-from omnivec.vectors.alignment import Head
 from omnivec.weights.card import Training
+
+if TYPE_CHECKING:
+    from omnivec.vectors.alignment import Head
 
 Sides = Mapping[str, Encoder]
 
