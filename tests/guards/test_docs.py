@@ -24,7 +24,12 @@ from omnivec.tasks.duplicates import COSINE
 from omnivec.training.recipe_registry import recipes
 
 DOCS = house.ROOT / "docs"
-PAGES = [house.ROOT / "README.md", house.ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    house.ROOT / "README.md",
+    house.ROOT / "CHANGELOG.md",
+    house.ROOT / "CONTRIBUTING.md",
+    *sorted(DOCS.glob("*.md")),
+]
 NAMES = [page.relative_to(house.ROOT).as_posix() for page in PAGES]
 
 README_COMMANDS = ("pip install . && omnivec demo", "pip install -e '.[dev]' && pytest")
