@@ -46,6 +46,11 @@ def is_fast(path: Path) -> bool:
     return not below.isdisjoint(FAST) and below.isdisjoint(NOT_FAST)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their length: what is packed holds the time, and workers compare the names of tests."""
+    return f"{argname} of {len(val)} bytes" if isinstance(val, bytes) else None
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Files that `-m fast` leaves out are not imported either, which takes longer than its tests."""
     left_out = (
