@@ -428,7 +428,7 @@ def test_a_refusal_or_a_redirect_of_a_file_is_not_read(monkeypatch, status, head
         server.add("a/b", MODEL)
         with pytest.raises(OmnivecError, match=rf"\({status}\)|404"):
             omnivec_hub.resolve("hf:a/b", known={})
-        assert 0 < server.flood.sent < 1 << 25
+        assert server.flood.sent < 1 << 25  # none, where the client was gone before the first block was sent
 
 
 def test_other_users_of_the_hub_s_client_read_what_they_are_sent(hub):
