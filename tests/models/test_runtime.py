@@ -10,7 +10,7 @@ import pytest
 
 import checkpoints
 from omnivec.errors import MissingExtra, ModelError, UsageError
-from omnivec.inputs.text.text import Reading
+from omnivec.inputs.preparer import Reading
 from omnivec.models import runtime
 from omnivec.models.model import read_model
 from omnivec.models.network import Choice, Network, _measure

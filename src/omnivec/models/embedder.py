@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import ItemError, ItemErrors, ModelError, UsageError
-from omnivec.inputs.image import MODALITY as IMAGE
 from omnivec.inputs.items import is_one, several
 from omnivec.inputs.items import text as one_text
 from omnivec.inputs.text import MODALITY as TEXT
@@ -35,7 +34,6 @@ from omnivec.weights.card import Training
 from omnivec.weights.folder_writer import model_folder
 
 DEFAULT_MODEL = TEXT.default_model
-DEFAULT_IMAGE_MODEL = IMAGE.default_model
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 

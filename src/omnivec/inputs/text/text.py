@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from omnivec.errors import ItemError
 from omnivec.inputs.items import shown
 from omnivec.inputs.modality import misread
-from omnivec.inputs.preparer import PLAIN
-from omnivec.inputs.preparer import Reading as Reading
+from omnivec.inputs.preparer import PLAIN, Reading
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.inputs.text.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
