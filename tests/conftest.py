@@ -11,6 +11,9 @@ import pytest
 
 # Left to itself the precision is what a trial on this machine finds: tests that compare vectors need the exact one.
 os.environ["OMNIVEC_PRECISION"] = "float32"
+# pytest-xdist has a process for each core already. More threads of OpenMP in each of them spend their time waiting for
+# one another: torch alone took a third of the CPU time of the families' tests for that.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 HERE = Path(__file__).parent
 
