@@ -14,6 +14,10 @@ os.environ["OMNIVEC_PRECISION"] = "float32"
 # pytest-xdist has a process for each core already. More threads of OpenMP in each of them spend their time waiting for
 # one another: torch alone took a third of the CPU time of the families' tests for that.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a terminal shows must not hang on where the tests run: with CI set, or in a dumb terminal, no bar is shown.
+os.environ["TERM"] = "xterm-256color"
+for _name in ("CI", "NO_COLOR", "FORCE_COLOR", "COLORTERM", "TERM_PROGRAM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(_name, None)
 
 HERE = Path(__file__).parent
 

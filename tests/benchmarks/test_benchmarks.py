@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -200,7 +202,7 @@ def test_a_question_from_a_shell_has_the_answers_of_the_other_way(minilm, data_f
         pytest.skip("wiki17m is not in the data folder")
     out = tmp_path / "cold_start.csv"
     command = [sys.executable, str(BENCHMARKS / "cold_start.py"), "--quick", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     with out.open(newline="", encoding="utf-8") as file:
         assert [row["program"] for row in csv.DictReader(file)][:2] == [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from patience import PATIENCE
 from workbench import DROP, CommandLine, Done, loaded, prose
 
 TEXTS = [prose(i, 10 + 7 * (i % 9)) for i in range(40)]
@@ -241,7 +242,7 @@ def test_a_full_disk_is_said_in_one_line(omni: CommandLine, tiny: Path) -> None:
                 input=b"a line\n" * 50,
                 stdout=full,
                 stderr=subprocess.PIPE,
-                timeout=60,
+                timeout=PATIENCE,
             )
             assert done.returncode == 1, arguments
             [line] = [line for line in done.stderr.decode().splitlines() if " components" not in line]

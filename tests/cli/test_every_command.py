@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from omnivec import Collection
+from patience import PATIENCE
 from workbench import CommandLine, loaded, prose, write_files
 
 PROBE = """
@@ -272,11 +273,11 @@ def test_terminals_without_all_letters(
     (omni.folder / "docs" / "fremd-ü.txt").write_bytes(b"caf\xe9")
     plain = CommandLine(omni.folder, omni.cache, variables)
     indexed = plain.start("index", "docs", "-m", str(tiny), encoding=encoding)
-    out, err = indexed.communicate(timeout=60)
+    out, err = indexed.communicate(timeout=PATIENCE)
     assert indexed.returncode == 3 and "fault" not in err, err
     for arguments in (("search", "café"), ("search", "café", "--json"), ("collection", "list")):
         process = plain.start(*arguments, encoding=encoding)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0 and out and not err, err
         if "--json" in arguments:
             [row] = [json.loads(line) for line in out.splitlines()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
 from workbench import CommandLine, prose, write_files
 
 if os.name != "posix":
@@ -67,7 +68,7 @@ def in_a_terminal(omni: CommandLine, *arguments: str | Path) -> tuple[str, str]:
         if not part:
             break
         seen += part
-    out, _ = done.communicate(timeout=60)
+    out, _ = done.communicate(timeout=PATIENCE)
     os.close(master)
     assert done.returncode == 0
     return out.decode(), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode())

@@ -19,6 +19,7 @@ from omnivec import Collection
 from omnivec.cli.hits import print_hits
 from omnivec.cli.search import pictures
 from omnivec.types import Hit
+from patience import PATIENCE
 from workbench import CommandLine, Done
 
 COLOURS = {"red.png": "red", "orange.png": "orange", "blue.jpg": "blue"}
@@ -157,7 +158,7 @@ def in_terminal(album: CommandLine, *arguments: str, **variables: str) -> Done:
         if not pieces[-1]:
             break
     os.close(ours)
-    said = started.communicate(timeout=60)[1].decode()
+    said = started.communicate(timeout=PATIENCE)[1].decode()
     return Done(started.returncode, b"".join(pieces).decode().replace("\r\n", "\n"), said)
 
 

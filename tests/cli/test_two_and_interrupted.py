@@ -13,26 +13,18 @@ from pathlib import Path
 import pytest
 
 from omnivec import Collection
+from patience import PATIENCE
 from workbench import CommandLine, contents, loaded, prose, whole, write_files
 
 NOTES = "notes.omni"
 SMALL_COMMITS = "import omnivec.collection.indexing; omnivec.collection.indexing.PASSAGES = 8"
-SLOWLY = f"""{SMALL_COMMITS}
-import time, omnivec.models.embedder
-run = omnivec.models.embedder.Embedder.run
-def slowly(*arguments, **settings):
-    time.sleep(0.25)
-    return run(*arguments, **settings)
-omnivec.models.embedder.Embedder.run = slowly
-"""
-
 HELD = f"""{SMALL_COMMITS}
 import os, time, omnivec.models.embedder
 run = omnivec.models.embedder.Embedder.run
 calls = []
 def held(*arguments, **settings):
     calls.append(1)
-    while len(calls) > 3 and not os.path.exists("go"):
+    while len(calls) > 5 and not os.path.exists("go"):
         time.sleep(0.01)
     return run(*arguments, **settings)
 omnivec.models.embedder.Embedder.run = held
@@ -52,7 +44,7 @@ def test_two_at_once_end_as_one_would(omni: CommandLine, tiny: Path) -> None:
     line = second.stderr.readline()
     assert line.startswith(f"omnivec: waiting for process {first.pid}, which is writing to ")
     (omni.folder / "go").touch()
-    (out, err), (more, complaints) = first.communicate(timeout=60), second.communicate(timeout=60)
+    (out, err), (more, complaints) = first.communicate(timeout=PATIENCE), second.communicate(timeout=PATIENCE)
     assert (first.returncode, second.returncode, complaints) == (0, 0, ""), err + complaints
     assert json.loads(out.splitlines()[-1])["summary"]["new"] == 40
     summary = json.loads(more.splitlines()[-1])["summary"]
@@ -65,7 +57,7 @@ def test_two_at_once_end_as_one_would(omni: CommandLine, tiny: Path) -> None:
 def test_many_at_once_make_one_new_collection(omni: CommandLine, tiny: Path) -> None:
     write_files(omni.folder / "docs", [prose(i) for i in range(10)])
     started = [omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny) for _ in range(4)]
-    ends = [process.communicate(timeout=120) for process in started]
+    ends = [process.communicate(timeout=PATIENCE) for process in started]
     assert [process.returncode for process in started] == [0] * 4, [err for _, err in ends]
     new = [json.loads(out.splitlines()[-1])["summary"]["new"] for out, _ in ends]
     assert sorted(new) == [0, 0, 0, 10]
@@ -76,11 +68,11 @@ def test_many_at_once_make_one_new_collection(omni: CommandLine, tiny: Path) -> 
 @posix
 def test_ctrl_c_keeps_what_was_said_and_says_so_in_one_line(omni: CommandLine, tiny: Path) -> None:
     write_files(omni.folder / "docs", [prose(i) for i in range(120)])
-    process = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=SLOWLY)
+    process = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=HELD)
     assert process.stdout is not None and process.stderr is not None
     said = [process.stdout.readline() for _ in range(20)]
     process.send_signal(signal.SIGINT)
-    rest, err = process.communicate(timeout=30)
+    rest, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     done = [json.loads(line)["document"] for line in [*said, *rest.splitlines()]]
     assert 20 <= len(done) < 120
@@ -101,16 +93,17 @@ def test_ctrl_c_keeps_what_was_said_and_says_so_in_one_line(omni: CommandLine, t
 @posix
 def test_ctrl_c_while_waiting_for_another(omni: CommandLine, tiny: Path) -> None:
     write_files(omni.folder / "docs", [prose(i) for i in range(60)])
-    first = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=SLOWLY)
+    first = omni.start("index", "docs", "--json", "-c", NOTES, "-m", tiny, before=HELD)
     assert first.stdout is not None
     first.stdout.readline()
     second = omni.start("index", "docs", "--json", "-c", NOTES)
     assert second.stderr is not None
     assert "waiting" in second.stderr.readline()
     second.send_signal(signal.SIGINT)
-    out, err = second.communicate(timeout=30)
+    out, err = second.communicate(timeout=PATIENCE)
     assert (second.returncode, out) == (130, "") and err.count("\n") == 1
-    first.communicate(timeout=60)
+    (omni.folder / "go").touch()
+    first.communicate(timeout=PATIENCE)
     assert first.returncode == 0
 
 
@@ -126,7 +119,7 @@ def shell(omni: CommandLine, line: str) -> subprocess.CompletedProcess[str]:
         env={**omni.environment(), "OMNI": str(wrapper)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -161,14 +154,12 @@ def test_ctrl_c_leaves_no_half_file(omni: CommandLine, tiny: Path) -> None:
         for _ in range(9000):  # more than one window: something was written
             process.stdin.write("a line of text\n")
         process.stdin.flush()
-        for _ in range(200):
-            if [file for file in omni.folder.iterdir() if suffix in file.name]:
-                break
-            time.sleep(0.25)
-        else:
-            raise AssertionError("no scratch file was seen")
+        end = time.monotonic() + PATIENCE
+        while not [file for file in omni.folder.iterdir() if suffix in file.name]:
+            assert time.monotonic() < end and process.poll() is None, "no scratch file was seen"
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
         assert err.splitlines()[-1].startswith("omnivec: stopped") and "Traceback" not in err
         assert not [file.name for file in omni.folder.iterdir() if suffix in file.name]

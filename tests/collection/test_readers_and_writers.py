@@ -14,6 +14,7 @@ import pytest
 
 from omnivec import Collection
 from omnivec.errors import CollectionError
+from patience import PATIENCE
 from workbench import DROP, SOURCE, whole
 
 MODES = ("vector", "text", "hybrid")
@@ -108,7 +109,7 @@ def test_a_reader_in_another_process_sees_what_was_written_after_it_opened(notes
             notes.add(f"number {n}")
             assert len(beside.search("number", 100)) == n + 1
         reader.stdin.close()
-        assert reader.wait(30) == 0
+        assert reader.wait(PATIENCE) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="drops rights as Linux has them")
@@ -143,7 +144,7 @@ except CollectionError as error:
             env={**os.environ, "PYTHONPATH": str(SOURCE)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
     finally:
         folder.chmod(0o755)

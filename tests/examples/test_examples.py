@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\| `python (examples/\w+\.py[^`]*)`", README, re.MULTILINE)
@@ -30,7 +32,9 @@ def run(command: str) -> str:
         for word in shlex.split(command)
         for path in (sorted(map(str, ROOT.glob(word))) if "*" in word else [word])
     ]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -11,6 +11,7 @@ import pytest
 
 import house
 from checkpoints import bert
+from patience import PATIENCE
 
 # Beyond NumPy: the engines and all that only some calls need.
 HEAVY = [
@@ -38,7 +39,7 @@ def loaded(code: str, *arguments: str, **environment: str) -> set[str]:
         text=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": str(house.SRC.parent), **environment},
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import house
+from patience import PATIENCE
 
 # What a program says before it begins here: every way to a network raises, and is noted first.
 NO_NETWORK = """
@@ -68,7 +69,7 @@ class Machine:
             encoding="utf-8",
             cwd=self.work,
             env=self.environment,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     def omnivec(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -155,7 +156,12 @@ def test_the_hub_is_told_not_to_count():
     environment = {name: value for name, value in os.environ.items() if not name.startswith(tuple(UNSET))}
     environment["PYTHONPATH"] = str(house.SRC.parent)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=PATIENCE,
+        check=True,
     )
     assert done.stdout.strip() == "True"
 
@@ -169,7 +175,12 @@ def test_openvino_gets_its_silent_stub(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(house.SRC.parent), "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=PATIENCE,
+        check=True,
     )
     assert done.stdout.strip() == "[]"
     assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 import checkpoints
 import omnivec
 from omnivec import Collection
+from patience import PATIENCE
 
 SOURCE = Path(omnivec.__file__).parent.parent
 MAIN = "from omnivec.cli.main import main; main()"
@@ -117,7 +118,7 @@ class CommandLine:
             env=self.environment(),
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -11,6 +11,7 @@ import pytest
 from omnivec import hub as omnivec_hub
 from omnivec.errors import ModelNotFound
 from omnivec.hub.cache import hub_cache_folder
+from patience import PATIENCE
 
 COMMIT = "0123456789" * 4
 
@@ -53,7 +54,7 @@ known = {"short": {"sources": ["hf:acme/none", "pypi:pack_age==1.0"]}}
 print(hub.resolve("acme/tiny", known=known).source, hub.resolve("short", known=known).source)
 print(sorted({"huggingface_hub", "packaging", "http.client", "ssl", "urllib.request"} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.splitlines() == [f"hf:acme/tiny@{COMMIT} pypi:pack_age==1.0", "[]"], done.stderr
 
 

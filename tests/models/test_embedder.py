@@ -14,6 +14,7 @@ import checkpoints
 import omnivec
 from omnivec.errors import ItemErrors, ModelNotFound, UsageError
 from omnivec.testing import check_close, open_model
+from patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ if os.fork() == 0:
     os._exit(0)
 os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False).returncode == 0
 
 
 def test_memory_stays_flat_over_varied_lengths(folder: Path) -> None:

@@ -23,6 +23,7 @@ from omnivec.models import precision
 from omnivec.ops import openvino
 from omnivec.ops.quantized import LEAST, Quantized, QuantizedWeights, bytes_of, is_matrix, quantize
 from omnivec.testing import check_close, open_model
+from patience import PATIENCE
 
 TEXTS = [f"text number {i} " + "the quick brown fox " * (i % 5) for i in range(40)]
 
@@ -184,7 +185,7 @@ def test_the_command_prints_a_table_or_json(folder: Path, tmp_path: Path) -> Non
     def info(*arguments: str) -> subprocess.CompletedProcess[str]:
         code = "import sys; from omnivec.cli.main import run; sys.exit(run(sys.argv[1:]))"
         command = [sys.executable, "-c", code, "info", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
     texts = ("--texts", str(tmp_path / "texts.txt"))
     table = info("--precision", "int8", *texts)

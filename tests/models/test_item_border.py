@@ -32,6 +32,7 @@ from omnivec.ops import openvino, process
 from omnivec.tables.io import write_table
 from omnivec.tables.record import Subwords, Table
 from omnivec.types import Encoded, Prepared
+from patience import PATIENCE
 
 
 class Panic(BaseException):
@@ -331,7 +332,7 @@ print(list(encoded.failures), *encoded.failures.values())
 def test_a_text_too_long_for_the_memory_there_is_costs_itself_and_no_abort(tmp_path: Path) -> None:
     checkpoints.bert(tmp_path, width=32, layers=1)
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[1] no memory to prepare it: the process has ")
@@ -361,7 +362,7 @@ except omnivec.OmnivecError as error:
 def test_where_there_is_no_memory_at_all_it_is_said_and_nothing_aborts(tmp_path: Path) -> None:
     checkpoints.bert(tmp_path, width=32, layers=1)
     done = subprocess.run(
-        [sys.executable, "-c", NO_ROOM, str(tmp_path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", NO_ROOM, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     many, one, compiled = done.stdout.splitlines()

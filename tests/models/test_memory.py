@@ -25,6 +25,7 @@ from omnivec.models.network import Network
 from omnivec.ops import process
 from omnivec.testing import check_close, open_model
 from omnivec.types import Prepared
+from patience import PATIENCE
 
 MB = 10**6
 
@@ -227,7 +228,7 @@ assert len(found) == 24, found.failures
 assert max(rows) < 8 and max(rows) <= model.card["budget"] // 224**2, (rows, model.card)
 assert top < ceiling * 10**6, (top, ceiling)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 def test_a_ceiling_that_is_too_low_is_refused_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +298,7 @@ model.encode([f"{{i}} " + "word " * 80 for i in range(400)])
 done.set(); watcher.join()
 assert top < 400e6, top
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 def test_varied_shapes_leave_memory_flat(folder: Path) -> None:
@@ -314,7 +315,7 @@ work(); before = resident(); work()
 grown = (resident() - before) / 1e6
 assert grown < 30, grown
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
@@ -366,4 +367,4 @@ if __name__ == "__main__":
     assert np.abs(np.concatenate(made) - model.encode(sum(texts, []))).max() < 1e-5
 """
     )
-    subprocess.run([sys.executable, str(tmp_path / "pooled.py")], check=True, timeout=120, cwd=tmp_path)
+    subprocess.run([sys.executable, str(tmp_path / "pooled.py")], check=True, timeout=PATIENCE, cwd=tmp_path)

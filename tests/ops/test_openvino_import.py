@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from patience import PATIENCE
+
 CONVERTS = """
 import numpy as np, openvino, torch
 class Doubled(torch.nn.Module):
@@ -26,5 +28,7 @@ ORDERS = {
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_who_converts_models_with_openvino_can_do_so_beside_omnivec(order):
-    done = subprocess.run([sys.executable, "-c", ORDERS[order]], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", ORDERS[order]], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.stdout.splitlines()[-1:] == ["[2.0, 4.0, 6.0]"], done.stderr

@@ -28,6 +28,7 @@ from omnivec.store import matrix
 from omnivec.store.records import Document, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.store.writing import HISTORY
+from patience import PATIENCE
 from store_samples import DIM, document, passage, space
 
 
@@ -297,7 +298,7 @@ def test_after_a_fork_connections_are_opened_anew(catalogue):
         answers = context.Queue()
         child = context.Process(target=_read_after_fork, args=(catalogue, answers))
         child.start()
-        assert [answers.get(timeout=30)[1], answers.get(timeout=30)[1]] == [1, 2]
+        assert [answers.get(timeout=PATIENCE)[1], answers.get(timeout=PATIENCE)[1]] == [1, 2]
         child.join()
         assert child.exitcode == 0
         assert catalogue.counts().documents == 1

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from omnivec.store.sqlite import Catalogue
+from patience import PATIENCE
 from store_samples import document, space
 
 
@@ -78,7 +79,7 @@ def test_threads_write_one_after_the_other(catalogue):
 def _read_in_a_process(folder, looks):
     with Catalogue.open(Path(folder), create=False, readonly=True) as catalogue:
         first = last = read_consistently(catalogue)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and last < first + 10:
             last = read_consistently(catalogue)
         looks.put(last - first)
@@ -99,7 +100,7 @@ def test_processes_read_while_one_writes(catalogue):
     for reader in readers:
         reader.join()
         assert reader.exitcode == 0
-    assert all(looks.get(timeout=5) >= 10 for _ in readers)
+    assert all(looks.get(timeout=PATIENCE) >= 10 for _ in readers)
     assert catalogue.check() == []
 
 
@@ -165,7 +166,7 @@ def test_two_hundred_kills_leave_what_was_acknowledged(tmp_path):
         [sys.executable, program, "--kills", "200", "--folder", tmp_path, "--out", history],
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert len(history.read_text().splitlines()) == 200

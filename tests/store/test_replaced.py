@@ -15,6 +15,7 @@ import pytest
 from omnivec.errors import CollectionDamaged, CollectionError
 from omnivec.store import replaced
 from omnivec.store.sqlite import Catalogue
+from patience import PATIENCE
 from store_samples import document, space
 
 
@@ -277,7 +278,7 @@ def test_threads_that_look_at_a_moving_file_do_not_take_it_for_another(tmp_path,
         state = own_state(path)
         if threading.current_thread() is slow:
             looking.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE)
         return state
 
     def read():
@@ -295,7 +296,7 @@ def test_threads_that_look_at_a_moving_file_do_not_take_it_for_another(tmp_path,
         log.execute("PRAGMA wal_checkpoint(PASSIVE)")
         writer.write([document("c")])
         slow.start()
-        assert looking.wait(30)
+        assert looking.wait(PATIENCE)
         log.execute("PRAGMA wal_checkpoint(PASSIVE)")
         assert [entry.id for entry in reader.documents()] == ["a", "b", "c"]
         go_on.set()

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from patience import PATIENCE
+
 pytest.importorskip("numba")
 
 from omnivec.errors import MissingExtra, UsageError
@@ -215,7 +217,7 @@ def test_what_is_done_meanwhile_runs_in_a_thread_of_its_own_and_harms_nothing():
         raise RuntimeError("will be said where it counts")
 
     corpus = read_corpus([["a", "b"]] * 9, meanwhile=work)
-    assert corpus.words == ["a", "b"] and ready.wait(10)
+    assert corpus.words == ["a", "b"] and ready.wait(PATIENCE)
     seen[0].join()
     assert len(seen) == 1 and seen[0] is not threading.current_thread()
 

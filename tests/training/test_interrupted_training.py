@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import time
 
 import numpy as np
 import pytest
+
+from patience import PATIENCE
 
 pytest.importorskip("numba")
 
@@ -23,14 +26,14 @@ pty = pytest.importorskip("pty")
 RUN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 RUN += "from omnivec.cli.main import main; main()"
 EPOCHS = 1_000_000
-SECONDS = 100
 LINE = re.compile(r"omnivec: stopped: (\d+) of 1000000 epochs and \d+% of the next are learned, and kept")
 
 
 def read_until(terminal, found):
     """What a terminal shows, until something is found or its other side is closed."""
-    text, end = "", time.monotonic() + SECONDS
-    while not re.search(found, text) and time.monotonic() < end:
+    text = ""
+    while not re.search(found, text):
+        assert select.select([terminal], [], [], PATIENCE)[0], f"nothing more in {PATIENCE} seconds: {text}"
         try:
             piece = os.read(terminal, 4096)
         except OSError:  # the process is gone
@@ -54,13 +57,14 @@ def test_what_was_learned_is_saved_said_and_loads(recipe, tmp_path):
     os.close(its)
     try:
         begun = read_until(terminal, r"epoch \d+ of 1000000: .* s left")
-        assert "s left" in begun
+        assert "s left" in begun, (begun, process.poll())
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         ended = read_until(terminal, LINE)
-        output = process.communicate(timeout=SECONDS)[0].decode()
+        output = process.communicate(timeout=PATIENCE)[0].decode()
     finally:
         process.kill()
+        process.communicate()
         os.close(terminal)
     assert process.returncode == 130 and output == f"saved to {saved}\n"
     assert LINE.search(ended) and "Traceback" not in begun + ended

@@ -20,6 +20,7 @@ from omnivec.errors import ModelError, OmnivecError, UsageError, WeightsError
 from omnivec.tables.io import read_table, write_table
 from omnivec.tables.record import Table
 from omnivec.weights.folder_writer import LISTED, check_folder, model_folder, recover
+from patience import PATIENCE
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals, links and rights")
 
@@ -311,7 +312,7 @@ def test_a_kill_at_every_file_system_call_leaves_the_old_model_or_the_new(
         env={**os.environ, "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     kills, before, after = map(int, done.stdout.split())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import PATIENCE
+
 # Root reads everything by its capabilities; without them the owner's bits bind it like anybody else.
 _DROP = """
 import ctypes, os, sys
@@ -30,7 +32,9 @@ def run_bound(tmp_path: Path) -> Callable[[str], str]:
     def run(code: str) -> str:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-c", _DROP + code]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

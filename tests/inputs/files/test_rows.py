@@ -17,6 +17,7 @@ import pytest
 
 from omnivec.errors import ItemError, MissingExtra, UsageError
 from omnivec.inputs.files.rows import kind, lines, rows
+from patience import PATIENCE
 
 CELLS = [["name", "text"], ["a", 'one, "two"\nthree\u2028four'], ["b", "Ä\t"]]
 
@@ -127,7 +128,7 @@ def test_a_row_is_there_before_the_next_is_read(tmp_path: Path, name: str, row: 
         with (tmp_path / name).open("w", encoding="utf-8") as pipe:
             pipe.write(row)
             pipe.flush()
-            read.wait(30)
+            read.wait(PATIENCE)
             pipe.write(row.removeprefix("\ufeff"))
 
     writer = threading.Thread(target=write_slowly)
