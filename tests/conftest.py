@@ -19,6 +19,25 @@ os.environ["TERM"] = "xterm-256color"
 for _name in ("CI", "NO_COLOR", "FORCE_COLOR", "COLORTERM", "TERM_PROGRAM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(_name, None)
 
+ROOM = 4 * 2**30
+"""Bytes that must be free where temporary files are kept in memory; all tests together write a tenth of it."""
+
+
+def in_memory() -> str | None:
+    """A folder in memory with enough room, from which programs may run; None where there is none."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return None
+    system = os.statvfs(folder)
+    roomy = system.f_bavail * system.f_frsize >= ROOM and not system.f_flag & os.ST_NOEXEC
+    return str(folder) if roomy else None
+
+
+# A commit waits for the disk, some milliseconds each and more where two workers use it: two thirds of the time of
+# tests/store. A file system in memory does all but that. Who names a place for temporary files keeps it.
+if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & os.environ.keys() and (memory := in_memory()):
+    os.environ["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"] = memory
+
 HERE = Path(__file__).parent
 
 # What `-m fast` runs: no model, no training, no process of its own; about 50 CPU seconds together.
@@ -46,6 +65,24 @@ NOT_FAST = tuple(
 )
 
 
+# They begin first: a test of half a minute that begins last has one worker wait for the other.
+LONG = (
+    "benchmarks/test_benchmarks.py::test_a_question_from_a_shell",
+    "store/test_processes.py::test_two_hundred_kills",
+    "collection/test_killed_writer.py::",
+    "examples/test_examples.py::",
+    "models/test_memory.py::",
+    "guards/test_docs.py::test_python_examples_run",
+    "benchmarks/",
+)
+
+
+def place(item: pytest.Item) -> int:
+    """Where a test stands among all: those of LONG in its order, then the others, whose own order is kept."""
+    name = f"{item.path.relative_to(HERE).as_posix()}::{item.name}" if item.path.is_relative_to(HERE) else ""
+    return next((i for i, long in enumerate(LONG) if name.startswith(long)), len(LONG))
+
+
 def is_fast(path: Path) -> bool:
     """Whether a file of tests is one of those that `-m fast` runs."""
     own = path.relative_to(HERE) if path.is_relative_to(HERE) else path
@@ -66,7 +103,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if left_out else None
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=place)
     for item in items:
         if is_fast(item.path) and item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.fast)
