@@ -16,7 +16,15 @@ os.environ["OMNIVEC_PRECISION"] = "float32"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What a terminal shows must not hang on where the tests run: with CI set, or in a dumb terminal, no bar is shown.
 os.environ["TERM"] = "xterm-256color"
-for _name in ("CI", "NO_COLOR", "FORCE_COLOR", "COLORTERM", "TERM_PROGRAM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+for _name in (
+    "CI",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "COLORTERM",
+    "TERM_PROGRAM",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+):
     os.environ.pop(_name, None)
 
 ROOM = 4 * 2**30

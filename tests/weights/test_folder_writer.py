@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import omnivec
+import patience
 from omnivec.errors import ModelError, OmnivecError, UsageError, WeightsError
 from omnivec.tables.io import read_table, write_table
 from omnivec.tables.record import Table
@@ -261,7 +262,7 @@ def test_any_tree_keeps_every_foreign_file(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {here!r})
+sys.path[:0] = [{here!r}, {helpers!r}]
 import test_folder_writer as these
 
 place, events = Path({place!r}), 0
@@ -305,7 +306,9 @@ def test_a_kill_at_every_file_system_call_leaves_the_old_model_or_the_new(
     (tmp_path / "m" / "thesis.txt").write_text("mine")
     source = Path(omnivec.__file__).parent.parent
     code = "import omnivec.files as f; f._A_MOMENT = -1.0\n" + KILLED.format(
-        here=str(Path(__file__).parent), place=str(tmp_path / "m")
+        here=str(Path(__file__).parent),
+        helpers=str(Path(patience.__file__).parent),
+        place=str(tmp_path / "m"),
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
