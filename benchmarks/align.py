@@ -26,7 +26,7 @@ from PIL import Image
 
 import machine
 import omnivec
-from omnivec.training.projector import Settings as Contrastive
+from omnivec.training.projector import ContrastiveOptions as Contrastive
 from omnivec.training.projector import contrastive
 from omnivec.vectors import alignment
 from omnivec.vectors.unit import unit

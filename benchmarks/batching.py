@@ -30,7 +30,7 @@ import machine
 import omnivec
 from machine import Spent, significant
 from omnivec.ops import openvino
-from omnivec.ops.base import Executable, Settings
+from omnivec.ops.base import EngineSettings, Executable
 from text_encode import MODEL, SETS, passages
 
 Ids = NDArray[np.int32]
@@ -84,7 +84,7 @@ class Runner:
 
     def __init__(self, model: omnivec.Embedder, policy: Policy, threads: int) -> None:
         self._policy, self._preparer = policy, model.model.preparer
-        settings = Settings(model.card["precision"], threads, policy.streams)
+        settings = EngineSettings(model.card["precision"], threads, policy.streams)
         own = model.model
         self._engine: Executable = openvino.compile_program(
             own.body, own.inputs, own.tensors, settings

@@ -38,7 +38,7 @@ from omnivec.errors import OmnivecError
 from omnivec.inputs.image.image import ImagePreparer, normalized
 from omnivec.inputs.image.published import read_processing
 from omnivec.models.model import read_config
-from omnivec.ops.base import Executable, Ops, Params, Settings, Value
+from omnivec.ops.base import EngineSettings, Executable, Ops, Params, Value
 
 LEAST_COSINE = 0.999
 BASE = "torch float32"
@@ -192,7 +192,7 @@ def photographs(folder: Path, rng: np.random.Generator, count: int) -> list[Path
 class Ours:
     """A family's graph in one precision."""
 
-    def __init__(self, subject: Subject, folder: Path, settings: Settings) -> None:
+    def __init__(self, subject: Subject, folder: Path, settings: EngineSettings) -> None:
         from omnivec.ops import openvino
 
         family: Any = importlib.import_module(f"omnivec.families.{subject.family}")
@@ -200,8 +200,8 @@ class Ours:
         config = read_config(family, published, folder)
         stored = weights.strip_prefixes(weights.read(folder), family.PREFIXES)
         tensors: Mapping[str, Any] = weights.rename(stored, family.LAYOUTS)
-        if hasattr(family, "fitted"):
-            tensors, config = family.fitted(tensors, config)
+        if hasattr(family, "adapt_weights"):
+            tensors, config = family.adapt_weights(tensors, config)
         self.preparer = ImagePreparer(read_processing(folder), threads=settings.threads)
 
         def program(ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
@@ -367,7 +367,7 @@ def compare(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
             model = publish(subject, folder)
             engines: dict[str, Ours | Theirs] = {BASE: Theirs(subject, model)}
             for precision in asked.precisions:
-                settings = Settings(precision, threads=asked.threads)
+                settings = EngineSettings(precision, threads=asked.threads)
                 engines[f"omnivec {precision}"] = Ours(subject, folder, settings)
         except (ImportError, OmnivecError) as error:
             return [blank(name, "", "", 0, f"skipped: {error}")]

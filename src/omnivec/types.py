@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Modality = str
+ModalityName = str
 """The name of a kind of item; `inputs.modality` has a record for each."""
 
 IN_CHARACTERS = frozenset(("text",))
@@ -23,7 +23,9 @@ Chunk = Literal["pool"]
 Decode = Literal["reduced", "exact"]
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 Keys = NDArray[np.int64]
+"""Keys of passages, as a collection and a vector index number them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class Space:
 
     dim: int
     metric: Metric
-    modalities: tuple[Modality, ...]
+    modalities: tuple[ModalityName, ...]
 
 
 @dataclass(eq=False)
@@ -98,10 +100,10 @@ class Encoded:
     """
 
     vectors: Floats
-    kept: Keys
+    kept: Ints
     failures: dict[int, str] = field(default_factory=dict)
-    seen: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
-    lost: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
+    seen: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    lost: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     unit: str = "tokens"
 
     def __repr__(self) -> str:
@@ -143,7 +145,7 @@ class Hit:
     document: str
     span: tuple[float, float]
     line: int | None
-    modality: Modality
+    modality: ModalityName
     space: str
     score: float
     text: str

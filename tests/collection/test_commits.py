@@ -50,7 +50,7 @@ def run(
     for i in range(documents):
         model.now += reading
         content = Content("text", b"x", "x", "x")
-        indexer.put(Draft(id=f"d{i}", content=content, how="how", pieces=[Piece(0, 1, 1, "x", "x")]))
+        indexer.put(Draft(id=f"d{i}", content=content, pipeline="how", pieces=[Piece(0, 1, 1, "x", "x")]))
     indexer.flush()
     return seen, catalogue
 

@@ -95,7 +95,7 @@ def breaking(
 STEPS: dict[str, tuple[Any, str, Callable[..., bool]]] = {
     "reading": (documents, "read_bytes", lambda path, *_: path.stem == "bad"),
     "decoding a text": (documents, "text_of", lambda data, path, *_: path.stem == "bad"),
-    "the header of an image": (pixels, "look", lambda item, *_: isinstance(item, bytes)),
+    "the header of an image": (pixels, "read_header", lambda item, *_: isinstance(item, bytes)),
     "cutting": (passages, "passages_of", lambda content, *_: "bad" in content.text),
 }
 
@@ -189,8 +189,10 @@ def test_a_page_shows_the_others(files: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
     for error in RAISED:
         with monkeypatch.context() as patch:
-            broken = breaking(thumbnails.upright, error, lambda picture, *_: picture.name.endswith("bad.png"))
-            patch.setattr(thumbnails, "upright", broken)
+            broken = breaking(
+                thumbnails.decode_image, error, lambda picture, *_: picture.name.endswith("bad.png")
+            )
+            patch.setattr(thumbnails, "decode_image", broken)
             shown = page("a query", hits, lambda name: files / name)
         assert shown.count("<img") == 1
         assert shown.count('class="why"') == 1

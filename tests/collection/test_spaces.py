@@ -41,7 +41,7 @@ def test_each_modality_goes_into_the_space_of_its_model(
     assert (both.model, dict(both.models)) == (loaded(tiny), {"text": loaded(tiny), "image": loaded(vit)})
     assert both.space() == both.spaces()["text"] or both.space().name == "text"
     for entry in both.documents({"suffix": ".png"}):
-        assert (entry.modality, entry.how, entry.lost) == ("image", "image/1", 0)
+        assert (entry.modality, entry.pipeline, entry.lost) == ("image", "image/1", 0)
         assert (entry.metadata["width"], entry.metadata["height"]) == (64, 48)
         file = both.path_of(entry.id)
         assert entry.digest == hashlib.sha256(file.read_bytes()).digest()

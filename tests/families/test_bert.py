@@ -26,7 +26,7 @@ from omnivec.models.model import known_keys, read_model
 from omnivec.models.network import Choice, Network
 from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
-from omnivec.ops.base import Settings
+from omnivec.ops.base import EngineSettings
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 from omnivec.weights import same_weights
 
@@ -61,7 +61,7 @@ def states(
     model = read_model(folder)
     if forward is not None:
         model = dataclasses.replace(model, family=SimpleNamespace(forward=forward))
-    executable = ENGINES[engine](model.hidden, INPUTS, model.tensors, Settings())
+    executable = ENGINES[engine](model.hidden, INPUTS, model.tensors, EngineSettings())
     found = executable.run(batch)
     return [found[str(i)] for i in range(len(found))]
 

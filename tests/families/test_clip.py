@@ -328,7 +328,7 @@ def test_siglip_2_pads_as_its_tokenizer_does(tmp_path: Path) -> None:
     )
     assert config.pad_token_id == 0
     assert read_config(clip, {"model_type": "siglip"}, tmp_path).pad_token_id == 1
-    assert clip.tokenized(config, SimpleNamespace(pad_id=4)).pad_token_id == 4  # type: ignore[arg-type]
+    assert clip.with_tokenizer(config, SimpleNamespace(pad_id=4)).pad_token_id == 4  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

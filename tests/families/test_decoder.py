@@ -27,7 +27,7 @@ from omnivec.families import decoder
 from omnivec.inputs.text.text import INPUTS
 from omnivec.models.model import read_config, read_model
 from omnivec.ops import openvino, rotary
-from omnivec.ops.base import Settings
+from omnivec.ops.base import EngineSettings
 from omnivec.testing import TEXTS, check_close, check_family, check_rejected, open_model
 
 Made = tuple[str, Path, Any]
@@ -318,7 +318,7 @@ def test_a_mistral_with_layer_types_is_a_ministral(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = reference(ids).last_hidden_state[0].numpy()
     model = read_model(tmp_path)
-    run = openvino.compile_program(model.last, INPUTS, model.tensors, Settings()).run
+    run = openvino.compile_program(model.last, INPUTS, model.tensors, EngineSettings()).run
     batch = {"ids": ids.numpy().astype(np.int32), "mask": np.ones((1, 20), np.int32)}
     check_close(run(batch)["states"][0], expected, "alternating windows")
 

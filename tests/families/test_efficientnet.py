@@ -238,7 +238,7 @@ def test_timms_folders_equal_the_paper(tmp_path: Path, name: str) -> None:
     model = stated(name)
     torch.save(timm_names(model), tmp_path / "pytorch_model.bin")
     timm = {"architecture": name, "num_classes": 1000, "global_pool": "avg"}
-    assert registry.claimant(timm, tmp_path).name == "efficientnet"
+    assert registry.family_of_config(timm, tmp_path).name == "efficientnet"
     ours = read(efficientnet, timm, tmp_path)
     package = read(efficientnet, timm, model.state_dict())
     assert ours.tensors.keys() == package.tensors.keys()
@@ -428,8 +428,8 @@ def photographs() -> np.ndarray:
 
 
 def test_the_real_lite0_equals_the_paper(lite0: Path, photographs: np.ndarray) -> None:
-    config = registry.implied(lite0)
-    assert registry.claimant(config, lite0).name == "efficientnet"
+    config = registry.config_of_files(lite0)
+    assert registry.family_of_config(config, lite0).name == "efficientnet"
     model = Stated("lite0", 1e-3, True).eval()
     model.load_state_dict(torch.load(lite0 / MARKER, weights_only=True))
     ours, expected = read(efficientnet, config, lite0 / MARKER), exact_states(model, photographs)
@@ -439,7 +439,7 @@ def test_the_real_lite0_equals_the_paper(lite0: Path, photographs: np.ndarray) -
 
 def test_the_real_lite0_is_what_its_facts_say(lite0: Path, photographs: np.ndarray) -> None:
     facts = registry.known()[LITE0]
-    ours = read(efficientnet, registry.implied(lite0), lite0 / MARKER)
+    ours = read(efficientnet, registry.config_of_files(lite0), lite0 / MARKER)
     vectors = ours.vectors("openvino", photographs)
     assert vectors.shape == (3, facts["dim"])
     np.testing.assert_allclose(vectors[0, :5], facts["components"], atol=2e-5)
@@ -454,5 +454,5 @@ def test_the_real_lite0_is_what_its_facts_say(lite0: Path, photographs: np.ndarr
 
 
 def test_the_real_lite0_in_bfloat16(lite0: Path, photographs: np.ndarray) -> None:
-    ours = read(efficientnet, registry.implied(lite0), lite0 / MARKER)
+    ours = read(efficientnet, registry.config_of_files(lite0), lite0 / MARKER)
     assert bfloat16_cosine(ours, "openvino", photographs).min() > 0.998

@@ -72,8 +72,37 @@ def test_what_is_spelt_right_is_taken_by_its_kind(announced, kind, expected):
 def test_what_a_family_leaves_out_has_its_default(announced):
     hooks = hooks_of(announced(NETWORK).load())
     assert (hooks.POOLING, hooks.pooling(None), hooks.OWN_CODE, hooks.SHAPES) == ("cls", "cls", False, None)
-    assert hooks.canonical({"a": 1}) == {"a": 1} and hooks.fitted({}, 7) == ({}, 7)
-    assert hooks.refuse({}) is None and hooks.obstacle({}, None) is None
+    assert hooks.canonical({"a": 1}) == {"a": 1} and hooks.adapt_weights({}, 7) == ({}, 7)
+    assert hooks.check_supported({}) is None and hooks.torch_only_reason({}, None) is None
+
+
+FORMER = """
+EXACT = "by a former name"
+def refuse(published):
+    raise RuntimeError("refuse")
+def original(folder, published):
+    return "original"
+def fitted(tensors, config):
+    return "fitted"
+def obstacle(tensors, config):
+    return "obstacle"
+"""
+
+
+def test_hooks_keep_working_under_their_former_names(announced):
+    hooks = computed_hooks(announced(NETWORK + FORMER).load())
+    assert hooks.FLOAT32_REASON == "by a former name"
+    with pytest.raises(RuntimeError, match="refuse"):
+        hooks.check_supported({})
+    assert hooks.load_original(None, {}) == "original"
+    assert hooks.adapt_weights({}, None) == "fitted"
+    assert hooks.torch_only_reason({}, None) == "obstacle"
+
+
+def test_a_hook_of_towers_keeps_working_under_its_former_name(announced):
+    added = "def tokenized(config, tokenizer):\n    return tokenizer\n"
+    hooks = computed_hooks(announced(TOWERS + added).load())
+    assert isinstance(hooks, TowerHooks) and hooks.with_tokenizer(1, 2) == 2
 
 
 # What is added to a family, and what is said of it.
@@ -82,7 +111,7 @@ WRONG = {
     "a constant with a type": ("network", "PREPROCESING: dict = {}", "mean PREPROCESSING"),
     "one of several": ("network", "OWN_COD, _X = True, 1", "mean OWN_CODE"),
     "behind a condition": ("network", "if True:\n    IN_OUTS = ()", "mean IN_OUT"),
-    "a function": ("network", "def refsue(published): ...", "mean refuse"),
+    "a function": ("network", "def chek_supported(published): ...", "mean check_supported"),
     "a function by assignment": ("network", "cannonical = dict", "mean canonical"),
     "a class": ("network", "class Publishd: ...", "Publishd is no hook"),
     "a helper": (
@@ -92,7 +121,12 @@ WRONG = {
     ),
     "a helper's constant": ("network", "EPS = 1e-12", "a helper's name begins with an underscore"),
     "the hook of another kind": ("table", 'POOLING = "cls"', "POOLING is no hook of a family of tables"),
-    "of towers": ("towers", "def tokenised(config, tokenizer): ...", "mean tokenized"),
+    "a former name of another kind's": (
+        "table",
+        "def tokenized(x): ...",
+        "tokenized is no hook of a family of tables",
+    ),
+    "of towers": ("towers", "def with_tokeniser(config, tokenizer): ...", "mean with_tokenizer"),
     "of a tower": ("towers", "def forward_vidio(): ...", "mean forward_video"),
     "of a table": ("table", "def encodr(table): ...", "encodr is no hook of a family of tables"),
 }

@@ -211,7 +211,7 @@ def sloped(change: Any) -> encoders.Forward:
     """The forward with other slopes."""
     return encoders.with_operation(
         jinabert,
-        "sloped_attention",
+        "alibi_attention",
         lambda right, q, k, v, bias, slopes, *rest: right(q, k, v, bias, change(slopes), *rest),
     )
 
@@ -228,10 +228,10 @@ WRONG = {
     "the odd slopes first": sloped(lambda slopes: np.sort(slopes)[::-1].copy()),
     "one slope for all": sloped(lambda slopes: np.full_like(slopes, slopes.mean())),
     "no biases": sloped(lambda slopes: slopes * 1e-6),
-    "one side only": encoders.with_operation(jinabert, "sloped_attention", one_sided),
+    "one side only": encoders.with_operation(jinabert, "alibi_attention", one_sided),
     "slope also on the scores": encoders.with_operation(
         jinabert,
-        "sloped_attention",
+        "alibi_attention",
         lambda right, q, k, v, bias, slopes, *rest: right(
             q * torch.from_numpy(slopes)[:, None, None], k, v, bias, slopes, *rest
         ),
@@ -304,12 +304,14 @@ def test_bfloat16_stays_near(tmp_path: Path, engine: str) -> None:
 
 def test_claims_say_more_than_the_model_type(tmp_path: Path) -> None:
     plain = {"model_type": "bert"}
-    assert registry.claimant(plain, tmp_path).name == "bert"
-    assert registry.claimant(plain | {"position_embedding_type": "absolute"}, tmp_path).name == "bert"
-    assert registry.claimant(plain | {"position_embedding_type": "alibi"}, tmp_path).name == "jinabert"
-    assert registry.claimant({"model_type": "jina_bert"}, tmp_path).name == "jinabert"
+    assert registry.family_of_config(plain, tmp_path).name == "bert"
+    assert registry.family_of_config(plain | {"position_embedding_type": "absolute"}, tmp_path).name == "bert"
+    assert (
+        registry.family_of_config(plain | {"position_embedding_type": "alibi"}, tmp_path).name == "jinabert"
+    )
+    assert registry.family_of_config({"model_type": "jina_bert"}, tmp_path).name == "jinabert"
     other = {"model_type": "roberta-x", "position_embedding_type": "alibi"}
-    assert registry.claimant(other, tmp_path).name == "transformers"
+    assert registry.family_of_config(other, tmp_path).name == "transformers"
 
 
 def test_remote_code_is_never_run(tmp_path: Path) -> None:

@@ -97,11 +97,11 @@ def test_open_clips_own_files_make_the_same_vectors(
         )
     else:
         save_file(tensors, tmp_path / file)
-    assert registry.claimant(registry.implied(tmp_path), tmp_path).name == "clip"
+    assert registry.family_of_config(registry.config_of_files(tmp_path), tmp_path).name == "clip"
     for tower, batch in (("text", texts("clip", [12, 5])), ("image", pixels(model))):
         got = executable(tmp_path, "openvino", tower).run(batch)
         check("clip", got, expected("clip", model, tower, batch), batch, f"{file}, {tower}")
-    found = clip.original(tmp_path, {"model_type": "open_clip"})
+    found = clip.load_original(tmp_path, {"model_type": "open_clip"})
     assert found is not None and found[0]["preprocess_cfg"] == PREPROCESS
     assert clip.logits(*read(tmp_path)) == (pytest.approx(np.exp(2.5)), None)
 
@@ -121,7 +121,7 @@ def test_open_clips_own_files_make_the_same_vectors(
 def test_other_towers_of_open_clip_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     publish(tmp_path, changes)
     with pytest.raises(UnsupportedModel, match=said) as caught:
-        clip.original(tmp_path, {"model_type": "open_clip"})
+        clip.load_original(tmp_path, {"model_type": "open_clip"})
     assert "\n" not in str(caught.value)
 
 
@@ -132,7 +132,7 @@ def test_open_clip_without_a_tokenizer_says_which_is_needed(tmp_path: Path) -> N
     with pytest.raises(
         ModelError, match=r"copy tokenizer\.json and tokenizer_config\.json of openai/clip-vit"
     ):
-        clip.original(tmp_path, {"model_type": "open_clip"})
+        clip.load_original(tmp_path, {"model_type": "open_clip"})
 
 
 def test_open_clip_reads_clips_vocabulary_files(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_open_clip_reads_clips_vocabulary_files(tmp_path: Path) -> None:
     (tmp_path / "merges.txt").write_text("#version: 0.2\na t</w>\nc at</w>\n")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
     save_file({"logit_scale": torch.tensor(1.0)}, tmp_path / "open_clip_model.safetensors")
-    found = clip.original(tmp_path, {"model_type": "open_clip"})
+    found = clip.load_original(tmp_path, {"model_type": "open_clip"})
     assert found is not None
     assert found[2].ids(["A  Cat"])[0].tolist() == [8, 3, 7, 9]
 

@@ -110,7 +110,7 @@ def test_timms_and_torchvisions_folders(tmp_path: Path, name: str, kind: str) ->
     batch = pictures(2, 64, 70)
     timm = {"architecture": name, "num_classes": 1000, "pretrained_cfg": {"tag": "a1_in1k"}}
     ours = read(resnet, timm, tmp_path / "weights.pth")
-    assert registry.claimant(timm, tmp_path).name == "resnet"
+    assert registry.family_of_config(timm, tmp_path).name == "resnet"
     assert set(ours.tensors) == {n for n in model.state_dict() if "num_batches" not in n}
     check_states(ours.states("openvino", batch), expected_states(model, batch), name)
     again = read(resnet, timm, {n: torch.from_numpy(tensor.data) for n, tensor in ours.tensors.items()})
@@ -122,7 +122,7 @@ def test_a_torchvision_file_tells_its_architecture(tmp_path: Path) -> None:
         folder = tmp_path / file.replace(".", "_")
         folder.mkdir()
         (folder / file).touch()
-        assert registry.claimant(registry.implied(folder), folder).name == "resnet"
+        assert registry.family_of_config(registry.config_of_files(folder), folder).name == "resnet"
         assert file.startswith(config["architecture"] + "-")
 
 

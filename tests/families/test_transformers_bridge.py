@@ -217,13 +217,13 @@ def test_what_openvino_cannot_do_exactly_runs_under_torch(tmp_path: Path, name: 
 
 def test_a_branch_on_data_is_not_converted_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     KINDS["roformer"].make(tmp_path)
-    plain = _bridge.Network._run
+    plain = _bridge.BridgedNetwork._run
 
     def branching(self: Any, ids: Any, mask: Any) -> list[Any]:
         states = plain(self, ids, mask)
         return [state * 2 for state in states] if int(mask.sum()) > 20 else states
 
-    monkeypatch.setattr(_bridge.Network, "_run", branching)
+    monkeypatch.setattr(_bridge.BridgedNetwork, "_run", branching)
     _bridge.network.cache_clear()
     compiled = Network.of(read_model(tmp_path), Choice(), tmp_path / "trials.json")
     _bridge.network.cache_clear()

@@ -86,7 +86,7 @@ def made(request: Any) -> tuple[dict[str, Any], Stated]:
 def test_every_stage_equals_the_paper(made: tuple[dict[str, Any], Stated], engine: str) -> None:
     config, model = made
     ours = read(vgg, config, model.state_dict())
-    assert (ours.config.dim, registry.claimant(config, Path("x")).name) == (WIDTH, "vgg")
+    assert (ours.config.dim, registry.family_of_config(config, Path("x")).name) == (WIDTH, "vgg")
     for n, height, width in (*SIZES, (1, 224, 224), (1, 250, 231)):
         batch = pictures(n, height, width)
         check_states(ours.states(engine, batch), exact_states(model, batch), f"{engine} {batch.shape}")
@@ -121,7 +121,7 @@ def test_a_torchvision_file_tells_its_architecture(tmp_path: Path) -> None:
         folder = tmp_path / file.replace(".", "_")
         folder.mkdir()
         (folder / file).touch()
-        assert registry.claimant(registry.implied(folder), folder).name == "vgg"
+        assert registry.family_of_config(registry.config_of_files(folder), folder).name == "vgg"
         assert file.startswith(config["architecture"] + "-")
 
 

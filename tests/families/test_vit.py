@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from encoders import ENGINES, changed, with_operation
 from omnivec.families import vit
 from omnivec.ops import grid
-from omnivec.ops.base import Ops, Params, Settings, Value
+from omnivec.ops.base import EngineSettings, Ops, Params, Value
 from omnivec.testing import check_close, check_rejected
 from vits import KINDS, SMALL, Forward, compiled, expected, made, pictures, states
 
@@ -80,8 +80,8 @@ def aligned(ops: Ops, table: Value, old: Any, new: Any, antialias: bool) -> Valu
         return np.maximum(0, 1 - abs(place - np.arange(old, dtype=np.float32))).astype(np.float32)
 
     x = ops.reshape(table, (1, old[0], -1))
-    x = ops.reshape(ops.mixed(x, linear(old[0], new[0])), (new[0], old[1], -1))
-    return ops.reshape(ops.mixed(x, linear(old[1], new[1])), (1, new[0] * new[1], -1))
+    x = ops.reshape(ops.mix_tokens(x, linear(old[0], new[0])), (new[0], old[1], -1))
+    return ops.reshape(ops.mix_tokens(x, linear(old[1], new[1])), (1, new[0] * new[1], -1))
 
 
 def shifted(ops: Ops, table: Value, *rest: Any) -> Value:
@@ -145,7 +145,7 @@ def test_bfloat16_stays_near(tmp_path: Path, engine: str, kind: str) -> None:
     model = KINDS[kind].make(tmp_path, gain=1.0)
     pixels = pictures((48, 64), 12)
     reference = expected(KINDS[kind], model, pixels)[-1]
-    half = states(tmp_path, engine, pixels, settings=Settings(precision="bfloat16"))[-1]
+    half = states(tmp_path, engine, pixels, settings=EngineSettings(precision="bfloat16"))[-1]
     for pool in (lambda x: x[:, 0], lambda x: x[:, 5:].mean(1)):
         a, b = (pool(x) - pool(x).mean(0) for x in (half, reference))
         cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)

@@ -184,8 +184,8 @@ def test_every_architecture_of_timm_that_is_claimed_has_a_config() -> None:
 @pytest.mark.parametrize("name", vit.CLAIMS["files"])
 def test_files_of_the_makers_imply_a_config(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    published = registry.implied(tmp_path)
-    assert registry.claimant(published, tmp_path).name == "vit"
+    published = registry.config_of_files(tmp_path)
+    assert registry.family_of_config(published, tmp_path).name == "vit"
     known_keys(vit, published, Path("folder"))
     config = read_config(vit, published, tmp_path)
     assert config.hidden_size == config.num_attention_heads * (80 if "huge" in name else 64)

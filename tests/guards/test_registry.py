@@ -135,9 +135,9 @@ def test_a_config_without_a_model_type_is_refused_with_those_there_are(tmp_path)
         UnsupportedModel,
         match=r"model_type None is covered by no family; covered are .*\bbert, .*\broberta\b",
     ):
-        registry.claimant({"hidden_size": 64}, tmp_path)
+        registry.family_of_config({"hidden_size": 64}, tmp_path)
 
 
 def test_what_no_family_claims_is_left_to_transformers(tmp_path):
-    assert registry.claimant({"model_type": "nokind"}, tmp_path).name == "transformers"
+    assert registry.family_of_config({"model_type": "nokind"}, tmp_path).name == "transformers"
     assert [f.name for f in registry.families().values() if f.claims.get("otherwise")] == ["transformers"]

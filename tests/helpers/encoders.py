@@ -21,7 +21,7 @@ from omnivec.inputs.text.text import INPUTS
 from omnivec.models.model import read_model
 from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
-from omnivec.ops.base import Executable, Settings
+from omnivec.ops.base import EngineSettings, Executable
 from omnivec.testing import open_model
 
 ENGINES = {"openvino": openvino.compile_program, "torch": torch_ops.compile_program}
@@ -192,7 +192,7 @@ def executable(folder: Path, engine: str, forward: Forward | None) -> Executable
     model = read_model(folder)
     if forward is not None:
         model = dataclasses.replace(model, family=SimpleNamespace(forward=forward))
-    return ENGINES[engine](model.hidden, INPUTS, model.tensors, Settings())
+    return ENGINES[engine](model.hidden, INPUTS, model.tensors, EngineSettings())
 
 
 def states(folder: Path, engine: str, batch: Batch, forward: Forward | None = None) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ import torch
 from encoders import ENGINES
 from omnivec import weights
 from omnivec.models.model import read_config
-from omnivec.ops.base import Executable, Input, Settings
+from omnivec.ops.base import EngineSettings, Executable, Input
 from omnivec.testing import check_close
 from omnivec.weights.tensor import from_array
 
@@ -77,7 +77,7 @@ class Read:
             last = forward(ops, p, self.config, SimpleNamespace(pixels=get("pixels")))
             return {str(i): state for i, state in enumerate([*ops.states, last])}
 
-        return ENGINES[engine](program, [PIXELS], self.tensors, Settings(precision, threads=1))
+        return ENGINES[engine](program, [PIXELS], self.tensors, EngineSettings(precision, threads=1))
 
     def states(
         self, engine: str, batch: np.ndarray, forward: Forward | None = None, precision: Any = "float32"
@@ -100,8 +100,8 @@ def read(family: ModuleType, published: Mapping[str, Any], source: Path | State)
         stored = weights.Weights({name: dataclasses.replace(t, name=name) for name, t in stored.items()})
     config = read_config(family, published, Path("folder"))
     tensors = dict(weights.rename(weights.strip_prefixes(stored, family.PREFIXES), family.LAYOUTS))
-    if hasattr(family, "fitted"):
-        tensors, config = family.fitted(tensors, config)
+    if hasattr(family, "adapt_weights"):
+        tensors, config = family.adapt_weights(tensors, config)
     return Read(family, config, tensors)
 
 

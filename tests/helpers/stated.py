@@ -18,7 +18,7 @@ def table(random, rows, dim=DIM):
 
 
 def settings(window=2, skipgram=True, width=WIDTH, negative=NEGATIVE):
-    return windows.Settings(skipgram, negative, window, True, True, width)
+    return windows.WindowSettings(skipgram, negative, window, True, True, width)
 
 
 def advanced(state):

@@ -29,7 +29,7 @@ def document(name, texts: Sequence[str] = ("some text",), number=0.0, parts=1, r
     return Document(
         id=name,
         modality="text",
-        how="plain 1; 100 tokens",
+        pipeline="plain 1; 100 tokens",
         digest=name.encode("utf-8", "surrogatepass"),
         root=root,
         path=f"{root}/{name}" if root else None,

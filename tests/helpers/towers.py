@@ -20,7 +20,7 @@ from omnivec.models import registry
 from omnivec.models.model import known_keys, read_config
 from omnivec.ops import openvino
 from omnivec.ops import torch as torch_ops
-from omnivec.ops.base import Input, Settings
+from omnivec.ops.base import EngineSettings, Input
 from omnivec.testing import check_close
 
 ENGINES = {"openvino": openvino.compile_program, "torch": torch_ops.compile_program}
@@ -75,9 +75,9 @@ def make(folder: Path, kind: str, seed: int = 0) -> Any:
 def read(folder: Path) -> tuple[Any, Any]:
     """Config and tensors of a folder, as a model reads them."""
     file = folder / "config.json"
-    published = json.loads(file.read_text()) if file.exists() else registry.implied(folder)
+    published = json.loads(file.read_text()) if file.exists() else registry.config_of_files(folder)
     published = known_keys(clip, published, folder)
-    found = clip.original(folder, published)
+    found = clip.load_original(folder, published)
     published, stored = (found[0], found[1]) if found else (published, weights.read(folder))
     stored = weights.strip_prefixes(stored, clip.PREFIXES)
     return read_config(clip, published, folder), dict(weights.rename(stored, clip.LAYOUTS))
@@ -96,7 +96,7 @@ def executable(folder: Path, engine: str, tower: str, forward: Any = None, preci
         vector = run(ops, p, config, batch)
         return {str(i): state for i, state in enumerate(ops.states)} | {"vector": vector}
 
-    return ENGINES[engine](program, inputs, tensors, Settings(precision=precision))  # type: ignore[arg-type]
+    return ENGINES[engine](program, inputs, tensors, EngineSettings(precision=precision))  # type: ignore[arg-type]
 
 
 def texts(kind: str, lengths: list[int], padding: int = 0, seed: int = 0) -> dict[str, np.ndarray]:

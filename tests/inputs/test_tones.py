@@ -187,7 +187,7 @@ CHOIR = """def towers(published):
     return ("text", "tone")
 
 
-def tokenized(config, tokenizer):
+def with_tokenizer(config, tokenizer):
     return config
 
 
@@ -374,7 +374,7 @@ def test_texts_and_tones_in_one_space(tones: ModuleType, choir: Path, folder: Pa
     with Collection(tmp_path / "both.omni", choir) as notes:
         notes.sync(folder)
         assert notes.sync(folder).unchanged == 4
-        hows = {entry.modality: entry.how for entry in notes.documents()}
+        hows = {entry.modality: entry.pipeline for entry in notes.documents()}
         assert hows == {
             "text": "text/1 limit=6 length=0 overlap=32",
             "tone": f"tone/1 limit={LIMIT} length=0 overlap=32",

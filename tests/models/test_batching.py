@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from omnivec.errors import ItemError
 from omnivec.models import batching
-from omnivec.models.batching import Plan
+from omnivec.models.batching import BatchOptions
 from omnivec.types import Encoded, Prepared
 
 
@@ -51,9 +51,9 @@ class Counting:
         )
 
 
-def run(items: Sequence[Any], steps: Counting, plan: Plan | None = None) -> Encoded:
+def run(items: Sequence[Any], steps: Counting, plan: BatchOptions | None = None) -> Encoded:
     """The loop over a double that prepares and computes."""
-    return batching.run(items, steps, steps, plan=plan or Plan())
+    return batching.run(items, steps, steps, plan=plan or BatchOptions())
 
 
 @given(
@@ -61,7 +61,7 @@ def run(items: Sequence[Any], steps: Counting, plan: Plan | None = None) -> Enco
 )
 def test_order_is_kept_and_budgets_are_obeyed(items: list[int], streams: int, rows: int) -> None:
     steps = Counting(streams)
-    encoded = run(items, steps, Plan(rows))
+    encoded = run(items, steps, BatchOptions(rows))
     assert encoded.vectors[:, 0].tolist() == items
     assert encoded.kept.tolist() == list(range(len(items)))
     assert encoded.lost.tolist() == [i % 3 for i in items]
@@ -93,7 +93,7 @@ def test_equal_items_are_computed_once(items: list[int], broken: set[int]) -> No
 
     done: list[int] = []
     steps = Keyed(1, break_on=tuple(broken))
-    encoded = run(items, steps, Plan(rows=1, done=done.append))
+    encoded = run(items, steps, BatchOptions(rows=1, done=done.append))
     assert sorted(v for batch in steps.batches for v in batch) == sorted(set(items))
     assert encoded.vectors[:, 0].tolist() == [item for item in items if item not in broken]
     assert list(encoded.failures) == [i for i, item in enumerate(items) if item in broken]
@@ -156,7 +156,7 @@ class Parted(Counting):
 @given(items=st.lists(st.integers(0, 99), max_size=90), streams=st.integers(1, 3), rows=st.integers(0, 5))
 def test_parts_of_an_item_are_averaged_by_what_they_saw(items: list[int], streams: int, rows: int) -> None:
     counted: list[int] = []
-    encoded = run(items, Parted(streams), Plan(rows, counted.append))
+    encoded = run(items, Parted(streams), BatchOptions(rows, counted.append))
     parts = [np.arange(1, item % 4 + 2) for item in items]
     assert np.allclose(encoded.vectors[:, 0], [(own * own).sum() / own.sum() for own in parts])
     assert encoded.seen.tolist() == [own.sum() for own in parts]
@@ -183,5 +183,5 @@ def test_not_finite_vectors_are_failures() -> None:
 
 def test_progress_counts_every_item_once() -> None:
     seen: list[int] = []
-    run(list(range(500)), Counting(refuse=(7,)), Plan(done=seen.append))
+    run(list(range(500)), Counting(refuse=(7,)), BatchOptions(done=seen.append))
     assert sum(seen) == 499

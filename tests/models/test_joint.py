@@ -30,7 +30,7 @@ from omnivec.tasks.classify import Classifier, Rule
 from omnivec.testing import check_close
 from omnivec.training import train
 from omnivec.validation.json_files import read_json, write_json
-from omnivec.vectors.alignment import Head
+from omnivec.vectors.alignment import Projection
 from omnivec.vectors.labels import zero_shot
 from omnivec.weights import safetensors
 
@@ -99,8 +99,8 @@ def test_vectors_are_those_of_the_models_through_their_heads(
     joint = read_joint(saved)
     texts, images = (omnivec.load(parts[name], engine=engine) for name in ("texts", "images"))
     photo, text, other, again = items(parts)
-    left = Head(joint.left.layers)(images.encode([photo, other]))
-    right = Head(joint.right.layers)(texts.encode([text, again]))
+    left = Projection(joint.left.layers)(images.encode([photo, other]))
+    right = Projection(joint.right.layers)(texts.encode([text, again]))
     expected = np.stack([left[0], right[0], left[1], right[1]])
     check_close(model.encode(items(parts)), expected, "loaded")
     check_close(made.encode(items(parts)), expected, "trained", 1e-4 if engine == "torch" else 1e-5)
@@ -264,9 +264,11 @@ def test_a_table_and_a_model_that_was_cut_are_sides_too(parts: dict[str, Path], 
     model = omnivec.load(made.save(tmp_path / "joint"))
     table = omnivec.load(tmp_path / "words")
     joint = read_joint(tmp_path / "joint")
-    check_close(model.encode(TEXTS), Head(joint.right.layers)(table.encode(TEXTS)), "the table")
+    check_close(model.encode(TEXTS), Projection(joint.right.layers)(table.encode(TEXTS)), "the table")
     photo = parts["photos"] / "0.png"
-    check_close(model.encode(photo), Head(joint.left.layers)(cut.encode([photo]))[0], "the first components")
+    check_close(
+        model.encode(photo), Projection(joint.left.layers)(cut.encode([photo]))[0], "the first components"
+    )
     with pytest.raises(UsageError, match="no network reads texts"):
         model.words("red fox")
     assert made.identity == model.identity

@@ -10,7 +10,7 @@ import pytest
 
 import checkpoints
 from omnivec.errors import MissingExtra, ModelError, UsageError
-from omnivec.inputs.preparer import Reading
+from omnivec.inputs.preparer import ReadOptions
 from omnivec.models import runtime
 from omnivec.models.model import read_model
 from omnivec.models.network import Choice, Network, _measure
@@ -136,7 +136,7 @@ def test_deterministic_vectors_do_not_depend_on_threads(tmp_path: Path) -> None:
         compiled = Network.of(
             read_model(tmp_path / "m"), Choice(threads=threads, deterministic=True), tmp_path / "t.json"
         )
-        rows = compiled.preparer.prepare(texts, Reading())
+        rows = compiled.preparer.prepare(texts, ReadOptions())
         vectors.append(np.concatenate([compiled.compute([row], alone=False) for [row] in rows]))
     assert np.array_equal(vectors[0], vectors[1])
     assert np.array_equal(vectors[0], vectors[2])

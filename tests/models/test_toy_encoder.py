@@ -11,16 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemErrors, ModelError, UsageError
-from omnivec.inputs.preparer import Reading
+from omnivec.inputs.preparer import ReadOptions
 from omnivec.models import batching
-from omnivec.models.batching import Plan
+from omnivec.models.batching import BatchOptions
 from omnivec.models.embedder import Embedder
 from omnivec.models.encoder import Encoder
 from omnivec.models.facts import Card
 from omnivec.models.network import Network
 from omnivec.testing import check_embedder
-from omnivec.types import Encoded, Floats, Keys, Space
-from omnivec.vectors.alignment import Head
+from omnivec.types import Encoded, Floats, Ints, Space
+from omnivec.vectors.alignment import Projection
 from omnivec.weights.card import Training
 
 LETTERS = "abcdef"
@@ -32,18 +32,22 @@ class Counting:
     card = Card(Path(), "letters", Space(6, "dot", ("text",)), 100, {}, None, False, 0, side_of="cipher")
     identity: Mapping[str, Any] = {"family": "letters", "weights": {}}
     networks: Sequence[Network] = ()
-    projection: Head | None = None
+    projection: Projection | None = None
     dim, unit, nothing = 6, "letters", "it has none of the letters"
 
     def run(
-        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+        self,
+        items: Sequence[Any],
+        reading: ReadOptions,
+        plan: BatchOptions,
+        projection: Projection | None = None,
     ) -> Encoded:
         return batching.run_whole(items, self, reading, plan, projection)
 
     def decode(self, item: Any) -> str:
         return str.__str__(item)
 
-    def vectors(self, decoded: Sequence[str], reading: Reading) -> tuple[Floats, Keys]:
+    def vectors(self, decoded: Sequence[str], reading: ReadOptions) -> tuple[Floats, Ints]:
         found = np.array(
             [[(reading.prompt + text).count(a) for a in LETTERS] for text in decoded], np.float32
         )

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from omnivec.errors import UsageError, WeightsError
 from omnivec.ops import openvino as openvino_engine
 from omnivec.ops import torch as torch_engine
-from omnivec.ops.base import Input, Ops, Params, Settings
+from omnivec.ops.base import EngineSettings, Input, Ops, Params
 from omnivec.weights import Tensor
 
 ENGINES = {"openvino": openvino_engine.compile_program, "torch": torch_engine.compile_program}
@@ -40,7 +40,7 @@ def run(
         return out if isinstance(out, dict) else {"out": out}
 
     tensors = {name: tensor(w) for name, w in weights.items()}
-    return ENGINES[engine](whole, inputs, tensors, Settings()).run(arrays)
+    return ENGINES[engine](whole, inputs, tensors, EngineSettings()).run(arrays)
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,8 @@ CASES: dict[str, Case] = {
         x,
         lambda r, a: {"l.weight": r.floats(r.d, r.c)},
     ),
-    "mixed": Case(
-        lambda o, b, p: o.mixed(b.x, np.float32([[0.5, -2], [1, 0], [3, 0.25]])),
+    "mix_tokens": Case(
+        lambda o, b, p: o.mix_tokens(b.x, np.float32([[0.5, -2], [1, 0], [3, 0.25]])),
         lambda b, w: torch.tensor([[0.5, -2], [1, 0], [3, 0.25]]).double() @ b.x,
         lambda r: {"x": r.floats(r.n, 2, r.d)},
     ),
@@ -271,8 +271,8 @@ CASES: dict[str, Case] = {
         lambda b, w: torch.softmax(torch.tanh(b.q @ b.k.transpose(-1, -2) * 0.3 / 0.7) * 0.7, -1) @ b.v,
         attention_arrays,
     ),
-    "sloped_attention": Case(
-        lambda o, b, p: o.sloped_attention(b.q, b.k, b.v, b.bias, np.float32([0.5, 0.125]), 0.3),
+    "alibi_attention": Case(
+        lambda o, b, p: o.alibi_attention(b.q, b.k, b.v, b.bias, np.float32([0.5, 0.125]), 0.3),
         lambda b, w: (
             torch.softmax(
                 b.q @ b.k.transpose(-1, -2) * 0.3 + b.bias * torch.tensor([0.5, 0.125])[:, None, None], -1
@@ -470,9 +470,9 @@ def test_half_precision_weights_are_widened_exactly() -> None:
         return {"out": ops.concat([ops.linear(get("x"), p["a"]), ops.linear(get("x"), p["b"])], -1)}
 
     for engine, compile_program in ENGINES.items():
-        got = compile_program(program, [Input("x", np.float32, (None, 5))], stored, Settings()).run({"x": x})[
-            "out"
-        ]
+        got = compile_program(program, [Input("x", np.float32, (None, 5))], stored, EngineSettings()).run(
+            {"x": x}
+        )["out"]
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5, err_msg=engine)
 
 
@@ -485,7 +485,10 @@ def test_a_program_keeps_its_weights() -> None:
         return {"out": ops.embedding(get("ids"), p["table"])}
 
     executable = openvino_engine.compile_program(
-        program, [Input("ids", np.int32, (None,))], {"table": Tensor("", "BF16", (4, 4), bits)}, Settings()
+        program,
+        [Input("ids", np.int32, (None,))],
+        {"table": Tensor("", "BF16", (4, 4), bits)},
+        EngineSettings(),
     )
     del bits
     gc.collect()
@@ -505,4 +508,4 @@ def test_a_missing_weight_is_named_with_its_nearest() -> None:
 
 def test_openvino_runs_on_the_cpu_only() -> None:
     with pytest.raises(UsageError, match="engine='torch'"):
-        openvino_engine.compile_program(lambda o, g, p: {}, [], {}, Settings(device="cuda"))
+        openvino_engine.compile_program(lambda o, g, p: {}, [], {}, EngineSettings(device="cuda"))

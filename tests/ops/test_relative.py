@@ -10,7 +10,7 @@ import torch
 from test_operations import ENGINES, tensor
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from omnivec.ops.base import Input, Settings
+from omnivec.ops.base import EngineSettings, Input
 from omnivec.ops.relative import buckets, relative_bias
 
 
@@ -47,6 +47,6 @@ def test_bias_of_every_pair_of_places(engine: str, precision: Any, length: int) 
         return {"bias": relative_bias(ops, p["table"], get("x"), 32, 128)}
 
     inputs = [Input("x", np.float32, (None, None, 2))]
-    run = ENGINES[engine](program, inputs, {"table": tensor(table)}, Settings(precision)).run
+    run = ENGINES[engine](program, inputs, {"table": tensor(table)}, EngineSettings(precision)).run
     got = run({"x": np.zeros((2, length, 2), np.float32)})["bias"]
     assert np.array_equal(got, expected)

@@ -36,7 +36,7 @@ def test_a_document_comes_back_as_it_went_in(catalogue):
     given = Document(
         id="notes/ä.md",
         modality="text",
-        how="markdown 2; 256 tokens",
+        pipeline="markdown 2; 256 tokens",
         digest=b"\x00\xff",
         root="/home/me/notes",
         path="/home/me/notes/ä.md",
@@ -162,7 +162,7 @@ def test_touch_and_signatures_and_roots(catalogue):
     assert set(catalogue.signatures()) == {"x", "y", "z"}
     signature = catalogue.signatures("/a")["x"]
     assert (signature.mtime_ns, signature.size, signature.device) == (11, 22, 33)
-    assert (signature.digest, signature.how) == (b"x", "plain 1; 100 tokens")
+    assert (signature.digest, signature.pipeline) == (b"x", "plain 1; 100 tokens")
     assert set(catalogue.signatures("/b")) == {"y"}
 
 

@@ -226,7 +226,7 @@ def test_what_is_done_meanwhile_runs_in_a_thread_of_its_own_and_harms_nothing():
 def test_a_rehearsal_compiles_what_training_calls(name):
     module = importlib.import_module(f"omnivec.training.recipes.{name}")
     chosen = module.Options(dim=20, epochs=2, threads=1, min_count=1, show_progress_bar=False)
-    tables.rehearsal(module.fit, chosen)()
+    tables.warm_up_kernels(module.fit, chosen)()
     kernels = importlib.import_module(f"omnivec.tables.kernels.{name}")
     compiled = [each for each in vars(kernels).values() if hasattr(each, "signatures")]
     before = [len(each.signatures) for each in compiled]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from omnivec.errors import ModelError
-from omnivec.training.passes import Pace, over, stopped_line
+from omnivec.training.passes import Schedule, run_epochs, stopped_line
 
 STARTS = np.array([0, 0, 700, 900, 4000, 4001, 9000, 9000])
 
@@ -24,7 +24,7 @@ def test_every_sentence_is_worked_on_once_in_each_pass(threads):
             seen.append(piece)
         return 2.0 * piece.words, piece.words
 
-    outcome = over(STARTS, Pace(3, 0.1, 0.01, threads, seed=5), work, {})
+    outcome = run_epochs(STARTS, Schedule(3, 0.1, 0.01, threads, seed=5), work, {})
     assert (outcome.loss, outcome.words, outcome.stopped) == (2.0, 27_000, False)
     for epoch in range(3):
         own = sorted(piece for piece in seen if piece.epoch == epoch)
@@ -42,12 +42,12 @@ def test_an_error_in_a_thread_comes_out():
         raise ModelError("broken")
 
     with pytest.raises(ModelError, match="broken"):
-        over(STARTS, Pace(1, 0.1, 0.0, 2, 0), work, {})
+        run_epochs(STARTS, Schedule(1, 0.1, 0.0, 2, 0), work, {})
 
 
 def test_a_loss_that_is_not_finite_is_an_error():
     with pytest.raises(ModelError, match=r"epoch 1: loss nan at lr=1\.0e-01: use a smaller lr"):
-        over(STARTS, Pace(1, 0.1, 0.0, 1, 0), lambda piece: (float("nan"), 1), {})
+        run_epochs(STARTS, Schedule(1, 0.1, 0.0, 1, 0), lambda piece: (float("nan"), 1), {})
 
 
 def test_interrupted_it_keeps_what_was_learned(capsys):
@@ -60,7 +60,7 @@ def test_interrupted_it_keeps_what_was_learned(capsys):
         time.sleep(0.02)
         return 1.0, 1
 
-    outcome = over(STARTS, Pace(1000, 0.1, 0.0, 1, 0), work, {})
+    outcome = run_epochs(STARTS, Schedule(1000, 0.1, 0.0, 1, 0), work, {})
     assert outcome.stopped and 4 <= len(done) < 200
     assert outcome.words == sum(piece.words for piece in done)  # the last, finished while stopping, too
     share = outcome.words / 9000
@@ -75,7 +75,7 @@ def test_interrupted_before_anything_was_learned_it_stops_as_ever():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        over(STARTS, Pace(1000, 0.1, 0.0, 1, 0), work, {})
+        run_epochs(STARTS, Schedule(1000, 0.1, 0.0, 1, 0), work, {})
 
 
 def test_the_line_says_how_much_is_kept():

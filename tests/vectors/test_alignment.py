@@ -10,7 +10,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from omnivec.errors import UsageError
 from omnivec.vectors import alignment
-from omnivec.vectors.alignment import Head, cca, choose, procrustes, ranks, recall, ridge, split
+from omnivec.vectors.alignment import Projection, cca, choose, procrustes, ranks, recall, ridge, split
 
 
 def unit(rows):
@@ -165,13 +165,17 @@ def test_a_head_by_hand():
     last = (np.array([[1, 1, 0], [0, 0, 2]], np.float32), np.array([0, 1], np.float32))
     # (3, 4) -> (0.6, 0.8) -> (0.6, 0.8, 0.3) -> (1.4, 1.6) -> length 1
     np.testing.assert_allclose(
-        Head((first, last))(np.array([[3.0, 4.0]], np.float32)), [[1.4, 1.6] / np.hypot(1.4, 1.6)], rtol=1e-6
+        Projection((first, last))(np.array([[3.0, 4.0]], np.float32)),
+        [[1.4, 1.6] / np.hypot(1.4, 1.6)],
+        rtol=1e-6,
     )
     # (0, 2) -> (0, 1) -> (0, 1, -0.5) -> relu -> (1, 1)
-    np.testing.assert_allclose(Head((first, last))(np.array([[0.0, 2.0]], np.float32)), [[0.5**0.5] * 2])
-    assert Head((first, last)).dims == (2, 2)
+    np.testing.assert_allclose(
+        Projection((first, last))(np.array([[0.0, 2.0]], np.float32)), [[0.5**0.5] * 2]
+    )
+    assert Projection((first, last)).dims == (2, 2)
     with pytest.raises(UsageError, match="vectors of 3 components, and this head takes 2"):
-        Head((first,))(np.ones((1, 3), np.float32))
+        Projection((first,))(np.ones((1, 3), np.float32))
 
 
 @pytest.mark.parametrize("method", alignment.METHODS)

@@ -61,11 +61,11 @@ def test_a_big_jpeg_is_decoded_at_a_fraction_and_looks_the_same(tmp_path, monkey
     decoded = []
 
     def watched(*arguments):
-        decoded.append(upright(*arguments))
+        decoded.append(decode(*arguments))
         return decoded[-1]
 
-    upright = thumbnails.upright
-    monkeypatch.setattr(thumbnails, "upright", watched)
+    decode = thumbnails.decode_image
+    monkeypatch.setattr(thumbnails, "decode_image", watched)
     small = thumbnail(tmp_path / "big.jpg", 250, 250)
     assert decoded[0].image.size == (256, 192)
     wanted = whole.resize(small.size, Image.Resampling.LANCZOS)

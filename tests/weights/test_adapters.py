@@ -18,7 +18,7 @@ from omnivec.errors import ModelError, UnsupportedModel, WeightsError
 from omnivec.inputs.text.text import INPUTS
 from omnivec.models.model import read_model
 from omnivec.ops import openvino
-from omnivec.ops.base import Settings
+from omnivec.ops.base import EngineSettings
 from omnivec.testing import check_close, open_model
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "adapters.npz")
@@ -54,7 +54,7 @@ def made(tmp_path: Path, case: str, **changes: Any) -> Path:
 
 def states(folder: Path) -> np.ndarray:
     model = read_model(folder)
-    run = openvino.compile_program(model.last, INPUTS, model.tensors, Settings()).run
+    run = openvino.compile_program(model.last, INPUTS, model.tensors, EngineSettings()).run
     found: np.ndarray = run(bases.BATCH)["states"][bases.BATCH["mask"] == 1]
     return found
 

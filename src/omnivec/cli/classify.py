@@ -16,7 +16,7 @@ from omnivec.inputs.modality import get, of, plural, readable, written
 from omnivec.inputs.text.whitespace import lines
 from omnivec.models.embedder import DEFAULT_MODEL
 from omnivec.progress import Counter, bar, say
-from omnivec.types import Floats, Modality
+from omnivec.types import Floats, ModalityName
 from omnivec.validation.reasons import of_system, printable
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class _Total:
 
     def __init__(self) -> None:
         self.done = self.failed = self.cut = 0
-        self.modalities: set[Modality] = set()
+        self.modalities: set[ModalityName] = set()
 
 
 def _labels(given: Sequence[str], file: Path | None) -> list[str]:

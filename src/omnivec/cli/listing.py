@@ -14,7 +14,7 @@ from omnivec.inputs.files.walk import walk
 from omnivec.inputs.modality import of_name
 from omnivec.inputs.reading import read
 from omnivec.progress import say
-from omnivec.types import Modality
+from omnivec.types import ModalityName
 from omnivec.validation.reasons import LeftOut
 
 LARGEST = 2**40
@@ -30,7 +30,9 @@ class Listing(Iterable[Path]):
         skipped: lower-case suffix -> how many files of folders are of another kind.
     """
 
-    def __init__(self, paths: Sequence[Path], modalities: Sequence[Modality], hidden: bool = False) -> None:
+    def __init__(
+        self, paths: Sequence[Path], modalities: Sequence[ModalityName], hidden: bool = False
+    ) -> None:
         self._paths, self._modalities, self._hidden = paths, modalities, hidden
         self._named: set[Path] = set(paths)
         self.failures: list[str] = []

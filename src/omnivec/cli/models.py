@@ -67,6 +67,6 @@ def _holds_model(folder: Path) -> bool:
     if any((folder / name).is_file() for name in ("config.json", "modules.json")):
         return True
     try:
-        return bool(registry.implied(folder))
+        return bool(registry.config_of_files(folder))
     except ModelError:
         return False

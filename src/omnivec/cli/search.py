@@ -160,9 +160,9 @@ def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Call
 def _check(image: Path | None, page: Path | None) -> None:
     """Refuses what cannot be an image or a page before a model is loaded."""
     if image is not None:
-        from omnivec.inputs.image.pixels import look
+        from omnivec.inputs.image.pixels import read_header
 
-        look(image)  # the file of a text would be a query too, but not the one that was meant
+        read_header(image)  # the file of a text would be a query too, but not the one that was meant
     if page is not None:
         from omnivec.viewer.page import check_page
 

@@ -16,7 +16,7 @@ from omnivec.inputs.content import Content
 from omnivec.inputs.items import has_columns, several, shown, texts
 from omnivec.inputs.reading import content_of
 from omnivec.progress import Bar
-from omnivec.store.records import Entry
+from omnivec.store.records import DocumentEntry
 from omnivec.store.sqlite import Catalogue
 from omnivec.store.strings import storable
 from omnivec.store.writing import json_text
@@ -129,7 +129,7 @@ class Adding:
     def __init__(self, catalogue: Catalogue, names: FileNames, spaces: Spaces, shown: Bar) -> None:
         self._catalogue, self._names, self._shown = catalogue, names, shown
         self._indexing = Indexing(catalogue, spaces.writer, spaces.cutting, self._done)
-        self._known: dict[str, Entry] = {}
+        self._known: dict[str, DocumentEntry] = {}
         self._places: dict[str, list[int]] = {}
         self._written: dict[str, Written] = {}
         self._firsts: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
@@ -177,14 +177,14 @@ class Adding:
             if one is not None:
                 self._take(i, one, known.get(one.id))
 
-    def _take(self, i: int, one: _Ready, before: Entry | None) -> None:
+    def _take(self, i: int, one: _Ready, before: DocumentEntry | None) -> None:
         if one.id in self._places:  # The same content a second time needs no second vector.
             self._places[one.id].append(i)
             self._shown.advance(1)
             return
-        content, how = one.content, self._indexing.how(one.content.modality)
-        now = (content.digest, how, one.metadata)
-        if before is not None and (before.digest, before.how, before.metadata) == now:
+        content, pipeline = one.content, self._indexing.pipeline(one.content.modality)
+        now = (content.digest, pipeline, one.metadata)
+        if before is not None and (before.digest, before.pipeline, before.metadata) == now:
             self._shown.advance(1)
             self.added.unchanged += 1
             self.added.kept.append(i)
@@ -202,7 +202,7 @@ class Adding:
             Draft(
                 id=one.id,
                 content=content,
-                how=how,
+                pipeline=pipeline,
                 pieces=pieces,
                 metadata=one.metadata,
                 path=one.path,

@@ -13,7 +13,7 @@ import numpy as np
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.ranking import Ranking, target
 from omnivec.collection.searching import BY_MEANING, HYBRID, WORDS, Mode, Question, answer, hits
-from omnivec.collection.spaces import Given, Source, Spaces
+from omnivec.collection.spaces import ModelSource, RequestedModels, Spaces
 from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
 from omnivec.inputs import modality as modalities
 from omnivec.inputs.content import MAX_BYTES, Content
@@ -25,9 +25,9 @@ from omnivec.progress import bar
 from omnivec.store import copies, matrix
 from omnivec.store.index_registry import index_class
 from omnivec.store.lock import writer_lock
-from omnivec.store.records import Counts, Entry, SpaceRecord
+from omnivec.store.records import Counts, DocumentEntry, SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Floats, Hit, Keys, Modality
+from omnivec.types import Floats, Hit, Keys, ModalityName
 from omnivec.validation import arguments
 
 if TYPE_CHECKING:  # A search writes nothing and reads no file: it does not wait for what does.
@@ -60,22 +60,22 @@ class Collection:
     def __init__(
         self,
         folder: str | Path,
-        model: Source | None = None,
+        model: ModelSource | None = None,
         *,
-        models: Mapping[str, Source] | None = None,
+        models: Mapping[str, ModelSource] | None = None,
         create: bool = True,
         readonly: bool = False,
         index: str = "exact",
     ) -> None:
         self.folder = arguments.path("folder", folder).absolute()
         create, readonly = arguments.flag("create", create), arguments.flag("readonly", readonly)
-        given = Given.of(model, models)
+        requested = RequestedModels.of(model, models)
         self._names = FileNames(self.folder.parent)
         finder = index_class(arguments.text("index", index))  # before a folder is made
         self._catalogue = Catalogue.open(self.folder, create=create and not readonly, readonly=readonly)
         self._ranking = Ranking(self._catalogue, self.folder, finder)
         try:
-            self._spaces = Spaces(self._catalogue, given)
+            self._spaces = Spaces(self._catalogue, requested)
         except BaseException:
             self.close()
             raise
@@ -227,7 +227,7 @@ class Collection:
 
     # Reading.
 
-    def get(self, ids: str | Sequence[str]) -> list[Entry]:
+    def get(self, ids: str | Sequence[str]) -> list[DocumentEntry]:
         """The documents of some ids, one or several, in their order.
 
         Raises:
@@ -305,9 +305,9 @@ class Collection:
             )
         return below if allowed is None else np.intersect1d(allowed, below, assume_unique=True)
 
-    def unreached(self, modality: Modality) -> tuple[str, ...]:
+    def unreached(self, modality: ModalityName) -> tuple[str, ...]:
         """What a query of a modality cannot find, because no model there reads it: one line for each such space."""
-        return self._spaces.unreached(arguments.choice("modality", modality, modalities.names()))
+        return self._spaces.unsearchable_spaces(arguments.choice("modality", modality, modalities.names()))
 
     def recommend(
         self,
@@ -347,13 +347,13 @@ class Collection:
 
     def _query_vectors(self, asked: Content) -> dict[str, Floats]:
         """Name of each space whose model reads such a query -> the query's vector (dim,) there."""
-        reading = self._spaces.reading(asked.modality)
-        closed = () if reading else self._spaces.unreached(asked.modality)
+        spaces = self._spaces.spaces_for_query(asked.modality)
+        closed = () if spaces else self._spaces.unsearchable_spaces(asked.modality)
         if closed:
             raise UsageError(f"{self.folder}: {'; '.join(closed)}")
-        return {name: self._spaces[name].encode_query(asked.item) for name in reading}
+        return {name: self._spaces[name].encode_query(asked.item) for name in spaces}
 
-    def documents(self, where: Mapping[str, Any] | None = None) -> list[Entry]:
+    def documents(self, where: Mapping[str, Any] | None = None) -> list[DocumentEntry]:
         """The documents, by id; those that pass a filter."""
         return self._catalogue.documents(where)
 
@@ -446,7 +446,7 @@ def preview(
     options = Options(hidden, checked_encodings(encoding), max_bytes, True, show_progress_bar)
     names, tell = FileNames(arguments.path("folder", folder).absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
-        sync = Sync(empty, names, Spaces(empty, Given()), options, tell)
+        sync = Sync(empty, names, Spaces(empty, RequestedModels()), options, tell)
         return sync.run(list(given_paths(paths)))
 
 

@@ -16,7 +16,7 @@ from omnivec.inputs.content import Content, Cutting, Piece
 from omnivec.inputs.reading import pieces_of
 from omnivec.store.records import Document, Passage
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Encoded, Keys, Modality
+from omnivec.types import Encoded, Ints, ModalityName
 
 PASSAGES = 512
 """Most passages that are embedded and committed together: what a killed run may have to do again."""
@@ -42,7 +42,7 @@ class Draft:
 
     id: str
     content: Content
-    how: str
+    pipeline: str
     pieces: Sequence[Piece]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     root: str | None = None
@@ -52,7 +52,7 @@ class Draft:
     device: int = 0
 
     @property
-    def modality(self) -> Modality:
+    def modality(self) -> ModalityName:
         """What kind of thing it is."""
         return self.content.modality
 
@@ -136,7 +136,7 @@ class Indexer:
         for one in written:
             self._report(one)
 
-    def _document(self, draft: Draft, encoded: Encoded, rows: Keys, lost: int) -> Document:
+    def _document(self, draft: Draft, encoded: Encoded, rows: Ints, lost: int) -> Document:
         passages = tuple(
             Passage(
                 piece.start,
@@ -151,7 +151,7 @@ class Indexer:
         return Document(
             id=draft.id,
             modality=draft.modality,
-            how=draft.how,
+            pipeline=draft.pipeline,
             digest=draft.content.digest,
             root=draft.root,
             path=draft.path,
@@ -177,18 +177,18 @@ class Indexing:
     def __init__(
         self,
         catalogue: Catalogue,
-        writer: Callable[[Modality], Writer],
-        cutting: Callable[[Modality], Cutting],
+        writer: Callable[[ModalityName], Writer],
+        cutting: Callable[[ModalityName], Cutting],
         report: Callable[[Written], None],
     ) -> None:
         self._catalogue, self._writer, self._report = catalogue, writer, report
         self._cutting = functools.cache(cutting)
         self._indexers: dict[str, Indexer] = {}
 
-    def how(self, name: Modality) -> str:
+    def pipeline(self, name: ModalityName) -> str:
         """How documents of a modality are made: those made otherwise are made anew."""
         record = modality.get(name)
-        return self._cutting(name).how(record.pipeline) if record.is_cut else record.pipeline
+        return self._cutting(name).pipeline(record.pipeline) if record.is_cut else record.pipeline
 
     def pieces(self, content: Content) -> list[Piece]:
         """The passages of what was read; ItemError where there is none, or no model for it."""

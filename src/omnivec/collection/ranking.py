@@ -14,7 +14,7 @@ from omnivec.store.index_registry import EXACT, IndexClass, index_class
 from omnivec.store.indexes.base import VectorIndex
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints, Keys
 from omnivec.vectors import calibration
 
 SAMPLE = 2_000
@@ -187,7 +187,7 @@ class Ranking:
         return _Candidates(self._class(record.dim, record.metric, loaded.keys, loaded.vectors), loaded.keys)
 
 
-def _in_turns(lengths: Sequence[int], k: int) -> tuple[Keys, Keys, Floats]:
+def _in_turns(lengths: Sequence[int], k: int) -> tuple[Ints, Ints, Floats]:
     """The first of each list, the second of each, ...: list, place in it and score of at most k."""
     lists = np.repeat(np.arange(len(lengths)), lengths)
     places = np.concatenate([np.arange(n) for n in lengths])

@@ -33,27 +33,27 @@ from omnivec.store.connections import damaged
 from omnivec.store.opening import FILE
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Metric, Modality
+from omnivec.types import Metric, ModalityName
 from omnivec.validation.arguments import said
 
-Source = str | Path | Embedder
+ModelSource = str | Path | Embedder
 """A model: its name, its folder, or itself."""
 
 
 @dataclass(frozen=True)
-class Given:
+class RequestedModels:
     """The models that were asked for.
 
     Attributes:
-        whole: one for all that it takes.
-        named: one for the items of a modality.
+        default: one for all that it takes.
+        by_modality: one for the items of a modality.
     """
 
-    whole: Source | None = None
-    named: Mapping[Modality, Source] = field(default_factory=dict)
+    default: ModelSource | None = None
+    by_modality: Mapping[ModalityName, ModelSource] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: Source | None, models: Mapping[str, Source] | None) -> Given:
+    def of(cls, model: ModelSource | None, models: Mapping[str, ModelSource] | None) -> RequestedModels:
         """The arguments of a collection; UsageError where they cannot be meant."""
         if models is None:
             return cls(model)
@@ -64,11 +64,11 @@ class Given:
                 f"models={said(given)}: give either model=, or models= with a model for "
                 f"{' or '.join(map(repr, readable()))}, or for {'both' if len(readable()) == 2 else 'several'}"
             )
-        return cls(None, cast(Mapping[Modality, Source], dict(models)))
+        return cls(None, cast(Mapping[ModalityName, ModelSource], dict(models)))
 
     def holds(self, model: Embedder) -> bool:
         """Whether this is a model that was handed in, loaded."""
-        return any(model is source for source in (self.whole, *self.named.values()))
+        return any(model is source for source in (self.default, *self.by_modality.values()))
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ class Writer:
 class Spaces(Mapping[str, Embedder]):
     """Name of a space -> its model, loaded when it is asked for and known to be the one that made the vectors."""
 
-    def __init__(self, catalogue: Catalogue, given: Given) -> None:
-        self._catalogue, self._given = catalogue, given
+    def __init__(self, catalogue: Catalogue, requested: RequestedModels) -> None:
+        self._catalogue, self._requested = catalogue, requested
         self._lock = threading.RLock()
         self._loaded: dict[str, Embedder] = {}
         self._models: dict[str, Embedder] = {}
         self._known: set[str] = set()
-        self._writers: dict[Modality, Writer] = {}
-        self._lacking: dict[Modality, str] = {}
+        self._writers: dict[ModalityName, Writer] = {}
+        self._lacking: dict[ModalityName, str] = {}
         self._refuse_others()
 
     def __iter__(self) -> Iterator[str]:
@@ -135,11 +135,11 @@ class Spaces(Mapping[str, Embedder]):
                 )
         return found
 
-    def recorded(self, modality: Modality) -> SpaceRecord | None:
+    def recorded(self, modality: ModalityName) -> SpaceRecord | None:
         """The space that items of a modality are in; None while none was added."""
         return next((one for name, one in self.records().items() if modality in name.split("+")), None)
 
-    def name(self, modality: Modality) -> str:
+    def name(self, modality: ModalityName) -> str:
         """The name of the space that items of a modality are in, or will be."""
         recorded = self.recorded(modality)
         if recorded is not None:
@@ -152,21 +152,21 @@ class Spaces(Mapping[str, Embedder]):
         ]
         return "+".join(together)
 
-    def model(self, modality: Modality) -> Embedder:
+    def model(self, modality: ModalityName) -> Embedder:
         """What embeds items of a modality."""
         return self[self.name(modality)]
 
-    def reading(self, modality: Modality) -> list[str]:
+    def spaces_for_query(self, modality: ModalityName) -> list[str]:
         """The recorded spaces in which a query of a modality can be asked; no model is loaded to know."""
         return [name for name, one in self.records().items() if modality in reads(one)]
 
-    def unreached(self, modality: Modality) -> tuple[str, ...]:
+    def unsearchable_spaces(self, modality: ModalityName) -> tuple[str, ...]:
         """Why a query of a modality cannot be asked in each of the other spaces, one line each."""
         closed = [one for one in self.records().values() if modality not in reads(one)]
         counts = self._catalogue.counts().vectors if closed else {}
         return tuple(_closed(one, counts[one.name], modality) for one in closed if counts.get(one.name))
 
-    def cutting(self, modality: Modality) -> Cutting:
+    def cutting(self, modality: ModalityName) -> Cutting:
         """How items of a modality are cut for their model, which is loaded only where nothing is recorded of it."""
         recorded = self.recorded(modality)
         limit = None if recorded is None else _recorded_limit(recorded, modality)
@@ -175,7 +175,7 @@ class Spaces(Mapping[str, Embedder]):
             limit = self.model(modality).max_length if part is None else part.card.limit
         return Cutting(limit)
 
-    def writer(self, modality: Modality) -> Writer:
+    def writer(self, modality: ModalityName) -> Writer:
         """What makes vectors of a modality, its space recorded and its canaries checked: what every write needs.
 
         Raises:
@@ -192,7 +192,7 @@ class Spaces(Mapping[str, Embedder]):
                     self._writers[modality] = Writer(name, self[name])
             return self._writers[modality]
 
-    def _available(self, modality: Modality) -> str:
+    def _available(self, modality: ModalityName) -> str:
         """The name of a modality's space, its model loaded; ItemError where that is a default and not to be had."""
         try:
             name = self.name(modality)
@@ -233,23 +233,23 @@ class Spaces(Mapping[str, Embedder]):
 
     def _identity(self, model: Embedder) -> dict[str, Any]:
         """The model's identity; of one that was handed in, the files may have changed since it was loaded."""
-        if self._given.holds(model):
+        if self._requested.holds(model):
             return identity.json_of(model.identity)
         return identity.identity_of(model, hub.cache_folder() / "identities.json")
 
-    def _asked(self, modality: Modality) -> Source | None:
+    def _asked(self, modality: ModalityName) -> ModelSource | None:
         """The model that was asked for items of a modality."""
-        whole = self._given.whole
-        if whole is None:
-            return self._given.named.get(modality)
-        return whole if modality in self._takes(whole) else None
+        default = self._requested.default
+        if default is None:
+            return self._requested.by_modality.get(modality)
+        return default if modality in self._takes(default) else None
 
-    def _is_free(self, modality: Modality, model: Source) -> bool:
+    def _is_free(self, modality: ModalityName, model: ModelSource) -> bool:
         """Whether items of a modality, none of which is in yet, will be embedded by this model."""
         asked = self._asked(modality)
         return asked is not None and _same(asked, model) and self.recorded(modality) is None
 
-    def _takes(self, source: Source) -> tuple[Modality, ...]:
+    def _takes(self, source: ModelSource) -> tuple[ModalityName, ...]:
         """What a model embeds; one whose name is recorded is not loaded to know it."""
         if not isinstance(source, Embedder):
             name = self._called(source)
@@ -258,7 +258,7 @@ class Spaces(Mapping[str, Embedder]):
                 return reads(recorded)
         return self._embedder(source).modalities
 
-    def _called(self, source: Source) -> str:
+    def _called(self, source: ModelSource) -> str:
         """What is recorded of a model: its name, or where its folder is, to be found from every working directory.
 
         Below the folder that holds the collection that is "./" and the way from there: both can be moved together.
@@ -279,7 +279,7 @@ class Spaces(Mapping[str, Embedder]):
         except IdentityError as error:  # The collection may have been found, not named.
             raise IdentityError(f"{self._catalogue.folder}: {error}") from error
 
-    def _embedder(self, source: Source) -> Embedder:
+    def _embedder(self, source: ModelSource) -> Embedder:
         if isinstance(source, Embedder):
             return source
         name = str(source)
@@ -329,7 +329,7 @@ class Spaces(Mapping[str, Embedder]):
                 self._check_same(recorded, self._identity(self._embedder(asked)))
             except IdentityError as error:
                 free = [one for one in readable() if self._is_free(one, asked)]
-                if not free or self._given.whole is None:
+                if not free or self._requested.default is None:
                     raise
                 raise IdentityError(
                     f"{error}; or take it for {plural(free[:1])} alone: --model {free[0]}=NAME, "
@@ -349,10 +349,10 @@ def _is_readable(space: SpaceRecord) -> bool:
     )
 
 
-def reads(space: SpaceRecord) -> tuple[Modality, ...]:
+def reads(space: SpaceRecord) -> tuple[ModalityName, ...]:
     """What the model of a space embeds; of a space that does not say it, what its identity tells."""
     said = space.provenance.get("modalities") or [written(), *space.identity.get("towers", ())]
-    return tuple(cast(list[Modality], said))
+    return tuple(cast(list[ModalityName], said))
 
 
 def _rivals(name: str) -> list[str]:
@@ -371,7 +371,7 @@ def _joint_model(modalities: set[str]) -> str:
     return next(filter(None, known), "MODEL")
 
 
-def _recorded_limit(space: SpaceRecord, modality: Modality) -> int | None:
+def _recorded_limit(space: SpaceRecord, modality: ModalityName) -> int | None:
     """The limit of a space's model for a modality, in its unit; None where its identity does not say it."""
     made = space.identity
     if modality in made.get("towers", {}):
@@ -382,12 +382,12 @@ def _recorded_limit(space: SpaceRecord, modality: Modality) -> int | None:
     return limit if type(limit) is int else None
 
 
-def _same(a: Source, b: Source) -> bool:
+def _same(a: ModelSource, b: ModelSource) -> bool:
     loaded = isinstance(a, Embedder) or isinstance(b, Embedder)
     return a is b if loaded else str(a) == str(b)
 
 
-def _closed(space: SpaceRecord, vectors: int, modality: Modality) -> str:
+def _closed(space: SpaceRecord, vectors: int, modality: ModalityName) -> str:
     """One line: what was not searched, why, and the way out."""
     joint, own = _joint_model({modality, *space.name.split("+")}), space.name.split("+")
     option = joint if written() in own else f"{own[0]}={joint}"

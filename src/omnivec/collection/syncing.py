@@ -17,14 +17,13 @@ from omnivec.collection.spaces import Spaces
 from omnivec.errors import ItemError
 from omnivec.inputs import modality
 from omnivec.inputs.content import MAX_BYTES, Content, Cutting
-from omnivec.inputs.files.walk import UNPROVEN, Entry, Walk, walk
+from omnivec.inputs.files.walk import UNPROVEN, FileEntry, Walk, walk
 from omnivec.inputs.reading import is_readable, read
 from omnivec.progress import Counter as Progress
 from omnivec.progress import bar
-from omnivec.store.records import Entry as Listed
-from omnivec.store.records import Signature
+from omnivec.store.records import DocumentEntry, Signature
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Modality
+from omnivec.types import ModalityName
 from omnivec.validation.reasons import LeftOut, escaped, named
 
 # A file changed again within the clock's grain of its reading keeps its time: that time proves nothing.
@@ -189,7 +188,7 @@ class Sync:
             line = warning(self._languages, model.name, model.folder)
             self.report.warnings += [line] if line else []
 
-    def _cutting(self, name: Modality) -> Cutting:
+    def _cutting(self, name: ModalityName) -> Cutting:
         """How documents of a modality are cut."""
         # What changes nothing needs no model: where none is in yet, none is to be compared.
         untold = self._options.dry_run and self._spaces.recorded(name) is None
@@ -203,10 +202,10 @@ class Sync:
         options = self._options
         return walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=is_readable)
 
-    def _found(self, walks: Sequence[Walk]) -> dict[str, tuple[Entry, str]]:
+    def _found(self, walks: Sequence[Walk]) -> dict[str, tuple[FileEntry, str]]:
         """Id of each file under the roots -> the file, and the first root that it was found under."""
         known = set(self._catalogue.roots())
-        found: dict[str, tuple[Entry, str]] = {}
+        found: dict[str, tuple[FileEntry, str]] = {}
         with bar("looking for files", None, "files", self._options.show_progress_bar) as shown:
             for listing in walks:
                 if self._options.named:
@@ -223,7 +222,7 @@ class Sync:
                 self.report.skipped.update(listing.skipped)
         return found
 
-    def _take(self, entry: Entry, root: str) -> None:
+    def _take(self, entry: FileEntry, root: str) -> None:
         name = self._names.of(entry.path)
         self._seen.add(name)
         before = self._before.get(name)
@@ -239,7 +238,11 @@ class Sync:
             self._refuse(entry, error)
             return
         mtime = entry.mtime_ns if _GRAIN_NS < now - entry.mtime_ns < _LONG_AGO_NS else _UNSETTLED
-        if before is not None and before.digest == content.digest and self._is_made_so(before.how, content):
+        if (
+            before is not None
+            and before.digest == content.digest
+            and self._is_made_so(before.pipeline, content)
+        ):
             if (mtime, entry.size, entry.device) != (before.mtime_ns, before.size, before.device):
                 self._touched[name] = (mtime, entry.size, entry.device)
             self._unchanged(name)
@@ -251,7 +254,7 @@ class Sync:
             return
         self._put(entry, root, content, mtime)
 
-    def _put(self, entry: Entry, root: str, content: Content, mtime_ns: int) -> None:
+    def _put(self, entry: FileEntry, root: str, content: Content, mtime_ns: int) -> None:
         """Hands a file that is new or changed to the indexer."""
         name = self._names.of(entry.path)
         if content.modality == modality.written():
@@ -265,7 +268,7 @@ class Sync:
             Draft(
                 id=name,
                 content=content,
-                how=self._how(content),
+                pipeline=self._pipeline(content),
                 pieces=pieces,
                 metadata={**metadata_of(entry, name), **content.facts},
                 root=root,
@@ -278,28 +281,28 @@ class Sync:
 
     def _encodings(self, before: Signature | None) -> tuple[str, ...]:
         """The encodings to read a file with: those of this run, else the one that it was read with before."""
-        remembered = _parted(before.how)[1] if before is not None else None
+        remembered = _parsed_pipeline(before.pipeline)[1] if before is not None else None
         return self._options.encoding or ((remembered,) if remembered else ())
 
-    def _how(self, content: Content) -> str:
-        how = self._indexing.how(content.modality)
-        return how if content.encoding is None else how + READ_AS + content.encoding
+    def _pipeline(self, content: Content) -> str:
+        pipeline = self._indexing.pipeline(content.modality)
+        return pipeline if content.encoding is None else pipeline + READ_AS + content.encoding
 
-    def _looks_unchanged(self, before: Signature, entry: Entry) -> bool:
+    def _looks_unchanged(self, before: Signature, entry: FileEntry) -> bool:
         same = (before.size, before.mtime_ns, before.device) == (entry.size, entry.mtime_ns, entry.device)
-        return same and self._is_current(before.how)
+        return same and self._is_current(before.pipeline)
 
-    def _is_current(self, how: str) -> bool:
+    def _is_current(self, recorded: str) -> bool:
         """Whether a file that has not changed would become the same document again, as far as that shows unread."""
-        pipeline, encoding, certain = _parted(how)
+        pipeline, encoding, certain = _parsed_pipeline(recorded)
         given, own = self._options.encoding, _made_by(pipeline)
         same = certain and (not given or encoding is None or encoding in given)
-        return same and own is not None and pipeline == self._indexing.how(own)
+        return same and own is not None and pipeline == self._indexing.pipeline(own)
 
-    def _is_made_so(self, how: str, content: Content) -> bool:
+    def _is_made_so(self, recorded: str, content: Content) -> bool:
         """Whether a document was made of this content as this run would make it."""
-        pipeline, encoding, _ = _parted(how)
-        return pipeline == self._indexing.how(content.modality) and encoding == content.encoding
+        pipeline, encoding, _ = _parsed_pipeline(recorded)
+        return pipeline == self._indexing.pipeline(content.modality) and encoding == content.encoding
 
     def _flush(self) -> None:
         self._indexing.flush()
@@ -334,7 +337,7 @@ class Sync:
             self.report.notes[str(self._names.path(written.id))] = note
         self._tell(Event(written.id, status, written.passages, written.lost, note=note))
 
-    def _refuse(self, entry: Entry, error: ItemError) -> None:
+    def _refuse(self, entry: FileEntry, error: ItemError) -> None:
         """A file that cannot be taken: a failure where it was named itself, or could not be read.
 
         What was read and holds nothing is left out, and its earlier version with it: that is provably gone. Other
@@ -387,7 +390,7 @@ class Sync:
             self.report.removed += 1
             self._tell(Event(name, "removed"))
 
-    def _not_gone(self, listing: Walk, document: Listed, empty: bool) -> str | None:
+    def _not_gone(self, listing: Walk, document: DocumentEntry, empty: bool) -> str | None:
         """Why a document that was not seen may still exist; None where it is provably gone."""
         path = self._names.path(document.id)
         if (kind := listing.left_out.get(escaped(path))) in UNPROVEN:
@@ -401,7 +404,7 @@ class Sync:
         return None
 
 
-def metadata_of(entry: Entry, name: str) -> dict[str, Any]:
+def metadata_of(entry: FileEntry, name: str) -> dict[str, Any]:
     """What a file says about itself, for filters: path, name, suffix, size in bytes, and when it was changed."""
     facts = {
         "path": name,
@@ -415,16 +418,16 @@ def metadata_of(entry: Entry, name: str) -> dict[str, Any]:
     return facts
 
 
-def _parted(how: str) -> tuple[str, str | None, bool]:
+def _parsed_pipeline(recorded: str) -> tuple[str, str | None, bool]:
     """How a text was cut, the encoding it was read with, and whether it is certain that it was read with that."""
     for mark in (READ_AS, _OF_THE_RUN):
-        cutting, found, encoding = how.partition(mark)
+        cutting, found, encoding = recorded.partition(mark)
         if found:
             return cutting, encoding, mark == READ_AS
-    return how, None, True
+    return recorded, None, True
 
 
-def _made_by(pipeline: str) -> Modality | None:
+def _made_by(pipeline: str) -> ModalityName | None:
     """The modality of a document that was made this way; None where its name and version are not known here."""
     made = pipeline.partition(" ")[0]
     return next((name for name in modality.readable() if modality.get(name).pipeline == made), None)

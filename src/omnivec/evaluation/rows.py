@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from omnivec.inputs.items import texts
-from omnivec.types import Keys
+from omnivec.types import Ints
 from omnivec.validation.arguments import whole
 
 
@@ -23,7 +23,7 @@ class Lookup:
     """
 
     rows: Mapping[str, int]
-    spelling: Keys
+    spelling: Ints
     any_case: bool
 
     def find(self, words: Sequence[str]) -> list[int] | None:

@@ -41,12 +41,12 @@ Slot = tuple[dict[str, Any], str]
 
 
 @functools.lru_cache(maxsize=4)
-def network(said: str, dropouts: Rates, padded: bool = True) -> Network:
+def network(said: str, dropouts: Rates, padded: bool = True) -> BridgedNetwork:
     """The network of a config; see `Config` for what it takes."""
-    return Network(json.loads(said), dropouts, padded)
+    return BridgedNetwork(json.loads(said), dropouts, padded)
 
 
-class Network:
+class BridgedNetwork:
     """A network of transformers whose weights are given with each call; safe to call from several threads.
 
     Attributes:

@@ -24,7 +24,7 @@ from omnivec.inputs import modality
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.tables.record import Table
-from omnivec.types import Floats, Keys, Modality
+from omnivec.types import Floats, Ints, ModalityName
 from omnivec.weights.layouts import Row
 from omnivec.weights.tensor import Tensor, Weights
 
@@ -46,7 +46,7 @@ class Encoder(Protocol):
     def nothing(self) -> str:
         """Why a text of which nothing was seen has no vector."""
 
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """Vectors (n, dim) of texts, and how many words of each they are made of; those of none are not looked at."""
 
     def spans(self, text: str) -> NDArray[np.int64]:
@@ -89,8 +89,8 @@ class ComputedHooks(Hooks):
     a folder that states none, and `prefix`, how many states at the front are no tokens of the item."""
 
     Published: type[Any] | None = None
-    """A dataclass of further keys that `canonical`, `refuse` and `original` read; `dict` for a family that reads and
-    checks the whole file."""
+    """A dataclass of further keys that `canonical`, `check_supported` and `load_original` read; `dict` for a family
+    that reads and checks the whole file."""
 
     ALIASES: Mapping[str, str] = {}
     """Published key -> the field of `Config` that it is another spelling of."""
@@ -105,7 +105,7 @@ class ComputedHooks(Hooks):
     IN_OUT: Sequence[str] = ()
     """The model types whose linear maps are stored as (in, out)."""
 
-    EXACT: str = ""
+    FLOAT32_REASON: str = ""
     """Why bfloat16 is not taken by itself: one line, shown as the reason for float32."""
 
     USUAL_LENGTH: int | None = None
@@ -123,24 +123,24 @@ class ComputedHooks(Hooks):
     LAYOUTS: Sequence[Row] = ()
     """Other published namings, as rows of `weights.rename`: a pattern, and the names that replace it."""
 
-    def refuse(self, published: ConfigJson) -> None:
+    def check_supported(self, published: ConfigJson) -> None:
         """Raises `UnsupportedModel` for variants that annotations cannot tell; the file is named by the caller."""
 
     def canonical(self, published: ConfigJson) -> ConfigJson:
         """The published config in one spelling, where values change too."""
         return published
 
-    def original(
+    def load_original(
         self, folder: Path, published: ConfigJson
     ) -> tuple[ConfigJson, Weights, Tokenizer | None] | None:
         """Config, weights and tokenizer of a folder in its makers' own layout; None where it is in the usual one."""
         return None
 
-    def fitted(self, tensors: dict[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
+    def adapt_weights(self, tensors: dict[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
         """Weights and config where both follow from one another."""
         return tensors, config
 
-    def obstacle(self, tensors: Tensors, config: Any) -> str | None:
+    def torch_only_reason(self, tensors: Tensors, config: Any) -> str | None:
         """Why OpenVINO cannot run a model; None where it can."""
         return None
 
@@ -164,10 +164,10 @@ class TowerHooks(ComputedHooks):
     (n, 1, dim), in the space of all towers.
     """
 
-    towers: Callable[[ConfigJson], tuple[Modality, ...]]
+    towers: Callable[[ConfigJson], tuple[ModalityName, ...]]
     """The modalities that a model reads, texts first."""
 
-    def tokenized(self, config: Any, tokenizer: Tokenizer) -> Any:
+    def with_tokenizer(self, config: Any, tokenizer: Tokenizer) -> Any:
         """The config with what only the model's tokenizer knows, such as its padding."""
         return config
 
@@ -190,6 +190,17 @@ KINDS: Mapping[type[Hooks], str] = {
 }
 
 
+FORMER_NAMES: Mapping[str, str] = {
+    "EXACT": "FLOAT32_REASON",
+    "fitted": "adapt_weights",
+    "obstacle": "torch_only_reason",
+    "original": "load_original",
+    "refuse": "check_supported",
+    "tokenized": "with_tokenizer",
+}
+"""Former name of a hook -> its name: families of other packages may define it under either."""
+
+
 @functools.cache
 def forwards() -> tuple[str, ...]:
     """The hooks that are programs of towers, one for each modality, texts first."""
@@ -197,10 +208,16 @@ def forwards() -> tuple[str, ...]:
 
 
 def hooks_of(module: Any) -> NetworkHooks | TowerHooks | TableHooks:
-    """The hooks of a family: what its module defines, and the defaults of the rest."""
+    """The hooks of a family: what its module defines, former names included, and the defaults of the rest."""
     kind = _kind(module)
-    hooks = kind()
-    vars(hooks).update({name: getattr(module, name) for name in _names(kind) if hasattr(module, name)})
+    hooks, names = kind(), _names(kind)
+    former = {
+        new: getattr(module, old)
+        for old, new in FORMER_NAMES.items()
+        if new in names and hasattr(module, old)
+    }
+    vars(hooks).update(former)
+    vars(hooks).update({name: getattr(module, name) for name in names if hasattr(module, name)})
     return hooks
 
 
@@ -235,7 +252,7 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
     for name, line in own.items():
         rivals = [hook for hook in every if hook != name and _is_class(hook) == _is_class(name)]
         near = difflib.get_close_matches(name, rivals, 1, 0.75)
-        if name in known or name.startswith("_") or (_is_class(name) and not near):
+        if FORMER_NAMES.get(name, name) in known or name.startswith("_") or (_is_class(name) and not near):
             continue
         meant = f"did you mean {near[0]}?" if near else "a helper's name begins with an underscore"
         raise ModelError(f"{where}:{line}: {name} is no hook of {KINDS[kind]}; {meant}")

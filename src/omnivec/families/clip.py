@@ -21,7 +21,7 @@ from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Stored, Value
-from omnivec.types import Modality
+from omnivec.types import ModalityName
 from omnivec.validation.json_files import read_json
 from omnivec.validation.typed import Count, Index, Rate, Side, Size
 from omnivec.weights.open_clip import LEGACY_EOS, from_open_clip
@@ -42,7 +42,7 @@ CLAIMS = {
 }
 
 # model_type of a tower alone -> that of the model it is half of, and which half.
-_ALONE: Mapping[str, tuple[str, Modality]] = {
+_ALONE: Mapping[str, tuple[str, ModalityName]] = {
     "clip_text_model": ("clip", "text"),
     "clip_vision_model": ("clip", "image"),
     "siglip_text_model": ("siglip", "text"),
@@ -200,7 +200,7 @@ def _part(published: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {"attention_dropout": 0.0} | dict(_DEFAULTS[published["model_type"]][name]) | given
 
 
-def towers(published: Mapping[str, Any]) -> tuple[Modality, ...]:
+def towers(published: Mapping[str, Any]) -> tuple[ModalityName, ...]:
     """What a model reads, texts first."""
     alone = _ALONE.get(published["model_type"])
     return (alone[1],) if alone else ("text", "image")
@@ -215,7 +215,9 @@ def _whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"model_type": kind, "text_config" if modality == "text" else "vision_config": published}
 
 
-def fitted(tensors: dict[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+def adapt_weights(
+    tensors: dict[str, weights.Tensor], config: Config
+) -> tuple[dict[str, weights.Tensor], Config]:
     """Weights and config of a tower alone: under the names of the whole, and as wide as its weights make vectors."""
     if config.model_type not in _ALONE:
         return tensors, config
@@ -258,16 +260,16 @@ def _tower(said: Mapping[str, Any], name: str) -> Tower:
     return tower
 
 
-def tokenized(config: Config, tokenizer: Tokenizer) -> Config:
+def with_tokenizer(config: Config, tokenizer: Tokenizer) -> Config:
     """The config with the padding of the model's tokenizer, which configs of SigLIP leave unsaid."""
     return replace(config, pad_token_id=tokenizer.pad_id)
 
 
-def refuse(published: Mapping[str, Any]) -> None:
+def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for variants that compute something else."""
     kind = published["model_type"]
     if kind == "open_clip":
-        return  # `original` reads what there is to refuse.
+        return  # `load_original` reads what there is to refuse.
     if kind == "siglip2":
         raise UnsupportedModel(
             "siglip2 (NaFlex) takes images of any shape, which is not covered; take a SigLIP 2 of fixed resolution, "
@@ -391,7 +393,7 @@ def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float 
     return math.exp(said.get("logit_scale", math.log(100.0))), said.get("logit_bias")
 
 
-def original(
+def load_original(
     folder: Path, published: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], weights.Weights, Tokenizer] | None:
     """The config, in transformers' terms, the weights and the tokenizer of OpenCLIP's own files; None for others.

@@ -35,7 +35,7 @@ CLAIMS = {
     "modality": "text",
 }
 
-# A config whose auto_map names code of the folder's own is taken, as far as `refuse` lets it through.
+# A config whose auto_map names code of the folder's own is taken, as far as `check_supported` lets it through.
 OWN_CODE = True
 
 POOLING = "lasttoken"
@@ -211,7 +211,7 @@ def _bidirectional(said: Mapping[str, Any]) -> bool:
     return not said.get("is_causal", True) or bool(said.get("use_bidirectional_attention"))
 
 
-def refuse(published: Mapping[str, Any]) -> None:
+def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for the variants that compute something else."""
     said = {**_DEFAULTS[published["model_type"]], **published}
     if said["model_type"] != "gemma3_text" and said.get("use_bidirectional_attention"):

@@ -15,7 +15,7 @@ from omnivec.errors import UsageError
 from omnivec.tables.document_inference import KEPT, Learned, infer, learned_of
 from omnivec.tables.keys import UNIT, KeyCutter
 from omnivec.tables.record import Table
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 
 CLAIMS = {"model_type": ["doc2vec"], "modality": "text"}
 
@@ -58,7 +58,7 @@ class DocumentEncoder:
             settings, words.counts, inputs, np.asarray(words.output, np.float32), self._table.dim
         )
 
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """Each depends on its own words and the seed of the training alone; frequent words are left out at times."""
         rows, offsets = self.cutter.flat(texts)
         return infer(self._learned, rows.astype(np.int32), offsets, self._table.dim, threads)

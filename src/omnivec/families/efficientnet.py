@@ -191,7 +191,9 @@ def _rounded(channels: float, unit: int = 8) -> int:
     return near + unit if near < 0.9 * channels else near
 
 
-def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+def adapt_weights(
+    tensors: Mapping[str, weights.Tensor], config: Config
+) -> tuple[dict[str, weights.Tensor], Config]:
     """timm's blocks, counted within their stage, counted through."""
     counted = {}
     for name, tensor in tensors.items():
@@ -264,7 +266,9 @@ def _connected(ops: Ops, x: Value, rate: float) -> Value:
 
 
 # Measured with Lite0 on 23 photographs. Its narrow ends of blocks are added up without an activation between them.
-EXACT = "bfloat16 turns this family's vectors of photographs by up to 1 - cosine = 1e-2, 2e-3 on average"
+FLOAT32_REASON = (
+    "bfloat16 turns this family's vectors of photographs by up to 1 - cosine = 1e-2, 2e-3 on average"
+)
 
 SHAPES = {
     "encoder.top_conv.weight": ("hidden_dim", "", "", ""),

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UnsupportedModel
-from omnivec.tables.bags import Bag, odds
+from omnivec.tables.bags import Bag, softmax
 from omnivec.tables.checks import is_classifier
 from omnivec.tables.keys import UNIT, KeyCutter
 from omnivec.tables.pooling import pooled
 from omnivec.tables.record import Table
 from omnivec.tables.subwords import composed, unseen
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 
 CLAIMS = {"model_type": ["fasttext"], "modality": "text"}
 
@@ -47,7 +47,7 @@ class FastTextEncoder:
     def _composed(self) -> Floats:
         return composed(self._table)
 
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """The mean of each text's words at length 1, weighted where the table has weights for them."""
         listed = [self.cutter.words(text) for text in texts]
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in listed])]).astype(np.int64)
@@ -109,7 +109,7 @@ class ClassifierEncoder(FastTextEncoder):
         own = self._table.subwords
         return self._table.vectors if own is None else np.concatenate([self._table.vectors, own.vectors])
 
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """The mean of each text's rows; white space parts its words, which are taken as they are."""
         rows = self._bag.rows(texts)
         return rows.means(self._inputs), np.diff(rows.starts)
@@ -125,4 +125,4 @@ class ClassifierEncoder(FastTextEncoder):
             raise UnsupportedModel("a classifier without labels: nothing can be predicted")
         if loss != "softmax" or self._table.output is None:
             raise UnsupportedModel(f"a classifier with the loss {loss!r}: softmax is covered")
-        return odds(self.vectors(texts)[0], np.asarray(self._table.output, np.float32))
+        return softmax(self.vectors(texts)[0], np.asarray(self._table.output, np.float32))

@@ -80,7 +80,7 @@ class Published:
     words: Index = 0
 
 
-def original(
+def load_original(
     folder: Path, published: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], weights.Weights, Tokenizer] | None:
     """The config, weights and tokenizer of a folder as its makers publish it; None where `save` wrote it.

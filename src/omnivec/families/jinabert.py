@@ -128,7 +128,7 @@ def _attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Va
         q = ops.layer_norm(q, p["layer_norm_q"], config.layer_norm_eps)
         k = ops.layer_norm(k, p["layer_norm_k"], config.layer_norm_eps)
     q, k, v = (ops.transpose(ops.reshape(y, (0, 0, h, d)), (0, 2, 1, 3)) for y in (q, k, v))
-    y = ops.sloped_attention(q, k, v, bias, _slopes(h), d**-0.5, config.attention_probs_dropout_prob)
+    y = ops.alibi_attention(q, k, v, bias, _slopes(h), d**-0.5, config.attention_probs_dropout_prob)
     return ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (0, 0, h * d))
 
 

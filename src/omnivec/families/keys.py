@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.tables.record import Table
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 
 CLAIMS = {"model_type": ["keys"], "modality": "key"}
 
@@ -35,7 +35,7 @@ class KeyEncoder:
     def _places(self) -> dict[str, int]:
         return {key: row for row, key in enumerate(self._table.keys)}
 
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """The row of each name, as a whole; zeros, of which nothing was seen, where there is none."""
         places = np.array([self._places.get(one, -1) for one in texts], np.int64)
         found = np.zeros((len(texts), self._table.dim), np.float32)

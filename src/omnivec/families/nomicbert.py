@@ -105,7 +105,7 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**published, "rope_parameters": rotary.canonical(rope, 0.0, longest), "hidden_act": act}
 
 
-def refuse(published: Mapping[str, Any]) -> None:
+def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for the variants that compute something else."""
     # The published code writes only what is not its default, and by default there are no rotary positions.
     if "n_embd" in published and "rotary_emb_fraction" not in published:

@@ -90,7 +90,7 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     return said
 
 
-def fitted(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor], Config]:
+def adapt_weights(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor], Config]:
     """Both as they are; ModelError where the config states another width than the last stage of the weights has."""
     last = f"encoder.stages.{len(config.depths) - 1}.layers.0.layer.{_LAST[config.layer_type]}.convolution.weight"
     rows = tensors[last].shape[0] if last in tensors else config.dim

@@ -18,7 +18,7 @@ from omnivec.tables.fast_tokens import FastTokenizer
 from omnivec.tables.keys import UNIT, KeyCutter
 from omnivec.tables.pooling import pooled
 from omnivec.tables.record import Table
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 
 CLAIMS = {"model_type": ["static", "model2vec"], "modality": "text"}
 
@@ -42,7 +42,7 @@ class StaticEncoder:
         """Text to words."""
         return KeyCutter(self._table.keys)
 
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """The mean of each text's words, weighted where the table has weights."""
         rows, offsets = self.cutter.flat(texts)
         table, weights = self._table.vectors, self._table.weights
@@ -91,7 +91,7 @@ class TokenEncoder:
     def _places(self) -> dict[str, int]:
         return {key: row for row, key in enumerate(self._table.keys)}
 
-    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Keys]:
+    def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """The mean of each text's tokens, weighted where the table has weights."""
         flat = self._fast.flat_ids(texts, special=False, threads=threads)
         table, weights = self._table.vectors, self._table.weights

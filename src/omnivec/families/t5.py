@@ -76,7 +76,7 @@ class Published:
     is_gated_act: bool | None = None
 
 
-def refuse(published: Mapping[str, Any]) -> None:
+def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel where a config says its feed-forward network twice, and differently."""
     said = published.get("feed_forward_proj") or (
         "gated-gelu" if published.get("model_type") in ("mt5", "umt5") else "relu"

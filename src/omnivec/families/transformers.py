@@ -17,8 +17,8 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import MissingExtra, ModelError, UnsupportedModel
-from omnivec.families._bridge import UNLIMITED, Network, Rates, is_number, network
-from omnivec.ops.base import Input, Ops, Params, Settings, Value
+from omnivec.families._bridge import UNLIMITED, BridgedNetwork, Rates, is_number, network
+from omnivec.ops.base import EngineSettings, Input, Ops, Params, Value
 from omnivec.weights.tensor import FLOATING
 
 CLAIMS = {"model_type": [], "otherwise": True, "modality": "text"}
@@ -76,12 +76,12 @@ class Config:
         return _USUAL if self.max_length == UNLIMITED else self.max_length
 
     @property
-    def network(self) -> Network:
+    def network(self) -> BridgedNetwork:
         """Its network, without weights."""
         return network(self.said, self.dropouts, self.padded)
 
 
-def refuse(published: Mapping[str, Any]) -> None:
+def check_supported(published: Mapping[str, Any]) -> None:
     """Raises MissingExtra without transformers, UnsupportedModel for what it does not know itself."""
     kind = published.get("model_type")
     if any(importlib.util.find_spec(library) is None for library in ("torch", "transformers")):
@@ -125,7 +125,9 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def fitted(stored: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+def adapt_weights(
+    stored: Mapping[str, weights.Tensor], config: Config
+) -> tuple[dict[str, weights.Tensor], Config]:
     """The weights that the network takes, under its names, and the config with what it showed with them.
 
     Raises:
@@ -146,7 +148,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     return [ops.state(given[i]) for i in config.states][-1]
 
 
-def obstacle(tensors: Mapping[str, weights.Tensor], config: Config) -> str | None:
+def torch_only_reason(tensors: Mapping[str, weights.Tensor], config: Config) -> str | None:
     """Why OpenVINO cannot run this network: it is converted and compared with itself; None where both agree."""
     if not config.padded:
         return "padding changes this network's vectors: torch runs texts of each length by themselves"
@@ -159,7 +161,7 @@ def obstacle(tensors: Mapping[str, weights.Tensor], config: Config) -> str | Non
     inputs = [Input(name, np.int32, (None, None)) for name in ("ids", "mask")]
     worst, params = 0.0, _params(tensors)
     try:
-        converted = openvino.compile_program(program, inputs, tensors, Settings())
+        converted = openvino.compile_program(program, inputs, tensors, EngineSettings())
         for lengths, padding in (
             ((1,), 0),
             ((7, 4), 0),

@@ -94,7 +94,9 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**published, "depths": _DEPTHS[name], "batch_norm": norm == "bn"}
 
 
-def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+def adapt_weights(
+    tensors: Mapping[str, weights.Tensor], config: Config
+) -> tuple[dict[str, weights.Tensor], Config]:
     """timm's hidden layers, convolutions that cover the whole map, as the matrices that they are."""
     flat = dict(tensors)
     for name in ("classifier.0.weight", "classifier.3.weight"):

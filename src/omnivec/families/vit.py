@@ -218,7 +218,7 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def refuse(published: Mapping[str, Any]) -> None:
+def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for variants that compute something else."""
     pool = published.get("global_pool") or "token"
     if "model_type" in published:
@@ -340,7 +340,9 @@ def _pools(architecture: str) -> bool:
     return "_gap_" in architecture or "_dinov3" in architecture
 
 
-def fitted(tensors: Mapping[str, weights.Tensor], config: Config) -> tuple[dict[str, weights.Tensor], Config]:
+def adapt_weights(
+    tensors: Mapping[str, weights.Tensor], config: Config
+) -> tuple[dict[str, weights.Tensor], Config]:
     """The weights, the gate with a matrix of its own: timm has it in one with what it opens, under fc1's name."""
     halves: list[weights.Row] = []
     for name, tensor in tensors.items():

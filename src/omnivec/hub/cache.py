@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 from omnivec.files import cache_folder
 from omnivec.hub.completeness import is_whole
-from omnivec.hub.names import Folder, Origin, Package, Repository, Resolved, Wanted, parse_version
+from omnivec.hub.names import Folder, ModelRequest, Origin, Package, Repository, Resolved, parse_version
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _UNNAMED_FOLDER = "model"  # the folder that the wheel itself makes plain
@@ -32,7 +32,7 @@ def hub_cache_folder() -> Path:
     return caches / "huggingface" / "hub"
 
 
-def find(wanted: Wanted) -> Resolved | None:
+def find(wanted: ModelRequest) -> Resolved | None:
     """The first of the wanted model's origins that is on this disk whole."""
     for origin in wanted.origins:
         if found := _find(origin, wanted):
@@ -40,7 +40,7 @@ def find(wanted: Wanted) -> Resolved | None:
     return None
 
 
-def _find(origin: Origin, wanted: Wanted) -> Resolved | None:
+def _find(origin: Origin, wanted: ModelRequest) -> Resolved | None:
     if isinstance(origin, Folder):
         return Resolved(origin.path, str(origin), wanted.name)
     if isinstance(origin, Package):

@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def writing(folder: Path, needed: int, setting: str) -> Iterator[None]:
+def disk_errors(folder: Path, needed: int, setting: str) -> Iterator[None]:
     """Translates what the disk under `folder` refuses; `setting` is the variable that names another one.
 
     Raises:

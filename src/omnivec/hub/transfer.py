@@ -22,7 +22,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from omnivec.errors import DownloadError
-from omnivec.hub.disk import check_room, writing
+from omnivec.hub.disk import check_room, disk_errors
 from omnivec.hub.report import Report, megabytes
 from omnivec.hub.served import MAX_FILE, MAX_PAGE, check_url
 
@@ -406,7 +406,7 @@ def _receive(
             check_room(part.parent, coming, setting)
         report.progress.start(label, total)
         report.progress.advance(start)
-        with writing(part.parent, total or 0, setting), part.open("r+b" if start else "wb") as file:
+        with disk_errors(part.parent, total or 0, setting), part.open("r+b" if start else "wb") as file:
             file.seek(start)
             file.truncate()
             received = 0

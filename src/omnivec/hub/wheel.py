@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from omnivec.errors import DownloadError, ModelNotFound
-from omnivec.hub.disk import check_room, writing
+from omnivec.hub.disk import check_room, disk_errors
 from omnivec.hub.report import megabytes
 from omnivec.hub.served import why_no_path
 from omnivec.validation.reasons import one_line
@@ -49,7 +49,7 @@ def extract(archive: Path, folder: str, target: Path, source: object) -> None:
         ]
         needed = sum(member.file_size for member in chosen)
         check_room(target, needed, "OMNIVEC_CACHE")
-        with writing(target, needed, "OMNIVEC_CACHE"):
+        with disk_errors(target, needed, "OMNIVEC_CACHE"):
             for member in chosen:
                 file = target / PurePosixPath(member.filename).relative_to(root)
                 file.parent.mkdir(parents=True, exist_ok=True)

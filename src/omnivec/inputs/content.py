@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omnivec.types import Modality
+from omnivec.types import ModalityName
 
 MAX_BYTES = 64 * 2**20
 """Of a file that is read; a larger one is refused."""
@@ -30,7 +30,7 @@ class Content:
         held: bytes of memory that it takes until it is embedded, about.
     """
 
-    modality: Modality
+    modality: ModalityName
     digest: bytes
     item: Any
     text: str = ""
@@ -55,7 +55,7 @@ class Cutting:
     length: int = 0
     overlap: int = OVERLAP
 
-    def how(self, pipeline: str) -> str:
+    def pipeline(self, pipeline: str) -> str:
         """The way from content to passages in words: a document that was cut otherwise is cut anew."""
         return f"{pipeline} limit={self.limit} length={self.length} overlap={self.overlap}"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omnivec.errors import ItemError
 from omnivec.ops.base import Input, Ops, Value
 from omnivec.ops.process import Room
-from omnivec.types import Chunk, Decode, Modality, Prepared, Truncate
+from omnivec.types import Chunk, Decode, ModalityName, Prepared, Truncate
 from omnivec.validation.arguments import choice
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How items are read, by the options of one call; a modality obeys those that it names in `encode_options`.
 
     Attributes:
@@ -44,7 +44,7 @@ class Reading:
             choice("chunk", self.chunk, get_args(Chunk))
 
 
-PLAIN = Reading()
+PLAIN = ReadOptions()
 """Without a prompt, cut as the model's folder has it."""
 
 
@@ -52,7 +52,7 @@ class Preparer(Protocol):
     """Items of one modality to the arrays of one model; safe to call from several threads."""
 
     @property
-    def modality(self) -> Modality:
+    def modality(self) -> ModalityName:
         """Its name."""
 
     @property
@@ -100,7 +100,7 @@ class Preparer(Protocol):
         """Equal for items that have one vector; None where that cannot be told."""
 
     def prepare(
-        self, decoded: Sequence[Any], reading: Reading = PLAIN
+        self, decoded: Sequence[Any], reading: ReadOptions = PLAIN
     ) -> Sequence[tuple[Prepared, ...] | ItemError]:
         """Arrays of items, each in one part or several; in place of one that cannot be prepared stands why."""
 

@@ -10,7 +10,7 @@ from omnivec.errors import ItemError
 from omnivec.inputs import modality
 from omnivec.inputs.content import MAX_BYTES, Content, Cutting, Piece
 from omnivec.inputs.items import shown
-from omnivec.types import Modality
+from omnivec.types import ModalityName
 from omnivec.validation.reasons import file_name, item_error
 
 
@@ -54,7 +54,7 @@ def is_readable(path: Path) -> bool:
     return name is not None and modality.get(name).read is not None
 
 
-def pieces_of(content: Content, model: Any, cutting: Callable[[Modality], Cutting]) -> list[Piece]:
+def pieces_of(content: Content, model: Any, cutting: Callable[[ModalityName], Cutting]) -> list[Piece]:
     """The passages of what was read.
 
     Args:

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
-from omnivec.inputs.preparer import PLAIN, Preparer, Reading
-from omnivec.types import Encoded, Floats, Keys, Prepared
+from omnivec.inputs.preparer import PLAIN, Preparer, ReadOptions
+from omnivec.types import Encoded, Floats, Ints, Prepared
 from omnivec.validation.reasons import of_item
 
 if TYPE_CHECKING:
-    from omnivec.vectors.alignment import Head
+    from omnivec.vectors.alignment import Projection
 
 WINDOW = 8192
 
@@ -67,12 +67,12 @@ class Lookup(Protocol):
     def decode(self, item: Any) -> Any:
         """What the item holds; ItemError where it cannot be read."""
 
-    def vectors(self, decoded: Sequence[Any], reading: Reading) -> tuple[Floats, Keys]:
+    def vectors(self, decoded: Sequence[Any], reading: ReadOptions) -> tuple[Floats, Ints]:
         """Vectors (n, dim) of items, and how much of each they are made of (n,)."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchOptions:
     """How to batch.
 
     Attributes:
@@ -100,9 +100,9 @@ class _Run:
         items: Sequence[Any],
         preparer: Preparer,
         computer: Computer,
-        reading: Reading,
-        plan: Plan,
-        projection: Head | None,
+        reading: ReadOptions,
+        plan: BatchOptions,
+        projection: Projection | None,
     ) -> None:
         self.preparer, self.computer, self.reading = preparer, computer, reading
         self.plan, self.projection = plan, projection
@@ -248,9 +248,9 @@ def run(
     items: Sequence[Any],
     preparer: Preparer,
     computer: Computer,
-    reading: Reading = PLAIN,
-    plan: Plan = Plan(),
-    projection: Head | None = None,
+    reading: ReadOptions = PLAIN,
+    plan: BatchOptions = BatchOptions(),
+    projection: Projection | None = None,
 ) -> Encoded:
     """Vectors of all items that have one, in their order, and why the others have none.
 
@@ -294,9 +294,9 @@ def run(
 def run_whole(
     items: Sequence[Any],
     lookup: Lookup,
-    reading: Reading = PLAIN,
-    plan: Plan = Plan(),
-    projection: Head | None = None,
+    reading: ReadOptions = PLAIN,
+    plan: BatchOptions = BatchOptions(),
+    projection: Projection | None = None,
 ) -> Encoded:
     """`run` for a model that needs no batches."""
     decoded, listed, failures = [], [], dict[int, str]()
@@ -363,7 +363,7 @@ def scatter(
     return _kept(vectors, seen, lost, why, " and ".join(units) or "tokens")
 
 
-def _kept(vectors: Floats, seen: Keys, lost: Keys, failures: Mapping[int, str], unit: str) -> Encoded:
+def _kept(vectors: Floats, seen: Ints, lost: Ints, failures: Mapping[int, str], unit: str) -> Encoded:
     """The record of vectors (n, dim) of n items, less those that have failed."""
     if not failures:
         return Encoded(vectors, np.arange(len(vectors), dtype=np.int64), {}, seen, lost, unit)

@@ -17,7 +17,7 @@ from omnivec.inputs.items import is_one, several
 from omnivec.inputs.items import text as one_text
 from omnivec.inputs.text import MODALITY as TEXT
 from omnivec.models import batching, registry
-from omnivec.models.batching import Plan
+from omnivec.models.batching import BatchOptions
 from omnivec.models.encode_options import EncodeOptions, checked_dim, refuse_tensors
 from omnivec.models.encoder import Encoder
 from omnivec.models.late_chunking import Spans, span_vectors
@@ -26,7 +26,7 @@ from omnivec.models.network import Network
 from omnivec.models.precision import PrecisionLoss, measure
 from omnivec.models.projected import Projected
 from omnivec.ops.quantized import bytes_of
-from omnivec.types import Chunk, Encoded, Floats, Metric, Modality, Space, Truncate
+from omnivec.types import Chunk, Encoded, Floats, Metric, ModalityName, Space, Truncate
 from omnivec.validation import arguments
 from omnivec.validation.arguments import expanded
 from omnivec.vectors.similarity import pairwise_similarity, similarity
@@ -102,7 +102,7 @@ class Embedder:
         return self.encoder.card.space.metric
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
+    def modalities(self) -> tuple[ModalityName, ...]:
         """What it embeds."""
         return self.encoder.card.space.modalities
 
@@ -265,7 +265,7 @@ class Embedder:
     ) -> Iterator[Encoded]:
         """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
-        card, plan = self.encoder.card, Plan(options.rows())
+        card, plan = self.encoder.card, BatchOptions(options.rows())
         given, reading = several(items), options.reading(card)
         windows = batching.stream(given, lambda window: self.encoder.run(window, reading, plan))
         return _finished(windows, options.finish(card, self._dim))
@@ -309,10 +309,10 @@ class Embedder:
         rows = options.rows()
         options.refuse_unread(card, listed)
         if show_progress_bar is None and len(listed) == 1:
-            encoded = self.encoder.run(listed, reading, Plan(rows))
+            encoded = self.encoder.run(listed, reading, BatchOptions(rows))
         else:
             with progress.bar("embedding", len(listed), "items", show_progress_bar) as bar:
-                encoded = self.encoder.run(listed, reading, Plan(rows, bar.advance))
+                encoded = self.encoder.run(listed, reading, BatchOptions(rows, bar.advance))
         encoded.vectors = finish(encoded.vectors)
         return encoded
 

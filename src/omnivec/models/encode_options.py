@@ -11,9 +11,9 @@ import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.inputs.modality import get, modalities, of, plural
-from omnivec.inputs.preparer import PLAIN, Reading
+from omnivec.inputs.preparer import PLAIN, ReadOptions
 from omnivec.models.facts import Card
-from omnivec.types import Chunk, Floats, Modality, Truncate
+from omnivec.types import Chunk, Floats, ModalityName, Truncate
 from omnivec.validation import arguments
 from omnivec.validation.arguments import said
 from omnivec.vectors.unit import unit
@@ -46,7 +46,7 @@ class EncodeOptions:
         """Most items in a batch; 0 for as many as a budget holds."""
         return 0 if self.batch_size is None else arguments.whole("batch_size", self.batch_size)
 
-    def reading(self, card: Card, default_prompt: str | None = None) -> Reading:
+    def reading(self, card: Card, default_prompt: str | None = None) -> ReadOptions:
         """How texts are read.
 
         Args:
@@ -74,13 +74,13 @@ class EncodeOptions:
             prompt = self.prompt if self.prompt is not None else named_prompt(card, self.prompt_name)
         if not prompt and self.truncate is None and self.chunk is None:
             return PLAIN
-        return Reading(prompt, True, self.truncate, self.chunk)
+        return ReadOptions(prompt, True, self.truncate, self.chunk)
 
     def refuse_unread(self, card: Card, items: Iterable[Any]) -> None:
         """UsageError where an option is given to a model of several modalities, and means none of the items."""
         if len(card.space.modalities) < 2 or not (given := self.specific()):
             return
-        found: set[Modality] = set()
+        found: set[ModalityName] = set()
         for item in items:
             with suppress(Exception):  # an item that cannot say what it is fails by its place
                 found.add(of(item))

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.inputs.preparer import Reading
-from omnivec.models.batching import Plan
+from omnivec.inputs.preparer import ReadOptions
+from omnivec.models.batching import BatchOptions
 from omnivec.models.facts import Card
 from omnivec.models.network import Network
-from omnivec.types import Encoded, Modality
+from omnivec.types import Encoded, ModalityName
 from omnivec.weights.card import Training
 
 if TYPE_CHECKING:
-    from omnivec.vectors.alignment import Head
+    from omnivec.vectors.alignment import Projection
 
 
 class Encoder(Protocol):
@@ -40,11 +40,15 @@ class Encoder(Protocol):
         """What computes, and takes memory for batches; none of a table."""
 
     @property
-    def projection(self) -> Head | None:
+    def projection(self) -> Projection | None:
         """The learned head that vectors of its first modality go through; None where there is none."""
 
     def run(
-        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+        self,
+        items: Sequence[Any],
+        reading: ReadOptions,
+        plan: BatchOptions,
+        projection: Projection | None = None,
     ) -> Encoded:
         """Vectors of items, in their order, and why the others have none.
 
@@ -55,7 +59,7 @@ class Encoder(Protocol):
             projection: a head for each batch of vectors to go through.
         """
 
-    def part(self, modality: Modality) -> Encoder | None:
+    def part(self, modality: ModalityName) -> Encoder | None:
         """The encoder of one modality; None where it does not read that."""
 
     def spans(self, text: str) -> NDArray[np.int64]:

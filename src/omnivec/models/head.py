@@ -40,7 +40,7 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True)
-class Step:
+class HeadModule:
     """One module behind the pooling.
 
     Attributes:
@@ -84,7 +84,7 @@ class Head:
 
     pooling: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
-    steps: tuple[Step, ...] = ()
+    steps: tuple[HeadModule, ...] = ()
     stated: bool = False
     truncated: int | None = None
 
@@ -285,17 +285,17 @@ def _modes(place: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(modes)
 
 
-def _step(place: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Tensor]]:
+def _step(place: Path, kind: str, path: str) -> tuple[HeadModule, dict[str, weights.Tensor]]:
     file = place / "config.json"
     config = typed.table(Following, file) if kind == "Dense" else typed.table(Following, file, {})
     for name in ("module_input_name", "module_output_name"):
         if (said := config.get(name) or VECTOR) != VECTOR:
             raise UnsupportedModel(f"{file}: a {kind} with {name} {said!r} is not covered, only {VECTOR!r}")
     if kind == "Normalize":
-        return Step(kind, path), {}
+        return HeadModule(kind, path), {}
     tensors = {f"{path}.{name}": tensor for name, tensor in weights.read(place).items()}
     if kind == "LayerNorm":
-        return Step(kind, path), tensors
+        return HeadModule(kind, path), tensors
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")  # As the class has it.
     short = str(activation).rsplit(".", 1)[-1]
     if short not in ACTIVATIONS or not OF_TORCH.fullmatch(str(activation)):
@@ -306,7 +306,7 @@ def _step(place: Path, kind: str, path: str) -> tuple[Step, dict[str, weights.Te
         raise UnsupportedModel(
             f"{file} says bias {str(biased).lower()}, and the weights have {'none' if biased else 'one'}"
         )
-    return Step(kind, path, short, residual, _width(file, config, tensors, path)), tensors
+    return HeadModule(kind, path, short, residual, _width(file, config, tensors, path)), tensors
 
 
 def _width(file: Path, config: Mapping[str, Any], tensors: Mapping[str, weights.Tensor], path: str) -> int:

@@ -17,7 +17,7 @@ from omnivec.models.joint_folder import MODEL_TYPE, Joint, write_joint
 from omnivec.models.projected import Projected
 from omnivec.models.towers import Together, Towers
 from omnivec.types import Space
-from omnivec.vectors.alignment import Head
+from omnivec.vectors.alignment import Projection
 from omnivec.weights.card import CARD, Training, card_of
 
 KIND = "joint model"
@@ -66,13 +66,13 @@ def joined(encoders: Sequence[Encoder], joint: Joint, place: Path | None) -> Tow
         ModelError: a head that was learned from longer vectors, or a side that is a joint model itself.
     """
     sides = {
-        name: _headed(encoder, Head(side.layers), f"{place or 'the joint model'}: {name}")
+        name: _headed(encoder, Projection(side.layers), f"{place or 'the joint model'}: {name}")
         for encoder, (name, side) in zip(encoders, joint.sides.items(), strict=True)
     }
     return Towers(sides, _together(sides, joint, place))
 
 
-def _headed(encoder: Encoder, head: Head, what: str) -> Projected:
+def _headed(encoder: Encoder, head: Projection, what: str) -> Projected:
     """A model with a head behind it."""
     if encoder.card.family == MODEL_TYPE:
         raise ModelError(f"{what} is a joint model itself: join models that are none")

@@ -21,10 +21,10 @@ from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
 from omnivec.models import registry
 from omnivec.models.facts import Logits
 from omnivec.models.folder import ModelFolder, read_folder, refuse_own_code
-from omnivec.models.head import Head, Step, check_towers, read_head
+from omnivec.models.head import Head, HeadModule, check_towers, read_head
 from omnivec.models.runtime import open_cpus
 from omnivec.ops.base import Input, Ops, Params, Value
-from omnivec.types import Decode, Metric, Modality, Space
+from omnivec.types import Decode, Metric, ModalityName, Space
 from omnivec.validation import typed
 from omnivec.validation.reasons import one_line
 from omnivec.weights.adapters import merged
@@ -116,9 +116,9 @@ class Model:
         """The program from pooled vectors to finished ones."""
         return {"vectors": self.head.finish(ops, p, get("pooled"))}
 
-    def obstacle(self) -> str | None:
+    def torch_only_reason(self) -> str | None:
         """Why only torch can run it; None where it is written in operations of both engines."""
-        return self.hooks.obstacle(self.tensors, self.config)
+        return self.hooks.torch_only_reason(self.tensors, self.config)
 
     @cached_property
     def logits(self) -> Logits | None:
@@ -161,7 +161,7 @@ def read_model(folder: Path) -> Model:
 
 def read_models(
     folder: Path, offline: bool | None = None, decode: Decode = "reduced"
-) -> dict[Modality, Model]:
+) -> dict[ModalityName, Model]:
     """The model in a folder, by its modality; of a family with a forward for each modality several, texts first.
 
     Args:
@@ -170,11 +170,11 @@ def read_models(
         decode: see `omnivec.load`.
     """
     said = read_folder(folder, offline)
-    claimant = registry.claimant(said.published, said.base)
-    family = claimant.load()
+    family_record = registry.family_of_config(said.published, said.base)
+    family = family_record.load()
     hooks = computed_hooks(family)
     refuse_own_code(said.published, hooks.OWN_CODE, said.base)
-    found = hooks.original(said.base, known_keys(family, said.published, said.base))
+    found = hooks.load_original(said.base, known_keys(family, said.published, said.base))
     published, stored, tokenizer = found or (said.published, weights.read(said.base), None)
     config = read_config(family, published, said.base)
     stored = weights.strip_prefixes(stored, hooks.PREFIXES)
@@ -183,17 +183,17 @@ def read_models(
         stored = merged(stored, said.adapter, hooks.PREFIXES, hooks.LAYOUTS, in_out)
     tensors = dict(weights.rename(stored, hooks.LAYOUTS))
     unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
-    tensors, config = hooks.fitted(tensors, config)
+    tensors, config = hooks.adapt_weights(tensors, config)
     check_shapes(hooks.SHAPES or {}, config, tensors, said.base)
     towers = hooks.towers(published) if isinstance(hooks, TowerHooks) else ()
-    records = [get(name) for name in towers or (claimant.claims.get("modality", written()),)]
+    records = [get(name) for name in towers or (family_record.claims.get("modality", written()),)]
     if tokenizer is None and any(record.needs_tokenizer for record in records):
         tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings, lower=said.lower)
     config, head, own = _headed(hooks, config, said, tokenizer, len(towers))
     if hooks.SHAPES is not None:  # A network of transformers holds its weights against its config itself.
         check_vectors({**tensors, **own}, said.base)
     source = _source(said, family, config, published, tokenizer, decode)
-    models: dict[Modality, Model] = {}
+    models: dict[ModalityName, Model] = {}
     for record in records:
         if record.preparer is None:
             raise UnsupportedModel(f"{folder}: nothing here makes the arrays of {record.plural} for a model")
@@ -201,7 +201,7 @@ def read_models(
         stated = head.stated or found is not None or not record.needs_tokenizer
         models[record.name] = Model(
             folder=folder,
-            name=claimant.name,
+            name=family_record.name,
             published=published,
             family=family,
             config=config,
@@ -254,8 +254,8 @@ def _headed(
     if isinstance(hooks, TowerHooks):
         check_towers(said.folder)
         # Two towers share a space of unit vectors; of one alone its vector is taken as it is published.
-        steps = (Step("Normalize", ""),) if towers > 1 else ()
-        known = config if tokenizer is None else hooks.tokenized(config, tokenizer)
+        steps = (HeadModule("Normalize", ""),) if towers > 1 else ()
+        known = config if tokenizer is None else hooks.with_tokenizer(config, tokenizer)
         return known, Head(("cls",), steps=steps, stated=True, truncated=truncated), {}
     head, own = read_head(said.folder, hooks.pooling(config))
     return config, replace(head, truncated=truncated), own
@@ -276,7 +276,7 @@ def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -
         kinds = [hooks.Config] if more is None else [more, hooks.Config]
         known = typed.checked(kinds, published, folder / "config.json", hooks.ALIASES)
     try:
-        hooks.refuse(known)
+        hooks.check_supported(known)
     except (UnsupportedModel, MissingExtra) as error:
         raise type(error)(f"{folder / 'config.json'}: {error}") from error
     return known

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.inputs.preparer import Reading
+from omnivec.inputs.preparer import ReadOptions
 from omnivec.models import batching, runtime
-from omnivec.models.batching import Plan
+from omnivec.models.batching import BatchOptions
 from omnivec.models.facts import Card
 from omnivec.models.model import Model
 from omnivec.models.saving import write_files
-from omnivec.ops.base import Executable, Input, Program, Settings, Stored
+from omnivec.ops.base import EngineSettings, Executable, Input, Program, Stored
 from omnivec.ops.process import release
 from omnivec.ops.quantized import QuantizedWeights
-from omnivec.types import Decode, Encoded, Floats, Modality, Precision, Prepared
+from omnivec.types import Decode, Encoded, Floats, ModalityName, Precision, Prepared
 from omnivec.version import VERSION
 from omnivec.weights.card import Training
 
 if TYPE_CHECKING:
-    from omnivec.vectors.alignment import Head
+    from omnivec.vectors.alignment import Projection
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Network:
         projection: None; see `Encoder`.
     """
 
-    projection: Head | None = None
+    projection: Projection | None = None
 
     def __init__(self, model: Model, chosen: runtime.Runtime, trials: Path) -> None:
         self.model, self.preparer, self._trials = model, model.preparer, trials
@@ -101,7 +101,11 @@ class Network:
         return (self,)
 
     def run(
-        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+        self,
+        items: Sequence[Any],
+        reading: ReadOptions,
+        plan: BatchOptions,
+        projection: Projection | None = None,
     ) -> Encoded:
         """Vectors of items, in their order, and why the others have none."""
         if not self.model.head.include_prompt:
@@ -110,7 +114,7 @@ class Network:
             plan = replace(plan, rows=1)
         return batching.run(items, self.preparer, self, reading, plan, projection)
 
-    def part(self, modality: Modality) -> Network | None:
+    def part(self, modality: ModalityName) -> Network | None:
         """The encoder of one modality; None where it does not read that."""
         return self if modality == self.preparer.modality else None
 
@@ -239,8 +243,8 @@ def runtime_of(model: Model, choice: Choice, trials: Path) -> runtime.Runtime:
         choice.threads,
         choice.deterministic,
         lambda: _trial(model, trials),
-        model.obstacle,
-        model.hooks.EXACT,
+        model.torch_only_reason,
+        model.hooks.FLOAT32_REASON,
     )
 
 
@@ -274,7 +278,7 @@ def _measure(model: Model) -> Mapping[Precision, float]:
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     best = dict.fromkeys(precisions, float("inf"))
     candidates = {
-        precision: compile_program(model.body, model.inputs, model.tensors, Settings(precision))
+        precision: compile_program(model.body, model.inputs, model.tensors, EngineSettings(precision))
         for precision in precisions
     }
     for _ in range(5):
@@ -304,7 +308,7 @@ def _engine_version(engine: runtime.EngineName) -> str:
     return version("torch")
 
 
-Compiler = Callable[[Program, Sequence[Input], Mapping[str, Stored], Settings], Executable]
+Compiler = Callable[[Program, Sequence[Input], Mapping[str, Stored], EngineSettings], Executable]
 
 
 def _compiler(engine: runtime.EngineName) -> Compiler:

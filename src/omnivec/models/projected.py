@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from omnivec.inputs.preparer import Reading
-from omnivec.models.batching import Plan
+from omnivec.inputs.preparer import ReadOptions
+from omnivec.models.batching import BatchOptions
 from omnivec.models.encoder import Encoder
-from omnivec.types import Encoded, Modality, Space
+from omnivec.types import Encoded, ModalityName, Space
 
 if TYPE_CHECKING:
-    from omnivec.vectors.alignment import Head
+    from omnivec.vectors.alignment import Projection
 
 
 class Projected:
@@ -27,7 +27,7 @@ class Projected:
         card: the facts about it.
     """
 
-    def __init__(self, inner: Encoder, projection: Head, side_of: str) -> None:
+    def __init__(self, inner: Encoder, projection: Projection, side_of: str) -> None:
         """Puts a head behind an encoder.
 
         Args:
@@ -55,12 +55,16 @@ class Projected:
         return {**own, **head} | ({"normalize": True} if "normalize" in own else {})
 
     def run(
-        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+        self,
+        items: Sequence[Any],
+        reading: ReadOptions,
+        plan: BatchOptions,
+        projection: Projection | None = None,
     ) -> Encoded:
         """Vectors of items, in their order, and why the others have none."""
         return self.inner.run(items, reading, plan, self.projection)
 
-    def part(self, modality: Modality) -> Encoder | None:
+    def part(self, modality: ModalityName) -> Encoder | None:
         """The encoder of one modality; None where it does not read that."""
         inner = self.inner.part(modality)
         return None if inner is None else Projected(inner, self.projection, self.card.side_of)

@@ -113,7 +113,7 @@ def known() -> dict[str, Mapping[str, Any]]:
     return {name: {**facts, "family": f.name} for f in families().values() for name, facts in f.known.items()}
 
 
-def implied(folder: Path) -> Mapping[str, Any]:
+def config_of_files(folder: Path) -> Mapping[str, Any]:
     """The config of a folder without config.json, as one of its files tells: families claim them under "files"."""
     for family in families().values():
         for name, config in family.claims.get("files", {}).items():
@@ -122,7 +122,7 @@ def implied(folder: Path) -> Mapping[str, Any]:
     raise ModelError(f"{folder}/config.json is missing: the model's folder is incomplete")
 
 
-def claimant(config: Mapping[str, Any], folder: Path) -> Family:
+def family_of_config(config: Mapping[str, Any], folder: Path) -> Family:
     """The family that answers for a published config.json; of several the one whose claim says most."""
     typed.checked([_Claimed], config, folder / "config.json")
     claims = [

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from omnivec.errors import MissingExtra, UnsupportedModel, UsageError
 from omnivec.files import cache_folder, read_kept, write_kept
-from omnivec.ops.base import Settings
+from omnivec.ops.base import EngineSettings
 from omnivec.types import Precision
 
 EngineName = Literal["openvino", "torch"]
@@ -43,7 +43,7 @@ class Runtime:
     """
 
     engine: EngineName
-    settings: Settings
+    settings: EngineSettings
     deterministic: bool
     reasons: Mapping[str, str]
     int8: bool = False
@@ -61,7 +61,7 @@ def decide(
     threads: int | None,
     deterministic: bool,
     trial: Callable[[], Precision],
-    obstacle: Callable[[], str | None] = lambda: None,
+    torch_only_reason: Callable[[], str | None] = lambda: None,
     exact_because: str = "",
 ) -> Runtime:
     """Fills in what the user left open.
@@ -73,11 +73,11 @@ def decide(
         threads: how many, or None for as many as this process may use.
         deterministic: see Runtime.
         trial: measures both precisions on this machine and returns the one to use.
-        obstacle: why only torch can run the model, or None; asked where OpenVINO would.
+        torch_only_reason: why only torch can run the model, or None; asked where OpenVINO would.
         exact_because: why bfloat16 is only for those who ask for it, as the model's family says; "" where it is not.
     """
     reasons: dict[str, str] = {}
-    chosen = _engine(engine, device, obstacle, reasons)
+    chosen = _engine(engine, device, torch_only_reason, reasons)
     place = device or "cpu"
     reasons["device"] = "as asked" if device else "the engine's default"
     count = _threads(threads, reasons)
@@ -88,19 +88,22 @@ def decide(
         reasons["arithmetic" if said == INT8 else "precision"] = f"{exact}: {why}"
     streams = count if deterministic else max(1, min(count, 8))
     reasons["streams"] = "one per thread: deterministic" if deterministic else "one per thread, at most 8"
-    return Runtime(chosen, Settings(exact, count, streams, place), deterministic, reasons, said == INT8)
+    return Runtime(chosen, EngineSettings(exact, count, streams, place), deterministic, reasons, said == INT8)
 
 
 def _engine(
-    engine: str | None, device: str | None, obstacle: Callable[[], str | None], reasons: dict[str, str]
+    engine: str | None,
+    device: str | None,
+    torch_only_reason: Callable[[], str | None],
+    reasons: dict[str, str],
 ) -> EngineName:
     if engine is None:
-        needs_torch = f"device {device} needs torch" if device not in (None, "cpu") else obstacle()
+        needs_torch = f"device {device} needs torch" if device not in (None, "cpu") else torch_only_reason()
         engine = "torch" if needs_torch else "openvino"
         reasons["engine"] = needs_torch or "the fastest on a CPU, no torch needed"
     elif engine in get_args(EngineName):
         reasons["engine"] = "as asked"
-        if engine == "openvino" and (why := obstacle()):
+        if engine == "openvino" and (why := torch_only_reason()):
             raise UnsupportedModel(f"engine='openvino': {why}; use engine='torch'")
     else:
         raise UsageError(f"engine={engine!r} is none of {', '.join(get_args(EngineName))}")

@@ -11,7 +11,7 @@ from omnivec.errors import ModelError, UsageError
 from omnivec.inputs.modality import get
 from omnivec.inputs.text.tokenizer import load_tokenizer
 from omnivec.models.folder import transformer_folder
-from omnivec.models.head import Step
+from omnivec.models.head import HeadModule
 from omnivec.models.model import Model
 from omnivec.types import Floats
 from omnivec.validation.json_files import write_json
@@ -122,7 +122,7 @@ def _write_head(model: Model, folder: Path) -> None:
     write_json(folder / "modules.json", listed)
 
 
-def _step_config(step: Step, own: dict[str, Floats]) -> dict[str, Any]:
+def _step_config(step: HeadModule, own: dict[str, Floats]) -> dict[str, Any]:
     """What sentence-transformers reads of a module with weights."""
     if step.kind == "LayerNorm":
         return {"dimension": len(own["norm.weight"])}

@@ -21,15 +21,15 @@ from omnivec.errors import ItemError, UnsupportedModel
 from omnivec.families._hooks import Encoder
 from omnivec.inputs.items import shown
 from omnivec.inputs.modality import get, misread, of, written
-from omnivec.inputs.preparer import Reading
+from omnivec.inputs.preparer import ReadOptions
 from omnivec.inputs.text import text
 from omnivec.models import batching, registry
-from omnivec.models.batching import Plan
+from omnivec.models.batching import BatchOptions
 from omnivec.models.facts import Card
 from omnivec.models.network import Network
 from omnivec.models.runtime import open_cpus
 from omnivec.tables.record import MODEL_TYPES, Table
-from omnivec.types import Encoded, Floats, Key, Keys, Modality, Space
+from omnivec.types import Encoded, Floats, Ints, Key, ModalityName, Space
 from omnivec.validation.json_files import read_json
 from omnivec.vectors.unit import unit
 from omnivec.version import VERSION
@@ -38,7 +38,7 @@ from omnivec.weights.sentence_files import modules
 from omnivec.weights.tensor import from_array
 
 if TYPE_CHECKING:
-    from omnivec.vectors.alignment import Head
+    from omnivec.vectors.alignment import Projection
 
 ENGINE = "table"
 UNLIMITED = 2**31 - 1
@@ -57,7 +57,7 @@ class TableModel:
         projection: None; see `models.encoder.Encoder`.
     """
 
-    projection: Head | None = None
+    projection: Projection | None = None
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TableModel:
         lookup: Encoder,
         stored: bool = True,
         threads: int = 1,
-        reads: Modality | None = None,
+        reads: ModalityName | None = None,
     ) -> None:
         """A table that was read, or made.
 
@@ -133,12 +133,16 @@ class TableModel:
         }
 
     def run(
-        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+        self,
+        items: Sequence[Any],
+        reading: ReadOptions,
+        plan: BatchOptions,
+        projection: Projection | None = None,
     ) -> Encoded:
         """Vectors of items, in their order, and why the others have none."""
         return batching.run_whole(items, self, reading, plan, projection)
 
-    def part(self, modality: Modality) -> TableModel | None:
+    def part(self, modality: ModalityName) -> TableModel | None:
         """The encoder of one modality; None where it does not read that."""
         # Keys of a table of words are looked up by their names, and not read.
         return self if modality == self.card.space.modalities[0] else None
@@ -160,7 +164,7 @@ class TableModel:
             )
         raise misread(item, reads) or ItemError(f"{shown(item)} is no key: give {get(reads[0]).given}")
 
-    def vectors(self, decoded: Sequence[str | Key], reading: Reading) -> tuple[Floats, Keys]:
+    def vectors(self, decoded: Sequence[str | Key], reading: ReadOptions) -> tuple[Floats, Ints]:
         """Vectors (n, dim) of texts and keys, and how many words of each they are made of (n,)."""
         texts = [reading.prompt + one for one in decoded if not isinstance(one, Key)]
         if len(texts) == len(decoded):

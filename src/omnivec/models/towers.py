@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.inputs.modality import of, plural
-from omnivec.inputs.preparer import Reading
+from omnivec.inputs.preparer import ReadOptions
 from omnivec.models import batching
-from omnivec.models.batching import Plan
+from omnivec.models.batching import BatchOptions
 from omnivec.models.encoder import Encoder
 from omnivec.models.facts import Card
 from omnivec.models.network import Network
-from omnivec.types import Encoded, Modality, Space
+from omnivec.types import Encoded, ModalityName, Space
 from omnivec.validation.reasons import of_item
 from omnivec.weights.card import Training
 
 if TYPE_CHECKING:
-    from omnivec.vectors.alignment import Head
+    from omnivec.vectors.alignment import Projection
 
 Sides = Mapping[str, Encoder]
 
@@ -78,7 +78,7 @@ class Towers:
         return [network for side in self.sides.values() for network in side.networks]
 
     @property
-    def projection(self) -> Head | None:
+    def projection(self) -> Projection | None:
         """The learned head behind its first modality."""
         return self.first.projection
 
@@ -92,7 +92,7 @@ class Towers:
         """What makes its vectors what they are."""
         return self._together.identity(self)
 
-    def part(self, modality: Modality) -> Encoder | None:
+    def part(self, modality: ModalityName) -> Encoder | None:
         """The encoder of one modality; None where it does not read that."""
         return self.parts.get(modality)
 
@@ -105,7 +105,11 @@ class Towers:
         return self.first.reserved_tokens(prompt)
 
     def run(
-        self, items: Sequence[Any], reading: Reading, plan: Plan, projection: Head | None = None
+        self,
+        items: Sequence[Any],
+        reading: ReadOptions,
+        plan: BatchOptions,
+        projection: Projection | None = None,
     ) -> Encoded:
         """Vectors of items, each through the encoder of its modality, in their order; why the others have none.
 
@@ -113,7 +117,7 @@ class Towers:
             UsageError: items that two sides read.
         """
         failures: dict[int, str] = {}
-        meant: list[Modality | None] = []
+        meant: list[ModalityName | None] = []
         known = " and ".join(self.parts)
         for i, item in enumerate(items):
             own = None

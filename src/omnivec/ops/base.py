@@ -128,7 +128,7 @@ class Ops(Protocol):
     def linear(self, x: Value, p: Params) -> Value:
         """x (..., in) by p["weight"] (out, in), plus p["bias"] (out,) where there is one -> (..., out)."""
 
-    def mixed(self, x: Value, shares: NDArray[np.float32]) -> Value:
+    def mix_tokens(self, x: Value, shares: NDArray[np.float32]) -> Value:
         """Rows weighed together: shares (s, t) of x (n, t, d) -> (n, s, d), in float32, then of x's dtype."""
 
     # normalisation
@@ -201,7 +201,7 @@ class Ops(Protocol):
         bias: x becomes cap * tanh(x / cap).
         """
 
-    def sloped_attention(
+    def alibi_attention(
         self,
         q: Value,
         k: Value,
@@ -307,7 +307,7 @@ Program = Callable[[Ops, Callable[[str], Value], Params], Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class EngineSettings:
     """What an engine is told to do; decided in `runtime`.
 
     Attributes:

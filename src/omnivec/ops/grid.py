@@ -29,8 +29,8 @@ def resampled(ops: Ops, table: Value, old: Grid, new: Grid, antialias: bool = Fa
     if old == new:
         return table
     x = ops.reshape(table, (1, old[0], -1))
-    x = ops.reshape(ops.mixed(x, bicubic(old[0], new[0], antialias)), (new[0], old[1], -1))
-    return ops.reshape(ops.mixed(x, bicubic(old[1], new[1], antialias)), (1, new[0] * new[1], -1))
+    x = ops.reshape(ops.mix_tokens(x, bicubic(old[0], new[0], antialias)), (new[0], old[1], -1))
+    return ops.reshape(ops.mix_tokens(x, bicubic(old[1], new[1], antialias)), (1, new[0] * new[1], -1))
 
 
 @functools.lru_cache(maxsize=32)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError, WeightsError
 from omnivec.ops import process
-from omnivec.ops.base import Batch, Foreign, Input, Padding, Params, Program, Settings, Stored, Value
+from omnivec.ops.base import Batch, EngineSettings, Foreign, Input, Padding, Params, Program, Stored, Value
 from omnivec.ops.quantized import Quantized
 
 # First, for it silences the telemetry that OpenVINO's import would send.
@@ -47,7 +47,7 @@ class OpenVINOOps:
         y = Node(o.matmul(x.out, p["weight"].out, False, True))
         return y + p["bias"] if "bias" in p else y
 
-    def mixed(self, x: Node, shares: NDArray[np.float32]) -> Node:
+    def mix_tokens(self, x: Node, shares: NDArray[np.float32]) -> Node:
         return self.constant(shares) @ x
 
     def layer_norm(self, x: Node, p: Params, eps: float) -> Node:
@@ -123,7 +123,7 @@ class OpenVINOOps:
         mask = o.constant(np.float32(0)) if bias is None else bias.out
         return Node(o.scaled_dot_product_attention(q.out, k.out, v.out, mask, o.constant(np.float32(scale))))
 
-    def sloped_attention(
+    def alibi_attention(
         self,
         q: Node,
         k: Node,
@@ -374,7 +374,7 @@ class OpenVINOExecutable:
         model: Any,
         outputs: Sequence[str],
         tensors: Mapping[str, Stored],
-        settings: Settings,
+        settings: EngineSettings,
         streams: int,
     ) -> None:
         self._model, self._outputs, self._settings, self.streams = model, outputs, settings, streams
@@ -456,7 +456,7 @@ def _last_line(error: Exception) -> str:
 
 
 def compile_program(
-    program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: Settings
+    program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: EngineSettings
 ) -> OpenVINOExecutable:
     """A program and its weights, compiled for the CPU with one stream; `bulk()` compiles for several.
 

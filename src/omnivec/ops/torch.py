@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
-from omnivec.ops.base import Batch, Foreign, Input, Padding, Params, Program, Settings, Stored, Value
+from omnivec.ops.base import Batch, EngineSettings, Foreign, Input, Padding, Params, Program, Stored, Value
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 
@@ -37,7 +37,7 @@ class TorchOps:
     def linear(self, x: Value, p: Params) -> Value:
         return F.linear(x, p["weight"], p["bias"] if "bias" in p else None)
 
-    def mixed(self, x: Value, shares: NDArray[np.float32]) -> Value:
+    def mix_tokens(self, x: Value, shares: NDArray[np.float32]) -> Value:
         return (self.constant(shares) @ x.float()).to(x.dtype)
 
     def layer_norm(self, x: Value, p: Params, eps: float) -> Value:
@@ -111,7 +111,7 @@ class TorchOps:
         weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
         return F.dropout(weights, rate, self.training) @ v
 
-    def sloped_attention(
+    def alibi_attention(
         self,
         q: Value,
         k: Value,
@@ -240,7 +240,7 @@ class TorchOps:
         return x
 
 
-def parameters(tensors: Mapping[str, Stored], settings: Settings) -> dict[str, torch.Tensor]:
+def parameters(tensors: Mapping[str, Stored], settings: EngineSettings) -> dict[str, torch.Tensor]:
     """Weights as torch tensors of their own on the device, in the precision of the settings.
 
     Those of a batch norm stay float32: rounded statistics would shift and scale whole channels.
@@ -275,7 +275,9 @@ class TorchExecutable:
 
     streams = 1
 
-    def __init__(self, program: Program, values: Mapping[str, torch.Tensor], settings: Settings) -> None:
+    def __init__(
+        self, program: Program, values: Mapping[str, torch.Tensor], settings: EngineSettings
+    ) -> None:
         self._program, self._values = program, values
         self._device = device_of(settings.device)
         self._params = Params(values, values.__getitem__)
@@ -294,7 +296,7 @@ class TorchExecutable:
 
 
 def compile_program(
-    program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: Settings
+    program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: EngineSettings
 ) -> TorchExecutable:
     """A program and its weights, ready to run under torch. Threads are torch's own and process-wide: untouched."""
     return TorchExecutable(program, parameters(tensors, settings), settings)

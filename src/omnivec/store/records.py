@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omnivec.types import Floats, Metric, Modality
+from omnivec.types import Floats, Metric, ModalityName
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Passage:
     end: float
     line: int | None
     text: str
-    modality: Modality
+    modality: ModalityName
     vectors: Mapping[str, Floats]
 
 
@@ -38,7 +38,7 @@ class Document:
     Attributes:
         id: its name in the collection.
         modality: what kind of thing it is.
-        how: version of the reader and settings of the cutting that made its passages.
+        pipeline: version of the reader and settings of the cutting that made its passages.
         digest: hash of its content.
         root: the folder whose listing brought it; None if it was added by itself.
         path: where its content lies; None if it came from memory.
@@ -51,8 +51,8 @@ class Document:
     """
 
     id: str
-    modality: Modality
-    how: str
+    modality: ModalityName
+    pipeline: str
     digest: bytes
     root: str | None
     path: str | None
@@ -65,12 +65,12 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DocumentEntry:
     """A document as a listing shows it; `passages` counts them, `indexed_ns` is the time of its write."""
 
     id: str
-    modality: Modality
-    how: str
+    modality: ModalityName
+    pipeline: str
     digest: bytes
     root: str | None
     path: str | None
@@ -82,13 +82,18 @@ class Entry:
     passages: int
     indexed_ns: int
 
+    @property
+    def how(self) -> str:
+        """The former name of `pipeline`."""
+        return self.pipeline
+
 
 @dataclass(frozen=True)
 class Signature:
     """By what a sync recognises a document that has not changed; `indexed_ns` is the time of its write."""
 
     digest: bytes
-    how: str
+    pipeline: str
     size: int
     mtime_ns: int
     device: int
@@ -119,7 +124,7 @@ class SpaceRecord:
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredPassage:
     """A passage read back: its key, its place in its document, its text and the document's metadata."""
 
     key: int
@@ -129,7 +134,7 @@ class Found:
     end: float
     line: int | None
     text: str
-    modality: Modality
+    modality: ModalityName
     metadata: Mapping[str, Any]
 
 

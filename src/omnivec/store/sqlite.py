@@ -18,7 +18,15 @@ from omnivec.store import checking, fulltext, matches, rows, writing
 from omnivec.store.connections import Connections, damaged
 from omnivec.store.filters import compared, compile_where
 from omnivec.store.opening import open_connections
-from omnivec.store.records import Counts, Document, Entry, Found, Passage, Signature, SpaceRecord
+from omnivec.store.records import (
+    Counts,
+    Document,
+    DocumentEntry,
+    Passage,
+    Signature,
+    SpaceRecord,
+    StoredPassage,
+)
 from omnivec.types import Floats, Keys
 from omnivec.validation.arguments import plain, quoted
 
@@ -209,7 +217,7 @@ class Catalogue:
 
     def documents(
         self, where: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
-    ) -> list[Entry]:
+    ) -> list[DocumentEntry]:
         """The documents whose metadata matches, as a listing shows them, sorted by id.
 
         Args:
@@ -224,7 +232,7 @@ class Catalogue:
             condition += " AND id IN (SELECT value FROM json_each(?))"
             parameters = [*parameters, json.dumps(list(ids))]
         found = self._read(rows.ENTRY, f"FROM documents WHERE {condition} ORDER BY id", parameters)
-        return [Entry(*row) for row in found]
+        return [DocumentEntry(*row) for row in found]
 
     def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         """Why a filter can pass nothing: fields that no document has, or only with values of another type."""
@@ -297,7 +305,7 @@ class Catalogue:
         )
         return {row[0]: Signature(*row[1:]) for row in found}
 
-    def passages(self, keys: Keys, *, whole: bool = False) -> dict[int, Found]:
+    def passages(self, keys: Keys, *, whole: bool = False) -> dict[int, StoredPassage]:
         """The passages with these keys, in their order; keys that are not there are left out, or with `whole` damage.
 
         Raises:
@@ -309,7 +317,7 @@ class Catalogue:
             " WHERE passages.key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        found = {row[0]: Found(*row) for row in listed}
+        found = {row[0]: StoredPassage(*row) for row in listed}
         if whole:
             self._refuse_lost(keys, found)
         return {key: found[key] for key in np.asarray(keys).tolist() if key in found}

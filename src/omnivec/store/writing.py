@@ -142,7 +142,7 @@ def insert(
     passages = [
         _stored(passage, ordinal, document.id, spaces) for ordinal, passage in enumerate(document.passages)
     ]
-    head = (document.id, document.modality, document.how, document.digest, document.root, document.path)
+    head = (document.id, document.modality, document.pipeline, document.digest, document.root, document.path)
     cursor = connection.execute(
         "INSERT INTO documents (id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost,"
         " indexed_ns, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -88,7 +88,7 @@ def frequent(texts: Sequence[str], min_count: int) -> tuple[list[str], NDArray[n
     return [word for word, _ in kept], np.array([count for _, count in kept], np.int64)
 
 
-def odds(hidden: NDArray[np.float32], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+def softmax(hidden: NDArray[np.float32], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, labels) float32, the probability of each label by a softmax of the hidden vectors (n, dim)."""
     scores = hidden @ outputs.T
     grown = np.exp(scores - scores.max(axis=1, keepdims=True))

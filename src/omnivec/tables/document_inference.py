@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import MissingExtra
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 
 KEPT = (
     *("dm", "dm_mean", "dm_concat", "dbow_words", "window", "negative"),
@@ -74,15 +74,15 @@ def learned_of(
 
 
 def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
-    """How documents learn: `tables.kernels.windows.Settings` and `tables.kernels.doc2vec.Way`."""
+    """How documents learn: `tables.kernels.windows.WindowSettings` and `tables.kernels.doc2vec.Way`."""
     from omnivec.tables.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
-    from omnivec.tables.kernels.windows import Settings
+    from omnivec.tables.kernels.windows import WindowSettings
 
     kind = DBOW
     if settings["dm"]:
         kind = CONCATENATED if settings["dm_concat"] else MEAN if settings["dm_mean"] else SUM
     hidden = width * (1 + 2 * settings["window"]) if kind == CONCATENATED else width
-    window = Settings(
+    window = WindowSettings(
         skipgram=True,
         negative=settings["negative"],
         window=settings["window"],
@@ -95,7 +95,7 @@ def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
 
 def infer(
     learned: Learned, ids: NDArray[np.int32], starts: NDArray[np.int64], dim: int, threads: int = 1
-) -> tuple[Floats, Keys]:
+) -> tuple[Floats, Ints]:
     """Vectors (documents, dim) float32 of new documents, and how many words of each took part.
 
     Each depends on its own words and the seed alone. A document is learned in as many passes as in training, at the

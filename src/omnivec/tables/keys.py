@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.inputs.text.whitespace import WORD
-from omnivec.types import Keys
+from omnivec.types import Ints
 
 UNIT = "words"
 _PART = re.compile(r"\w+(?:['’.-]\w+)*|[^\w\s]")
@@ -46,7 +46,7 @@ class KeyCutter:
         """The words of a text that have a vector, as the table spells them."""
         return [word for word, _, _ in self._found(text)]
 
-    def flat(self, texts: Sequence[str]) -> tuple[Keys, Keys]:
+    def flat(self, texts: Sequence[str]) -> tuple[Ints, Ints]:
         """Rows of the known words of n texts, one text behind the other, and where each begins (n + 1,)."""
         rows: list[int] = []
         offsets = np.zeros(len(texts) + 1, np.int64)

@@ -16,7 +16,7 @@ from omnivec.errors import ItemErrors, UsageError
 from omnivec.inputs.items import several, texts
 from omnivec.inputs.modality import get, of, plural, readable, written
 from omnivec.models.embedder import Embedder
-from omnivec.types import Floats, Keys, Modality
+from omnivec.types import Floats, Ints, ModalityName
 from omnivec.validation.arguments import real
 from omnivec.vectors.labels import average, fill, zero_shot
 
@@ -70,9 +70,9 @@ class Classified:
     """
 
     probabilities: Floats
-    kept: Keys
+    kept: Ints
     failures: dict[int, str]
-    lost: Keys
+    lost: Ints
 
     def __repr__(self) -> str:
         count, labels = self.probabilities.shape
@@ -92,8 +92,8 @@ class Classifier:
 
     model: Embedder
     labels: tuple[str, ...]
-    rules: Mapping[Modality, Rule]
-    vectors: Mapping[Modality, Floats]
+    rules: Mapping[ModalityName, Rule]
+    vectors: Mapping[ModalityName, Floats]
 
     def __repr__(self) -> str:
         return f"<Classifier: {len(self.labels)} labels, by {self.model.name!r}>"
@@ -169,7 +169,7 @@ class Classifier:
         windows = iter(lambda: list(islice(source, WINDOW)), [])
         return ((window, self.run(window)) for window in windows)
 
-    def modality(self, item: Any) -> Modality:
+    def modality(self, item: Any) -> ModalityName:
         """What the model takes an item for."""
         return of(item) if len(self.rules) > 1 else next(iter(self.rules))
 
@@ -186,7 +186,7 @@ def classify(
     return Classifier.of(model, labels, templates=templates, scale=scale).run(items)
 
 
-def _reads(model: Embedder) -> tuple[Modality, ...]:
+def _reads(model: Embedder) -> tuple[ModalityName, ...]:
     """The modalities that can be classified: those of a model that reads labels too."""
     if written() not in model.modalities:
         raise UsageError(
@@ -206,7 +206,7 @@ def _checked(labels: Any) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _rule(model: Embedder, modality: Modality, scale: float | None) -> Rule:
+def _rule(model: Embedder, modality: ModalityName, scale: float | None) -> Rule:
     """The model's own rule where training made one: of pairs of an image and a text, never of two texts."""
     if modality != written() and model.encoder.card.logits is not None:
         learned, bias = model.encoder.card.logits

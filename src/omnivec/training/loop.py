@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoopOptions:
     """How long and how fast to learn.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """What one step was like.
 
     Attributes:
@@ -78,8 +78,8 @@ def fit(
     loss: Callable[[T], torch.Tensor],
     batches: Iterable[T],
     optimizer: torch.optim.Optimizer,
-    plan: Plan,
-    on_step: Callable[[Step], None] | None = None,
+    plan: LoopOptions,
+    on_step: Callable[[TrainingStep], None] | None = None,
 ) -> None:
     """Takes the optimiser's parameters towards a smaller loss, in place.
 
@@ -104,12 +104,12 @@ def fit(
         progress.bar("training", plan.steps, "steps", plan.show_progress_bar) as bar,
     ):
         torch.manual_seed(plan.seed)
-        step: Step | None = None
+        step: TrainingStep | None = None
         try:
             for number, batch in enumerate(islice(batches, plan.steps), 1):
                 value, norm = _descend(loss, batch, weights, optimizer, plan.clip, number)
                 schedule.step()
-                step = Step(number, plan.steps, value, norm, report.elapsed())
+                step = TrainingStep(number, plan.steps, value, norm, report.elapsed())
                 bar.advance(1)
                 report.tell(str(step), last=number == plan.steps)
                 if on_step is not None:

@@ -1,6 +1,6 @@
-"""Passes over a corpus by threads: pieces of it in turn, a learning rate that falls, progress, and Ctrl-C.
+"""Passes over a corpus by threads: shards of it in turn, a learning rate that falls, progress, and Ctrl-C.
 
-It knows no recipe: the work on a piece is a function that lets go of the interpreter's lock.
+It knows no recipe: the work on a shard is a function that lets go of the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from omnivec.errors import ModelError
 from omnivec.progress import say
 
 LARGEST = 100_000
-"""Words of a piece, about."""
-PIECES = 64
-"""Pieces that an epoch has at least, where the corpus is large enough for them."""
+"""Words of a shard, about."""
+SHARDS = 64
+"""Shards that an epoch has at least, where the corpus is large enough for them."""
 SMALLEST = 1_000
 ROWS = 1 << 16
 """Rows that are checked at a time."""
 
 
 @dataclass(frozen=True)
-class Pace:
+class Schedule:
     """How long and how fast to learn.
 
     Attributes:
         epochs: passes.
-        lr: learning rate of the first piece; it falls in a straight line.
+        lr: learning rate of the first shard; it falls in a straight line.
         min_lr: what it falls to.
         threads: that work at a time. One gives the same bits for the same seed; several do not.
         seed: of all that is drawn.
@@ -48,7 +48,7 @@ class Pace:
     show_progress_bar: bool | None = None
 
 
-class Piece(NamedTuple):
+class Shard(NamedTuple):
     """What one call works on.
 
     Attributes:
@@ -83,39 +83,39 @@ class Outcome(NamedTuple):
     stopped: bool
 
 
-Work = Callable[[Piece], tuple[float, int]]
-"""Learns from a piece; returns the sum of its losses and their number."""
+Work = Callable[[Shard], tuple[float, int]]
+"""Learns from a shard; returns the sum of its losses and their number."""
 
 
-def over(
-    starts: NDArray[np.int64], pace: Pace, work: Work, tables: Mapping[str, NDArray[np.float32]]
+def run_epochs(
+    starts: NDArray[np.int64], schedule: Schedule, work: Work, tables: Mapping[str, NDArray[np.float32]]
 ) -> Outcome:
-    """Works through a corpus, pieces in order, some at a time.
+    """Works through a corpus, shards in order, some at a time.
 
     Ctrl-C ends it early: what was learned by then stays, the part of an epoch included, and a line on stderr says how
     much that is. Before anything was learned it is a KeyboardInterrupt as ever.
 
     Args:
         starts: where each sentence begins, and the end of the last.
-        pace: how long and how fast.
-        work: what to do with a piece; called from several threads.
+        schedule: how long and how fast.
+        work: what to do with a shard; called from several threads.
         tables: what is learned, by name; its rows are checked after each epoch.
 
     Raises:
         ModelError: the loss is not finite, or what is learned.
     """
-    pieces, done, stop = (
-        _Locked(_pieces(starts, pace)),
+    shards, done, stop = (
+        _Locked(_shards(starts, schedule)),
         queue.SimpleQueue[_Done | BaseException](),
         threading.Event(),
     )
     threads = [
-        threading.Thread(target=_take, args=(pieces, work, done, stop), daemon=True)
-        for _ in range(pace.threads)
+        threading.Thread(target=_take, args=(shards, work, done, stop), daemon=True)
+        for _ in range(schedule.threads)
     ]
-    report = _Report(pace, int(starts[-1] - starts[0]))
+    report = _Report(schedule, int(starts[-1] - starts[0]))
     stopped = False
-    with progress.bar("training", report.total, "words", pace.show_progress_bar) as bar:
+    with progress.bar("training", report.total, "words", schedule.show_progress_bar) as bar:
         for thread in threads:
             thread.start()
         try:
@@ -123,10 +123,10 @@ def over(
                 one = done.get()
                 if isinstance(one, BaseException):
                     raise one
-                if one.piece.epoch > report.epoch:
-                    check_finite(tables, f"epoch {report.epoch + 1}", pace.lr)
+                if one.shard.epoch > report.epoch:
+                    check_finite(tables, f"epoch {report.epoch + 1}", schedule.lr)
                 report.add(one)
-                bar.advance(one.piece.words)
+                bar.advance(one.shard.words)
         except KeyboardInterrupt:
             stopped = True
         finally:
@@ -134,10 +134,10 @@ def over(
             for thread in threads:
                 thread.join()
     if stopped:
-        _refuse_nothing(pieces, done)
-        say(stopped_line(pieces.learned / report.total, pace.epochs))
-    check_finite(tables, f"epoch {report.epoch + 1}", pace.lr)
-    return Outcome(report.loss(), pieces.learned, report.elapsed(), stopped)
+        _reraise_if_nothing_learned(shards, done)
+        say(stopped_line(shards.learned / report.total, schedule.epochs))
+    check_finite(tables, f"epoch {report.epoch + 1}", schedule.lr)
+    return Outcome(report.loss(), shards.learned, report.elapsed(), stopped)
 
 
 def check_finite(tables: Mapping[str, NDArray[np.float32]], when: str, lr: float) -> None:
@@ -160,76 +160,79 @@ def stopped_line(share: float, epochs: int) -> str:
     return f"stopped: {int(whole)} of {epochs} epochs and {part:.0%} of the next are learned, and kept"
 
 
-def _refuse_nothing(pieces: _Locked, done: queue.SimpleQueue[_Done | BaseException]) -> None:
+def _reraise_if_nothing_learned(shards: _Locked, done: queue.SimpleQueue[_Done | BaseException]) -> None:
     """Raises what went wrong while the threads were stopping, or KeyboardInterrupt where nothing was learned."""
     while not done.empty():
         one = done.get()
         if isinstance(one, BaseException) and not isinstance(one, KeyboardInterrupt):
             raise one
-    if not pieces.learned:
+    if not shards.learned:
         raise KeyboardInterrupt
 
 
 class _Done(NamedTuple):
-    piece: Piece
+    shard: Shard
     loss: float
     losses: int
 
 
-def _pieces(starts: NDArray[np.int64], pace: Pace) -> Iterator[Piece]:
-    """Whole sentences, about as many words in each piece."""
+def _shards(starts: NDArray[np.int64], schedule: Schedule) -> Iterator[Shard]:
+    """Whole sentences, about as many words in each shard."""
     total = int(starts[-1] - starts[0])
-    size = min(max(total // PIECES, SMALLEST), LARGEST)
+    size = min(max(total // SHARDS, SMALLEST), LARGEST)
     ends = np.searchsorted(starts, np.arange(starts[0] + size, starts[-1] + size, size)).clip(
         max=len(starts) - 1
     )
     ends = np.unique(ends[ends > 0])
     firsts = np.append(0, ends[:-1]) if len(ends) else ends
-    for epoch in range(pace.epochs):
+    for epoch in range(schedule.epochs):
         for i, (first, last) in enumerate(zip(firsts.tolist(), ends.tolist(), strict=True)):
-            share = (epoch + int(starts[first] - starts[0]) / total) / pace.epochs
+            share = (epoch + int(starts[first] - starts[0]) / total) / schedule.epochs
             seed = int(
-                np.random.SeedSequence([pace.seed, epoch, i]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+                np.random.SeedSequence([schedule.seed, epoch, i]).generate_state(1, np.uint64)[0]
+                >> np.uint64(1)
             )
             words = int(starts[last] - starts[first])
-            yield Piece(first, last, words, pace.lr + (pace.min_lr - pace.lr) * share, seed, epoch)
+            yield Shard(
+                first, last, words, schedule.lr + (schedule.min_lr - schedule.lr) * share, seed, epoch
+            )
 
 
 class _Locked:
     """An iterator that several threads take from, and say when they are done with what they took.
 
     Attributes:
-        learned: words of the pieces that are done. The main thread cannot count them: Ctrl-C may come between its
-            taking a piece from the queue and adding it.
+        learned: words of the shards that are done. The main thread cannot count them: Ctrl-C may come between its
+            taking a shard from the queue and adding it.
     """
 
-    def __init__(self, pieces: Iterator[Piece]) -> None:
-        self._pieces = pieces
+    def __init__(self, shards: Iterator[Shard]) -> None:
+        self._shards = shards
         self._lock = threading.Lock()
         self.learned = 0
 
-    def done(self, piece: Piece) -> None:
-        """A piece is learned from."""
+    def done(self, shard: Shard) -> None:
+        """A shard is learned from."""
         with self._lock:
-            self.learned += piece.words
+            self.learned += shard.words
 
-    def take(self) -> Piece | None:
+    def take(self) -> Shard | None:
         with self._lock:
-            return next(self._pieces, None)
+            return next(self._shards, None)
 
 
 def _take(
-    pieces: _Locked, work: Work, done: queue.SimpleQueue[_Done | BaseException], stop: threading.Event
+    shards: _Locked, work: Work, done: queue.SimpleQueue[_Done | BaseException], stop: threading.Event
 ) -> None:
     try:
-        while not stop.is_set() and (piece := pieces.take()) is not None:
-            loss, count = work(piece)
+        while not stop.is_set() and (shard := shards.take()) is not None:
+            loss, count = work(shard)
             if not np.isfinite(loss):
                 raise ModelError(
-                    f"epoch {piece.epoch + 1}: loss {loss} at lr={piece.lr:.1e}: use a smaller lr"
+                    f"epoch {shard.epoch + 1}: loss {loss} at lr={shard.lr:.1e}: use a smaller lr"
                 )
-            pieces.done(piece)
-            done.put(_Done(piece, loss, count))
+            shards.done(shard)
+            done.put(_Done(shard, loss, count))
     except BaseException as error:
         done.put(error)
 
@@ -237,13 +240,13 @@ def _take(
 class _Report:
     """Counts, and lines about the loss on stderr, where progress is shown: every few seconds, and at the end."""
 
-    def __init__(self, pace: Pace, words: int) -> None:
-        self._lines = progress.Report(pace.show_progress_bar, at_once=True)
-        self._pace = pace
-        self._losses = np.zeros((pace.epochs, 2))
+    def __init__(self, schedule: Schedule, words: int) -> None:
+        self._lines = progress.Report(schedule.show_progress_bar, at_once=True)
+        self._schedule = schedule
+        self._losses = np.zeros((schedule.epochs, 2))
         self.epoch = 0
         self.words = 0
-        self.total = words * pace.epochs
+        self.total = words * schedule.epochs
 
     def elapsed(self) -> float:
         """Seconds since training began."""
@@ -256,12 +259,12 @@ class _Report:
 
     def add(self, one: _Done) -> None:
         """Says how it goes, unless that was reported just now."""
-        self.words += one.piece.words
-        self.epoch = max(self.epoch, one.piece.epoch)
-        self._losses[one.piece.epoch] += one.loss, one.losses
+        self.words += one.shard.words
+        self.epoch = max(self.epoch, one.shard.epoch)
+        self._losses[one.shard.epoch] += one.loss, one.losses
         rate = self.words / max(self.elapsed(), 1e-9)
         line = (
-            f"epoch {self.epoch + 1} of {self._pace.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
+            f"epoch {self.epoch + 1} of {self._schedule.epochs}: loss {self.loss():.4f}, {rate:,.0f} words/s, "
             f"{(self.total - self.words) / rate:.0f} s left"
         )
         self._lines.tell(line, last=self.words == self.total)

@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from omnivec.training.data import batches, per_epoch
-from omnivec.training.loop import Plan, Step, fit
+from omnivec.training.loop import LoopOptions, TrainingStep, fit
 from omnivec.training.recipes.contrastive import false_negatives, info_nce
 from omnivec.types import Floats
-from omnivec.vectors.alignment import Aligned, Head
+from omnivec.vectors.alignment import Aligned, Projection
 from omnivec.vectors.unit import unit
 
 
 @dataclass(frozen=True)
-class Settings:
+class ContrastiveOptions:
     """How the heads are shaped and learn; see `align.Options` for what each means."""
 
     dim: int
@@ -36,7 +36,7 @@ class Settings:
     scale: float
     seed: int
     show_progress_bar: bool | None = None
-    on_step: Callable[[Step], None] | None = None
+    on_step: Callable[[TrainingStep], None] | None = None
 
 
 class Side:
@@ -46,7 +46,7 @@ class Side:
         layers: the two linear ones.
     """
 
-    def __init__(self, vectors: Floats, settings: Settings) -> None:
+    def __init__(self, vectors: Floats, settings: ContrastiveOptions) -> None:
         rows = unit(np.asarray(vectors, np.float64))
         self._mean = rows.mean(0)
         self._scale = 1.0 / max(float((rows - self._mean).std()), 1e-12)
@@ -66,7 +66,7 @@ class Side:
         out: torch.Tensor = last(x)
         return out
 
-    def head(self) -> Head:
+    def head(self) -> Projection:
         """What was learned, shift and scale within the first layer."""
         (weight, bias), last = (
             (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
@@ -74,10 +74,10 @@ class Side:
         )
         weight = weight * self._scale
         shifted = bias - weight @ self._mean
-        return Head(((weight.astype(np.float32), shifted.astype(np.float32)), last))
+        return Projection(((weight.astype(np.float32), shifted.astype(np.float32)), last))
 
 
-def contrastive(left: Floats, right: Floats, settings: Settings) -> Aligned:
+def contrastive(left: Floats, right: Floats, settings: ContrastiveOptions) -> Aligned:
     """The heads of both sides, learned from pairs.
 
     Args:
@@ -104,7 +104,7 @@ def contrastive(left: Floats, right: Floats, settings: Settings) -> Aligned:
             settings.lr,
             weight_decay=settings.weight_decay,
         ),
-        Plan(
+        LoopOptions(
             settings.epochs * per_epoch(count, settings.batch_size),
             seed=settings.seed,
             show_progress_bar=settings.show_progress_bar,

@@ -1,4 +1,4 @@
-"""What recipes share that learn a table row by row: options, first rows, the pace, reading, a rehearsal."""
+"""What recipes share that learn a table row by row: options, first rows, the schedule, reading, warming up kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from omnivec.errors import UsageError
 from omnivec.models.runtime import open_cpus
 from omnivec.training.corpus import Corpus, read_corpus
-from omnivec.training.passes import Pace
+from omnivec.training.passes import Schedule
 from omnivec.training.recipe_registry import check_limits, settle
 from omnivec.types import Floats
 
@@ -172,9 +172,9 @@ class Own(Generic[T]):
         return made
 
 
-def pace(options: Common, words: int, vocabulary: int) -> Pace:
+def schedule_of(options: Common, words: int, vocabulary: int) -> Schedule:
     """How long and how fast these options have it learn from so many words, so many of them different."""
-    return Pace(
+    return Schedule(
         options.epochs,
         options.rate,
         options.least(words, vocabulary),
@@ -203,18 +203,21 @@ def uniform(shape: tuple[int, int], seed: int, span: float = 1.0) -> Floats:
 
 
 def read_words(data: Any, options: Any, fit: Callable[[Corpus, Any], object]) -> Corpus:
-    """A text as `training.corpus.read_corpus` has it, within the options' limits; `fit` is rehearsed meanwhile."""
+    """A text as `training.corpus.read_corpus` has it, within the options' limits.
+
+    The kernels of `fit` are warmed up while it is read.
+    """
     return read_corpus(
         data,
         min_count=options.min_count,
         max_vocab=options.max_vocab,
         threads=options.threads,
         show_progress_bar=options.show_progress_bar,
-        meanwhile=rehearsal(fit, options),
+        meanwhile=warm_up_kernels(fit, options),
     )
 
 
-def rehearsal(fit: Callable[[Corpus, Any], object], options: Any) -> Callable[[], object]:
+def warm_up_kernels(fit: Callable[[Corpus, Any], object], options: Any) -> Callable[[], object]:
     """Learning from two words: its kernels are compiled, or read from the cache, while a text is still being read."""
     words = Corpus(["a", "b"], np.ones(2, np.int64), np.arange(2, dtype=np.int32), np.array([0, 2]), 2)
     brief = replace(options, dim=1, epochs=1, threads=1, show_progress_bar=False)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from omnivec.errors import UsageError
-from omnivec.inputs.preparer import Reading
+from omnivec.inputs.preparer import ReadOptions
 from omnivec.models.model import Model
-from omnivec.ops.base import Params, Settings
+from omnivec.ops.base import EngineSettings, Params
 from omnivec.ops.torch import TorchOps, device_of, parameters
 from omnivec.weights.tensor import FLOATING, from_array
 
@@ -49,7 +49,7 @@ class Trainable:
             preparer=replace(model.texts, limit=self.limit),
         )
         floating = {name: t for name, t in model.tensors.items() if t.dtype in FLOATING}
-        self.weights = parameters(floating, Settings(device=device))
+        self.weights = parameters(floating, EngineSettings(device=device))
         for name, value in self.weights.items():
             value.requires_grad_(not name.endswith(BUFFERS))
         self._params = Params(self.weights, self.weights.__getitem__)
@@ -64,7 +64,7 @@ class Trainable:
             training: whether dropout and batch statistics are live.
         """
         model = self._model
-        reading = Reading(prompt, model.head.include_prompt)
+        reading = ReadOptions(prompt, model.head.include_prompt)
         rows = model.texts.rows(texts, reading)
         self.seen += len(rows)
         self.cut += sum(row.lost > 0 for row in rows)

@@ -31,7 +31,7 @@ SCALED = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
+class Projection:
     """A map into the joint space: linear layers with a ReLU between each two, on vectors scaled to length 1.
 
     Attributes:
@@ -79,8 +79,8 @@ class Aligned:
         scale: what cosines are multiplied by for a softmax; see `fitted_scale`.
     """
 
-    left: Head
-    right: Head
+    left: Projection
+    right: Projection
     strength: float = 0.0
     scale: float = SCALES[1]
 
@@ -267,9 +267,9 @@ def _centred(rows: Doubles) -> tuple[Doubles, Doubles]:
     return rows - mean, mean
 
 
-def _affine(weight: Doubles, mean: Doubles) -> Head:
+def _affine(weight: Doubles, mean: Doubles) -> Projection:
     """weight (x - mean), as one layer."""
-    return Head(((weight.astype(np.float32), (-weight @ mean).astype(np.float32)),))
+    return Projection(((weight.astype(np.float32), (-weight @ mean).astype(np.float32)),))
 
 
 def _whitener(rows: Doubles, strength: float) -> Doubles:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 from omnivec.validation.arguments import choice, whole
 from omnivec.vectors.unit import unit_table
 
@@ -29,7 +29,7 @@ def most_similar(
     k: int = 10,
     method: Method = "add",
     exclude: Sequence[int] = (),
-) -> tuple[Keys, Floats]:
+) -> tuple[Ints, Floats]:
     """The rows that are most like some vectors and unlike others, best first.
 
     "add" (3CosAdd, Mikolov et al. 2013, arXiv:1301.3781): the cosine to the sum of the unit vectors, negative ones
@@ -100,7 +100,7 @@ def odd_one_out(vectors: Floats) -> int:
 
 
 def analogies(
-    vectors: Floats, questions: Keys, same: Keys | None = None, method: Method = "add"
+    vectors: Floats, questions: Ints, same: Ints | None = None, method: Method = "add"
 ) -> NDArray[np.int64]:
     """Answers "a is to b as c is to ...?" for many questions at once.
 
@@ -126,7 +126,7 @@ def analogies(
     return np.concatenate(answers) if answers else np.zeros(0, np.int64)
 
 
-def _scores(rows: Floats, questions: Keys, method: Method) -> Floats:
+def _scores(rows: Floats, questions: Ints, method: Method) -> Floats:
     """(q, n): how well each row answers each question."""
     a, b, c = (rows[questions[:, place]] for place in range(3))
     if method == "add":
@@ -143,7 +143,7 @@ def _scores(rows: Floats, questions: Keys, method: Method) -> Floats:
     return np.asarray(scores, np.float32)
 
 
-def _answers(scores: Floats, questions: Keys, same: Keys | None) -> NDArray[np.int64]:
+def _answers(scores: Floats, questions: Ints, same: Ints | None) -> NDArray[np.int64]:
     every = np.arange(len(questions))
     scores[every[:, None], questions] = -np.inf
     best: NDArray[np.int64] = scores.argmax(1)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omnivec.errors import UsageError
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 
 LEAST = 20
 """Scores that a background needs."""
@@ -104,7 +104,7 @@ def surprise(scores: ArrayLike, of: Background) -> NDArray[np.float64]:
 
 def rank_together(
     scores: Sequence[ArrayLike], backgrounds: Sequence[Background], k: int = 10
-) -> tuple[Keys, Keys, Floats]:
+) -> tuple[Ints, Ints, Floats]:
     """The best hits of one query over several spaces.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.types import Floats, Keys
+from omnivec.types import Floats, Ints
 from omnivec.vectors.unit import unit_table
 
 Hashes = NDArray[np.uint64]
@@ -24,7 +24,7 @@ Pairs = NDArray[np.int64]
 _PAIRS = 1 << 22  # compared at once
 
 
-def by_hash(hashes: Hashes, distance: int = 8) -> list[Keys]:
+def by_hash(hashes: Hashes, distance: int = 8) -> list[Ints]:
     """Groups of equal or nearly equal hashes.
 
     Of 64 bits, unrelated images differ in about 32, with a standard deviation of about 4 or a little more; resized and
@@ -97,14 +97,14 @@ def vector_pairs(vectors: Floats, cosine: float, most: int) -> Iterator[Pairs]:
         yield np.sort(pairs, axis=1)
 
 
-def joined(count: int, pairs: Pairs) -> list[Keys]:
+def joined(count: int, pairs: Pairs) -> list[Ints]:
     """The groups of `count` rows that pairs (m, 2) join, as `by_hash` orders them."""
     parent = np.arange(count)
     _join(parent, pairs[:, 0], pairs[:, 1])
     return _groups(parent)
 
 
-def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Keys]:
+def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Ints]:
     """Groups of vectors that are nearly parallel.
 
     Which cosine tells copies from look-alikes hangs on the model. Of EfficientNet-Lite0 and 23 photographs: different
@@ -172,7 +172,7 @@ def _bit_counts() -> NDArray[np.uint8]:
     return counts
 
 
-def _labels(count: int, near: Callable[[slice, slice], NDArray[np.bool_]], start: int = 0) -> Keys:
+def _labels(count: int, near: Callable[[slice, slice], NDArray[np.bool_]], start: int = 0) -> Ints:
     """The least row that each of `count` is joined with, itself where there is none."""
     parent = np.arange(count)
     for rows, others in _blocks(start, count):
@@ -189,7 +189,7 @@ def _blocks(start: int, count: int) -> Iterator[tuple[slice, slice]]:
             yield slice(i, min(i + side, count)), slice(j, min(j + side, count))
 
 
-def _join(parent: Keys, one: Keys, other: Keys) -> None:
+def _join(parent: Ints, one: Ints, other: Ints) -> None:
     """Joins rows pairwise: `parent` leads from each to the least of its group, before and after."""
     while True:
         first, second = parent[one], parent[other]
@@ -202,7 +202,7 @@ def _join(parent: Keys, one: Keys, other: Keys) -> None:
             parent[:] = above
 
 
-def _groups(labels: Keys) -> list[Keys]:
+def _groups(labels: Ints) -> list[Ints]:
     """Rows of equal label, where there are two or more; label -1 is no group."""
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]

@@ -18,7 +18,7 @@ from omnivec.errors import CollectionError, ItemError, OmnivecError
 from omnivec.inputs import reading
 from omnivec.inputs.files.read import read
 from omnivec.inputs.image.image import ImagePreparer
-from omnivec.inputs.image.pixels import look
+from omnivec.inputs.image.pixels import read_header
 from omnivec.inputs.image.processing import Processing
 from omnivec.tables.io import read_table, write_table
 from omnivec.tables.record import Table
@@ -72,7 +72,7 @@ def prepared(path: Path) -> object:
 READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a document": (read, "a.txt"),
     "a file of a collection": (reading.read, "a.txt"),
-    "an image": (look, "a.png"),
+    "an image": (read_header, "a.png"),
     "an image's pixels": (prepared, "a.png"),
     "a config": (read_json, "model/config.json"),
     "weights": (safetensors.read_safetensors, "model/model.safetensors"),
@@ -133,6 +133,6 @@ def test_words_of_errors_without_a_number() -> None:
 
 def test_a_name_that_is_too_long_is_said_so(tmp_path: Path) -> None:
     path = tmp_path / ("a" * 300)
-    for reader in (read, look, reading.read):
+    for reader in (read, read_header, reading.read):
         with pytest.raises(ItemError, match="longer than the system allows"):
             reader(path)

@@ -16,12 +16,12 @@ from PIL import Image
 
 import photographs
 from omnivec.errors import ItemError
-from omnivec.inputs.image.pixels import MAX_PIXELS, look, upright
+from omnivec.inputs.image.pixels import MAX_PIXELS, decode_image, read_header
 from photographs import encoded
 
 
 def pixels(item, enough=None, **limits) -> np.ndarray:
-    return np.asarray(upright(look(item, **limits), enough, **limits).image)
+    return np.asarray(decode_image(read_header(item, **limits), enough, **limits).image)
 
 
 def small(mode: str = "RGB", size: tuple[int, int] = (21, 13)) -> Image.Image:
@@ -63,7 +63,7 @@ def test_heic_without_its_library_is_said_in_one_line(tmp_path, monkeypatch):
     path = tmp_path / "a.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     with pytest.raises(ItemError) as failed:
-        look(path)
+        read_header(path)
     assert str(failed.value) == f"{path}: HEIC is read with pillow-heif: pip install pillow-heif"
 
 
@@ -164,8 +164,9 @@ def test_a_reduced_photograph_is_turned_with_its_partly_filled_edge(orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](want)))
-    seen = upright(
-        look(encoded(stored, "JPEG", quality=95, exif=exif)), lambda height, width: (height // 4, width // 4)
+    seen = decode_image(
+        read_header(encoded(stored, "JPEG", quality=95, exif=exif)),
+        lambda height, width: (height // 4, width // 4),
     )
     assert (seen.height, seen.width) == (403, 601)
     assert seen.image.size == (151, 101)  # a quarter, rounded up
@@ -195,9 +196,9 @@ def test_jpeg_is_decoded_no_larger_than_is_enough():
     file = encoded(photographs.rgb("china"), "JPEG")
     for share, side in ((1, 640), (2, 320), (3, 320), (4, 160), (8, 80), (100, 80)):
         enough = lambda height, width, share=share: (height // share, width // share)  # noqa: E731
-        assert upright(look(file), enough).image.width == side
+        assert decode_image(read_header(file), enough).image.width == side
     png = encoded(photographs.rgb("china"), "PNG")
-    assert upright(look(png), lambda height, width: (1, 1)).image.width == 640
+    assert decode_image(read_header(png), lambda height, width: (1, 1)).image.width == 640
 
 
 def wrong(tmp_path: Path) -> dict[str, tuple[object, str]]:
@@ -235,7 +236,7 @@ def wrong(tmp_path: Path) -> dict[str, tuple[object, str]]:
 def test_what_is_no_image_is_named_in_one_line(tmp_path):
     for name, (item, why) in wrong(tmp_path).items():
         with pytest.raises(ItemError) as failed:
-            upright(look(item))
+            decode_image(read_header(item))
         message = str(failed.value)
         assert name in message and why in message and "\n" not in message, message
 
@@ -244,7 +245,7 @@ def test_what_is_no_image_is_named_in_one_line(tmp_path):
 def test_a_fifo_is_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ItemError, match=r"pipe\.jpg: not a regular file"):
-        look(tmp_path / "pipe.jpg")
+        read_header(tmp_path / "pipe.jpg")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
@@ -268,7 +269,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(kind, tmp_path):
     path = tmp_path / "bomb"
     path.write_bytes(bomb)
     with pytest.raises(ItemError) as failed:
-        look(path)
+        read_header(path)
     assert str(failed.value) == (
         f"{path}: 17,000 x 17,000 = 289,000,000 pixels, over the limit of 268,435,456: a decompression bomb? "
         "else make it smaller"
@@ -279,21 +280,21 @@ def test_a_decompression_bomb_is_refused_by_its_header(kind, tmp_path):
 def test_the_limit_is_also_held_when_the_file_has_changed(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(encoded(small(), "PNG"))
-    picture = look(path, 300)
+    picture = read_header(path, 300)
     assert picture.pixels == 273
     path.write_bytes(encoded(small(size=(40, 40)), "PNG"))
     with pytest.raises(ItemError, match=r"40 x 40 = 1,600 pixels, over the limit of 300"):
-        upright(picture, None, 300)
+        decode_image(picture, None, 300)
 
 
 def test_keys_tell_equal_files(tmp_path):
     one, other = tmp_path / "a.png", tmp_path / "b.png"
     for path in (one, other):
         path.write_bytes(encoded(small(), "PNG"))
-    assert look(one).key == look(one).key != look(other).key
-    assert look(one.read_bytes()).key == look(other.read_bytes()).key
-    assert look(small()).key is None
-    assert look(np.asarray(small())).key is None
+    assert read_header(one).key == read_header(one).key != read_header(other).key
+    assert read_header(one.read_bytes()).key == read_header(other.read_bytes()).key
+    assert read_header(small()).key is None
+    assert read_header(np.asarray(small())).key is None
 
 
 @settings(max_examples=150, deadline=None)

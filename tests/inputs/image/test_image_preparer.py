@@ -17,7 +17,7 @@ from omnivec.inputs.image.image import ImagePreparer, normalized
 from omnivec.inputs.image.processing import Processing
 from omnivec.ops import openvino as openvino_engine
 from omnivec.ops import torch as torch_engine
-from omnivec.ops.base import Settings
+from omnivec.ops.base import EngineSettings
 
 CLIP = Processing((224, 224), (224, 224), mean=(0.48, 0.45, 0.4), std=(0.27, 0.26, 0.28))
 
@@ -143,7 +143,7 @@ def test_nothing_is_held_of_a_file_that_was_looked_at(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(photographs.encoded(photographs.rgb("china"), "JPEG"))
     picture = ImagePreparer(CLIP).decode(path)
-    assert picture.source == path
+    assert picture.data == path
     assert sum(sys.getsizeof(value) for value in vars(picture).values()) < 2_000
     path.unlink()  # no handle is open: on every system it can be deleted
 
@@ -158,7 +158,7 @@ def test_the_graph_normalises(engine, processing):
     preparer = ImagePreparer(processing)
     pixels = np.random.default_rng(0).integers(0, 256, (3, *processing.size, 3), np.uint8)
     program = lambda ops, get, p: {"out": normalized(ops, get("pixels"), processing)}  # noqa: E731
-    compiled = engine.compile_program(program, preparer.inputs, {}, Settings())
+    compiled = engine.compile_program(program, preparer.inputs, {}, EngineSettings())
     got = compiled.run({"pixels": pixels})["out"]
     want = (pixels * processing.scale - np.array(processing.mean)) / np.array(processing.std)
     want = want.transpose(0, 3, 1, 2)

@@ -22,7 +22,7 @@ from omnivec.errors import ItemError
 from omnivec.inputs.image import processing as module
 from omnivec.inputs.image.hashes import image_hash
 from omnivec.inputs.image.image import ImagePreparer
-from omnivec.inputs.image.pixels import MAX_SIDE, Upright, look
+from omnivec.inputs.image.pixels import MAX_SIDE, DecodedImage, read_header
 from omnivec.inputs.image.processing import Processing
 from omnivec.inputs.image.published import from_transformers
 from omnivec.inputs.image.thumbnail import thumbnail
@@ -165,7 +165,7 @@ def test_hashes_and_thumbnails_of_thin_images_take_bounded_memory(tmp_path: Path
 
 def test_a_side_beyond_the_limit_is_refused_by_its_header() -> None:
     with pytest.raises(ItemError, match=r"1,048,577 x 1 pixels: a side is over the limit of 1,048,576"):
-        look(png(MAX_SIDE + 1, 1))
+        read_header(png(MAX_SIDE + 1, 1))
 
 
 def test_what_is_decoded_at_a_time_is_bounded() -> None:
@@ -258,7 +258,7 @@ def test_an_image_of_every_mode_with_a_white_is_shown(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_numbers_without_a_white_are_refused_by_name(mode: str) -> None:
     with pytest.raises(ItemError, match=f"mode {mode}"):
-        raise ImagePreparer(CROPPED).prepare([look(Image.new(mode, (5, 5)))])[0]
+        raise ImagePreparer(CROPPED).prepare([read_header(Image.new(mode, (5, 5)))])[0]
 
 
 ARRAYS = {
@@ -282,16 +282,16 @@ def test_arrays_are_taken_as_they_lie_or_refused(array: np.ndarray, why: str | N
         assert np.array_equal(got, expected)
         return
     with pytest.raises(ItemError, match=why):
-        look(array)
+        read_header(array)
 
 
 def test_a_box_of_a_reduced_image_is_cropped_in_its_own_pixels() -> None:
     """A reduced image has a last column that is only partly filled: the crop's place counts the filled part alone."""
     image = strip(900, 40)
-    exact = Upright(image, 40, 900, (0.0, 0.0, 900.0, 40.0))
+    exact = DecodedImage(image, 40, 900, (0.0, 0.0, 900.0, 40.0))
     padded = Image.new("RGB", (910, 44))
     padded.paste(image, (6, 2))
-    moved = Upright(padded, 40, 900, (6.0, 2.0, 906.0, 42.0))
+    moved = DecodedImage(padded, 40, 900, (6.0, 2.0, 906.0, 42.0))
     assert CROPPED.resized(40, 900)[1] > 16 * 224
     got, expected = CROPPED.apply(moved).astype(int), CROPPED.apply(exact).astype(int)
     inner = slice(16, -16)  # the filter reads the paste's black border at the edges of the box

@@ -23,7 +23,7 @@ SENTENCE = [0, 1, 0, 2, DRAWN, 0, 3, 3, 11, 5]
 
 def settings(**given):
     chosen = {"skipgram": True, "negative": 5, "window": 2, "shrink": False, "mean": True, **given}
-    return windows.Settings(**chosen, width=windows.width_of(DIM))
+    return windows.WindowSettings(**chosen, width=windows.width_of(DIM))
 
 
 def tables(seed=0):

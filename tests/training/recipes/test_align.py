@@ -23,9 +23,9 @@ from omnivec.models.joint_folder import Side as Written
 from omnivec.models.loading import load
 from omnivec.testing import check_close, open_model
 from omnivec.training import train
-from omnivec.training.projector import Settings, Side, contrastive, tags
+from omnivec.training.projector import ContrastiveOptions, Side, contrastive, tags
 from omnivec.training.recipes.align import METHODS, Options, learn, read_items
-from omnivec.vectors.alignment import Head, recall
+from omnivec.vectors.alignment import Projection, recall
 from omnivec.weights import safetensors
 
 WORDS = [
@@ -61,7 +61,7 @@ def planted(seed: int = 0, count: int = 500) -> list[np.ndarray]:
     return views
 
 
-SETTINGS = Settings(
+SETTINGS = ContrastiveOptions(
     dim=12, hidden=48, epochs=25, batch_size=64, lr=3e-3, weight_decay=0.01, dropout=0.1, scale=10.0, seed=0
 )
 
@@ -160,7 +160,7 @@ def test_two_models_meet_in_one_space(models: tuple[Embedder, Embedder], tmp_pat
     again = load(saved, precision="float32")
     assert isinstance(again, JointEmbedder)
     for name, right in (("left", a), ("right", b)):
-        plain = Head(read.sides[name].layers)(open_model(saved / name).encode(TEXTS[200:]))
+        plain = Projection(read.sides[name].layers)(open_model(saved / name).encode(TEXTS[200:]))
         check_close(plain, right, f"{name}, its model and its head")
         check_close(getattr(again, name).encode(TEXTS[200:]), right, f"{name}, loaded")
 
@@ -289,8 +289,8 @@ def test_heads_come_back_as_they_were(tmp_path: Path, method: str) -> None:
     read = read_joint(tmp_path)
     assert (read.left.name, read.right.name, read.scale) == ("org/a", "org/b", heads.scale)
     assert read.training == json.loads(json.dumps(facts)) and read.dim == facts["dim"]
-    np.testing.assert_array_equal(Head(read.left.layers)(left), heads.left(left))
-    np.testing.assert_array_equal(Head(read.right.layers)(right), heads.right(right))
+    np.testing.assert_array_equal(Projection(read.left.layers)(left), heads.left(left))
+    np.testing.assert_array_equal(Projection(read.right.layers)(right), heads.right(right))
 
 
 def test_folders_that_are_damaged_are_told(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from omnivec.models.embedder import Embedder
 from omnivec.models.model import Model, read_model
 from omnivec.testing import check_close, check_rejected, open_model
 from omnivec.training.data import batches, per_epoch
-from omnivec.training.loop import Plan, Step, fit
+from omnivec.training.loop import LoopOptions, TrainingStep, fit
 from omnivec.training.recipe_registry import train
 from omnivec.training.recipes.contrastive import Options, false_negatives, info_nce, pairs_loss
 from omnivec.training.trainable import Trainable
@@ -165,12 +165,12 @@ def test_steps_equal_transformers_with_adamw(folder: Path, pairs: Pairs, negativ
     for value in trainable.weights.values():
         value.data = value.data.double()
     start = {name: value.detach().clone() for name, value in trainable.weights.items()}
-    seen: list[Step] = []
+    seen: list[TrainingStep] = []
     fit(
         lambda batch: pairs_loss(trainable, batch, NO_PROMPTS, Options()),
         [pairs] * 3,
         torch.optim.AdamW(trainable.groups(0.1), 1e-3),
-        Plan(steps=3, warmup=0.0),
+        LoopOptions(steps=3, warmup=0.0),
         seen.append,
     )
     np.testing.assert_allclose([step.loss for step in seen], losses, rtol=1e-9)
@@ -195,7 +195,7 @@ def test_every_weight_has_a_finite_gradient(folder: Path, pairs: Pairs) -> None:
 
 def test_training_lowers_the_loss_and_finds_the_pairs(folder: Path, pairs: Pairs) -> None:
     before = read_model(folder)
-    seen: list[Step] = []
+    seen: list[TrainingStep] = []
     trained = made(
         pairs,
         model=folder,
@@ -285,7 +285,7 @@ def test_interruption_keeps_the_model_learned_so_far(
     folder: Path, pairs: Pairs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def until(last: int) -> str:
-        def stop(step: Step) -> None:
+        def stop(step: TrainingStep) -> None:
             if step.number == last:
                 raise KeyboardInterrupt
 
@@ -298,7 +298,7 @@ def test_interruption_keeps_the_model_learned_so_far(
 
 
 def test_epochs_are_passes(folder: Path, pairs: Pairs) -> None:
-    seen: list[Step] = []
+    seen: list[TrainingStep] = []
     made(pairs, model=folder, epochs=2, batch_size=5, on_step=seen.append)
     assert len(seen) == seen[0].of == 2 * 3
 

@@ -26,7 +26,7 @@ from omnivec.models.network import Choice, Network
 from omnivec.tables.formats.own import read_own
 from omnivec.tables.int8 import quantized, restored
 from omnivec.training import snippets
-from omnivec.training.loop import Step
+from omnivec.training.loop import TrainingStep
 from omnivec.training.recipe_registry import recipes, train
 from omnivec.training.recipes import distill
 from omnivec.training.recipes.distill import Bags, Options, bags, beginning, distance, fit, principal
@@ -287,7 +287,7 @@ def test_fitting_brings_texts_nearer_to_the_teacher(teacher: Embedder, mini: Key
         own, wanted = unit(model.encode(snippets_)), unit(teacher.encode(snippets_))
         return float(np.square(own @ own.T - wanted @ wanted.T).mean())
 
-    steps: list[Step] = []
+    steps: list[TrainingStep] = []
     fitted = made(CORPUS, teacher, epochs=12, lr=0.02, on_step=steps.append)
     assert np.mean([step.loss for step in steps[-5:]]) < 0.6 * steps[0].loss
     assert likeness(fitted) < 0.5 * likeness(made(CORPUS, teacher, epochs=0))
@@ -323,7 +323,7 @@ def test_exported_to_what_others_read(mini: KeyedEmbedder, tmp_path: Path, form:
 
 
 def test_ctrl_c_keeps_what_was_learned(teacher: Embedder, capsys: pytest.CaptureFixture[str]) -> None:
-    def stop(step: Step) -> None:
+    def stop(step: TrainingStep) -> None:
         if step.number == 3:
             raise KeyboardInterrupt
 

@@ -14,7 +14,7 @@ pytest.importorskip("numba")
 import omnivec
 import small_corpus
 from omnivec.errors import UsageError
-from omnivec.tables.bags import Bag, odds
+from omnivec.tables.bags import Bag, softmax
 from omnivec.tables.ngrams import char_ngrams, word_hashes, word_ngrams
 from omnivec.training.labelled import Labelled, read_labelled
 from omnivec.training.recipes.fasttext_supervised import Options, embedder, fit
@@ -81,7 +81,7 @@ def test_a_bag_has_words_their_ngrams_and_those_of_words():
 
 def test_odds_by_hand():
     hidden, outputs = np.array([[1.0, 0.0]], np.float32), np.array([[1.0, 5.0], [0.0, 5.0]], np.float32)
-    np.testing.assert_allclose(odds(hidden, outputs), [[np.e / (1 + np.e), 1 / (1 + np.e)]], atol=1e-6)
+    np.testing.assert_allclose(softmax(hidden, outputs), [[np.e / (1 + np.e), 1 / (1 + np.e)]], atol=1e-6)
 
 
 ROWS = [Labelled("good film", "pos"), Labelled("bad film", "neg")]

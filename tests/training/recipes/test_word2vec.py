@@ -15,9 +15,9 @@ import omnivec
 from omnivec.errors import ModelError, UsageError
 from omnivec.training import recipe_registry
 from omnivec.training.corpus import read_corpus
-from omnivec.training.passes import _pieces
+from omnivec.training.passes import _shards
 from omnivec.training.recipes.word2vec import Epoch, Options, fit, read
-from omnivec.training.tables import pace
+from omnivec.training.tables import schedule_of
 
 MODES = [{}, {"sg": False}, {"hs": True}, {"hs": True, "sg": False}]
 
@@ -182,7 +182,7 @@ def test_a_small_vocabulary_has_learned_enough_sooner():
 def test_rates_of_a_training_of_some_length():
     """960,000 words in 5 epochs, 28.8 million predictions: in a straight line to 12 / 28.8 of the first rate."""
     starts = np.arange(0, 960_001, 100)
-    rates = [piece.lr for piece in _pieces(starts, pace(Options(threads=1), 960_000, 20_000))]
+    rates = [piece.lr for piece in _shards(starts, schedule_of(Options(threads=1), 960_000, 20_000))]
     assert len(rates) == 5 * 64 and rates[0] == 0.025
     assert rates[160] == pytest.approx(0.025 * (1 + 12 / 28.8) / 2)
     np.testing.assert_allclose(np.diff(rates), 0.025 * (12 / 28.8 - 1) / 320, rtol=1e-6)

@@ -37,7 +37,7 @@ Wanted = Callable[[Path], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileEntry:
     """A file to read.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
     device: int
 
 
-class Walk(Iterator[Entry]):
+class Walk(Iterator[FileEntry]):
     """The files under a root, in the order of their paths; made by `walk`.
 
     Attributes:
@@ -80,7 +80,7 @@ class Walk(Iterator[Entry]):
         self._exhausted = False
         self._entries = self._list()
 
-    def __next__(self) -> Entry:
+    def __next__(self) -> FileEntry:
         return next(self._entries)
 
     def covers(self, path: Path, device: int | None = None) -> bool:
@@ -105,7 +105,7 @@ class Walk(Iterator[Entry]):
             found = self._devices.get(here, found)
         return device is None or found is None or found == device
 
-    def _list(self) -> Iterator[Entry]:
+    def _list(self) -> Iterator[FileEntry]:
         try:
             pending = [(self.root, ignore.above(self.root))]
         except OSError as exc:
@@ -118,7 +118,7 @@ class Walk(Iterator[Entry]):
                 if stat.S_ISDIR(status.st_mode):
                     pending.extend(reversed(self._enter(path, rules, status)))
                 elif self._takes(path, status):
-                    yield Entry(path, status.st_size, status.st_mtime_ns, status.st_dev)
+                    yield FileEntry(path, status.st_size, status.st_mtime_ns, status.st_dev)
             except OSError as exc:
                 if (kind := _link(path, exc)) is not None:
                     self._leave_out(path, kind, _why(path, exc))
@@ -223,7 +223,7 @@ def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES, wanted
         wanted: whether a file is, told by its name alone.
 
     Returns:
-        An iterator of `Entry`; its `failures`, `left_out`, `skipped` and `covers` are whole once it is exhausted.
+        An iterator of `FileEntry`; its `failures`, `left_out`, `skipped` and `covers` are whole once it is exhausted.
     """
     return Walk(Path(root), hidden, max_bytes, wanted)
 

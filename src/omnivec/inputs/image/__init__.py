@@ -35,7 +35,7 @@ def _accepts(item: Any) -> bool:
     pillow = sys.modules.get("PIL.Image")  # Who has a PIL image has imported it.
     pixels = sys.modules.get("omnivec.inputs.image.pixels")
     return (pillow is not None and isinstance(item, pillow.Image)) or (
-        pixels is not None and isinstance(item, pixels.Picture)
+        pixels is not None and isinstance(item, pixels.ImageSource)
     )
 
 
@@ -57,20 +57,20 @@ def _content(item: Any) -> Content:
     """An image in memory, decoded: what is hashed is what will be embedded."""
     import hashlib
 
-    from omnivec.inputs.image.pixels import Picture, look, upright
+    from omnivec.inputs.image.pixels import ImageSource, decode_image, read_header
 
-    picture = item if isinstance(item, Picture) else look(item)
-    pixels = np.asarray(upright(picture).image)
+    picture = item if isinstance(item, ImageSource) else read_header(item)
+    pixels = np.asarray(decode_image(picture).image)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     return _of(pixels, "image in memory", digest)
 
 
 def _of(source: Any, name: str, digest: bytes) -> Content:
     from omnivec.inputs.content import Content
-    from omnivec.inputs.image.pixels import look
+    from omnivec.inputs.image.pixels import read_header
 
-    picture = look(source, name=name)
-    note = f"{name}: several frames or pages, of which the first is indexed" if picture.moves else None
+    picture = read_header(source, name=name)
+    note = f"{name}: several frames or pages, of which the first is indexed" if picture.is_animated else None
     facts = {"width": picture.width, "height": picture.height}
     return Content("image", digest, picture, facts=facts, note=note, held=picture.held)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.inputs.image.hashes import means
-from omnivec.inputs.image.pixels import look, upright
+from omnivec.inputs.image.pixels import decode_image, read_header
 from omnivec.types import Floats
 
 KEPT = 192
@@ -33,10 +33,10 @@ FEWEST = 1000
 EXPLAINED, DETAIL = 0.66, 0.62
 """The gates; what they let through of photographs, of what they should: benchmarks/duplicates.py."""
 
-_PROMISING = 0.5  # correlation of a coarse place that is worth a closer look
-_FEW = 64  # pixels of a part while it is searched coarsely
-_DRAWN = 2.0  # standard deviation, of 0 to 255, below which there is nothing to recognise
-_DETAILS = 16  # of the longer side, the part that is too large to be a detail
+_MIN_COARSE_CORRELATION = 0.5  # correlation of a coarse place that is worth a closer look
+_MIN_COARSE_PIXELS = 64  # pixels of a part while it is searched coarsely
+_MIN_STD = 2.0  # standard deviation, of 0 to 255, below which there is nothing to recognise
+_DETAIL_FRACTION = 16  # of the longer side, the part that is too large to be a detail
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def grey(item: Any) -> Grey:
     """
     from PIL import Image
 
-    shown = upright(look(item), lambda height, width: (KEPT, KEPT))
+    shown = decode_image(read_header(item), lambda height, width: (KEPT, KEPT))
     image = shown.image.convert("L")
     share = min(1.0, KEPT / max(image.size))
     width, height = (max(round(side * share), 1) for side in image.size)
@@ -108,8 +108,8 @@ def find(whole: Grey, part: Grey) -> Place | None:
     widest = min(whole.width / part.width, whole.height / part.height)
     unscaled = (1.0,) if widest > 1 else ()
     zooms = [None, *unscaled, *(widest * np.arange(1, 0.54, -0.05))]
-    rough = _best(whole, part, COARSE, zooms, _FEW)
-    if rough is None or rough.correlation < _PROMISING:
+    rough = _best(whole, part, COARSE, zooms, _MIN_COARSE_PIXELS)
+    if rough is None or rough.correlation < _MIN_COARSE_CORRELATION:
         return None
     about = rough.zoom
     fine = (None,) if about is None else (*unscaled, widest, *(about * np.arange(0.96, 1.041, 0.008)))
@@ -158,7 +158,7 @@ def _best(whole: Grey, part: Grey, side: int, zooms: Iterable[float | None], few
     found: _Fit | None = None
     for zoom, h, w in _sizes(part, zooms, shown, height, width, fewest):
         above = _resized(part.pixels, h, w)
-        if above.std() < _DRAWN:
+        if above.std() < _MIN_STD:
             continue
         correlation, top, left = _correlated(below, above)
         if found is None or correlation > found.correlation:
@@ -188,7 +188,7 @@ def _correlated(below: Floats, above: Floats) -> tuple[float, int, int]:
     products = np.fft.irfft2(spectrum, below.shape)[: rows - h + 1, : columns - w + 1]
     sums, squares = _boxes(centred, h, w), _boxes(centred**2, h, w)
     spread = np.sqrt(np.maximum(squares - sums**2 / (h * w), 0.0))
-    drawn = spread > _DRAWN * np.sqrt(h * w)
+    drawn = spread > _MIN_STD * np.sqrt(h * w)
     norm = np.sqrt((template**2).sum())
     correlations = np.where(drawn, products / np.where(drawn, spread * norm, 1.0), -1.0)
     top, left = np.unravel_index(int(correlations.argmax()), correlations.shape)
@@ -202,7 +202,7 @@ def _judged(whole: Grey, part: Grey, fit: _Fit) -> Place:
     below = _resized(whole.pixels, height, width)[fit.top : fit.top + h, fit.left : fit.left + w]
     variance = max(float(below.var()), float(above.var()))
     explained = 1.0 - float(((below - above) ** 2).mean()) / variance
-    blur = max(round(max(height, width) / _DETAILS), 2)
+    blur = max(round(max(height, width) / _DETAIL_FRACTION), 2)
     ours, theirs = (one - _smooth(one, blur) for one in (below, above))
     energy = float(np.sqrt((ours**2).mean() * (theirs**2).mean()))
     detail = float((ours * theirs).mean()) / energy if energy > 0 else 0.0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.inputs.image.pixels import look, upright
+from omnivec.inputs.image.pixels import decode_image, read_header
 from omnivec.types import Floats
 
 _SIDE, _KEPT = 32, 8
@@ -51,7 +51,7 @@ def image_hash(item: Any) -> np.uint64:
         ItemError: it is no image, or a damaged one.
     """
     enough = (4 * _SIDE, 4 * _SIDE)  # a JPEG file is decoded no larger than that asks for
-    image = upright(look(item), lambda height, width: enough).image
+    image = decode_image(read_header(item), lambda height, width: enough).image
     # The means of a long side's parts would take memory by the square; of so many pixels a few more or less are alike.
     shares = tuple(-(-side // _LONGEST) for side in image.size)
     return phash(np.asarray(image if shares == (1, 1) else image.reduce((shares[0], shares[1]))))

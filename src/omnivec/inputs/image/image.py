@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
-from omnivec.inputs.image.pixels import MAX_PIXELS, Picture, look, upright
+from omnivec.inputs.image.pixels import MAX_PIXELS, ImageSource, decode_image, read_header
 from omnivec.inputs.image.processing import Processing
 from omnivec.ops.base import Input, Ops, Value
 from omnivec.ops.process import Room
-from omnivec.types import Decode, Modality, Prepared
+from omnivec.types import Decode, ModalityName, Prepared
 from omnivec.validation.reasons import of_item
 
 UNIT = "pixels"
@@ -45,7 +45,7 @@ class ImagePreparer:
     room: Room = field(default_factory=Room, repr=False)
 
     unit = UNIT
-    modality: Modality = "image"
+    modality: ModalityName = "image"
     chunk = 32
 
     @property
@@ -80,20 +80,20 @@ class ImagePreparer:
         height, width = self.processing.size
         return height * width
 
-    def decode(self, item: Any) -> Picture:
+    def decode(self, item: Any) -> ImageSource:
         """The image of an item, its header read; ItemError where it has none."""
-        return item if isinstance(item, Picture) else look(item, self.max_pixels)
+        return item if isinstance(item, ImageSource) else read_header(item, self.max_pixels)
 
-    def size(self, decoded: Picture) -> int:
+    def size(self, decoded: ImageSource) -> int:
         """A rough cost: that of decoding, since computing costs the same for all."""
         return decoded.pixels
 
-    def key(self, decoded: Picture) -> Hashable:
+    def key(self, decoded: ImageSource) -> Hashable:
         """The same file or the same bytes; None for an image in memory."""
         return decoded.key
 
     def prepare(
-        self, pictures: Sequence[Picture], reading: object = None
+        self, pictures: Sequence[ImageSource], reading: object = None
     ) -> list[tuple[Prepared, ...] | ItemError]:
         """The model's pixels of each image: one part each, since images are resized and not cut.
 
@@ -109,11 +109,13 @@ class ImagePreparer:
         with ThreadPoolExecutor(min(self.threads, len(pictures))) as pool:
             return list(pool.map(self._prepared, pictures))
 
-    def _prepared(self, picture: Picture) -> tuple[Prepared, ...] | ItemError:
+    def _prepared(self, picture: ImageSource) -> tuple[Prepared, ...] | ItemError:
         processing = self.processing
         try:
             with self.room.entry() as take:
-                shown = upright(picture, None if self.exact else processing.enough, self.max_pixels, take)
+                shown = decode_image(
+                    picture, None if self.exact else processing.min_size, self.max_pixels, take
+                )
                 pixels = processing.apply(shown)
         except BaseException as error:
             return ItemError(of_item(error))

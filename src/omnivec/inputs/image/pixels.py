@@ -61,29 +61,29 @@ _TURNED_CHEAPLY = frozenset(("JPEG", "TIFF", "WEBP"))  # of others EXIF stands b
 
 _LOADING = Lock()  # one PIL image may be given twice, and is not to be loaded by two threads at a time
 
-Enough = Callable[[int, int], tuple[int, int]]
+MinSize = Callable[[int, int], tuple[int, int]]
 """(height, width) of a whole image -> the (height, width) from which on more pixels make no difference."""
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class ImageSource:
     """An image of which the header was read, and no more.
 
     Attributes:
-        source: the file, its bytes, or the pixels: a PIL image or uint8 (h, w), (h, w, 3) or (h, w, 4).
+        data: the file, its bytes, or the pixels: a PIL image or uint8 (h, w), (h, w, 3) or (h, w, 4).
         name: how errors call it.
         width: in pixels, as it is to be seen.
         height: in pixels, as it is to be seen.
         key: equal for images that are the same file or the same bytes; None where that is not told cheaply.
-        moves: whether other frames or pages follow the first, which is the one that is read.
+        is_animated: whether other frames or pages follow the first, which is the one that is read.
     """
 
-    source: Any
+    data: Any
     name: str
     width: int
     height: int
     key: Hashable
-    moves: bool = False
+    is_animated: bool = False
 
     @property
     def pixels(self) -> int:
@@ -93,13 +93,13 @@ class Picture:
     @property
     def held(self) -> int:
         """Bytes of memory that it takes while it waits to be decoded."""
-        if isinstance(self.source, Path):
+        if isinstance(self.data, Path):
             return 0
-        return len(self.source) if isinstance(self.source, bytes) else 3 * self.pixels
+        return len(self.data) if isinstance(self.data, bytes) else 3 * self.pixels
 
 
 @dataclass(frozen=True, eq=False)
-class Upright:
+class DecodedImage:
     """A decoded image, turned as it is to be seen.
 
     Attributes:
@@ -116,7 +116,7 @@ class Upright:
     box: tuple[float, float, float, float]
 
 
-def look(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
+def read_header(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> ImageSource:
     """What can be known of an image without decoding it.
 
     Args:
@@ -139,13 +139,13 @@ def look(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
         width, height = image.size
         if getattr(image, "format", None) in _TURNED_CHEAPLY and _orientation(image) in _SWAPS:
             width, height = height, width
-        moves = _moves(image)
+        is_animated = _is_animated(image)
         if isinstance(item, Path):
             status = item.stat()
             key: Hashable = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         else:
             key = item if isinstance(item, bytes) else None
-    return Picture(item, name, width, height, key, moves)
+    return ImageSource(item, name, width, height, key, is_animated)
 
 
 def is_image(head: bytes) -> bool:
@@ -153,7 +153,7 @@ def is_image(head: bytes) -> bool:
     return _format(head) is not None
 
 
-def _moves(image: Any) -> bool:
+def _is_animated(image: Any) -> bool:
     """Whether there are frames behind the first; what is damaged there is no reason to lose it."""
     try:
         return bool(getattr(image, "is_animated", False))
@@ -161,17 +161,17 @@ def _moves(image: Any) -> bool:
         return False
 
 
-def upright(
-    picture: Picture,
-    enough: Enough | None = None,
+def decode_image(
+    source: ImageSource,
+    min_size: MinSize | None = None,
     max_pixels: int = MAX_PIXELS,
     take: Callable[[int], None] | None = None,
-) -> Upright:
+) -> DecodedImage:
     """The pixels of an image, RGB, turned by its EXIF orientation.
 
     Args:
-        picture: what `look` has returned.
-        enough: says which size is enough; a JPEG file is then decoded at 1/2, 1/4 or 1/8 of its sides, whichever is
+        source: what `read_header` has returned.
+        min_size: says which size is enough; a JPEG file is then decoded at 1/2, 1/4 or 1/8 of its sides, whichever is
             the least that is not below it (libjpeg's scaled inverse DCT). None decodes all pixels.
         max_pixels: an image with more is refused; files change.
         take: is told how many bytes decoding takes, before it does; see `ops.process.Room`.
@@ -181,9 +181,9 @@ def upright(
     """
     from PIL import Image
 
-    with _border(picture.name), _opened(picture.source) as image:
+    with _border(source.name), _opened(source.data) as image:
         _refuse_size(image.size, max_pixels)
-        whole, part = _reduce(image, enough) if isinstance(picture.source, Path | bytes) else (None, None)
+        whole, part = _reduce(image, min_size) if isinstance(source.data, Path | bytes) else (None, None)
         if take is not None:
             take(_decoded(image))
         image.load()
@@ -196,18 +196,18 @@ def upright(
         width, height, right, lower = height, width, lower, right
     left = shown.width - right if turn in _STARTS_RIGHT else 0.0
     upper = shown.height - lower if turn in _STARTS_BELOW else 0.0
-    return Upright(shown, height, width, (left, upper, left + right, upper + lower))
+    return DecodedImage(shown, height, width, (left, upper, left + right, upper + lower))
 
 
 def _reduce(
-    image: Any, enough: Enough | None
+    image: Any, min_size: MinSize | None
 ) -> tuple[tuple[int, int], tuple[float, float]] | tuple[None, None]:
     """Has a JPEG file decoded at a part of its size; (width, height) of the whole, and of it in the reduced one."""
-    if enough is None or image.format != "JPEG":
+    if min_size is None or image.format != "JPEG":
         return None, None
     width, height = whole = image.size
     swapped = _orientation(image) in _SWAPS
-    wanted = enough(width, height) if swapped else enough(height, width)[::-1]
+    wanted = min_size(width, height) if swapped else min_size(height, width)[::-1]
     drafted = image.draft(None, wanted)
     return (whole, drafted[1][2:]) if drafted else (None, None)
 

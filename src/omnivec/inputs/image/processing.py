@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.inputs.image.pixels import Upright
+from omnivec.inputs.image.pixels import DecodedImage
 from omnivec.types import Floats
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Processing:
         ratio = min(ratios) if self.fit == "cover" else max(ratios)
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
-    def enough(self, height: int, width: int) -> tuple[int, int]:
+    def min_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of an image (height, width) beyond which more pixels hardly change what the model is shown."""
         rows, columns = self.resized(height, width)
         return _SPARE * rows, _SPARE * columns
@@ -93,25 +93,25 @@ class Processing:
         share = min(1.0, self.size[0] / rows) * min(1.0, self.size[1] / columns)
         return round(height * width * share)
 
-    def apply(self, upright: Upright) -> NDArray[np.uint8]:
+    def apply(self, decoded: DecodedImage) -> NDArray[np.uint8]:
         """The model's pixels (h, w, 3) of an image, before they are normalised.
 
         Of a long thin image what the crop leaves out is not resized, since it may have any number of pixels. Each
         pixel is within 2 of 255 of resizing all of it (bilinear, bicubic, lanczos), since positions are rounded
         otherwise, and equal wherever the crop leaves a sixteenth of the resized image or more.
         """
-        rows, columns = self.resized(upright.height, upright.width)
+        rows, columns = self.resized(decoded.height, decoded.width)
         top, left = self._start(rows, self.size[0]), self._start(columns, self.size[1])
         inner = (max(left, 0), max(top, 0), min(left + self.size[1], columns), min(top + self.size[0], rows))
-        image = upright.image
+        image = decoded.image
         most = _CUT_FIRST * self.size[0] * self.size[1]
         if self.filter not in ("lanczos", "bilinear", "bicubic"):
             most = max(most, _WHOLE)
         if rows * columns > most and self.fit != "none":
-            image = part_resized(image, upright.box, (columns, rows), inner, FILTERS.index(self.filter))
+            image = part_resized(image, decoded.box, (columns, rows), inner, FILTERS.index(self.filter))
         else:
             if (columns, rows) != image.size:
-                image = image.resize((columns, rows), FILTERS.index(self.filter), box=upright.box)
+                image = image.resize((columns, rows), FILTERS.index(self.filter), box=decoded.box)
             if inner != (0, 0, *image.size):
                 image = image.crop(inner)
         pixels = np.asarray(image)[..., :: 1 if self.order == "RGB" else -1]

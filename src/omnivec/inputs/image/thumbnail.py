@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omnivec.inputs.image.pixels import look, upright
+from omnivec.inputs.image.pixels import decode_image, read_header
 from omnivec.validation.reasons import item_error
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def thumbnail(path: Path, width: int, height: int) -> Image.Image:
         return max(1, round(rows * scale)), max(1, round(columns * scale))
 
     try:
-        shown = upright(look(path), fitted)
+        shown = decode_image(read_header(path), fitted)
         rows, columns = fitted(shown.height, shown.width)
         small = shown.image.resize((columns, rows), Image.Resampling.LANCZOS, shown.box, _REDUCING_GAP)
     except BaseException as error:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from omnivec.errors import ItemError
 from omnivec.inputs.items import shown
 from omnivec.inputs.modality import misread
-from omnivec.inputs.preparer import PLAIN, Reading
+from omnivec.inputs.preparer import PLAIN, ReadOptions
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.inputs.text.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
 from omnivec.ops.process import Room, spare
-from omnivec.types import Modality, Prepared
+from omnivec.types import ModalityName, Prepared
 
 UNIT = "tokens"
 LONG = 2**20
@@ -92,7 +92,7 @@ class TextPreparer:
     room: Room = field(default_factory=Room, repr=False)
 
     unit = UNIT
-    modality: Modality = "text"
+    modality: ModalityName = "text"
     inputs = INPUTS
     budget = BUDGET
     chunk = 1024
@@ -127,7 +127,7 @@ class TextPreparer:
         return decoded
 
     def prepare(
-        self, texts: Sequence[str], reading: Reading = PLAIN
+        self, texts: Sequence[str], reading: ReadOptions = PLAIN
     ) -> list[tuple[Prepared, ...] | ItemError]:
         """Token ids of each text behind its prompt, cut to the limit; what was cut is counted.
 
@@ -196,7 +196,7 @@ class TextPreparer:
         )
 
     def _parts(
-        self, ids: NDArray[np.int32], keep: int, skip: int, reading: Reading
+        self, ids: NDArray[np.int32], keep: int, skip: int, reading: ReadOptions
     ) -> tuple[Prepared, ...] | ItemError:
         """The parts of a text by its ids, of which `keep` stand before the text and `skip` are not pooled."""
         total, special = len(ids), self.tokenizer.special_count
@@ -230,7 +230,7 @@ class TextPreparer:
         """Places that so many tokens take of a batch."""
         return min(rounded(length), self.limit)
 
-    def rows(self, texts: Sequence[str], reading: Reading = PLAIN) -> list[Prepared]:
+    def rows(self, texts: Sequence[str], reading: ReadOptions = PLAIN) -> list[Prepared]:
         """The first part of each text; ItemError where one has none, with its beginning."""
         found = []
         for own, parts in zip(texts, self.prepare(texts, reading), strict=True):

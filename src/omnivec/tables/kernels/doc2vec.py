@@ -20,8 +20,8 @@ from omnivec.tables.kernels.windows import (
     WATCHED,
     Model,
     Room,
-    Settings,
     Text,
+    WindowSettings,
     add,
     draw_negatives,
     errors,
@@ -71,8 +71,8 @@ class Documents(NamedTuple):
 
 @lean
 def learn(
-    documents: Documents, model: Model, settings: Settings, way: Way, mine: Room, first: int, last: int, rate: float,
-    seed: int,
+    documents: Documents, model: Model, settings: WindowSettings, way: Way, mine: Room, first: int, last: int,
+    rate: float, seed: int,
 ) -> tuple[float, int]:  # fmt: skip
     """Learns from documents first <= s < last.
 
@@ -105,7 +105,7 @@ def learn(
 def infer(
     text: Text,
     model: Model,
-    settings: Settings,
+    settings: WindowSettings,
     way: Way,
     targets: int,
     rates: NDArray[np.float64],
@@ -149,7 +149,7 @@ def infer(
 
 @lean
 def _infer(
-    documents: Documents, model: Model, settings: Settings, way: Way, mine: Room, first: int, last: int,
+    documents: Documents, model: Model, settings: WindowSettings, way: Way, mine: Room, first: int, last: int,
     rates: NDArray[np.float64], seed: int, used: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     text = documents.text
@@ -186,7 +186,7 @@ def _document(
     vectors: Floats,
     at: int,
     model: Model,
-    settings: Settings,
+    settings: WindowSettings,
     way: Way,
     mine: Room,
     count: int,
@@ -227,7 +227,7 @@ def _document(
 
 @inlined
 def _around(
-    model: Model, settings: Settings, way: Way, mine: Room, i: int, reach: int, count: int, width: int
+    model: Model, settings: WindowSettings, way: Way, mine: Room, i: int, reach: int, count: int, width: int
 ) -> Any:
     """Writes the places of the words around that take part; returns their number."""
     inputs = 0
@@ -268,7 +268,7 @@ def _compose(vectors: Floats, at: int, model: Model, way: Way, mine: Room, input
 
 
 @inlined
-def _predict(model: Model, settings: Settings, way: Way, mine: Room, many: int, rate: float) -> None:
+def _predict(model: Model, settings: WindowSettings, way: Way, mine: Room, many: int, rate: float) -> None:
     """The hidden vector against its targets; its change is left in `mine.changes`, the outputs change where told."""
     width, outputs = settings.width, model.outputs
     if way.learn:

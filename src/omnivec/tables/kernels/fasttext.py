@@ -19,11 +19,11 @@ from omnivec.tables.kernels.trees import Places
 from omnivec.tables.kernels.windows import (
     AHEAD,
     WATCHED,
-    Crown,
     Model,
     Room,
-    Settings,
     Text,
+    TopNodes,
+    WindowSettings,
     add,
     draw_negatives,
     exchange,
@@ -64,7 +64,7 @@ class Ring(NamedTuple):
     mine: Room
 
 
-def ring(window: int, targets: int, width: int, sentence: int, copies: Crown | None = None) -> Ring:
+def ring(window: int, targets: int, width: int, sentence: int, copies: TopNodes | None = None) -> Ring:
     """A thread's arrays for such sizes."""
     shape = (2 * window + 1) * width
     return Ring(
@@ -76,8 +76,8 @@ def ring(window: int, targets: int, width: int, sentence: int, copies: Crown | N
 
 @lean
 def learn(
-    text: Text, subwords: Subwords, model: Model, settings: Settings, around: Ring, first: int, last: int, rate: float,
-    seed: int,
+    text: Text, subwords: Subwords, model: Model, settings: WindowSettings, around: Ring, first: int, last: int,
+    rate: float, seed: int,
 ) -> tuple[float, int]:  # fmt: skip
     """Learns from sentences first <= s < last.
 
@@ -109,7 +109,13 @@ def learn(
 
 @inlined
 def _sentence(
-    subwords: Subwords, model: Model, settings: Settings, around: Ring, count: int, rate: float, state: Any
+    subwords: Subwords,
+    model: Model,
+    settings: WindowSettings,
+    around: Ring,
+    count: int,
+    rate: float,
+    state: Any,
 ) -> Any:
     """Learns from the first words of the sentence; returns losses, their number and the next state."""
     mine, size, span, width = around.mine, settings.window, 2 * settings.window + 1, settings.width

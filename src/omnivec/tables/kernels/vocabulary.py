@@ -26,7 +26,7 @@ HALF, LOWER, TOP = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFFFFF
 AT_ONCE = 32
 
 
-class Table(NamedTuple):
+class HashTable(NamedTuple):
     """An open hash table of words.
 
     Attributes:
@@ -47,10 +47,10 @@ class Table(NamedTuple):
     batch: NDArray[np.uint64]
 
 
-def table(words: int, letters: int) -> Table:
+def table(words: int, letters: int) -> HashTable:
     """An empty table with room for so many words of so many bytes together."""
     places = 1 << (2 * words - 1).bit_length()
-    return Table(
+    return HashTable(
         np.zeros((places, 4), np.uint64),
         np.zeros(letters + PADDING, np.uint8),
         np.zeros(words + 1, np.int64),
@@ -60,7 +60,7 @@ def table(words: int, letters: int) -> Table:
     )
 
 
-def grown(old: Table, letters: int) -> Table:
+def grown(old: HashTable, letters: int) -> HashTable:
     """The same words in a table with room for twice as many, and for so many more bytes."""
     size = int(old.size[0])
     new = table(2 * len(old.first), 2 * len(old.spelled) + letters)
@@ -72,7 +72,7 @@ def grown(old: Table, letters: int) -> Table:
     return new
 
 
-def counts(words: Table) -> NDArray[np.int64]:
+def counts(words: HashTable) -> NDArray[np.int64]:
     """(words,) how often each occurred, by number."""
     used = words.records[words.records[:, 2] != 0]
     result = np.zeros(int(words.size[0]), np.int64)
@@ -82,7 +82,7 @@ def counts(words: Table) -> NDArray[np.int64]:
 
 @lean
 def scan(
-    text: Bytes, state: NDArray[np.int64], words: Table, ids: NDArray[np.int32], ends: NDArray[np.int64]
+    text: Bytes, state: NDArray[np.int64], words: HashTable, ids: NDArray[np.int32], ends: NDArray[np.int64]
 ) -> bool:
     """Numbers the words of a text, until its end or until the table is full.
 
@@ -152,7 +152,7 @@ def _skip(text: Bytes, at: Any, length: Any, spaces: Any, word: bool) -> Any:
 
 @inlined
 def _find_or_add(
-    words: Table,
+    words: HashTable,
     left: np.uint64,
     right: np.uint64,
     home: Any,
@@ -189,7 +189,7 @@ def _find_or_add(
 
 
 @lean
-def merge(words: Table, other: Table, tallies: NDArray[np.int64], numbers: NDArray[np.int32]) -> int:
+def merge(words: HashTable, other: HashTable, tallies: NDArray[np.int64], numbers: NDArray[np.int32]) -> int:
     """Adds another table's words and counts, from the first not done; returns how many are done.
 
     Args:

@@ -78,7 +78,7 @@ class Model(NamedTuple):
     tree: Tree
 
 
-class Settings(NamedTuple):
+class WindowSettings(NamedTuple):
     """How to learn.
 
     Attributes:
@@ -98,7 +98,7 @@ class Settings(NamedTuple):
     width: int
 
 
-class Crown(NamedTuple):
+class TopNodes(NamedTuple):
     """A thread's copies of the nodes next to the root, which nearly all paths cross.
 
     Threads that each wrote such rows in every window would wait for one another: a row that two cores write in turns is
@@ -143,7 +143,7 @@ class Room(NamedTuple):
     errors: Floats
     changes: Floats
     hidden: Floats
-    crown: Crown
+    crown: TopNodes
 
 
 def copied(tree: Tree, threads: int) -> int:
@@ -151,10 +151,10 @@ def copied(tree: Tree, threads: int) -> int:
     return threads * _crown_size(tree, threads)
 
 
-def crowns(tree: Tree, words: int, width: int, threads: int) -> Callable[[int], Crown]:
+def crowns(tree: Tree, words: int, width: int, threads: int) -> Callable[[int], TopNodes]:
     """The copies of each thread, counted from 0, of nodes of a tree with so many words."""
     count = _crown_size(tree, threads)
-    return lambda thread: Crown(
+    return lambda thread: TopNodes(
         words - 1 - count, count, words + thread * count, np.zeros(count * width, np.float32)
     )
 
@@ -164,7 +164,7 @@ def _crown_size(tree: Tree, threads: int) -> int:
     return min(CROWN, len(tree.starts) - 2) if len(tree.starts) > 2 and threads > 1 else 0
 
 
-def room(sentence: int, window: int, targets: int, width: int, copies: Crown | None = None) -> Room:
+def room(sentence: int, window: int, targets: int, width: int, copies: TopNodes | None = None) -> Room:
     """A thread's arrays for such sizes; without copies it learns on shared nodes."""
     most = -(-targets // GROUP) * GROUP + LANES
     return Room(
@@ -177,7 +177,7 @@ def room(sentence: int, window: int, targets: int, width: int, copies: Crown | N
         np.zeros((2 * window + 1) * most, np.float32),
         np.zeros((2 * window + 1) * width, np.float32),
         np.zeros(width, np.float32),
-        copies or Crown(0, 0, 0, np.zeros(0, np.float32)),
+        copies or TopNodes(0, 0, 0, np.zeros(0, np.float32)),
     )
 
 
@@ -310,7 +310,7 @@ def _change(
 
 
 @shared
-def draw_negatives(model: Model, settings: Settings, mine: Room, count: int, state: Any) -> Any:
+def draw_negatives(model: Model, settings: WindowSettings, mine: Room, count: int, state: Any) -> Any:
     """Draws the negatives of all windows of a sentence of `count` words; returns the next state."""
     for i in range(count * settings.negative):
         state = advance(state)
@@ -319,7 +319,7 @@ def draw_negatives(model: Model, settings: Settings, mine: Room, count: int, sta
 
 
 @shared
-def fetch_targets(model: Model, settings: Settings, mine: Room, place: int, count: int) -> None:
+def fetch_targets(model: Model, settings: WindowSettings, mine: Room, place: int, count: int) -> None:
     """Asks for the rows of the targets of a window; nothing where the sentence has no such place."""
     if place >= count:
         return
@@ -334,7 +334,7 @@ def fetch_targets(model: Model, settings: Settings, mine: Room, place: int, coun
 
 
 @shared
-def prepare(model: Model, settings: Settings, mine: Room, place: int) -> Any:
+def prepare(model: Model, settings: WindowSettings, mine: Room, place: int) -> Any:
     """Writes the targets of a window, in whole groups; returns their number."""
     centre, width = mine.sentence[place], settings.width
     places, labels, rates = mine.targets, mine.labels, mine.rates
@@ -359,7 +359,7 @@ def prepare(model: Model, settings: Settings, mine: Room, place: int) -> Any:
 
 
 @shared
-def _row(crown: Crown, node: Any) -> Any:
+def _row(crown: TopNodes, node: Any) -> Any:
     """The row of a node: the thread's own where it has one."""
     inside = crown.nodes > 0 and node >= crown.first
     return np.int64(node) + (crown.at - crown.first if inside else 0)

@@ -14,8 +14,8 @@ from omnivec.tables.kernels.windows import (
     WATCHED,
     Model,
     Room,
-    Settings,
     Text,
+    WindowSettings,
     add,
     draw_negatives,
     exchange,
@@ -31,7 +31,14 @@ from omnivec.types import Floats
 
 @lean
 def learn(
-    text: Text, model: Model, settings: Settings, mine: Room, first: int, last: int, rate: float, seed: int
+    text: Text,
+    model: Model,
+    settings: WindowSettings,
+    mine: Room,
+    first: int,
+    last: int,
+    rate: float,
+    seed: int,
 ) -> tuple[float, int]:
     """Learns from sentences first <= i < last; several threads may learn the same model at once (Recht et al. 2011).
 
@@ -58,7 +65,7 @@ def learn(
 
 
 @inlined
-def _sentence(model: Model, settings: Settings, mine: Room, count: int, state: Any, rate: Any) -> Any:
+def _sentence(model: Model, settings: WindowSettings, mine: Room, count: int, state: Any, rate: Any) -> Any:
     """Learns from the first words of `mine.sentence`; returns the next state, the loss and what it is of."""
     width = settings.width
     loss, watched = 0.0, 0

@@ -26,7 +26,7 @@ from omnivec.models.loading import load
 from omnivec.progress import say
 from omnivec.training import texts
 from omnivec.training.data import Columns, each_row
-from omnivec.training.loop import Step
+from omnivec.training.loop import TrainingStep
 from omnivec.training.recipe_registry import check_limits
 from omnivec.types import Floats
 from omnivec.vectors import alignment
@@ -91,7 +91,7 @@ class Options:
     scale: float = 10.0
     seed: int = 0
     show_progress_bar: bool | None = None
-    on_step: Callable[[Step], None] | None = None
+    on_step: Callable[[TrainingStep], None] | None = None
 
     def __post_init__(self) -> None:
         check_limits(self, LIMITS)
@@ -159,11 +159,11 @@ def _method(left: Floats, right: Floats, options: Options) -> tuple[Fit, Sequenc
     most = min(left.shape[1], right.shape[1])
     given = alignment.STRENGTHS if options.strength is None else (options.strength,)
     if options.method == "contrastive":
-        from omnivec.training.projector import Settings, contrastive
+        from omnivec.training.projector import ContrastiveOptions, contrastive
 
         names = ("hidden", "epochs", "batch_size", "lr", "weight_decay", "dropout", "scale", "seed")
         shared = {name: getattr(options, name) for name in (*names, "show_progress_bar", "on_step")}
-        settings = Settings(dim=options.dim or min(most, SMALLER_SPACE), **shared)
+        settings = ContrastiveOptions(dim=options.dim or min(most, SMALLER_SPACE), **shared)
         return lambda a, b, _: contrastive(a, b, settings), (0.0,)
     if options.dim is not None and (options.method != "cca" or options.dim > most):
         raise UsageError(f"dim={options.dim}: {options.method} makes {_makes(options.method, right, most)}")

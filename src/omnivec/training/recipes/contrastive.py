@@ -24,7 +24,7 @@ from omnivec.models.network import Choice, Network
 from omnivec.models.runtime import trials_file
 from omnivec.progress import say
 from omnivec.training.data import Pair, batches, per_epoch, read_pairs
-from omnivec.training.loop import Plan, Step, fit
+from omnivec.training.loop import LoopOptions, TrainingStep, fit
 from omnivec.training.recipe_registry import check_limits
 from omnivec.training.trainable import Trainable
 
@@ -93,7 +93,7 @@ class Options:
     seed: int = 0
     device: str | None = None
     show_progress_bar: bool | None = None
-    on_step: Callable[[Step], None] | None = None
+    on_step: Callable[[TrainingStep], None] | None = None
 
     def __post_init__(self) -> None:
         check_limits(self, LIMITS)
@@ -119,7 +119,7 @@ def run(data: Any, options: Options) -> Embedder:
         loss,
         batches(len(pairs), options.batch_size, options.seed),
         torch.optim.AdamW(trainable.groups(options.weight_decay), options.lr),
-        Plan(
+        LoopOptions(
             options.steps or options.epochs * per_epoch(len(pairs), options.batch_size),
             options.warmup,
             options.clip,

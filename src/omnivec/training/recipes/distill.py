@@ -35,7 +35,7 @@ from omnivec.tables.int8 import quantized, restored
 from omnivec.tables.record import Table
 from omnivec.training import loop
 from omnivec.training.data import batches, per_epoch
-from omnivec.training.loop import Plan, Step
+from omnivec.training.loop import LoopOptions, TrainingStep
 from omnivec.training.passes import check_finite
 from omnivec.training.recipe_registry import check_limits
 from omnivec.training.snippets import read_texts, sample, scattered
@@ -101,7 +101,7 @@ class Options:
     seed: int = 0
     threads: int | None = None
     show_progress_bar: bool | None = None
-    on_step: Callable[[Step], None] | None = None
+    on_step: Callable[[TrainingStep], None] | None = None
 
     def __post_init__(self) -> None:
         check_limits(self, LIMITS)
@@ -258,7 +258,7 @@ def fit(first: Floats, read: Bags, wanted: Floats, options: Options) -> Floats:
         loss,
         batches(len(usable), options.batch_size, options.seed),
         torch.optim.Adam([rows], options.lr, BETAS),
-        Plan(
+        LoopOptions(
             options.epochs * per_epoch(len(usable), options.batch_size),
             0.0,
             INF,

@@ -15,8 +15,8 @@ from omnivec.models.keyed import trained
 from omnivec.tables.document_inference import KEPT, how_of
 from omnivec.tables.record import Table
 from omnivec.training.corpus import Corpus, aside, check_numba
-from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Own, Windowed, pace, rehearsal, uniform, workers
+from omnivec.training.passes import Outcome, Shard, run_epochs
+from omnivec.training.tables import Own, Windowed, schedule_of, uniform, warm_up_kernels, workers
 from omnivec.training.tagged import Documents, read_documents
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run(data: Any, options: Options) -> Embedder:
     def one(words: Corpus, brief: Options) -> Vectors:
         return fit(Documents(["0"], np.zeros(1, np.int32), words), brief)
 
-    aside(rehearsal(one, options))
+    aside(warm_up_kernels(one, options))
     return embedder(fit(read_documents(data, options.min_count, options.max_vocab), options), options)
 
 
@@ -116,14 +116,14 @@ def fit(documents: Documents, options: Options) -> Vectors:
     copies = windows.crowns(tree, count, settings.width, threads)
     own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
 
-    def work(piece: Piece) -> tuple[float, int]:
+    def work(shard: Shard) -> tuple[float, int]:
         loss, losses = kernels.learn(
-            reading, model, settings, way, own.get(), piece.first, piece.last, piece.lr, piece.seed
+            reading, model, settings, way, own.get(), shard.first, shard.last, shard.lr, shard.seed
         )
         return float(loss), int(losses)
 
     learned = {"documents' vectors": vectors, "words' vectors": inputs, "outputs": outputs}
-    outcome = over(corpus.starts, pace(options, len(corpus.ids), count), work, learned)
+    outcome = run_epochs(corpus.starts, schedule_of(options, len(corpus.ids), count), work, learned)
     found, words, targeted = (
         _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs[:count])
     )

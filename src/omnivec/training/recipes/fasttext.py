@@ -15,8 +15,8 @@ from omnivec.models.keyed import trained
 from omnivec.tables.ngrams import Ragged, char_ngrams
 from omnivec.tables.record import Subwords, Table
 from omnivec.training.corpus import Corpus, check_numba
-from omnivec.training.passes import Outcome, Piece, over
-from omnivec.training.tables import Centred, Own, check_ngrams, pace, read_words, uniform, workers
+from omnivec.training.passes import Outcome, Shard, run_epochs
+from omnivec.training.tables import Centred, Own, check_ngrams, read_words, schedule_of, uniform, workers
 
 if TYPE_CHECKING:
     from omnivec.models.embedder import Embedder
@@ -112,7 +112,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
     text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
     outputs = windows.zeros(words + windows.copied(tree, workers(options)), options.dim)
     model = windows.Model(inputs, outputs, alias, tree)
-    settings = windows.Settings(
+    settings = windows.WindowSettings(
         skipgram=bool(options.sg),
         negative=options.negative,
         window=options.window,
@@ -124,14 +124,17 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
     copies = windows.crowns(tree, words, width, workers(options))
     own = Own(lambda thread: kernels.ring(options.window, most, width, longest, copies(thread)))
 
-    def work(piece: Piece) -> tuple[float, int]:
+    def work(shard: Shard) -> tuple[float, int]:
         loss, count = kernels.learn(
-            text, subwords, model, settings, own.get(), piece.first, piece.last, piece.lr, piece.seed
+            text, subwords, model, settings, own.get(), shard.first, shard.last, shard.lr, shard.seed
         )
         return float(loss), int(count)
 
-    outcome = over(
-        corpus.starts, pace(options, len(corpus.ids), words), work, {"vectors": inputs, "outputs": outputs}
+    outcome = run_epochs(
+        corpus.starts,
+        schedule_of(options, len(corpus.ids), words),
+        work,
+        {"vectors": inputs, "outputs": outputs},
     )
     vectors = np.empty((words, width), np.float32)
     kernels.means(inputs, subwords, vectors)

@@ -18,9 +18,9 @@ from omnivec.tables.bags import Bag, frequent
 from omnivec.tables.record import Subwords, Table
 from omnivec.training.corpus import check_numba
 from omnivec.training.labelled import Labelled, read_labelled
-from omnivec.training.passes import Outcome, Piece, over
+from omnivec.training.passes import Outcome, Shard, run_epochs
 from omnivec.training.recipes.fasttext import SPAN
-from omnivec.training.tables import Common, Own, check_ngrams, pace, uniform
+from omnivec.training.tables import Common, Own, check_ngrams, schedule_of, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,14 +127,14 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
     outputs = np.zeros((len(labels), inputs.shape[1]), np.float32)
     own = Own(lambda thread: np.zeros(2 * inputs.shape[1] + len(labels), np.float32))
 
-    def work(piece: Piece) -> tuple[float, int]:
+    def work(shard: Shard) -> tuple[float, int]:
         bags = kernels.Subwords(*rows)
         loss, count = kernels.classify(
-            bags, gold, inputs, outputs, own.get(), piece.first, piece.last, piece.lr
+            bags, gold, inputs, outputs, own.get(), shard.first, shard.last, shard.lr
         )
         return float(loss), int(count)
 
     learned = {"rows": inputs, "labels' vectors": outputs}
-    outcome = over(rows.starts, pace(options, len(rows.values), len(words)), work, learned)
+    outcome = run_epochs(rows.starts, schedule_of(options, len(rows.values), len(words)), work, learned)
     dim = options.dim
     return Classifier(bag, counts, inputs[:, :dim].copy(), labels, outputs[:, :dim].copy(), outcome)

@@ -20,9 +20,9 @@ from omnivec.errors import UsageError
 from omnivec.models.keyed import trained
 from omnivec.tables.record import Table
 from omnivec.training.corpus import Corpus, check_numba, kept
-from omnivec.training.passes import Outcome, Piece, over
+from omnivec.training.passes import Outcome, Shard, run_epochs
 from omnivec.training.recipes import phrases
-from omnivec.training.tables import Centred, Own, pace, read_words, uniform, workers
+from omnivec.training.tables import Centred, Own, read_words, schedule_of, uniform, workers
 from omnivec.types import Floats
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
 
     text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
     negative = 0 if options.softmax else options.negative
-    settings = windows.Settings(
+    settings = windows.WindowSettings(
         skipgram=bool(options.sg),
         negative=negative,
         window=options.window,
@@ -216,20 +216,20 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
     own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
     epochs = _Epochs(options, len(corpus.ids))
 
-    def work(piece: Piece) -> tuple[float, int]:
-        found = learn(text, model, settings, own.get(), piece.first, piece.last, piece.lr, piece.seed)
-        epochs.add(piece, *found)
+    def work(shard: Shard) -> tuple[float, int]:
+        found = learn(text, model, settings, own.get(), shard.first, shard.last, shard.lr, shard.seed)
+        epochs.add(shard, *found)
         return found
 
     learned = {
         name: table.reshape(-1, settings.width)
         for name, table in (("vectors", model.inputs), ("outputs", model.outputs))
     }
-    return over(corpus.starts, pace(options, len(corpus.ids), len(corpus.words)), work, learned)
+    return run_epochs(corpus.starts, schedule_of(options, len(corpus.ids), len(corpus.words)), work, learned)
 
 
 class _Epochs:
-    """Tells when a pass is over; pieces of the next may have begun."""
+    """Tells when a pass is over; shards of the next may have begun."""
 
     def __init__(self, options: Options, words: int) -> None:
         self._options, self._words = options, words
@@ -237,14 +237,14 @@ class _Epochs:
         self._lock = threading.Lock()
         self._start = time.perf_counter()
 
-    def add(self, piece: Piece, loss: float, count: int) -> None:
-        """A piece is done."""
+    def add(self, shard: Shard, loss: float, count: int) -> None:
+        """A shard is done."""
         if self._options.on_epoch is None:
             return
         with self._lock:
-            self._done[piece.epoch] += piece.words, loss, count
-            words, total, many = self._done[piece.epoch]
+            self._done[shard.epoch] += shard.words, loss, count
+            words, total, many = self._done[shard.epoch]
             if words == self._words:
                 seconds = time.perf_counter() - self._start
                 mean = float(total / max(many, 1))
-                self._options.on_epoch(Epoch(piece.epoch + 1, self._options.epochs, mean, seconds))
+                self._options.on_epoch(Epoch(shard.epoch + 1, self._options.epochs, mean, seconds))
