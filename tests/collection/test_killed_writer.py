@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
-import signal
-import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+import forked
 from omnivec import Collection
-from workbench import CommandLine, contents, loaded, prose, whole, write_files, write_pictures
+from workbench import MAIN, CommandLine, contents, loaded, prose, whole, write_files, write_pictures
 
-FILES = 300
+FILES = 100
 KILLS = {"texts": 50, "texts and images": 16}
 
 # More commits in the same time: more moments that could go wrong.
-SMALL_COMMITS = "from omnivec.collection import indexing; indexing.PASSAGES = 40; indexing.BYTES = 20_000"
+SMALL_COMMITS = "from omnivec.collection import indexing; indexing.PASSAGES = 14; indexing.BYTES = 7_000"
 
 
 def passages_of(collection: Collection, document: str) -> int:
@@ -33,21 +33,23 @@ def passages_of(collection: Collection, document: str) -> int:
     return len(keys)
 
 
-def killed(command: list[Any], omni: CommandLine, out: Path, seconds: float, lines: int) -> None:
+def killed(omni: CommandLine, arguments: Sequence[str], out: Path, seconds: float, lines: int) -> None:
     """Runs a command and kills it: so long after it wrote so many lines."""
-    with out.open("wb") as stdout:
-        process = subprocess.Popen(
-            command, cwd=omni.folder, env=omni.environment(), stdout=stdout, stderr=subprocess.DEVNULL
-        )
-        while lines and process.poll() is None and out.read_bytes().count(b"\n") < lines:
-            time.sleep(0.002)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    server = forked.server()
+    out.write_bytes(b"")
+    nothing = Path(os.devnull)
+    server.start(
+        f"{SMALL_COMMITS}\n{MAIN}", arguments, omni.folder, omni.environment(), [nothing, out, nothing]
+    )
+    while lines and not server.ended() and out.read_bytes().count(b"\n") < lines:
+        time.sleep(0.002)
+    time.sleep(seconds)
+    server.kill()
+    server.wait()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+@pytest.mark.skipif(not forked.POSSIBLE, reason="killed processes are forked, for their number")
 @pytest.mark.parametrize("kind", KILLS)
 def test_a_killed_index_keeps_what_it_said_and_the_next_one_ends_as_if_undisturbed(
     omni: CommandLine, tiny: Path, vit: Path, tmp_path: Path, kind: str
@@ -58,15 +60,17 @@ def test_a_killed_index_keeps_what_it_said_and_the_next_one_ends_as_if_undisturb
     models = {"text": loaded(tiny), "image": loaded(vit)}
     named = [f"--model={modality}={folder}" for modality, folder in (("text", tiny), ("image", vit))]
     arguments = ("index", "docs", "--json", *named, "-c", "notes.omni")
-    command = omni.command(*arguments, before=SMALL_COMMITS)
-    begun = time.monotonic()
-    done = omni(*arguments, before=SMALL_COMMITS)
-    whole_run = time.monotonic() - begun
+    done = omni(*arguments, before=SMALL_COMMITS)  # a new process; those that are killed are forked
     assert done.code == 0, done.err
     with Collection(omni.folder / "notes.omni", models=models) as undisturbed:
         whole(undisturbed)
         wanted = contents(undisturbed)
         assert len(wanted.documents) == FILES < undisturbed.counts().passages
+    shutil.rmtree(omni.folder / "notes.omni")
+    omni.forked("--version")  # what forks is there before time is taken
+    begun = time.monotonic()
+    assert omni.forked(*arguments, before=SMALL_COMMITS).code == 0
+    whole_run = time.monotonic() - begun
     shutil.rmtree(omni.folder / "notes.omni")
 
     chance, seen = random.Random(11), Counter[str]()
@@ -75,8 +79,8 @@ def test_a_killed_index_keeps_what_it_said_and_the_next_one_ends_as_if_undisturb
         if turn % 2:  # anywhere in its run time
             seconds, lines = chance.uniform(0.0, whole_run), 0
         else:  # while it writes: after some line, within the time of one batch
-            seconds, lines = chance.uniform(0.0, 0.1), chance.randrange(1, FILES)
-        killed(command, omni, out, seconds, lines)
+            seconds, lines = chance.uniform(0.0, whole_run / 10), chance.randrange(1, FILES)
+        killed(omni, arguments, out, seconds, lines)
         raw = out.read_bytes()
         said = [json.loads(line) for line in raw[: raw.rfind(b"\n") + 1].splitlines()]
         said = [line for line in said if "summary" not in line]

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 import checkpoints
+import forked
 import omnivec
 from omnivec import Collection
 from patience import PATIENCE
@@ -111,7 +113,12 @@ class CommandLine:
         stdin: str | bytes = b"",
         cwd: Path | None = None,
     ) -> Done:
-        """Runs a command line to its end; `before` is Python code run before it."""
+        """Runs a command line to its end; `before` is Python code run before it.
+
+        The process is a new one where something is run before or the environment is another; else a forked one.
+        """
+        if forked.POSSIBLE and not before and not self.variables:
+            return self.forked(*arguments, stdin=stdin, cwd=cwd)
         done = subprocess.run(
             self.command(*arguments, before=before),
             cwd=cwd or self.folder,
@@ -121,6 +128,22 @@ class CommandLine:
             timeout=PATIENCE,
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def forked(
+        self,
+        *arguments: str | Path | bytes,
+        before: str = "",
+        stdin: str | bytes = b"",
+        cwd: Path | None = None,
+    ) -> Done:
+        """Runs a command line to its end in a process that is forked; see tests/helpers/forked.py."""
+        with tempfile.TemporaryDirectory() as place:
+            files = [Path(place, name) for name in ("stdin", "stdout", "stderr")]
+            files[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
+            server = forked.server()
+            server.start(f"{before}\n{MAIN}", arguments, cwd or self.folder, self.environment(), files)
+            code = server.wait()
+            return Done(code, files[1].read_bytes().decode(), files[2].read_bytes().decode())
 
     def start(self, *arguments: str | Path, **settings: Any) -> subprocess.Popen[str]:
         """Starts a command line."""
