@@ -78,9 +78,9 @@ def items_of(
     names: list[str] | list[None] = [None] * len(listed) if ids is None else texts(ids, "ids")
     one_for_all = {} if metadata is None else metadata
     facts = [one_for_all] * len(listed) if isinstance(one_for_all, Mapping) else _rows(metadata)
-    for what, given in (("ids", names), ("metadata", facts)):
-        if len(given) != len(listed):
-            raise UsageError(f"{len(given)} {what} for {len(listed)} items: give one for each")
+    for what, values in (("ids", names), ("metadata", facts)):
+        if len(values) != len(listed):
+            raise UsageError(f"{len(values)} {what} for {len(listed)} items: give one for each")
     for i, fact in enumerate(facts):
         if not isinstance(fact, Mapping):
             raise UsageError(

@@ -234,10 +234,10 @@ class Collection:
             UnknownKey: there is none of an id.
         """
         named = texts(ids, "ids")
-        found = {entry.id: entry for entry in self._catalogue.documents(ids=list(dict.fromkeys(named)))}
-        if missing := [name for name in named if name not in found]:
+        entries = {entry.id: entry for entry in self._catalogue.documents(ids=list(dict.fromkeys(named)))}
+        if missing := [name for name in named if name not in entries]:
             raise UnknownKey(f"no document {missing[0]!r} in {self.folder}")
-        return [found[name] for name in named]
+        return [entries[name] for name in named]
 
     def search(
         self,

@@ -24,13 +24,13 @@ def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
     if not model.encoder.card.stored:
         return json_of(model.identity)
     place, state = str(model.folder.resolve()), [model.dim, _state(model.folder)]
-    kept = read_kept(cache)
-    entry = kept.get(place)
+    cached = read_kept(cache)
+    entry = cached.get(place)
     if isinstance(entry, dict) and entry.get("state") == state and entry.get("seal") == _seal(entry):
         return dict(entry["identity"])
-    kept[place] = entry = {"state": state, "identity": json_of(model.identity)}
+    cached[place] = entry = {"state": state, "identity": json_of(model.identity)}
     entry["seal"] = _seal(entry)
-    write_kept(cache, kept)
+    write_kept(cache, cached)
     return dict(entry["identity"])
 
 
@@ -48,7 +48,7 @@ def json_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:
     """Names of canary items of all that a model reads, with the vectors that it makes of them."""
     records = [modality.get(name).canaries for name in modality.names() if name in model.modalities]
-    made = [(name, own.make) for own in records for name in own.names]
+    made = [(name, record.make) for record in records for name in record.names]
     # A table may know no word of some.
     return tuple((made[i][0], vector) for i, vector in model.run([make(name) for name, make in made]))
 
@@ -56,23 +56,23 @@ def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:
 def _known(name: str, modalities: Sequence[str]) -> Canaries | None:
     """The canaries that a recorded name is one of; None where a later version made it, and nothing here can."""
     records = [modality.get(one).canaries for one in modality.names() if one in modalities]
-    for own in sorted(records, key=lambda one: -len(one.prefix)):
-        if name.startswith(own.prefix):
+    for record in sorted(records, key=lambda one: -len(one.prefix)):
+        if name.startswith(record.prefix):
             # A text is its own name, in every version.
-            return own if own.names and (not own.prefix or name in own.names) else None
+            return record if record.names and (not record.prefix or name in record.names) else None
     return None
 
 
-def check_same(recorded: Mapping[str, Any], given: Mapping[str, Any], space: str) -> None:
+def check_same(recorded: Mapping[str, Any], current: Mapping[str, Any], space: str) -> None:
     """Raises IdentityError, with both identities, unless both are of one model."""
-    before, now = _plain(recorded), _plain(given)
+    before, now = _plain(recorded), _plain(current)
     different = [key for key in before if key != "weights" and before[key] != now.get(key)]
-    if not weights.same_weights(recorded["weights"], given["weights"]):
+    if not weights.same_weights(recorded["weights"], current["weights"]):
         different.insert(0, "weights")
     if different:
         raise IdentityError(
             f"space {space!r} was made by another model: {', '.join(different)} differ. "
-            f"Recorded: {describe(recorded)}. Given: {describe(given)}. "
+            f"Recorded: {describe(recorded)}. Given: {describe(current)}. "
             "Open the collection with the model that made it, or make a new collection"
         )
 
@@ -89,15 +89,15 @@ def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, space: str) -> float:
     """Raises IdentityError where the model no longer makes the recorded vectors; returns the largest 1 - cosine."""
-    found = [(name, vector, _known(name, model.modalities)) for name, vector in recorded]
-    known = [(name, vector, own) for name, vector, own in found if own is not None]
+    named = [(name, vector, _known(name, model.modalities)) for name, vector in recorded]
+    known = [(name, vector, record) for name, vector, record in named if record is not None]
     if not known:
         return 0.0
     then = np.stack([vector for _, vector, _ in known])
-    now = model.encode([own.make(name) for name, _, own in known])
+    now = model.encode([record.make(name) for name, _, record in known])
     norms = np.linalg.norm(then, axis=1) * np.linalg.norm(now, axis=1)
     lost = 1 - (then * now).sum(axis=1) / np.maximum(norms, 1e-12)
-    allowed = np.array([own.tolerance for _, _, own in known])
+    allowed = np.array([record.tolerance for _, _, record in known])
     worst = int((lost / allowed).argmax())
     if lost[worst] > allowed[worst]:
         raise IdentityError(

@@ -126,9 +126,9 @@ class Indexer:
             if failed is not None:
                 written.append(Written(draft.id, 0, 0, failed))
                 continue
-            own = rows[places.start : places.stop]
-            lost = int(encoded.lost[own].sum()) if modality.get(draft.modality).counts_lost else 0
-            documents.append(self._document(draft, encoded, own, lost))
+            kept_rows = rows[places.start : places.stop]
+            lost = int(encoded.lost[kept_rows].sum()) if modality.get(draft.modality).counts_lost else 0
+            documents.append(self._document(draft, encoded, kept_rows, lost))
             written.append(Written(draft.id, len(draft.pieces), lost))
         self._catalogue.write(documents)
         pace = len(items) / max(self._clock() - begun, 1e-9)

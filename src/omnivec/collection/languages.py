@@ -98,8 +98,8 @@ def declared(name: str, folder: Path) -> frozenset[str]:
         name: of the model; of a known one the registry says it.
         folder: of the model: its card, README.md, says it in `language`, else config.json.
     """
-    said = registry.known().get(name, {}).get("languages") or _of_card(folder) or _of_config(folder)
-    codes = [str(one).strip().strip("\"'").lower().partition("-")[0] for one in said]
+    listed = registry.known().get(name, {}).get("languages") or _of_card(folder) or _of_config(folder)
+    codes = [str(one).strip().strip("\"'").lower().partition("-")[0] for one in listed]
     return frozenset(codes) if all(_CODE.match(code) for code in codes) else frozenset()
 
 
@@ -109,11 +109,11 @@ def _of_card(folder: Path) -> list[str]:
             front = _FRONT.match(file.read(1 << 16))
     except OSError:
         return []
-    found = _LANGUAGE.search(front[1]) if front else None
-    if found is None:
+    match = _LANGUAGE.search(front[1]) if front else None
+    if match is None:
         return []
-    return [one for one in re.split(r"[\[\],\s]+|^-", found[1]) if one] or re.findall(
-        r"-[ \t]*(\S+)", found[2]
+    return [one for one in re.split(r"[\[\],\s]+|^-", match[1]) if one] or re.findall(
+        r"-[ \t]*(\S+)", match[2]
     )
 
 
@@ -121,8 +121,8 @@ def _of_config(folder: Path) -> list[Any]:
     config: dict[str, Any] = {}
     with suppress(ModelError):
         config = read_json(folder / "config.json", {}, dict)
-    said = config.get("language", config.get("languages", []))
-    return [said] if isinstance(said, str) else said if isinstance(said, list) else []
+    language = config.get("language", config.get("languages", []))
+    return [language] if isinstance(language, str) else language if isinstance(language, list) else []
 
 
 def language_of(text: str) -> str | None:
@@ -139,7 +139,7 @@ def language_of(text: str) -> str | None:
             return name
     words = _WORD.findall(some.lower())
     counts = Counter(words)
-    hits = {code: sum(counts[word] for word in own) for code, (_, own) in _WORDS.items()}
+    hits = {code: sum(counts[word] for word in marker_words) for code, (_, marker_words) in _WORDS.items()}
     first, second = sorted(hits, key=lambda code: -hits[code])[:2]
     enough = hits[first] >= max(_LEAST_WORDS, _LEAST_SHARE * len(words))
     if not enough or (first != "en" and hits[first] < 2 * hits["en"]) or hits[first] == hits[second]:
@@ -173,19 +173,19 @@ def _codes(name: str) -> frozenset[str]:
     """The codes of the languages that a name of `language_of` may stand for."""
     if name in _SCRIPTS:
         return _SCRIPTS[name][1]
-    return frozenset(code for code, (own, _) in _WORDS.items() if own == name)
+    return frozenset(code for code, (language, _) in _WORDS.items() if language == name)
 
 
 def warning(tally: Tally, name: str, folder: Path) -> str | None:
     """One line where many texts are in languages that their model does not declare; None where all is well."""
     languages = declared(name, folder)
-    found = tally.foreign(languages) if languages else None
-    if found is None:
+    foreign = tally.foreign(languages) if languages else None
+    if foreign is None:
         return None
     known = [_WORDS[code][0] if code in _WORDS else code for code in sorted(languages)]
     made = ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
     return (
-        f"{found[1]:.0%} of the texts look {found[0]}, or another language, and {name} was made for {made}: "
+        f"{foreign[1]:.0%} of the texts look {foreign[0]}, or another language, and {name} was made for {made}: "
         f"they are hardly found by their meaning; models of many languages are {' and '.join(MULTILINGUAL)}: "
         "omnivec index --collection NEW --model NAME PATHS"
     )

@@ -79,11 +79,11 @@ class _Searched:
         cls, state: tuple[int, int], loaded: matrix.Loaded, index: VectorIndex, candidates: _Candidates | None
     ) -> _Searched:
         """The same passages for the same keys, whoever asks."""
-        own = np.unique(loaded.keys)
-        tail = own[:0] if candidates is None else np.setdiff1d(own, candidates.keys)
-        if len(own) > SAMPLE:
-            own = np.sort(np.random.default_rng(0).choice(own, SAMPLE, replace=False))
-        return cls(state, loaded, index, own, candidates, tail)
+        keys = np.unique(loaded.keys)
+        tail = keys[:0] if candidates is None else np.setdiff1d(keys, candidates.keys)
+        if len(keys) > SAMPLE:
+            keys = np.sort(np.random.default_rng(0).choice(keys, SAMPLE, replace=False))
+        return cls(state, loaded, index, keys, candidates, tail)
 
     def nearest(self, vector: Floats, k: int, allowed: Keys | None) -> tuple[Keys, Floats]:
         """Keys and scores of at most k passages, best first; of an approximate index the best of its candidates."""
@@ -97,26 +97,26 @@ class _Searched:
 
     def _exact(self, vector: Floats, k: int, allowed: Keys | None) -> tuple[Keys, Floats]:
         keys, scores = self.index.search(vector[None], max(1, min(k, len(self.index))), allowed)
-        found = keys[0] >= 0
-        return keys[0][found], scores[0][found]
+        valid = keys[0] >= 0
+        return keys[0][valid], scores[0][valid]
 
     def _proposed(self, index: VectorIndex, vector: Floats, k: int, allowed: Keys | None) -> Keys | None:
         """The only keys that are compared: candidates and the tail; all that are allowed where these are too few."""
         most = min(CANDIDATES * k, len(index))
         if most < k or (allowed is not None and len(allowed) <= most):
             return allowed
-        found = _among(index.search(vector[None], most, allowed)[0][0], self.loaded.keys)
+        proposed = _among(index.search(vector[None], most, allowed)[0][0], self.loaded.keys)
         tail = self.tail
         if allowed is not None:
-            found, tail = found[np.isin(found, allowed)], tail[np.isin(tail, allowed)]
-        return allowed if len(found) < k else np.concatenate([found, tail])
+            proposed, tail = proposed[np.isin(proposed, allowed)], tail[np.isin(tail, allowed)]
+        return allowed if len(proposed) < k else np.concatenate([proposed, tail])
 
 
 def _among(keys: Keys, listed: Keys) -> Keys:
     """Those of some keys that are in an ascending list."""
     places = np.minimum(np.searchsorted(listed, keys), len(listed) - 1)
-    found: Keys = keys[listed[places] == keys]
-    return found
+    members: Keys = keys[listed[places] == keys]
+    return members
 
 
 class Ranking:
@@ -143,23 +143,23 @@ class Ranking:
             allowed: the only keys that may be found; None means all.
         """
         searched = {name: self._of(name) for name in vectors}
-        asked = {name: own for name, own in searched.items() if len(own.index)}
-        found = {name: own.nearest(vectors[name], k, allowed) for name, own in asked.items()}
+        asked = {name: searcher for name, searcher in searched.items() if len(searcher.index)}
+        nearest = {name: searcher.nearest(vectors[name], k, allowed) for name, searcher in asked.items()}
         if len(asked) <= 1:
             return [
                 Ranked(key, score, name)
-                for name, (keys, scores) in found.items()
+                for name, (keys, scores) in nearest.items()
                 for key, score in zip(keys.tolist(), scores.tolist(), strict=True)
             ]
         listed = list(asked)
-        scores = [found[name][1] for name in listed]
-        if min(len(own.sample) for own in asked.values()) < calibration.LEAST:
-            spaces, places, values = _in_turns([len(own) for own in scores], k)
+        scores = [nearest[name][1] for name in listed]
+        if min(len(searcher.sample) for searcher in asked.values()) < calibration.LEAST:
+            spaces, places, values = _in_turns([len(one) for one in scores], k)
         else:
-            backgrounds = [own.background(vectors[name]) for name, own in asked.items()]
+            backgrounds = [searcher.background(vectors[name]) for name, searcher in asked.items()]
             spaces, places, values = calibration.rank_together(scores, backgrounds, k)
         return [
-            Ranked(int(found[listed[space]][0][place]), value, listed[space])
+            Ranked(int(nearest[listed[space]][0][place]), value, listed[space])
             for space, place, value in zip(spaces.tolist(), places.tolist(), values.tolist(), strict=True)
         ]
 

@@ -54,11 +54,11 @@ def answer(catalogue: Catalogue, ranking: Ranking, question: Question) -> list[R
     """The k passages that answer a question best; the caller holds a snapshot."""
     depth = question.k
     while True:
-        found = _found(catalogue, ranking, question, depth)
+        ranked = _found(catalogue, ranking, question, depth)
         if not question.per_document:
-            return found[: question.k]
-        best = _first_of_each_document(catalogue, found)
-        if len(best) >= question.k or len(found) < depth:
+            return ranked[: question.k]
+        best = _first_of_each_document(catalogue, ranked)
+        if len(best) >= question.k or len(ranked) < depth:
             return best[: question.k]
         depth *= 4
 
@@ -77,10 +77,10 @@ def _found(catalogue: Catalogue, ranking: Ranking, question: Question, depth: in
     return ranking.nearest(question.vectors, depth, question.allowed)
 
 
-def _first_of_each_document(catalogue: Catalogue, found: list[Ranked]) -> list[Ranked]:
-    owner = catalogue.documents_of(np.array([one.key for one in found], np.int64))
+def _first_of_each_document(catalogue: Catalogue, ranked: list[Ranked]) -> list[Ranked]:
+    owner = catalogue.documents_of(np.array([one.key for one in ranked], np.int64))
     firsts: dict[int, Ranked] = {}
-    for one in found:
+    for one in ranked:
         firsts.setdefault(owner[one.key], one)
     return list(firsts.values())
 
@@ -97,9 +97,9 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
         CollectionDamaged: a passage of a modality that nobody knows.
     """
     keys = np.array([one.key for one in ranked], np.int64)
-    found = catalogue.passages(keys, whole=True)
+    passages = catalogue.passages(keys, whole=True)
     units = {name: record.span_unit for name, record in modalities().items()}
-    if unknown := {passage.modality for passage in found.values()} - units.keys():
+    if unknown := {passage.modality for passage in passages.values()} - units.keys():
         raise damaged(
             catalogue.folder / FILE,
             f"a passage is of the modality {min(unknown)!r}, which no installed package brings",
@@ -120,5 +120,5 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
             span_unit=units[passage.modality],
         )
         for one in ranked
-        if (passage := found.get(one.key)) is not None
+        if (passage := passages.get(one.key)) is not None
     ]

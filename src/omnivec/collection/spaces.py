@@ -59,9 +59,9 @@ class RequestedModels:
             return cls(model)
         fits = isinstance(models, Mapping) and models and set(models) <= set(readable())
         if model is not None or not fits:
-            given = list(models) if isinstance(models, Mapping) else models
+            shown = list(models) if isinstance(models, Mapping) else models
             raise UsageError(
-                f"models={said(given)}: give either model=, or models= with a model for "
+                f"models={said(shown)}: give either model=, or models= with a model for "
                 f"{' or '.join(map(repr, readable()))}, or for {'both' if len(readable()) == 2 else 'several'}"
             )
         return cls(None, cast(Mapping[ModalityName, ModelSource], dict(models)))
@@ -108,13 +108,13 @@ class Spaces(Mapping[str, Embedder]):
             IdentityError: another model than the one that made the vectors.
         """
         with self._lock:
-            found = self._models.get(name)
-            if found is not None and name in self._known:
-                return found
+            loaded = self._models.get(name)
+            if loaded is not None and name in self._known:
+                return loaded
             recorded = self.records().get(name)
             if recorded is None and name not in map(self.name, readable()):
                 raise KeyError(name)
-            model = found or self._load(name, recorded)
+            model = loaded or self._load(name, recorded)
             if recorded is not None:  # Also where another process recorded it after the model was loaded.
                 self._check_same(recorded, self._identity(model))
                 self._known.add(name)
@@ -127,13 +127,13 @@ class Spaces(Mapping[str, Embedder]):
         Raises:
             CollectionDamaged: what is recorded of one cannot be read.
         """
-        found = self._catalogue.spaces()
-        for name, one in found.items():
+        records = self._catalogue.spaces()
+        for name, one in records.items():
             if not _is_readable(one):
                 raise damaged(
                     self._catalogue.folder / FILE, f"what is recorded of the space {name!r} is incomplete"
                 )
-        return found
+        return records
 
     def recorded(self, modality: ModalityName) -> SpaceRecord | None:
         """The space that items of a modality are in; None while none was added."""
@@ -144,11 +144,11 @@ class Spaces(Mapping[str, Embedder]):
         recorded = self.recorded(modality)
         if recorded is not None:
             return recorded.name
-        own = self._asked(modality)
+        asked = self._asked(modality)
         together = [
             other
             for other in readable()
-            if other == modality or (own is not None and self._is_free(other, own))
+            if other == modality or (asked is not None and self._is_free(other, asked))
         ]
         return "+".join(together)
 
@@ -171,8 +171,8 @@ class Spaces(Mapping[str, Embedder]):
         recorded = self.recorded(modality)
         limit = None if recorded is None else _recorded_limit(recorded, modality)
         if limit is None:
-            part = self.model(modality).encoder.part(modality)
-            limit = self.model(modality).max_length if part is None else part.card.limit
+            encoder = self.model(modality).encoder.part(modality)
+            limit = self.model(modality).max_length if encoder is None else encoder.card.limit
         return Cutting(limit)
 
     def writer(self, modality: ModalityName) -> Writer:
@@ -218,7 +218,7 @@ class Spaces(Mapping[str, Embedder]):
                 f"{self._called(model)} is to be compared by {model.metric!r}; a collection compares by "
                 f"{', '.join(get_args(Metric))}"
             )
-        own = SpaceRecord(
+        claimed = SpaceRecord(
             name,
             self._called(model),
             model.dim,
@@ -227,8 +227,8 @@ class Spaces(Mapping[str, Embedder]):
             {**model.provenance, "modalities": [one for one in readable() if one in model.modalities]},
             identity.canaries_of(model),
         )
-        recorded = self._catalogue.claim_space(own, _rivals(name))
-        self._check_same(recorded, own.identity)
+        recorded = self._catalogue.claim_space(claimed, _rivals(name))
+        self._check_same(recorded, claimed.identity)
         return recorded
 
     def _identity(self, model: Embedder) -> dict[str, Any]:
@@ -273,9 +273,9 @@ class Spaces(Mapping[str, Embedder]):
         """The name or folder that `_called` wrote down."""
         return str(self._catalogue.folder.parent / recorded) if recorded.startswith("./") else recorded
 
-    def _check_same(self, recorded: SpaceRecord, given: Mapping[str, Any]) -> None:
+    def _check_same(self, recorded: SpaceRecord, current: Mapping[str, Any]) -> None:
         try:
-            identity.check_same(recorded.identity, given, recorded.name)
+            identity.check_same(recorded.identity, current, recorded.name)
         except IdentityError as error:  # The collection may have been found, not named.
             raise IdentityError(f"{self._catalogue.folder}: {error}") from error
 
@@ -339,11 +339,11 @@ class Spaces(Mapping[str, Embedder]):
 
 def _is_readable(space: SpaceRecord) -> bool:
     """Whether the parts of a record that are used here are there, and of their types."""
-    said, listed = space.identity, space.provenance.get("modalities", [])
-    parts = [said.get("weights"), said.get("preprocessing", {}), said.get("towers", {})]
+    recorded, listed = space.identity, space.provenance.get("modalities", [])
+    parts = [recorded.get("weights"), recorded.get("preprocessing", {}), recorded.get("towers", {})]
     return (
         all(isinstance(part, Mapping) for part in parts)
-        and type(said.get("preprocessing", {}).get("limit", 1)) is int
+        and type(recorded.get("preprocessing", {}).get("limit", 1)) is int
         and isinstance(listed, list)
         and all(isinstance(one, str) for one in listed)
     )
@@ -351,16 +351,19 @@ def _is_readable(space: SpaceRecord) -> bool:
 
 def reads(space: SpaceRecord) -> tuple[ModalityName, ...]:
     """What the model of a space embeds; of a space that does not say it, what its identity tells."""
-    said = space.provenance.get("modalities") or [written(), *space.identity.get("towers", ())]
-    return tuple(cast(list[ModalityName], said))
+    modalities = space.provenance.get("modalities") or [written(), *space.identity.get("towers", ())]
+    return tuple(cast(list[ModalityName], modalities))
 
 
 def _rivals(name: str) -> list[str]:
     """Names of the spaces that would share a modality with this one."""
-    own, all_of_them = set(name.split("+")), readable()
+    modalities, all_of_them = set(name.split("+")), readable()
     counts = range(1, len(all_of_them) + 1)
     return [
-        "+".join(parts) for n in counts for parts in combinations(all_of_them, n) if own.intersection(parts)
+        "+".join(parts)
+        for n in counts
+        for parts in combinations(all_of_them, n)
+        if modalities.intersection(parts)
     ]
 
 
@@ -389,8 +392,8 @@ def _same(a: ModelSource, b: ModelSource) -> bool:
 
 def _closed(space: SpaceRecord, vectors: int, modality: ModalityName) -> str:
     """One line: what was not searched, why, and the way out."""
-    joint, own = _joint_model({modality, *space.name.split("+")}), space.name.split("+")
-    option = joint if written() in own else f"{own[0]}={joint}"
+    joint, modalities = _joint_model({modality, *space.name.split("+")}), space.name.split("+")
+    option = joint if written() in modalities else f"{modalities[0]}={joint}"
     such = f"{joint} or one" if joint != "MODEL" else "one"
     return (
         f"the space {space.name!r} ({vectors:,} vector{'s' if vectors != 1 else ''}) cannot be searched by {modality}: "

@@ -168,11 +168,11 @@ class Sync:
     def run(self, roots: Sequence[Path]) -> SyncReport:
         """Looks through the roots, brings in what they hold, then removes what is gone from under them."""
         self._before = self._catalogue.signatures()
-        walks = [listing for given in roots if (listing := self._walk(given)) is not None]
-        found = self._found(walks)
+        walks = [listing for path in roots if (listing := self._walk(path)) is not None]
+        files = self._found(walks)
         wanted = self._options.show_progress_bar
-        with bar("indexing", len(found), "documents", wanted) as self._shown:
-            for entry, root in found.values():
+        with bar("indexing", len(files), "documents", wanted) as self._shown:
+            for entry, root in files.values():
                 self._take(entry, root)
             self._flush()
         self._prune(walks)
@@ -194,18 +194,18 @@ class Sync:
         untold = self._options.dry_run and self._spaces.recorded(name) is None
         return Cutting(0) if untold else self._spaces.cutting(name)
 
-    def _walk(self, given: Path) -> Walk | None:
+    def _walk(self, root: Path) -> Walk | None:
         """The walk through a root; None where its name cannot be kept."""
-        if escaped(given) != str(given):
-            self._fail(escaped(given), f"{escaped(given)}: its name is not valid UTF-8; rename it")
+        if escaped(root) != str(root):
+            self._fail(escaped(root), f"{escaped(root)}: its name is not valid UTF-8; rename it")
             return None
         options = self._options
-        return walk(given, hidden=options.hidden, max_bytes=options.max_bytes, wanted=is_readable)
+        return walk(root, hidden=options.hidden, max_bytes=options.max_bytes, wanted=is_readable)
 
     def _found(self, walks: Sequence[Walk]) -> dict[str, tuple[FileEntry, str]]:
         """Id of each file under the roots -> the file, and the first root that it was found under."""
         known = set(self._catalogue.roots())
-        found: dict[str, tuple[FileEntry, str]] = {}
+        files: dict[str, tuple[FileEntry, str]] = {}
         with bar("looking for files", None, "files", self._options.show_progress_bar) as shown:
             for listing in walks:
                 if self._options.named:
@@ -214,13 +214,13 @@ class Sync:
                 if not self._options.dry_run and root not in known and os.path.exists(listing.root):  # noqa: PTH110
                     self._catalogue.add_root(root)
                 for entry in listing:
-                    found.setdefault(self._names.of(entry.path), (entry, root))
+                    files.setdefault(self._names.of(entry.path), (entry, root))
                     shown.advance(1)
                 for path, why in listing.failures.items():
                     self._fail(path, why)
                 self.report.left_out.update(listing.left_out)
                 self.report.skipped.update(listing.skipped)
-        return found
+        return files
 
     def _take(self, entry: FileEntry, root: str) -> None:
         name = self._names.of(entry.path)
@@ -295,9 +295,9 @@ class Sync:
     def _is_current(self, recorded: str) -> bool:
         """Whether a file that has not changed would become the same document again, as far as that shows unread."""
         pipeline, encoding, certain = _parsed_pipeline(recorded)
-        given, own = self._options.encoding, _made_by(pipeline)
-        same = certain and (not given or encoding is None or encoding in given)
-        return same and own is not None and pipeline == self._indexing.pipeline(own)
+        encodings, modality = self._options.encoding, _made_by(pipeline)
+        same = certain and (not encodings or encoding is None or encoding in encodings)
+        return same and modality is not None and pipeline == self._indexing.pipeline(modality)
 
     def _is_made_so(self, recorded: str, content: Content) -> bool:
         """Whether a document was made of this content as this run would make it."""
@@ -393,8 +393,8 @@ class Sync:
     def _not_gone(self, listing: Walk, document: DocumentEntry, empty: bool) -> str | None:
         """Why a document that was not seen may still exist; None where it is provably gone."""
         path = self._names.path(document.id)
-        if (kind := listing.left_out.get(escaped(path))) in UNPROVEN:
-            return f"its file is now left out: {kind}"
+        if (reason := listing.left_out.get(escaped(path))) in UNPROVEN:
+            return f"its file is now left out: {reason}"
         if empty:
             return f"{listing.root} holds no file now: a disk that is not mounted looks the same"
         # Devices get new numbers when a system starts: files that were seen again show old and new.
@@ -421,8 +421,8 @@ def metadata_of(entry: FileEntry, name: str) -> dict[str, Any]:
 def _parsed_pipeline(recorded: str) -> tuple[str, str | None, bool]:
     """How a text was cut, the encoding it was read with, and whether it is certain that it was read with that."""
     for mark in (READ_AS, _OF_THE_RUN):
-        cutting, found, encoding = recorded.partition(mark)
-        if found:
+        cutting, marked, encoding = recorded.partition(mark)
+        if marked:
             return cutting, encoding, mark == READ_AS
     return recorded, None, True
 

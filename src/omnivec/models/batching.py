@@ -309,9 +309,9 @@ def run_whole(
     dim = lookup.dim if projection is None else projection.dims[1]
     vectors, seen = np.zeros((len(items), dim), np.float32), np.zeros(len(items), np.int64)
 
-    def look_up(part: list[Any], places: NDArray[np.int64]) -> None:
-        found, seen[places] = lookup.vectors(part, reading)
-        vectors[places] = found if projection is None else projection.project(found)
+    def look_up(batch: list[Any], places: NDArray[np.int64]) -> None:
+        looked_up, seen[places] = lookup.vectors(batch, reading)
+        vectors[places] = looked_up if projection is None else projection.project(looked_up)
 
     places = np.array(listed, np.int64)
     for start in range(0, len(decoded), WINDOW):
@@ -352,7 +352,7 @@ def scatter(
     seen, lost = np.zeros((2, len(items)), np.int64)
     why, units = dict(failures), []
     for key, run_part in runs.items():
-        places = np.array([i for i, own in enumerate(meant) if own == key], np.int64)
+        places = np.array([i for i, target in enumerate(meant) if target == key], np.int64)
         if not len(places):
             continue
         encoded = run_part([items[i] for i in places.tolist()])

@@ -89,7 +89,7 @@ class Embedder:
     @property
     def trainable(self) -> Model | None:
         """Its network as it was read, where it is one and nothing else; None of a table, towers or a side."""
-        return next((own.model for own in self.encoder.networks if own is self.encoder), None)
+        return next((network.model for network in self.encoder.networks if network is self.encoder), None)
 
     @property
     def dim(self) -> int:
@@ -266,8 +266,8 @@ class Embedder:
         """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
         card, plan = self.encoder.card, BatchOptions(options.rows())
-        given, reading = several(items), options.reading(card)
-        windows = batching.stream(given, lambda window: self.encoder.run(window, reading, plan))
+        listed, reading = several(items), options.reading(card)
+        windows = batching.stream(listed, lambda window: self.encoder.run(window, reading, plan))
         return _finished(windows, options.finish(card, self._dim))
 
     def similarity(self, a: Any, b: Any) -> Floats:
@@ -337,18 +337,18 @@ class Embedder:
         """A vector for each word and punctuation mark of a text: the mean of its tokens' vectors; see `tokens`."""
         text = one_text(text, "text")
         tokens = self.tokens(text, layer)
-        found, vectors, spans = [], [], []
+        words, vectors, spans = [], [], []
         for match in _WORD.finditer(text):
             inside = (tokens.spans[:, 0] < match.end()) & (tokens.spans[:, 1] > match.start())
             if inside.any():
-                found.append(match.group())
+                words.append(match.group())
                 spans.append(match.span())
                 vectors.append(tokens.vectors[inside].mean(axis=0))
         width = tokens.vectors.shape[1]
         return Tokens(
             np.array(vectors, np.float32).reshape(-1, width),
             np.array(spans, np.int64).reshape(-1, 2),
-            tuple(found),
+            tuple(words),
         )
 
     def encode_spans(
@@ -463,8 +463,8 @@ def _finished(windows: Iterator[Encoded], finish: Callable[[Floats], Floats]) ->
 
 def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:
     listed: Any = np.ravel(layer).tolist() if isinstance(layer, np.ndarray) else layer
-    given = listed if isinstance(listed, list | tuple | range) else [listed]
-    chosen = [arguments.whole("layer", one, -len(states)) for one in given]
+    numbers = listed if isinstance(listed, list | tuple | range) else [listed]
+    chosen = [arguments.whole("layer", one, -len(states)) for one in numbers]
     if not chosen or max(chosen) >= len(states):
         raise UsageError(
             f"layer={layer!r}: this model has the hidden states 0 to {len(states) - 1}, or -1 for the last"

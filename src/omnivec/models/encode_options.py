@@ -58,7 +58,7 @@ class EncodeOptions:
         """
         reads = card.space.modalities
         for name in self.specific():
-            if not any(name in get(own).encode_options for own in reads):
+            if not any(name in get(modality).encode_options for modality in reads):
                 raise UsageError(
                     f"{self._of(name)}, and this model reads {plural(reads)} alone: leave it out"
                 )
@@ -78,33 +78,33 @@ class EncodeOptions:
 
     def refuse_unread(self, card: Card, items: Iterable[Any]) -> None:
         """UsageError where an option is given to a model of several modalities, and means none of the items."""
-        if len(card.space.modalities) < 2 or not (given := self.specific()):
+        if len(card.space.modalities) < 2 or not (specified := self.specific()):
             return
-        found: set[ModalityName] = set()
+        present: set[ModalityName] = set()
         for item in items:
             with suppress(Exception):  # an item that cannot say what it is fails by its place
-                found.add(of(item))
-        for name in given if found & set(card.space.modalities) else ():
-            if not any(name in get(own).encode_options for own in found):
-                one = next(own.one for own in modalities().values() if name in own.encode_options)
+                present.add(of(item))
+        for name in specified if present & set(card.space.modalities) else ():
+            if not any(name in get(modality).encode_options for modality in present):
+                one = next(record.one for record in modalities().values() if name in record.encode_options)
                 raise UsageError(f"{self._of(name)}, and no item is {one}: leave it out")
 
     def _of(self, name: str) -> str:
         """An option and what it is for, in words."""
-        owner = next(own for own in modalities().values() if name in own.encode_options)
+        owner = next(record for record in modalities().values() if name in record.encode_options)
         return f"{name}={said(getattr(self, name))} is an option of {owner.plural}"
 
-    def finish(self, card: Card, own: int) -> Callable[[Floats], Floats]:
+    def finish(self, card: Card, model_dim: int) -> Callable[[Floats], Floats]:
         """What is done to finished vectors: truncated, and of length 1 where asked or where they were.
 
         Args:
             card: of the model that made them.
-            own: components of the embedder's vectors, where the options name no other number.
+            model_dim: components of the embedder's vectors, where the options name no other number.
         """
         normalize, whole = self.normalize_embeddings, card.space.dim
         if normalize is not None:
             normalize = arguments.flag("normalize_embeddings", normalize)
-        width = own if self.dim is None else checked_dim(self.dim, whole)
+        width = model_dim if self.dim is None else checked_dim(self.dim, whole)
         cut = width < whole
         shortened = cut or self.chunk is not None  # A mean of vectors of length 1 is shorter.
         normalized = bool(normalize) or (shortened and normalize is None and card.normalizes)

@@ -105,8 +105,8 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
     adapter = read_adapter(root)
     base = root if adapter is None else _base_of(adapter, root, offline)
     published = read_json(base / "config.json", {}, dict) or registry.config_of_files(base)
-    found = (typed.table(Transformer, root / name, {}) for name in SENTENCE)
-    sentence: Mapping[str, Any] = next((one for one in found if one), {})
+    tables = (typed.table(Transformer, root / name, {}) for name in SENTENCE)
+    sentence: Mapping[str, Any] = next((one for one in tables if one), {})
     card = typed.table(Card, folder / "config_sentence_transformers.json", {})
     _refuse_sentence(sentence, root)
     default, prompts = card.get("default_prompt_name"), card.get("prompts") or {}
@@ -115,13 +115,13 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
             f"{folder}/config_sentence_transformers.json: default_prompt_name {default!r} is none of its prompts: "
             f"{', '.join(prompts) or 'none'}"
         )
-    if (kind := card.get("model_type")) not in (None, "SentenceTransformer"):
+    if (model_type := card.get("model_type")) not in (None, "SentenceTransformer"):
         raise UnsupportedModel(
-            f"{folder}/config_sentence_transformers.json: model_type {kind!r} makes no vector of one text; covered is "
-            "'SentenceTransformer'"
+            f"{folder}/config_sentence_transformers.json: model_type {model_type!r} makes no vector of one text; "
+            "covered is 'SentenceTransformer'"
         )
-    given = _table(sentence, "config_kwargs", "config_args")
-    published = {**published, **{key: value for key, value in given.items() if key not in FREE_ARGUMENTS}}
+    arguments = _table(sentence, "config_kwargs", "config_args")
+    published = {**published, **{key: value for key, value in arguments.items() if key not in FREE_ARGUMENTS}}
     _refuse_config(published, base)
     return ModelFolder(folder, root, base, adapter, published, sentence, card)
 
@@ -141,22 +141,24 @@ def _base_of(adapter: Adapter, root: Path, offline: bool | None) -> Path:
     """
     name = adapter.base
     places = [root / name, Path(name)] if name else []
-    found = next((place for place in places if (transformer_folder(place) / "config.json").is_file()), None)
-    if found is None and (root / "config.json").is_file() and has_weights(root):
+    base_folder = next(
+        (place for place in places if (transformer_folder(place) / "config.json").is_file()), None
+    )
+    if base_folder is None and (root / "config.json").is_file() and has_weights(root):
         return root
-    if found is None:
+    if base_folder is None:
         if not name:
             raise ModelError(
                 f"{root}/{CONFIG} names no base model (base_model_name_or_path): put its path there"
             )
         try:
-            found = hub.resolve(name, known=registry.known(), offline=offline).folder
+            base_folder = hub.resolve(name, known=registry.known(), offline=offline).folder
         except (ModelNotFound, DownloadError, UsageError) as error:
             raise ModelError(
                 f"{root}/{CONFIG}: the base model {name!r} is no folder here, and not to be had; put the path of "
                 f"its folder there. {error}"
             ) from error
-    base = transformer_folder(found)
+    base = transformer_folder(base_folder)
     if base.resolve() != root.resolve() and (base / CONFIG).is_file():
         raise UnsupportedModel(
             f"{root}/{CONFIG}: its base model {base} is an adapter itself: merge that one first"
@@ -178,21 +180,21 @@ def _covered(output: str) -> list[tuple[str, str | None]]:
     return [(f"get_{name}_features", taken) for name in names() for taken in ("pooler_output", None)]
 
 
-def _refuse_sentence(said: Mapping[str, Any], root: Path) -> None:
+def _refuse_sentence(settings: Mapping[str, Any], root: Path) -> None:
     """Raises UnsupportedModel for settings of the Transformer module that are not covered."""
     where = f"{root}/{next((name for name in SENTENCE if (root / name).is_file()), SENTENCE[0])}"
-    task = said.get("transformer_task", "feature-extraction")
+    task = settings.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
         raise UnsupportedModel(f"{where}: transformer_task {task!r} makes no states of tokens; not covered")
     known = {*typed.keys(Transformer), *FREE_ARGUMENTS, "modality_config", "backend"}
-    for name in said:
-        if name not in known and not typed.says_nothing(said[name]):
-            raise UnsupportedModel(f"{where}: {name} {said[name]!r} is not covered")
-    for name, value in _table(said, "model_kwargs", "model_args").items():
+    for name in settings:
+        if name not in known and not typed.says_nothing(settings[name]):
+            raise UnsupportedModel(f"{where}: {name} {settings[name]!r} is not covered")
+    for name, value in _table(settings, "model_kwargs", "model_args").items():
         if name not in FREE_ARGUMENTS:
             raise UnsupportedModel(f"{where}: model_args {name} {value!r} is not covered")
-    output = said.get("module_output_name", "token_embeddings")
-    for modality, way in _table(said, "modality_config").items():
+    output = settings.get("module_output_name", "token_embeddings")
+    for modality, way in _table(settings, "modality_config").items():
         if modality not in names() or not isinstance(way, Mapping):
             continue  # Of other items this library makes no use.
         took = (way.get("method"), way.get("method_output_name"))
@@ -223,9 +225,9 @@ def refuse_own_code(published: Mapping[str, Any], known: bool, base: Path) -> No
         known: whether the family covers what such code computes, or says by itself what it does not.
         base: where config.json lies.
     """
-    own = published.get("auto_map")
-    if not known and isinstance(own, Mapping) and own.get("AutoModel"):
+    auto_map = published.get("auto_map")
+    if not known and isinstance(auto_map, Mapping) and auto_map.get("AutoModel"):
         raise UnsupportedModel(
-            f"{base}/config.json: auto_map names a network of the folder's own code, {own['AutoModel']}: it is never "
-            "run, and may compute something else than its model_type says"
+            f"{base}/config.json: auto_map names a network of the folder's own code, {auto_map['AutoModel']}: it is "
+            "never run, and may compute something else than its model_type says"
         )

@@ -223,10 +223,10 @@ def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weig
                 head, pooling=_modes(place, config), include_prompt=bool(config.get("include_prompt", True))
             )
         elif kind in FOLLOWING:
-            step, own = _step(place, kind, path)
+            step, step_tensors = _step(place, kind, path)
             if head.pooling:
                 head = replace(head, steps=(*head.steps, step))
-                tensors.update(own)
+                tensors.update(step_tensors)
             # Before the pooling there is no vector yet to normalise: sentence-transformers goes on, too.
             elif kind != "Normalize":
                 raise UnsupportedModel(f"{folder}/modules.json has {kind} before the Pooling; not covered")
@@ -267,17 +267,17 @@ def _check_types(folder: Path, names: Sequence[str]) -> None:
 
 
 def _modes(place: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
-    given = config.get("pooling_mode")
+    stated = config.get("pooling_mode")
     modes: Sequence[str]
-    if given is None:
+    if stated is None:
         modes = [mode for mode, key in POOLING.items() if config.get(key)] or ["mean"]
         keys = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
         unknown = [key for key in keys if key not in POOLING.values()]
     else:
-        modes = [given] if isinstance(given, str) else list(given)
+        modes = [stated] if isinstance(stated, str) else list(stated)
         unknown = [mode for mode in modes if mode not in POOLING]
     if unknown or not modes:
-        raise UnsupportedModel(f"pooling mode {[*unknown, given][0]!r} is none of {', '.join(POOLING)}")
+        raise UnsupportedModel(f"pooling mode {[*unknown, stated][0]!r} is none of {', '.join(POOLING)}")
     known = {*typed.keys(Pooling), *SAID_OF_WIDTH}
     for key, value in config.items():
         if key not in known and not typed.says_nothing(value):
@@ -289,8 +289,8 @@ def _step(place: Path, kind: str, path: str) -> tuple[HeadModule, dict[str, weig
     file = place / "config.json"
     config = typed.table(Following, file) if kind == "Dense" else typed.table(Following, file, {})
     for name in ("module_input_name", "module_output_name"):
-        if (said := config.get(name) or VECTOR) != VECTOR:
-            raise UnsupportedModel(f"{file}: a {kind} with {name} {said!r} is not covered, only {VECTOR!r}")
+        if (stated := config.get(name) or VECTOR) != VECTOR:
+            raise UnsupportedModel(f"{file}: a {kind} with {name} {stated!r} is not covered, only {VECTOR!r}")
     if kind == "Normalize":
         return HeadModule(kind, path), {}
     tensors = {f"{path}.{name}": tensor for name, tensor in weights.read(place).items()}

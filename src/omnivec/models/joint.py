@@ -76,17 +76,17 @@ def _headed(encoder: Encoder, head: Projection, what: str) -> Projected:
     """A model with a head behind it."""
     if encoder.card.family == MODEL_TYPE:
         raise ModelError(f"{what} is a joint model itself: join models that are none")
-    own, taken = encoder.card.space.dim, head.dims[0]
-    if own < taken:
+    dim, taken = encoder.card.space.dim, head.dims[0]
+    if dim < taken:
         raise ModelError(
-            f"{what}: its head takes {taken} components, and its model makes {own}: they do not fit"
+            f"{what}: its head takes {taken} components, and its model makes {dim}: they do not fit"
         )
     return Projected(encoder, head, KIND)
 
 
 def _together(sides: Mapping[str, Projected], joint: Joint, place: Path | None) -> Together:
     """The facts about both sides together."""
-    read = {own: side for side in sides.values() for own in side.card.space.modalities}
+    read = {modality: side for side in sides.values() for modality in side.card.space.modalities}
     modalities = sorted(read, key=names().index)
     first = read[modalities[0]].card
     heads = sum(weight.size + bias.size for side in sides.values() for weight, bias in side.projection.layers)
@@ -105,11 +105,11 @@ def _together(sides: Mapping[str, Projected], joint: Joint, place: Path | None) 
 
 def _identity(towers: Towers) -> dict[str, Any]:
     """All of the first tower, and of both sides what is not weights."""
-    own = {name: dict(side.identity) for name, side in towers.sides.items()}
-    left, right = (side.pop("weights") for side in own.values())
+    identities = {name: dict(side.identity) for name, side in towers.sides.items()}
+    left, right = (side.pop("weights") for side in identities.values())
     # Of a copy in another precision too, as far as both sides can be told at it.
     both = {grid: _digest(left[grid] + right[grid]) for grid in left if grid in right}
-    return {**towers.first.identity, "family": MODEL_TYPE, "weights": both, "sides": own}
+    return {**towers.first.identity, "family": MODEL_TYPE, "weights": both, "sides": identities}
 
 
 def _facts(joint: Joint, towers: Towers) -> dict[str, Any]:

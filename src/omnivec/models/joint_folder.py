@@ -106,7 +106,7 @@ def write_joint(joint: Joint, folder: Path) -> None:
         WeightsError: the disk refused.
         ModelError: so did it.
     """
-    said: dict[str, Any] = {
+    config: dict[str, Any] = {
         "model_type": MODEL_TYPE,
         "dim": joint.dim,
         "metric": "cosine",
@@ -114,12 +114,12 @@ def write_joint(joint: Joint, folder: Path) -> None:
     }
     tensors: dict[str, Floats] = {}
     for name, side in joint.sides.items():
-        said[name] = {"name": side.name, "layers": len(side.layers)}
+        config[name] = {"name": side.name, "layers": len(side.layers)}
         for i, (weight, bias) in enumerate(side.layers):
             tensors |= {f"{name}.{i}.weight": weight, f"{name}.{i}.bias": bias}
     save(folder / HEADS, {name: np.asarray(value, np.float32) for name, value in tensors.items()})
     try:
-        write_json(folder / "config.json", {**said, "training": dict(joint.training)})
+        write_json(folder / "config.json", {**config, "training": dict(joint.training)})
     except OSError as error:
         raise ModelError(f"{folder}/config.json cannot be written: {of_system(error)}") from error
 
@@ -131,13 +131,13 @@ def read_joint(folder: Path) -> Joint:
         ModelError: config.json is missing, or describes no joint model.
         WeightsError: a head is incomplete, or its layers do not fit.
     """
-    said = typed.read_file(_Config, folder / "config.json")
+    config = typed.read_file(_Config, folder / "config.json")
     tensors = read_safetensors(folder / HEADS)
     left, right = (
         Side(side.name, _layers(tensors, name, side.layers, folder))
-        for name, side in zip(SIDES, (said.left, said.right), strict=True)
+        for name, side in zip(SIDES, (config.left, config.right), strict=True)
     )
-    joint = Joint(left, right, said.scale, dict(said.training or {}))
+    joint = Joint(left, right, config.scale, dict(config.training or {}))
     if right.layers[-1][0].shape[0] != joint.dim:
         raise WeightsError(
             f"{folder}/{HEADS}: the left head makes {joint.dim} components, the right one "
@@ -147,7 +147,7 @@ def read_joint(folder: Path) -> Joint:
 
 
 def _layers(tensors: Weights, side: str, count: int, folder: Path) -> Layers:
-    found: list[tuple[Floats, Floats]] = []
+    layers: list[tuple[Floats, Floats]] = []
     for i in range(count):
         names = (f"{side}.{i}.weight", f"{side}.{i}.bias")
         if lacking := [name for name in names if name not in tensors]:
@@ -156,12 +156,12 @@ def _layers(tensors: Weights, side: str, count: int, folder: Path) -> Layers:
         if (
             weight.ndim != 2
             or bias.shape != weight.shape[:1]
-            or (found and found[-1][0].shape[0] != weight.shape[1])
+            or (layers and layers[-1][0].shape[0] != weight.shape[1])
         ):
             raise WeightsError(
                 f"{folder}/{HEADS}: layer {i} of {side} is {weight.shape} with a bias {bias.shape}: it does not fit"
             )
-        found.append((weight, bias))
-    if not found:
+        layers.append((weight, bias))
+    if not layers:
         raise WeightsError(f"{folder}/config.json: the head of {side} has no layers")
-    return tuple(found)
+    return tuple(layers)

@@ -78,8 +78,8 @@ class KeyedEmbedder(Embedder):
         """The vector (dim,) of a key, or those (n, dim) of several; see `vector`."""
         if isinstance(keys, str) or (isinstance(keys, np.ndarray) and not keys.ndim):
             return self.vector(text(keys, "keys"))
-        found = [self.vector(key) for key in listed_texts(keys, "keys")]
-        return np.array(found, np.float32).reshape(-1, self.dim)
+        rows = [self.vector(key) for key in listed_texts(keys, "keys")]
+        return np.array(rows, np.float32).reshape(-1, self.dim)
 
     def vector(self, key: str) -> Floats:
         """The vector (dim,) of a key, or of a word that its subwords make up.
@@ -88,10 +88,10 @@ class KeyedEmbedder(Embedder):
             UnknownKey: the table does not have it; the message names the nearest spellings.
         """
         key = text(key, "key")
-        found = self.encoder.lookup.row(key)
-        if found is None:
+        row = self.encoder.lookup.row(key)
+        if row is None:
             raise self._unknown([key])
-        return np.asarray(found, np.float32)[: self.dim]
+        return np.asarray(row, np.float32)[: self.dim]
 
     def spelled(self, key: str) -> str:
         """A key as the table has it: as given, or the first that differs in capitals alone, "King" for "king".
@@ -102,10 +102,10 @@ class KeyedEmbedder(Embedder):
         key = text(key, "key")
         if self.encoder.lookup.row(key) is not None:
             return key
-        found = self._in_other_case(key)
-        if found is None:
+        spelling = self._in_other_case(key)
+        if spelling is None:
             raise self._unknown([key])
-        return found
+        return spelling
 
     def similarity(self, a: Any, b: Any) -> Floats:
         """Cosines of vectors, or of keys: n and m of them -> (n, m) float32; see `Embedder.similarity`."""
@@ -145,9 +145,9 @@ class KeyedEmbedder(Embedder):
             raise UsageError(f"k={said(k)} and topn={said(topn)} mean the same: give one of them")
         count = whole("k", 10 if k is None else k) if topn is None else whole("topn", topn)
         wanted, unwanted = self._terms(positive, "positive"), self._terms(negative, "negative")
-        found, scores = most_similar(self.vectors, wanted, unwanted, count, method)
+        rows, scores = most_similar(self.vectors, wanted, unwanted, count, method)
         keys = self.table.keys
-        return [(keys[row], float(score)) for row, score in zip(found.tolist(), scores, strict=True)]
+        return [(keys[row], float(score)) for row, score in zip(rows.tolist(), scores, strict=True)]
 
     def odd_one_out(self, keys: Sequence[str]) -> str:
         """The key that is least like the others.
@@ -240,12 +240,12 @@ class KeyedEmbedder(Embedder):
     def _places(self) -> dict[str, int]:
         return {key: row for row, key in enumerate(self.table.keys)}
 
-    def _terms(self, given: Any, what: str) -> list[int | Floats]:
+    def _terms(self, terms: Any, what: str) -> list[int | Floats]:
         """The rows of keys, and vectors: of keys that only subwords know, and those given."""
-        if isinstance(given, np.ndarray) and given.dtype.kind in "fiu":
-            listed = [given] if given.ndim == 1 else list(given)
+        if isinstance(terms, np.ndarray) and terms.dtype.kind in "fiu":
+            listed = [terms] if terms.ndim == 1 else list(terms)
         else:
-            listed = list(several(given, what))
+            listed = list(several(terms, what))
         unknown = [one for one in listed if isinstance(one, str) and self.encoder.lookup.row(one) is None]
         if unknown:
             raise self._unknown(unknown)
@@ -261,16 +261,16 @@ class KeyedEmbedder(Embedder):
             raise UsageError(f"{what} is {shown(one)}: vectors are ({self.dim},), of finite numbers")
         return one.astype(np.float32)
 
-    def _vectors_of(self, given: Any) -> Any:
+    def _vectors_of(self, values: Any) -> Any:
         """Keys as their vectors; vectors as they are."""
-        column = given
-        if isinstance(given, np.ndarray) or hasattr(given, "to_numpy"):
-            array = np.asarray(given)
-            column = array.tolist() if array.dtype.kind in "UTO" else given
+        column = values
+        if isinstance(values, np.ndarray) or hasattr(values, "to_numpy"):
+            array = np.asarray(values)
+            column = array.tolist() if array.dtype.kind in "UTO" else values
         if isinstance(column, str):
             return self.vector(column)
         listed = isinstance(column, list | tuple) and column
-        return self[column] if listed and all(isinstance(one, str) for one in column) else given
+        return self[column] if listed and all(isinstance(one, str) for one in column) else values
 
     def _unknown(self, keys: Sequence[str]) -> UnknownKey:
         return UnknownKey(lambda: self._missing(keys))
@@ -304,14 +304,14 @@ class KeyedEmbedder(Embedder):
     def _idf(self, texts: Any) -> Floats:
         if texts is None:
             raise UsageError("weighting='idf' needs texts=: what words are counted in")
-        found, number = np.zeros(len(self.table), np.int64), 0
+        frequencies, number = np.zeros(len(self.table), np.int64), 0
         for one in several(texts, "texts"):
             words = self.encoder.lookup.words(text(one, f"text {number}"))
             number += 1
-            found[[self._places[word] for word in set(words) & self._places.keys()]] += 1
+            frequencies[[self._places[word] for word in set(words) & self._places.keys()]] += 1
         if not number:
             raise UsageError("weighting='idf': texts holds nothing")
-        weights: Floats = np.log((1 + number) / (1 + found)).astype(np.float32)
+        weights: Floats = np.log((1 + number) / (1 + frequencies)).astype(np.float32)
         return weights
 
 

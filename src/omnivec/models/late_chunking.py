@@ -73,14 +73,14 @@ def span_vectors(network: Network, text: str, spans: Spans, prompt: str) -> Floa
 
 def _checked(spans: Spans, length: int) -> NDArray[np.int64]:
     try:
-        given = np.asarray(spans)
+        array = np.asarray(spans)
     except ValueError:  # rows of different lengths
-        given = np.zeros((1, 1), object)
-    if given.size and (given.dtype.kind not in "iu" or given.ndim > 2 or given.shape[-1] != 2):
+        array = np.zeros((1, 1), object)
+    if array.size and (array.dtype.kind not in "iu" or array.ndim > 2 or array.shape[-1] != 2):
         raise UsageError(
             f"spans={spans!r:.60}: pairs of whole numbers are due, the first and the behind-last character of each"
         )
-    asked = given.astype(np.int64).reshape(-1, 2)
+    asked = array.astype(np.int64).reshape(-1, 2)
     wrong = np.flatnonzero((asked[:, 0] < 0) | (asked[:, 0] >= asked[:, 1]) | (asked[:, 1] > length))
     if len(wrong):
         raise UsageError(
@@ -110,15 +110,15 @@ def _states(network: Network, text: str, prompt: str) -> tuple[NDArray[np.int64]
     room = preparer.limit - len(fixed) - len(behind)
     if room < SHARED:
         raise UsageError(f"the prompt's {led} tokens leave no room in the model's {preparer.limit}")
-    kept: list[Floats] = []
+    pieces: list[Floats] = []
     ends: tuple[Floats, Floats] | None = None
     for window in windows(len(content), room):
         row = np.concatenate([fixed, content[window.first : window.end], behind])
         states = network.last(Prepared({"ids": row}, preparer.cost(len(row)), len(row), 0))
-        own = states[len(fixed) : len(row) - len(behind)]
-        kept.append(own[window.kept_from - window.first : window.kept_to - window.first])
+        inner = states[len(fixed) : len(row) - len(behind)]
+        pieces.append(inner[window.kept_from - window.first : window.kept_to - window.first])
         ends = (ends[0] if ends else states[: len(fixed)], states[len(row) - len(behind) :])
-    head_states, tail_states = ends or (kept[0][:0], kept[0][:0])
+    head_states, tail_states = ends or (pieces[0][:0], pieces[0][:0])
     if prompt and not head.include_prompt:
         head_states = head_states[:0]
     places = np.clip(places[led:] - len(prompt), 0, None)
@@ -127,4 +127,4 @@ def _states(network: Network, text: str, prompt: str) -> tuple[NDArray[np.int64]
         places,
         np.tile([[len(text) - 1, len(text)]], (len(tail_states), 1)),
     ]
-    return np.concatenate(around).astype(np.int64), np.concatenate([head_states, *kept, tail_states])
+    return np.concatenate(around).astype(np.int64), np.concatenate([head_states, *pieces, tail_states])

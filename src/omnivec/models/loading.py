@@ -82,11 +82,11 @@ def load(  # noqa: PLR0913 - each is an option of its own, by name
         recover(resolved.folder)
     rows = _rows(resolved, limit, errors)
     with locked(resolved.folder, shared=True):  # nobody replaces its files meanwhile
-        kind, encoder = _read(resolved.folder, choice, offline, rows, ceiling)
+        embedder_class, encoder = _read(resolved.folder, choice, offline, rows, ceiling)
     _refuse_unmeant(resolved.name, encoder, choice, decode, max_memory)
     if ceiling is not None:
         ceiling.keep()
-    embedder = kind(encoder, resolved.name, resolved.source, dim)
+    embedder = embedder_class(encoder, resolved.name, resolved.source, dim)
     _say_notes(resolved.name, encoder, errors)
     return embedder
 
@@ -182,9 +182,9 @@ def _choice(
     decode: Decode | None,
 ) -> Choice:
     """What a user fixes about execution, checked."""
-    for name, given in (("engine", engine), ("precision", precision), ("device", device)):
-        if given is not None:
-            arguments.text(name, given)
+    for name, value in (("engine", engine), ("precision", precision), ("device", device)):
+        if value is not None:
+            arguments.text(name, value)
     return Choice(
         engine,
         precision,
@@ -200,21 +200,21 @@ def _refuse_unmeant(
 ) -> None:
     """UsageError where an option was given that the model cannot obey."""
     reads = encoder.card.space.modalities
-    if decode is not None and not any("decode" in get(own).load_options for own in reads):
-        owners = [own.name for own in modalities().values() if "decode" in own.load_options]
+    if decode is not None and not any("decode" in get(modality).load_options for modality in reads):
+        owners = [record.name for record in modalities().values() if "decode" in record.load_options]
         raise UsageError(
             f"decode={decode!r} is an option of {plural(owners)}, and {name} reads {' and '.join(reads)} alone: "
             "leave it out"
         )
     if encoder.networks:
         return
-    given = {
+    options = {
         "engine": choice.engine,
         "precision": None if choice.precision == "float32" else choice.precision,
         "device": None if choice.device == "cpu" else choice.device,
         "max_memory": None if max_memory is None else parse_size(max_memory),
     }
-    for option, value in given.items():
+    for option, value in options.items():
         if value is not None:
             raise UsageError(
                 f"{option}={value!r} is an option of networks, and {name} is a table, which computes nothing: leave it "

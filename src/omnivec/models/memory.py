@@ -128,8 +128,8 @@ def keep_below(ceiling: int, parts: Sequence[Fits]) -> None:
     for i, part in enumerate(parts):
         share = left // (len(parts) - i)
         # What those before were promised and have not taken yet stays theirs.
-        own = process.resident() + SLACK + share
-        part.fit(ceiling, max(0, ceiling - own))
+        used = process.resident() + SLACK + share
+        part.fit(ceiling, max(0, ceiling - used))
         left -= share
 
 

@@ -92,8 +92,8 @@ class Model:
     @property
     def inputs(self) -> tuple[Input, ...]:
         """The arrays that its program takes."""
-        own = self.preparer.inputs
-        return own if self.head.include_prompt else (*own, text.COUNTED)
+        arrays = self.preparer.inputs
+        return arrays if self.head.include_prompt else (*arrays, text.COUNTED)
 
     def hidden(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program of its hidden states: {"0": (n, t, d), ...}, the embeddings first, then each layer."""
@@ -169,49 +169,49 @@ def read_models(
         offline: whether the network is out of bounds for the base of an adapter; None as the environment says.
         decode: see `omnivec.load`.
     """
-    said = read_folder(folder, offline)
-    family_record = registry.family_of_config(said.published, said.base)
+    files = read_folder(folder, offline)
+    family_record = registry.family_of_config(files.published, files.base)
     family = family_record.load()
     hooks = computed_hooks(family)
-    refuse_own_code(said.published, hooks.OWN_CODE, said.base)
-    found = hooks.load_original(said.base, known_keys(family, said.published, said.base))
-    published, stored, tokenizer = found or (said.published, weights.read(said.base), None)
-    config = read_config(family, published, said.base)
+    refuse_own_code(files.published, hooks.OWN_CODE, files.base)
+    original = hooks.load_original(files.base, known_keys(family, files.published, files.base))
+    published, stored, tokenizer = original or (files.published, weights.read(files.base), None)
+    config = read_config(family, published, files.base)
     stored = weights.strip_prefixes(stored, hooks.PREFIXES)
-    if said.adapter is not None:
+    if files.adapter is not None:
         in_out = published["model_type"] in hooks.IN_OUT
-        stored = merged(stored, said.adapter, hooks.PREFIXES, hooks.LAYOUTS, in_out)
+        stored = merged(stored, files.adapter, hooks.PREFIXES, hooks.LAYOUTS, in_out)
     tensors = dict(weights.rename(stored, hooks.LAYOUTS))
     unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
     tensors, config = hooks.adapt_weights(tensors, config)
-    check_shapes(hooks.SHAPES or {}, config, tensors, said.base)
+    check_shapes(hooks.SHAPES or {}, config, tensors, files.base)
     towers = hooks.towers(published) if isinstance(hooks, TowerHooks) else ()
     records = [get(name) for name in towers or (family_record.claims.get("modality", written()),)]
     if tokenizer is None and any(record.needs_tokenizer for record in records):
-        tokenizer = load_tokenizer(said.tokenizer, said.tokenizer_settings, lower=said.lower)
-    config, head, own = _headed(hooks, config, said, tokenizer, len(towers))
+        tokenizer = load_tokenizer(files.tokenizer, files.tokenizer_settings, lower=files.lower)
+    config, head, head_tensors = _headed(hooks, config, files, tokenizer, len(towers))
     if hooks.SHAPES is not None:  # A network of transformers holds its weights against its config itself.
-        check_vectors({**tensors, **own}, said.base)
-    source = _source(said, family, config, published, tokenizer, decode)
+        check_vectors({**tensors, **head_tensors}, files.base)
+    source = _source(files, family, config, published, tokenizer, decode)
     models: dict[ModalityName, Model] = {}
     for record in records:
         if record.preparer is None:
             raise UnsupportedModel(f"{folder}: nothing here makes the arrays of {record.plural} for a model")
         # In a form of its makers' own, and without tokens, a model is pooled as it was made: nothing is guessed.
-        stated = head.stated or found is not None or not record.needs_tokenizer
+        stated = head.stated or original is not None or not record.needs_tokenizer
         models[record.name] = Model(
             folder=folder,
             name=family_record.name,
             published=published,
             family=family,
             config=config,
-            tensors={**tensors, **own},
+            tensors={**tensors, **head_tensors},
             preparer=record.preparer(source),
             head=replace(head, stated=stated),
-            prompts=dict(said.card.get("prompts") or {}),
-            default_prompt=said.card.get("default_prompt_name"),
-            metric=_metric(said.card.get("similarity_fn_name")),
-            stored=said.adapter is None,
+            prompts=dict(files.card.get("prompts") or {}),
+            default_prompt=files.card.get("default_prompt_name"),
+            metric=_metric(files.card.get("similarity_fn_name")),
+            stored=files.adapter is None,
             tower=record.name if towers else "",
             unused=unused,
         )
@@ -219,7 +219,7 @@ def read_models(
 
 
 def _source(
-    said: ModelFolder,
+    files: ModelFolder,
     family: ModuleType,
     config: Any,
     published: Mapping[str, Any],
@@ -231,11 +231,11 @@ def _source(
         family=family,
         config=config,
         published=published,
-        root=said.root,
+        root=files.root,
         tokenizer=tokenizer,
-        tokenizer_settings=said.tokenizer_settings,
-        sentence=said.sentence,
-        lower=said.lower,
+        tokenizer_settings=files.tokenizer_settings,
+        sentence=files.sentence,
+        lower=files.lower,
         threads=open_cpus(),
         decode=decode,
     )
@@ -244,21 +244,21 @@ def _source(
 def _headed(
     hooks: NetworkHooks | TowerHooks,
     config: Any,
-    said: ModelFolder,
+    files: ModelFolder,
     tokenizer: Tokenizer | None,
     towers: int,
 ) -> tuple[Any, Head, dict[str, weights.Tensor]]:
     """The config with what the tokenizer knows, the head, and its weights."""
-    length = said.card.get("truncate_dim")
+    length = files.card.get("truncate_dim")
     truncated = None if length is None else int(length)
     if isinstance(hooks, TowerHooks):
-        check_towers(said.folder)
+        check_towers(files.folder)
         # Two towers share a space of unit vectors; of one alone its vector is taken as it is published.
         steps = (HeadModule("Normalize", ""),) if towers > 1 else ()
         known = config if tokenizer is None else hooks.with_tokenizer(config, tokenizer)
         return known, Head(("cls",), steps=steps, stated=True, truncated=truncated), {}
-    head, own = read_head(said.folder, hooks.pooling(config))
-    return config, replace(head, truncated=truncated), own
+    head, head_tensors = read_head(files.folder, hooks.pooling(config))
+    return config, replace(head, truncated=truncated), head_tensors
 
 
 def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -291,19 +291,19 @@ def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) 
     Raises:
         ModelError: a value is missing, or does not go with another.
     """
-    file, said = folder / "config.json", known_keys(family, published, folder)
+    file, keys = folder / "config.json", known_keys(family, published, folder)
     hooks = computed_hooks(family)
     try:
-        canonical = hooks.canonical(said)
-        spelt = [(name, said.get(key)) for key, name in hooks.ALIASES.items()]
-        given = {name: value for name, value in [*spelt, *canonical.items()] if value is not None}
-        config = typed.read(hooks.Config, given, file)
+        canonical = hooks.canonical(keys)
+        spelt = [(name, keys.get(key)) for key, name in hooks.ALIASES.items()]
+        values = {name: value for name, value in [*spelt, *canonical.items()] if value is not None}
+        config = typed.read(hooks.Config, values, file)
     except UnsupportedModel as error:
         raise UnsupportedModel(str(error) if str(file) in str(error) else f"{file}: {error}") from error
     except KeyError as error:
         raise ModelError(f"{file} lacks {error.args[0]}") from error
     except (TypeError, ValueError, ArithmeticError) as error:
-        if nulls := [key for key in said if said[key] is None and typed.is_required(hooks.Config, key)]:
+        if nulls := [key for key in keys if keys[key] is None and typed.is_required(hooks.Config, key)]:
             raise ModelError(f"{file} lacks {nulls[0]}: it is null") from error
         raise ModelError(f"{file} has values that do not go together: {one_line(error)}") from error
     if getattr(config, "max_length", 1) < 1:

@@ -83,11 +83,11 @@ class Network:
 
     def at(self, precision: str) -> Network:
         """The same model on the same engine in another precision."""
-        own = self.runtime
-        if own.precision == precision:
+        runtime = self.runtime
+        if runtime.precision == precision:
             return self
-        settings = own.settings
-        choice = Choice(own.engine, precision, settings.device, settings.threads, own.deterministic)
+        settings = runtime.settings
+        choice = Choice(runtime.engine, precision, settings.device, settings.threads, runtime.deterministic)
         return Network.of(self.model, choice, self._trials)
 
     @property
@@ -265,8 +265,8 @@ def _card(model: Model) -> Card:
 def _trial(model: Model, trials: Path) -> Precision:
     from omnivec.ops import openvino
 
-    kind = f"{model.name} {model.config.dim}"
-    key = f"{runtime.cpu_name()} | openvino {openvino.version()} | {kind}"
+    model_key = f"{model.name} {model.config.dim}"
+    key = f"{runtime.cpu_name()} | openvino {openvino.version()} | {model_key}"
     return runtime.kept_trial(trials, key, lambda: _measure(model))
 
 

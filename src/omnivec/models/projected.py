@@ -36,7 +36,7 @@ class Projected:
             side_of: the kind of model that it is one side of.
         """
         self.inner, self.projection = inner, projection
-        read = tuple(own for own in inner.card.space.modalities if inner.part(own) is not None)
+        read = tuple(modality for modality in inner.card.space.modalities if inner.part(modality) is not None)
         space = Space(projection.dims[1], "cosine", read)
         self.card = replace(inner.card, space=space, normalizes=True, side_of=side_of)
         # A head changes vectors, not how they are made.
@@ -51,8 +51,8 @@ class Projected:
         for weight, bias in self.projection.layers:
             digest.update(json.dumps(weight.shape).encode() + weight.tobytes() + bias.tobytes())
         head = {"head": digest.hexdigest(), "dim": self.card.space.dim, "metric": "cosine"}
-        own = self.inner.identity
-        return {**own, **head} | ({"normalize": True} if "normalize" in own else {})
+        identity = self.inner.identity
+        return {**identity, **head} | ({"normalize": True} if "normalize" in identity else {})
 
     def run(
         self,

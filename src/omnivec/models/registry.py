@@ -79,18 +79,18 @@ class _Claimed:
 @functools.cache
 def families() -> Mapping[str, Family]:
     """All families, by name."""
-    found = {}
+    by_name = {}
     for path in sorted(Path(__file__).parents[1].joinpath("families").glob("[a-z]*.py")):
         # Parsing all of every file would be a tenth of what a search from a shell computes.
         source = path.read_text(encoding="utf-8")
         docstring, _, rest = source.partition("\n")
         short = "\n".join([docstring + '\n"""', *_LITERAL.findall(rest)])
-        found[path.stem] = read_family(path, f"omnivec.families.{path.stem}", short)
+        by_name[path.stem] = read_family(path, f"omnivec.families.{path.stem}", short)
     for name, module in plugins(GROUP).items():
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.origin is not None:
-            found[name] = read_family(Path(spec.origin), module)
-    return found
+            by_name[name] = read_family(Path(spec.origin), module)
+    return by_name
 
 
 def read_family(path: Path, module: str, source: str | None = None) -> Family:
@@ -136,7 +136,7 @@ def family_of_config(config: Mapping[str, Any], folder: Path) -> Family:
     for family in families().values():
         if family.claims.get("otherwise") and config.get("model_type"):
             return family
-    covered = sorted(kind for f in families().values() for kind in f.claims.get("model_type", ()))
+    covered = sorted(model_type for f in families().values() for model_type in f.claims.get("model_type", ()))
     raise UnsupportedModel(
         f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is covered by no family; covered are "
         f"{', '.join(covered)}"

@@ -81,14 +81,16 @@ def decide(
     place = device or "cpu"
     reasons["device"] = "as asked" if device else "the engine's default"
     count = _threads(threads, reasons)
-    said = _said(precision, reasons)
-    exact: Precision = "bfloat16" if said == "bfloat16" else "float32"
-    if said in (None, INT8):
+    requested = _requested_precision(precision, reasons)
+    exact: Precision = "bfloat16" if requested == "bfloat16" else "float32"
+    if requested in (None, INT8):
         exact, why = _precision(chosen, deterministic, exact_because, trial)
-        reasons["arithmetic" if said == INT8 else "precision"] = f"{exact}: {why}"
+        reasons["arithmetic" if requested == INT8 else "precision"] = f"{exact}: {why}"
     streams = count if deterministic else max(1, min(count, 8))
     reasons["streams"] = "one per thread: deterministic" if deterministic else "one per thread, at most 8"
-    return Runtime(chosen, EngineSettings(exact, count, streams, place), deterministic, reasons, said == INT8)
+    return Runtime(
+        chosen, EngineSettings(exact, count, streams, place), deterministic, reasons, requested == INT8
+    )
 
 
 def _engine(
@@ -123,15 +125,15 @@ def _threads(threads: int | None, reasons: dict[str, str]) -> int:
     return count
 
 
-def _said(precision: str | None, reasons: dict[str, str]) -> str | None:
+def _requested_precision(precision: str | None, reasons: dict[str, str]) -> str | None:
     """The precision that the user fixes, by argument or environment."""
-    said = precision or os.environ.get(VARIABLE) or None
-    if said is None:
+    requested = precision or os.environ.get(VARIABLE) or None
+    if requested is None:
         return None
-    if said not in PRECISIONS:
-        raise UsageError(f"precision={said!r} is none of {', '.join(PRECISIONS)}")
+    if requested not in PRECISIONS:
+        raise UsageError(f"precision={requested!r} is none of {', '.join(PRECISIONS)}")
     reasons["precision"] = "as asked" if precision else f"{VARIABLE} says so"
-    return said
+    return requested
 
 
 def _precision(
@@ -197,11 +199,11 @@ def kept_trial(file: Path, key: str, measure: Callable[[], Mapping[Precision, fl
         key: what the result belongs to: CPU, engine version, kind of model.
         measure: seconds for the same work in each precision.
     """
-    kept = read_kept(file)
-    if isinstance(kept.get(key), dict) and kept[key].get("precision") in get_args(Precision):
-        return "bfloat16" if kept[key]["precision"] == "bfloat16" else "float32"
+    trials = read_kept(file)
+    if isinstance(trials.get(key), dict) and trials[key].get("precision") in get_args(Precision):
+        return "bfloat16" if trials[key]["precision"] == "bfloat16" else "float32"
     seconds = measure()
     chosen: Precision = "bfloat16" if seconds["bfloat16"] * WORTHWHILE < seconds["float32"] else "float32"
-    kept[key] = {"precision": chosen, "seconds": {name: round(value, 5) for name, value in seconds.items()}}
-    write_kept(file, kept)
+    trials[key] = {"precision": chosen, "seconds": {name: round(value, 5) for name, value in seconds.items()}}
+    write_kept(file, trials)
     return chosen

@@ -60,14 +60,14 @@ def write_files(model: Model, folder: Path, training: Training | None) -> None:
     if not get(model.preparer.modality).needs_tokenizer:
         return  # Nothing follows that the folder would have to say.
     _write_tokenizer(model, folder)
-    said: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "prompts": dict(model.prompts),
         "default_prompt_name": model.default_prompt,
         "similarity_fn_name": model.metric,
     }
     if model.head.truncated is not None:
-        said["truncate_dim"] = model.head.truncated
-    write_json(folder / "config_sentence_transformers.json", said)
+        settings["truncate_dim"] = model.head.truncated
+    write_json(folder / "config_sentence_transformers.json", settings)
     if model.tower:
         return
     _write_head(model, folder)
@@ -78,12 +78,12 @@ def write_files(model: Model, folder: Path, training: Training | None) -> None:
 
 def _write_tokenizer(model: Model, folder: Path) -> None:
     """Writes the tokenizer that the model has, where its files are gone by now or hold another one."""
-    own = model.texts.tokenizer
-    if own.files() and _reads_as(folder, own.digest(), model.texts.lower):
+    tokenizer = model.texts.tokenizer
+    if tokenizer.files() and _reads_as(folder, tokenizer.digest(), model.texts.lower):
         return
     for path in {path for pattern in OF_TOKENIZER for path in folder.glob(pattern)}:
         path.unlink()
-    own.save(folder)
+    tokenizer.save(folder)
 
 
 def _reads_as(folder: Path, digest: str, lower: bool) -> bool:
@@ -107,31 +107,31 @@ def _write_head(model: Model, folder: Path) -> None:
         modules.append((step.kind, step.path))
         target = folder / step.path
         target.mkdir(parents=True, exist_ok=True)
-        own = {
+        tensors = {
             n[len(step.path) + 1 :]: t.float32()
             for n, t in model.tensors.items()
             if n.startswith(step.path + ".")
         }
-        if own:
-            weights.save(target / "model.safetensors", own, {"format": "pt"})
-        write_json(target / "config.json", _step_config(step, own) if own else {})
+        if tensors:
+            weights.save(target / "model.safetensors", tensors, {"format": "pt"})
+        write_json(target / "config.json", _step_config(step, tensors) if tensors else {})
     listed = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (kind, path) in enumerate(modules)
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{type_name}"}
+        for i, (type_name, path) in enumerate(modules)
     ]
     write_json(folder / "modules.json", listed)
 
 
-def _step_config(step: HeadModule, own: dict[str, Floats]) -> dict[str, Any]:
+def _step_config(step: HeadModule, tensors: dict[str, Floats]) -> dict[str, Any]:
     """What sentence-transformers reads of a module with weights."""
     if step.kind == "LayerNorm":
-        return {"dimension": len(own["norm.weight"])}
-    width, taken = own["linear.weight"].shape
+        return {"dimension": len(tensors["norm.weight"])}
+    width, taken = tensors["linear.weight"].shape
     where = "linear" if step.activation == "Identity" else "activation"
     config: dict[str, Any] = {
         "in_features": taken,
         "out_features": width,
-        "bias": "linear.bias" in own,
+        "bias": "linear.bias" in tensors,
         "activation_function": f"torch.nn.modules.{where}.{step.activation}",
     }
     return config | ({"use_residual": True} if step.residual else {})

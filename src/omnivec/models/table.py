@@ -117,8 +117,8 @@ class TableModel:
         """What makes its vectors what they are; equal for the same table in another folder or file."""
         table, card = self.table, self.card
         keys = json.dumps([list(table.keys), list(table.words.keys) if table.words else []])
-        own = table.subwords
-        grams = [own.min_n, own.max_n, own.hashed_to] if own else []
+        subwords = table.subwords
+        grams = [subwords.min_n, subwords.max_n, subwords.hashed_to] if subwords else []
         spelling = hashlib.sha256(keys.encode() + (table.tokenizer or b"")).hexdigest()
         tensors = {name: from_array(name, np.asarray(array)) for name, array in self._arrays().items()}
         return {

@@ -58,17 +58,21 @@ class Towers:
 
     def __init__(self, sides: Sides, together: Together) -> None:
         self.sides, self._together, self.card = sides, together, together.card
-        listed = [(own, side) for side in sides.values() for own in side.card.space.modalities]
-        parts = {own: part for own, side in listed if (part := side.part(own)) is not None}
-        self.parts = {own: parts[own] for own in together.card.space.modalities}
-        self.shared = frozenset(own for i, (own, _) in enumerate(listed) if own in dict(listed[:i]))
+        listed = [(modality, side) for side in sides.values() for modality in side.card.space.modalities]
+        parts = {modality: part for modality, side in listed if (part := side.part(modality)) is not None}
+        self.parts = {modality: parts[modality] for modality in together.card.space.modalities}
+        self.shared = frozenset(
+            modality for i, (modality, _) in enumerate(listed) if modality in dict(listed[:i])
+        )
 
     @classmethod
     def of(cls, networks: Mapping[str, Network]) -> Towers:
         """The networks of one published model, which share its weights."""
         first = next(iter(networks.values()))
         model, space = first.model, first.card.space
-        modalities = tuple(own for network in networks.values() for own in network.card.space.modalities)
+        modalities = tuple(
+            modality for network in networks.values() for modality in network.card.space.modalities
+        )
         card = replace(first.card, space=Space(space.dim, space.metric, modalities), logits=model.logits)
         return cls(networks, Together(card, _identity, _facts, _write))
 
@@ -120,22 +124,22 @@ class Towers:
         meant: list[ModalityName | None] = []
         known = " and ".join(self.parts)
         for i, item in enumerate(items):
-            own = None
+            modality = None
             try:
-                own = of(item)
+                modality = of(item)
             except BaseException as error:
                 failures[i] = of_item(error)
-            if own is not None and own not in self.parts:
-                failures[i] = f"this model reads {known}, and this is of the modality {own}"
-            meant.append(own)
+            if modality is not None and modality not in self.parts:
+                failures[i] = f"this model reads {known}, and this is of the modality {modality}"
+            meant.append(modality)
         if unclear := self.shared & set(meant):
             raise UsageError(
                 f"both models read {plural([min(unclear)])}, and an item does not say which is meant: take .left or "
                 ".right of the joint model, whose vectors lie in one space"
             )
         runs = {
-            own: partial(part.run, reading=reading, plan=plan, projection=projection)
-            for own, part in self.parts.items()
+            modality: partial(part.run, reading=reading, plan=plan, projection=projection)
+            for modality, part in self.parts.items()
         }
         dim = self.card.space.dim if projection is None else projection.dims[1]
         return batching.scatter(items, meant, failures, runs, dim)
