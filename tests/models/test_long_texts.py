@@ -118,7 +118,7 @@ def test_vectors_of_length_one_stay_so(tmp_path: Path) -> None:
 def test_nothing_goes_uncounted(made: tuple[Path, Any], words: int, limit: int, how: str) -> None:
     from dataclasses import replace
 
-    from omnivec.inputs.text.text import Reading
+    from omnivec.inputs.text.text import ReadOptions
     from omnivec.models.model import read_model
 
     preparer = replace(read_model(made[0]).preparer, limit=limit)
@@ -126,15 +126,15 @@ def test_nothing_goes_uncounted(made: tuple[Path, Any], words: int, limit: int, 
     total = len(preparer.tokenizer.ids([text], special=False)[0])
     with_prompt = len(preparer.tokenizer.ids([PROMPT + text], special=False)[0])
     reading = {
-        "pool": Reading(chunk="pool"),
-        "tail": Reading(truncate="tail"),
-        "head": Reading(truncate="head"),
+        "pool": ReadOptions(chunk="pool"),
+        "tail": ReadOptions(truncate="tail"),
+        "head": ReadOptions(truncate="head"),
     }[how]
     [parts] = preparer.prepare([text], reading)
     assert sum(part.seen + part.lost for part in parts) == total
     assert all(len(part.arrays["ids"]) <= limit for part in parts)
     assert how != "pool" or not any(part.lost for part in parts)
-    prompted = Reading(PROMPT, truncate=reading.truncate, chunk=reading.chunk)
+    prompted = ReadOptions(PROMPT, truncate=reading.truncate, chunk=reading.chunk)
     [parts] = preparer.prepare([text], prompted)
     assert sum(part.seen + part.lost for part in parts) == with_prompt
 

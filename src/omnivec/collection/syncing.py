@@ -393,8 +393,8 @@ class Sync:
     def _not_gone(self, listing: Walk, document: DocumentEntry, empty: bool) -> str | None:
         """Why a document that was not seen may still exist; None where it is provably gone."""
         path = self._names.path(document.id)
-        if (reason := listing.left_out.get(escaped(path))) in UNPROVEN:
-            return f"its file is now left out: {reason}"
+        if (category := listing.left_out.get(escaped(path))) in UNPROVEN:
+            return f"its file is now left out: {category}"
         if empty:
             return f"{listing.root} holds no file now: a disk that is not mounted looks the same"
         # Devices get new numbers when a system starts: files that were seen again show old and new.

@@ -35,8 +35,8 @@ def hub_cache_folder() -> Path:
 def find(wanted: ModelRequest) -> Resolved | None:
     """The first of the wanted model's origins that is on this disk whole."""
     for origin in wanted.origins:
-        if found := _find(origin, wanted):
-            return found
+        if resolved := _find(origin, wanted):
+            return resolved
     return None
 
 
@@ -95,8 +95,8 @@ def everything() -> Iterator[Resolved]:
         prefix, _, name = home.name.partition("--")
         if prefix == "models" and "--" in name:
             repository = Repository(name.replace("--", "/", 1))
-            if found := _snapshot(repository, repository.name, {}):
-                yield found
+            if resolved := _snapshot(repository, repository.name, {}):
+                yield resolved
     for package in _folders(cache_folder() / "pypi"):
         for version in _folders(package):
             for inside in _folders(version):

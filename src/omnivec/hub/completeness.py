@@ -45,19 +45,19 @@ def _weights(names: list[str]) -> list[str]:
     """The weight files among the names in one folder: one copy, not its variants in other precisions."""
     adapters = next(([name] for name in _ADAPTERS if name in names), [])
     names = [name for name in names if name not in _ADAPTERS]
-    for kind in _WEIGHTS:
-        found = [
+    for patterns in _WEIGHTS:
+        files = [
             name
             for name in names
-            if name not in _LEFT_BY_TRAINING and any(fnmatchcase(name, pattern) for pattern in kind)
+            if name not in _LEFT_BY_TRAINING and any(fnmatchcase(name, pattern) for pattern in patterns)
         ]
-        shards = [name for name in found if fnmatchcase(name, "model-*-of-*.safetensors")]
-        if "model.safetensors" in found:
+        shards = [name for name in files if fnmatchcase(name, "model-*-of-*.safetensors")]
+        if "model.safetensors" in files:
             return ["model.safetensors", *adapters]
         if shards and "model.safetensors.index.json" in names:
             return shards + adapters
-        if found:
-            return found + adapters
+        if files:
+            return files + adapters
     return adapters
 
 

@@ -79,11 +79,11 @@ def verify(folder: Path, sha256: Mapping[str, str], source: object) -> None:
         file = folder / name
         if not file.is_file():
             continue
-        found = digest(file)
-        if found != expected:
+        actual = digest(file)
+        if actual != expected:
             file.resolve().unlink()  # in the hub's cache the file is a link to the data
             file.unlink(missing_ok=True)
             raise DownloadError(
-                f"{name} from {source} has sha256 {found}, expected {expected}: damaged, or another edition; "
+                f"{name} from {source} has sha256 {actual}, expected {expected}: damaged, or another edition; "
                 "it was deleted"
             )

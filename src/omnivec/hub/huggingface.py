@@ -205,12 +205,12 @@ def _ask_for(file: str, repository: Repository, commit: str, endpoint: str) -> s
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(repository.name, file, revision=commit, endpoint=endpoint)
-    found = get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=endpoint)
-    if found.commit_hash not in (None, commit):
-        raise DownloadError(f"{url} is of the commit {found.commit_hash!r}, where {commit} is expected")
-    if found.etag is not None:
-        check_name(found.etag, f"{url}: its etag")
-    return found.etag if re.fullmatch("[0-9a-f]{64}", found.etag or "") else None
+    metadata = get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=endpoint)
+    if metadata.commit_hash not in (None, commit):
+        raise DownloadError(f"{url} is of the commit {metadata.commit_hash!r}, where {commit} is expected")
+    if metadata.etag is not None:
+        check_name(metadata.etag, f"{url}: its etag")
+    return metadata.etag if re.fullmatch("[0-9a-f]{64}", metadata.etag or "") else None
 
 
 def _write_reference(repository: Repository, commit: str) -> None:

@@ -153,9 +153,9 @@ def _from_json(page: Page) -> Iterator[Wheel]:
     except (ValueError, RecursionError) as exc:
         raise DownloadError(f"{place} is no page of a package index: {exc}") from exc
     failures = []
-    for said in files:
+    for raw in files:
         try:
-            file = offer(said, place)
+            file = offer(raw, place)
             url, hashed = urljoin(page.url, file.url), sha256((file.hashes or {}).get("sha256"), place)
         except (DownloadError, ValueError) as error:
             failures.append(str(error))

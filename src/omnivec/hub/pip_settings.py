@@ -75,15 +75,15 @@ def _seconds(settings: Mapping[str, str]) -> float:
 
 
 def _credentials(urls: list[str]) -> dict[str, tuple[str, str]]:
-    found = {}
+    credentials = {}
     for url in urls:
         try:
             parts = urlsplit(url)
             if parts.username:
-                found[origin_of(url)] = (unquote(parts.username), unquote(parts.password or ""))
+                credentials[origin_of(url)] = (unquote(parts.username), unquote(parts.password or ""))
         except ValueError as exc:
             raise DownloadError(f"pip's settings name an index that is no address: {exc}") from exc
-    return found
+    return credentials
 
 
 def _from_environment() -> dict[str, str]:

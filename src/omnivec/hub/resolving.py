@@ -54,10 +54,10 @@ def resolve(
     report = Report()
     if say is not None or progress is not None:
         report = Report(say or report.say, progress or report.progress)
-    if found := find(wanted):
+    if in_cache := find(wanted):
         if not isinstance(wanted.origins[0], Folder):
-            report.say(f"found in the cache: {found.folder}")
-        return found
+            report.say(f"found in the cache: {in_cache.folder}")
+        return in_cache
     if _is_offline() if offline is None else offline:
         raise ModelNotFound(_offline_message(wanted, known))
     return _download(wanted, known, report)
@@ -65,9 +65,9 @@ def resolve(
 
 def cached(known: Known) -> list[Resolved]:
     """The models on this disk: known ones under their short names, then all others under their full names."""
-    found = [each for name in sorted(known) if (each := find(known_model(name, known)))]
-    taken = {each.folder for each in found}
-    return found + [each for each in everything() if each.folder not in taken]
+    known_models = [each for name in sorted(known) if (each := find(known_model(name, known)))]
+    taken = {each.folder for each in known_models}
+    return known_models + [each for each in everything() if each.folder not in taken]
 
 
 def _is_offline() -> bool:

@@ -67,48 +67,48 @@ class Listed:
     size: Bytes | None = None
 
 
-def offers(said: object, page: str) -> tuple[Any, ...]:
+def offers(raw: object, page: str) -> tuple[Any, ...]:
     """The files on a page of an index.
 
     Raises:
         DownloadError: it is no such page.
     """
-    return typed.read(Offers, said, page, DownloadError).files
+    return typed.read(Offers, raw, page, DownloadError).files
 
 
-def offer(said: object, page: str) -> Offer:
+def offer(raw: object, page: str) -> Offer:
     """A file of a page.
 
     Raises:
         DownloadError: a field is missing or has another form.
     """
-    found = typed.read(Offer, said, page, DownloadError)
-    check_name(found.filename, page)
-    return found
+    offered = typed.read(Offer, raw, page, DownloadError)
+    check_name(offered.filename, page)
+    return offered
 
 
-def sha256(said: object, page: str) -> str | None:
+def sha256(raw: object, page: str) -> str | None:
     """A hash as a page states it, in lower case; None where it states none.
 
     Raises:
         DownloadError: it is no sha256.
     """
-    if said is None:
+    if raw is None:
         return None
-    if not isinstance(said, str) or not _SHA256.fullmatch(said.lower()):
-        raise DownloadError(f"{page}: a sha256 {_shown(said)}, where 64 hexadecimal digits are expected")
-    return said.lower()
+    if not isinstance(raw, str) or not _SHA256.fullmatch(raw.lower()):
+        raise DownloadError(f"{page}: a sha256 {_shown(raw)}, where 64 hexadecimal digits are expected")
+    return raw.lower()
 
 
-def commit(said: object, place: str) -> str:
+def commit(raw: object, place: str) -> str:
     """A commit's name.
 
     Raises:
         DownloadError: it is none.
     """
-    if not isinstance(said, str) or not _COMMIT.fullmatch(said):
-        raise DownloadError(f"{place}: a commit {_shown(said)}, where 40 hexadecimal digits are expected")
-    return said
+    if not isinstance(raw, str) or not _COMMIT.fullmatch(raw):
+        raise DownloadError(f"{place}: a commit {_shown(raw)}, where 40 hexadecimal digits are expected")
+    return raw
 
 
 def check_url(url: str, page: str) -> None:
@@ -148,6 +148,6 @@ def why_no_path(path: str) -> str | None:
     return None
 
 
-def _shown(said: object) -> str:
-    text = repr(said)
+def _shown(raw: object) -> str:
+    text = repr(raw)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -157,7 +157,9 @@ class _Paced(io.RawIOBase):
         super().close()
 
 
-def _paced(kind: type[http.client.HTTPConnection], network: Network) -> type[http.client.HTTPConnection]:
+def _paced(
+    connection_class: type[http.client.HTTPConnection], network: Network
+) -> type[http.client.HTTPConnection]:
     """A kind of connection whose answers are `_Paced`."""
 
     class Response(http.client.HTTPResponse):
@@ -167,7 +169,7 @@ def _paced(kind: type[http.client.HTTPConnection], network: Network) -> type[htt
             super().__init__(sock, debuglevel, method, url)
             self.fp = io.BufferedReader(_Paced(self.fp.detach(), network))
 
-    class Connection(kind):  # type: ignore[misc, valid-type]
+    class Connection(connection_class):  # type: ignore[misc, valid-type]
         response_class = Response
 
     return Connection
@@ -289,9 +291,9 @@ def read_page(url: str, accept: str, network: Network) -> Page | None:
     """
     try:
         with network.open(url, {"Accept": accept}) as response:
-            kind = response.headers.get_content_type()
+            content_type = response.headers.get_content_type()
             body = b"".join(_limited(response, MAX_PAGE, url))
-            return Page(response.geturl(), kind, body.decode("utf-8"))
+            return Page(response.geturl(), content_type, body.decode("utf-8"))
     except urllib.error.HTTPError as exc:
         exc.close()
         if exc.code in (404, 410):

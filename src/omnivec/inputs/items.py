@@ -31,79 +31,79 @@ _SHOWN = 40
 """Characters of a value in a message."""
 
 
-def is_one(given: Any, what: str = "items") -> bool:
+def is_one(value: Any, what: str = "items") -> bool:
     """Whether an argument is one item and not several.
 
     Args:
-        given: the argument.
+        value: the argument.
         what: its name, for messages.
 
     Raises:
         UsageError: it is neither.
     """
-    if isinstance(given, str | bytes | Path):
+    if isinstance(value, str | bytes | Path):
         return True
-    if isinstance(given, list | tuple):
+    if isinstance(value, list | tuple):
         return False
-    if isinstance(given, np.ndarray):
-        return _is_one_array(given, what)
-    if why := _refusal(given):
+    if isinstance(value, np.ndarray):
+        return _is_one_array(value, what)
+    if why := _refusal(value):
         raise UsageError(f"{what}: {why}")
-    return not isinstance(given, Iterable) or not _has_items(given)
+    return not isinstance(value, Iterable) or not _has_items(value)
 
 
-def several(given: Any, what: str = "items") -> Iterable[Any]:
+def several(value: Any, what: str = "items") -> Iterable[Any]:
     """The items of an argument in their order; a lone one as a list of one. An iterator is not read before its time.
 
     Args:
-        given: the argument.
+        value: the argument.
         what: its name, for messages.
 
     Raises:
         UsageError: it holds no items; the message says what to give in its place.
     """
-    if is_one(given, what):
-        return [given.item() if isinstance(given, np.ndarray) and not given.ndim else given]
-    if isinstance(given, np.ndarray):
-        return list(given) if given.ndim > 1 else given.tolist()
-    if hasattr(given, "to_pylist"):  # pyarrow's columns, whose elements are no texts by themselves
-        return list(given.to_pylist())
-    return given  # type: ignore[no-any-return]
+    if is_one(value, what):
+        return [value.item() if isinstance(value, np.ndarray) and not value.ndim else value]
+    if isinstance(value, np.ndarray):
+        return list(value) if value.ndim > 1 else value.tolist()
+    if hasattr(value, "to_pylist"):  # pyarrow's columns, whose elements are no texts by themselves
+        return list(value.to_pylist())
+    return value  # type: ignore[no-any-return]
 
 
-def texts(given: Any, what: str) -> list[str]:
+def texts(values: Any, what: str) -> list[str]:
     """An argument of one text or several, such as labels or ids, as a list of str.
 
     Args:
-        given: the argument.
+        values: the argument.
         what: its name, for messages.
 
     Raises:
         UsageError: it is none, or one of them is no str: the message names its place.
     """
-    return [text(one, f"{what.removesuffix('s')} {i}") for i, one in enumerate(several(given, what))]
+    return [text(one, f"{what.removesuffix('s')} {i}") for i, one in enumerate(several(values, what))]
 
 
-def text(given: Any, what: str) -> str:
+def text(value: Any, what: str) -> str:
     """An argument that is one text; UsageError where it is something else."""
-    if isinstance(given, np.ndarray) and not given.ndim:
-        given = given.item()
-    if not isinstance(given, str):
-        raise UsageError(f"{what} is {shown(given)}: give a str")
-    return characters(given)
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value.item()
+    if not isinstance(value, str):
+        raise UsageError(f"{what} is {shown(value)}: give a str")
+    return characters(value)
 
 
-def paths(given: Any, what: str = "paths") -> Iterator[Path]:
+def paths(values: Any, what: str = "paths") -> Iterator[Path]:
     """An argument of one path or several, each a pathlib.Path or a str, as they come.
 
     Args:
-        given: the argument.
+        values: the argument.
         what: its name, for messages.
 
     Raises:
         UsageError: it is none, or one of them is no path: the message names its place.
     """
-    for i, one in enumerate(several(given, what)):
+    for i, one in enumerate(several(values, what)):
         if not isinstance(one, str | Path) or not characters(one) or "\0" in characters(one):
             raise UsageError(
                 f"{what.removesuffix('s')} {i} is {shown(one)}: give a pathlib.Path or a str"
@@ -125,73 +125,73 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return repr(value[:_SHOWN])
     name = type(value).__name__
-    kind = f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-    return f"{quoted(value, _SHOWN)}, {kind}" if isinstance(value, Number) else kind
+    described = f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"{quoted(value, _SHOWN)}, {described}" if isinstance(value, Number) else described
 
 
-def _is_one_array(given: NDArray[Any], what: str) -> bool:
-    kind, axes = given.dtype.kind, given.ndim
+def _is_one_array(array: NDArray[Any], what: str) -> bool:
+    code, axes = array.dtype.kind, array.ndim
     if not axes:
-        return is_one(given.item(), what)
-    if given.dtype == np.uint8 and axes in (2, 3, 4):
+        return is_one(array.item(), what)
+    if array.dtype == np.uint8 and axes in (2, 3, 4):
         return axes < 4
-    if axes == 1 and (kind in "UTSO" or not given.size):
+    if axes == 1 and (code in "UTSO" or not array.size):
         return False
-    if given.dtype.names or kind in "UTSO":
+    if array.dtype.names or code in "UTSO":
         way = "give one of its columns, a list of texts"
     else:
         way = "an image is given as uint8 (h, w, 3), values from 0 to 255; vectors are no items"
-    raise UsageError(f"{what}: {shown(given)} holds no items: {way}")
+    raise UsageError(f"{what}: {shown(array)} holds no items: {way}")
 
 
-def _has_items(given: Iterable[Any]) -> bool:
+def _has_items(value: Iterable[Any]) -> bool:
     """Whether something can be gone through: some classes have the method to say that they cannot."""
-    if isinstance(given, Iterator):
+    if isinstance(value, Iterator):
         return True
     try:
-        iter(given)
+        iter(value)
     except TypeError:
         return False
     return True
 
 
-def _is_buffer(given: Any) -> bool:
+def _is_buffer(value: Any) -> bool:
     """Whether a value is numbers or characters in a row: bytearray, memoryview, array.array and their like."""
     try:
-        with memoryview(given):
+        with memoryview(value):
             return True
     except TypeError:
         return False
 
 
-def has_columns(given: Any) -> bool:
+def has_columns(value: Any) -> bool:
     """Whether a value is several columns by their names: a table, a mapping, or an array of records."""
-    records = isinstance(given, np.ndarray) and given.dtype.names is not None
-    return records or _is_table(given) or isinstance(given, Mapping)
+    records = isinstance(value, np.ndarray) and value.dtype.names is not None
+    return records or _is_table(value) or isinstance(value, Mapping)
 
 
-def _is_table(given: Any) -> bool:
-    return hasattr(type(given), "columns") or hasattr(type(given), "column_names")
+def _is_table(value: Any) -> bool:
+    return hasattr(type(value), "columns") or hasattr(type(value), "column_names")
 
 
-def _refusal(given: Any) -> str | None:
+def _refusal(value: Any) -> str | None:
     """Why something that is no array holds no items, with the way out; None where it may."""
-    if is_missing(given) or isinstance(given, Number | np.generic):
-        return f"{shown(given)} is no item: give a str, a pathlib.Path, an image, or a list of these"
-    if _is_table(given):
-        return f"{shown(given)} is a table: give one of its columns, such as table['text'], or a list"
-    if isinstance(given, Mapping):
-        return f"{shown(given)} holds names and values: give list(d.values()), or list(d) for the names"
-    if isinstance(given, Set) and not isinstance(given, MappingView):
-        return f"{shown(given)} has no order, and results are in the order of the items: give sorted(items)"
-    if isinstance(given, io.IOBase) or hasattr(given, "readline"):
+    if is_missing(value) or isinstance(value, Number | np.generic):
+        return f"{shown(value)} is no item: give a str, a pathlib.Path, an image, or a list of these"
+    if _is_table(value):
+        return f"{shown(value)} is a table: give one of its columns, such as table['text'], or a list"
+    if isinstance(value, Mapping):
+        return f"{shown(value)} holds names and values: give list(d.values()), or list(d) for the names"
+    if isinstance(value, Set) and not isinstance(value, MappingView):
+        return f"{shown(value)} has no order, and results are in the order of the items: give sorted(items)"
+    if isinstance(value, io.IOBase) or hasattr(value, "readline"):
         return "an open file may be one item or many: give its pathlib.Path, or file.read().splitlines()"
-    if isinstance(given, UserString) or _is_buffer(given):
-        way = "str(text)" if isinstance(given, UserString) else "a str, or a NumPy array of an image"
-        return f"{shown(given)} would be read by its characters or numbers: give {way}"
-    if hasattr(given, "device") and hasattr(given, "shape"):
+    if isinstance(value, UserString) or _is_buffer(value):
+        way = "str(text)" if isinstance(value, UserString) else "a str, or a NumPy array of an image"
+        return f"{shown(value)} would be read by its characters or numbers: give {way}"
+    if hasattr(value, "device") and hasattr(value, "shape"):
         return (
-            f"{shown(given)} of shape {tuple(given.shape)} holds numbers: an image is given as a uint8 array, "
+            f"{shown(value)} of shape {tuple(value.shape)} holds numbers: an image is given as a uint8 array, "
             "such as tensor.numpy(); vectors are no items"
         )
     return None

@@ -135,12 +135,12 @@ class Modality:
 def modalities() -> Mapping[str, Modality]:
     """All modalities by name, in the order of their ranks: texts first."""
     here = Path(__file__).parent
-    found = [
+    module_names = [
         f"omnivec.inputs.{path.stem if path.parent == here else path.parent.name}"
         for path in sorted([*here.glob("[a-z]*.py"), *here.glob("[a-z]*/__init__.py")])
         if _DEFINES in path.read_text(encoding="utf-8")
     ]
-    records = [importlib.import_module(module).MODALITY for module in found]
+    records = [importlib.import_module(module).MODALITY for module in module_names]
     records += [_of_plugin(name, module) for name, module in plugins(GROUP).items()]
     ordered = sorted(records, key=lambda record: (record.rank, record.name))
     by_name = {record.name: record for record in ordered}
@@ -214,8 +214,10 @@ def of_name(path: PurePath) -> str | None:
 def of_file(path: PurePath, data: bytes) -> str:
     """The modality of a file, told by its name; where that says nothing, by its first bytes."""
     head = data[:_HEAD]
-    told = of_name(path) or next((name for name, record in modalities().items() if record.sniff(head)), None)
-    return told or _otherwise()
+    by_name = of_name(path) or next(
+        (name for name, record in modalities().items() if record.sniff(head)), None
+    )
+    return by_name or _otherwise()
 
 
 def plural(names: Sequence[str]) -> str:
@@ -231,15 +233,15 @@ def misread(item: Any, reads: Sequence[str]) -> ItemError | None:
         reads: the model's modalities.
     """
     try:
-        own = of(item)
+        actual = of(item)
     except ItemError:
         return None
-    if own in reads:
+    if actual in reads:
         return None
-    one, is_file = get(own).one, isinstance(item, PurePath)
-    told = f"{item}: {one} by its name" if is_file else f"{shown(item)} is {one}"
+    one, is_file = get(actual).one, isinstance(item, PurePath)
+    what = f"{item}: {one} by its name" if is_file else f"{shown(item)} is {one}"
     return ItemError(
-        f"{told}, and this model reads {plural(reads)} alone; take one of {get(own).plural}, or of both"
+        f"{what}, and this model reads {plural(reads)} alone; take one of {get(actual).plural}, or of both"
     )
 
 

@@ -83,11 +83,11 @@ class Network:
 
     def at(self, precision: str) -> Network:
         """The same model on the same engine in another precision."""
-        runtime = self.runtime
-        if runtime.precision == precision:
+        current = self.runtime
+        if current.precision == precision:
             return self
-        settings = runtime.settings
-        choice = Choice(runtime.engine, precision, settings.device, settings.threads, runtime.deterministic)
+        settings = current.settings
+        choice = Choice(current.engine, precision, settings.device, settings.threads, current.deterministic)
         return Network.of(self.model, choice, self._trials)
 
     @property

@@ -115,8 +115,8 @@ class Adapter:
     def rank(self, module: str) -> int | None:
         """The rank at one module, as its config has it; None where it says none."""
         patterns = self.config.get("rank_pattern") or {}
-        said: int | None = patterns.get(_pattern_of(patterns, module), self.config.get("r"))
-        return said
+        rank: int | None = patterns.get(_pattern_of(patterns, module), self.config.get("r"))
+        return rank
 
 
 def read_adapter(folder: Path) -> Adapter | None:
@@ -132,12 +132,12 @@ def read_adapter(folder: Path) -> Adapter | None:
         return None
     config = typed.table(_Config, file)
     _refuse(config, file)
-    found = next((folder / name for name in ADAPTERS if (folder / name).is_file()), None)
-    if found is None:
+    weights_file = next((folder / name for name in ADAPTERS if (folder / name).is_file()), None)
+    if weights_file is None:
         raise WeightsError(
             f"{file} tells of an adapter, and {' or '.join(ADAPTERS)} is missing: fetch it again"
         )
-    return Adapter(folder, config, {_shorter(name): tensor for name, tensor in read(found).items()})
+    return Adapter(folder, config, {_shorter(name): tensor for name, tensor in read(weights_file).items()})
 
 
 def _shorter(name: str) -> str:
@@ -145,10 +145,10 @@ def _shorter(name: str) -> str:
 
 
 def _refuse(config: Mapping[str, Any], file: Path) -> None:
-    kind = config.get("peft_type")
-    if kind != "LORA":
+    peft_type = config.get("peft_type")
+    if peft_type != "LORA":
         raise UnsupportedModel(
-            f"{file}: peft_type {kind!r} is not covered, only 'LORA': merge it into its base with peft "
+            f"{file}: peft_type {peft_type!r} is not covered, only 'LORA': merge it into its base with peft "
             "(merge_and_unload) and load the result"
         )
     first = config.get("init_lora_weights", True)
@@ -188,28 +188,28 @@ def _has_layer(config: Mapping[str, Any], module: str) -> bool:
     """Whether `layers_to_transform` has the layer that a module lies in, where both say one."""
     layers, pattern = (_listed(config.get(key)) for key in ("layers_to_transform", "layers_pattern"))
     names = "|".join(map(re.escape, pattern)) or "[^.]*"
-    found = re.search(rf"(?:^|\.)(?:{names})\.(\d+)\.", module)
-    return not layers or found is None or int(found[1]) in layers
+    match = re.search(rf"(?:^|\.)(?:{names})\.(\d+)\.", module)
+    return not layers or match is None or int(match[1]) in layers
 
 
-def _listed(said: Any) -> Sequence[Any]:
-    return said if isinstance(said, list | tuple) else () if said is None or said == "" else (said,)
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else () if value is None or value == "" else (value,)
 
 
 def _check_said(adapter: Adapter, module: str, parts: Mapping[str, Tensor]) -> None:
     """Raises WeightsError where the config leaves out what there are tensors for: peft would not load them."""
-    said = adapter.config
+    config = adapter.config
     unsaid = {
-        "target_modules": _named(said.get("target_modules"), module) is False,
-        "exclude_modules": _named(said.get("exclude_modules"), module) is True,
-        "layers_to_transform": not _has_layer(said, module),
-        "use_dora": "magnitude_vector" in parts and not said.get("use_dora"),
-        "lora_bias": "B.bias" in parts and not said.get("lora_bias"),
+        "target_modules": _named(config.get("target_modules"), module) is False,
+        "exclude_modules": _named(config.get("exclude_modules"), module) is True,
+        "layers_to_transform": not _has_layer(config, module),
+        "use_dora": "magnitude_vector" in parts and not config.get("use_dora"),
+        "lora_bias": "B.bias" in parts and not config.get("lora_bias"),
     }
     if keys := [key for key, left_out in unsaid.items() if left_out]:
         raise WeightsError(
-            f"{adapter.folder / CONFIG}: {keys[0]} {said.get(keys[0])!r} leaves out what the adapter's file holds for "
-            f"{module}: they do not belong together"
+            f"{adapter.folder / CONFIG}: {keys[0]} {config.get(keys[0])!r} leaves out what the adapter's file holds "
+            f"for {module}: they do not belong together"
         )
     first = parts.get("A", parts.get("embedding_A"))
     rank = adapter.rank(module)
@@ -271,11 +271,11 @@ def merged(
 def _place(tensors: Mapping[str, Tensor], name: str, prefixes: Sequence[str]) -> str | None:
     """The name of a weight of the base that an adapter's name means."""
     names = _shortened(name, prefixes)
-    found = next((one for one in names if one in tensors), None)
-    if found is None:
+    tensor_name = next((one for one in names if one in tensors), None)
+    if tensor_name is None:
         longer = [one for one in tensors if one.endswith(f".{name}")]
-        found = longer[0] if len(longer) == 1 else None
-    return found
+        tensor_name = longer[0] if len(longer) == 1 else None
+    return tensor_name
 
 
 def _shortened(name: str, prefixes: Sequence[str]) -> list[str]:
@@ -303,17 +303,17 @@ def _changed(
     weight: Tensor, adapter: Adapter, module: str, parts: Mapping[str, Tensor], in_out: bool
 ) -> Floats:
     """A weight of the base with the adapter's change."""
-    kind = "embedding_" if "embedding_A" in parts else ""
-    if f"{kind}A" not in parts or f"{kind}B" not in parts:
+    prefix = "embedding_" if "embedding_A" in parts else ""
+    if f"{prefix}A" not in parts or f"{prefix}B" not in parts:
         raise WeightsError(f"{adapter.folder}: {module} has one of lora_A and lora_B: the file is incomplete")
-    a, b = (parts[f"{kind}{side}"].float32() for side in "AB")
+    a, b = (parts[f"{prefix}{side}"].float32() for side in "AB")
     rank = a.shape[0]
     b = b.reshape(len(b), -1)  # Of a convolution (out, r, 1, 1).
     if b.shape[1] != rank:
         raise WeightsError(
             f"{adapter.folder}: {module} has lora_A {a.shape} and lora_B {b.shape}: no rank fits"
         )
-    flips = bool(kind) or (len(weight.shape) == 2 and in_out)
+    flips = bool(prefix) or (len(weight.shape) == 2 and in_out)
     delta = adapter.scale(module, rank) * (b @ a.reshape(rank, -1))
     base = weight.float32()
     shape = base.shape[::-1] if flips else base.shape
@@ -324,7 +324,7 @@ def _changed(
     base = base.T if flips else base
     changed = base + delta.reshape(base.shape)
     if "magnitude_vector" in parts:
-        if kind or len(base.shape) != 2:
+        if prefix or len(base.shape) != 2:
             raise UnsupportedModel(f"{adapter.folder}: use_dora at {module}: covered are linear maps")
         lengths = parts["magnitude_vector"].float32().reshape(-1, 1)
         changed = changed * (lengths / np.linalg.norm(changed, axis=1, keepdims=True))
@@ -342,5 +342,5 @@ def _add_bias(
         return
     name = place.removesuffix("weight") + "bias"
     extra = adapter.scale(module, parts["A"].shape[0]) * parts["B.bias"].float32()
-    own = tensors[name].float32() if name in tensors else np.float32(0)
-    tensors[name] = from_array(name, (own + extra).astype(np.float32))
+    bias = tensors[name].float32() if name in tensors else np.float32(0)
+    tensors[name] = from_array(name, (bias + extra).astype(np.float32))

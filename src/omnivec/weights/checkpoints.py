@@ -71,10 +71,10 @@ def _find(folder: Path) -> Path:
     """The weight file of a folder."""
     several = []
     for pattern in CANDIDATES:
-        found = _matches(folder, pattern)
-        if len(found) == 1:
-            return found[0]
-        several += [file.name for file in found]
+        matches = _matches(folder, pattern)
+        if len(matches) == 1:
+            return matches[0]
+        several += [file.name for file in matches]
     looked = f"looked for {', '.join(CANDIDATES)}"
     if several:
         raise WeightsError(
@@ -96,14 +96,14 @@ def _read_shards(index: Path) -> Weights:
     files: list[Path] = []
     metadata: dict[str, str] = {}
     for shard in shards:
-        part = read(_inside(index, shard))
-        if twice := sorted(tensors.keys() & part.keys()):
+        shard_tensors = read(_inside(index, shard))
+        if twice := sorted(tensors.keys() & shard_tensors.keys()):
             raise WeightsError(
                 f"{index}: {len(twice)} tensors are in two shards, such as {twice[0]!r} in {shard}."
             )
-        tensors |= part
-        files += part.files
-        metadata |= part.metadata
+        tensors |= shard_tensors
+        files += shard_tensors.files
+        metadata |= shard_tensors.metadata
     if missing := [name for name in shard_of if name not in tensors]:
         raise WeightsError(
             f"{index}: {len(missing)} of {len(shard_of)} tensors are in none of its {len(shards)} shards, "
@@ -116,8 +116,8 @@ def _inside(index: Path, shard: object) -> Path:
     """The path of a shard, which must lie in the folder of its index."""
     if not isinstance(shard, str) or not shard:
         raise WeightsError(f"{index}: {brief(shard)} is no file name.")
-    for kind in (PurePosixPath(shard), PureWindowsPath(shard)):
-        if kind.anchor or ".." in kind.parts or kind.suffix == ".json":
+    for pure in (PurePosixPath(shard), PureWindowsPath(shard)):
+        if pure.anchor or ".." in pure.parts or pure.suffix == ".json":
             raise WeightsError(
                 f"{index}: shard {brief(shard)} is not a weight file in the folder of its index: refused."
             )

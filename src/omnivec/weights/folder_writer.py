@@ -178,11 +178,15 @@ class _Old:
             if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
         }
         config = _json(place / "config.json")
-        kind = config.get("model_type") if isinstance(config, dict) else None
+        model_type = config.get("model_type") if isinstance(config, dict) else None
         self._usual: tuple[str, ...] = ()
         # Without a list, or where another program has written a model since.
         if not self.listed or ("config.json" in self.listed and not self.unchanged("config.json")):
-            self._usual = (*OBEYED, *_USUAL, *(_OF_TYPE.get(kind, ()) if isinstance(kind, str) else ()))
+            self._usual = (
+                *OBEYED,
+                *_USUAL,
+                *(_OF_TYPE.get(model_type, ()) if isinstance(model_type, str) else ()),
+            )
 
     @property
     def is_model(self) -> bool:
@@ -259,8 +263,8 @@ def _make(place: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[str]:
     """The files below a folder, by their paths with "/", those that say what the others are last."""
-    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
-    return sorted(found, key=lambda name: (name in (LISTED, "config.json", "modules.json"), name))
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+    return sorted(paths, key=lambda name: (name in (LISTED, "config.json", "modules.json"), name))
 
 
 def _list(new: Path) -> None:

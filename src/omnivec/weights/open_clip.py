@@ -78,15 +78,15 @@ class OpenClip:
     quick_gelu: bool = False
 
 
-def from_open_clip(said: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def from_open_clip(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """OpenCLIP's model_cfg as transformers' config of the same model; `file` is where it stands, for messages.
 
     Raises:
         ModelError: a value is missing, or cannot be.
         UnsupportedModel: a tower that is no plain transformer.
     """
-    typed.read(OpenClip, said, file)
-    known = typed.checked([OpenClip], said, file)
+    typed.read(OpenClip, config, file)
+    known = typed.checked([OpenClip], config, file)
     text, vision = (
         {key: value for key, value in known[name].items() if value is not None}
         for name in ("text_cfg", "vision_cfg")
@@ -103,14 +103,14 @@ def from_open_clip(said: Mapping[str, Any], file: Path) -> dict[str, Any]:
             "such as ViT-B-32"
         )
     for name in ("text_cfg", "vision_cfg"):
-        _refuse_parts(name, said[name])
-    if said.get("multimodal_cfg"):
+        _refuse_parts(name, config[name])
+    if config.get("multimodal_cfg"):
         raise UnsupportedModel("OpenCLIP's multimodal_cfg: captioning models (CoCa) are not covered")
-    act = "quick_gelu" if said.get("quick_gelu") else "gelu"
+    act = "quick_gelu" if config.get("quick_gelu") else "gelu"
     width = vision.get("width", 768)
     return {
         "model_type": "clip",
-        "projection_dim": said["embed_dim"],
+        "projection_dim": config["embed_dim"],
         "text_config": {
             "vocab_size": text.get("vocab_size", 49408),
             "max_position_embeddings": text.get("context_length", 77),

@@ -184,9 +184,9 @@ class _Unpickler(RestrictedUnpickler):
             **{("torch", name): dtype for name, dtype in STORAGES.items()},
             **{("torch", name): f"torch.{name}" for name in TORCH_DTYPES},
             **{
-                (module, kind.__name__): counted(bounds, kind)
+                (module, builtin.__name__): counted(bounds, builtin)
                 for module in ("builtins", "__builtin__")
-                for kind in (dict, list, tuple, set, frozenset)
+                for builtin in (dict, list, tuple, set, frozenset)
             },
         }
         super().__init__(bounds, data, known, "re-save as safetensors.", encoding="utf-8")

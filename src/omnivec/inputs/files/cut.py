@@ -186,9 +186,9 @@ class _Tokens:
     def at(self, places: Iterable[int]) -> NDArray[np.intp]:
         """The tokens that begin at these places in the text or after the blanks there; none reaches across."""
         wanted = np.fromiter(places, np.int64)
-        found = np.searchsorted(self.starts, wanted)
-        wanted, found = wanted[found < len(self.starts)], found[found < len(self.starts)]
-        return found[self.reach[found] <= wanted]
+        indices = np.searchsorted(self.starts, wanted)
+        wanted, indices = wanted[indices < len(self.starts)], indices[indices < len(self.starts)]
+        return indices[self.reach[indices] <= wanted]
 
     def piece(self, first: int, stop: int) -> Piece | None:
         """The passage of the tokens from `first` to before `stop`; None where all of them are blank."""

@@ -83,8 +83,8 @@ def extract(source: str) -> tuple[str, Lines]:
 
 def _end_of_raw(source: str, start: int, name: str) -> int:
     """Where the end tag of a raw element begins; without one that is the end of the source, as in browsers."""
-    found = re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE).search(source, start)
-    return found.start() if found else len(source)
+    match = re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE).search(source, start)
+    return match.start() if match else len(source)
 
 
 @dataclass

@@ -118,9 +118,9 @@ class Ignore:
         """Whether the rules leave out the entry at `path`, which lies in the folder these rules are in force in."""
         text = os.fsencode(path.as_posix())
         for file in (*reversed(self.own), *reversed(self.git)):
-            said = file.says(text, folder)
-            if said is not None:
-                return said
+            verdict = file.says(text, folder)
+            if verdict is not None:
+                return verdict
         return False
 
 
@@ -156,12 +156,12 @@ def _rules(file: Path) -> tuple[_File, ...]:
         return ()
     if not stat.S_ISREG(mode):
         return ()
-    found = _File(os.fsencode(f"{file.parent.as_posix().rstrip('/')}/"))
+    rules = _File(os.fsencode(f"{file.parent.as_posix().rstrip('/')}/"))
     for line in file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         rule = _rule(line.removesuffix(b"\r"))
         if rule is not None:
-            found.add(rule)
-    return (found,) if found.rules else ()
+            rules.add(rule)
+    return (rules,) if rules.rules else ()
 
 
 def _rule(line: bytes) -> _Rule | None:

@@ -121,7 +121,7 @@ def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
     try:
         kind = kind_of(path) or "plain"
         wanted = checked_encodings(encoding)
-        text, chosen, given = _decode(data, wanted, kind)
+        text, chosen, was_given = _decode(data, wanted, kind)
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         _refuse_binary(text, len(data))
         lines = Lines.of(text)
@@ -139,7 +139,7 @@ def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
         _refuse_endless(text, lines)
     except ItemError as exc:
         raise named(exc, file_name(path)) from exc.__cause__
-    return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen, given)
+    return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen, was_given)
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -193,13 +193,13 @@ def _refuse_other(status: os.stat_result, max_bytes: int) -> None:
 def _known(name: str) -> str:
     """The name that Python has for an encoding of text; UsageError where it knows none."""
     try:
-        found = codecs.lookup(name)
+        codec = codecs.lookup(name)
         "".encode(name)  # Python's transforms of bytes, such as hex, refuse here
     except (LookupError, ValueError, TypeError) as exc:
         raise UsageError(
             f"encoding {name!r} is not known to Python; say for instance utf-8 or cp1252"
         ) from exc
-    return found.name
+    return codec.name
 
 
 def _decode(data: bytes, wanted: Sequence[str], kind: Kind) -> tuple[str, str, bool]:
@@ -209,24 +209,24 @@ def _decode(data: bytes, wanted: Sequence[str], kind: Kind) -> tuple[str, str, b
             return _strict(data, name), name, False
     declared = _declared(data, kind)
     candidates = [(name, False) for name in (declared,) if name] + [(name, True) for name in wanted]
-    for name, given in candidates:
+    for name, was_given in candidates:
         if (text := _hidden(data, name)) is not None:
-            return text, name, given
+            return text, name, was_given
     try:
         return data.decode(), "utf-8", False
     except UnicodeDecodeError:
         _refuse_binary(data.decode("latin-1"), len(data))
-    narrow = [(name, given) for name, given in candidates if not _is_wide(name)]
-    for name, given in narrow[:-1]:
+    narrow = [(name, was_given) for name, was_given in candidates if not _is_wide(name)]
+    for name, was_given in narrow[:-1]:
         with suppress(UnicodeError):
-            return data.decode(name), name, given
+            return data.decode(name), name, was_given
     if candidates and not narrow:
         raise ItemError(
             f"is not {candidates[-1][0]}, in which blanks and line ends have a zero byte: there is none among "
             f"{len(data):,} bytes; name the file's own encoding with --encoding, for instance cp1252"
         )
-    name, given = narrow[-1] if narrow else ("utf-8", False)
-    return _strict(data, name), name, given
+    name, was_given = narrow[-1] if narrow else ("utf-8", False)
+    return _strict(data, name), name, was_given
 
 
 def _is_wide(encoding: str) -> bool:
@@ -252,16 +252,16 @@ def _wide(data: bytes, name: str) -> str | None:
 
     In the right order blanks and line ends are what they are; in the other they are characters that nobody writes.
     """
-    found: list[tuple[int, str, str]] = []
+    decoded: list[tuple[int, str, str]] = []
     for order in ("-le", "-be"):
         with suppress(UnicodeError):
             text = data.decode(name[:6] + order)
-            found.append((sum(map(text.count, "\n\r\t ")), order, text))
-    if not found:
+            decoded.append((sum(map(text.count, "\n\r\t ")), order, text))
+    if not decoded:
         return None
-    most = max(blanks for blanks, _, _ in found)
+    most = max(blanks for blanks, _, _ in decoded)
     return next(
-        (text for blanks, order, text in found if blanks == most and name in (name[:6], name[:6] + order)),
+        (text for blanks, order, text in decoded if blanks == most and name in (name[:6], name[:6] + order)),
         None,
     )
 
@@ -269,13 +269,13 @@ def _wide(data: bytes, name: str) -> str | None:
 def _declared(data: bytes, kind: Kind) -> str | None:
     """The encoding that a file names itself, as Python knows it; None where there is none, or it cannot be."""
     head = data[:_META_WINDOW]
-    found = (
+    match = (
         (_META_CHARSET.search(head) if kind == "html" else None) or _XML.match(head) or _COOKIE.match(head)
     )
-    if found is None:
+    if match is None:
         return None
     try:
-        name = _known(found[1].decode("ascii"))
+        name = _known(match[1].decode("ascii"))
     except (UsageError, UnicodeError):
         return None
     # As browsers do (WHATWG Encoding): nobody who declares Latin-1 means it, and a page that could be read so
@@ -308,8 +308,8 @@ def _refuse_binary(text: str, size: int) -> None:
         )
     count = len(_CONTROL.findall(text))
     if count > len(text) * _CONTROL_SHARE:
-        found = f"{count:,} control characters among {len(text):,}"
-        raise LeftOut("binary", f"binary, not text ({found}); leave it out with .omnivecignore")
+        problem = f"{count:,} control characters among {len(text):,}"
+        raise LeftOut("binary", f"binary, not text ({problem}); leave it out with .omnivecignore")
 
 
 def _refuse_endless(text: str, lines: Lines) -> None:
@@ -317,8 +317,8 @@ def _refuse_endless(text: str, lines: Lines) -> None:
     lengths = np.diff(np.append(Lines.of(text).starts, len(text) + 1)) - 1
     if lengths.max() > MAX_LINE:
         start = int(lengths[: lengths.argmax()].sum() + lengths.argmax())
-        found = f"line {lines.at(start):,} has {lengths.max():,} characters, over the limit of {MAX_LINE:,}"
-        raise LeftOut(ENDLESS, f"{found}; break its lines or leave it out with .omnivecignore")
+        problem = f"line {lines.at(start):,} has {lengths.max():,} characters, over the limit of {MAX_LINE:,}"
+        raise LeftOut(ENDLESS, f"{problem}; break its lines or leave it out with .omnivecignore")
     # A run of more than MAX_RUN holds one of these blocks whole, so most of the text is never looked at.
     block = MAX_RUN // 2
     for middle in range(0, len(text), block):
@@ -326,9 +326,9 @@ def _refuse_endless(text: str, lines: Lines) -> None:
             continue
         start, end = _run(text, middle)
         if end - start > MAX_RUN:
-            found = f"{end - start:,} characters without a place to break, over the limit of {MAX_RUN:,}"
+            problem = f"{end - start:,} characters without a place to break, over the limit of {MAX_RUN:,}"
             raise LeftOut(
-                ENDLESS, f"line {lines.at(start):,}: {found}; is it data? leave it out with .omnivecignore"
+                ENDLESS, f"line {lines.at(start):,}: {problem}; is it data? leave it out with .omnivecignore"
             )
 
 

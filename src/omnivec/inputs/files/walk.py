@@ -97,13 +97,13 @@ class Walk(Iterator[FileEntry]):
         path = path.absolute()
         if not self._exhausted or not path.is_relative_to(self.root):
             return False
-        here, found = self.root, None
+        here, device_above = self.root, None
         for part in ("", *path.relative_to(self.root).parts):
             here = self._aliases.get(here / part, here / part)
             if escaped(here) in self.failures or self.left_out.get(escaped(here)) in UNPROVEN:
                 return False
-            found = self._devices.get(here, found)
-        return device is None or found is None or found == device
+            device_above = self._devices.get(here, device_above)
+        return device is None or device_above is None or device_above == device
 
     def _list(self) -> Iterator[FileEntry]:
         try:
@@ -120,8 +120,8 @@ class Walk(Iterator[FileEntry]):
                 elif self._takes(path, status):
                     yield FileEntry(path, status.st_size, status.st_mtime_ns, status.st_dev)
             except OSError as exc:
-                if (kind := _link(path, exc)) is not None:
-                    self._leave_out(path, kind, _why(path, exc))
+                if (category := _link(path, exc)) is not None:
+                    self._leave_out(path, category, _why(path, exc))
                 else:
                     self._fail(path, _why(path, exc))
         self._exhausted = True
@@ -181,8 +181,8 @@ class Walk(Iterator[FileEntry]):
     def _takes(self, path: Path, status: os.stat_result) -> bool:
         """Whether a file is to be read; a file that is the root itself always is."""
         if not stat.S_ISREG(status.st_mode):
-            kind = _SPECIAL.get(stat.S_IFMT(status.st_mode), "special file")
-            self._leave_out(path, kind, f"{escaped(path)}: is a {kind}, which is never read")
+            file_type = _SPECIAL.get(stat.S_IFMT(status.st_mode), "special file")
+            self._leave_out(path, file_type, f"{escaped(path)}: is a {file_type}, which is never read")
         elif path != self.root and not self._wanted(path):
             self.skipped[path.suffix.lower()] += 1
         elif status.st_size > self._max_bytes:
@@ -192,12 +192,12 @@ class Walk(Iterator[FileEntry]):
             return True
         return False
 
-    def _leave_out(self, path: Path, kind: str, why: str) -> None:
+    def _leave_out(self, path: Path, category: str, why: str) -> None:
         """What no file is to be read from; a failure where it was named itself."""
         if path == self.root:
             self._fail(path, why)
         else:
-            self.left_out[escaped(path)] = kind
+            self.left_out[escaped(path)] = category
 
     def _fail(self, path: Path, why: str) -> None:
         self.failures[escaped(path)] = why
@@ -255,9 +255,9 @@ def _why(path: Path, exc: OSError) -> str:
     """One line on what the system said, and the way out."""
     if isinstance(exc, PermissionError):
         what = "permission denied; give read access (for a folder also x) or leave it out with .omnivecignore"
-    elif (kind := _link(path, exc)) is not None:
+    elif (category := _link(path, exc)) is not None:
         what = f"a link to {_target(path)}, which " + (
-            "leads in circles" if kind == _CIRCLES else "does not exist"
+            "leads in circles" if category == _CIRCLES else "does not exist"
         )
     elif exc.errno == ENOENT:
         what = "does not exist; check the spelling, or whether its disk is mounted"

@@ -147,10 +147,10 @@ def _parse(pattern: bytes, paths: bool) -> list[_Step] | None:
                 steps.append(step)
             continue
         if byte == _BRACKET:
-            found = _bracket(pattern, i + 1)
-            if found is None:
+            bracket = _bracket(pattern, i + 1)
+            if bracket is None:
                 return None
-            held, i = found
+            held, i = bracket
             steps.append(_Step(held & one))
             continue
         if byte == _BACKSLASH:

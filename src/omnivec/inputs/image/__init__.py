@@ -79,10 +79,10 @@ def _preparer(source: PreparerSource) -> Preparer:
     from omnivec.inputs.image.image import ImagePreparer
     from omnivec.inputs.image.published import read_processing
 
-    usual, said = getattr(source.family, "PREPROCESSING", None), source.published.get("pretrained_cfg")
+    usual, pretrained = getattr(source.family, "PREPROCESSING", None), source.published.get("pretrained_cfg")
     # Of a folder without config.json its family says it; what a file says is read, and checked, once more.
-    own = None if usual is None else {**usual, **(said if isinstance(said, Mapping) else {})}
-    return ImagePreparer(read_processing(source.root, own), source.decode == "exact", source.threads)
+    defaults = None if usual is None else {**usual, **(pretrained if isinstance(pretrained, Mapping) else {})}
+    return ImagePreparer(read_processing(source.root, defaults), source.decode == "exact", source.threads)
 
 
 def _canary(name: str) -> Any:

@@ -155,15 +155,15 @@ def _best(whole: Grey, part: Grey, side: int, zooms: Iterable[float | None], few
     shown = min(side / longest, part.width / whole.width, part.height / whole.height, 1.0)
     height, width = max(round(whole.height * shown), 1), max(round(whole.width * shown), 1)
     below = _resized(whole.pixels, height, width)
-    found: _Fit | None = None
+    best: _Fit | None = None
     for zoom, h, w in _sizes(part, zooms, shown, height, width, fewest):
         above = _resized(part.pixels, h, w)
         if above.std() < _MIN_STD:
             continue
         correlation, top, left = _correlated(below, above)
-        if found is None or correlation > found.correlation:
-            found = _Fit(correlation, zoom, (height, width), (h, w), top, left)
-    return found
+        if best is None or correlation > best.correlation:
+            best = _Fit(correlation, zoom, (height, width), (h, w), top, left)
+    return best
 
 
 def _sizes(

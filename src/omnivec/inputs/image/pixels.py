@@ -305,10 +305,10 @@ def _file(path: Path) -> IO[bytes]:
     flags = (
         os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     )
-    kind = path.stat().st_mode
-    if stat.S_ISDIR(kind):
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         raise ItemError("a folder, not an image file")
-    if not stat.S_ISREG(kind):
+    if not stat.S_ISREG(mode):
         raise ItemError("not a regular file (a FIFO, socket or device), which is never read")
     return open(os.open(path, flags), "rb")  # noqa: PTH123, a descriptor that the caller closes
 
@@ -334,7 +334,7 @@ def _format(head: bytes) -> str | None:
     """The format of a file by its first bytes; None where it is no image."""
     if head[4:8] == b"ftyp":
         brands = {head[i : i + 4] for i in (8, *range(16, min(int.from_bytes(head[:4], "big"), _HEAD), 4))}
-        return next((name for name, own in _BRANDS.items() if brands.intersection(own)), None)
+        return next((name for name, codes in _BRANDS.items() if brands.intersection(codes)), None)
     for name, (beginnings, _, _) in _READERS.items():
         if head.startswith(beginnings):
             return name if name != "WebP" or head[8:12] == b"WEBP" else None

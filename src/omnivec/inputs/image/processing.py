@@ -122,11 +122,11 @@ class Processing:
         out[max(-top, 0) :, max(-left, 0) :][: pixels.shape[0], : pixels.shape[1]] = pixels
         return out
 
-    def _start(self, length: int, kept: int) -> int:
+    def _start(self, length: int, window: int) -> int:
         """Where a centred crop begins; below 0 where it is larger than the image."""
         if self.centre == "floor":
-            return (length - kept) // 2
-        return round((length - kept) / 2) if length >= kept else -((kept - length) // 2)
+            return (length - window) // 2
+        return round((length - window) / 2) if length >= window else -((window - length) // 2)
 
     def affine(self) -> tuple[Floats, Floats]:
         """Factor and addend (3,) float32 of each channel that normalise a pixel of 0 to 255."""

@@ -193,11 +193,11 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
         ),
         ("config.json", _timm(folder, usual), from_timm),
     )
-    for name, said, read in sources:
-        if said is None:
+    for name, config, read in sources:
+        if config is None:
             continue
         try:
-            return read(_typed(said, folder) if read is from_transformers else said)
+            return read(_typed(config, folder) if read is from_transformers else config)
         except ModelError as error:
             raise type(error)(f"{folder}/{name}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, AttributeError) as error:
@@ -210,96 +210,96 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
     )
 
 
-def _typed(said: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def _typed(config: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """What a processor's file says, with the type that transformers takes where it names none: that of config.json."""
-    if said.get("image_processor_type") or said.get("feature_extractor_type"):
-        return said
+    if config.get("image_processor_type") or config.get("feature_extractor_type"):
+        return config
     published = read_json(folder / "config.json", default={}, kind=dict)
-    kind = published.get("image_processor_type")
+    type_name = published.get("image_processor_type")
     usual = _OF_MODELS.get(str(published.get("model_type")))
-    if not kind and usual is None:
-        return said
-    return {**said, "image_processor_type": kind or f"{usual}ImageProcessor"}
+    if not type_name and usual is None:
+        return config
+    return {**config, "image_processor_type": type_name or f"{usual}ImageProcessor"}
 
 
 def _timm(folder: Path, usual: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    said = _part(folder, "config.json", "pretrained_cfg", _Timm)
-    return said if usual is None else {**usual, **(said or {})}
+    config = _part(folder, "config.json", "pretrained_cfg", _Timm)
+    return config if usual is None else {**usual, **(config or {})}
 
 
-def _given(kind: type, path: Path) -> dict[str, Any] | None:
-    return typed.table(kind, path) if path.exists() else None
+def _given(record: type, path: Path) -> dict[str, Any] | None:
+    return typed.table(record, path) if path.exists() else None
 
 
-def _part(folder: Path, name: str, key: str, kind: type) -> dict[str, Any] | None:
-    said = read_json(folder / name, default={}, kind=dict).get(key)
-    return None if said is None else typed.overlaid(kind, said, folder / name, key)
+def _part(folder: Path, name: str, key: str, record: type) -> dict[str, Any] | None:
+    raw = read_json(folder / name, default={}, kind=dict).get(key)
+    return None if raw is None else typed.overlaid(record, raw, folder / name, key)
 
 
-def from_transformers(said: Mapping[str, Any]) -> Processing:
+def from_transformers(config: Mapping[str, Any]) -> Processing:
     """What a preprocessor_config.json says; keys that it leaves out are its type's."""
-    kind = _kind(said)
-    row = _TYPES[kind]
-    given = {**row}
-    given |= {
-        key: value for key, value in said.items() if value is not None and (key in row or key not in _OWN)
+    type_name = _kind(config)
+    row = _TYPES[type_name]
+    settings = {**row}
+    settings |= {
+        key: value for key, value in config.items() if value is not None and (key in row or key not in _OWN)
     }
-    if given.get("do_pad"):
-        raise UnsupportedModel(f"{kind} with do_pad: images padded to each other's size are not covered")
-    fit, target, size = _geometry(kind, given)
-    scale = float(given["rescale_factor"]) if given["do_rescale"] else 1.0
-    mean, std = _triple(given["image_mean"]), _triple(given["image_std"])
-    if not given["do_normalize"]:
+    if settings.get("do_pad"):
+        raise UnsupportedModel(f"{type_name} with do_pad: images padded to each other's size are not covered")
+    fit, target, size = _geometry(type_name, settings)
+    scale = float(settings["rescale_factor"]) if settings["do_rescale"] else 1.0
+    mean, std = _triple(settings["image_mean"]), _triple(settings["image_std"])
+    if not settings["do_normalize"]:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if given.get("rescale_offset"):  # pixel * scale - 1, before the mean is taken off
+    if settings.get("rescale_offset"):  # pixel * scale - 1, before the mean is taken off
         mean = _triple([m + 1 for m in mean])
-    if given.get("include_top"):  # divides by the deviation, once more
-        again = _triple(given["image_std"])
+    if settings.get("include_top"):  # divides by the deviation, once more
+        again = _triple(settings["image_std"])
         std = _triple([one * other for one, other in zip(std, again, strict=True)])
     return Processing(
         size=size,
         target=target,
         fit=fit,
-        filter=FILTERS[given["resample"]],
+        filter=FILTERS[settings["resample"]],
         mean=mean,
         std=std,
         scale=scale,
-        order="BGR" if given.get("do_flip_channel_order") else "RGB",
+        order="BGR" if settings.get("do_flip_channel_order") else "RGB",
     )
 
 
-def _kind(said: Mapping[str, Any]) -> str:
-    full = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "")
-    kind = next((full.removesuffix(end) for end in _SUFFIXES if full.endswith(end)), full)
-    if kind not in _TYPES:
+def _kind(config: Mapping[str, Any]) -> str:
+    full = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    type_name = next((full.removesuffix(end) for end in _SUFFIXES if full.endswith(end)), full)
+    if type_name not in _TYPES:
         known = ", ".join(sorted(_TYPES))
         raise UnsupportedModel(
             f"image processor {full or 'of no stated type'!r} is not covered; these are: {known}"
         )
-    return kind
+    return type_name
 
 
-def _geometry(kind: str, given: Mapping[str, Any]) -> tuple[Fit, tuple[int, int], tuple[int, int]]:
+def _geometry(type_name: str, settings: Mapping[str, Any]) -> tuple[Fit, tuple[int, int], tuple[int, int]]:
     """How to resize, to what, and the size of the crop."""
-    crop = _square(given["crop_size"]) if given.get("do_center_crop") else None
+    crop = _square(settings["crop_size"]) if settings.get("do_center_crop") else None
     fit: Fit = "none"
     target = crop or (0, 0)
-    if given["do_resize"]:
-        fit, target, crop = _resize(given, crop)
+    if settings["do_resize"]:
+        fit, target, crop = _resize(settings, crop)
     size = crop or (target if fit == "exact" else None)
     if size is None:
         raise UnsupportedModel(
-            f"{kind} with size {given['size']} and no crop: images of many shapes fit in no batch"
+            f"{type_name} with size {settings['size']} and no crop: images of many shapes fit in no batch"
         )
     return fit, target, size
 
 
 def _resize(
-    given: Mapping[str, Any], crop: tuple[int, int] | None
+    settings: Mapping[str, Any], crop: tuple[int, int] | None
 ) -> tuple[Fit, tuple[int, int], tuple[int, int] | None]:
-    size, share, rule = given["size"], given.get("crop_pct"), given.get("crop_rule")
+    size, share, rule = settings["size"], settings.get("crop_pct"), settings.get("crop_rule")
     if not isinstance(size, Mapping):
-        square = given.get("default_to_square", True) or not isinstance(size, int)
+        square = settings.get("default_to_square", True) or not isinstance(size, int)
         size = (
             dict(zip(("height", "width"), _square(size), strict=True)) if square else {"shortest_edge": size}
         )
@@ -320,55 +320,55 @@ def _resize(
     return "shortest", (edge, edge), crop
 
 
-def from_open_clip(said: Mapping[str, Any]) -> Processing:
+def from_open_clip(config: Mapping[str, Any]) -> Processing:
     """What `preprocess_cfg` of an open_clip_config.json says."""
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "size": 224,
         "interpolation": "bicubic",
         "resize_mode": "shortest",
         "fill_color": 0,
     }
-    given |= {"mean": _CLIP["image_mean"], "std": _CLIP["image_std"]}
-    given |= {key: value for key, value in said.items() if value is not None}
-    size = _square(given["size"])
+    settings |= {"mean": _CLIP["image_mean"], "std": _CLIP["image_std"]}
+    settings |= {key: value for key, value in config.items() if value is not None}
+    size = _square(settings["size"])
     fits: dict[str, Fit] = {"longest": "contain", "squash": "exact", "shortest": _covering(size)}
-    fit = fits[given["resize_mode"]]
-    fill = int(given["fill_color"])
+    fit = fits[settings["resize_mode"]]
+    fill = int(settings["fill_color"])
     return Processing(
         size=size,
         target=size,
         fit=fit,
-        filter="bilinear" if given["interpolation"] == "bilinear" and fit != "cover" else "bicubic",
+        filter="bilinear" if settings["interpolation"] == "bilinear" and fit != "cover" else "bicubic",
         centre="even",
         fill=(fill, fill, fill),
-        mean=_triple(given["mean"]),
-        std=_triple(given["std"]),
+        mean=_triple(settings["mean"]),
+        std=_triple(settings["std"]),
     )
 
 
-def from_timm(said: Mapping[str, Any]) -> Processing:
+def from_timm(config: Mapping[str, Any]) -> Processing:
     """What `pretrained_cfg` of a config.json says: timm's transform for evaluation."""
-    given = {**IMAGENET, "crop_mode": "center"} | {key: value for key, value in said.items() if value}
-    channels, *size = given["input_size"]
+    settings = {**IMAGENET, "crop_mode": "center"} | {key: value for key, value in config.items() if value}
+    channels, *size = settings["input_size"]
     if channels != 3:
         raise UnsupportedModel(
-            f"input_size {given['input_size']}: a model of {channels} channels, not of 3 colours"
+            f"input_size {settings['input_size']}: a model of {channels} channels, not of 3 colours"
         )
-    target = int(size[0] / given["crop_pct"]), int(size[1] / given["crop_pct"])
+    target = int(size[0] / settings["crop_pct"]), int(size[1] / settings["crop_pct"])
     fits: dict[str, Fit] = {"squash": "exact", "border": "contain"}
-    fit = fits.get(given["crop_mode"], _covering(target))
-    mean = _triple(given["mean"])
+    fit = fits.get(settings["crop_mode"], _covering(target))
+    mean = _triple(settings["mean"])
     red, green, blue = (round(255 * channel) for channel in mean)
     return Processing(
         size=(int(size[0]), int(size[1])),
         target=target,
         fit=fit,
         # Where the target is not square timm leaves its resize at bilinear, whatever the model says.
-        filter="bilinear" if fit == "cover" else _filter(given["interpolation"]),
+        filter="bilinear" if fit == "cover" else _filter(settings["interpolation"]),
         centre="even",
         fill=(red, green, blue) if fit == "contain" else (0, 0, 0),
         mean=mean,
-        std=_triple(given["std"]),
+        std=_triple(settings["std"]),
     )
 
 

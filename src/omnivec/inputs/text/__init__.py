@@ -67,8 +67,8 @@ def _preparer(source: PreparerSource) -> Preparer:
         raise ModelError(f"{source.root}: a model of texts without a tokenizer")
     config, family = source.config, source.family
     usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
-    given = source.tokenizer_settings.get("model_max_length") or source.sentence.get("max_seq_length")
-    limit = min(int(given or source.tokenizer.model_max_length or usual), config.max_length)
+    stated = source.tokenizer_settings.get("model_max_length") or source.sentence.get("max_seq_length")
+    limit = min(int(stated or source.tokenizer.model_max_length or usual), config.max_length)
     return TextPreparer(source.tokenizer, limit, config.vocab_size, source.lower)
 
 

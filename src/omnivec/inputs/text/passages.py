@@ -48,9 +48,9 @@ def passages_of(content: Content, model: Reader, cutting: Cutting) -> list[Piece
     if not pieces:
         raise LeftOut("without text", NOTHING_SEEN)
     return [
-        Piece(piece.start, piece.end, line(piece.start) if line else None, own, own)
+        Piece(piece.start, piece.end, line(piece.start) if line else None, passage, passage)
         for piece in pieces
-        for own in (text[piece.start : piece.end],)
+        for passage in (text[piece.start : piece.end],)
     ]
 
 
@@ -62,8 +62,8 @@ def tokens(cutting: Cutting, taken: int) -> tuple[int, int]:
 
 def spans_of(text: str, spans: Callable[[str], NDArray[np.int64]]) -> NDArray[np.int64]:
     """Character spans (n, 2) of all tokens, block by block: tokenising a large text whole takes gigabytes."""
-    found = [spans(text[start:end]) + start for start, end in _blocks(text)]
-    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+    blocks = [spans(text[start:end]) + start for start, end in _blocks(text)]
+    return np.concatenate(blocks) if blocks else np.zeros((0, 2), np.int64)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:
@@ -72,7 +72,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int]]:
     while start < len(text):
         end = min(start + _BLOCK, len(text))
         if end < len(text):
-            found = max(text.rfind("\n", start + 1, end), text.rfind(" ", end - 256, end))
-            end = found if found > start else end
+            blank = max(text.rfind("\n", start + 1, end), text.rfind(" ", end - 256, end))
+            end = blank if blank > start else end
         yield start, end
         start = end

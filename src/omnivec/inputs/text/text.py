@@ -142,18 +142,18 @@ class TextPreparer:
         keep = len(self.tokenizer.ids([prompt])[0]) - len(behind) if prompt else len(before)
         skip = keep if prompt and not reading.pool_prompt else 0
         special = len(before) + len(behind)
-        found: list[tuple[Prepared, ...] | ItemError] = []
+        prepared: list[tuple[Prepared, ...] | ItemError] = []
         for ids in self._ids(shown):
             if isinstance(ids, ItemError):
-                found.append(ids)
+                prepared.append(ids)
             elif (
                 0 < len(ids) <= self.limit and ids.max() < self.vocab_size
             ):  # most texts are one part, and whole
                 seen = max(len(ids) - special, 0)
-                found.append((Prepared({"ids": ids}, self.cost(len(ids)), seen, 0, skip),))
+                prepared.append((Prepared({"ids": ids}, self.cost(len(ids)), seen, 0, skip),))
             else:
-                found.append(self._parts(ids, keep, skip, reading))
-        return found
+                prepared.append(self._parts(ids, keep, skip, reading))
+        return prepared
 
     def _ids(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32] | ItemError]:
         """Token ids of each text; ItemError of one that is too long for the memory there is."""
@@ -179,9 +179,9 @@ class TextPreparer:
     @property
     def beyond(self) -> dict[str, int]:
         """Tokens that the tokenizer can make and of which the model has no row, with their ids; see `_parts`."""
-        found = beyond(self.tokenizer.backend, self.vocab_size)
+        tokens = beyond(self.tokenizer.backend, self.vocab_size)
         dropped = self.tokenizer.unknown_id if self.tokenizer.drops_unknown else None
-        return {token: index for token, index in found.items() if index != dropped}
+        return {token: index for token, index in tokens.items() if index != dropped}
 
     def refused(self, ids: NDArray[np.int32]) -> ItemError | None:
         """Why a text of these ids cannot be embedded: one is beyond the model's table; None where it can."""
@@ -214,16 +214,16 @@ class TextPreparer:
             if reading.truncate is not None:
                 side = "head" if reading.truncate == "head" else "tail"
             windows = [self.tokenizer.truncate(ids, self.limit, side, keep)]
-        for own in windows:
-            if (why := self.refused(own)) is not None:
+        for window in windows:
+            if (why := self.refused(window)) is not None:
                 return why
         # What each part repeats, the special tokens and the prompt, was seen once.
         repeated = [special] + [keep + special - len(self.tokenizer.special_ids()[0])] * (len(windows) - 1)
-        seen = [max(len(own) - again, 0) for own, again in zip(windows, repeated, strict=True)]
+        seen = [max(len(window) - again, 0) for window, again in zip(windows, repeated, strict=True)]
         lost = max(total - special, 0) - sum(seen)
         return tuple(
-            Prepared({"ids": own}, self.cost(len(own)), n, 0 if i else lost, skip)
-            for i, (own, n) in enumerate(zip(windows, seen, strict=True))
+            Prepared({"ids": window}, self.cost(len(window)), n, 0 if i else lost, skip)
+            for i, (window, n) in enumerate(zip(windows, seen, strict=True))
         )
 
     def cost(self, length: int) -> int:
@@ -232,12 +232,12 @@ class TextPreparer:
 
     def rows(self, texts: Sequence[str], reading: ReadOptions = PLAIN) -> list[Prepared]:
         """The first part of each text; ItemError where one has none, with its beginning."""
-        found = []
-        for own, parts in zip(texts, self.prepare(texts, reading), strict=True):
+        rows = []
+        for item, parts in zip(texts, self.prepare(texts, reading), strict=True):
             if isinstance(parts, ItemError):
-                raise ItemError(f"{own[:40]!r}: {parts}") from parts
-            found.append(parts[0])
-        return found
+                raise ItemError(f"{item[:40]!r}: {parts}") from parts
+            rows.append(parts[0])
+        return rows
 
     def sample(self) -> dict[str, NDArray[Any]]:
         """A batch of usual size, to measure with."""
@@ -250,9 +250,9 @@ class TextPreparer:
         ids = np.full((len(rows), length), self.tokenizer.pad_id, np.int32)
         mask = np.zeros((len(rows), length), np.int32)
         for i, row in enumerate(rows):
-            own = row.arrays["ids"]
-            ids[i, : len(own)] = own
-            mask[i, : len(own)] = 1
+            row_ids = row.arrays["ids"]
+            ids[i, : len(row_ids)] = row_ids
+            mask[i, : len(row_ids)] = 1
         if pool_prompt:
             return {"ids": ids, "mask": mask}
         counted = mask.copy()

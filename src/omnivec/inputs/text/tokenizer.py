@@ -124,16 +124,16 @@ class Tokenizer:
     ) -> None:
         settings = settings or {}
         padding, truncation = backend.padding or {}, backend.truncation or {}
-        said = settings.get("truncation_side") or truncation.get("direction")
-        self.side: Literal["tail", "head"] = "head" if str(said).lower() == "left" else "tail"
+        stated = settings.get("truncation_side") or truncation.get("direction")
+        self.side: Literal["tail", "head"] = "head" if str(stated).lower() == "left" else "tail"
         backend.no_truncation()
         backend.no_padding()
         self.backend, self._settings = backend, settings
         self.drops_unknown = bool(settings.get("drop_unknown"))
         self._files = list(files)
         pad, unknown = (content_of(settings.get(role)) for role in ("pad_token", "unk_token"))
-        found = backend.token_to_id(pad) if pad else None
-        self.pad_id = int(found if found is not None else padding.get("pad_id", 0))
+        pad_id = backend.token_to_id(pad) if pad else None
+        self.pad_id = int(pad_id if pad_id is not None else padding.get("pad_id", 0))
         unknown = unknown or getattr(backend.model, "unk_token", None)
         self.unknown_id: int | None = backend.token_to_id(unknown) if unknown else None
         limit = settings.get("model_max_length", settings.get("max_len"))  # The second is the older name.
@@ -203,8 +203,8 @@ class Tokenizer:
             return ids
         before, content, behind = self._parted(ids, keep)
         room = self._room(before, behind, limit)
-        kept = content[:room] if side == "tail" else content[len(content) - room :]
-        return np.concatenate([before, kept, behind])
+        shortened = content[:room] if side == "tail" else content[len(content) - room :]
+        return np.concatenate([before, shortened, behind])
 
     def windows(self, ids: Ids, limit: int, keep: int = 0) -> list[Ids]:
         """A text's ids in windows of at most `limit`, as equal as can be, each with all that `truncate` keeps.
@@ -275,12 +275,14 @@ class Tokenizer:
         raise ModelError("the tokenizer knows no token: its files are not those of a model.")
 
 
-def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None, *, lower: bool = False) -> Tokenizer:
+def load_tokenizer(
+    folder: Path, overrides: Mapping[str, Any] | None = None, *, lower: bool = False
+) -> Tokenizer:
     """The tokenizer of a model's folder, as the class that it was published with makes it; see `tokenizer_class`.
 
     Args:
         folder: of the model.
-        given: settings that win over those of its tokenizer_config.json.
+        overrides: settings that win over those of its tokenizer_config.json.
         lower: whether texts are lower-cased before all else; special tokens in them are not.
 
     Raises:
@@ -288,7 +290,7 @@ def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None, *, lowe
     """
     import tokenizers
 
-    settings = read_settings(folder, given)
+    settings = read_settings(folder, overrides)
     refuse_own_code(folder, settings)
     written = folder / "tokenizer.json"
     names = ("vocab.txt",) if (folder / "vocab.txt").is_file() else ("vocab.json", "merges.txt")
@@ -300,10 +302,10 @@ def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None, *, lowe
         )
     try:
         if sources == [written]:
-            kind = published_kind(folder, settings)
+            class_name = published_kind(folder, settings)
             backend = tokenizers.Tokenizer.from_file(str(written))
             refuse_unusable(backend, str(folder))
-            apply_class(backend, settings, kind, folder)
+            apply_class(backend, settings, class_name, folder)
         else:
             backend, settings = _build(folder, sources, settings)
             backend.encode_special_tokens = bool(settings.get("split_special_tokens"))
@@ -322,11 +324,11 @@ def load_tokenizer(folder: Path, given: Mapping[str, Any] | None = None, *, lowe
 
 def _others(folder: Path) -> str:
     """What is said of a vocabulary in a form that is not read."""
-    found = [name for name in OTHER_VOCABULARIES if (folder / name).is_file()]
+    names = [name for name in OTHER_VOCABULARIES if (folder / name).is_file()]
     return (
-        f" Its {' and '.join(found)} cannot be read here: save the tokenizer with transformers, which writes "
+        f" Its {' and '.join(names)} cannot be read here: save the tokenizer with transformers, which writes "
         "tokenizer.json."
-        if found
+        if names
         else ""
     )
 
@@ -363,14 +365,14 @@ def _build(
     folder: Path, sources: Sequence[Path], settings: Mapping[str, Any]
 ) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
     """A tokenizer from vocabulary files, and the settings with the form's special tokens filled in."""
-    kind = kind_of_class(settings)
-    if kind in GENERIC:
-        kind = str(table_of(folder / "config.json").get("model_type", ""))
-    form = FORMS.get(kind)
+    class_name = kind_of_class(settings)
+    if class_name in GENERIC:
+        class_name = str(table_of(folder / "config.json").get("model_type", ""))
+    form = FORMS.get(class_name)
     if form is None or (form.model == "wordpiece") != (len(sources) == 1):
         raise ModelError(
-            f"{folder} has {' and '.join(source.name for source in sources)} of {kind or 'an unnamed'} tokenizer, "
-            f"built from files are {', '.join(FORMS)}: add its tokenizer.json."
+            f"{folder} has {' and '.join(source.name for source in sources)} of {class_name or 'an unnamed'} "
+            f"tokenizer, built from files are {', '.join(FORMS)}: add its tokenizer.json."
         )
     settings = {**form.tokens, **settings}
     backend = _MODELS[form.model](sources, settings)

@@ -53,10 +53,10 @@ def _check(backend: tokenizers.Tokenizer) -> None:
 def beyond(backend: tokenizers.Tokenizer, rows: int) -> dict[str, int]:
     """The added tokens whose ids are beyond a table of so many rows, and one of the vocabulary if it is larger."""
     added = backend.get_added_tokens_decoder().items()
-    found = {token.content: index for index, token in added if index >= rows}
-    own = backend.get_vocab_size(with_added_tokens=False)
-    last = backend.id_to_token(own - 1) if own > rows else None
-    return found if last is None else {**found, last: own - 1}
+    tokens = {token.content: index for index, token in added if index >= rows}
+    size = backend.get_vocab_size(with_added_tokens=False)
+    last = backend.id_to_token(size - 1) if size > rows else None
+    return tokens if last is None else {**tokens, last: size - 1}
 
 
 def why_not(texts: Sequence[str], error: BaseException) -> BaseException:
@@ -90,10 +90,10 @@ def _check_template(part: Mapping[str, Any]) -> None:
             sequence = piece.get("Sequence", {}).get("id")
             if sequence is not None and sequence not in sequences:
                 raise ModelError(f"its post_processor's template for one text names the text {sequence!r}")
-    for token, said in known.items():
-        if any(index > MOST_ID for index in said.get("ids", ())):
+    for token, entry in known.items():
+        if any(index > MOST_ID for index in entry.get("ids", ())):
             raise ModelError(
-                f"its post_processor gives {token!r} the ids {said['ids']}: the most is {MOST_ID:,}"
+                f"its post_processor gives {token!r} the ids {entry['ids']}: the most is {MOST_ID:,}"
             )
 
 

@@ -161,28 +161,28 @@ def kind_of_class(settings: Mapping[str, Any]) -> str:
     return name.removesuffix("Fast").removesuffix("Tokenizer").lower() if isinstance(name, str) else ""
 
 
-def read_settings(folder: Path, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def read_settings(folder: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What a folder says beside the vocabulary.
 
     Args:
         folder: of the model.
-        given: settings of its sentence_bert_config.json, which win over those of tokenizer_config.json.
+        overrides: settings of its sentence_bert_config.json, which win over those of tokenizer_config.json.
 
     Returns:
         tokenizer_config.json, with what special_tokens_map.json and added_tokens.json add in folders of the older
         layout, which have no `added_tokens_decoder`.
     """
-    settings = {**table_of(folder / "tokenizer_config.json"), **(given or {})}
+    settings = {**table_of(folder / "tokenizer_config.json"), **(overrides or {})}
     if "added_tokens_decoder" in settings:
         return settings
     added = {
         str(index): {"content": token} for token, index in table_of(folder / "added_tokens.json").items()
     }
-    told = table_of(folder / "special_tokens_map.json")
+    special = table_of(folder / "special_tokens_map.json")
     name = "additional_special_tokens"
-    if isinstance(told.get(name), list) and isinstance(settings.get(name), list):
-        told[name] = [*settings[name], *(token for token in told[name] if token not in settings[name])]
-    return {**settings, **told, "added_tokens_decoder": added}
+    if isinstance(special.get(name), list) and isinstance(settings.get(name), list):
+        special[name] = [*settings[name], *(token for token in special[name] if token not in settings[name])]
+    return {**settings, **special, "added_tokens_decoder": added}
 
 
 @dataclass(frozen=True)
@@ -233,9 +233,9 @@ class _Settings:
 
 def table_of(path: Path) -> dict[str, Any]:
     """The table in a JSON file; empty where there is no such file."""
-    said = typed.table(_Settings, path, {})
+    raw = typed.table(_Settings, path, {})
     # Null is what the class has; only of accents it means a third thing.
-    return {key: value for key, value in said.items() if value is not None or key not in NEVER_NULL}
+    return {key: value for key, value in raw.items() if value is not None or key not in NEVER_NULL}
 
 
 def published_kind(folder: Path, settings: Mapping[str, Any]) -> str:
@@ -244,26 +244,26 @@ def published_kind(folder: Path, settings: Mapping[str, Any]) -> str:
     Raises:
         UnsupportedModel: it is a class that cuts texts by a program of its own.
     """
-    kind = kind_of_class(settings)
-    if not kind:
+    class_name = kind_of_class(settings)
+    if not class_name:
         config = table_of(folder / "config.json")
-        kind = kind_of_class(config)
-        if not kind:
+        class_name = kind_of_class(config)
+        if not class_name:
             model_type = str(config.get("model_type", ""))
-            kind = OF_MODEL_TYPES.get(model_type, model_type.replace("-", "").replace("_", ""))
-    if kind in OTHER_PROGRAMS:
+            class_name = OF_MODEL_TYPES.get(model_type, model_type.replace("-", "").replace("_", ""))
+    if class_name in OTHER_PROGRAMS:
         raise UnsupportedModel(
-            f"{folder}: its tokenizer is of the class {settings.get('tokenizer_class') or kind!r}, which cuts texts by "
-            "a program of its own that is not covered and does not read tokenizer.json. If tokenizer.json gives the "
-            'same ids, set "tokenizer_class": "PreTrainedTokenizerFast" in a copy of the folder'
+            f"{folder}: its tokenizer is of the class {settings.get('tokenizer_class') or class_name!r}, which cuts "
+            "texts by a program of its own that is not covered and does not read tokenizer.json. If tokenizer.json "
+            'gives the same ids, set "tokenizer_class": "PreTrainedTokenizerFast" in a copy of the folder'
         )
-    return kind
+    return class_name
 
 
 def refuse_own_code(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel where a folder's tokenizer is a program in the folder."""
-    own = settings.get("auto_map")
-    named = own.get("AutoTokenizer") if isinstance(own, Mapping) else own
+    auto_map = settings.get("auto_map")
+    named = auto_map.get("AutoTokenizer") if isinstance(auto_map, Mapping) else auto_map
     if named:
         raise UnsupportedModel(
             f"{folder}/tokenizer_config.json: auto_map names a tokenizer of the folder's own code, {named}: it is "
@@ -271,7 +271,9 @@ def refuse_own_code(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def apply_class(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], kind: str, folder: Path) -> None:
+def apply_class(
+    backend: tokenizers.Tokenizer, settings: Mapping[str, Any], class_name: str, folder: Path
+) -> None:
     """Changes the tokenizer of tokenizer.json as its class does, with these settings.
 
     Parts that already do what they should are left as they are, so that no identity changes with their spelling.
@@ -281,7 +283,7 @@ def apply_class(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], kind
     """
     if settings.get("drop_unknown"):  # of a table of words, as omnivec saves it: no class has published it
         return
-    known = CLASSES.get(kind, TokenizerClass())
+    known = CLASSES.get(class_name, TokenizerClass())
     if known.normalizer is not None:
         _set_normalizer(backend, settings, known.normalizer)
     _set_prefix(backend, settings, known.prefix)
@@ -291,7 +293,7 @@ def apply_class(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], kind
         _set_language(backend, settings, known, folder)
         return
     ends = known.ends
-    if kind == "tokenizersbackend" and {"add_bos_token", "add_eos_token"} & settings.keys():
+    if class_name == "tokenizersbackend" and {"add_bos_token", "add_eos_token"} & settings.keys():
         ends = (False, False)  # transformers 5 writes this name, and obeys both where one is said.
     if ends is not None:
         _set_ends(backend, settings, known, ends, folder)
@@ -314,28 +316,28 @@ def lower_first(backend: tokenizers.Tokenizer) -> None:
     """Lower-cases texts first, as `do_lower_case` of a Transformer module of sentence-transformers has it."""
     from tokenizers.normalizers import Lowercase, Sequence
 
-    own = backend.normalizer
-    if own is None:
+    normalizer = backend.normalizer
+    if normalizer is None:
         backend.normalizer = Lowercase()
         return
-    said = _state(own)
-    if all(part["type"] != "Lowercase" for part in said.get("normalizers", [said])):
-        backend.normalizer = Sequence([Lowercase(), own])
+    state = _state(normalizer)
+    if all(part["type"] != "Lowercase" for part in state.get("normalizers", [state])):
+        backend.normalizer = Sequence([Lowercase(), normalizer])
 
 
 def _set_prefix(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], where: str) -> None:
     """`add_prefix_space`: whether a text is read as if a space stood before it."""
     from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence
 
-    said = settings.get("add_prefix_space", False)
+    add_prefix = settings.get("add_prefix_space", False)
     pre_tokenizer = backend.pre_tokenizer
     if where == "metaspace":
         if settings.get("add_prefix_space") is not None:
-            _set_metaspace(backend, bool(said), bool(settings.get("legacy", True)))
+            _set_metaspace(backend, bool(add_prefix), bool(settings.get("legacy", True)))
         return
-    if isinstance(pre_tokenizer, ByteLevel) and said is not None:
-        pre_tokenizer.add_prefix_space = bool(said)
-    if where == "inner" and said and isinstance(pre_tokenizer, Sequence):
+    if isinstance(pre_tokenizer, ByteLevel) and add_prefix is not None:
+        pre_tokenizer.add_prefix_space = bool(add_prefix)
+    if where == "inner" and add_prefix and isinstance(pre_tokenizer, Sequence):
         for i in range(len(_state(pre_tokenizer)["pretokenizers"])):
             inner: PreTokenizer = pre_tokenizer[i]
             if isinstance(inner, ByteLevel):
@@ -370,8 +372,8 @@ def _add_tokens(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> N
     known, contents = set(map(repr, present)), {token.content for token in present}
     # added_tokens.json says no flags: there tokenizer.json knows better.
     entries = settings["added_tokens_decoder"].items()
-    said = {index: one for index, one in entries if len(one) > 1 or one["content"] not in contents}
-    settings = {**settings, "added_tokens_decoder": said}
+    declared = {index: one for index, one in entries if len(one) > 1 or one["content"] not in contents}
+    settings = {**settings, "added_tokens_decoder": declared}
     decoded = [token for token in added_tokens(settings, named=False) if repr(token) not in known]
     listed = contents | {token.content for token in decoded}
     backend.add_tokens(decoded + [token for token in added_tokens(settings) if token.content not in listed])
@@ -386,24 +388,33 @@ def added_tokens(settings: Mapping[str, Any], named: bool = True) -> list[tokeni
     """
     roles = [settings.get(role) for role in ROLES]
     for name in ("additional_special_tokens", "extra_special_tokens"):
-        said = settings.get(name)
-        roles += said if isinstance(said, list) else said.values() if isinstance(said, Mapping) else []
+        declared = settings.get(name)
+        roles += (
+            declared
+            if isinstance(declared, list)
+            else declared.values()
+            if isinstance(declared, Mapping)
+            else []
+        )
     specials = {content_of(token): token for token in reversed(roles) if token}  # the first of a name counts
     entries = sorted(settings["added_tokens_decoder"].items(), key=lambda entry: int(entry[0]))
-    tokens = [_token(said, said.get("special", False) or said["content"] in specials) for _, said in entries]
+    tokens = [
+        _token(declared, declared.get("special", False) or declared["content"] in specials)
+        for _, declared in entries
+    ]
     if not named:
         return tokens
     listed = {token.content for token in tokens}
     return tokens + [_token(token, True) for name, token in reversed(specials.items()) if name not in listed]
 
 
-def _token(said: str | Mapping[str, Any], special: bool) -> tokenizers.AddedToken:
+def _token(entry: str | Mapping[str, Any], special: bool) -> tokenizers.AddedToken:
     from tokenizers import AddedToken
 
-    if isinstance(said, str):
-        return AddedToken(said, special=special)
-    flags = {name: said[name] for name in ("single_word", "lstrip", "rstrip", "normalized") if name in said}
-    return AddedToken(said["content"], special=special, **flags)
+    if isinstance(entry, str):
+        return AddedToken(entry, special=special)
+    flags = {name: entry[name] for name in ("single_word", "lstrip", "rstrip", "normalized") if name in entry}
+    return AddedToken(entry["content"], special=special, **flags)
 
 
 def content_of(token: str | Mapping[str, Any] | None) -> str | None:
@@ -445,8 +456,8 @@ def _present(
     backend: tokenizers.Tokenizer, settings: Mapping[str, Any], name: str, default: str, folder: Path
 ) -> str:
     """A token by its setting or the class's default, which the vocabulary has to hold."""
-    said = settings.get(name) if name == "src_lang" else settings.get(name, default)
-    token = content_of(said or (default if name == "src_lang" else None))
+    token_setting = settings.get(name) if name == "src_lang" else settings.get(name, default)
+    token = content_of(token_setting or (default if name == "src_lang" else None))
     if token is None or backend.token_to_id(token) is None:
         raise ModelError(
             f"{folder}/tokenizer_config.json: {name} {token!r} is to go around each text and is none of the tokens"

@@ -57,10 +57,10 @@ def is_blank(text: str) -> bool:
 
 def lines(text: str) -> list[str]:
     r"""The lines of a text, without their ends: \n, or \r\n."""
-    found = text.split("\n")
-    if not found[-1]:
-        found.pop()
-    return [line.removesuffix("\r") for line in found]
+    split = text.split("\n")
+    if not split[-1]:
+        split.pop()
+    return [line.removesuffix("\r") for line in split]
 
 
 def why_not_utf8(data: bytes, at: int = 0) -> str | None:
