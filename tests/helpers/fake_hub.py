@@ -36,6 +36,7 @@ class LoopbackServer:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.closing = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(handler) -> None:
@@ -55,6 +56,7 @@ class LoopbackServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -71,7 +73,7 @@ class LoopbackServer:
         request = Request(handler.command, unquote(urlsplit(handler.path).path), headers)
         self.requests.append(request)
         answer = self.answer(request)
-        time.sleep(answer.silent_for)
+        self.closing.wait(answer.silent_for)
         status, body = answer.status, answer.body
         asked = re.fullmatch(r"bytes=(\d+)-", headers.get("range", ""))
         extra = {}

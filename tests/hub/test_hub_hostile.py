@@ -191,7 +191,7 @@ class Flood(Pages):
                 handler.wfile.write(b" " * self.each)
                 handler.wfile.flush()
                 self.sent += self.each
-                time.sleep(self.pause)
+                self.closing.wait(self.pause)
         except (BrokenPipeError, ConnectionResetError):
             pass
 
@@ -213,14 +213,13 @@ def test_a_page_without_an_end_is_given_up(monkeypatch):
 
 def test_a_redirect_with_a_body_without_an_end_is_followed_without_it():
     with Flood([], "/", 65_536, status=302, Location="/more/") as server:
-        begun = time.monotonic()
         with pytest.raises(DownloadError, match="answered 302"):
             read_page(f"{server.url}/", "*/*", Network())
-        assert server.sent < 1 << 25 and time.monotonic() - begun < 10
+        assert server.sent < 1 << 25
 
 
 class Wire(Flood):
-    """A server that sends bytes as they are, with a pause after each, for ten seconds at most."""
+    """A server that sends bytes as they are, with a pause after each, until the client leaves or the test ends."""
 
     def __init__(self, sent: bytes, pause: float = 0.0) -> None:
         super().__init__([], "", 0, pause)
@@ -228,21 +227,17 @@ class Wire(Flood):
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
-        begun = time.monotonic()
         with contextlib.suppress(ConnectionError):
             for at in range(len(self.bytes)):
                 handler.wfile.write(self.bytes[at : at + 1])
-                time.sleep(self.pause)
-                if time.monotonic() - begun > 10:
+                if self.closing.wait(self.pause):
                     break
 
 
 def test_headers_that_hardly_come_are_given_up():
-    with Wire(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 500, 0.05) as server:
-        begun = time.monotonic()
-        with pytest.raises(DownloadError, match="sends fewer than 1000 bytes a second"):
-            read_page(f"{server.url}/", "*/*", Network(timeout=0.5, patience=0.3))
-        assert time.monotonic() - begun < 5
+    endless = Wire(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000, 0.05)
+    with endless as server, pytest.raises(DownloadError, match="sends fewer than 1000 bytes a second"):
+        read_page(f"{server.url}/", "*/*", Network(timeout=2.0, patience=0.3))
 
 
 @pytest.mark.parametrize(
@@ -256,17 +251,15 @@ def test_headers_that_pip_puts_up_with_are_put_up_with(line):
 
 @pytest.mark.parametrize("ending", ["/", ".whl"])
 def test_who_hardly_sends_is_given_up(monkeypatch, ending):
-    slow = Network(timeout=0.5, patience=0.3)
-    with Flood([row(size=None)], ending, 1, 0.02) as server:
-        begun = time.monotonic()
-        with pytest.raises(DownloadError, match="sends fewer than 1000 bytes a second"):
-            if ending == "/":
-                read_page(f"{server.url}/", "*/*", slow)
-            else:
-                given = dataclasses.replace(pypi.read(), network=slow, indexes=(server.url,))
-                monkeypatch.setattr(pypi, "read", lambda: given)
-                resolve(monkeypatch, server)
-        assert time.monotonic() - begun < 10
+    slow = Network(timeout=2.0, patience=0.3)
+    slow_server = Flood([row(size=None)], ending, 1, 0.02)
+    with slow_server as server, pytest.raises(DownloadError, match="sends fewer than 1000 bytes a second"):
+        if ending == "/":
+            read_page(f"{server.url}/", "*/*", slow)
+        else:
+            patient = dataclasses.replace(pypi.read(), network=slow, indexes=(server.url,))
+            monkeypatch.setattr(pypi, "read", lambda: patient)
+            resolve(monkeypatch, server)
 
 
 def test_a_redirect_leads_to_addresses_only(monkeypatch):

