@@ -101,14 +101,14 @@ class Recipe:
         self.check(given)
         try:
             module = importlib.import_module(f"omnivec.training.recipes.{self.name}")
+            options, (observable, facts) = module.Options(**given), observed(data)
+            trained: Embedder = module.run(observable, options)
         except ModuleNotFoundError as error:
             if error.name not in EXTRAS:
                 raise
             raise MissingExtra(
                 f"training {self.name} needs {error.name}: pip install 'omnivec[{EXTRAS[error.name]}]'"
             ) from error
-        options, (observable, facts) = module.Options(**given), observed(data)
-        trained: Embedder = module.run(observable, options)
         if hasattr(trained, "training"):
             trained.training = training(self.name, options, facts(), trained)
         return trained

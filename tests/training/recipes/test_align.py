@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from omnivec.training.projector import ContrastiveOptions, Side, contrastive, ta
 from omnivec.training.recipes.align import METHODS, Options, learn, read_items
 from omnivec.vectors.alignment import Projection, recall
 from omnivec.weights import safetensors
+from patience import PATIENCE
 
 WORDS = [
     "graph",
@@ -326,3 +329,32 @@ def test_folders_that_are_damaged_are_told(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=why) as caught:
             read_joint(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import numpy as np, omnivec
+from omnivec.models.keyed import key_table
+
+names = [f"user {i}" for i in range(50)]
+drawn = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+sides = {"left": key_table(names, drawn), "right": key_table(names, drawn @ drawn[:8] / 4)}
+pairs = [(omnivec.Key(name), omnivec.Key(name)) for name in names]
+for method in ("cca", "ridge", "procrustes"):
+    joint = omnivec.train("align", pairs, method=method, **sides)
+    joint.save(f"{sys.argv[1]}/{method}")
+    assert np.isfinite(omnivec.load(f"{sys.argv[1]}/{method}").left.encode(pairs[0][0])).all()
+try:
+    omnivec.train("align", pairs, method="contrastive", **sides)
+except omnivec.errors.MissingExtra as error:
+    print(error)
+"""
+
+
+def test_all_methods_but_contrastive_train_without_torch(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "training align needs torch: pip install 'omnivec[train]'\n"

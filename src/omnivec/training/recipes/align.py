@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,13 @@ from omnivec.models.loading import load
 from omnivec.progress import say
 from omnivec.training import texts
 from omnivec.training.data import Columns, each_row
-from omnivec.training.loop import TrainingStep
 from omnivec.training.recipe_registry import check_limits
 from omnivec.types import Floats
 from omnivec.vectors import alignment
 from omnivec.vectors.alignment import Aligned, Fit
+
+if TYPE_CHECKING:
+    from omnivec.training.loop import TrainingStep
 
 INF = float("inf")
 LIMITS = {
