@@ -15,6 +15,7 @@ lint:  ## style, formatting and types
 	ruff check .
 	ruff format --check .
 	mypy
+	python .ci/untyped.py
 
 docs:  ## the site in build/site; broken links and warnings are errors
 	pip install -q -e '.[docs]'
