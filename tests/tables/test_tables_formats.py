@@ -55,20 +55,24 @@ def test_gensims_saves_are_told(tmp_path):
     for protocol in (0, 2, 4):
         vectors.save(str(tmp_path / "m"), pickle_protocol=protocol)
         assert sniff(tmp_path / "m") == "gensim"
-    with pytest.raises(UsageError, match="gensim is only read"):
+    with pytest.raises(UsageError, match="gensim is read-only"):
         write_table(tmp_path / "n", table(), "gensim")
 
 
 @pytest.mark.parametrize(
     ("content", "error", "named"),
     [
-        (gzip.compress(b"PAR1", mtime=0), UnsupportedModel, "packed parquet file: unpack it first .gunzip"),
+        (
+            gzip.compress(b"PAR1", mtime=0),
+            UnsupportedModel,
+            "compressed parquet file: decompress it first .gunzip",
+        ),
         (
             gzip.compress(struct.pack("<2i", 793712314, 12), mtime=0),
             UnsupportedModel,
-            "packed fasttext-bin file",
+            "compressed fasttext-bin file",
         ),
-        (bz2.compress(b"a 1 2\n"), UnsupportedModel, "unpack it first .bunzip2"),
+        (bz2.compress(b"a 1 2\n"), UnsupportedModel, "decompress it first .bunzip2"),
         (gzip.compress(b"a 1 2\n", mtime=0)[:12], WeightsError, "cannot be read: Compressed file ended"),
         (b"\x89PNG\r\n", UnsupportedModel, "begins with b'.x89PNG"),
         (b"", UnsupportedModel, "begins with b''"),
@@ -115,7 +119,7 @@ def test_our_own_folder_is_as_readable_as_its_files_before(tmp_path):
 
 
 def test_folders_that_are_none_and_arguments(tmp_path):
-    with pytest.raises(UnsupportedModel, match="no folder of a table: no model_type"):
+    with pytest.raises(UnsupportedModel, match="does not hold a table: no model_type"):
         sniff(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UnsupportedModel, match="bert"):
@@ -149,7 +153,7 @@ def test_any_key_comes_back(tmp_path_factory, name, keys, seed):
 
 @pytest.mark.parametrize("name", [*TEXT, "npz", "npy", "parquet"])
 def test_keys_of_half_a_character_are_refused(tmp_path, name):
-    with pytest.raises(UsageError, match="is no text that UTF-8 can hold"):
+    with pytest.raises(UsageError, match="cannot be encoded as UTF-8"):
         write_table(tmp_path / "t", Table(["a", "\ud83d"], np.ones((2, 2), np.float32)), name)
     assert list(tmp_path.iterdir()) == []
 

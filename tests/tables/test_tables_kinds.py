@@ -93,7 +93,7 @@ def test_classifiers_without_ngrams_of_characters(tmp_path, options, quantised):
         labels, odds = model.predict(text, k=2)
         assert [label for label, _ in found] == list(labels)
         np.testing.assert_allclose([each for _, each in found], odds, atol=2e-5, rtol=0)
-    with pytest.raises(UsageError, match="a classifier is read whole"):
+    with pytest.raises(UsageError, match="a classifier needs all of its rows"):
         omnivec.load(tmp_path / "m.bin", limit=2)
 
 
@@ -134,7 +134,7 @@ def test_keys_that_are_no_utf8(tmp_path, form, capsys):
     said = capsys.readouterr().err
     assert "2 of 3 keys are no UTF-8" in said and said.count("\n") == 1
     assert omnivec.load(tmp_path / "t", errors="ignore").keys == ["ac", "b", "f"]
-    with pytest.raises(WeightsError, match=r'is no UTF-8 .*load\(\.\.\., errors="replace"\)'):
+    with pytest.raises(WeightsError, match=r'is not UTF-8 .*load\(\.\.\., errors="replace"\)'):
         omnivec.load(tmp_path / "t", errors="strict")
     assert omnivec.load(tmp_path / "t", limit=2, errors="replace").keys == ["a\ufffdc", "b"]
     assert not capsys.readouterr().err

@@ -447,7 +447,7 @@ def test_other_matrices_beside_a_gensim_save(tmp_path, name):
 def test_gzip_that_unpacks_without_end(tmp_path, low):
     line = b"a 0.0" + b"0" * 10**6 + b"\n"
     (tmp_path / "v.gz").write_bytes(gzip.compress(b"1000000 1\n" + line * 10, 6))
-    refused(tmp_path / "v.gz", read_table, "packed by gzip, it unpacks to more than")
+    refused(tmp_path / "v.gz", read_table, r"its gzip data of [\d,]+ bytes expands to more than")
 
 
 def test_word2vec_binary_states_what_is_not_there(tmp_path):

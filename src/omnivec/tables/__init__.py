@@ -1,1 +1,1 @@
-"""Tables of vectors by key: files, subwords, pooling and the kernels that train them."""
+"""Tables of vectors by key: file formats, subwords, pooling, and the compiled kernels that train and apply them."""

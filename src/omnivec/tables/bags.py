@@ -1,8 +1,20 @@
-"""Texts to bags of rows: of their words, of the words' character n-grams, and of n-grams of words.
+"""Features of a fastText classifier: a text as the table rows of its words, their character n-grams and word n-grams.
 
-Joulin et al. 2017, arXiv:1607.01759. Words are parted as `whitespace` has it and taken as they are; behind each text
-stands the word "</s>". As in fastText's program a text ends where it holds that word itself, and what begins with
-"__label__" is a label and no word.
+Joulin et al. 2017, arXiv:1607.01759. Texts are split into words as `whitespace` describes, without changing case, and
+the word "</s>" is appended to each text. As in the fastText program, a text that contains "</s>" itself ends there,
+and words that begin with "__label__" are labels and are skipped.
+
+Example, for a table that has rows for three words and for two of ten hash buckets:
+
+    bag = Bag(words=["cat", "</s>", "dog"], buckets=[3, 7], word_ngrams=2, min_n=3, max_n=3, bucket=10)
+    bag.rows(["cat mat"])
+
+    words               cat, mat, </s>          rows 0, none, 1
+    character n-grams   <ca, cat, at>           buckets 7, 1, 6
+                        <ma, mat, at>           buckets 9, 7, 6      ("</s>" has none)
+    word n-grams        cat mat, mat </s>       buckets 2, 8
+    buckets in table    7 twice, at index 1     rows 3 + 1 = 4, 4    (3 rows of words come first)
+    result              [0, 1, 4, 4]
 """
 
 from __future__ import annotations
@@ -19,19 +31,19 @@ from omnivec.inputs.text.whitespace import END, split_words
 from omnivec.tables.ngrams import Ragged, char_ngrams, known, word_hashes, word_ngrams
 
 MARK = "__label__"
-"""What a label begins with."""
+"""The prefix of labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bag:
-    """What a table's rows stand for.
+    """The word or hash bucket that each row of a table belongs to.
 
     Attributes:
-        words: of its first rows.
-        buckets: (n,) int32, rising: n-grams of its other rows.
-        word_ngrams: words of the longest n-gram of words; 1 for none.
-        min_n, max_n: characters of the shortest and of the longest n-gram of characters; max_n 0 for none.
-        bucket: numbers that n-grams are hashed to.
+        words: the words of the first rows, in order.
+        buckets: (n,) int32, ascending: the n-gram buckets of the rows after them.
+        word_ngrams: length of the longest word n-gram, in words; 1 for none.
+        min_n, max_n: lengths of the shortest and longest character n-gram; max_n 0 for none.
+        bucket: number of buckets that n-grams are hashed to.
     """
 
     words: Sequence[str]
@@ -43,61 +55,62 @@ class Bag:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Row of each word."""
+        """The row of each word."""
         return {word: i for i, word in enumerate(self.words)}
 
     def rows(self, texts: Sequence[str]) -> Ragged:
-        """The rows of each text; what the table does not have is left out."""
-        own, ngrams = self.parts(texts)
-        found = known(ngrams, self.buckets)
-        return _joined(own, Ragged(found.values + np.int32(len(self.words)), found.starts))
+        """The rows of each text, words before n-grams; words and n-grams without a row are left out."""
+        word_rows, ngrams = self.parts(texts)
+        present = known(ngrams, self.buckets)
+        return _joined(word_rows, Ragged(present.values + np.int32(len(self.words)), present.starts))
 
     def parts(self, texts: Sequence[str]) -> tuple[Ragged, Ragged]:
-        """Of each text the rows of its words, and the buckets of its n-grams, whether the table has them or not."""
+        """The rows of each text's words that have one, and the buckets of all its n-grams, with a row or without."""
+        # Each distinct word gets a number, so that its n-grams are hashed once.
         numbers: defaultdict[str, int] = defaultdict()
         numbers.default_factory = numbers.__len__
         tokens = [[numbers[word] for word in (*words_of(text), END)] for text in texts]
         starts = np.append(0, np.cumsum([len(each) for each in tokens], dtype=np.int64))
         flat = np.fromiter((number for each in tokens for number in each), np.int64, int(starts[-1]))
-        different = list(numbers)
-        own = np.array([self.index.get(word, -1) for word in different], np.int32)
-        spelled = char_ngrams(
-            [word if word != END else "" for word in different], self.min_n, self.max_n, self.bucket
+        distinct = list(numbers)
+        word_rows = np.array([self.index.get(word, -1) for word in distinct], np.int32)
+        char_grams = char_ngrams(
+            [word if word != END else "" for word in distinct], self.min_n, self.max_n, self.bucket
         )
-        plain = np.array([word != END for word in different], bool)
-        spelled = spelled.only(np.repeat(plain, np.diff(spelled.starts))).take(flat)
-        phrases = word_ngrams(word_hashes(different)[flat], starts, self.word_ngrams, self.bucket)
-        return Ragged(own[flat], starts).only(own[flat] >= 0), _joined(
-            Ragged(spelled.values, spelled.starts[starts]), phrases
+        not_end = np.array([word != END for word in distinct], bool)
+        char_grams = char_grams.only(np.repeat(not_end, np.diff(char_grams.starts))).take(flat)
+        word_grams = word_ngrams(word_hashes(distinct)[flat], starts, self.word_ngrams, self.bucket)
+        return Ragged(word_rows[flat], starts).only(word_rows[flat] >= 0), _joined(
+            Ragged(char_grams.values, char_grams.starts[starts]), word_grams
         )
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text that count, without the one that ends it."""
-    found = split_words(text)
-    if END in found:
-        found = found[: found.index(END)]
-    return [word for word in found if not word.startswith(MARK)] if MARK in text else found
+    """The words of a text up to "</s>", without labels; "</s>" itself is not included."""
+    words = split_words(text)
+    if END in words:
+        words = words[: words.index(END)]
+    return [word for word in words if not word.startswith(MARK)] if MARK in text else words
 
 
 def frequent(texts: Sequence[str], min_count: int) -> tuple[list[str], NDArray[np.int64]]:
-    """The words of texts that are not too rare, by falling count, and their counts."""
+    """The words that occur at least `min_count` times in texts, most frequent first, and their counts (n,) int64."""
     counts = Counter(word for text in texts for word in words_of(text))
     counts[END] = len(texts)
-    kept = [(word, count) for word, count in counts.most_common() if count >= min_count]
-    return [word for word, _ in kept], np.array([count for _, count in kept], np.int64)
+    frequent_words = [(word, count) for word, count in counts.most_common() if count >= min_count]
+    return [word for word, _ in frequent_words], np.array([count for _, count in frequent_words], np.int64)
 
 
 def softmax(hidden: NDArray[np.float32], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, labels) float32, the probability of each label by a softmax of the hidden vectors (n, dim)."""
+    """Label probabilities (n, labels) float32: the softmax of `hidden` (n, dim) @ `outputs` (labels, dim).T."""
     scores = hidden @ outputs.T
-    grown = np.exp(scores - scores.max(axis=1, keepdims=True))
-    result: NDArray[np.float32] = grown / grown.sum(axis=1, keepdims=True)
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    result: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return result
 
 
 def _joined(first: Ragged, second: Ragged) -> Ragged:
-    """Each row of the one before that of the other."""
+    """Row i of the result is row i of `first` followed by row i of `second`."""
     counts = np.stack([np.diff(first.starts), np.diff(second.starts)], 1)
     rows = np.arange(counts.size).reshape(counts.shape)
     order = np.argsort(np.repeat(np.append(rows[:, 0], rows[:, 1]), counts.T.ravel()), kind="stable")

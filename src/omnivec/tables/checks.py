@@ -1,4 +1,4 @@
-"""What is asked of every table: finite numbers, unique keys, text that can be read and files that can be written."""
+"""Checks shared by readers and writers of tables: finite numbers, unique keys, valid UTF-8, bounded gzip files."""
 
 from __future__ import annotations
 
@@ -21,16 +21,22 @@ from omnivec.validation.reasons import of_system
 from omnivec.weights.bounds import Bounds
 
 GZIP = b"\x1f\x8b"
-"""What a file that gzip packed begins with."""
+"""The first bytes of a gzip file."""
 _BLOCK = 1 << 16  # rows
 _SEPARATORS = frozenset(BLANKS)
 
 
 def check_finite(path: Path, vectors: NDArray[Any], first: int = 0, unit: str = "row") -> None:
-    """Refuses NaN and infinity; `first` is the number of the first row of `vectors` in the file.
+    """Refuses NaN and infinity.
+
+    Args:
+        path: the file, for the error.
+        vectors: (n, d).
+        first: the number of the first row of `vectors` in the file, counted in `unit`.
+        unit: "row" or "line".
 
     Raises:
-        WeightsError: with the row and how many of its numbers are not finite.
+        WeightsError: names the first such row and how many of its numbers are not finite.
     """
     for start in range(0, len(vectors), _BLOCK):
         finite = np.isfinite(vectors[start : start + _BLOCK])
@@ -38,27 +44,27 @@ def check_finite(path: Path, vectors: NDArray[Any], first: int = 0, unit: str = 
             row = int(np.flatnonzero(~finite.all(axis=1))[0])
             raise WeightsError(
                 f"{path}, {unit} {first + start + row}: {int((~finite[row]).sum())} of {vectors.shape[1]} numbers are "
-                "NaN or infinite: train or fetch it again"
+                "NaN or infinite: train or download it again"
             )
 
 
 def decoded(
     path: Path, raw: Sequence[bytes], numbers: Sequence[int], errors: str, unit: str
 ) -> tuple[list[str], int]:
-    """Keys as text, and how many of them are no UTF-8.
+    """Keys as strings, and how many of them are not valid UTF-8.
 
     Args:
         path: the file, for the error.
         raw: keys in UTF-8.
-        numbers: where each stands in the file, in `unit`.
-        errors: "strict", "replace" or "ignore": what Python is to do with what is no UTF-8.
+        numbers: the line or row number of each, for the error.
+        errors: error handler of `bytes.decode`: "strict", "replace" or "ignore".
         unit: "line" or "row".
 
     Raises:
-        WeightsError: with the place and the bytes.
+        WeightsError: a key is not valid UTF-8 and `errors` is "strict"; names its place and bytes.
     """
     try:
-        # All at once, where no key holds the separator itself: twice as fast.
+        # Decoding all keys at once is twice as fast; it works where no key contains the separator.
         joined = b"\n".join(raw).decode().split("\n")
         return (joined if len(joined) == len(raw) else [key.decode() for key in raw]), 0
     except UnicodeDecodeError:
@@ -69,8 +75,8 @@ def decoded(
         except UnicodeDecodeError as error:
             if errors == "strict":
                 raise WeightsError(
-                    f"{path}, {unit} {number}: the key {key[:40]!r} is no UTF-8 ({error.reason}, byte {error.start}); "
-                    'load(..., errors="replace") reads it with a mark instead, errors="ignore" without'
+                    f"{path}, {unit} {number}: the key {key[:40]!r} is not UTF-8 ({error.reason}, byte {error.start}); "
+                    'load(..., errors="replace") replaces invalid bytes with U+FFFD, errors="ignore" drops them'
                 ) from error
             keys.append(key.decode("utf-8", errors))
             undecoded += 1
@@ -78,19 +84,19 @@ def decoded(
 
 
 def first_rows(keys: Sequence[str]) -> list[int] | None:
-    """The rows whose key did not come before; None where that is all of them."""
+    """The rows whose key did not occur in an earlier row; None where all keys are distinct."""
     seen = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
     return None if len(seen) == len(keys) else sorted(seen.values())
 
 
 def unique(table: Table) -> Table:
-    """The table with the first row of each key only, and the number of others said."""
+    """The table with only the first row of each key; `duplicates` counts the rows left out."""
     rows = first_rows(table.keys)
     return table if rows is None else taken(table, rows, len(table) - len(rows))
 
 
 def taken(table: Table, rows: Sequence[int] | slice, duplicates: int = 0) -> Table:
-    """Some rows of a table."""
+    """Some rows of a table; `duplicates` is added to its count of rows left out."""
     chosen = range(len(table))[rows] if isinstance(rows, slice) else rows
     return replace(
         table,
@@ -104,62 +110,64 @@ def taken(table: Table, rows: Sequence[int] | slice, duplicates: int = 0) -> Tab
 
 
 def _output(table: Table, rows: Sequence[int] | slice) -> Floats | None:
-    """The output rows that belong to some rows; those of labels, or of the nodes of a tree, belong to none."""
+    """The output rows that belong to `rows`; all of them where they belong to labels or tree nodes, not to keys."""
     if table.output is None or is_classifier(table) or len(table.output) != len(table):
         return table.output
     return table.output[rows]
 
 
 def is_classifier(table: Table) -> bool:
-    """Whether a table was trained on labels; where it does not say how it was trained, whether it has any."""
+    """Whether a table was trained on labels; without a record of its training, whether it has labels."""
     settings = table.settings
     return settings["model"] == "supervised" if "model" in settings else bool(settings.get("labels"))
 
 
 def limited(table: Table, limit: int) -> Table:
-    """The first rows of a table; all for 0.
+    """The first `limit` rows of a table; all for 0.
 
     Raises:
-        UsageError: its keys are a tokenizer's, or a classifier's, which needs all of them.
+        UsageError: the table has a tokenizer or is a classifier, which need all rows.
     """
     if not limit or limit >= len(table):
         return table
     if table.tokenizer is not None:
-        raise UsageError(f"limit={limit} of {len(table)} rows: a table with a tokenizer is read whole")
+        raise UsageError(
+            f"limit={limit} of {len(table)} rows: a table with a tokenizer needs all of its rows"
+        )
     if is_classifier(table):
-        raise UsageError(f"limit={limit} of {len(table)} rows: a classifier is read whole")
+        raise UsageError(f"limit={limit} of {len(table)} rows: a classifier needs all of its rows")
     return taken(table, slice(limit))
 
 
 def encoded(keys: Sequence[str], form: str) -> list[bytes]:
-    """Keys in UTF-8, for formats that part them by blanks, line feeds or zero bytes.
+    """Keys in UTF-8, for formats that separate keys by spaces, line feeds or zero bytes.
 
     Raises:
-        UsageError: a key that the format cannot hold, by name.
+        UsageError: a key is empty or contains a separator; names the key.
     """
     for key in keys:
         if not key or not _SEPARATORS.isdisjoint(key):
             raise UsageError(
-                f"the key {key[:60]!r} cannot be written as {form}, which parts keys by blanks and line feeds: "
+                f"the key {key[:60]!r} cannot be written as {form}, which separates keys by whitespace: "
                 "write parquet or omnivec"
             )
     return [utf8(key) for key in keys]
 
 
 def utf8(key: str) -> bytes:
-    """A key in UTF-8; UsageError for half a surrogate pair."""
+    """A key in UTF-8; UsageError where it contains a lone surrogate."""
     try:
         return key.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"the key {key[:60]!r} is no text that UTF-8 can hold: {error.reason}") from error
+        raise UsageError(f"the key {key[:60]!r} cannot be encoded as UTF-8: {error.reason}") from error
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked as they are read where gzip has packed them.
+    """Opens a file for reading; a gzip file is decompressed as it is read.
 
     Raises:
-        WeightsError: the file cannot be read, or is packed and damaged or cut short.
+        WeightsError: the file cannot be read, or its gzip data is damaged or truncated.
     """
     try:
         with path.open("rb") as raw:
@@ -173,7 +181,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
 
 
 class _Unpacking(gzip.GzipFile):
-    """What gzip unpacks, up to what a file of its size may be unpacked to."""
+    """A gzip stream that raises an error past the size that a file of its compressed size may have."""
 
     def __init__(self, bounds: Bounds, packed: BinaryIO) -> None:
         super().__init__(fileobj=packed)
@@ -188,13 +196,13 @@ class _Unpacking(gzip.GzipFile):
     def _counted(self, data: bytes) -> bytes:
         if self.tell() > self._bounds.limit:
             raise self._bounds.error(
-                f"packed by gzip, it unpacks to more than {self._bounds.limit} bytes, which {self._bounds.size} bytes "
-                "may not: unpack it first"
+                f"its gzip data of {self._bounds.size} bytes expands to more than the allowed {self._bounds.limit} "
+                "bytes: decompress it first"
             )
         return data
 
 
 def blocks(vectors: Floats, rows: int = 4096) -> Iterator[Floats]:
-    """The rows of a matrix a few at a time: a map of a large file never comes into memory whole."""
+    """The rows of a matrix in blocks, little-endian float32, so that a memory-mapped file is never copied whole."""
     for start in range(0, len(vectors), rows):
         yield np.ascontiguousarray(vectors[start : start + rows], "<f4")

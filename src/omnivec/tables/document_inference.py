@@ -1,6 +1,7 @@
-"""Vectors of new documents, inferred from what training left of the words (Doc2Vec).
+"""Doc2Vec: infers vectors of new documents from the trained vectors of words.
 
-Le and Mikolov 2014, arXiv:1405.4053, section 2.3. Inference is training with the words left as they are.
+Le and Mikolov 2014, arXiv:1405.4053, section 2.3. Inference is training of the document's vector with all word and
+output vectors fixed.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ KEPT = (
     *("dm", "dm_mean", "dm_concat", "dbow_words", "window", "negative"),
     *("sample", "epochs", "lr", "min_lr", "seed"),
 )
-"""Settings of the training that inference needs."""
+"""Training settings that inference needs and a table therefore stores."""
 RATE = 0.025
-"""The learning rate that training begins with where no other is asked for."""
+"""Default initial learning rate of training."""
 
 
 class Learned(NamedTuple):
-    """Words and outputs as the kernels take them.
+    """A trained model in the form that the kernels take.
 
     Attributes:
-        model: inputs and outputs, padded to whole lanes, and what targets are drawn from.
-        keep: how often each word is kept.
-        targets: most targets of a word.
-        settings: how windows are learned from.
-        way: what foretells a word.
-        rates: the learning rate of each pass over a document.
-        seed: of what is drawn.
+        model: input and output rows, padded to whole SIMD vectors, and the distribution of negative samples.
+        keep: the probability with which subsampling keeps each word.
+        targets: most targets (the word and its negative samples, or nodes of the tree) of a prediction.
+        settings: `WindowSettings` of the kernels.
+        way: `Way` of the kernels: what a word is predicted from.
+        rates: (epochs,) the learning rate of each pass over a document.
+        seed: seed of the random draws.
     """
 
     model: Any
@@ -49,14 +50,17 @@ class Learned(NamedTuple):
 def learned_of(
     settings: Mapping[str, Any], counts: NDArray[np.int64], inputs: Floats, outputs: Floats, dim: int
 ) -> Learned:
-    """What was learned, for `infer`.
+    """Prepares a trained model for `infer`.
 
     Args:
-        settings: those of KEPT.
-        counts: (v,) of the words.
-        inputs: (v + 1, dim): the words', and what stands beyond a document's ends.
-        outputs: (v, dim), or (v, (1 + 2 * window) * dim) where vectors are one behind the other.
+        settings: the training settings named in KEPT.
+        counts: (v,) how often each word occurred.
+        inputs: (v + 1, dim) the word vectors, and the vector of positions beyond a document's ends.
+        outputs: (v, dim), or (v, (1 + 2 * window) * dim) where context vectors are concatenated (dm_concat).
         dim: components of a vector.
+
+    Raises:
+        MissingExtra: numba is not installed.
     """
     if importlib.util.find_spec("numba") is None:
         raise MissingExtra("vectors of new documents are inferred with numba: pip install 'omnivec[words]'")
@@ -65,23 +69,23 @@ def learned_of(
     width = windows.width_of(dim)
     alias, tree, targets = windows.targets_of(counts, settings["negative"])
     model = windows.Model(padded(inputs, dim), padded(outputs, dim), alias, tree)
-    how = how_of(settings, width)
+    window, way = how_of(settings, width)
     keep = draws.keep_table(counts, settings["sample"])
     # Folders of version 0.1 that were trained with the default rate hold null.
     rate = RATE if settings["lr"] is None else settings["lr"]
     rates = np.linspace(rate, settings["min_lr"], settings["epochs"])
-    return Learned(model, keep, targets, how[0], how[1], rates, settings["seed"])
+    return Learned(model, keep, targets, window, way, rates, settings["seed"])
 
 
 def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
-    """How documents learn: `tables.kernels.windows.WindowSettings` and `tables.kernels.doc2vec.Way`."""
+    """The kernels' settings: `tables.kernels.windows.WindowSettings` and `tables.kernels.doc2vec.Way`."""
     from omnivec.tables.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
     from omnivec.tables.kernels.windows import WindowSettings
 
-    kind = DBOW
+    combination = DBOW
     if settings["dm"]:
-        kind = CONCATENATED if settings["dm_concat"] else MEAN if settings["dm_mean"] else SUM
-    hidden = width * (1 + 2 * settings["window"]) if kind == CONCATENATED else width
+        combination = CONCATENATED if settings["dm_concat"] else MEAN if settings["dm_mean"] else SUM
+    hidden = width * (1 + 2 * settings["window"]) if combination == CONCATENATED else width
     window = WindowSettings(
         skipgram=True,
         negative=settings["negative"],
@@ -90,28 +94,29 @@ def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
         mean=True,
         width=hidden,
     )
-    return window, Way(kind, settings["dbow_words"], True)
+    return window, Way(combination, settings["dbow_words"], True)
 
 
 def infer(
     learned: Learned, ids: NDArray[np.int32], starts: NDArray[np.int64], dim: int, threads: int = 1
 ) -> tuple[Floats, Ints]:
-    """Vectors (documents, dim) float32 of new documents, and how many words of each took part.
+    """Vectors (documents, dim) float32 of new documents, and the number of words (documents,) int64 used of each.
 
-    Each depends on its own words and the seed alone. A document is learned in as many passes as in training, at the
-    same rates, from the words that are left after subsampling; a pass without any takes them all.
+    A vector depends only on the document's words and the seed, not on the other documents. It is trained for as many
+    passes as in training, at the same learning rates. Each pass subsamples the words again; where none is left, the
+    pass uses all.
 
     Args:
-        learned: words and outputs.
-        ids: rows of all documents' words, one document after the other.
-        starts: where each begins, and the end of the last.
+        learned: the trained model.
+        ids: rows of the words of all documents, concatenated.
+        starts: (documents + 1,) the offset of each document in `ids`, and the end of the last.
         dim: components of a vector.
-        threads: that work at a time.
+        threads: number of threads.
     """
     from omnivec.tables.kernels import doc2vec, windows
 
     text = windows.Text(ids, starts, learned.keep)
-    found, seen = doc2vec.infer(
+    vectors, seen = doc2vec.infer(
         text,
         learned.model,
         learned.settings,
@@ -121,11 +126,11 @@ def infer(
         learned.seed,
         threads,
     )
-    return np.ascontiguousarray(found[:, :dim]), seen
+    return np.ascontiguousarray(vectors[:, :dim]), seen
 
 
 def padded(table: Floats, dim: int) -> Floats:
-    """Rows of one or several vectors, each padded to whole lanes."""
+    """Rows of one or several vectors of `dim` components, each vector padded with zeros to whole SIMD vectors."""
     from omnivec.tables.kernels.windows import width_of, zeros
 
     parts, width = table.shape[1] // dim, width_of(dim)

@@ -1,4 +1,4 @@
-"""The published forms of a table: told apart by their content, read and written."""
+"""Reads and writes tables of vectors in published file formats, which are recognised by their content."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ from omnivec.weights.folder_writer import model_folder
 from omnivec.weights.sentence_files import modules
 
 STREAMED = ("word2vec-text", "word2vec-binary", "glove")
-"""Forms that are read from the beginning to the end, not mapped: from a file packed by gzip, too."""
-_HEAD = 1 << 20  # bytes that a file is judged by
-_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")  # no letter of a text
+"""Formats that are read sequentially instead of memory-mapped, and therefore also from gzip-compressed files."""
+_HEAD = 1 << 20  # bytes from which the format is recognised
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")  # control characters, which do not occur in text
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\v\f")
 
 
 @dataclass(frozen=True)
 class Format:
-    """How one form is read and written.
+    """The reader and writer of one format.
 
     Attributes:
-        read: path, the most keys, what to do with keys that are no UTF-8 -> table.
-        write: a file, or into an empty folder; None for what is read only.
-        folder: whether it is one.
+        read: (path, limit, errors) -> table, with the arguments of `read_table`.
+        write: (path, table) writes a file, or into an empty folder; None for formats that are only read.
+        folder: whether a table is a folder in this format, not a file.
     """
 
     read: Callable[[Path, int, str], Table]
@@ -64,7 +64,7 @@ class Format:
 
 
 def _of_text(read: Callable[[Path, int], Table]) -> Callable[[Path, int, str], Table]:
-    """The reader of a form whose keys are text already, in JSON or pickled: there is nothing to decode."""
+    """A reader that ignores `errors`, for formats whose keys are strings already (JSON, pickle, tokenizer)."""
     return lambda path, limit, errors: read(path, limit)
 
 
@@ -89,40 +89,42 @@ def read_table(path: Path, limit: int = 0, format: str | None = None, *, errors:
 
     Args:
         path: a file or a folder in one of `FORMATS`.
-        limit: keep the first so many keys; 0 for all.
-        format: its form; None: as `sniff` finds it.
-        errors: of keys that are no UTF-8: "strict" refuses the table, "replace" reads them with U+FFFD in place of
-            what is none, "ignore" without it; `Table.undecoded` counts them.
+        limit: read at most this many keys, from the beginning; 0 for all.
+        format: a name in `FORMATS`; None to recognise the format with `sniff`.
+        errors: what to do with keys that are not valid UTF-8: "strict" raises an error, "replace" puts U+FFFD in
+            place of invalid bytes, "ignore" drops them; `Table.undecoded` counts such keys.
 
     Raises:
-        UsageError: an unknown form, a limit below 0, or another word for `errors`.
-        ModelError: the file is damaged, unsafe, or in a form that is not read.
+        UsageError: an unknown format, a limit below 0, or another value of `errors`.
+        ModelError: the file is damaged, unsafe, or in a format that is not read.
     """
     if limit < 0:
-        raise UsageError(f"limit={limit}: 0 for all rows, or how many")
+        raise UsageError(f"limit={limit} is negative: give the number of rows to read, or 0 for all")
     if errors not in ERRORS:
         raise UsageError(f"errors={errors!r} is none of {', '.join(ERRORS)}")
     return _format(format or sniff(path)).read(path, limit, errors)
 
 
 def write_table(path: Path, table: Table, format: str, said: bytes | None = None) -> None:
-    """Writes a table in one of `FORMATS`, whole or not at all; of an older one in a folder, file by file.
+    """Writes a table in one of `FORMATS`, atomically; in a folder that holds a model already, file by file.
 
     Args:
-        path: of the file or folder.
-        table: what is written.
-        format: its form.
-        said: the card of a form that is a folder; None for one that knows nothing.
+        path: the file or folder to write.
+        table: the table.
+        format: a name in `FORMATS`.
+        said: content of the model card, for formats that are folders; None for a card without facts.
 
     Raises:
-        UsageError: an unknown form, one that is only read, or a table that it cannot hold.
-        WeightsError: the disk refused, or the folder holds something else than a model.
+        UsageError: an unknown format, one that is only read, or a table that the format cannot hold.
+        WeightsError: the disk refused, or the folder holds something other than a model.
     """
     form = _format(format)
     if form.write is None:
-        raise UsageError(f"{format} is only read; gensim loads word2vec-text and word2vec-binary")
+        raise UsageError(
+            f"{format} is read-only here; write word2vec-text or word2vec-binary, which gensim can load"
+        )
     if not form.folder:
-        with contextlib.suppress(OSError):  # said by the writer, with the file's name
+        with contextlib.suppress(OSError):  # the writer reports it, with the name of the file
             path.parent.mkdir(parents=True, exist_ok=True)
         form.write(path, table)
         return
@@ -133,33 +135,33 @@ def write_table(path: Path, table: Table, format: str, said: bytes | None = None
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
-        raise UsageError(f"unknown format {name!r}: one of {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {name!r}: choose one of {', '.join(FORMATS)}")
     return FORMATS[name]
 
 
 def sniff(path: Path) -> str:
-    """The name in `FORMATS` of what a file or folder holds, by its content.
+    """The name in `FORMATS` of a file's or folder's format, recognised by its content.
 
-    fastText's .vec is word2vec's text.
+    fastText's .vec has the layout of word2vec's text, and is reported as "word2vec-text".
 
     Raises:
-        UnsupportedModel: it is none of them.
-        WeightsError: it cannot be read.
+        UnsupportedModel: the content has none of these formats.
+        WeightsError: the file cannot be read.
     """
     if path.is_dir():
         return _sniff_folder(path)
     with reading(path) as stream:
-        head, packed = stream.read(_HEAD), isinstance(stream, gzip.GzipFile)
-    found = _sniff_magic(head) or _sniff_text(head)
-    if head[:3] == b"BZh" or (packed and found is not None and found not in STREAMED):
-        inside = f" {found}" if packed else ""
+        head, is_gzip = stream.read(_HEAD), isinstance(stream, gzip.GzipFile)
+    name = _sniff_magic(head) or _sniff_text(head)
+    if head[:3] == b"BZh" or (is_gzip and name is not None and name not in STREAMED):
+        inside = f" {name}" if is_gzip else ""
         raise UnsupportedModel(
-            f"{path} is a packed{inside} file: unpack it first ({'gunzip' if packed else 'bunzip2'}); packed by gzip, "
-            f"only {', '.join(STREAMED)} are read"
+            f"{path} is a compressed{inside} file: decompress it first ({'gunzip' if is_gzip else 'bunzip2'}); "
+            f"only {', '.join(STREAMED)} are read from gzip files"
         )
-    if found is None:
-        raise UnsupportedModel(f"{path} begins with {head[:24]!r}: none of {', '.join(FORMATS)}")
-    return found
+    if name is None:
+        raise UnsupportedModel(f"{path} begins with {head[:24]!r}, which is none of {', '.join(FORMATS)}")
+    return name
 
 
 def _sniff_magic(head: bytes) -> str | None:
@@ -171,7 +173,7 @@ def _sniff_magic(head: bytes) -> str | None:
         return "npz" if b".npy" in head[:512] else None
     if head[:4] == struct.pack("<i", MAGIC):
         return "fasttext-bin"
-    # A pickle begins with its protocol; the oldest have none and begin with a name.
+    # A pickle begins with its protocol number; protocols 0 and 1 have none and begin with a global's name.
     if (head[:1] == b"\x80" or head[:5] in (b"ccopy", b"cgens")) and b"gensim" in head[:4096]:
         return "gensim"
     return None
@@ -179,25 +181,25 @@ def _sniff_magic(head: bytes) -> str | None:
 
 def _sniff_text(head: bytes) -> str | None:
     line, _, rest = head.removeprefix(BOM).partition(b"\n")
-    said = parse_header(line)
-    if said is not None:
+    header = parse_header(line)
+    if header is not None:
         second = rest.partition(b"\n")[0].rstrip()
-        # A row of another length than the first line says is text too: its reader names the line.
+        # A text row with the wrong number of components still counts as text: the reader names the line.
         if (numbers_behind(second) > 0 and _CONTROLS.isdisjoint(second)) or _is_text(rest):
             return "word2vec-text"
-        if not rest.strip() and not said.keys:
+        if not rest.strip() and not header.keys:
             return "word2vec-text"
-        if said.dim > 1 or b" " in rest:
+        if header.dim > 1 or b" " in rest:
             return "word2vec-binary"
     return "glove" if numbers_behind(line) > 0 and b"\0" not in line else None
 
 
 def _is_text(rest: bytes) -> bool:
-    """Whether rows are letters: numbers that are written wrongly, and no binary ones that happen to be printable."""
+    """Whether rows are text, perhaps with malformed numbers, and not binary numbers whose bytes look like text."""
     if not rest.strip() or _BINARY.search(rest):
         return False
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(rest)  # The head may end within a letter.
+        codecs.getincrementaldecoder("utf-8")().decode(rest)  # the head may end inside a character
     except UnicodeDecodeError:
         return False
     return True
@@ -205,16 +207,16 @@ def _is_text(rest: bytes) -> bool:
 
 def _sniff_folder(folder: Path) -> str:
     config = read_json(folder / "config.json", {}, dict)
-    kind = config.get("model_type")
-    if kind in MODEL_TYPES and (folder / "keys.json").is_file():
+    model_type = config.get("model_type")
+    if model_type in MODEL_TYPES and (folder / "keys.json").is_file():
         return "omnivec"
     listed = modules(folder)
     first = listed[0].type if listed else ""
-    # model2vec writes a modules.json too, but a config.json beside it, which not always has the model's type.
-    if kind == "model2vec" or config.get("architectures") == ["StaticModel"] or "normalize" in config:
+    # model2vec writes a modules.json too, beside a config.json that does not always have a model_type.
+    if model_type == "model2vec" or config.get("architectures") == ["StaticModel"] or "normalize" in config:
         return "model2vec"
     if first.rpartition(".")[2] == "StaticEmbedding":
         return "static-embedding"
     raise UnsupportedModel(
-        f"{folder} is no folder of a table: {kind or 'no model_type'}, first module {first or 'none'}"
+        f"{folder} does not hold a table: {model_type or 'no model_type'}, first module {first or 'none'}"
     )

@@ -1,6 +1,20 @@
-"""Words to the rows of hashed tables, as fastText numbers them: n-grams of characters, and n-grams of words.
+"""Character n-grams and word n-grams, hashed to buckets as fastText does.
 
 Bojanowski et al. 2017, arXiv:1607.04606, section 3.2; Joulin et al. 2017, arXiv:1607.01759, section 2.2.
+
+All words are processed at once, as flat arrays with one entry per byte or per character. Example:
+
+    char_ngrams(["cat"], min_n=2, max_n=3, bucket=10)
+
+    padded word     <cat>
+    n-grams         <c  <ca | ca  cat | at  at> | t>      by first character, then by length
+    FNV-1a % 10      2   7  |  5   1  |  6   6  |  5
+    result          Ragged(values=[2, 7, 5, 1, 6, 6, 5], starts=[0, 7])
+
+    word_ngrams(word_hashes(["cat", "mat", "</s>"]), starts=[0, 3], n=2, bucket=10)
+
+    n-grams         cat mat | mat </s>                    hash(first) * WORD_FACTOR + hash(second), modulo 2**64
+    result          Ragged(values=[2, 8], starts=[0, 2])
 """
 
 from __future__ import annotations
@@ -15,67 +29,67 @@ FNV_OFFSET = np.uint32(2166136261)
 FNV_PRIME = np.uint32(16777619)
 WORD_FACTOR = np.uint64(116049371)
 WIDEST = 4
-"""Bytes of the longest character in UTF-8."""
+"""Most bytes of a character in UTF-8."""
 BLOCK = 1024
-"""Rows whose table rows are held at a time."""
+"""Rows that `Ragged.means` gathers from the table at a time."""
 
 
 class Ragged(NamedTuple):
-    """Rows of different lengths, one after the other.
+    """Rows of different lengths in one flat array.
 
     Attributes:
-        values: all rows in one, int32.
-        starts: where each row begins, and the end of the last, (rows + 1,) int64.
+        values: (total,) int32, all rows concatenated.
+        starts: (rows + 1,) int64, the offset of each row in `values`, and the end of the last.
     """
 
     values: NDArray[np.int32]
     starts: NDArray[np.int64]
 
     def row(self, i: int) -> NDArray[np.int32]:
-        """One of them."""
+        """Row `i`."""
         return self.values[self.starts[i] : self.starts[i + 1]]
 
     def take(self, rows: NDArray[np.int64]) -> Ragged:
-        """Some of them, in this order."""
+        """The rows with these numbers, in this order."""
         lengths = np.diff(self.starts)[rows]
         starts = _starts(lengths)
         places = np.arange(starts[-1]) + np.repeat(self.starts[rows] - starts[:-1], lengths)
         return Ragged(self.values[places], starts)
 
     def only(self, wanted: NDArray[np.bool_]) -> Ragged:
-        """Those of all values that are wanted, each in its row."""
+        """The values whose entry in the mask `wanted` (total,) is true; each stays in its row."""
         counted = np.append(0, np.cumsum(wanted))
         return Ragged(self.values[wanted], counted[self.starts])
 
     def means(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(rows, dim) float32: the mean of the table's rows that each row names, zero where it names none."""
+        """(rows, dim) float32: the mean of the rows of `table` that each row lists; zeros for an empty row."""
         lengths = np.diff(self.starts)
-        found = np.zeros((len(lengths), table.shape[1]), np.float32)
-        full = np.flatnonzero(lengths)
-        for first in range(0, len(full), BLOCK):
-            part = self.take(full[first : first + BLOCK])
-            sums = np.add.reduceat(table[part.values], part.starts[:-1])
-            found[full[first : first + BLOCK]] = sums / np.diff(part.starts)[:, None]
-        return found
+        means = np.zeros((len(lengths), table.shape[1]), np.float32)
+        nonempty = np.flatnonzero(lengths)
+        for first in range(0, len(nonempty), BLOCK):
+            block = self.take(nonempty[first : first + BLOCK])
+            sums = np.add.reduceat(table[block.values], block.starts[:-1])
+            means[nonempty[first : first + BLOCK]] = sums / np.diff(block.starts)[:, None]
+        return means
 
 
 def char_ngrams(words: Sequence[str], min_n: int, max_n: int, bucket: int) -> Ragged:
-    """Buckets of the character n-grams of "<word>", a row a word; by place, then by length.
+    """Buckets of the character n-grams of "<word>", one row per word, by first character, then by length.
 
     Args:
-        words: as they are looked up, without the angle brackets.
-        min_n: characters of the shortest n-gram; a single bracket is none.
-        max_n: characters of the longest; 0 for no n-grams.
+        words: without the angle brackets.
+        min_n: length of the shortest n-gram, in characters. "<" and ">" alone are not n-grams.
+        max_n: length of the longest; 0 for no n-grams.
         bucket: number of buckets.
     """
     data, begins = _bytes(f"<{word}>" for word in words)
-    first = (data & 0xC0) != 0x80  # every byte of UTF-8 that does not continue a character
-    bounds = np.append(np.flatnonzero(first), len(data))
-    chars = np.searchsorted(bounds, begins)
+    first = (data & 0xC0) != 0x80  # in UTF-8, bytes 10xxxxxx continue a character
+    bounds = np.append(np.flatnonzero(first), len(data))  # byte offset of each character
+    chars = np.searchsorted(bounds, begins)  # character offset of each word
     count = len(bounds) - 1
     lengths = np.diff(chars)
     max_n = min(max_n, int(lengths.max(initial=0)))  # no n-gram is longer than the longest word
-    left = np.repeat(chars[1:], lengths) - np.arange(count)
+    left = np.repeat(chars[1:], lengths) - np.arange(count)  # characters from here to the end of the word
     widths = np.diff(bounds)
     hashes = np.full(count, FNV_OFFSET, np.uint32)
     buckets = np.zeros((count, max(max_n, 0)), np.int32)
@@ -93,20 +107,20 @@ def char_ngrams(words: Sequence[str], min_n: int, max_n: int, bucket: int) -> Ra
 
 
 def known(ngrams: Ragged, buckets: NDArray[np.int32]) -> Ragged:
-    """Places of n-grams among those that a table has, the others left out.
+    """The indices in `buckets` of the n-grams that occur there; the others are left out.
 
     Args:
         ngrams: bucket numbers.
-        buckets: those that the table has, rising.
+        buckets: (n,) int32, ascending: the buckets that the table has rows for.
     """
     places = np.searchsorted(buckets, ngrams.values).astype(np.int32)
-    wanted = places < len(buckets)
-    wanted[wanted] = buckets[places[wanted]] == ngrams.values[wanted]
-    return Ragged(places, ngrams.starts).only(wanted)
+    present = places < len(buckets)
+    present[present] = buckets[places[present]] == ngrams.values[present]
+    return Ragged(places, ngrams.starts).only(present)
 
 
 def word_hashes(words: Sequence[str]) -> NDArray[np.uint64]:
-    """The hash of each word by which n-grams of words are made, sign-extended to 64 bits."""
+    """The 32-bit FNV-1a hash of each word (n,), sign-extended to 64 bits: the input of `word_ngrams`."""
     data, begins = _bytes(words)
     lengths = np.diff(begins)
     hashes = np.full(len(lengths), FNV_OFFSET, np.uint32)
@@ -117,17 +131,17 @@ def word_hashes(words: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def word_ngrams(hashes: NDArray[np.uint64], starts: NDArray[np.int64], n: int, bucket: int) -> Ragged:
-    """Buckets of the n-grams of 2 to `n` words in each text; by place, then by length.
+    """Buckets of the n-grams of 2 to `n` words of each text, by first word, then by length.
 
     Args:
-        hashes: of the words of all texts, as `word_hashes` gives them.
-        starts: where each text begins in them, and the end of the last.
-        n: words of the longest n-gram.
+        hashes: `word_hashes` of the words of all texts, concatenated.
+        starts: (texts + 1,) the offset of each text in `hashes`, and the end of the last.
+        n: length of the longest n-gram, in words.
         bucket: number of buckets.
     """
     texts = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     left = starts[1:][texts] - np.arange(len(hashes))
-    n = min(n, int(np.diff(starts).max(initial=0)))  # nor than the longest text
+    n = min(n, int(np.diff(starts).max(initial=0)))  # no n-gram is longer than the longest text
     buckets = np.zeros((len(hashes), max(n - 1, 0)), np.int32)
     rolling = hashes.copy()
     for more in range(1, n):
@@ -140,12 +154,13 @@ def word_ngrams(hashes: NDArray[np.uint64], starts: NDArray[np.int64], n: int, b
 
 
 def _step(hashes: NDArray[np.uint32], data: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """FNV-1a, one byte further; bytes are signed, so those above 127 set all upper bits."""
+    """FNV-1a hashes extended by one byte each; fastText's bytes are signed, so those above 127 flip all upper bits."""
     signed = data.view(np.int8).astype(np.int32).view(np.uint32)
     return (hashes ^ signed) * FNV_PRIME
 
 
 def _bytes(words: Iterable[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The words in UTF-8, concatenated, and the offset of each, with the end of the last."""
     encoded = [word.encode("utf-8", "surrogatepass") for word in words]
     return np.frombuffer(b"".join(encoded), np.uint8), _starts(
         np.fromiter(map(len, encoded), np.int64, len(encoded))

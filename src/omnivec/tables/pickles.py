@@ -1,7 +1,7 @@
-"""Pickles as data: what gensim saved, without gensim and without running anything of the file.
+"""Reads pickles that gensim saved, without gensim and without running code from the file.
 
-A pickle is a small program that may call whatever it names. Here each name that gensim's models need is a record that
-only keeps what it was given; every other name is refused before it is looked up.
+A pickle is a program that may call any function it names. Here each name that gensim's models need is replaced by a
+class that only records its arguments and state (`Saved`); any other name is refused before it is looked up.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from omnivec.weights.bounds import Bounds, brief
 from omnivec.weights.tensor import Array
 from omnivec.weights.unpickling import RestrictedUnpickler, damage
 
-MAX_PICKLE = 8_000_000_000  # bytes; the keys and the small arrays of the largest models are far below
+MAX_PICKLE = 8_000_000_000  # bytes; keys and small arrays of the largest known models take far less
 
-# Names by module; numpy moved its own from numpy.core to numpy._core.
+# Allowed names by module; numpy.core became numpy._core in NumPy 2.
 ALLOWED = {
     "builtins": (
         "int",
@@ -69,12 +69,12 @@ DTYPES = frozenset(
 
 
 class Saved:
-    """What a pickle made by calling `name` with `args`, and the state that it gave it."""
+    """An object of a pickle: the name it was constructed by, its arguments, and the state set on it."""
 
     name = ""
 
     def __new__(cls, *args: Any) -> Saved:
-        """Takes any arguments: nothing is done with them."""
+        """Records the arguments."""
         made = super().__new__(cls)
         made.args = args
         made.state = None
@@ -89,22 +89,22 @@ class Saved:
         self.state = state
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes of a saved object."""
+        """The saved object's attributes by name; empty where its state is not a dict."""
         return self.state if isinstance(self.state, dict) else {}
 
 
 class _SavedTable(dict[Any, Any]):
-    """Stands for the kinds of dict that are made with a factory."""
+    """Stands for dict classes whose constructor takes a factory or other arguments, which are ignored."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
 
 
 def read_pickle(path: Path) -> Any:
-    """The object in a pickle: plain values and containers as they are, everything else as `Saved`.
+    """The object in a pickle: plain values and containers as they are, anything else as `Saved`.
 
     Raises:
-        WeightsError: the file is damaged, is no pickle, or names what is not listed in `ALLOWED`.
+        WeightsError: the file is damaged, is not a pickle, or uses a name that is not in `ALLOWED`.
     """
     try:
         size = path.stat().st_size
@@ -120,7 +120,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def _known(bounds: Bounds) -> dict[tuple[str, str], Any]:
-    """What each name that gensim's models use stands for."""
+    """What the unpickler uses for each allowed (module, name)."""
     known: dict[tuple[str, str], Any] = {
         (module, name): type(name, (Saved,), {"name": f"{module}.{name}"})
         for module, names in ALLOWED.items()
@@ -131,7 +131,10 @@ def _known(bounds: Bounds) -> dict[tuple[str, str], Any]:
 
     def encode(text: object, encoding: object) -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "utf-8"):
-            raise bounds.error(f"a {type(text).__name__} to be encoded as {brief(encoding)}")
+            raise bounds.error(
+                f"its pickle encodes a {type(text).__name__} as {brief(encoding)}, where only str as latin1 or utf-8 "
+                "is allowed"
+            )
         bounds.spend("what its pickle copies", 2 * len(text) + 64)
         return text.encode(str(encoding))
 
@@ -142,29 +145,29 @@ def _known(bounds: Bounds) -> dict[tuple[str, str], Any]:
 
 
 def as_array(path: Path, saved: object, name: str) -> Array:
-    """The array that a pickle describes.
+    """The NumPy array that a pickled object describes; `name` is its attribute name, for the error.
 
     Raises:
-        WeightsError: it is no array of numbers, or its parts do not fit together.
+        WeightsError: the object is not an array of numbers, or its shape, dtype and data do not fit together.
     """
     try:
         return _array(path, saved)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise WeightsError(
-            f"{path}: {name} is no array of numbers that can be read ({str(error)[:300]})"
+            f"{path}: {name} cannot be read as an array of numbers ({str(error)[:300]})"
         ) from error
 
 
 def _array(path: Path, saved: Any) -> Array:
     if saved.name.endswith("._frombuffer"):
-        buffer, kind, shape, order = saved.args
+        buffer, saved_dtype, shape, order = saved.args
         fortran = order == "F"
     elif saved.name.endswith("._reconstruct"):
-        _, shape, kind, fortran, buffer = saved.state
+        _, shape, saved_dtype, fortran, buffer = saved.state
         buffer = buffer.encode("latin1") if isinstance(buffer, str) else buffer
     else:
         raise ValueError(f"it is a {saved.name}")
-    dtype = _dtype(kind)  # refused before its elements are looked at
+    dtype = _dtype(saved_dtype)  # checked before any element is read
     if not isinstance(buffer, (bytes, bytearray)):
         raise TypeError(f"its numbers are a {type(buffer).__name__}")
     array = np.frombuffer(bytearray(buffer), dtype)

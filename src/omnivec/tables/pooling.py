@@ -1,4 +1,4 @@
-"""One vector of each text's rows of a table: all that a static model computes."""
+"""Pools table rows into one vector per text, which is all that a static model computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omnivec.types import Floats
 
 How = Literal["mean", "weighted mean", "sum"]
 AT_ONCE = 1 << 14
-"""Ids that are worth a thread."""
+"""Ids per thread, at least; fewer are not worth starting one."""
 
 Add = Callable[[NDArray[Any], Floats | None, NDArray[np.int32], NDArray[np.int64], Floats], None]
 
@@ -32,14 +32,14 @@ def pooled(
 
     Args:
         table: (v, d) float32, float16 or int8.
-        ids: (total,) int32 rows, one text behind the other, as `FlatIds` has them.
-        offsets: where each text's ids start, and the end (n + 1,) int64.
-        how: "sum"; "mean": the sum by the number of ids; "weighted mean": by the sum of their weights.
-        weights: (v,) float32, what each row is multiplied by first.
-        threads: parts of the texts to sum at a time.
+        ids: (total,) int32 row numbers of all texts, concatenated, as in `FlatIds`.
+        offsets: (n + 1,) int64, the offset of each text in `ids`, and the end of the last.
+        how: "sum"; "mean", the sum divided by the number of ids; "weighted mean", divided by the sum of their weights.
+        weights: (v,) float32, the factor of each row, with any `how`; None for 1.
+        threads: number of threads.
 
     Raises:
-        ModelError: an id that is no row.
+        ModelError: an id is negative or not below v.
     """
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < len(table):
         raise ModelError(
@@ -65,15 +65,15 @@ def _divisors(
     if how == "mean" or weights is None:
         counts: Floats = np.diff(offsets).astype(np.float32)
         return counts
-    behind = np.concatenate([[0.0], np.cumsum(weights[ids], dtype=np.float64)])
-    totals: Floats = (behind[offsets[1:]] - behind[offsets[:-1]]).astype(np.float32)
+    cumulative = np.concatenate([[0.0], np.cumsum(weights[ids], dtype=np.float64)])
+    totals: Floats = (cumulative[offsets[1:]] - cumulative[offsets[:-1]]).astype(np.float32)
     return totals
 
 
 def _summable(
     table: NDArray[Any], weights: Floats | None, ids: NDArray[np.int32]
 ) -> tuple[NDArray[Any], Floats | None, NDArray[np.int32]]:
-    """The same in a dtype that kernels add: of another, the rows that are used are widened."""
+    """The same arguments in a dtype that the kernels take: of a float16 table only the used rows are converted."""
     if table.dtype in (np.float32, np.int8):
         return np.ascontiguousarray(table), weights, ids
     used = np.zeros(len(table), np.bool_)
@@ -136,8 +136,8 @@ def _add_by_numpy(
     offsets: NDArray[np.int64],
     sums: Floats,
 ) -> None:
-    # A product for each text: reduceat takes ten times as long.
+    # One matrix product per text; np.add.reduceat takes ten times as long.
     for t, (begin, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-        own = ids[begin:end]
-        factors = np.ones(len(own), np.float32) if weights is None else weights[own]
-        sums[t] = factors @ table[own].astype(np.float32, copy=False)
+        rows = ids[begin:end]
+        factors = np.ones(len(rows), np.float32) if weights is None else weights[rows]
+        sums[t] = factors @ table[rows].astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""A table of keys and vectors, whatever file it comes from."""
+"""`Table`: keys and vectors in memory, whatever file format they were read from."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from omnivec.types import Floats
 
 Kind = Literal["static", "fasttext", "doc2vec", "keys"]
-"""How a table makes vectors: the mean of a text's rows; of its words' vectors at length 1; inferred from the words of a
-document; or only the rows of keys, which are whole names (nodes, products, users) and no words of texts."""
+"""How a table makes vectors.
+
+"static": the mean of a text's rows. "fasttext": the mean of its words' vectors, each scaled to length 1. "doc2vec":
+inferred from a document's words. "keys": the row of a key, which is a whole name (of a node, product or user); texts
+have no vectors.
+"""
 MODEL_TYPES: tuple[Kind, ...] = get_args(Kind)
-"""The "model_type" of a folder of omnivec's own that holds a table."""
+"""Values of "model_type" in the config.json of tables in omnivec's format."""
 ERRORS = ("strict", "replace", "ignore")
-"""What can be done with keys that are no UTF-8."""
+"""Error handlers for keys that are not valid UTF-8, as in `bytes.decode`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +29,11 @@ class Subwords:
     """fastText's hashed character n-grams.
 
     Attributes:
-        vectors: (n, dim), the rows of the buckets that the table has; may be a memory map.
-        min_n: shortest n-gram, in characters of the word between "<" and ">".
-        max_n: longest; 0 for none (the buckets of a classifier may hold n-grams of words).
-        buckets: (n,) int32, rising: which buckets these are; None for all of them, in order.
-        number: of all buckets, with `buckets`.
+        vectors: (n, dim), one row per bucket; may be a memory map.
+        min_n: length of the shortest n-gram, in characters of "<word>", brackets included.
+        max_n: length of the longest; 0 for none (the buckets of a classifier may hold word n-grams only).
+        buckets: (n,) int32, ascending: the bucket of each row; None where there is a row for every bucket.
+        number: the number of buckets that n-grams are hashed to, where `buckets` is not None.
     """
 
     vectors: Floats
@@ -44,7 +48,7 @@ class Subwords:
         return len(self.vectors) if self.buckets is None else self.number
 
     def dense(self) -> Floats:
-        """A row for every bucket; zeros for those that the table does not have."""
+        """A row for every bucket (hashed_to, dim); zeros for buckets without a row."""
         if self.buckets is None:
             return self.vectors
         rows = np.zeros((self.number, self.vectors.shape[1]), np.float32)
@@ -54,24 +58,24 @@ class Subwords:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What a trained table knows: a key and its vector in each row.
+    """Keys and their vectors, one per row, with whatever else training left.
 
     Attributes:
         keys: (n,) unique, in the file's order.
-        vectors: (n, dim); may be a memory map. With `subwords` these are the keys' own rows, and the vectors of
-            the words are `subwords.composed`.
-        counts: (n,) how often each key was seen in training.
-        weights: (n,) what each vector is multiplied by before a mean: model2vec's weights, idf, SIF.
+        vectors: (n, dim); may be a memory map. With `subwords`, the rows of the keys without their n-grams; the
+            vectors of words are then computed by `subwords.composed`.
+        counts: (n,) how often each key occurred in training.
+        weights: (n,) the factor of each vector in a weighted mean: model2vec's weights, idf, SIF.
         subwords: fastText's n-grams.
-        output: (m, dim) the other side of training: context rows, or those of `settings["labels"]`. May be a view
-            of a file that is not aligned.
-        words: of a table of documents, that of their words, from which new documents are inferred.
-        tokenizer: tokenizer.json; the keys are then its tokens in the order of their ids.
-        settings: what the file says besides: normalize, loss, labels, ...
-        duplicates: rows of the file that were left out because their key had come before.
-        undecoded: keys that are no UTF-8, in which what is none was replaced or left out.
-        kind: as the table's file or maker states it; of a table made from parts, which states nothing, what `kind_of`
-            tells of them.
+        output: (m, dim) the output matrix of training: rows of context words, or of `settings["labels"]`. May be an
+            unaligned view of a file.
+        words: for a table of documents, the table of their words, from which vectors of new documents are inferred.
+        tokenizer: content of tokenizer.json; the keys are then its tokens, in the order of their ids.
+        settings: other values from the file: normalize, loss, labels, ...
+        duplicates: number of rows that were skipped because their key had occurred before.
+        undecoded: number of keys that were not valid UTF-8 and had bytes replaced or left out.
+        kind: how vectors are made, as stated by the file or the caller; "" to derive it from the other attributes
+            (`kind_of`).
     """
 
     keys: Sequence[str]
@@ -96,22 +100,26 @@ class Table:
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """The number of components of a vector."""
         return int(self.vectors.shape[1])
 
 
 def kind_of(table: Table) -> Kind:
-    """The kind that parts tell: "doc2vec" with `words`, "fasttext" with `subwords` or labels, else "static"."""
+    """The kind that a table's content implies.
+
+    "doc2vec" with `words`, "fasttext" with `subwords` or labels, else "static".
+    """
     if table.words is not None:
         return "doc2vec"
     return "fasttext" if table.subwords is not None or table.settings.get("labels") else "static"
 
 
 def contradiction(table: Table) -> str | None:
-    """What a table holds that its stated kind has no use for, in words; None where its parts go with it."""
-    told, kind = kind_of(table), table.kind
-    if told not in ("static", kind):
-        return f"it holds {'words of documents' if told == 'doc2vec' else 'n-grams or labels'}, as kind {told!r} does"
-    texts = {"a tokenizer": table.tokenizer, "weights of words in a mean": table.weights}
-    found = [name for name, part in texts.items() if part is not None] if kind == "keys" else []
-    return f"it holds {found[0]}, and its keys are no words of texts" if found else None
+    """Why a table's content does not fit its stated kind, for an error message; None where it does."""
+    implied, kind = kind_of(table), table.kind
+    if implied not in ("static", kind):
+        content = "words of documents" if implied == "doc2vec" else "n-grams or labels"
+        return f"it holds {content}, which belong to a table of kind {implied!r}"
+    text_only = {"a tokenizer": table.tokenizer, "weights of words in a mean": table.weights}
+    present = [name for name, value in text_only.items() if value is not None] if kind == "keys" else []
+    return f"it holds {present[0]}, which only a table of words of texts has" if present else None

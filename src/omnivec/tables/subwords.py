@@ -1,7 +1,16 @@
-"""fastText's n-grams of characters: their buckets, and the vectors of words that they make up.
+"""Word vectors from fastText's character n-grams.
 
-Bojanowski et al. 2017, arXiv:1607.04606, section 3.2. The hash is FNV-1a of 32 bits over UTF-8, in which a byte above
-127 counts as a negative number: its sign fills the upper bits.
+Bojanowski et al. 2017, arXiv:1607.04606, section 3.2. N-grams are hashed to buckets by 32-bit FNV-1a over their UTF-8
+bytes, which are signed: a byte above 127 is sign-extended to 32 bits before it is combined with the hash.
+
+Example, with n-grams of 3 characters in 10 buckets:
+
+    subword_ids("cat", 3, 3, 10)    n-grams <ca, cat, at> of "<cat>"  ->  buckets [7, 1, 6]
+
+    a word with a row       (row + bucket[7] + bucket[1] + bucket[6]) / 4     `composed`
+    a word without a row    (bucket[7] + bucket[1] + bucket[6]) / 3           `unseen`
+
+In a pruned table only some buckets have a row; n-grams of the others are left out of both sums and divisors.
 """
 
 from __future__ import annotations
@@ -20,16 +29,16 @@ _BLOCK = 4096
 
 
 def subword_ids(word: str, min_n: int, max_n: int, buckets: int) -> NDArray[np.int32]:
-    """The buckets of a word's n-grams, in fastText's order.
+    """The buckets of a word's character n-grams, in fastText's order.
 
     Args:
         word: without "<" and ">".
-        min_n: shortest n-gram, in characters.
-        max_n: longest n-gram.
-        buckets: how many there are.
+        min_n: length of the shortest n-gram, in characters.
+        max_n: length of the longest.
+        buckets: number of buckets; 0 for none.
 
     Returns:
-        (n-grams,) in [0, buckets); one that falls into the same bucket twice is there twice.
+        (n-grams,) int32 in [0, buckets), with repetitions where two n-grams share a bucket; empty for "</s>".
     """
     if not buckets or word == END:
         return np.zeros(0, np.int32)
@@ -37,21 +46,21 @@ def subword_ids(word: str, min_n: int, max_n: int, buckets: int) -> NDArray[np.i
 
 
 def composed(table: Table) -> Floats:
-    """The vectors of the table's keys (n, dim): the mean of a key's own row and those of its n-grams."""
+    """The vectors of the table's keys (n, dim) float32: the mean of a key's row and the rows of its n-grams."""
     subwords = table.subwords
     if subwords is None:
         return table.vectors
     vectors = np.array(table.vectors, np.float32)
     for start in range(0, len(table), _BLOCK):
         means, counts = _means(subwords, table.keys[start : start + _BLOCK])
-        own = vectors[start : start + _BLOCK]
-        own += means * counts[:, None]
-        own /= 1 + counts[:, None]
+        block = vectors[start : start + _BLOCK]
+        block += means * counts[:, None]
+        block /= 1 + counts[:, None]
     return vectors
 
 
 def unseen(table: Table, word: str) -> Floats:
-    """The vector (dim,) of a word that the table lacks: the mean of its n-grams' rows, zeros where it has none."""
+    """The vector (dim,) float32 of a word that is not in the table: the mean of its n-grams' rows, or zeros."""
     if table.subwords is None:
         return np.zeros(table.dim, np.float32)
     vector: Floats = _means(table.subwords, [word])[0][0]
@@ -59,7 +68,7 @@ def unseen(table: Table, word: str) -> Floats:
 
 
 def _means(subwords: Subwords, words: Sequence[str]) -> tuple[Floats, Floats]:
-    """The mean of each word's n-gram rows (words, dim), and how many they are (words,)."""
+    """The mean of each word's n-gram rows (words, dim), and the number of those rows (words,)."""
     ngrams = char_ngrams(words, subwords.min_n, subwords.max_n, max(subwords.hashed_to, 1))
     spelled = np.array([word != END and subwords.hashed_to > 0 for word in words], bool)
     ngrams = ngrams.only(np.repeat(spelled, np.diff(ngrams.starts)))

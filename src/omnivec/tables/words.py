@@ -1,8 +1,9 @@
-"""Text to whole words that a table of vectors knows; words that it lacks are left out.
+"""A tokenizer whose tokens are whole words of a table of vectors; words that are not in the table are left out.
 
-Words are cut near to the Penn Treebank's way, which English word vectors were made with: n't, 's and their like stand
-alone, double quotes become `` and '', punctuation parts from words but not from within numbers, abbreviations with
-several points and hyphenated words. Unlike the Treebank's, a full stop always parts from the word before it.
+Texts are split much like the Penn Treebank, which published English word vectors were trained on: n't, 's and other
+contractions are words of their own, double quotes become `` and '', and punctuation is separated from words, but not
+inside numbers, abbreviations with several points and hyphenated words. Unlike in the Treebank, a full stop is always
+separated from the word before it.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ _REST = (
     r"|\.{2,}|-{2,}|``|''|[^\w\s]"
 )
 TREEBANK = r"(?i:\w+(?=n't\b)|n't\b)" + _REST
-"""Cuts "don't" into "do" and "n't"."""
+"""Splits "don't" into "do" and "n't"."""
 MOSES = r"(?i:\w*n(?='t\b)|'t\b)" + _REST
-"""Cuts "don't" into "don" and "'t"."""
+"""Splits "don't" into "don" and "'t"."""
 _OPENING = r'(?<![^\s(\[{<])"'
 
 
 def word_tokenizer(words: Sequence[str], pattern: str, around: tuple[str, str]) -> Tokenizer:
-    """A tokenizer whose ids are places in a list of words.
+    """A tokenizer whose ids are indices in a list of words.
 
     Args:
         words: the words of a table, in the order of its rows.
-        pattern: TREEBANK or MOSES: what a word is.
-        around: the words that go before and behind each text, where the table has them.
+        pattern: regular expression that matches a word: TREEBANK or MOSES.
+        around: the words put before and after each text, each only if it is in the table.
     """
     import tokenizers
     from tokenizers import Regex, models, normalizers, pre_tokenizers, processors
 
-    # The unknown word's id lies behind the table; it is dropped before it could be looked up.
+    # The id of unknown words is one past the table's last row; drop_unknown removes it before any lookup.
     vocabulary = {word: i for i, word in enumerate(words)} | {UNKNOWN: len(words)}
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     backend.normalizer = normalizers.Sequence(

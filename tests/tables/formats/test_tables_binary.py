@@ -69,7 +69,7 @@ def test_duplicates_and_utf8(tmp_path):
         b"4 2\n"
         + b"".join(k + b" " + r.tobytes() for k, r in zip([b"a", b"b", b"a", b"\xe6\x97"], rows, strict=True))
     )
-    with pytest.raises(WeightsError, match=r"row 4: the key b'\\xe6\\x97' is no UTF-8"):
+    with pytest.raises(WeightsError, match=r"row 4: the key b'\\xe6\\x97' is not UTF-8"):
         read_word2vec_binary(path)
     read = read_word2vec_binary(path, errors="replace")
     assert read.keys == ["a", "b", "\ufffd"] and read.duplicates == 1

@@ -78,7 +78,7 @@ def test_the_first_keys_and_some_wherever_they_stand(tmp_path):
         ("cat 1 2\ndog 1 2\nox 1 2 3 x\n", "line 3: could not convert string to float: 'x'"),
         ("cat 1 2\ndog 1 nan\n", "line 2: 1 of 2 numbers are NaN"),
         ("3 2\ncat 1 2\ndog -inf inf\n", "line 3: 2 of 2 numbers are NaN"),
-        (b"cat 1 2\nd\xffg 1 3\n", r"line 2: the key b'd\\xffg' is no UTF-8 \(invalid start byte, byte 1\)"),
+        (b"cat 1 2\nd\xffg 1 3\n", r"line 2: the key b'd\\xffg' is not UTF-8 \(invalid start byte, byte 1\)"),
         ("", "holds no vectors"),
         ("0 2\n", "holds no vectors"),
         ("3 2\ncat 1 2\ndog 1 3\n", "first line says 3 keys, 2 follow"),
@@ -159,7 +159,7 @@ def test_round_trip(tmp_path_factory, keys, data, header):
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "a\tb", "a\0", "\r", "\ud800"])
 def test_keys_that_text_cannot_hold(tmp_path, key):
-    with pytest.raises(UsageError, match=r"cannot be written|is no text"):
+    with pytest.raises(UsageError, match=r"cannot be written|cannot be encoded"):
         text.write_vec(tmp_path / "t.vec", Table(["ok", key], np.ones((2, 2), np.float32)))
     assert list(tmp_path.iterdir()) == []
 
