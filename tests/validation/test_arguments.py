@@ -77,7 +77,7 @@ def test_a_model_that_is_no_name(text_model: omnivec.Embedder) -> None:
         ({"decode": "fast"}, "decode='fast' is none of reduced, exact"),
         ({"decode": "exact"}, "decode='exact' is an option of images, and .* reads text alone: leave it out"),
         ({"dim": "x"}, "dim='x': a whole number, 1 to 32"),
-        ({"max_memory": []}, r"max_memory=\[\] is no size"),
+        ({"max_memory": []}, r"max_memory=\[\] is not a size"),
     ],
 )
 def test_options_of_load(options: dict[str, Any], why: str, text_model: omnivec.Embedder) -> None:

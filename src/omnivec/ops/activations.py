@@ -19,4 +19,4 @@ ACTIVATIONS: Mapping[str, Callable[[Ops, Value], Value]] = {
 }
 
 Activation = Annotated[str, Among(ACTIVATIONS)]
-"""The name of one, as the field of a config."""
+"""The type of a config's field that names an activation."""

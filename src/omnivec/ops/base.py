@@ -1,8 +1,8 @@
-"""The operations: what a family may say, with shapes, dtypes and broadcasting. Two engines mean it.
+"""The operations that a family may use, with their shapes, dtypes and broadcasting. Two engines implement them.
 
-A *value* is a tensor of an engine: a torch tensor, or a node of an OpenVINO graph. Values of both engines take
+A *value* is a tensor of an engine: a torch tensor, or a node of an OpenVINO graph. Values of both engines support
 `+ - * / @`, unary minus and basic slices (integers, `a:b`, `...`, `None`), with NumPy's broadcasting; a Python
-number takes the dtype of the value beside it. Everything else is a method below. Families never ask a value for
+number takes the dtype of the other operand. Everything else is a method below. Families never ask a value for
 its dtype or its size: sizes are dynamic in a graph, so `reshape` copies them (0) or infers them (-1).
 """
 
@@ -20,14 +20,14 @@ from omnivec.errors import WeightsError
 
 Value = Any
 Padding = Sequence[int | tuple[int, int]] | Literal["same"]
-"""Zeros around each spatial axis: as many on both sides, or (before, after); or "same", so many that there are
-ceil(size / stride) windows, the odd one after, as TensorFlow pads."""
+"""Zeros around each spatial axis: one number for both sides, or (before, after). "same" pads as TensorFlow does: there
+are ceil(size / stride) windows, and an odd number of zeros has its extra one after."""
 Batch = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Input:
-    """One array that a program takes: its name, NumPy dtype and shape (None where it is dynamic)."""
+    """One input array of a program: its name, NumPy dtype and shape (None for a dynamic axis)."""
 
     name: str
     dtype: type[np.generic]
@@ -35,11 +35,11 @@ class Input:
 
 
 class Stored(Protocol):
-    """A weight as it lies in a file; `weights.Tensor` is one.
+    """A weight as it is stored in a file; `weights.Tensor` is one.
 
     Attributes:
         dtype: the safetensors name: "F32", "BF16", "F16", "I64", ...
-        data: the array; BF16 is seen as uint16.
+        data: the array; BF16 is viewed as uint16.
     """
 
     @property
@@ -55,64 +55,66 @@ class Stored(Protocol):
 
 
 class Params:
-    """Weights under their published names.
+    """Weights by their published names.
 
-    `p["embeddings.LayerNorm.weight"]` is a value; `p["embeddings.LayerNorm"]` is a part, from which `p["weight"]`
-    and `p["bias"]` are read. A name that the checkpoint lacks is an error where it is used.
+    `p["embeddings.LayerNorm.weight"]` is a value; `p["embeddings.LayerNorm"]` is the `Params` of that module, in
+    which "weight" and "bias" are looked up. A name that the checkpoint lacks is an error where it is used.
     """
 
-    __slots__ = ("_get", "_names", "_parts", "_prefix")
+    __slots__ = ("_get", "_modules", "_names", "_prefix")
 
     def __init__(self, names: Iterable[str], get: Callable[[str], Value]) -> None:
         self._names = frozenset(names)
-        self._parts = frozenset(name[:i] for name in self._names for i, c in enumerate(name) if c == ".")
+        self._modules = frozenset(name[:i] for name in self._names for i, c in enumerate(name) if c == ".")
         self._get, self._prefix = get, ""
 
     def __getitem__(self, name: str) -> Value:
         full = self._prefix + name
         if full in self._names:
             return self._get(full)
-        if full not in self._parts:
-            near = (difflib.get_close_matches(full, self._names, 1, 0.0) or ["none"])[0]
+        if full not in self._modules:
+            closest = (difflib.get_close_matches(full, self._names, 1, 0.0) or ["none"])[0]
             raise WeightsError(
-                f"the weights lack {full!r}; of their {len(self._names)} names the nearest is {near!r}: "
+                f"the weights lack {full!r}; the closest of their {len(self._names)} names is {closest!r}: "
                 "they do not belong to this config, or are incomplete"
             )
-        part = object.__new__(Params)
-        part._names, part._parts, part._get, part._prefix = self._names, self._parts, self._get, full + "."
-        return part
+        module = object.__new__(Params)
+        module._names, module._modules = self._names, self._modules
+        module._get, module._prefix = self._get, full + "."
+        return module
 
     def __contains__(self, name: str) -> bool:
-        """Whether this exact weight, or a part of this name, is there."""
-        return self._prefix + name in self._names or self._prefix + name in self._parts
+        """Whether there is a weight or a module of exactly this name."""
+        return self._prefix + name in self._names or self._prefix + name in self._modules
 
 
 class Foreign(Protocol):
-    """A network of torch whose weights are given with each call.
+    """A torch network of another library, whose weights are passed with each call.
 
     Attributes:
-        names: the weights that it takes.
-        graph: it as an OpenVINO graph, of the inputs and then the weights in that order.
+        names: the names of the weights that it takes.
+        graph: the network as an `openvino.Model` whose parameters are the inputs, then the weights in the order of
+            `names`.
     """
 
     @property
     def names(self) -> Sequence[str]:
-        """The weights that it takes."""
+        """The names of the weights that the network takes."""
 
     @property
     def graph(self) -> Any:
-        """It as an OpenVINO graph."""
+        """The network as an `openvino.Model`."""
 
     def __call__(self, inputs: Sequence[Any], p: Params, training: bool = False) -> list[Any]:
-        """What it gives, as torch tensors."""
+        """Runs the network and returns its outputs as torch tensors."""
 
 
 class Ops(Protocol):
-    """The operations. `n` is the batch, `t` a length, `h` heads, `c` channels, `d` a width.
+    """The operations. In shapes, `n` is the batch size, `t` a length, `h` heads, `c` channels, `d` a width.
 
     Attributes:
-        training: True while a torch module is trained: dropout and batch statistics are live.
-        states: the hidden states that a forward has named with `state`, in order.
+        training: True while a model is trained: dropout is applied, and batch norm uses the batch's statistics.
+        states: the hidden states that a forward pass has recorded with `state`, in order.
     """
 
     training: bool
@@ -120,29 +122,32 @@ class Ops(Protocol):
 
     # tables and linear maps
     def constant(self, array: NDArray[Any]) -> Value:
-        """An array that a family computes from its config: tables of positions, strips of relative biases."""
+        """An array that a family computes from its config, such as a table of positions, as a value."""
 
     def embedding(self, ids: Value, table: Value) -> Value:
-        """Rows of a table: ids (...) integer, table (v, d) -> (..., d). Bounds are checked on the host."""
+        """Rows of a table: ids (...) integer, table (v, d) -> (..., d). The caller checks that ids are below v."""
 
     def linear(self, x: Value, p: Params) -> Value:
-        """x (..., in) by p["weight"] (out, in), plus p["bias"] (out,) where there is one -> (..., out)."""
+        """x (..., in) times p["weight"] (out, in) transposed, plus p["bias"] (out,) if there is one -> (..., out)."""
 
     def mix_tokens(self, x: Value, shares: NDArray[np.float32]) -> Value:
-        """Rows weighed together: shares (s, t) of x (n, t, d) -> (n, s, d), in float32, then of x's dtype."""
+        """Weighted sums of tokens: shares (s, t) @ x (n, t, d) -> (n, s, d), computed in float32, in x's dtype."""
 
     # normalisation
     def layer_norm(self, x: Value, p: Params, eps: float) -> Value:
-        """Over the last axis, biased variance, eps inside the root; p["weight"], p["bias"] (d,)."""
+        """Layer norm over the last axis, with biased variance and eps inside the root; p["weight"], p["bias"] (d,)."""
 
     def rms_norm(self, x: Value, weight: Value, eps: float) -> Value:
         """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
 
     def group_norm(self, x: Value, p: Params, groups: int, eps: float) -> Value:
-        """x (n, c, ...) in groups of channels; statistics over the group and all places."""
+        """Group norm of x (n, c, ...): statistics over the channels of a group and all positions."""
 
     def batch_norm(self, x: Value, p: Params, eps: float, momentum: float = 0.1) -> Value:
-        """x (n, c, ...) with running_mean and running_var; in training with the batch's own, updating them."""
+        """Batch norm of x (n, c, ...) by p["running_mean"] and p["running_var"].
+
+        In training the batch's own statistics are used, and the running ones are updated.
+        """
 
     def normalize(self, x: Value, eps: float = 1e-12) -> Value:
         """x / max(|x|, eps) over the last axis."""
@@ -167,22 +172,22 @@ class Ops(Protocol):
         """Exponential."""
 
     def sqrt(self, x: Value) -> Value:
-        """Square root; clamp what may be negative first."""
+        """Square root; clamp values that may be negative first."""
 
     def maximum(self, x: Value, y: Value | float) -> Value:
-        """The larger of two, element by element."""
+        """The larger of two values, element by element."""
 
     def clip(self, x: Value, low: float, high: float) -> Value:
-        """x, but no less than `low` and no more than `high`."""
+        """x limited to the range from `low` to `high`."""
 
     def not_equal(self, x: Value, number: float) -> Value:
         """1.0 where x differs from the number, else 0.0: float32 of x's shape."""
 
     def softmax(self, x: Value, axis: int = -1) -> Value:
-        """exp(x) / sum(exp(x)) along an axis. Mask with `padding_bias`: a row of -inf is NaN."""
+        """exp(x) / sum(exp(x)) along an axis. Mask with `padding_bias`: a row of -inf only would give NaN."""
 
     def dropout(self, x: Value, rate: float) -> Value:
-        """In training zeroes a share of x and scales the rest by 1 / (1 - rate); else x."""
+        """In training, zeroes a share `rate` of x and scales the rest by 1 / (1 - rate); otherwise x."""
 
     # attention
     def attention(
@@ -195,10 +200,10 @@ class Ops(Protocol):
         dropout: float = 0.0,
         cap: float = 0.0,
     ) -> Value:
-        """softmax(q k' * scale + bias) v: q (n, h, t, d), k and v (n, h, s, d), bias to (n, h, t, s).
+        """softmax(q k' * scale + bias) v: q (n, h, t, d), k and v (n, h, s, d), bias broadcast to (n, h, t, s).
 
-        In training a share `dropout` of the attention weights is dropped. A `cap` above 0 bends the scores before the
-        bias: x becomes cap * tanh(x / cap).
+        In training a share `dropout` of the attention weights is dropped. A `cap` above 0 limits the scores before the
+        bias is added: x becomes cap * tanh(x / cap).
         """
 
     def alibi_attention(
@@ -211,27 +216,27 @@ class Ops(Protocol):
         scale: float,
         dropout: float = 0.0,
     ) -> Value:
-        """softmax(q k' * scale + slopes * bias) v: one bias (n, 1, t, s) for all heads, slopes (h,) of each.
+        """softmax(q k' * scale + slopes * bias) v: one bias (n, 1, t, s) for all heads, and a slope (h,) for each.
 
-        Where the engine can, no bias of all heads is made: at 8192 places and 12 heads it would take 3 GiB.
+        The OpenVINO engine does not store the bias of every head: for 8192 tokens and 12 heads it would take 3 GiB.
         """
 
     def padding_bias(self, mask: Value) -> Value:
-        """mask (n, s) of 1 and 0 -> (n, 1, 1, s): 0 where it may look, -1e4 where not (finite in bf16)."""
+        """mask (n, s) of 1 and 0 -> (n, 1, 1, s): 0 for tokens, -1e4 for padding (finite, so that no row is NaN)."""
 
     def causal_bias(self, mask: Value) -> Value:
-        """mask (n, t) -> (n, 1, t, t): -1e4 on padding and on all that comes later."""
+        """mask (n, t) -> (n, 1, t, t): 0 for tokens up to each position, -1e4 for padding and for later tokens."""
 
     def repeat_heads(self, x: Value, times: int) -> Value:
-        """Each head `times` times in a row: x (n, h, t, d) -> (n, h * times, t, d), for grouped-query attention."""
+        """Each head repeated `times` times: x (n, h, t, d) -> (n, h * times, t, d), for grouped-query attention."""
 
     def rotary(self, x: Value, cos: Value, sin: Value) -> Value:
-        """Rotary positions: x (n, h, t, d), cos and sin (t, d) -> x * cos + (-x2, x1) * sin, halves x1 and x2.
+        """Rotary positions: x (n, h, t, d) with halves x1 and x2, cos and sin (t, d) -> x * cos + (-x2, x1) * sin.
 
         Su et al. 2021, arXiv:2104.09864, with the pairs (i, i + d / 2) that published checkpoints use.
         """
 
-    # places
+    # convolution, pooling, recurrence
     def conv(
         self,
         x: Value,
@@ -246,15 +251,15 @@ class Ops(Protocol):
     def max_pool(
         self, x: Value, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
     ) -> Value:
-        """Largest value of each window: x (n, c, ...); padding never wins."""
+        """Largest value of each window of x (n, c, ...); padding is never the largest."""
 
     def adaptive_mean(self, x: Value, size: Sequence[int]) -> Value:
-        """x (n, c, ...) -> (n, c, *size): means of windows that begin and end at equal shares of each axis."""
+        """x (n, c, ...) -> (n, c, *size): means of windows that divide each axis evenly (adaptive average pooling)."""
 
     def lstm(self, x: Value, p: Params, lengths: Value, bidirectional: bool = False) -> tuple[Value, Value]:
-        """One layer with torch's weight names (weight_ih_l0, ...): x (n, t, in), lengths (n,).
+        """One LSTM layer with torch's weight names (weight_ih_l0, ...): x (n, t, in), lengths (n,).
 
-        Returns (n, t, directions * d), zero behind each length, and the last states (n, directions * d).
+        Returns the outputs (n, t, directions * d), zero beyond each length, and the last states (n, directions * d).
         """
 
     # sums and shapes
@@ -268,52 +273,52 @@ class Ops(Protocol):
         """Maximum over axes."""
 
     def cumsum(self, x: Value, axis: int) -> Value:
-        """Running sum along an axis, each place included."""
+        """Running sum along an axis, each element included."""
 
     def arange(self, x: Value, axis: int) -> Value:
         """0, 1, ... up to the size of x along an axis: int32 (size,)."""
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
-        """New shape: 0 keeps the size in that place, one -1 is inferred."""
+        """x in a new shape: 0 keeps the size of that axis, one -1 is inferred."""
 
     def transpose(self, x: Value, order: Sequence[int]) -> Value:
-        """Axes in a new order."""
+        """x with its axes in a new order."""
 
     def concat(self, xs: Sequence[Value], axis: int) -> Value:
-        """Joined along an axis."""
+        """Values joined along an axis."""
 
     def expand(self, x: Value, like: Value) -> Value:
         """x (1, ...) repeated to the batch size of `like`: (n, ...)."""
 
     def take(self, x: Value, index: Value) -> Value:
-        """One place per row: x (n, t, ...), index (n,) integer -> (n, ...)."""
+        """One position of each row: x (n, t, ...), index (n,) integer -> (n, ...)."""
 
     def where(self, condition: Value, x: Value, y: Value) -> Value:
-        """x where the condition (1 or 0) holds, else y; both of one dtype."""
+        """x where the condition (1 or 0) holds, else y; x and y have the same dtype."""
 
     def cast(self, x: Value, dtype: Literal["float32", "int32"]) -> Value:
-        """Another dtype; fractions are cut towards zero."""
+        """x in another dtype; to int32, fractions are truncated towards zero."""
 
     # other libraries
     def foreign(self, network: Foreign, inputs: Sequence[Value], p: Params) -> list[Value]:
-        """A network of another library as one operation: what it gives for these inputs with these weights."""
+        """The outputs of a network of another library, run as one operation on these inputs with these weights."""
 
     def state(self, x: Value) -> Value:
-        """Names x as the next hidden state and returns it: the embeddings first, then each layer."""
+        """Records x as the next hidden state and returns it: the embeddings first, then each layer."""
 
 
 Program = Callable[[Ops, Callable[[str], Value], Params], Mapping[str, Value]]
-"""What an engine runs: (ops, get an input by name, weights) -> named outputs."""
+"""What an engine runs: (ops, a function from an input's name to its value, weights) -> outputs by name."""
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine is told to do; decided in `runtime`.
+    """Settings of an engine, chosen in `models.runtime`.
 
     Attributes:
         precision: of matrix products; norms, residuals and pooling stay float32 where the engine allows.
-        threads: in all; 0 leaves it to the engine.
-        streams: batches at a time in bulk work.
+        threads: total number of threads; 0 lets the engine choose.
+        streams: batches computed at a time in bulk work.
         device: "cpu", "cuda", "cuda:1", ...
     """
 
@@ -327,7 +332,7 @@ class Executable(Protocol):
     """A program with its weights on an engine. `run` may be called from `streams` threads at once.
 
     Attributes:
-        streams: how many batches at a time keep the machine busy.
+        streams: how many batches are computed at a time.
     """
 
     streams: int
@@ -336,7 +341,7 @@ class Executable(Protocol):
         """Arrays by input name -> arrays by output name, all float32."""
 
     def narrow(self, streams: int) -> None:
-        """At most so many batches at a time in `bulk`, which nobody has called yet."""
+        """Limits `bulk` to this many batches at a time; call it before the first `bulk`."""
 
     def bulk(self) -> Executable:
-        """The same program arranged for many batches at a time."""
+        """The same program, compiled to compute several batches at a time."""

@@ -1,6 +1,6 @@
-"""Positions of patches on a grid: learned tables fitted to other grids, and rotary angles in two dimensions.
+"""Positions of patches on a grid: learned tables resampled to other grids, and rotary angles in two dimensions.
 
-What depends on sizes alone is computed in NumPy, float32, in the order of operations of the published models.
+What depends on sizes alone is computed by NumPy in float32, in the order of operations of the published models.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from omnivec.ops.base import Ops, Value
 Floats = NDArray[np.float32]
 Grid = tuple[int, int]
 
-# The sharpness of the bicubic kernel: torch's without antialiasing, and with it, as Pillow has it.
+# The parameter a of the bicubic kernel: torch's value without antialiasing, and the one with it, which is Pillow's.
 PLAIN, ANTIALIASED = -0.75, -0.5
 
 
 def resampled(ops: Ops, table: Value, old: Grid, new: Grid, antialias: bool = False) -> Value:
-    """A learned table of places (1, h * w, d), row by row, stretched bicubically to another grid of (h, w) patches.
+    """A learned table of positions (1, h * w, d), row by row, resampled bicubically to another grid of (h, w) patches.
 
-    As torch's `interpolate(mode="bicubic", align_corners=False)` to a given size does it. Rows and columns are
-    stretched one after the other, each by one matrix: where the grid is known, the graph holds the result only.
+    It equals torch's `interpolate(size=..., mode="bicubic", align_corners=False)`. Rows and columns are resampled one
+    after the other, each by a matrix; as both are constant, the compiled graph holds the resulting table only.
     """
     if old == new:
         return table
@@ -35,10 +35,10 @@ def resampled(ops: Ops, table: Value, old: Grid, new: Grid, antialias: bool = Fa
 
 @functools.lru_cache(maxsize=32)
 def bicubic(old: int, new: int, antialias: bool) -> Floats:
-    """How much each of `old` places gives to each of `new`: (new, old) float32, each row of sum 1.
+    """The matrix that resamples `old` positions to `new`: (new, old) float32, each row summing to 1.
 
-    Antialiased, the kernel widens with the places that one new place covers; else it sees its four neighbours, and
-    the outermost places go on beyond the edge.
+    With antialiasing, the kernel is as much wider as the new grid is coarser. Without it, each new position is
+    interpolated from its four neighbours, and the outermost positions are repeated beyond the edge.
     """
     scale = np.float32(old) / np.float32(new)
     centre = scale * (np.arange(new, dtype=np.float32) + np.float32(0.5))[:, None]
@@ -64,10 +64,10 @@ def _kernel(distance: Floats, sharpness: float) -> Floats:
 
 @functools.lru_cache(maxsize=8)
 def rotation(grid: Grid, prefix: int, theta: float, width: int) -> tuple[Floats, Floats]:
-    """Cosines and sines (prefix + h * w, width) float32 for `Ops.rotary`; what stands before the patches stays.
+    """Cosines and sines (prefix + h * w, width) float32 for `Ops.rotary`; the `prefix` first tokens are not rotated.
 
-    A patch's angles are those of its centre, from -1 to 1 in both directions: half of the pairs turn with the
-    height, half with the width. Siméoni et al. 2025, arXiv:2508.10104, section 3.2.
+    A patch's angles are those of its centre, whose coordinates run from -1 to 1 on both axes: half of the pairs are
+    rotated by the height, half by the width. Siméoni et al. 2025, arXiv:2508.10104, section 3.2.
     """
     exponent = np.arange(0, 1, 4 / width, dtype=np.float32)
     frequency = np.float32(1) / np.power(np.float32(theta), exponent)

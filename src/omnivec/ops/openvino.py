@@ -20,7 +20,7 @@ from omnivec.ops import process
 from omnivec.ops.base import Batch, EngineSettings, Foreign, Input, Padding, Params, Program, Stored, Value
 from omnivec.ops.quantized import Quantized
 
-# First, for it silences the telemetry that OpenVINO's import would send.
+# Imported before openvino, whose telemetry it turns off.
 from omnivec.ops.openvino_nodes import Node, integer, integers  # isort: skip
 import openvino as ov
 import openvino.opset12 as o12
@@ -30,7 +30,7 @@ from omnivec.ops.converted import splice
 
 
 class OpenVINOOps:
-    """The operations as graph nodes; see `ops.base.Ops` for what each means. Never in training."""
+    """The operations as graph nodes; `ops.base.Ops` documents them. This engine does not train."""
 
     training = False
 
@@ -55,7 +55,7 @@ class OpenVINOOps:
         return y + p["bias"] if "bias" in p else y
 
     def rms_norm(self, x: Node, weight: Node, eps: float) -> Node:
-        # Spelt so that the compiler fuses it into one RMS node.
+        # Written in the form that the compiler fuses into one RMS node.
         square = o.power(x.out, o.constant(np.float32(2)))
         mean = Node(o.reduce_mean(square, integers(-1), True))
         return x * (1.0 / self.sqrt(mean + eps)) * weight
@@ -119,7 +119,7 @@ class OpenVINOOps:
         if cap:
             scores = self.tanh(Node(o.matmul(q.out, k.out, False, True)) * (scale / cap)) * cap
             return self.softmax(scores if bias is None else scores + bias) @ v
-        # The scale is the fifth input: a bias has to stand before it.
+        # The scale is the fifth input, so the fourth, the bias, cannot be left out.
         mask = o.constant(np.float32(0)) if bias is None else bias.out
         return Node(o.scaled_dot_product_attention(q.out, k.out, v.out, mask, o.constant(np.float32(scale))))
 
@@ -133,7 +133,7 @@ class OpenVINOOps:
         scale: float,
         dropout: float = 0.0,
     ) -> Node:
-        # In this order every factor lies on the way from one product to the other, and all becomes one kernel.
+        # softmax((q * scale / slope @ k' + bias) * slope): factors between the two products are fused into one kernel.
         slope = slopes[:, None, None]
         scores = (q * self.constant(scale / slope)) @ self.transpose(k, (0, 1, 3, 2)) + bias
         return self.softmax(scores * self.constant(slope)) @ v
@@ -153,10 +153,10 @@ class OpenVINOOps:
         return Node(o.reshape(wide, integers(0, heads.get_length() * times, -1, width.get_length()), True))
 
     def rotary(self, x: Node, cos: Node, sin: Node) -> Node:
-        # Only with the axis written as -1 and tables of four axes does the compiler fuse this into one RoPE node.
+        # The compiler fuses this into one RoPE node only if the axis is written as -1 and the tables have four axes.
         half = x.out.get_partial_shape()[3].get_length() // 2
-        turned = Node(o.concat([(-x[..., half:]).out, x[..., :half].out], -1))
-        return x * cos[None, None] + turned * sin[None, None]
+        rotated = Node(o.concat([(-x[..., half:]).out, x[..., :half].out], -1))
+        return x * cos[None, None] + rotated * sin[None, None]
 
     def conv(
         self,
@@ -198,8 +198,8 @@ class OpenVINOOps:
         y, last = self._lstm_forward(x, p, lengths, "")
         if not bidirectional:
             return y, last
-        # One direction at a time over sequences reversed by hand: with dynamic shapes the CPU plugin ignores
-        # the lengths, and a reverse pass would start in the padding.
+        # One direction at a time, over sequences reversed here: with dynamic shapes the CPU plugin ignores the lengths,
+        # and its reverse pass would start in the padding.
         back, back_last = self._lstm_forward(self._reverse(x, lengths), p, lengths, "_reverse")
         return (
             self.concat([y, self._reverse(back, lengths)], -1),
@@ -207,7 +207,7 @@ class OpenVINOOps:
         )
 
     def _lstm_forward(self, x: Node, p: Params, lengths: Node, end: str) -> tuple[Node, Node]:
-        def gates(name: str) -> Any:  # torch keeps i f g o, OpenVINO f i c o
+        def gates(name: str) -> Any:  # torch stores the gates as i f g o, OpenVINO as f i c o
             value = p[f"{name}_l0{end}"].out
             i, f, g, out = o.split(value, integer(0), 4).outputs()
             return o.concat([f, i, g, out], 0)
@@ -268,8 +268,8 @@ class OpenVINOOps:
         return Node(o.convert(x.out, {"float32": "f32", "int32": "i32"}[dtype]))
 
     def foreign(self, network: Foreign, inputs: Sequence[Node], p: Params) -> list[Node]:
-        given = [x.out for x in (*inputs, *(p[name] for name in network.names))]
-        return [Node(out) for out in splice(network.graph, given)]
+        parameters = [x.out for x in (*inputs, *(p[name] for name in network.names))]
+        return [Node(out) for out in splice(network.graph, parameters)]
 
     def state(self, x: Node) -> Node:
         self.states.append(x)
@@ -281,10 +281,10 @@ def _axes(axis: int | Sequence[int]) -> Any:
 
 
 def constant(tensor: Stored) -> Node:
-    """A weight as a float32 constant that shares the file's memory; half precision is widened in the graph."""
-    if isinstance(tensor, Quantized):  # So spelt, the compiler keeps it in int8.
-        whole = o.convert(o.constant(tensor.data, shared_memory=True), "f32")
-        return Node(o.multiply(whole, o.constant(tensor.scale.reshape(-1, 1))))
+    """A weight as a float32 constant that shares the file's memory; half precision is converted in the graph."""
+    if isinstance(tensor, Quantized):  # The form that the compiler recognises and keeps in int8.
+        integral = o.convert(o.constant(tensor.data, shared_memory=True), "f32")
+        return Node(o.multiply(integral, o.constant(tensor.scale.reshape(-1, 1))))
     if tensor.dtype == "BF16":
         bits = ov.Tensor(tensor.data, ov.Shape(list(tensor.data.shape)), ov.Type.bf16)
         return Node(o.convert(o.constant(bits, shared_memory=True), "f32"))
@@ -296,16 +296,16 @@ def constant(tensor: Stored) -> Node:
 def trace(program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored]) -> tuple[Any, list[str]]:
     """The graph of a program, an `openvino.Model`, and the names of its outputs in order."""
     parameters: dict[str, Any] = {}
-    made: dict[str, Node] = {}
+    constants: dict[str, Node] = {}
     for spec in inputs:
         shape = ov.PartialShape([-1 if size is None else size for size in spec.shape])
         parameters[spec.name] = o.parameter(shape, np.dtype(spec.dtype), spec.name)
         parameters[spec.name].output(0).get_tensor().set_names({spec.name})
 
     def weight(name: str) -> Node:
-        if name not in made:
-            made[name] = constant(tensors[name])
-        return made[name]
+        if name not in constants:
+            constants[name] = constant(tensors[name])
+        return constants[name]
 
     outputs = program(OpenVINOOps(), lambda name: Node(parameters[name]), Params(tensors, weight))
     results = []
@@ -319,10 +319,10 @@ def trace(program: Program, inputs: Sequence[Input], tensors: Mapping[str, Store
 
 
 def _keep_gates_apart(model: Any) -> None:
-    """Keeps gated feed-forward networks, (act(x A) * (x B)) C, from becoming one operation.
+    """Keeps the compiler from fusing gated feed-forward networks, (act(x A) * (x B)) C, into one operation.
 
-    On CPUs with AMX, OpenVINO 2026.4 fuses them in bfloat16 into LLMMLP, which divides by half the number of threads of
-    a stream: with one thread the process dies of SIGFPE. A product whose shapes have to be equal is not what it fuses.
+    On CPUs with AMX, OpenVINO 2026.4 fuses them in bfloat16 into LLMMLP, which divides by half of a stream's number of
+    threads: with one thread, the process dies of SIGFPE. A multiplication without broadcasting is not fused.
     """
     for node in model.get_ordered_ops():
         sources = [value.get_node() for value in node.input_values()]
@@ -337,10 +337,10 @@ _CORES: dict[int, Any] = {}
 
 
 def core() -> Any:
-    """OpenVINO's core, one for the process.
+    """OpenVINO's core, one for each process.
 
     Raises:
-        ModelError: this process was forked from one that had a core: its threads are not here, and calls would hang.
+        ModelError: this process was forked from one that had a core. A fork copies no threads, so calls would hang.
     """
     pid = os.getpid()
     if pid not in _CORES:
@@ -354,7 +354,7 @@ def core() -> Any:
 
 
 def cpu_can_bfloat16() -> bool:
-    """Whether OpenVINO has bfloat16 kernels for this CPU (they may still be slower than float32)."""
+    """Whether OpenVINO has bfloat16 kernels for this CPU, which may still be slower than float32."""
     try:
         return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except RuntimeError as error:
@@ -367,7 +367,7 @@ def version() -> str:
 
 
 class OpenVINOExecutable:
-    """A compiled graph; see `ops.base.Executable`. Each thread has a request of its own."""
+    """A compiled graph; see `ops.base.Executable`. Each thread has its own inference request."""
 
     def __init__(
         self,
@@ -378,14 +378,14 @@ class OpenVINOExecutable:
         streams: int,
     ) -> None:
         self._model, self._outputs, self._settings, self.streams = model, outputs, settings, streams
-        # Constants share the weights' memory, and those of bfloat16 do not keep it alive.
+        # Constants share the memory of the weights, and bfloat16 constants do not keep it alive.
         self._tensors = tensors
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if settings.precision == "bfloat16" else "f32",
             "NUM_STREAMS": str(streams),
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # or what int8 matrices multiply would be rounded too
-            "CPU_RUNTIME_CACHE_CAPACITY": "32",  # kernels of past shapes: else memory grows with each new one
-            # Pinned threads of two processes would share a core while others idle.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # else the inputs of int8 matrices are rounded to int8 as well
+            "CPU_RUNTIME_CACHE_CAPACITY": "32",  # kernels of past shapes; else memory grows with every new shape
+            # Pinned threads of two processes would share cores while others are idle.
             "ENABLE_CPU_PINNING": "NO",
         }
         if settings.threads:
@@ -403,7 +403,7 @@ class OpenVINOExecutable:
         self._lock = threading.Lock()
 
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
-        core()  # Refuses a forked process before it hangs.
+        core()  # Raises in a forked process, where inference would hang.
         request = getattr(self._local, "request", None)
         if request is None:
             request = self._local.request = self._compiled.create_infer_request()
@@ -422,7 +422,7 @@ class OpenVINOExecutable:
             return self
         with self._lock:
             if self._bulk is None and _is_short():
-                return self  # One stream is slower, and needs nothing more.
+                return self  # One stream is slower, but needs no more memory.
             if self._bulk is None:
                 self._bulk = OpenVINOExecutable(
                     self._model, self._outputs, self._tensors, self._settings, self._settings.streams
@@ -439,7 +439,7 @@ NO_MEMORY = (
 )
 
 LEAST = 64 * 10**6
-"""Bytes to map that a program takes at least, of the smallest model: below, the engine ends the process."""
+"""Bytes of address space that even the smallest model needs: with less, the engine aborts the process."""
 
 _SHAPE = re.compile(r"(?<=:f32)\[[^\]]*\]")
 
@@ -450,7 +450,7 @@ def _is_short() -> bool:
 
 
 def _last_line(error: Exception) -> str:
-    """What the engine said, without where in it; the true cause first where it got no memory, or no thread for it."""
+    """The last line of an engine's error, after the cause if memory or threads ran out."""
     line = str(error).strip().splitlines()[-1]
     return f"{process.why_short()} ({line})" if any(words in line for words in NO_MEMORY) else line
 
@@ -458,11 +458,11 @@ def _last_line(error: Exception) -> str:
 def compile_program(
     program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: EngineSettings
 ) -> OpenVINOExecutable:
-    """A program and its weights, compiled for the CPU with one stream; `bulk()` compiles for several.
+    """A program with its weights, compiled for the CPU with one stream; `bulk()` compiles it for several.
 
     Raises:
-        UsageError: another device than the CPU.
-        WeightsError: what the program makes of the weights does not fit together.
+        UsageError: a device other than the CPU.
+        WeightsError: the shapes of the weights do not fit the config.
     """
     if settings.device != "cpu":
         raise UsageError(

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-# OpenVINO's import writes an id into the user's home and sends an event unless told otherwise; without the
-# package it takes its own silent stub. Nothing leaves the machine unasked.
+# Importing OpenVINO writes an id into the user's home folder and sends a telemetry event. Where the telemetry package
+# cannot be imported, OpenVINO uses a stub that does neither.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# Its converter of foreign models takes a fifth of its import's time and is not used here. OpenVINO does without where
-# it is missing; whoever asks for it later in this process gets it.
+# The converter of foreign models takes a fifth of OpenVINO's import time. It is hidden during the import, which
+# OpenVINO tolerates, and imported when `openvino.convert_model` is first used.
 _CONVERTER = "openvino.tools.ovc"
 _first = "openvino" not in sys.modules
 if _first:
@@ -23,7 +23,7 @@ import openvino.opset13 as o  # noqa: E402
 
 
 def _converter(name: str) -> Any:
-    """openvino.convert_model, imported when it is asked for."""
+    """`openvino.convert_model`, imported at its first use."""
     if name != "convert_model":
         raise AttributeError(f"module 'openvino' has no attribute {name!r}")
     from openvino.tools.ovc import convert_model
@@ -39,17 +39,17 @@ _OPEN_END = np.iinfo(np.int64).max
 
 
 def integers(*values: int) -> Any:
-    """A constant vector of int64, as shapes and axes are given."""
+    """A constant int64 vector, the form in which nodes take shapes and axes."""
     return o.constant(np.array(values, np.int64))
 
 
 def integer(value: int) -> Any:
-    """A constant number of int64."""
+    """A constant int64 scalar."""
     return o.constant(np.int64(value))
 
 
 class Node:
-    """An output of a graph with the operators of an array; numbers and dtypes are aligned, which bare nodes do not."""
+    """An output of a graph with the operators of an array; unlike bare nodes, it converts operands to one dtype."""
 
     __slots__ = ("out",)
 
@@ -61,15 +61,17 @@ class Node:
         return self.out.get_element_type()
 
     def aligned(self, other: Node | float, call: Callable[[Any, Any], Any], swapped: bool = False) -> Node:
-        """call(self, other), or the other way round, with both of one element type."""
+        """call(self, other), or call(other, self) if `swapped`, with both operands converted to one element type."""
         x, y = self.out, other
         if isinstance(other, Node):
             y = other.out
             if other._type != self._type:
-                kind = next(
+                wider = next(
                     t for t in (ov.Type.f32, ov.Type.i64, ov.Type.i32) if t in (self._type, other._type)
                 )
-                x, y = (v if v.get_element_type() == kind else o.convert(v, kind.to_string()) for v in (x, y))
+                x, y = (
+                    v if v.get_element_type() == wider else o.convert(v, wider.to_string()) for v in (x, y)
+                )
         else:
             if isinstance(other, float) and self._type.is_integral():
                 x = o.convert(x, "f32").output(0)

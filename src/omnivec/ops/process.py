@@ -1,4 +1,4 @@
-"""Memory of this process: how much it has, how much it may have, and room for what is prepared."""
+"""Memory of this process: how much it uses, how much it may use, and how much is reserved for preparing items."""
 
 from __future__ import annotations
 
@@ -22,27 +22,33 @@ STATM = Path("/proc/self/statm")
 SMAPS = Path("/proc/self/smaps")
 
 
-def parse_size(said: int | str) -> int:
-    """Bytes of a size: a whole number of bytes, or a text such as "2GB", "1.5 GiB" or "500MB"."""
+def parse_size(size: int | str) -> int:
+    """Bytes of a size: a whole number of bytes, or a text such as "2GB", "1.5 GiB" or "500MB".
+
+    Raises:
+        UsageError: anything else.
+    """
     try:
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(said))
-        if not isinstance(said, bool) and found and found[2].upper() in UNITS:
-            return int(float(found[1]) * UNITS[found[2].upper()])
-    except (ValueError, OverflowError):  # More digits than Python writes, or than a float holds.
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(size))
+        if not isinstance(size, bool) and match and match[2].upper() in UNITS:
+            return int(float(match[1]) * UNITS[match[2].upper()])
+    except (ValueError, OverflowError):  # More digits than Python converts, or than a float holds.
         pass
-    raise UsageError(f"max_memory={quoted(said)} is no size: give bytes, or a text such as '2GB' or '500MiB'")
+    raise UsageError(
+        f"max_memory={quoted(size)} is not a size: give bytes, or a text such as '2GB' or '500MiB'"
+    )
 
 
 def as_mb(size: float) -> str:
-    """A size for people: 1,234 MB."""
+    """A size for messages, such as "1,234 MB"."""
     return f"{size / 1e6:,.0f} MB"
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory, mapped files included.
+    """Resident memory of this process in bytes, mapped files included.
 
     Raises:
-        UsageError: this system does not say.
+        UsageError: the system is not Linux.
     """
     try:
         return int(STATM.read_bytes().split()[1]) * mmap.PAGESIZE
@@ -51,7 +57,7 @@ def resident() -> int:
 
 
 def mapped() -> int:
-    """Bytes of this process's address space; 0 where the system does not say."""
+    """Size of this process's address space in bytes; 0 if the system does not report it."""
     try:
         return int(STATM.read_bytes().split()[0]) * mmap.PAGESIZE
     except OSError:
@@ -59,7 +65,7 @@ def mapped() -> int:
 
 
 def _address_space() -> int | None:
-    """The most bytes that this process may map; None for no limit."""
+    """The limit of this process's address space in bytes; None for no limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -75,7 +81,7 @@ def spare() -> int | None:
 
 
 def why_short() -> str:
-    """What to say where a library got no memory: that, and the way out."""
+    """A message for a library's failed allocation: the numbers, and what to do."""
     limit = _address_space()
     if limit is None:
         return "not enough memory; close other programs, or give this one more"
@@ -86,7 +92,7 @@ def why_short() -> str:
 
 
 def release(arrays: Iterable[NDArray[Any]]) -> None:
-    """Lets go of file pages that arrays have brought into memory; they come again where they are asked for."""
+    """Drops the file pages that memory-mapped arrays have loaded; a later access reads them from the file again."""
     maps: dict[int, tuple[mmap.mmap, int]] = {}
     for array in arrays:
         base: Any = array
@@ -95,14 +101,14 @@ def release(arrays: Iterable[NDArray[Any]]) -> None:
         if base is not None:
             maps[id(base)] = base, array.ctypes.data
     for one, address in maps.values():
-        with contextlib.suppress(OSError, AttributeError):  # Other systems keep them.
-            # What was written to is nowhere but in memory: it stays. Clean pages go, shared ones too.
+        with contextlib.suppress(OSError, AttributeError):  # Systems other than Linux keep the pages.
+            # A mapping that was written to is left alone: its changes exist in memory only.
             if _unchanged(address):
                 one.madvise(mmap.MADV_DONTNEED)
 
 
 def _unchanged(address: int) -> bool:
-    """Whether the mapping that holds an address has no page of its own: all are those of the file."""
+    """Whether the mapping at an address has no private pages, so that all of its content is in the file."""
     inside = False
     with SMAPS.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -115,16 +121,16 @@ def _unchanged(address: int) -> bool:
 
 
 TOGETHER = 2**30
-"""Bytes that items take at a time while they are prepared, unless one alone takes more."""
+"""Most bytes that the items being prepared take together; an item that needs more is prepared alone."""
 
 
 class Room:
-    """Memory for items that are prepared: as much at a time as there is room for, and nothing beyond a ceiling.
+    """Memory reserved for items while they are prepared, so that the process stays below its limits.
 
-    The ceiling of the address space, which a system may set (ulimit -v), is obeyed too: a library that meets it aborts.
+    The limit of the address space (ulimit -v) is respected too: a library that reaches it aborts the process.
 
     Attributes:
-        ceiling: bytes of the process; None for none.
+        ceiling: most bytes of resident memory; None for no limit.
     """
 
     def __init__(self, together: int = TOGETHER) -> None:
@@ -133,9 +139,10 @@ class Room:
 
     @contextlib.contextmanager
     def entry(self) -> Iterator[Callable[[int], None]]:
-        """A function to ask for bytes with, once, before they are taken; what it gave is free when the block ends.
+        """Yields a function that reserves bytes, to be called once, before they are allocated.
 
-        It waits while others hold what is asked for, and raises ItemError where there will never be enough.
+        The function waits while other items hold the memory, and raises ItemError if there would never be enough. The
+        reservation ends with the block.
         """
         taken = 0
 
@@ -156,16 +163,19 @@ class Room:
                 self._changed.notify_all()
 
     def _refusal(self, size: int, alone: bool = False) -> str | None:
-        """Why so many bytes cannot be held; None where they can. What is resident already is counted twice."""
+        """Why this many bytes cannot be reserved; None if they can.
+
+        What other items have reserved and already allocated is counted twice, which errs on the safe side.
+        """
         if size > self._together and not alone:
-            return "others are prepared"
+            return "other items are being prepared"
         for limit, name, held in (
             (self.ceiling, "max_memory", resident),
             (_address_space(), "the limit of its address space (ulimit -v)", mapped),
         ):
             if limit is not None and held() + size > limit:
                 return (
-                    f"no memory to prepare it: the process has {as_mb(held())} and it takes up to {as_mb(size)} more, "
-                    f"{name} is {as_mb(limit)}; raise it, or make the item smaller"
+                    f"no memory to prepare it: the process has {as_mb(held())}, the item takes up to {as_mb(size)} "
+                    f"more, and {name} is {as_mb(limit)}; raise it, or make the item smaller"
                 )
         return None

@@ -1,7 +1,7 @@
-"""Matrices in int8: a quarter of float32's bytes, each row with a scale of its own; the arithmetic stays floating.
+"""Matrices in int8: a quarter of float32's bytes, one scale for each row; arithmetic stays in floating point.
 
-Symmetric and to nearest: row i is `data[i] * scale[i]`, `scale[i]` being its largest magnitude / 127. Rows are the
-output channels of a linear map and the entries of a table.
+Quantization is symmetric and rounds to nearest: row i is `data[i] * scale[i]`, where `scale[i]` is its largest
+magnitude / 127. Rows are the output channels of a linear map and the entries of a table.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from omnivec.errors import WeightsError
 from omnivec.ops.base import Stored
 
 LEAST = 4096
-"""Values that a matrix must have: below, it weighs nothing, and such are strips of biases and the like."""
+"""Fewest values of a matrix that is quantized: smaller ones, such as tables of biases, save next to nothing."""
 
 FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
 BLOCK = 1 << 20
-"""Values that are rounded at a time, so that no float copy of a large table is made."""
+"""Values that are rounded at a time, so that no float copy of a whole table is made."""
 
 SMALLEST = np.float32(127 * np.finfo(np.float32).tiny)
+"""Smallest magnitude that a row's scale is computed from, so that no scale is 0 or denormal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Quantized:
 
     Attributes:
         data: (rows, columns) int8, -127 to 127.
-        scale: (rows,) float32, what a row's integers count in.
+        scale: (rows,) float32, by which a row's integers are multiplied.
     """
 
     data: NDArray[np.int8]
@@ -47,7 +48,7 @@ class Quantized:
 
 
 class QuantizedWeights(Mapping[str, Stored]):
-    """Weights whose matrices are rounded to int8 when they are first asked for; all else as it is stored."""
+    """Weights whose matrices are rounded to int8 at their first access; all others are as stored."""
 
     def __init__(self, tensors: Mapping[str, Stored]) -> None:
         self._tensors = tensors
@@ -69,13 +70,13 @@ class QuantizedWeights(Mapping[str, Stored]):
 
 
 def is_matrix(tensor: Stored) -> bool:
-    """Whether int8 is for this weight: norms, biases and small tensors stay as they are."""
+    """Whether this weight is quantized: norms, biases and small tensors are not."""
     shape = tensor.data.shape
     return len(shape) == 2 and prod(shape) >= LEAST and tensor.dtype in FLOATING
 
 
 def quantize(tensor: Stored) -> Quantized:
-    """A matrix (rows, columns) in int8; the error of a value is at most half its row's scale.
+    """A matrix (rows, columns) in int8; the error of a value is at most half of its row's scale.
 
     Raises:
         WeightsError: a value is not finite.
@@ -85,27 +86,26 @@ def quantize(tensor: Stored) -> Quantized:
     scale = np.empty(rows, np.float32)
     step = max(1, BLOCK // columns)
     for start in range(0, rows, step):
-        part = slice(start, start + step)
-        values = _float32(tensor.dtype, tensor.data[part])
-        # Never 0, also where the smallest numbers are divided by 127.
-        own = np.maximum(np.abs(values).max(axis=1), SMALLEST) / np.float32(127)
-        if not np.isfinite(own).all():
+        block = slice(start, start + step)
+        values = _float32(tensor.dtype, tensor.data[block])
+        block_scale = np.maximum(np.abs(values).max(axis=1), SMALLEST) / np.float32(127)
+        if not np.isfinite(block_scale).all():
             raise WeightsError(
                 f"a matrix of {rows} x {columns} has values that are not finite: int8 cannot hold them; "
                 "use precision='float32'"
             )
-        scale[part] = own
-        data[part] = np.rint(values / own[:, None])
+        scale[block] = block_scale
+        data[block] = np.rint(values / block_scale[:, None])
     return Quantized(data, scale)
 
 
 def _float32(dtype: str, data: NDArray[Any]) -> NDArray[np.float32]:
-    """Part of a stored matrix as float32; BF16 is seen as uint16."""
+    """Rows of a stored matrix as float32; BF16 is stored as uint16."""
     return (data.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else data.astype(np.float32)
 
 
 def bytes_of(tensors: Mapping[str, Stored], precision: str) -> int:
-    """Bytes of weights at a precision: matrices in float32, bfloat16 or int8 with scales, all else in float32."""
+    """Bytes of weights at a precision: matrices in float32, bfloat16 or int8 with scales, all others in float32."""
     width = {"float32": 4, "bfloat16": 2, "int8": 1}[precision]
     total = 0
     for tensor in tensors.values():

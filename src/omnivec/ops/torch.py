@@ -1,4 +1,4 @@
-"""The operations on torch: for training, for GPUs, and as the reference of the other engine.
+"""The operations on torch: for training, for GPUs, and as the reference that the OpenVINO engine is tested against.
 
 The only module outside `training` that imports torch.
 """
@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.i
 
 
 class TorchOps:
-    """The operations as torch calls; see `ops.base.Ops` for what each means."""
+    """The operations as torch calls; `ops.base.Ops` documents them."""
 
     def __init__(self, training: bool = False, device: torch.device | str = "cpu") -> None:
         self.training = training
@@ -136,8 +136,8 @@ class TorchOps:
 
     def rotary(self, x: Value, cos: Value, sin: Value) -> Value:
         half = x.shape[-1] // 2
-        turned = torch.cat([-x[..., half:], x[..., :half]], -1)
-        return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
+        rotated = torch.cat([-x[..., half:], x[..., :half]], -1)
+        return x * cos.to(x.dtype) + rotated * sin.to(x.dtype)
 
     def conv(
         self,
@@ -159,7 +159,7 @@ class TorchOps:
             padding = [(total // 2, total - total // 2) for total in missing]
         pads = [(k, k) if isinstance(k, int) else k for k in padding]
         if any(before != after for before, after in pads):
-            # torch names the last axis first.
+            # F.pad takes the last axis first.
             x, pads = F.pad(x, [k for pair in reversed(pads) for k in pair]), [(0, 0)] * len(pads)
         bias = p["bias"] if "bias" in p else None
         return call(x.to(weight.dtype), weight, bias, list(stride), [k for k, _ in pads], ones, groups)
@@ -241,26 +241,31 @@ class TorchOps:
 
 
 def parameters(tensors: Mapping[str, Stored], settings: EngineSettings) -> dict[str, torch.Tensor]:
-    """Weights as torch tensors of their own on the device, in the precision of the settings.
+    """Weights copied to torch tensors on the device, in the precision of the settings.
 
-    Those of a batch norm stay float32: rounded statistics would shift and scale whole channels.
+    Weights of a batch norm stay float32: rounded statistics would shift and scale whole channels.
     """
     device, dtype = device_of(settings.device), DTYPES[settings.precision]
-    exact = {name.removesuffix("running_mean") for name in tensors if name.endswith(".running_mean")}
+    batch_norms = {name.removesuffix("running_mean") for name in tensors if name.endswith(".running_mean")}
     return {
         name: torch.from_numpy(np.array(t.float32())).to(
-            device, torch.float32 if name.rpartition(".")[0] + "." in exact else dtype
+            device, torch.float32 if name.rpartition(".")[0] + "." in batch_norms else dtype
         )
         for name, t in tensors.items()
     }
 
 
 def device_of(name: str) -> torch.device:
-    """The torch device of a name; an error in one line where it is not there."""
+    """The torch device of this name.
+
+    Raises:
+        UsageError: not the name of a device.
+        ModelError: this machine has no such device.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"device={name!r} is no device: use cpu, cuda, cuda:1 or mps") from error
+        raise UsageError(f"device={name!r} is not a device: use cpu, cuda, cuda:1 or mps") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device={name!r}: this torch ({torch.__version__}) sees no GPU; use device='cpu'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -271,7 +276,7 @@ def device_of(name: str) -> torch.device:
 
 
 class TorchExecutable:
-    """A program run eagerly; see `ops.base.Executable`."""
+    """A program that torch runs eagerly; see `ops.base.Executable`."""
 
     streams = 1
 
@@ -289,7 +294,7 @@ class TorchExecutable:
             return {name: value.float().cpu().numpy() for name, value in outputs.items()}
 
     def narrow(self, streams: int) -> None:
-        pass  # It has one anyway.
+        pass  # There is one stream only.
 
     def bulk(self) -> TorchExecutable:
         return self
@@ -298,5 +303,5 @@ class TorchExecutable:
 def compile_program(
     program: Program, inputs: Sequence[Input], tensors: Mapping[str, Stored], settings: EngineSettings
 ) -> TorchExecutable:
-    """A program and its weights, ready to run under torch. Threads are torch's own and process-wide: untouched."""
+    """A program with its weights, ready to run on torch; torch's process-wide number of threads is left as it is."""
     return TorchExecutable(program, parameters(tensors, settings), settings)

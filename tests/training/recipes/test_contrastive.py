@@ -382,7 +382,7 @@ def test_what_is_cut_is_said(folder: Path, pairs: Pairs, capsys: pytest.CaptureF
     [
         ({"max_length": 2}, "max_length=2: this model takes 3 to 96 tokens"),
         ({"max_length": 97}, "3 to 96"),
-        ({"device": "gpu9"}, "device='gpu9' is no device"),
+        ({"device": "gpu9"}, "device='gpu9' is not a device"),
     ],
 )
 def test_options_that_the_model_cannot_follow(
