@@ -14,7 +14,7 @@ import pytest
 PROGRAM = """
 import sys
 import numpy as np
-from omnivec.ops.base import Input, Settings
+from omnivec.ops.base import Input, EngineSettings
 from omnivec.ops.openvino import compile_program
 from omnivec.weights.tensor import from_array
 
@@ -32,7 +32,7 @@ inputs = (Input("x", np.float32, (None, None, width)),)
 tensors = {name: from_array(name, array) for name, array in arrays.items()}
 x = random.normal(size=(3, 5, width)).astype(np.float32)
 for precision in ("float32", "bfloat16"):
-    run = compile_program(program, inputs, tensors, Settings(precision, threads=1)).run
+    run = compile_program(program, inputs, tensors, EngineSettings(precision, threads=1)).run
     print(" ".join(map(str, run({"x": x})["y"].ravel().tolist())))
 """
 
