@@ -134,7 +134,7 @@ def _difference(there: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str
 
 def killed(
     folder: Path, seed: int, state: dict[str, int], chance: random.Random
-) -> tuple[dict[str, Any], dict]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """One turn: a writer that is killed, and what is there afterwards."""
     beside = Catalogue.open(folder, create=False) if chance.random() < 0.5 else None
     said_here, said_there = CONTEXT.Pipe(duplex=False)

@@ -126,7 +126,7 @@ def retrieval(model: omnivec.Embedder, name: str) -> Iterator[Row]:
         for mode in ("vector", "text", "hybrid"):
             precisions, gains = [], []
             for topic, grades in judged.items():
-                hits = collection.search(topics[topic], 1500, mode=mode)  # type: ignore[arg-type]
+                hits = collection.search(topics[topic], 1500, mode=mode)
                 ranked = list(dict.fromkeys(hit.document for hit in hits))[:1000]
                 precisions.append(average_precision(ranked, grades))
                 gains.append(ndcg(ranked[:10], grades))

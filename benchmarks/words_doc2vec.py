@@ -200,7 +200,7 @@ def main() -> None:
     for name in asked.way or list(WAYS)[:2]:
         found = speed(texts, name, asked.repetitions)
         print(found, flush=True)
-        accurate = {}
+        accurate: dict[str, Any] = {}
         for one in accuracies(name, asked.epochs, asked.set or list(SETS)):
             print(name, one, flush=True)
             accurate |= {f"{one['set']}_{kind}": value for kind, value in one.items() if kind != "set"}

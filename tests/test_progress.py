@@ -79,7 +79,7 @@ def test_a_download_inside_of_work_is_a_second_row_of_the_same_display(
     monkeypatch.setattr(sys, "stderr", screen.file)
     made: list[object] = []
     display = progress._display
-    monkeypatch.setattr(progress, "_display", lambda: made.append(0) or display())
+    monkeypatch.setattr(progress, "_display", lambda: (made.append(0), display())[1])
     with bar("indexing", 2, "documents") as shown:
         shown.advance(1)
         download = DownloadBar()

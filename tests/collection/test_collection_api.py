@@ -367,7 +367,7 @@ def test_models_by_space(tmp_path: Path, cache: Path, tiny: Path) -> None:
         assert notes.add("x").new == 1
     for models in ({"models": {"sound": "x"}}, {"model": "x", "models": {"text": "x"}}, {"models": {}}):
         with pytest.raises(UsageError, match="give either model="):
-            Collection(tmp_path / "b.omni", **models)  # type: ignore[arg-type]
+            Collection(tmp_path / "b.omni", **models)
     assert not (tmp_path / "b.omni").exists()
 
 

@@ -47,8 +47,8 @@ def version(number: int) -> Callable[[Path], None]:
 def of_another_program(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()
-    with closing(sqlite3.connect(folder / "catalogue.sqlite")) as file:
-        file.execute("CREATE TABLE cookies (name)")
+    with closing(sqlite3.connect(folder / "catalogue.sqlite")) as connection:
+        connection.execute("CREATE TABLE cookies (name)")
 
 
 def a_text_file(folder: Path) -> None:

@@ -197,7 +197,7 @@ def test_a_query_of_words_where_no_model_reads_it(tmp_path: Path, cache: Path, v
         notes.sync(docs / "sub" / "p000.png")
         for mode in ("vector", "hybrid"):
             with pytest.raises(UsageError) as raised:
-                notes.search("a fox", mode=mode)  # type: ignore[arg-type]
+                notes.search("a fox", mode=mode)
             said = str(raised.value)
             assert f"{vit} reads no text" in said and "\n" not in said
             for part in ("'image' (1 vector)", "omnivec train align", "--model image=hf:openai/clip"):
@@ -230,7 +230,7 @@ def test_an_image_as_a_query(both: Collection, docs: Path) -> None:
         assert hits[0].score == pytest.approx(1, abs=1e-5)
         for mode in ("text", "hybrid"):
             with pytest.raises(UsageError, match="the query is an image"):
-                both.search(query, mode=mode)  # type: ignore[arg-type]
+                both.search(query, mode=mode)
     [line] = both.unreached("image")
     assert "'text' (4 vectors)" in line
     [line] = both.unreached("text")

@@ -60,7 +60,8 @@ def states(
 ) -> list[np.ndarray]:
     model = read_model(folder)
     if forward is not None:
-        model = dataclasses.replace(model, family=SimpleNamespace(forward=forward))
+        family: Any = SimpleNamespace(forward=forward)
+        model = dataclasses.replace(model, family=family)
     executable = ENGINES[engine](model.hidden, INPUTS, model.tensors, EngineSettings())
     found = executable.run(batch)
     return [found[str(i)] for i in range(len(found))]

@@ -254,7 +254,7 @@ ACTIVATIONS = [
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("kind", "change"), ACTIVATIONS)
-def test_activations(tmp_path: Path, kind: str, change: dict[str, str], engine: str) -> None:
+def test_activations(tmp_path: Path, kind: str, change: dict[str, Any], engine: str) -> None:
     model = KINDS[kind].make(tmp_path, **change)
     batch = batch_of(model, [20, 7])
     check_close(states(tmp_path, engine, batch)[-1], expected_states(model, batch)[-1], str(change))

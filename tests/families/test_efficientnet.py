@@ -40,7 +40,7 @@ from pictures import (
 )
 
 SMALL = {"width_coefficient": 0.75, "depth_coefficient": 1.0, "hidden_dim": 960, "image_size": 64}
-KINDS = {
+KINDS: dict[str, Any] = {
     "small": SMALL,
     "deeper": SMALL | {"depth_coefficient": 1.4, "depthwise_padding": [2, 9], "batch_norm_eps": 1e-2},
     "another table": {

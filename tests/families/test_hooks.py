@@ -187,7 +187,7 @@ def test_our_own_families_are_of_the_kind_that_they_say():
 def test_a_family_is_checked_once(announced, monkeypatch):
     read = []
     right = inspect.getsource
-    monkeypatch.setattr(inspect, "getsource", lambda module: read.append(module) or right(module))
+    monkeypatch.setattr(inspect, "getsource", lambda module: (read.append(module), right(module))[1])
     family = announced(NETWORK)
     assert family.load() is family.load()
     assert [module.__name__ for module in read] == ["hooked_family"]

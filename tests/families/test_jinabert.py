@@ -55,7 +55,7 @@ Weights = dict[str, torch.Tensor]
 def names(form: str, vocabulary: int) -> dict[str, tuple[int, ...]]:
     """The tensors of a published checkpoint and their shapes."""
     width, inner = SHAPE["hidden_size"], SHAPE["intermediate_size"]
-    found = {"embeddings.word_embeddings.weight": (vocabulary, width)}
+    found: dict[str, tuple[int, ...]] = {"embeddings.word_embeddings.weight": (vocabulary, width)}
     found |= {"embeddings.token_type_embeddings.weight": (2, width)} | norm("embeddings.LayerNorm")
     for i in range(SHAPE["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"

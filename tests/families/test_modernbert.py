@@ -25,7 +25,7 @@ from omnivec.testing import TEXTS, check_close, check_family, check_rejected, op
 from omnivec.weights import same_weights
 
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
-PLAIN = {"local_attention": 8, "max_position_embeddings": 96}
+PLAIN: dict[str, Any] = {"local_attention": 8, "max_position_embeddings": 96}
 BIASED = PLAIN | {"norm_bias": True, "mlp_bias": True, "attention_bias": True, "local_attention": 7}
 BIASED |= {
     "hidden_activation": "silu",

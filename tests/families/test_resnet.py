@@ -36,7 +36,7 @@ DEEP = {
     "hidden_sizes": [64, 96, 128, 192],
     "depths": [2, 3, 1, 2],
 }
-KINDS = {
+KINDS: dict[str, Any] = {
     "basic": BASIC,
     "bottleneck": DEEP,
     "bottleneck, v1": DEEP | {"downsample_in_bottleneck": True},

@@ -49,8 +49,11 @@ AROUND = {
     "norm.weight": "norm.weight",
     "norm.bias": "norm.bias",
 }
-QKV = (("attention.attention.query", "attention.q_proj"), ("attention.attention.key", "attention.k_proj"))
-QKV += (("attention.attention.value", "attention.v_proj"),)
+QKV = (
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+)
 
 
 def as_timm(tensors: Tensors) -> Tensors:
@@ -62,13 +65,13 @@ def as_timm(tensors: Tensors) -> Tensors:
         elif name.startswith("embeddings.patch_embeddings."):
             renamed[f"patch_embed.proj.{name.rpartition('.')[2]}"] = tensor
         elif "layer." in name:
-            number, _, part = name.partition("layer.")[2].partition(".")
+            layer, _, part = name.partition("layer.")[2].partition(".")
             part, _, end = part.rpartition(".")
             if part in BLOCK:
-                renamed[f"blocks.{number}.{BLOCK[part]}.{end}"] = tensor
+                renamed[f"blocks.{layer}.{BLOCK[part]}.{end}"] = tensor
             elif part.startswith("layer_scale"):
                 scale = f"gamma_{part[-1]}" if "norm.weight" in tensors else f"ls{part[-1]}.gamma"
-                renamed[f"blocks.{number}.{scale}"] = tensor
+                renamed[f"blocks.{layer}.{scale}"] = tensor
     for number in range(SMALL["num_hidden_layers"]):
         for end in ("weight", "bias"):
             parts = [_one(tensors, number, names, end) for names in QKV]

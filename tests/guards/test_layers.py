@@ -158,7 +158,7 @@ def _modalities(path: Path) -> list[str]:
                 word for text in said if isinstance(text, str) for word in re.findall(r"[A-Za-z][a-z]*", text)
             ]
             found += [
-                f"{path.name}:{node.lineno}: {word!r} is a modality"
+                f"{path.name}:{getattr(node, 'lineno', 0)}: {word!r} is a modality"
                 for word in words
                 if MODALITY.fullmatch(word)
             ]

@@ -21,8 +21,9 @@ def questions(root: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for path in house.modules(root).values():
         for node in ast.walk(house.parse(path)):
-            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
-            if called not in ("isinstance", "issubclass") or len(node.args) < 2:
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id not in ("isinstance", "issubclass") or len(node.args) < 2:
                 continue
             asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
             if asked & KINDS and asked != {"Embedder"}:

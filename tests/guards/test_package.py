@@ -23,7 +23,7 @@ LONGEST_FUNCTION = 60
 
 def named(requirements: list[str]) -> set[str]:
     """The packages of requirements, as they are imported."""
-    found = {re.match(r"[\w.-]+", line).group().lower().replace("-", "_") for line in requirements}
+    found = {re.split(r"[^\w.-]", line, maxsplit=1)[0].lower().replace("-", "_") for line in requirements}
     return {IMPORTED_AS.get(name, name) for name in found} - {"omnivec"}
 
 

@@ -127,7 +127,7 @@ def last_pooled(model: Any, tokenizer: Any, texts: list[str], side: str = "right
 
 
 GPT = {"n_embd": WIDTH, "n_layer": 3, "n_head": 4, "n_positions": 96}
-NEO = {"hidden_size": WIDTH, "num_layers": 4, "num_heads": 4, "max_position_embeddings": 96}
+NEO: dict[str, Any] = {"hidden_size": WIDTH, "num_layers": 4, "num_heads": 4, "max_position_embeddings": 96}
 NEO |= {"attention_types": [[["global", "local"], 2]], "window_size": 5}
 
 GPTS = {

@@ -57,7 +57,8 @@ def wordpiece(folder: Path, lower: bool = True) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     give_pieces(tokenizer, SPECIAL, 221 if lower else 237)
-    ids = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+    vocabulary = tokenizer.get_vocab()
+    ids = [(name, vocabulary[name]) for name in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(ids[0], ids[1])
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {

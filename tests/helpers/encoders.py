@@ -24,7 +24,10 @@ from omnivec.ops import torch as torch_ops
 from omnivec.ops.base import EngineSettings, Executable
 from omnivec.testing import open_model
 
-ENGINES = {"openvino": openvino.compile_program, "torch": torch_ops.compile_program}
+ENGINES: dict[str, Callable[..., Executable]] = {
+    "openvino": openvino.compile_program,
+    "torch": torch_ops.compile_program,
+}
 Batch = dict[str, np.ndarray]
 Forward = Callable[..., Any]
 
@@ -191,7 +194,8 @@ def executable(folder: Path, engine: str, forward: Forward | None) -> Executable
     """A folder's hidden states on an engine; compiled once."""
     model = read_model(folder)
     if forward is not None:
-        model = dataclasses.replace(model, family=SimpleNamespace(forward=forward))
+        family: Any = SimpleNamespace(forward=forward)
+        model = dataclasses.replace(model, family=family)
     return ENGINES[engine](model.hidden, INPUTS, model.tensors, EngineSettings())
 
 

@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fake_hub import Answer, LoopbackServer, Request
 
@@ -102,7 +103,7 @@ def as_html(files: list[FakeFile], folder: str = "../../files/") -> bytes:
 
 
 def wheel(
-    package: str, version: str, files: Mapping[str, bytes], tags: str = "py3-none-any", **claims: object
+    package: str, version: str, files: Mapping[str, bytes], tags: str = "py3-none-any", **claims: Any
 ) -> FakeFile:
     """A wheel with `files`, and with the metadata that every wheel has."""
     distribution = package.replace("-", "_")

@@ -87,7 +87,8 @@ def answers(root: Path, model: Any = None) -> tuple[dict[str, Any], dict[str, ND
         root: the folder.
         model: the only one, loaded; None loads each.
     """
-    told, found, arrays = {}, {}, {}
+    told, found = {}, {}
+    arrays: dict[str, NDArray[Any]] = {}
     for folder in sorted((root / "models").iterdir()):
         told[folder.name], vectors = model_answers(folder.name, model or omnivec.load(folder), root)
         arrays |= {f"{folder.name}/{what}": values for what, values in vectors.items()}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 _OF = {
     "skimage": (
@@ -32,27 +34,23 @@ def paths() -> dict[str, Path]:
     return found
 
 
-def rgb(name: str):
+def rgb(name: str) -> Image.Image:
     """A photograph as a PIL image in RGB, transparent places white."""
-    from PIL import Image
-
-    image = Image.open(paths()[name])
+    image: Image.Image = Image.open(paths()[name])
     if "A" in image.getbands():
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
-def encoded(image, kind: str, **options) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     """The bytes of an image's file."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
-def enlarged(name: str, width: int = 4032, height: int = 3024, grain: float = 5.0):
+def enlarged(name: str, width: int = 4032, height: int = 3024, grain: float = 5.0) -> Image.Image:
     """A photograph at a camera's size, with a film's grain instead of the detail that it lacks."""
-    from PIL import Image
-
     big = np.asarray(rgb(name).resize((width, height), Image.Resampling.BICUBIC), np.float32)
     noise = np.random.default_rng(0).normal(0, grain, (height, width, 1)).astype(np.float32)
     return Image.fromarray(np.clip(big + noise, 0, 255).astype(np.uint8))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from omnivec.tables.kernels import draws, windows
 
@@ -11,21 +15,25 @@ WIDTH = windows.width_of(DIM)
 COUNTS = np.arange(WORDS, 0, -1).astype(np.int64) * 10
 
 
-def table(random, rows, dim=DIM):
+def table(random: np.random.Generator, rows: int, dim: int = DIM) -> NDArray[np.float32]:
     found = windows.zeros(rows, dim)
     found[:, :dim] = random.standard_normal((rows, dim)) * 0.4
     return found
 
 
-def settings(window=2, skipgram=True, width=WIDTH, negative=NEGATIVE):
+def settings(
+    window: int = 2, skipgram: bool = True, width: int = WIDTH, negative: int = NEGATIVE
+) -> windows.WindowSettings:
     return windows.WindowSettings(skipgram, negative, window, True, True, width)
 
 
-def advanced(state):
+def advanced(state: Any) -> Any:
     return draws.advance(np.uint64(state))
 
 
-def drawn_windows(sentence, chosen, alias, state, drawn_reach=True):
+def drawn_windows(
+    sentence: Sequence[int], chosen: windows.WindowSettings, alias: Any, state: Any, drawn_reach: bool = True
+) -> Iterator[tuple[int, int, list[int]]]:
     """(centre's place, reach, targets) in order, drawn as the kernels draw them; every word is kept."""
     targets = []
     for centre in sentence:
@@ -39,7 +47,7 @@ def drawn_windows(sentence, chosen, alias, state, drawn_reach=True):
         yield i, reach, targets[i]
 
 
-def begun(seed, first, words):
+def begun(seed: int, first: int, words: int) -> Any:
     """The state behind the draws that thin a sentence."""
     state = draws.first_state(np.uint64(seed), first)
     for _ in range(words):
@@ -47,7 +55,7 @@ def begun(seed, first, words):
     return state
 
 
-def _targets(centre, chosen, alias, state):
+def _targets(centre: int, chosen: windows.WindowSettings, alias: Any, state: Any) -> tuple[list[int], Any]:
     found = [centre]
     for _ in range(chosen.negative):
         state = advanced(state)
@@ -57,7 +65,7 @@ def _targets(centre, chosen, alias, state):
     return found, state
 
 
-def step(hidden, outputs, targets, rate):
+def step(hidden: NDArray[Any], outputs: NDArray[Any], targets: Sequence[int], rate: float) -> NDArray[Any]:
     """Changes the outputs; returns the change of each hidden vector (n, dim). The first target is the true one."""
     rows = outputs[targets].copy()
     labels = np.eye(len(targets))[0]

@@ -6,26 +6,37 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from omnivec.store import checksums, schema
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.strings import has_unspaced, searchable
+from omnivec.types import Metric
 
 DIM = 4
 
 
-def space(name="text", dim=DIM, metric="cosine"):
+def space(name: str = "text", dim: int = DIM, metric: Metric = "cosine") -> SpaceRecord:
     return SpaceRecord(name, "org/model", dim, metric, {"weights": "abc"}, {"precision": "float32"}, ())
 
 
-def passage(text, number=0.0, parts=1, space_name="text", dim=DIM):
+def passage(
+    text: str, number: float = 0.0, parts: int = 1, space_name: str = "text", dim: int = DIM
+) -> Passage:
     vectors = np.arange(parts * dim, dtype=np.float32).reshape(parts, dim) + np.float32(number)
     return Passage(0, len(text), 1, text, "text", {space_name: vectors})
 
 
-def document(name, texts: Sequence[str] = ("some text",), number=0.0, parts=1, root=None, metadata=None):
+def document(
+    name: str,
+    texts: Sequence[str] = ("some text",),
+    number: float = 0.0,
+    parts: int = 1,
+    root: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Document:
     return Document(
         id=name,
         modality="text",

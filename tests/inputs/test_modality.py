@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_a_modality_that_breaks_the_contract_is_named(
     text_model: omnivec.Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = modality.get("text")
-    broken = {
+    broken: dict[str, dict[str, Any]] = {
         "is taken for": {"accepts": lambda item: False},
         "run counts tokens, and the modality words": {"unit": "words"},
         "a hash is not that of its item alone": {"content": lambda item: Content("text", b"x", item, item)},

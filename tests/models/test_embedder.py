@@ -118,7 +118,9 @@ def test_similarity() -> None:
     a, b = np.eye(2, dtype=np.float32), np.array([[1, 1], [2, 0]], np.float32)
     np.testing.assert_allclose(omnivec.similarity(a, b), [[0.5**0.5, 1], [0.5**0.5, 0]], atol=1e-6)
     np.testing.assert_allclose(omnivec.similarity(a, b, "dot"), [[1, 2], [1, 0]])
-    np.testing.assert_allclose(omnivec.similarity(a, b, "euclidean"), [[-1, -1], [-1, -(5**0.5)]], atol=1e-6)
+    np.testing.assert_allclose(
+        omnivec.similarity(a, b, "euclidean"), [[-1.0, -1.0], [-1.0, -(5.0**0.5)]], atol=1e-6
+    )
 
 
 def test_a_model_that_is_nowhere_names_the_near_ones() -> None:

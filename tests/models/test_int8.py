@@ -43,7 +43,9 @@ def test_rounding_by_hand() -> None:
     small = quantize(tensor(np.array([[1.27, -0.5, 0.004], [0, 0, 0], [-254, 1, 3]], np.float32)))
     assert small.data.tolist() == [[127, -50, 0], [0, 0, 0], [-127, 0, 2]]
     np.testing.assert_allclose(small.scale[[0, 2]], [0.01, 2], rtol=1e-6)
-    np.testing.assert_allclose(small.float32(), [[1.27, -0.5, 0], [0, 0, 0], [-254, 0, 4]], rtol=1e-6)
+    np.testing.assert_allclose(
+        small.float32(), [[1.27, -0.5, 0.0], [0.0, 0.0, 0.0], [-254.0, 0.0, 4.0]], rtol=1e-6
+    )
 
 
 @given(

@@ -188,7 +188,7 @@ def test_several_programs_share_what_is_left_below_a_ceiling(monkeypatch: pytest
     for wants in itertools.product((0, 20 * MB, 900 * MB), repeat=3):
         parts = [Part(str(i), own) for i, own in enumerate(wants)]
         used |= {part.name: 0 for part in parts}
-        keep_below(600 * MB, parts)  # type: ignore[arg-type]
+        keep_below(600 * MB, parts)
         assert all(part.may > 30 * MB for part in parts)
         # If each takes all that it may take later, the process is still below.
         assert 230 * MB + sum(part.may for part in parts) + memory.SLACK <= 600 * MB

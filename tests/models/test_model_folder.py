@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,7 +278,10 @@ def _unknown_settings(folder: Path) -> None:
 @row("sentence_bert_config.json tokenizer_args processor_kwargs config_args config_kwargs")
 def _arguments(folder: Path) -> None:
     for tokenizer, config in (("tokenizer_args", "config_args"), ("processor_kwargs", "config_kwargs")):
-        said = {tokenizer: {"model_max_length": 11}, config: {"layer_norm_eps": 1e-3}}
+        said: dict[str, dict[str, Any]] = {
+            tokenizer: {"model_max_length": 11},
+            config: {"layer_norm_eps": 1e-3},
+        }
         (folder / "sentence_bert_config.json").write_text(json.dumps(said))
         assert read_model(folder).preparer.limit == 11
         assert read_model(folder).config.layer_norm_eps == 1e-3

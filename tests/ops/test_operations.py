@@ -186,7 +186,7 @@ CASES: dict[str, Case] = {
         lambda r, a: {"l.weight": r.floats(r.d, r.c)},
     ),
     "mix_tokens": Case(
-        lambda o, b, p: o.mix_tokens(b.x, np.float32([[0.5, -2], [1, 0], [3, 0.25]])),
+        lambda o, b, p: o.mix_tokens(b.x, np.array([[0.5, -2], [1, 0], [3, 0.25]], np.float32)),
         lambda b, w: torch.tensor([[0.5, -2], [1, 0], [3, 0.25]]).double() @ b.x,
         lambda r: {"x": r.floats(r.n, 2, r.d)},
     ),
@@ -272,7 +272,7 @@ CASES: dict[str, Case] = {
         attention_arrays,
     ),
     "alibi_attention": Case(
-        lambda o, b, p: o.alibi_attention(b.q, b.k, b.v, b.bias, np.float32([0.5, 0.125]), 0.3),
+        lambda o, b, p: o.alibi_attention(b.q, b.k, b.v, b.bias, np.array([0.5, 0.125], np.float32), 0.3),
         lambda b, w: (
             torch.softmax(
                 b.q @ b.k.transpose(-1, -2) * 0.3 + b.bias * torch.tensor([0.5, 0.125])[:, None, None], -1

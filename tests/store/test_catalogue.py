@@ -220,9 +220,8 @@ def test_a_bad_document_costs_the_whole_write_and_nothing_else(catalogue, bad, m
     ],
 )
 def test_vectors_that_do_not_fit_are_refused(catalogue, vectors, message):
-    bad = document("a")
-    bad.passages[0].vectors.clear()
-    bad.passages[0].vectors.update(vectors)
+    good = document("a")
+    bad = replace(good, passages=(replace(good.passages[0], vectors=vectors),))
     with pytest.raises(UsageError, match=message):
         catalogue.write([bad])
     assert catalogue.counts().documents == 0

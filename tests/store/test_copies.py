@@ -47,7 +47,7 @@ def test_a_backup_without_room_names_where_it_should_go(catalogue, tmp_path, mon
             connection.execute("PRAGMA max_page_count = 3")
         return connection
 
-    monkeypatch.setattr(copies.sqlite3, "connect", on_a_small_disk)
+    monkeypatch.setattr(sqlite3, "connect", on_a_small_disk)
     with pytest.raises(CollectionError, match=r"^no room to write to .*today\.omni .*bytes free") as caught:
         copies.back_up(catalogue, tmp_path / "today.omni")
     assert str(catalogue.folder / "catalogue.sqlite") not in str(caught.value)

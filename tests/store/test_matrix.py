@@ -32,7 +32,7 @@ def load(catalogue, name="text"):
     wanted_keys, wanted_rows = catalogue.vectors(name)
     np.testing.assert_array_equal(keys, wanted_keys)
     np.testing.assert_array_equal(rows, wanted_rows)
-    assert (keys.dtype, rows.dtype) == (np.int64, np.float32)
+    assert (keys.dtype, rows.dtype) == (np.dtype(np.int64), np.dtype(np.float32))
     return rows
 
 
@@ -158,7 +158,7 @@ def test_a_reader_and_a_folder_that_cannot_be_written(large, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(matrix.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     load(large)
     assert files(large) == []
 

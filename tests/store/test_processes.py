@@ -137,6 +137,7 @@ def test_a_killed_writer_loses_nothing_that_it_said(tmp_path):
             str(turn * 100_000),
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
             lines = [writer.stdout.readline()]
             time.sleep(chance.uniform(0, 0.15))
             writer.send_signal(signal.SIGKILL)

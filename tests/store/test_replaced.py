@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -272,7 +273,8 @@ def test_threads_that_look_at_a_moving_file_do_not_take_it_for_another(tmp_path,
     """One thread reads the file's own state, then the log moves on and another reads a newer one."""
     folder = tmp_path / "notes.omni"
     make(folder, "a")
-    looking, go_on, found = threading.Event(), threading.Event(), []
+    looking, go_on = threading.Event(), threading.Event()
+    found: list[Any] = []
 
     def held(path):
         state = own_state(path)

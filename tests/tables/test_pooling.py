@@ -50,19 +50,19 @@ def test_vectors_are_a_plain_loops(way, dtype, how, weighted, threads, monkeypat
 
 
 def test_rows_are_added_in_their_order():
-    table = np.float32([[1e8], [1.0], [-1e8]])
-    found = pooled(table, np.int32([0, 1, 2, 1, 0, 2, 1]), np.int64([0, 5, 7]), "sum")
+    table = np.array([[1e8], [1.0], [-1e8]], np.float32)
+    found = pooled(table, np.array([0, 1, 2, 1, 0, 2, 1], np.int32), np.array([0, 5, 7], np.int64), "sum")
     # In float32 1e8 + 1 is 1e8: 0, then 1, then 1e8 + 1; a sum in another order would differ.
     assert found.tolist() == [[1e8], [-1e8]]
 
 
 def test_no_texts_and_no_ids(way):
     table = np.ones((3, 5), np.float32)
-    assert pooled(table, np.int32([]), np.int64([0])).shape == (0, 5)
-    assert pooled(table, np.int32([]), np.int64([0, 0])).tolist() == [[0.0] * 5]
+    assert pooled(table, np.array([], np.int32), np.array([0], np.int64)).shape == (0, 5)
+    assert pooled(table, np.array([], np.int32), np.array([0, 0], np.int64)).tolist() == [[0.0] * 5]
 
 
 @pytest.mark.parametrize("wrong", [-1, 3])
 def test_an_id_that_is_no_row_is_refused(way, wrong):
     with pytest.raises(ModelError, match=r"rows of a table of 3"):
-        pooled(np.ones((3, 5), np.float32), np.int32([0, wrong]), np.int64([0, 2]))
+        pooled(np.ones((3, 5), np.float32), np.array([0, wrong], np.int32), np.array([0, 2], np.int64))

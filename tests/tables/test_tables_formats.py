@@ -241,7 +241,7 @@ def full_table() -> Table:
         ["d 1", "d\n2"],
         rows(2),
         counts=np.array([5, 6]),
-        weights=np.float32([0.5, 2]),
+        weights=np.array([0.5, 2], np.float32),
         subwords=Subwords(rows(7), 2, 4),
         output=rows(3),
         words=words,

@@ -62,7 +62,7 @@ def test_rows_that_are_not_wanted(vectors):
 
 
 def test_a_row_of_zeros_is_like_nothing():
-    rows, scores = most_similar(np.float32([[1, 0], [0, 0], [-1, 0], [2, 0]]), [0], k=3)
+    rows, scores = most_similar(np.array([[1, 0], [0, 0], [-1, 0], [2, 0]], np.float32), [0], k=3)
     assert rows.tolist() == [3, 1, 2] and scores.tolist() == [1, 0, -1]
 
 

@@ -38,9 +38,9 @@ def test_a_vector_has_no_distance_to_itself_and_a_cosine_of_one(scale: float) ->
 def test_products_and_pairs() -> None:
     np.testing.assert_allclose(similarity(A, B, "dot"), A.astype(float) @ B.T.astype(float), rtol=1e-5)
     for metric in ("cosine", "dot", "euclidean"):
-        whole = similarity(A[:4], B, metric)  # type: ignore[arg-type]
+        whole = similarity(A[:4], B, metric)
         np.testing.assert_allclose(
-            pairwise_similarity(A[:4], B, metric),  # type: ignore[arg-type]
+            pairwise_similarity(A[:4], B, metric),
             whole.diagonal(),
             rtol=1e-5,
             atol=1e-6,

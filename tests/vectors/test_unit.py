@@ -43,4 +43,4 @@ def test_of_a_table_only_the_last_bit_may_differ() -> None:
     scaled = unit_table(rows)
     assert scaled.dtype == np.float32 and not scaled[7].any()
     np.testing.assert_allclose(scaled, unit(rows), rtol=5e-7)
-    assert unit_table(np.float32([[3, 4]])).tolist() == [[np.float32(0.6), np.float32(0.8)]]
+    assert unit_table(np.array([[3, 4]], np.float32)).tolist() == [[np.float32(0.6), np.float32(0.8)]]

@@ -25,7 +25,7 @@ def weights(**arrays):
 
 
 def named(*names):
-    return Weights({n: Tensor(n, "F32", (1,), np.float32([i])) for i, n in enumerate(names)})
+    return Weights({n: Tensor(n, "F32", (1,), np.array([i], np.float32)) for i, n in enumerate(names)})
 
 
 def values(found):
@@ -246,7 +246,7 @@ def test_rounding_is_torch_rounding(bits):
 
 def test_nothing_and_everything_saved_again(tmp_path):
     assert same_weights(content_hashes({}), content_hashes({}))
-    found = read_saved(tmp_path, {"t": np.float32([1, 2])})
+    found = read_saved(tmp_path, {"t": np.array([1, 2], np.float32)})
     assert same_weights(content_hashes(found), content_hashes(weights(t=[1, 2])))
 
 

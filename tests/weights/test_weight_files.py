@@ -87,7 +87,7 @@ def test_a_misaligned_tensor_is_copied(tmp_path):
     }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    path = raw_file(tmp_path / "x.safetensors", text, b"\x05" + np.float32([1.5, -2]).tobytes())
+    path = raw_file(tmp_path / "x.safetensors", text, b"\x05" + np.array([1.5, -2], np.float32).tobytes())
     weights = read(path)
     assert weights["b"].data.tolist() == [1.5, -2] and weights["b"].data.flags["ALIGNED"]
     with safe_open(path, "np") as reference:
@@ -182,8 +182,8 @@ def shards(folder, weight_map):
 
 
 def test_shards_are_one_model(tmp_path):
-    save(tmp_path / "one.safetensors", {"a": np.float32([1]), "b": np.float32([2])})
-    save(tmp_path / "two.safetensors", {"c": np.float32([3])})
+    save(tmp_path / "one.safetensors", {"a": np.array([1], np.float32), "b": np.array([2], np.float32)})
+    save(tmp_path / "two.safetensors", {"c": np.array([3], np.float32)})
     index = {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}
     weights = read(shards(tmp_path, index))
     assert {name: float(tensor.data[0]) for name, tensor in weights.items()} == {"a": 1, "b": 2, "c": 3}
@@ -214,7 +214,7 @@ def test_a_damaged_index_is_refused(tmp_path, weight_map, message):
     folder = tmp_path / "folder"
     folder.mkdir()
     for file in (folder / "one.safetensors", folder / "copy.safetensors", tmp_path / "one.safetensors"):
-        save(file, {"a": np.float32([1])})
+        save(file, {"a": np.array([1], np.float32)})
     with pytest.raises(WeightsError, match=message):
         read(shards(folder, weight_map))
 
@@ -225,26 +225,26 @@ def test_a_folder_is_searched_in_order(tmp_path):
 
     with pytest.raises(WeightsError, match="no weights: looked for model"):
         read(tmp_path)
-    np.savez(tmp_path / "words.npz", a=np.float32([6]))
+    np.savez(tmp_path / "words.npz", a=np.array([6], np.float32))
     assert value() == 6
     torch.save({"a": torch.tensor([5.0])}, tmp_path / "part.bin")
     (tmp_path / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "part.bin"}}')
     assert value() == 5
     torch.save({"a": torch.tensor([4.0])}, tmp_path / "pytorch_model.bin")
     assert value() == 4
-    save(tmp_path / "other.safetensors", {"a": np.float32([3])})
+    save(tmp_path / "other.safetensors", {"a": np.array([3], np.float32)})
     assert value() == 3
-    save(tmp_path / "shard.safetensors", {"a": np.float32([2])})
+    save(tmp_path / "shard.safetensors", {"a": np.array([2], np.float32)})
     assert value() == 4  # two others: neither is meant
     shards(tmp_path, {"a": "shard.safetensors"})
     assert value() == 2
-    save(tmp_path / "model.safetensors", {"a": np.float32([1])})
+    save(tmp_path / "model.safetensors", {"a": np.array([1], np.float32)})
     assert value() == 1
 
 
 def test_several_candidates_and_none_of_them_meant(tmp_path):
-    np.savez(tmp_path / "a.npz", a=np.float32([1]))
-    np.savez(tmp_path / "b.npz", a=np.float32([1]))
+    np.savez(tmp_path / "a.npz", a=np.array([1], np.float32))
+    np.savez(tmp_path / "b.npz", a=np.array([1], np.float32))
     with pytest.raises(WeightsError, match=r"2 weight files \(a.npz, b.npz\)"):
         read(tmp_path)
 

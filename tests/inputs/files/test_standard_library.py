@@ -4,12 +4,12 @@ import ast
 import inspect
 import itertools
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from omnivec.inputs.files import pydoc
 from omnivec.inputs.files.pydoc import Record, standard_library
 
 
@@ -30,9 +30,7 @@ def test_a_method_is_one_record_with_its_signature_and_place(records: list[Recor
         "module": "zipfile",
         "kind": "function",
         "public": True,
-        "path": Path(inspect.getfile(zipfile))
-        .relative_to(pydoc.Path(inspect.getfile(ast)).parent)
-        .as_posix(),
+        "path": Path(inspect.getfile(zipfile)).relative_to(Path(inspect.getfile(ast)).parent).as_posix(),
     }
 
 
@@ -95,7 +93,7 @@ if sys.platform == "x":
     def only():
         """{said}"""
 ''')
-    monkeypatch.setattr(pydoc.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     found = list(standard_library())
     assert [(r.id, r.line, r.metadata["kind"], r.metadata["public"]) for r in found] == [
         ("pack", 1, "module", True),

@@ -7,6 +7,7 @@ import os
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def small(mode: str = "RGB", size: tuple[int, int] = (21, 13)) -> Image.Image:
     return photographs.rgb("coffee").resize(size).convert(mode)
 
 
-LOSSLESS = {
+LOSSLESS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "BMP": {},
     "TIFF": {"compression": "tiff_lzw"},

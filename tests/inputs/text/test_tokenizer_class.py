@@ -79,7 +79,7 @@ def test_every_setting_that_changes_ids_changes_the_identity(tmp_path: Path) -> 
         assert GOLDEN[other]["ids"] == GOLDEN[case]["ids"], f"{case} and {other} have one identity"
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "code of the folder": (
         {"tokenizer_class": "Qwen2Tokenizer", "auto_map": {"AutoTokenizer": ["own.Qwen2Tokenizer", None]}},
         r"tokenizer_config\.json: auto_map names a tokenizer of the folder's own code, .*own\.Qwen2Tokenizer",

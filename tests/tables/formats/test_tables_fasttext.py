@@ -110,7 +110,7 @@ def test_fasttext_reads_what_we_write(trained, tmp_path):
 
 
 def test_a_plain_table_becomes_a_model(tmp_path):
-    table = Table(["cat", "dog"], np.float32([[1, 2], [3, 4]]))
+    table = Table(["cat", "dog"], np.array([[1, 2], [3, 4]], np.float32))
     write_fasttext_bin(tmp_path / "m.bin", table)
     model = fasttext.load_model(str(tmp_path / "m.bin"))
     np.testing.assert_array_equal(model.get_word_vector("dog"), [3, 4])

@@ -34,7 +34,7 @@ def test_with_and_without_a_first_line(tmp_path):
     for name, content in (("glove.txt", lines), ("fasttext.vec", f"2 3\n{lines}")):
         read = read_text(write(tmp_path / name, content), dim=3)
         assert read.keys == ["cat", "dog"] and read.vectors.dtype == np.float32
-        np.testing.assert_array_equal(read.vectors, np.float32([[1, -2.5, 0.03], [4, 5, 6]]))
+        np.testing.assert_array_equal(read.vectors, np.array([[1, -2.5, 0.03], [4, 5, 6]], np.float32))
 
 
 @pytest.mark.parametrize("blanks", [True, False])

@@ -138,13 +138,13 @@ def test_an_id_is_left_out():
 
 
 def test_marks_expand_and_limits_cut():
-    known = wordpiece.Remembered(np.array([[0, 2], [2, 2]]), np.int32([70, 71]))
-    rest = wordpiece.Remembered(np.array([[0, 3]]), np.int32([90, 91, 92]))
-    ids, ends = np.int32([5, -1, -2, -3, 6, -1]), np.array([4, 4, 6])
+    known = wordpiece.Remembered(np.array([[0, 2], [2, 2]]), np.array([70, 71], np.int32))
+    rest = wordpiece.Remembered(np.array([[0, 3]]), np.array([90, 91, 92], np.int32))
+    ids, ends = np.array([5, -1, -2, -3, 6, -1], np.int32), np.array([4, 4, 6])
     totals = np.empty(3, np.int64)
     wordpiece.lengths(ids, ends, known, rest, totals)
     assert totals.tolist() == [6, 0, 3]
-    before, behind = np.int32([1]), np.int32([2])
+    before, behind = np.array([1], np.int32), np.array([2], np.int32)
     offsets = np.cumsum([0, 4 + 2, 0 + 2, 2 + 2])
     out = np.full(offsets[-1], -7, np.int32)
     wordpiece.expand(ids, ends, known, rest, before, behind, offsets, out)

@@ -356,7 +356,8 @@ def test_batch_statistics_are_kept_not_learned(folder: Path) -> None:
         x = ops.transpose(ops.embedding(batch.ids, p["table"]), (0, 2, 1))
         return ops.transpose(ops.batch_norm(x, p["bn"], 1e-5), (0, 2, 1))
 
-    small = dataclasses.replace(model, family=SimpleNamespace(forward=forward), tensors=tensors)
+    family: Any = SimpleNamespace(forward=forward)
+    small = dataclasses.replace(model, family=family, tensors=tensors)
     trainable = Trainable(small)
     assert sum(len(group["params"]) for group in trainable.groups(0.0)) == 3
     trainable.vectors(["quick"], training=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,16 @@ from omnivec.errors import UsageError
 from omnivec.training.recipes.doc2vec import Options, embedder, fit
 from omnivec.training.tagged import read_documents
 
-SMALL = {"dim": 20, "epochs": 30, "lr": 0.05, "threads": 1, "sample": 0.0, "min_count": 1, "window": 3}
-WAYS = {
+SMALL: dict[str, Any] = {
+    "dim": 20,
+    "epochs": 30,
+    "lr": 0.05,
+    "threads": 1,
+    "sample": 0.0,
+    "min_count": 1,
+    "window": 3,
+}
+WAYS: dict[str, dict[str, Any]] = {
     "dbow": {"dm": False},
     "dbow and words": {"dm": False, "dbow_words": True},
     "mean": {"dm": True},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from omnivec.training.corpus import read_corpus
 from omnivec.training.recipe_registry import recipes, train
 from omnivec.training.recipes.fasttext import Options, fit, used
 
-SMALL = {"dim": 20, "epochs": 8, "lr": 0.05, "threads": 1, "sample": 0.0, "min_count": 1}
+SMALL: dict[str, Any] = {"dim": 20, "epochs": 8, "lr": 0.05, "threads": 1, "sample": 0.0, "min_count": 1}
 
 
 @pytest.fixture(scope="module")

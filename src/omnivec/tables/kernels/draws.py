@@ -64,7 +64,7 @@ def _pair(shares: Any, others: Any, small: Any, large: Any) -> None:
 
 
 @inlined
-def first_state(seed: int, chunk: int) -> Any:
+def first_state(seed: Any, chunk: int) -> Any:
     """A state of the draws for a chunk (the finaliser of splitmix64)."""
     state = np.uint64(seed) + np.uint64(chunk + 1) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -73,7 +73,7 @@ def first_state(seed: int, chunk: int) -> Any:
 
 
 @shared
-def advance(state: int) -> int:
+def advance(state: Any) -> Any:
     """The next state; never 0 where the first was not."""
     state = uint64(state)
     state ^= state >> uint64(12)
