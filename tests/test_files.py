@@ -65,10 +65,10 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
         "a/sub",
         "a/sub/whole",
     ]
-    with pytest.raises(FileExistsError, match="made meanwhile"), assembled(target):
+    with pytest.raises(FileExistsError, match="of this name exists by now"), assembled(target):
         pass
     shutil.rmtree(target)
-    with pytest.raises(FileExistsError, match="made meanwhile"), assembled(target):
+    with pytest.raises(FileExistsError, match="of this name exists by now"), assembled(target):
         target.mkdir()  # an empty one, which a rename would replace
     assert [path.name for path in target.parent.iterdir()] == ["a"] and not list(target.iterdir())
 
@@ -111,7 +111,7 @@ def test_the_longest_name_there_may_be(tmp_path: Path) -> None:
 
 def test_the_error_is_of_the_class_that_was_asked_for(tmp_path: Path) -> None:
     with (
-        pytest.raises(ModelError, match="folder that is not there"),
+        pytest.raises(ModelError, match="folder that does not exist"),
         written(tmp_path / "a/b", error=ModelError),
     ):
         pass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from omnivec.version import VERSION as __version__
 
-# Modules that documented names lived in before: `omnivec.lookup`, `omnivec.typed`.
+# Old import paths that were documented, such as `omnivec.lookup` and `omnivec.typed`.
 __path__.append(f"{__path__[0]}/former")
 
-TYPE_CHECKING = False  # typing itself takes longer to import than all that follows
+TYPE_CHECKING = False  # importing typing takes longer than the rest of this module
 
 if TYPE_CHECKING:
     from typing import Any
@@ -77,8 +77,8 @@ __all__ = [
     "train",
 ]
 
-# Names are imported when they are first asked for: some load NumPy, an engine or a database, and a command that is
-# stopped while it imports is to end as quietly as later on.
+# Names are imported on first use: some load NumPy, an engine or a database, and a command that is interrupted during
+# its imports should exit as quietly as one that is interrupted later.
 _LAZY = {
     "Audio": "types",
     "Classifier": "tasks.classify",

@@ -1,22 +1,22 @@
-"""Every error that omnivec raises on purpose.
+"""The exceptions that omnivec raises.
 
 OmnivecError
-├── UsageError (ValueError)          an argument that cannot be meant
-│   ├── FilterError                  a `where` that cannot be read
+├── UsageError (ValueError)          an invalid argument
+│   ├── FilterError                  a `where` filter that cannot be parsed
 │   └── UnknownKey (KeyError)        a key that a table does not have
-├── MissingExtra (ImportError)       a part of omnivec that is not installed; the message holds the pip line
-├── ItemError                        one item that cannot be embedded or read: a file, a text, an image
-├── ItemErrors                       some items of a call failed; .failures and .partial hold what and what not
-├── ModelError                       a model that cannot be loaded, run or saved
-│   ├── ModelNotFound                no source has it
-│   ├── UnsupportedModel             a published form that no family here covers
-│   └── WeightsError                 a weight file that is damaged, incomplete or unsafe
-├── DownloadError                    a source that failed: network, disk, checksum
-└── CollectionError                  a collection that cannot be opened, read or written
-    ├── SchemaError                  made by another version of omnivec, or no collection at all
-    ├── IdentityError                another model than the one that made its vectors
+├── MissingExtra (ImportError)       an optional dependency is not installed; the message has the pip command
+├── ItemError                        one item (a file, a text, an image) cannot be read or embedded
+├── ItemErrors                       some items of a call failed; see .failures and .partial
+├── ModelError                       a model cannot be loaded, run or saved
+│   ├── ModelNotFound                no source has the model
+│   ├── UnsupportedModel             no family supports this architecture or format
+│   └── WeightsError                 a weight file is damaged, incomplete or unsafe to read
+├── DownloadError                    a download failed: network, disk or checksum
+└── CollectionError                  a collection cannot be opened, read or written
+    ├── SchemaError                  made by another version of omnivec, or not a collection
+    ├── IdentityError                the model is not the one that made the collection's vectors
     ├── CollectionBusy               another process is writing
-    └── CollectionDamaged            the catalogue's file is not whole
+    └── CollectionDamaged            the database file is corrupt
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ from typing import Any
 
 
 class OmnivecError(Exception):
-    """The root: `except OmnivecError` catches everything that omnivec raises on purpose."""
+    """Base class of all exceptions that omnivec raises."""
 
 
 class UsageError(OmnivecError, ValueError):
-    """An argument that cannot be meant; the message names it, what was given and what is allowed."""
+    """An argument is invalid; the message has its name, its value and the allowed values."""
 
 
 class FilterError(UsageError):
-    """A `where` that cannot be read; the message shows the part and the operators there are."""
+    """A `where` filter cannot be parsed; the message quotes the invalid part and lists the operators."""
 
 
 class UnknownKey(UsageError, KeyError):
-    """A key that a table does not have; the message, made when it is first shown, names the nearest spellings."""
+    """A key is not in a table; the message lists the keys with the most similar spelling.
+
+    Finding these takes time, so `message` may be a function: it is called when the message is first needed.
+    """
 
     def __init__(self, message: str | Callable[[], str]) -> None:
         super().__init__()
@@ -57,20 +60,21 @@ class UnknownKey(UsageError, KeyError):
 
 
 class MissingExtra(OmnivecError, ImportError):
-    """A part of omnivec that is not installed; the message holds the pip line that installs it."""
+    """An optional dependency is not installed; the message has the pip command that installs it."""
 
 
 class ItemError(OmnivecError):
-    """One item that cannot be read or embedded; it never costs its neighbours."""
+    """An item cannot be read or embedded; the other items of the call are not affected."""
 
 
 class ItemErrors(OmnivecError):
-    """Some items of a call failed.
+    """Some items of a call failed; the results of the others are in `partial`.
 
     Attributes:
-        failures: index of the item in the call -> why it failed, one line.
-        partial: the `types.Encoded` of the items that did not fail; of `Collection.add` the `Added`.
-        summary: how many failed and why the first few did, without where the others are.
+        failures: maps the index of each failed item to the reason, one line.
+        partial: the result for the items that did not fail: an `Encoded`, from `Collection.add` an `Added`, from
+            `Classifier.predict_proba` a `Classified`.
+        summary: how many items failed, and the reasons of the first three.
     """
 
     def __init__(
@@ -90,40 +94,40 @@ class ItemErrors(OmnivecError):
 
 
 class ModelError(OmnivecError):
-    """A model that cannot be loaded, run or saved."""
+    """A model cannot be loaded, run or saved."""
 
 
 class ModelNotFound(ModelError):
-    """No source has the model; the message lists each source that was tried and what it said."""
+    """No source has the model; the message lists each source that was tried and its answer."""
 
 
 class UnsupportedModel(ModelError):
-    """A published form that no family here covers; the message names it and what is covered."""
+    """No family supports the architecture or format of a model; the message lists those that are supported."""
 
 
 class WeightsError(ModelError):
-    """A weight file that is damaged, incomplete or unsafe to read."""
+    """A weight file is damaged, incomplete or unsafe to read."""
 
 
 class DownloadError(OmnivecError):
-    """A source that failed on the way: network, disk or checksum. Nothing half-written stays behind."""
+    """A download failed because of the network, the disk or a wrong checksum; no incomplete file is left behind."""
 
 
 class CollectionError(OmnivecError):
-    """A collection that cannot be opened, read or written."""
+    """A collection cannot be opened, read or written."""
 
 
 class SchemaError(CollectionError):
-    """A collection made by another version of omnivec, or a file that is no collection at all."""
+    """A collection was made by another version of omnivec, or the file is not a collection."""
 
 
 class IdentityError(CollectionError):
-    """Another model than the one that made the collection's vectors; the message shows both identities."""
+    """The model is not the one that made the collection's vectors; the message shows both identities."""
 
 
 class CollectionBusy(CollectionError):
-    """Another process is writing and did not finish within the time allowed."""
+    """Another process was still writing to the collection when the time to wait had passed."""
 
 
 class CollectionDamaged(CollectionError):
-    """The catalogue's file is not whole; the message says what is left and how to restore."""
+    """The database file of a collection is corrupt; the message says what is left and how to restore it."""

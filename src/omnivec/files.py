@@ -1,4 +1,4 @@
-"""Where the cache is, files that are written whole or not at all, and locks."""
+"""The cache folder, atomic writing of files and folders, and file locks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from omnivec.errors import OmnivecError, UsageError
 from omnivec.validation.arguments import expanded
 from omnivec.validation.reasons import of_system
 
-# /dev/stdout may lead to a regular file, which somebody else has open and goes on writing to.
+# /dev/stdout may be a link to a regular file that another process has open and writes to: it must not be replaced.
 _DEVICES = ("/dev", "/dev/fd", "/proc/self/fd")
 _A_DAY, _A_MOMENT, _PAUSE = 24 * 3600.0, 0.1, 0.02
 
 
 def cache_folder() -> Path:
-    """The cache of omnivec alone: OMNIVEC_CACHE, else the platform's place. It need not exist yet."""
+    """The cache folder of omnivec: $OMNIVEC_CACHE, else the default of the platform. It may not exist yet."""
     if stated := os.environ.get("OMNIVEC_CACHE"):
         return Path(stated).expanduser()
     if sys.platform == "win32":
@@ -38,9 +38,9 @@ def cache_folder() -> Path:
 
 
 def read_kept(path: Path) -> dict[str, Any]:
-    """What was kept in a file of the cache; empty where nothing can be read."""
+    """Reads a JSON object from a file of the cache; returns an empty dict if the file cannot be read."""
     try:
-        # A device never ends, a pipe waits for a writer.
+        # Only regular files: reading a device may never end, and reading a pipe waits for a writer.
         kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
@@ -48,7 +48,7 @@ def read_kept(path: Path) -> dict[str, Any]:
 
 
 def write_kept(path: Path, kept: Mapping[str, Any]) -> None:
-    """Keeps something in a file of the cache, whole or not at all; a file that cannot be written costs time only."""
+    """Writes a JSON object to a file of the cache, atomically. Errors are ignored: the content can be made again."""
     with contextlib.suppress(OSError, OmnivecError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with written(path, durable=False) as scratch:
@@ -56,37 +56,42 @@ def write_kept(path: Path, kept: Mapping[str, Any]) -> None:
 
 
 def check_target(path: Path, sources: Iterable[Path] = ()) -> Path:
-    """Where the content of a result file goes; links are followed. Called before there is any work to lose.
+    """Checks that a result can be written to a file, before the work that makes the result is begun.
 
     Args:
-        path: of the file; one that is there is replaced.
-        sources: files that the result is made from, which it never replaces.
+        path: path of the file; an existing file will be replaced.
+        sources: files that the result is made from, which must not be replaced.
+
+    Returns:
+        The file that will be written: `path`, or the target of the link that it is.
 
     Raises:
-        UsageError: a folder, a device, a name in a folder that is not there, a source.
-        OmnivecError: it may not be written.
+        UsageError: `path` is a folder, a device or one of `sources`, or its folder does not exist.
+        OmnivecError: the file cannot be written.
     """
     path = expanded(path)
     if str(path.absolute().parent) in _DEVICES:
-        raise UsageError(f"{path} is no regular file: name a file in a folder that exists")
+        raise UsageError(f"{path} is not a regular file: name a file in a folder that exists")
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     try:
-        kind = target.stat().st_mode
+        mode = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         if not target.parent.is_dir():
             raise UsageError(
-                f"{path} would lie in a folder that is not there: name a file in a folder that exists"
+                f"{path} is in a folder that does not exist: name a file in a folder that exists"
             ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {of_system(error)}") from error
     else:
-        if not stat.S_ISREG(kind):
-            what = "a folder" if stat.S_ISDIR(kind) else "no regular file"
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
             raise UsageError(f"{path} is {what}: name a file in a folder that exists")
         if not os.access(target, os.W_OK):
             raise OmnivecError(f"{path} cannot be written: it is write-protected")
         if any(_is_same(target, expanded(source)) for source in sources):
-            raise UsageError(f"{path} is read for the result, which would replace it: name another file")
+            raise UsageError(
+                f"{path} is one of the input files, which the result would replace: name another file"
+            )
     check_writable(target.parent, path)
     return target
 
@@ -94,12 +99,16 @@ def check_target(path: Path, sources: Iterable[Path] = ()) -> Path:
 def _is_same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except (OSError, ValueError):  # no name of a file
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
 def check_writable(folder: Path, path: Path, error: type[OmnivecError] = OmnivecError) -> None:
-    """Makes a file without a name in a folder that exists: the system says whether `path` can be written."""
+    """Creates a temporary file in `folder`, to find out whether `path` in that folder can be written.
+
+    Raises:
+        OmnivecError: or the class `error`: the file cannot be created.
+    """
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -109,18 +118,19 @@ def check_writable(folder: Path, path: Path, error: type[OmnivecError] = Omnivec
 
 @contextlib.contextmanager
 def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = OmnivecError) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place when the block ends well: the one way to write a file.
+    """Writes a file atomically: yields a temporary file beside `path`, which replaces `path` if the block succeeds.
 
-    The system has it on the disk before it is renamed, and the rename before the block is left, so that a loss of power
-    leaves the old content or the new. What a killed process left beside `path` is removed by the next writer.
+    The temporary file is synced to disk before it is renamed, and the folder after that, so that a power failure leaves
+    either the old content or the new. Temporary files of killed processes are removed by the next writer of `path`.
 
     Args:
-        path: of the file; its link, rights and name stay.
-        durable: whether to wait for the disk; not for what can be made again.
-        error: the class of what is raised where the disk refuses.
+        path: path of the file. A link stays a link, and the permissions of an existing file are kept.
+        durable: whether to sync to disk; False for files that can be made again.
+        error: class of the exception that is raised if the file cannot be written.
 
     Raises:
-        UsageError: as `check_target`, unless `error` says otherwise.
+        UsageError: as `check_target`, if `error` is not set.
+        OmnivecError: or the class `error`: the file cannot be written.
     """
     try:
         target = check_target(path)
@@ -128,7 +138,7 @@ def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = Omn
         if error is OmnivecError:
             raise
         raise error(str(exc)) from exc
-    # A part of the name alone: the whole may be as long as the system allows.
+    # The name is shortened, since it may already be as long as the file system allows.
     beside = f".{target.name[:32]}{target.suffix[:16]}"
     scratch = target.with_name(f"{beside}.{secrets.token_hex(8)}.part")
     handle = None
@@ -136,11 +146,11 @@ def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = Omn
         _remove_dead(target.parent, beside)
         handle = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         lock(handle, wait=0)
-        rights = stat.S_IMODE((target if target.exists() else scratch).stat().st_mode)
+        permissions = stat.S_IMODE((target if target.exists() else scratch).stat().st_mode)
         yield scratch
         if durable:
             synced(scratch)
-        scratch.chmod(rights)  # some libraries make files for their owner alone
+        scratch.chmod(permissions)  # some libraries create files that only their owner can read
         scratch.replace(target)
         if durable:
             synced(target.parent)
@@ -155,17 +165,18 @@ def written(path: Path, *, durable: bool = True, error: type[OmnivecError] = Omn
 
 @contextlib.contextmanager
 def assembled(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A new folder beside `target`, which takes its name when the block ends well: the one way to make a whole folder.
+    """Makes a folder atomically: yields a temporary folder beside `target`, renamed to `target` if the block succeeds.
 
-    What a killed process left beside `target` is removed by the next that makes it.
+    Temporary folders of killed processes are removed by the next writer of `target`.
 
     Args:
-        target: the folder; those that it lies in are made too.
-        durable: whether to wait until the disk has the names; the files are their writers' to wait for.
+        target: path of the new folder; missing parent folders are created.
+        durable: whether to sync the folder and its parent to disk. The files in it are not synced: that is left to
+            what writes them.
 
     Raises:
-        FileExistsError: there is a file or folder of that name by now; it stays.
-        OSError: the disk refused.
+        FileExistsError: `target` exists by the time of the rename; it is left as it is.
+        OSError: the folder cannot be created or renamed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = f".{target.name[:32]}"
@@ -173,15 +184,17 @@ def assembled(target: Path, *, durable: bool = True) -> Iterator[Path]:
     fresh = target.with_name(f"{beside}.{secrets.token_hex(8)}.part")
     fresh.mkdir()
     try:
-        with locked(fresh):  # until it has its name: nobody takes it for one that was left behind
+        with locked(fresh):  # so that no other process takes it for an abandoned one
             yield fresh
             try:
-                if os.path.lexists(target):  # the system would replace an empty folder
+                if os.path.lexists(target):  # rename would replace an empty folder
                     raise OSError
                 fresh.rename(target)
             except OSError as error:
                 if os.path.lexists(target):
-                    raise FileExistsError(errno.EEXIST, "another of this name was made meanwhile") from error
+                    raise FileExistsError(
+                        errno.EEXIST, "a file or folder of this name exists by now"
+                    ) from error
                 raise
         if durable:
             synced(target)
@@ -191,7 +204,7 @@ def assembled(target: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def _remove_dead(folder: Path, beside: str) -> None:
-    """Removes what writers of the same file or folder left that were killed: nobody holds its lock."""
+    """Removes temporary files and folders of killed writers: those whose lock nobody holds."""
     name = re.compile(re.escape(beside) + r"\.[0-9a-f]{16}\.part")
     with os.scandir(folder) as entries:
         left = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
@@ -202,14 +215,14 @@ def _remove_dead(folder: Path, beside: str) -> None:
 
 
 def synced(place: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    if os.name != "posix" and place.is_dir():  # Windows has no handles of folders
+    """Syncs a file, or the names in a folder, to disk."""
+    if os.name != "posix" and place.is_dir():  # Windows cannot open folders
         return
     handle = os.open(place, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not supported by this file system
             raise
     finally:
         os.close(handle)
@@ -218,11 +231,11 @@ def synced(place: Path) -> None:
 if sys.platform == "win32":
     import msvcrt
 
-    # Far behind the content, because a locked region can be neither read nor written on Windows.
+    # Far beyond the end of the content, because a locked region can be neither read nor written on Windows.
     _LOCKED_BYTE = 1 << 30
 
     def _try_lock(descriptor: int, shared: bool) -> bool | None:
-        if shared:  # there are none
+        if shared:  # not available on Windows
             return None
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
@@ -246,18 +259,19 @@ else:
 def lock(
     descriptor: int, *, wait: float | None, shared: bool = False, waiting: Callable[[], None] | None = None
 ) -> bool | None:
-    """Takes the lock of an open file or folder, until it is closed: the one lock there is.
+    """Locks an open file or folder until it is closed.
 
-    The system releases the lock of a process that dies, so none is ever stale.
+    The operating system releases the locks of a process that dies, so a lock is never stale.
 
     Args:
-        descriptor: of the file; on Windows its position changes.
-        wait: seconds to wait while another process or thread has it; None waits as long as it takes.
+        descriptor: file descriptor; on Windows its position changes.
+        wait: seconds to wait while another process or thread holds the lock; None waits without limit.
         shared: whether other shared locks may be held at the same time.
-        waiting: is called once, when another has it and there is time to wait.
+        waiting: called once if the lock is held by another and there is time to wait.
 
     Returns:
-        True; False where another held it all the time; None where the system or the file system has no such locks.
+        True if the lock was acquired, False if another held it all the time, None if the platform or the file system
+        does not support locks.
     """
     begin = time.monotonic()
     while (taken := _try_lock(descriptor, shared)) is False:
@@ -274,20 +288,20 @@ def lock(
 def locked(
     place: Path, *, shared: bool = False, create: bool = False, waiting: Callable[[], None] | None = None
 ) -> Iterator[None]:
-    """Holds the lock of a file or folder, see `lock`; where the system has none, nothing is held.
+    """Holds the lock of a file or folder during a block, see `lock`; does nothing where locks are not supported.
 
     Args:
-        place: of the file or folder.
-        shared: as of `lock`.
-        create: whether to make the file where there is none; it stays.
-        waiting: as of `lock`.
+        place: path of the file or folder.
+        shared: as in `lock`.
+        create: whether to create a missing file; it is not removed afterwards.
+        waiting: as in `lock`.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     try:
         handle = os.open(place, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
-    except OSError:  # Windows has no handles of folders
+    except OSError:  # Windows cannot open folders
         if create:
             raise
         yield
@@ -300,14 +314,14 @@ def locked(
 
 
 def abandoned(place: Path) -> bool:
-    """Whether the process that made a file or folder under a lock is gone; without locks, after a day."""
+    """Whether the process that made and locked a file or folder is gone; where locks are not supported, after a day."""
     try:
         handle = os.open(place, os.O_RDONLY)
-    except OSError:  # gone, or a folder on Windows, which has no handles of them
+    except OSError:  # it is gone, or it is a folder on Windows, which cannot open folders
         return place.is_dir() and time.time() - place.stat().st_mtime > _A_DAY
     try:
         free, age = lock(handle, wait=0), time.time() - os.fstat(handle).st_mtime
-        # One that was made this moment is not locked yet.
+        # A file that was just created may not be locked yet.
         return age > _A_DAY if free is None else free and age > _A_MOMENT
     finally:
         os.close(handle)

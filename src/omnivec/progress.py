@@ -1,8 +1,8 @@
-"""Progress for people, on stderr: bars in a terminal, lines in a notebook, nothing where nobody watches.
+"""Progress on stderr: bars in a terminal, lines of text in a notebook, nothing elsewhere.
 
-Without being asked it shows itself where stderr is a terminal, or the program a notebook, and only of work that goes on
-for longer than `DELAY`. Work inside of work that has a bar shows its own after `INSIDE`, downloads at once: all bars
-that there are share one live display. Inside of what shall be silent everything is.
+By default, progress is shown if stderr is a terminal or the program is a notebook, and only for work that takes longer
+than `DELAY`. A bar that is opened inside another one is shown after `INSIDE`, that of a download after `DELAY`;
+all bars share one live display. Inside a bar that is hidden, all bars are hidden.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task
 
 DELAY = 0.5
-"""Seconds that work lasts before it shows a bar unasked."""
+"""Seconds that work must take before a bar is shown by default."""
 
 INSIDE = 5.0
-"""The same of work inside of other work: the embedding of one document of a thousand passages, never that of a few."""
+"""The same for work inside other work: embedding a document of a thousand passages shows a bar, of a few does not."""
 
 EVERY = 30.0
-"""Seconds after which a line is written however little was done since the last one."""
+"""Seconds after which a line is written even if little was done since the last one."""
 
 PAUSE = 10.0
 """Seconds between two lines of a `Report`."""
@@ -36,31 +36,31 @@ Place = Literal["terminal", "lines"]
 
 
 class Bar(Protocol):
-    """Something that counts up to a total."""
+    """An object to which progress is reported."""
 
     def advance(self, n: int) -> None:
-        """`n` more are done."""
+        """Adds `n` to the count of what is done."""
 
 
 class _View(Protocol):
-    """Where a bar is seen, from when it is shown."""
+    """The display of one bar."""
 
     def show(self, done: int) -> None:
-        """So many are done."""
+        """Shows that `done` units are done."""
 
     def close(self) -> None:
-        """The work is over, well or not."""
+        """Ends the display, whether the work succeeded or not."""
 
 
 class Counter:
     """A bar as a context manager; made by `bar`.
 
     Args:
-        label: what is going on.
-        total: how many, or None where it is not known.
+        label: name of the work.
+        total: number of units, or None if it is not known.
         unit: what is counted.
-        place: where it is seen; None for nowhere.
-        delay: seconds before it is.
+        place: where the bar is shown; None hides it.
+        delay: seconds before it is shown.
     """
 
     def __init__(self, label: str, total: int | None, unit: str, place: Place | None, delay: float) -> None:
@@ -88,7 +88,7 @@ class Counter:
                 self._view.close()
 
     def advance(self, n: int) -> None:
-        """`n` more are done; fewer where `n` is negative."""
+        """Adds `n`, which may be negative, to the count of what is done."""
         self._done += n
         if self._place is None:
             return
@@ -97,11 +97,11 @@ class Counter:
                 self._open(self._place)
             if self._view is not None:
                 self._view.show(self._done)
-        except (OSError, ValueError):  # The terminal is gone: no reason to end the work.
+        except (OSError, ValueError):  # The terminal is gone, which must not end the work.
             self._place = self._view = None
 
     def _is_worth_it(self) -> bool:
-        """Whether the work has lasted long enough to be shown, and is not over."""
+        """Whether the work has taken long enough to be shown and is not finished."""
         ended = self._total is not None and self._done >= self._total
         return not self._delay or (not ended and time.monotonic() - self._begun >= self._delay)
 
@@ -113,9 +113,9 @@ class Counter:
 
 
 def say(line: str) -> None:
-    """Writes "omnivec: " and one line to stderr, above the live bars; does nothing where there is no stderr.
+    """Writes "omnivec: " and one line to stderr, above the live bars; does nothing if there is no stderr.
 
-    Names of files and texts of others may hold line ends and control characters: these are escaped.
+    Line breaks and control characters, which file names and texts may contain, are escaped.
     """
     with suppress(OSError, ValueError):
         _write(f"omnivec: {printable(line)}")
@@ -128,11 +128,11 @@ def _write(line: str) -> None:
 
 
 class Report:
-    """Lines about long work, beside its bar and where that is shown: one every `PAUSE` seconds, and the last.
+    """Lines of text about long work, shown where a bar would be: one every `PAUSE` seconds, and the last one.
 
     Args:
-        wanted: whether to show them; None as the module says.
-        at_once: whether the first line is written as soon as there is one.
+        wanted: whether to show them; None for the default, see the module.
+        at_once: whether to write the first line immediately instead of after `PAUSE` seconds.
     """
 
     def __init__(self, wanted: bool | None, *, at_once: bool = False) -> None:
@@ -145,7 +145,7 @@ class Report:
         return time.perf_counter() - self._begun
 
     def tell(self, line: str, *, last: bool) -> None:
-        """Writes a line, unless one was written just now and another will follow."""
+        """Writes a line, unless `PAUSE` seconds have not passed and it is not the last."""
         seconds = self.elapsed()
         if self._shown and (last or seconds - self._last >= PAUSE):
             self._last = seconds
@@ -153,24 +153,24 @@ class Report:
 
 
 def is_visible(wanted: bool | None = None) -> bool:
-    """Whether a bar would be seen: who has to count for its total need not where it is not."""
+    """Whether a bar would be shown; if not, there is no need to find out its total."""
     return _place(wanted) is not None
 
 
 def bar(
     label: str, total: int | None, unit: str = "items", wanted: bool | None = None, inside: bool = False
 ) -> Counter:
-    """A bar as a context manager.
+    """Makes a progress bar, which is used as a context manager.
 
     Args:
-        label: what is going on.
-        total: how many, or None where it is not known.
+        label: name of the work.
+        total: number of units, or None if it is not known.
         unit: what is counted; "bytes" are shown as sizes.
-        wanted: whether to show it; None as the module says.
-        inside: whether it is shown as early inside of work that has a bar of its own.
+        wanted: whether to show it; None for the default, see the module.
+        inside: whether it is treated as the outermost bar, although it may be opened inside another one.
 
     Raises:
-        UsageError: `wanted` is none of them.
+        UsageError: `wanted` is not True, False or None.
     """
     if wanted is not None and not isinstance(wanted, bool):
         from omnivec.validation.arguments import flag
@@ -182,30 +182,30 @@ def bar(
 
 
 class DownloadBar:
-    """A download's progress, as `hub` reports it."""
+    """A bar for the downloads of `hub`."""
 
     def __init__(self) -> None:
         self._bar: Counter | None = None
 
     def start(self, label: str, total_bytes: int | None) -> None:
-        """A download begins."""
+        """Opens the bar of a download."""
         self._bar = bar(label, total_bytes, "bytes", inside=True)
         self._bar.__enter__()
 
     def advance(self, n: int) -> None:
-        """`n` more bytes are here."""
+        """Reports that `n` more bytes were received."""
         if self._bar is not None:
             self._bar.advance(n)
 
     def done(self) -> None:
-        """The download is over."""
+        """Closes the bar."""
         if self._bar is not None:
             self._bar.__exit__(None, None, None)
             self._bar = None
 
 
 class _Work(threading.local):
-    """How many bars the work of this thread is inside of, and how many of them are not to be seen."""
+    """How many bars are open in this thread, and how many of these are hidden."""
 
     depth = 0
     silent = 0
@@ -223,7 +223,7 @@ class _Terminal:
         self._open = 0
 
     def add(self, label: str, total: int | None, unit: str) -> _Row:
-        """One more bar, below those there are."""
+        """Adds a bar below the others."""
         with self._lock:
             if self._progress is None:
                 made = _display()
@@ -235,10 +235,10 @@ class _Terminal:
             return row
 
     def remove(self, row: _Row) -> None:
-        """A bar less; the display ends with the last one."""
+        """Removes a bar; the display ends with the last one."""
         with self._lock:
             try:
-                row.progress.refresh()  # How far it came is seen, however short its last part was.
+                row.progress.refresh()  # so that its final count is shown
             finally:
                 row.progress.remove_task(row.task)
                 self._open -= 1
@@ -251,42 +251,42 @@ _TERMINAL = _Terminal()
 
 
 class _Row:
-    """A bar of the terminal's display."""
+    """A bar in the terminal's display."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         self.progress, self.task = progress, task
 
     def show(self, done: int) -> None:
-        """So many are done."""
+        """Shows that `done` units are done."""
         self.progress.update(self.task, completed=done)
 
     def close(self) -> None:
-        """The work is over."""
+        """Removes the bar."""
         _TERMINAL.remove(self)
 
 
 class _Lines:
-    """Plain lines: at each tenth of the total, or when twice as much is done, and after `EVERY` seconds at least."""
+    """Lines of text: one at each tenth of the total, or at each doubling of the count, and at least every `EVERY` s."""
 
     def __init__(self, label: str, total: int | None, unit: str, begun: float) -> None:
         self._label, self._total, self._unit, self._begun = label, total, unit, begun
-        self._done = self._said = 0
+        self._done = self._reported = 0
         self._next, self._last = 1, time.monotonic()
 
     def show(self, done: int) -> None:
-        """So many are done."""
+        """Shows that `done` units are done."""
         self._done = done
         now = time.monotonic()
         if done >= self._next or now - self._last >= EVERY:
-            self._say(now)
+            self._report(now)
 
     def close(self) -> None:
-        """The work is over."""
-        if self._done != self._said:
-            self._say(time.monotonic())
+        """Writes the final count, unless the last line has it."""
+        if self._done != self._reported:
+            self._report(time.monotonic())
 
-    def _say(self, now: float) -> None:
-        self._said, self._last = self._done, now
+    def _report(self, now: float) -> None:
+        self._reported, self._last = self._done, now
         tenth = None if self._total is None else max(1, self._total // 10)
         self._next = 2 * self._done if tenth is None else (self._done // tenth + 1) * tenth
         _write(f"{self._label}: {self._state(now - self._begun)}")
@@ -316,13 +316,13 @@ def _display() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True, force_jupyter=False),
         transient=True,
-        # What is printed meanwhile appears above the bars; what goes to a file or a pipe stays what it is.
+        # Text printed to the terminal meanwhile appears above the bars; output to a file or a pipe is left alone.
         redirect_stdout=_is_terminal(sys.stdout),
     )
 
 
 def _place(wanted: bool | None) -> Place | None:
-    """Where a bar is seen."""
+    """Where a bar is shown; None if it is hidden."""
     if wanted is False or sys.stderr is None:
         return None
     terminal = _is_terminal(sys.stderr)
@@ -334,12 +334,12 @@ def _place(wanted: bool | None) -> Place | None:
 def _is_terminal(stream: Any) -> bool:
     try:
         return stream is not None and bool(stream.isatty())
-    except (AttributeError, ValueError):  # a stand-in without it, or a closed file
+    except (AttributeError, ValueError):  # an object without isatty, or a closed file
         return False
 
 
 def _is_notebook() -> bool:
-    """Whether this program is a notebook's kernel; who runs in one has imported IPython."""
+    """Whether this program is the kernel of a notebook, in which IPython is always imported."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
@@ -352,7 +352,7 @@ def _amount(done: int, total: int | None, unit: str) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """A time in words: 12 s, 3 min 5 s, 2 h 10 min."""
+    """Formats a duration: 12 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

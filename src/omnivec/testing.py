@@ -1,8 +1,9 @@
-"""The contract suite: what every family, index and collection must do, for ours and for those of others.
+"""Checks of the contracts that families, embedders, modalities and vector indexes fulfil, for use in tests.
 
-Each check raises AssertionError with the numbers. `check_family` takes a model's folder, so a new family is held to
-the contract by one line in its test; `check_embedder` takes a model of any kind, and items that it reads;
-`check_modality` a model, items and files of one modality.
+They apply to the implementations of omnivec and to those of other packages. Each check raises an AssertionError with
+the numbers. `check_family` takes the folder of a model, so that the test of a new family needs one line for it;
+`check_embedder` takes any model and items that it reads; `check_modality` takes a model, items and files of one
+modality; `check_index` takes a function that makes an empty index.
 """
 
 from __future__ import annotations
@@ -51,7 +52,14 @@ TEXTS = (
 def open_model(
     folder: Path, engine: str = "openvino", precision: str = "float32", deterministic: bool = False
 ) -> Embedder:
-    """A model from a folder, on an engine, without the hub."""
+    """Loads a model from a folder, without the hub.
+
+    Args:
+        folder: folder of the model.
+        engine: "openvino" or "torch".
+        precision: precision of the computation, such as "float32".
+        deterministic: whether the vector of an item must not depend on the other items of its batch.
+    """
     choice = Choice(engine=engine, precision=precision, deterministic=deterministic)
     return Embedder(
         Network.of(read_model(folder), choice, Path(tempfile.gettempdir()) / "trials.json"),
@@ -61,12 +69,22 @@ def open_model(
 
 
 def difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """The largest difference, relative to the largest value of b."""
+    """Largest absolute difference of two arrays, divided by the largest absolute value of b."""
     return float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-12))
 
 
 def check_close(a: NDArray[Any], b: NDArray[Any], what: str, limit: float = CLOSE) -> None:
-    """Raises unless both are of one shape and differ by at most `limit`, relative to the largest value."""
+    """Checks that two arrays have one shape, and that their `difference` is at most `limit`.
+
+    Args:
+        a: the result; all its values must be finite.
+        b: the reference.
+        what: name of the result, for the message.
+        limit: largest relative difference.
+
+    Raises:
+        AssertionError: the arrays differ; the message has both shapes or the difference.
+    """
     if a.shape != b.shape:
         raise AssertionError(f"{what}: shape {a.shape}, expected {b.shape}")
     if not np.isfinite(a).all():
@@ -76,18 +94,18 @@ def check_close(a: NDArray[Any], b: NDArray[Any], what: str, limit: float = CLOS
 
 
 def check_family(folder: Path, items: Sequence[Any] = TEXTS) -> None:
-    """Holds a model to the contract of every family, whatever it reads.
+    """Checks that a model and its family fulfil the contract of families, for any modality.
 
-    Its family defines all that it needs and nothing misspelt; it is an embedder as `check_embedder` wants it; both
-    engines agree; where it is deterministic a vector depends on its item alone.
+    The family must define all hooks that it needs and no unknown ones; the model must pass `check_embedder`; both
+    engines must give the same vectors; with `deterministic`, a vector must depend on its item alone.
 
     Args:
-        folder: of the model; of a table a file or folder.
-        items: what it reads, each of which has a vector; by default texts.
+        folder: folder of the model; for a table, its file or folder.
+        items: items that the model can embed; texts by default.
 
     Raises:
-        AssertionError: what does not hold, with the numbers.
-        ModelError: a hook of the family is misspelt or missing.
+        AssertionError: the contract is broken; the message has the numbers.
+        ModelError: a hook of the family is missing or unknown.
     """
     listed, is_network = list(items), not is_table(folder)
     model = load(folder, precision="float32") if is_network else load(folder)
@@ -103,15 +121,19 @@ def check_family(folder: Path, items: Sequence[Any] = TEXTS) -> None:
 
 
 def check_embedder(model: Embedder, items: Sequence[Any]) -> None:
-    """Holds an embedder to the contract of every kind of model.
+    """Checks that an embedder fulfils the contract of embedders.
 
-    A vector does not depend on its batch, its neighbours, the order or other threads; no input is too few; a bad item
-    is named and costs only itself; `run` and `stream` give what `encode` gives; what is saved and loaded again has the
-    same identity and makes the same vectors, of items and of canaries. One side of a joint model refuses to be saved.
+    A vector must not depend on the batch, the order of the items or other threads; an empty list must be accepted; an
+    invalid item must be named without affecting the others; `run` and `stream` must give the vectors of `encode`; a
+    model that is saved and loaded must have the same identity and give the same vectors, for the items and for the
+    canaries. Saving one side of a joint model must be refused.
 
     Args:
-        model: any.
-        items: at least two different ones that it has a vector of.
+        model: any embedder.
+        items: at least two different items that the model can embed.
+
+    Raises:
+        AssertionError: the contract is broken; the message has the numbers.
     """
     listed = list(items)
     whole = model.encode(listed)
@@ -127,7 +149,7 @@ def check_embedder(model: Embedder, items: Sequence[Any]) -> None:
 
 
 def _check_records(model: Embedder, listed: list[Any], whole: NDArray[np.float32]) -> None:
-    """`run` and `stream`, whose records say which items they are of."""
+    """Checks `run` and `stream`: their vectors, and the counts and indices that come with these."""
     run, streamed = model.run(listed), list(model.stream(iter(listed)))
     for what, encoded in (("run", run), *(("stream", one) for one in streamed)):
         if encoded.kept.tolist() != list(range(len(listed))) or encoded.failures:
@@ -190,7 +212,17 @@ def _check_bad_item(model: Embedder, listed: list[Any], whole: NDArray[np.float3
 def check_rejected(
     got: NDArray[Any], reference: NDArray[Any], variant: str, limit: float = 10 * CLOSE
 ) -> None:
-    """Raises if a wrong variant of a formula is as near to the reference as the right one: the test is blind."""
+    """Checks that a comparison with a reference can fail: that a wrong variant of a formula does not pass it.
+
+    Args:
+        got: result of the wrong variant.
+        reference: what the right formula gives.
+        variant: description of the variant, for the message.
+        limit: the relative difference that the variant must exceed.
+
+    Raises:
+        AssertionError: the variant is within `limit` of the reference.
+    """
     if difference(got, reference) <= limit:
         raise AssertionError(
             f"the wrong variant {variant!r} differs by {difference(got, reference):.1e} only: it would pass"
@@ -198,26 +230,27 @@ def check_rejected(
 
 
 def check_modality(model: Embedder, items: Sequence[Any], files: Mapping[str, bytes] | None = None) -> None:
-    """Holds a modality to its contract, by a model that reads it.
+    """Checks that a modality fulfils its contract, by means of a model that reads it.
 
-    Items and files are told from those of all other modalities; what is read twice has one hash; seen and lost are in
-    the modality's unit; passages lie in their document and have vectors; canaries are items of the modality and show
-    whether a model is the same; a collection takes items and files, and each is found by itself.
+    Items and files must be distinguished from those of all other modalities; reading an item twice must give one hash;
+    `seen` and `lost` must be in the modality's unit; passages must lie in their document and have vectors; canaries
+    must be items of the modality and must detect a different model; a collection must accept items and files, and find
+    each when it is the query.
 
     Args:
-        model: that reads it, and whose vectors tell the items apart.
-        items: in memory, at least two different ones.
-        files: name -> bytes of files of the modality, each with a vector; None for a modality without files.
+        model: a model that reads the modality and gives the items different vectors.
+        items: at least two different items in memory.
+        files: maps names to the bytes of files of the modality that can be embedded; None for a modality without files.
 
     Raises:
-        AssertionError: what does not hold.
+        AssertionError: the contract is broken.
     """
     name, named = modality.of(items[0]), dict(files or {})
     record = modality.get(name)
     for item in items:
-        takes = [own.name for own in modality.modalities().values() if own.accepts(item)]
-        if takes != [name]:
-            raise AssertionError(f"{item!r} is taken for {takes}, expected {[name]}")
+        accepting = [other.name for other in modality.modalities().values() if other.accepts(item)]
+        if accepting != [name]:
+            raise AssertionError(f"{item!r} is accepted by {accepting}, expected {[name]}")
     if (unit := model.run(list(items)).unit) != record.unit:
         raise AssertionError(f"run counts {unit}, and the modality {record.unit}")
     _check_contents(record, items, named)
@@ -227,46 +260,49 @@ def check_modality(model: Embedder, items: Sequence[Any], files: Mapping[str, by
 
 
 def _check_contents(record: Modality, items: Sequence[Any], files: Mapping[str, bytes]) -> None:
-    """Items and files as they are read, without a model."""
+    """Checks how items and files are read, without a model."""
     once, again = ([content_of(item) for item in items] for _ in range(2))
     digests = [one.digest for one in once]
     if digests != [one.digest for one in again] or len(set(digests)) != len(items):
-        raise AssertionError(f"{record.name}: a hash is not that of its item alone")
+        raise AssertionError(
+            f"{record.name}: reading items twice gave other hashes, or two items have one hash"
+        )
     if wrong := [one.modality for one in once if one.modality != record.name]:
         raise AssertionError(f"an item of {record.name} has the content of {wrong[0]}")
     for one in once:
         json.dumps(dict(one.facts), allow_nan=False)
     for file, data in files.items():
-        told = (modality.of_name(Path(file)), modality.of_file(Path("no name that says it"), data))
-        if told[0] != record.name or told[1] not in (record.name, modality.written()):
+        by_name, by_bytes = modality.of_name(Path(file)), modality.of_file(Path("without suffix"), data)
+        if by_name != record.name or by_bytes not in (record.name, modality.written()):
             raise AssertionError(
-                f"{file} is told to be {told}, by name and by first bytes: {record.name} is due"
+                f"{file} is {by_name} by its name and {by_bytes} by its first bytes, expected {record.name}"
             )
 
 
 def _check_canaries(model: Embedder, record: Modality) -> None:
-    own = record.canaries
-    made = [own.make(one) for one in own.names]
-    kinds = {modality.of(item) for item in made}
-    if not made or kinds != {record.name} or not all(one.startswith(own.prefix) for one in own.names):
-        raise AssertionError(f"canaries {own.names} are {sorted(kinds)}, and begin with {own.prefix!r}")
-    recorded = canaries_of(model)
-    if not set(own.names) <= {one for one, _ in recorded}:
+    canaries = record.canaries
+    items = [canaries.make(name) for name in canaries.names]
+    found = {modality.of(item) for item in items}
+    if not items or found != {record.name} or not all(n.startswith(canaries.prefix) for n in canaries.names):
         raise AssertionError(
-            f"{model.name} makes no vectors of {set(own.names) - {one for one, _ in recorded}}"
+            f"canaries {canaries.names} are {sorted(found)}, expected {[record.name]} and names that begin with "
+            f"{canaries.prefix!r}"
         )
+    recorded = canaries_of(model)
+    if missing := set(canaries.names) - {name for name, _ in recorded}:
+        raise AssertionError(f"{model.name} gives no vectors of the canaries {missing}")
     check_canaries(recorded, model, record.name)
     try:
-        check_canaries(tuple((one, -vector) for one, vector in recorded), model, record.name)
+        check_canaries(tuple((name, -vector) for name, vector in recorded), model, record.name)
     except IdentityError:
         return
-    raise AssertionError("canaries with the opposite vectors were believed")
+    raise AssertionError("canaries whose vectors have the opposite sign were accepted")
 
 
 def _check_found_again(
     model: Embedder, record: Modality, items: Sequence[Any], files: Mapping[str, bytes], place: Path
 ) -> None:
-    """A collection takes items and files, and finds each by itself."""
+    """Checks that a collection accepts items and files, and finds each when it is the query."""
     folder = place / "files"
     folder.mkdir()
     for name, data in files.items():
@@ -277,47 +313,50 @@ def _check_found_again(
         notes.add(list(items), ids=ids)
         report = notes.sync(folder)
         if report.new != len(files) or notes.sync(folder).unchanged != len(files):
-            raise AssertionError(f"of {len(files)} files {report.new} are new: {report.failed}")
-        for item, own in [
+            raise AssertionError(f"{report.new} of {len(files)} files were added: {report.failed}")
+        for item, document in [
             *zip(items, ids, strict=True),
             *((folder / name, f"files/{name}") for name in files),
         ]:
-            _check_hit(notes, record, item, own)
+            _check_hit(notes, record, item, document)
         if notes.add(list(items), ids=ids).unchanged != len(items) or notes.check():
             raise AssertionError(
-                f"what was added again is changed, or the collection is not sound: {notes.check()}"
+                f"adding the same items again changed them, or the collection has problems: {notes.check()}"
             )
 
 
 def _check_hit(notes: Collection, record: Modality, item: Any, document: str) -> None:
     hits = [hit for hit in notes.search(item, 100, mode="vector") if hit.document == document]
     if not hits:
-        raise AssertionError(f"{document} is not found by itself")
+        raise AssertionError(f"a search with {document} as the query does not find it")
     for hit in hits:
         if (hit.modality, hit.span_unit) != (record.name, record.span_unit) or hit.span[0] > hit.span[1]:
             raise AssertionError(f"{hit!r} has the span {hit.span} in {hit.span_unit!r} of {hit.modality}")
 
 
 def check_index(make: Callable[[int, Metric], VectorIndex], seed: int = 0, recall: float = 0.9) -> None:
-    """Holds a vector index to the protocol.
+    """Checks that a vector index fulfils the protocol `store.indexes.base.VectorIndex`.
 
-    Keys are kept, removed and replaced, only what is allowed is found, and there are no answers beyond the last vector.
-    An index that says it is exact finds the best with their scores; another finds candidates, none of them twice.
+    Adding, replacing and removing keys must work; a search must find allowed keys only, and fill the places after the
+    last vector with key -1 and score -inf. An exact index must find the nearest keys with their scores, an approximate
+    one must return candidates without duplicates.
 
     Args:
-        make: (dim, metric) -> an empty index.
-        seed: of the random vectors.
-        recall: of an index that is not exact, the least share of the 10 best that have to be among 40 candidates, on
-            average over queries.
+        make: called with (dim, metric); returns an empty index.
+        seed: seed of the random vectors.
+        recall: for an approximate index, the least share of the 10 nearest keys that must be among 40 candidates, on
+            average over the queries.
 
     Raises:
-        AssertionError: what does not hold, with the numbers.
+        AssertionError: the protocol is broken; the message has the numbers.
     """
     rng = np.random.default_rng(seed)
     for metric in get_args(Metric):
         index = make(16, metric)
         if (index.dim, index.metric) != (16, metric):
-            raise AssertionError(f"made for 16 and {metric!r}, it says {index.dim} and {index.metric!r}")
+            raise AssertionError(
+                f"made with 16 and {metric!r}, the index has {index.dim} and {index.metric!r}"
+            )
         vectors = rng.standard_normal((200, 16)).astype(np.float32)
         keys = rng.permutation(1000)[:200].astype(np.int64)
         index.add(keys[:120], rng.standard_normal((120, 16)).astype(np.float32))  # replaced by the next
@@ -333,13 +372,13 @@ def check_index(make: Callable[[int, Metric], VectorIndex], seed: int = 0, recal
             raise AssertionError(f"{metric}: {len(index)} vectors after removal, expected 150")
         found, scores = index.search(queries, 500)
         if (found[:, 150:] != -1).any() or np.isfinite(scores[:, 150:]).any():
-            raise AssertionError(f"{metric}: places behind the last vector are not (-1, -inf)")
+            raise AssertionError(f"{metric}: places after the last vector are not (-1, -inf)")
 
 
 def _scores(
     metric: Metric, keys: Keys, vectors: Floats, queries: Floats, allowed: Keys | None
 ) -> NDArray[np.float64]:
-    """(queries, vectors) in float64; -inf for what is not allowed."""
+    """Scores (queries, vectors) in float64; -inf for keys that are not allowed."""
     exact, wide = vectors.astype(np.float64), queries.astype(np.float64)
     scores: NDArray[np.float64] = wide @ exact.T
     if metric == "cosine":
@@ -367,15 +406,15 @@ def _check_candidates(
 ) -> None:
     best = keys[np.argsort(-_scores(index.metric, keys, vectors, queries, allowed), axis=1)[:, :10]]
     found, _ = index.search(queries, 40, allowed)
-    there = keys if allowed is None else allowed
+    searched = keys if allowed is None else allowed
     for row in found:
-        own = row[row >= 0]
-        if not np.isin(own, there).all() or len(np.unique(own)) < len(own):
+        candidates = row[row >= 0]
+        if not np.isin(candidates, searched).all() or len(np.unique(candidates)) < len(candidates):
             raise AssertionError(
-                f"{index.metric}: found {own.tolist()}, with keys twice or that may not be found"
+                f"{index.metric}: found {candidates.tolist()}, with duplicates or keys that are not allowed"
             )
     share = float(np.mean([np.isin(right, row).mean() for right, row in zip(best, found, strict=True)]))
-    # Of what a filter leaves an index may find too little: a collection then compares all of it.
+    # With a filter an index may find too few candidates: a collection then compares all allowed vectors.
     if allowed is None and share < recall:
         raise AssertionError(
             f"{index.metric}: {share:.2f} of the 10 best are among 40 candidates, expected {recall:.2f}"

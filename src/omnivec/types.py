@@ -1,4 +1,4 @@
-"""The vocabulary: the few types that every room of omnivec speaks in."""
+"""The types that all packages of omnivec share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 ModalityName = str
-"""The name of a kind of item; `inputs.modality` has a record for each."""
+"""The name of a modality, such as "text"; `inputs.modality` has a record for each."""
 
 IN_CHARACTERS = frozenset(("text",))
-"""Modalities whose passages are as long as their texts: spans count characters."""
+"""Modalities whose spans count characters, so that the length of a passage is the length of its text."""
 
 Metric = Literal["cosine", "dot", "euclidean"]
 Precision = Literal["float32", "bfloat16"]
@@ -25,7 +25,7 @@ Decode = Literal["reduced", "exact"]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Keys = NDArray[np.int64]
-"""Keys of passages, as a collection and a vector index number them."""
+"""Keys of passages: the integers by which a collection and its vector indexes identify them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Audio:
     """Sound in memory.
 
     Attributes:
-        samples: (n,) mono or (n, channels), float in [-1, 1] or int16.
+        samples: (n,) for mono or (n, channels); floats in [-1, 1], or int16.
         rate: sampling rate in Hz.
     """
 
@@ -49,8 +49,8 @@ class Series:
     """A time series in memory.
 
     Attributes:
-        values: (n,), or (n, channels) of several measured together.
-        times: (n,) when each was measured, in a unit of one's own; None of equal steps.
+        values: (n,), or (n, channels) where several values are measured together.
+        times: (n,) time of each measurement, in any unit; None if the measurements are equally spaced.
     """
 
     values: NDArray[Any]
@@ -62,10 +62,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Key:
-    """The name of a node, user, product or word: a row of a table, and no text.
+    """The name of a node, user, product or word: it is looked up in a table, where a str would be read as text.
 
     Attributes:
-        name: as the table has it.
+        name: the key, spelled as in the table.
     """
 
     name: str
@@ -77,8 +77,8 @@ class Space:
 
     Attributes:
         dim: length of a vector.
-        metric: what its nearness means.
-        modalities: what can be embedded into it.
+        metric: how similarity is measured: "cosine", "dot" or "euclidean".
+        modalities: the kinds of item that can be embedded into it.
     """
 
     dim: int
@@ -88,15 +88,17 @@ class Space:
 
 @dataclass(eq=False)
 class Encoded:
-    """What `run` returns for n items of which m were embedded.
+    """The result of `Embedder.run` for n items, m of which were embedded.
+
+    Its length is m; iterating over it yields pairs (index of the item, its vector).
 
     Attributes:
         vectors: (m, dim) float32, in the order of the items.
-        kept: (m,) int64, for each row the index of its item.
-        failures: index of an item -> why it has no vector, one line.
-        seen: (m,) int64, how much of each item reached the model, in `unit`.
-        lost: (m,) int64, how much was cut off by the model's limit, in `unit`.
-        unit: what seen and lost count: "tokens", "pixels", "seconds".
+        kept: (m,) int64, the index of the item of each row.
+        failures: maps the index of each item that has no vector to the reason, one line.
+        seen: (m,) int64, how much of each item the model has read, in `unit`.
+        lost: (m,) int64, how much of each item the model's limit cut off, in `unit`.
+        unit: what `seen` and `lost` count: "tokens", "pixels" or "seconds".
     """
 
     vectors: Floats
@@ -115,30 +117,31 @@ class Encoded:
         return len(self.kept)
 
     def __iter__(self) -> Iterator[tuple[int, Floats]]:
-        """Pairs (index of the item, its vector)."""
+        """Yields pairs (index of the item, its vector)."""
         return iter(zip(self.kept.tolist(), self.vectors, strict=True))
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One found passage.
+    """One result of a search: a passage with its score.
 
     Attributes:
-        id: of the passage: "<document>#<ordinal>".
-        document: id of the document it belongs to.
-        span: (start, end) in the document, end exclusive, in `span_unit`; (0, 0) where the passage is all of it and
-            has no extent, such as an image.
-        line: first line in the source, from 1; None where it has none.
-        modality: of the passage.
-        space: name of the space it was found in; "text search" where it was found by its words.
-        score: higher is better; cosine, dot product or negative distance, by the space's metric; where several
-            spaces were searched, how surprising that is there (-log10 of the share of a random sample that scores as
-            high), or 1 / (60 + rank) where one of them is too small to tell; in hybrid mode the reciprocal-rank sum.
-        text: of the passage; "" where it has none.
-        metadata: of the document.
-        matches: (start, end) characters of `text`, end exclusive, that words of the query match; of a search by words,
-            or by both.
-        span_unit: what `span` counts: "characters", "seconds"; "" of a modality without an extent.
+        id: id of the passage, "<document>#<ordinal>".
+        document: id of the document that the passage belongs to.
+        span: (start, end) of the passage in the document, end exclusive, in `span_unit`; (0, 0) for a modality without
+            an extent, such as an image.
+        line: line of the source file in which the passage begins, counted from 1; None if the source has no lines.
+        modality: modality of the passage.
+        space: name of the space that the passage was found in; "text search" if it was found by its words.
+        score: higher is better. In one space: cosine, dot product or negative distance, by the metric of the space.
+            Over several spaces: -log10 of the share of a random sample of the space that scores as high, or
+            1 / (60 + rank) if one of the spaces is too small for such a sample. In hybrid mode: the sum of
+            reciprocal ranks.
+        text: text of the passage; "" if it has none.
+        metadata: metadata of the document.
+        matches: (start, end) offsets in `text`, end exclusive, of the words that match the query; empty in a search by
+            vectors alone.
+        span_unit: what `span` counts: "characters" or "seconds"; "" for a modality without an extent.
     """
 
     id: str
@@ -160,14 +163,14 @@ class Hit:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An item made ready for a model, before it meets others in a batch.
+    """The model inputs of one item, before it is padded and stacked with others to a batch.
 
     Attributes:
-        arrays: by input name.
-        cost: what it takes of a batch's budget: tokens, pixels, samples.
-        seen: how much of it is in the arrays.
-        lost: how much the model's limit cut off.
-        skip: leading places that belong to a prompt and are not pooled.
+        arrays: maps the name of each input of the model to its array, without a batch axis.
+        cost: how much of a batch's budget the item uses, in tokens, pixels or samples.
+        seen: how much of the item is in the arrays.
+        lost: how much of the item the model's limit cut off.
+        skip: number of leading positions that belong to a prompt and are left out of pooling.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -178,6 +181,6 @@ class Prepared:
 
 
 def _short(text: str, most: int = 60) -> str:
-    """The beginning of a text on one line."""
+    """The beginning of a text, at most `most` characters, on one line."""
     line = " ".join(text[: 4 * most].split())
     return line if len(line) <= most and len(text) <= 4 * most else line[:most] + "..."

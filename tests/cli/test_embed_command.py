@@ -182,7 +182,7 @@ def test_what_is_cut_is_said(omni: CommandLine, tiny: Path) -> None:
     [
         (["-", "-o", "out.pickle"], 2, "the suffix says the format"),
         (["-", "-o", "out"], 2, "the suffix says the format"),
-        (["-", "-o", "absent/out.npy"], 2, "folder that is not there"),
+        (["-", "-o", "absent/out.npy"], 2, "folder that does not exist"),
         (["-", "-o", "folder.npy"], 2, "is a folder"),
         (["rows.csv"], 2, "--column names the field"),
         (["rows.csv", "--column", "nope"], 1, "its columns: id, body"),
@@ -295,7 +295,7 @@ def test_an_output_keeps_its_link_and_rights_and_is_never_a_device(omni: Command
     assert (omni.folder / "real.npy").stat().st_mode & 0o777 == 0o600
     os.mkfifo(omni.folder / "pipe.npy")
     done = omni("embed", "a.txt", "-o", "pipe.npy", "-m", tiny)
-    assert done.code == 2 and "is no regular file" in done.err
+    assert done.code == 2 and "is not a regular file" in done.err
     assert not (omni.folder / "pipe.npy").is_file()
 
 
@@ -305,5 +305,5 @@ def test_no_output_takes_the_place_of_what_is_read(omni: CommandLine, tiny: Path
     (omni.folder / "other.jsonl").symlink_to("rows.jsonl")
     for output in ("rows.jsonl", "./rows.jsonl", "other.jsonl"):
         done = omni("embed", "rows.jsonl", "--column", "body", "-o", output, "-m", tiny)
-        assert done.code == 2 and f"{Path(output)} is read for the result" in done.err
+        assert done.code == 2 and f"{Path(output)} is one of the input files" in done.err
         assert (omni.folder / "rows.jsonl").read_text() == rows

@@ -124,7 +124,7 @@ def test_a_page_is_written_beside_the_results(album: CommandLine) -> None:
     (album.folder / "mine.html").write_text("<p>a page of my own</p>")
     assert album("index", "mine.html").code == 0
     for name, why in [
-        ("none/found.html", "a folder that is not there"),
+        ("none/found.html", "a folder that does not exist"),
         (".", "is a folder"),
         ("-", "a file"),
         ("orange.png", "is no name of a page"),

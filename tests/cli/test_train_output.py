@@ -68,7 +68,7 @@ def test_an_unusable_folder_is_said_before_the_training(
 
 
 def test_phrases_are_written_to_a_file_that_is_looked_at_first(omni: CommandLine, text: Path) -> None:
-    for target, part in (("text", "is a folder"), ("absent/p.txt", "folder that is not there")):
+    for target, part in (("text", "is a folder"), ("absent/p.txt", "folder that does not exist")):
         done = omni("train", "phrases", text, "-o", target, before=BEGUN)
         assert done.code == 2 and part in done.err and done.out == ""
     assert omni("train", "phrases", text, "-o", "p.txt").code == 0
@@ -108,5 +108,5 @@ recipes.train = train
 
 def test_a_file_that_is_learned_from_is_no_output(omni: CommandLine, text: Path) -> None:
     done = omni("train", "phrases", text, "-o", text)
-    assert done.code == 2 and "is read for the result" in done.err
+    assert done.code == 2 and "is one of the input files" in done.err
     assert text.read_text() == WORDS

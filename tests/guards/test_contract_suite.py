@@ -85,9 +85,9 @@ BROKEN = {
     Forgetful: "found|vectors after removal",
     Careless: "cosine: found",
     Unscaled: "cosine: found",
-    Mislabelled: "made for 16 and 'cosine', it says 16 and 'dot'",
-    Repeating: "keys twice",
-    Loose: "that may not be found",
+    Mislabelled: "made with 16 and 'cosine', the index has 16 and 'dot'",
+    Repeating: "with duplicates",
+    Loose: "that are not allowed",
     Oblivious: r"0\.[345]\d of the 10 best are among 40 candidates, expected 0.90",
 }
 

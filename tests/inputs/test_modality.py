@@ -138,11 +138,13 @@ def test_a_modality_that_breaks_the_contract_is_named(
 ) -> None:
     record = modality.get("text")
     broken: dict[str, dict[str, Any]] = {
-        "is taken for": {"accepts": lambda item: False},
+        "is accepted by": {"accepts": lambda item: False},
         "run counts tokens, and the modality words": {"unit": "words"},
-        "a hash is not that of its item alone": {"content": lambda item: Content("text", b"x", item, item)},
+        "reading items twice gave other hashes": {"content": lambda item: Content("text", b"x", item, item)},
         "begin with 'text:'": {"canaries": replace(record.canaries, prefix="text:")},
-        "were believed": {"canaries": replace(record.canaries, tolerance=3.0)},
+        "whose vectors have the opposite sign were accepted": {
+            "canaries": replace(record.canaries, tolerance=3.0)
+        },
         "has the span": {"span_unit": "words"},
     }
     for why, change in broken.items():
