@@ -232,7 +232,7 @@ def _static(folder: Path) -> None:
     listed = json.loads((table / "modules.json").read_text())
     normal = {"path": "1_Normalize", "type": "sentence_transformers.models.Normalize"}
     (table / "modules.json").write_text(json.dumps([*listed, normal]))
-    with pytest.raises(UnsupportedModel, match="truncate_dim 5 behind a Normalize"):
+    with pytest.raises(UnsupportedModel, match="truncate_dim 5 after a Normalize"):
         omnivec.load(table)
 
 

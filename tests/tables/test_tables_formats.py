@@ -277,9 +277,9 @@ def test_our_folder_keeps_everything_and_is_mapped(tmp_path):
     ("file", "content", "named"),
     [
         ("keys.json", '["a"]', "vectors of .2, 4. for 1 keys, and config.json says that dim is 4"),
-        ("keys.json", '["a", "a"]', "has 1 keys twice"),
+        ("keys.json", '["a", "a"]', "repeats 1 keys"),
         ("keys.json", '{"a": 1}', "holds a dict where a list is due"),
-        ("keys.json", "[1, 2]", "holds keys that are no text"),
+        ("keys.json", "[1, 2]", "holds keys that are not strings"),
         ("keys.json", "[", "no valid JSON"),
         ("words.json", '["w"]', "vectors of .3, 4. for 1 keys"),
         ("model.safetensors", "x", "truncated"),
@@ -326,7 +326,7 @@ def test_damage_anywhere_is_one_line_or_harmless(tmp_path, name):
 
 def test_keys_of_npy_never_replace_a_text_that_is_not_theirs(tmp_path):
     (tmp_path / "corpus.txt").write_text("what the words were learned from")
-    with pytest.raises(UsageError, match=r"corpus\.txt is there and does not belong to .*corpus\.npy"):
+    with pytest.raises(UsageError, match=r"corpus\.txt exists and does not hold the keys of .*corpus\.npy"):
         write_table(tmp_path / "corpus.npy", table(), "npy")
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]
     assert (tmp_path / "corpus.txt").read_text() == "what the words were learned from"

@@ -414,7 +414,7 @@ def test_any_bytes_beside_a_gensim_save_are_refused(tmp_path, content, at):
 def test_a_matrix_of_another_model_beside_a_gensim_save(tmp_path, other):
     path = gensim_save(tmp_path / "m.kv")
     np.save(tmp_path / "m.kv.vectors.npy", other.astype(np.float32 if other.dtype == float else other.dtype))
-    refused(path, read_table, "another model beside it|of shape")
+    refused(path, read_table, "belongs to another model|of shape")
 
 
 @pytest.mark.parametrize("key", [None, 0.0, 2.5, False, True, ()])

@@ -1,11 +1,27 @@
-"""Which tokenizers may be run chunk by chunk, and how the compiled kernel is to cut for them.
+"""Decides whether a tokenizer can be run chunk by chunk, and derives the compiled kernel's rules from it.
 
-Three ways are exact, by the tokenizer's parts (Hugging Face's tokenizer.json):
+A chunk is a run of text between whitespace. Three modes give the tokenizer's exact ids; which one applies depends on
+the components in its tokenizer.json (Hugging Face):
 
-- words: characters are normalised one by one, words end at blanks and at single characters, and each word is cut by
-  WordPiece or looked up whole: the kernel does all of it for ASCII;
-- chunks: words end at blanks at least, and nothing looks beyond: the tokenizer sees each distinct chunk once;
-- glued: a blank belongs to the word behind it (byte-level BPE, Metaspace): the same, where blanks stand alone.
+- words: characters are normalised one by one, words end at whitespace and at punctuation, and each word is split by
+  WordPiece or looked up whole. The kernel does all of this for ASCII.
+- chunks: words end at whitespace or earlier, and no component looks across it. The tokenizer runs once for each
+  distinct chunk.
+- space-prefixed (`glued`): a space belongs to the word after it (byte-level BPE, Metaspace). As chunks, for texts in
+  which words are separated by single spaces.
+
+A text that contains an added token, or whitespace that the mode does not cover, is called heavy and is given to the
+tokenizer whole.
+
+Example, for BERT's uncased normaliser and pre-tokenizer, WordPiece, and the added tokens [UNK], [CLS] and [SEP]
+(mode "words"):
+
+    byte        a       A       ","     " "     tab     0x01        0xC3
+    kinds       INSIDE  INSIDE  ALONE   BLANK   BLANK   DROPPED     FOREIGN (not ASCII)
+    normal      a       a       ","     " "     " "     0x01        0xC3
+
+    reserved    "[unk][cls][sep]", normalised, starting at 0, 5, 10 and ending at 15; `opens` is true for "[" alone
+    so          "x [SEP]" is heavy, while "x [a]" is split into x, [, a, ]
 """
 
 from __future__ import annotations
@@ -29,15 +45,15 @@ if TYPE_CHECKING:
 Part = Mapping[str, Any]
 Bytes = NDArray[np.uint8]
 
-# Normalisers that treat each character alone, or a base with its marks: none looks across an ASCII blank.
+# Normalisers that handle each character (or a base character with its marks) by itself, never across ASCII whitespace.
 BY_CHARACTER = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
-# Of these, those that make no blank of anything else.
+# Of these, the ones that turn no other character into whitespace.
 BLANK_KEEPING = {"Lowercase", "NFC", "NFD"}
-# Pre-tokenizers that cut at each blank, whatever is beside it.
+# Pre-tokenizers that split at each whitespace character, whatever is next to it.
 AT_BLANKS = {"BertPreTokenizer", "WhitespaceSplit"}
-# Behind such a cut each of these sees one piece alone.
+# Pre-tokenizers that, once the text is split at whitespace, work on each piece by itself.
 WITHIN = AT_BLANKS | {"Whitespace", "Punctuation", "Digits", "Split", "ByteLevel", "Metaspace"}
-# A blank is joined to these beside it by ByteLevel's pattern: Unicode's White_Space, and what older tables had there.
+# Whitespace that ByteLevel's pattern joins to a space beside it: Unicode's White_Space, now and in older versions.
 NARROW_BLANKS = b"\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f"
 WIDE_BLANKS = [0x85, 0xA0, 0x1680, 0x180E, *range(0x2000, 0x200C), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000]
 LONGEST_WORD = 1024
@@ -45,11 +61,11 @@ LONGEST_WORD = 1024
 
 @dataclass(frozen=True)
 class Cutter:
-    """What the kernel works by.
+    """The kernel's parameters for one tokenizer.
 
     Attributes:
-        rules: how texts are cut.
-        vocabulary: the pieces of words; empty where the kernel cuts no words.
+        rules: how texts are split.
+        vocabulary: the word pieces; empty where the kernel does not split words.
     """
 
     rules: Rules
@@ -58,7 +74,7 @@ class Cutter:
 
 @dataclass(frozen=True)
 class _Words:
-    """What a model that knows whole words or their pieces says."""
+    """A WordPiece or WordLevel model; `prefix` is None for WordLevel, `longest_word` is in characters."""
 
     tokens: Mapping[str, int]
     unknown: int
@@ -68,14 +84,14 @@ class _Words:
 
 @dataclass(frozen=True)
 class _Bytes:
-    """What each byte is, and what it is normalised to."""
+    """The kind (`wordpiece.INSIDE`, ...) and the normalised value of each byte, (256,) uint8 each."""
 
     kinds: Bytes
     normal: Bytes
 
 
 def cutter_for(tokenizer: Tokenizer) -> Cutter | None:
-    """How to cut for a tokenizer; None where a part of it may look across blanks, or numba is missing."""
+    """The kernel's parameters for a tokenizer; None where a component may look across whitespace, or without numba."""
     backend = tokenizer.backend
     normalizers = [part["type"] for part in _parts(backend.normalizer, "normalizers")]
     cuts = _parts(backend.pre_tokenizer, "pretokenizers")
@@ -96,7 +112,7 @@ def cutter_for(tokenizer: Tokenizer) -> Cutter | None:
 
 
 def _parts(part: Any, inner: str) -> list[Part]:
-    """The parts of a normaliser or pre-tokenizer, sequences laid flat."""
+    """The settings of a normaliser or pre-tokenizer, with nested sequences flattened."""
     return _flat(json.loads(part.__getstate__()), inner) if part is not None else []
 
 
@@ -107,12 +123,12 @@ def _flat(part: Part, inner: str) -> list[Part]:
 
 
 def _is_local(cut: Part) -> bool:
-    """Whether it cuts a piece of a text as it would cut it alone."""
+    """Whether a pre-tokenizer splits a piece of a text just as it would split that piece by itself."""
     return cut["type"] in WITHIN and cut.get("prepend_scheme") != "first"
 
 
 def _cuts_characters(cut: Part) -> bool:
-    """Whether what it does with a character of ASCII hangs on that character alone."""
+    """Whether a pre-tokenizer's treatment of an ASCII character depends on that character alone."""
     return (
         cut["type"] in AT_BLANKS
         or (cut["type"] == "Punctuation" and cut["behavior"] == "Isolated")
@@ -121,6 +137,7 @@ def _cuts_characters(cut: Part) -> bool:
 
 
 def _glues_blanks(cut: Part) -> bool:
+    """Whether a pre-tokenizer puts a space at the beginning of the word after it."""
     return (cut["type"] == "ByteLevel" and bool(cut.get("use_regex", True))) or (
         cut["type"] == "Metaspace" and bool(cut.get("split", True))
     )
@@ -144,7 +161,10 @@ def _words(backend: tokenizers.Tokenizer) -> _Words | None:
 
 
 def _probed(backend: tokenizers.Tokenizer, whole: bool) -> _Bytes | None:
-    """What the tokenizer's own parts do with each character of ASCII; None where that is no simple thing."""
+    """Runs the normaliser and pre-tokenizer on "a?b" for each ASCII character "?"; None for any unexpected result.
+
+    With `whole`, a character that splits the text is allowed: chunks are then not split here.
+    """
     from omnivec.tables.kernels import wordpiece
 
     kinds, normal = np.full(256, wordpiece.FOREIGN, np.uint8), np.arange(256, dtype=np.uint8)
@@ -168,6 +188,7 @@ def _probed(backend: tokenizers.Tokenizer, whole: bool) -> _Bytes | None:
 
 
 def _one_blank() -> _Bytes:
+    """Bytes of the space-prefixed mode: only " " separates chunks; other whitespace makes a text heavy."""
     from omnivec.tables.kernels import wordpiece
 
     kinds, normal = np.full(256, wordpiece.FOREIGN, np.uint8), np.arange(256, dtype=np.uint8)
@@ -212,14 +233,18 @@ def _cutter(tokenizer: Tokenizer, letters: _Bytes, words: _Words | None, glued: 
 
 
 def _reserved(backend: tokenizers.Tokenizer, letters: _Bytes) -> list[bytes] | None:
-    """What makes a text heavy: the spellings, normalised byte by byte, that are cut out before anything else."""
+    """The added tokens, normalised byte by byte; the tokenizer extracts them first, so they make a text heavy.
+
+    None where a token is empty. Where a token is matched in normalised text, `letters` is changed so that any
+    non-ASCII or dropped character makes a text heavy.
+    """
     from omnivec.tables.kernels import wordpiece
 
     spellings = []
     for token in backend.get_added_tokens_decoder().values():
         content = token.content
         if token.normalized:
-            # It is looked for in what a text is normalised to, which is known here of ASCII only.
+            # The token is matched in the normalised text, and only ASCII's normalisation is known here.
             letters.kinds[(letters.kinds == wordpiece.FOREIGN) | (letters.kinds == wordpiece.DROPPED)] = (
                 wordpiece.HEAVY
             )

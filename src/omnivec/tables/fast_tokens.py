@@ -1,9 +1,21 @@
-"""Token ids of many texts in one flat array, at memory speed where the tokenizer allows it, the same ids always.
+"""Token ids of many texts in one flat array: the tokenizer's exact ids, by a compiled kernel where that is possible.
 
-`Tokenizer.ids` costs more than a microsecond a token, which is most of what a static model does. Here texts are cut
-at their blanks by a compiled kernel; ASCII is cut into word pieces there too, any other chunk is given to the
-tokenizer once and remembered. That is exact only where no part of the tokenizer looks across a blank:
-`cutting` reads its parts and says which of three ways is open.
+`Tokenizer.ids` takes over a microsecond per token, which is most of a static model's time. Here a compiled kernel
+splits texts at whitespace and splits ASCII words into word pieces; any other chunk is given to the tokenizer once, and
+its ids are cached. This is exact only where no component of the tokenizer looks across whitespace: `fast_rules`
+inspects the components and chooses one of three modes.
+
+Example, with BERT's rules and the vocabulary [UNK] 0, [CLS] 1, [SEP] 2, un 3, ##able 4, hello 5, "," 6, caf 7, ##e 8,
+cafe 9:
+
+    texts           "Hello, unable"     "Café hello"        "x [SEP]"
+    scan            5 6 3 4             -1 5                -131073         negative numbers are placeholders:
+                                                                            -1 is entry 0 of the cache, "Café";
+                                                                            -1 - 131072 (ENTRIES) is span 0 of `left`
+    tokenizer                           "Café" -> 9         whole -> 0 2    an added token: the text is heavy
+    with [CLS] [SEP]
+        ids         1 5 6 3 4 2         1 9 5 2             1 0 2 2
+        offsets     0                   6                   10              and 14 at the end
 """
 
 from __future__ import annotations
@@ -26,13 +38,13 @@ if TYPE_CHECKING:
     from omnivec.tables.kernels.wordpiece import Remembered
 
 SLICE = 1 << 19
-"""Bytes of text that one kernel call takes: few enough for its ids to stay in the CPU's cache."""
+"""Bytes of text per kernel call, few enough for its ids to stay in the CPU's cache."""
 ENTRIES = 1 << 17
-"""Chunks that a thread remembers, at most; it forgets them all when half as many are there."""
+"""Most chunks in the cache of a thread, which is emptied between calls when it is half full."""
 LETTERS = 1 << 21
-"""Bytes of them together, at most."""
+"""Most bytes of all cached chunks together; the cache is also emptied when half of them are used."""
 LONGEST = 64
-"""Bytes of the longest that is remembered."""
+"""Bytes of the longest chunk that is cached."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +52,9 @@ class FlatIds:
     """Token ids of n texts.
 
     Attributes:
-        ids: (total,) int32, one text behind the other.
-        offsets: where each text's ids start, and the end (n + 1,) int64.
-        lost: ids of each text (n,) int64 that the limit cut.
+        ids: (total,) int32, the ids of all texts, concatenated.
+        offsets: (n + 1,) int64, the offset of each text in `ids`, and the end of the last.
+        lost: (n,) int64, the number of ids of each text that were cut off by the limit.
     """
 
     ids: Ids
@@ -51,10 +63,10 @@ class FlatIds:
 
 
 class FastTokenizer:
-    """Flat token ids of texts, equal to its tokenizer's; safe to call from several threads.
+    """Computes flat token ids, equal to those of a tokenizer; safe to call from several threads.
 
     Attributes:
-        tokenizer: who says what the ids are.
+        tokenizer: the tokenizer whose ids are computed.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -63,7 +75,7 @@ class FastTokenizer:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the kernels do the work: numba is there, and no part of the tokenizer looks across blanks."""
+        """Whether the kernel is used: numba is installed, and no component of the tokenizer looks across whitespace."""
         return self._cutter is not None
 
     def flat_ids(
@@ -73,13 +85,13 @@ class FastTokenizer:
 
         Args:
             texts: any strings.
-            special: whether the model's special tokens go around each text.
-            limit: most ids of one text, special ones included and kept: content goes from its tail.
-            threads: slices of the texts to cut at a time.
+            special: whether to put the model's special tokens around each text.
+            limit: most ids of one text, special tokens included; content is cut off at its end.
+            threads: number of threads.
 
         Raises:
-            ItemError: a text that is not Unicode, or no text.
-            UsageError: the special tokens alone are more than `limit`.
+            ItemError: a text contains a lone surrogate, or is not a str.
+            UsageError: the special tokens alone exceed `limit`.
         """
         texts = list(texts)
         before, behind = self.tokenizer.special_ids() if special else (_NONE, _NONE)
@@ -103,11 +115,11 @@ class FastTokenizer:
         cutter = cutter_for(self.tokenizer)
         if cutter is None:
             return None
-        # A release of the tokenizers library that cuts otherwise than the kernels were written for is found here.
+        # Detects a release of the tokenizers library that behaves differently from the kernel.
         texts = _probes(cutter.rules.longest_word)
         encoded = [text.encode() for text in texts]
-        found = self._cut(cutter, encoded, None, self.tokenizer.special_ids())
-        return cutter if _equal(found, self._plain(texts, None, self.tokenizer.special_ids())) else None
+        kernel_ids = self._cut(cutter, encoded, None, self.tokenizer.special_ids())
+        return cutter if _equal(kernel_ids, self._plain(texts, None, self.tokenizer.special_ids())) else None
 
     def _plain(self, texts: Sequence[str], room: int | None, around: tuple[Ids, Ids]) -> FlatIds:
         rows = self.tokenizer.ids(texts, special=False)
@@ -133,16 +145,16 @@ class FastTokenizer:
         rest = _looked_up(self.tokenizer, text, out.left[:count])
         totals = np.empty(len(texts), np.int64)
         wordpiece.lengths(out.ids, out.ends, known, rest, totals)
-        kept = totals if room is None else np.minimum(totals, room)
-        where = _offsets(kept + len(around[0]) + len(around[1]))
-        ids = np.empty(where[-1], np.int32)
-        wordpiece.expand(out.ids, out.ends, known, rest, *around, where, ids)
+        shortened = totals if room is None else np.minimum(totals, room)
+        starts = _offsets(shortened + len(around[0]) + len(around[1]))
+        ids = np.empty(starts[-1], np.int32)
+        wordpiece.expand(out.ids, out.ends, known, rest, *around, starts, ids)
         self._memories.append(memory)
-        return FlatIds(ids, where, totals - kept)
+        return FlatIds(ids, starts, totals - shortened)
 
 
 class _Memory:
-    """The chunks that one thread has given to the tokenizer, and their ids."""
+    """A cache, used by one thread at a time, of the ids of chunks that the tokenizer was run on."""
 
     def __init__(self) -> None:
         from omnivec.tables.kernels import spellings
@@ -153,14 +165,14 @@ class _Memory:
         self._known = 0
 
     def make_room(self) -> None:
-        """Forgets all where little room is left."""
+        """Empties the cache when it is half full."""
         size = self.table.size[0]
         if size > ENTRIES // 2 or self.table.starts[size] > LETTERS // 2:
             self.table.slots[:] = -1
             self.table.size[0] = self._known = 0
 
     def complete(self, tokenizer: Tokenizer) -> Remembered:
-        """Gives new chunks to the tokenizer: what every mark of the table stands for."""
+        """Runs the tokenizer on chunks that are new in the cache; returns the ids of all its entries."""
         from omnivec.tables.kernels.wordpiece import Remembered
 
         size, starts = int(self.table.size[0]), self.table.starts
@@ -180,7 +192,7 @@ _NONE: Ids = np.zeros(0, np.int32)
 
 
 def _looked_up(tokenizer: Tokenizer, text: NDArray[np.uint8], spans: NDArray[np.int64]) -> Remembered:
-    """The tokenizer's ids of some runs of a text."""
+    """The tokenizer's ids of the pieces of `text` (UTF-8 bytes) with these start and end offsets (m, 2)."""
     from omnivec.tables.kernels.wordpiece import Remembered
 
     chunks = [text[begin:end].tobytes().decode() for begin, end in spans.tolist()]
@@ -190,10 +202,11 @@ def _looked_up(tokenizer: Tokenizer, text: NDArray[np.uint8], spans: NDArray[np.
 
 
 def _encoded(texts: Sequence[str]) -> list[bytes] | None:
+    """The texts in UTF-8; None where one of them cannot be encoded."""
     try:
         return [text.encode() for text in texts]
     except (AttributeError, UnicodeEncodeError):
-        return None  # The tokenizer says which text is none.
+        return None  # the tokenizer then raises the error that names the text
 
 
 def _offsets(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -203,6 +216,7 @@ def _offsets(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _slices(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The texts in runs of about SLICE bytes; a longer text is a run by itself."""
     first, size = 0, 0
     for i, text in enumerate(texts):
         if size and size + len(text) > SLICE:
@@ -229,7 +243,7 @@ def _equal(one: FlatIds, other: FlatIds) -> bool:
 
 
 def _probes(longest: int) -> list[str]:
-    """Texts that show whether the kernels cut as the tokenizer does."""
+    """Texts on which the kernel is compared with the tokenizer; `longest` is the longest word, in characters."""
     characters = [chr(i) for i in range(128)]
     words = [
         "unbelievable tokenization",

@@ -205,7 +205,7 @@ def test_a_quantised_model_is_what_fasttext_makes_of_it(tmp_path, given, how):
     whole = (tmp_path / "m.ftz").read_bytes()
     for count in (len(whole) - 1, len(whole) // 2, len(whole) // 4):
         (tmp_path / "cut.ftz").write_bytes(whole[:count])
-        with pytest.raises(WeightsError, match=r"cut short|damaged"):
+        with pytest.raises(WeightsError, match=r"truncated|cut short|damaged"):
             read_fasttext_bin(tmp_path / "cut.ftz")
 
 
@@ -220,20 +220,20 @@ def test_every_truncation_is_named(tmp_path):
     whole = small(tmp_path)
     for size in range(1, len(whole)):
         (tmp_path / "m.bin").write_bytes(whole[:size])
-        with pytest.raises(WeightsError, match=r"cut short|damaged"):
+        with pytest.raises(WeightsError, match=r"truncated|cut short|damaged"):
             read_fasttext_bin(tmp_path / "m.bin")
 
 
 @pytest.mark.parametrize(
     ("place", "value", "named"),
     [
-        (0, struct.pack("<i", 7), "no fastText model"),
+        (0, struct.pack("<i", 7), "not a fastText model"),
         (4, struct.pack("<i", 13), "version 13"),
         (8, struct.pack("<i", 4), "input matrix of"),
         (32, struct.pack("<i", 9), "loss 9"),
         (64, struct.pack("<2i", 2**31 - 1, 2**31 - 1), "2147483647 entries of a dictionary"),
         (84, struct.pack("<q", 5), "5 n-grams that pruning left do not each have a row"),
-        (94, b"\7", "cut short|damaged"),
+        (94, b"\7", "truncated|cut short|damaged"),
         (-1, b"\x7f", "NaN|damaged"),
     ],
 )

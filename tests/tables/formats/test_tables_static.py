@@ -176,7 +176,7 @@ def test_unigram_and_added_tokens(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "named"),
     [
-        ("tokenizer.json", "{}", "tokenizer.json has no vocabulary"),
+        ("tokenizer.json", "{}", "the vocabulary in tokenizer.json cannot be read"),
         ("tokenizer.json", None, "tokenizer.json cannot be read"),
         ("config.json", "{", "no valid JSON"),
         ("model.safetensors", None, "has no weights"),

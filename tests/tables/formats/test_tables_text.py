@@ -73,7 +73,7 @@ def test_the_first_keys_and_some_wherever_they_stand(tmp_path):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("cat 1 2\ndog 1\n", "line 2: 1 numbers behind 'dog', expected 2"),
+        ("cat 1 2\ndog 1\n", "line 2: 1 numbers after 'dog', expected 2"),
         ("cat 1 2\ndog 1 two\n", "line 2: could not convert string to float: 'two'"),
         ("cat 1 2\ndog 1 2\nox 1 2 3 x\n", "line 3: could not convert string to float: 'x'"),
         ("cat 1 2\ndog 1 nan\n", "line 2: 1 of 2 numbers are NaN"),
@@ -94,7 +94,7 @@ def test_damage_is_named_with_its_line(tmp_path, content, named):
 
 
 def test_huge_claims_without_an_expected_dimension(tmp_path):
-    with pytest.raises(WeightsError, match="line 2: 2 numbers behind 'cat', expected 1000000000000"):
+    with pytest.raises(WeightsError, match="line 2: 2 numbers after 'cat', expected 1000000000000"):
         read_word2vec_text(write(tmp_path / "bad.txt", "1 1000000000000\ncat 1 2\n"))
 
 
@@ -180,20 +180,20 @@ def test_a_byte_order_mark_and_other_line_ends(tmp_path, header, end):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("2 1\nking 1 2 3\nqueen 4 5 6\n", "line 2: 3 numbers behind 'king', expected 1"),
-        ("2 4\nking 1 2 3\nqueen 4 5 6\n", "line 2: 3 numbers behind 'king', expected 4"),
-        ("2 3\nking 1 2 3\nqueen 4 5 6 7\n", "line 3: 4 numbers behind 'queen', expected 3"),
-        ("king 1 2 3\nqueen 4 5 6 7\n", "line 2: 4 numbers behind 'queen', expected 3"),
-        ("king 1 2 3\nqueen 4 5\n", "line 2: 2 numbers behind 'queen', expected 3"),
-        ("2 3\n1 300 1 2 3\nqueen 4 5 6\n", "line 2: 4 numbers behind '1', expected 3"),
-        ("1 300\n2 301\n3 302\n", "line 2: 1 numbers behind '2', expected 300"),
+        ("2 1\nking 1 2 3\nqueen 4 5 6\n", "line 2: 3 numbers after 'king', expected 1"),
+        ("2 4\nking 1 2 3\nqueen 4 5 6\n", "line 2: 3 numbers after 'king', expected 4"),
+        ("2 3\nking 1 2 3\nqueen 4 5 6 7\n", "line 3: 4 numbers after 'queen', expected 3"),
+        ("king 1 2 3\nqueen 4 5 6 7\n", "line 2: 4 numbers after 'queen', expected 3"),
+        ("king 1 2 3\nqueen 4 5\n", "line 2: 2 numbers after 'queen', expected 3"),
+        ("2 3\n1 300 1 2 3\nqueen 4 5 6\n", "line 2: 4 numbers after '1', expected 3"),
+        ("1 300\n2 301\n3 302\n", "line 2: 1 numbers after '2', expected 300"),
         ("3 3\nking 1 2 3\nqueen 4 5 6\n", "line 1: its first line says 3 keys, 2 follow"),
         ("1 3\nking 1 2 3\nqueen 4 5 6\n", "line 1: its first line says 1 keys, 2 follow"),
-        ("2 3\nking 1\t2 3 4\nqueen 1  3\n", "line 2: 4 numbers behind 'king', expected 3"),
+        ("2 3\nking 1\t2 3 4\nqueen 1  3\n", "line 2: 4 numbers after 'king', expected 3"),
         ("2 3\nking 1 2 inf\nqueen 4 5 6\n", "line 2: 1 of 3 numbers are NaN"),
         ("2 3\nking 1 2 1e999\nqueen 4 5 6\n", "line 2: 1 of 3 numbers are NaN"),
         ("2 3\nking 1 2 3\nqueen 4 5 x\n", "line 3: could not convert string to float: 'x'"),
-        ("\ufeff2 1\nking 1 2 3\n", "line 2: 3 numbers behind 'king', expected 1"),
+        ("\ufeff2 1\nking 1 2 3\n", "line 2: 3 numbers after 'king', expected 1"),
     ],
 )
 def test_lines_that_disagree_are_named(tmp_path, content, named):

@@ -1,1 +1,1 @@
-"""Published formats of word tables, one file each."""
+"""Readers and writers of published table formats, one module per family of formats."""

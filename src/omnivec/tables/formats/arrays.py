@@ -1,4 +1,4 @@
-"""NumPy's own files, never pickled: npz with keys and vectors, npy with vectors and a text file of keys beside it."""
+"""NumPy files, without pickled objects: npz with keys and vectors, or npy with vectors and a text file of keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from omnivec.weights.numpyfile import read_npz as npz_arrays
 
 
 def read_npy(path: Path, limit: int = 0) -> Table:
-    """Vectors (n, dim), mapped; keys from `<name>.txt` beside it, one a line, else the numbers of the rows."""
+    """Reads vectors (n, dim) as a memory map; keys from `<name>.txt` beside the file, one per line, or row numbers.
+
+    Raises:
+        WeightsError: a file is damaged, or the number of keys is not that of the rows.
+    """
     vectors = map_npy(path)
     beside = path.with_suffix(".txt")
     keys = [str(row) for row in range(len(vectors))] if vectors.ndim else []
@@ -32,24 +36,28 @@ def read_npy(path: Path, limit: int = 0) -> Table:
 
 
 def read_npz(path: Path, limit: int = 0, errors: str = "strict") -> Table:
-    """The one array of text in an npz file as keys, the one matrix of floats as vectors."""
+    """Reads an npz file with exactly one array of strings, the keys, and one matrix of floats, the vectors.
+
+    Raises:
+        WeightsError: the file is damaged, or its arrays are not these two.
+    """
     arrays = npz_arrays(path)
-    texts = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
-    tables = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind == "f"]
-    if len(texts) != 1 or len(tables) != 1:
-        said = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
+    text_arrays = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
+    matrices = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind == "f"]
+    if len(text_arrays) != 1 or len(matrices) != 1:
+        shapes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
         raise WeightsError(
-            f"{path} needs one array of text and one matrix of floats; it has {said or 'nothing'}"
+            f"{path} needs one array of text and one matrix of floats; it has {shapes or 'nothing'}"
         )
-    found = arrays[texts[0]]
+    key_array = arrays[text_arrays[0]]
     try:
-        listed = found.tolist()
-    except ValueError as error:  # a number that is no character
-        raise WeightsError(f"{path}: its keys are no text: {one_line(error)}") from error
+        listed = key_array.tolist()
+    except ValueError as error:  # a number that is not a code point
+        raise WeightsError(f"{path}: its keys are not valid text: {one_line(error)}") from error
     keys, undecoded = listed, 0
-    if found.dtype.kind == "S":
+    if key_array.dtype.kind == "S":
         keys, undecoded = decoded(path, listed, range(1, len(listed) + 1), errors, "row")
-    return _table(path, keys, arrays[tables[0]], limit, undecoded)
+    return _table(path, keys, arrays[matrices[0]], limit, undecoded)
 
 
 def _table(path: Path, keys: list[str], vectors: NDArray[Any], limit: int, undecoded: int = 0) -> Table:
@@ -61,10 +69,11 @@ def _table(path: Path, keys: list[str], vectors: NDArray[Any], limit: int, undec
 
 
 def write_npz(path: Path, table: Table) -> None:
-    """Writes `keys` as text and `vectors`; of a table with n-grams, the vectors that they make up.
+    """Writes the arrays `keys` (strings) and `vectors`; with n-grams, the vectors composed of them.
 
     Raises:
-        UsageError: a key that ends with a zero, which an array of text drops.
+        UsageError: a key ends with a zero character, which NumPy's string arrays drop.
+        WeightsError: the disk refused.
     """
     for key in table.keys:
         utf8(key)
@@ -78,13 +87,20 @@ def write_npz(path: Path, table: Table) -> None:
 
 
 def write_npy(path: Path, table: Table) -> None:
-    """Writes vectors, and `<name>.txt` beside them with a key on each line."""
+    """Writes vectors, and beside them `<name>.txt` with one key per line.
+
+    Raises:
+        UsageError: a key contains a line feed, or `<name>.txt` exists and is not the key file of `path`.
+        WeightsError: the disk refused.
+    """
     for key in table.keys:
         if "\n" in key:
             raise UsageError(f"the key {key[:60]!r} holds a line feed: write npz or parquet")
     lines, beside = b"".join(utf8(key) + b"\n" for key in table.keys), path.with_suffix(".txt")
     if beside.exists() and not _is_pair(path, beside):
-        raise UsageError(f"{beside} is there and does not belong to {path}: the keys would replace it")
+        raise UsageError(
+            f"{beside} exists and does not hold the keys of {path}; they would replace it: choose another name"
+        )
     with written(beside, error=WeightsError) as keys, written(path, error=WeightsError) as partial:
         keys.write_bytes(lines)
         with partial.open("wb") as stream:
@@ -92,7 +108,7 @@ def write_npy(path: Path, table: Table) -> None:
 
 
 def _is_pair(path: Path, beside: Path) -> bool:
-    """Whether a text holds the keys of the matrix beside it, one in a line."""
+    """Whether a text file has as many lines as the matrix beside it has rows."""
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
         with beside.open("rb") as stream:

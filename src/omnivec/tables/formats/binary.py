@@ -1,4 +1,4 @@
-"""word2vec's binary file: a first line of two numbers, then key, blank and float32 numbers, row behind row."""
+"""word2vec's binary format: a line with the number of keys and the dimension, then rows of key, space and float32s."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from omnivec.weights.bounds import Bounds
 
 _FIRST_LINE = 64  # bytes
 _LONGEST_KEY = 1 << 16  # bytes
-_WINDOW = 1 << 23  # bytes that are read at once
+_WINDOW = 1 << 23  # bytes per read
 
 
 def read_word2vec_binary(path: Path, limit: int = 0, errors: str = "strict", *, dim: int = 0) -> Table:
     """Reads a binary file of word2vec.
 
-    Keys are of any length, so that the rows lie at no regular places and cannot stay in a map of the file. It is read
-    piece by piece: memory holds the vectors that are asked for, their keys and one piece.
+    Keys vary in length, so rows are not at regular offsets and cannot be used from a memory map. The file is read in
+    blocks; memory holds the requested vectors, their keys and one block.
 
     Args:
-        path: the file; it may be packed by gzip.
-        limit: read the first so many rows; 0 for all.
-        dim: numbers of a row, for a file without a first line, not packed; 0: it has one.
-        errors: of keys that are no UTF-8, such as those cut in the middle of a character: "strict", "replace" or
-            "ignore", as Python has them.
+        path: the file; may be gzip-compressed.
+        limit: read at most this many rows, from the beginning; 0 for all.
+        dim: numbers per row, for an uncompressed file without a first line; 0 if the file has one.
+        errors: what to do with keys that are not valid UTF-8, such as truncated ones: "strict", "replace" or "ignore",
+            as in `bytes.decode`.
 
     Raises:
-        WeightsError: the file cannot be read, is cut short, or its first line says what cannot be.
+        WeightsError: the file cannot be read, is truncated, or contradicts its first line.
     """
     with reading(path) as stream:
-        packed = isinstance(stream, gzip.GzipFile)
+        is_gzip = isinstance(stream, gzip.GzipFile)
         bounds = Bounds.of(path)
-        size = bounds.limit if packed else bounds.size
-        said, whole, exact = _begin(path, stream, size, limit, 0 if packed else dim)
-        keys, vectors, rest = _rows(path, stream, said, exact)
+        size = bounds.limit if is_gzip else bounds.size
+        header, whole, exact = _begin(path, stream, size, limit, 0 if is_gzip else dim)
+        keys, vectors, rest = _rows(path, stream, header, exact)
         if whole and (rest := rest.strip() or stream.read(_FIRST_LINE).strip()):
             raise WeightsError(
-                f"{path}: its first line says {said.keys} rows of {said.dim} numbers, behind which "
-                f"{rest[:20]!r} follows: one of the two is wrong"
+                f"{path}: its first line says {header.keys} rows of {header.dim} numbers, but {rest[:20]!r} follows "
+                "after them: one of the two is wrong"
             )
     if not keys:
         raise WeightsError(f"{path} holds no vectors")
@@ -56,61 +56,68 @@ def read_word2vec_binary(path: Path, limit: int = 0, errors: str = "strict", *, 
 
 
 def _begin(path: Path, stream: BinaryIO, size: int, limit: int, dim: int) -> tuple[Header, bool, bool]:
-    """The rows to read, whether a first line says that there are no more, and whether they are known to be there.
+    """Reads the first line and moves the stream to the first row.
 
-    The stream then stands at the first of them.
+    Returns:
+        the rows to read, whether these are all rows of the file, and whether their number is known exactly.
     """
     line = stream.read(_FIRST_LINE).partition(b"\n")[0]
-    said = parse_header(line)
-    if said is None and dim:
+    header = parse_header(line)
+    if header is None and dim:
         stream.seek(0)
         return Header(min(size // (4 * dim + 1), limit or size), dim), False, False
-    if said is None or not said.dim:
+    if header is None or not header.dim:
         raise WeightsError(
             f"{path}: its first line {line[:40]!r} is not the number of keys and of dimensions"
         )
-    # A row has at least a blank and its numbers: no memory is asked for what a first line claims beyond that.
-    possible = (size - len(line) - 1) // (4 * said.dim + 1)
-    wanted = min(said.keys, limit or said.keys)
+    # A row takes at least a space and its numbers; allocate nothing for a first line that claims more rows than fit.
+    possible = (size - len(line) - 1) // (4 * header.dim + 1)
+    wanted = min(header.keys, limit or header.keys)
     if wanted > possible:
         raise WeightsError(
-            f"{path}: its first line says {said.keys} rows of {said.dim} numbers, its {path.stat().st_size} bytes "
-            f"hold at most {possible}: cut short or wrong"
+            f"{path}: its first line says {header.keys} rows of {header.dim} numbers, its {path.stat().st_size} bytes "
+            f"hold at most {possible}: truncated or damaged"
         )
     stream.seek(len(line) + 1)
-    return Header(wanted, said.dim), wanted == said.keys, True
+    return Header(wanted, header.dim), wanted == header.keys, True
 
 
 def _rows(path: Path, stream: BinaryIO, wanted: Header, exact: bool) -> tuple[list[bytes], Floats, bytes]:
-    """Keys, vectors and what was read behind them."""
+    """Keys, vectors, and the bytes that were read beyond the last row."""
     if not wanted.keys:
         return [], np.zeros((0, 0), np.float32), b""
     keys: list[bytes] = []
     vectors = np.empty((wanted.keys, wanted.dim), np.float32)
     rest = b""
     while len(keys) < wanted.keys:
-        piece = stream.read(_WINDOW)
-        window = rest + piece
-        found, places, end = _scan(window, wanted.keys - len(keys), 4 * wanted.dim)
+        block = stream.read(_WINDOW)
+        window = rest + block
+        block_keys, places, end = _scan(window, wanted.keys - len(keys), 4 * wanted.dim)
         if places:
             rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(window, np.uint8), 4 * wanted.dim)
             numbers = rows[places].view("<f4")
             check_finite(path, numbers, len(keys) + 1)
             vectors[len(keys) : len(keys) + len(places)] = numbers
-            keys += found
+            keys += block_keys
         rest = window[end:]
-        if not piece and not exact and not rest.strip():
+        if not block and not exact and not rest.strip():
             break
-        if not places and (not piece or len(rest) > _LONGEST_KEY + 4 * wanted.dim):
+        if not places and (not block or len(rest) > _LONGEST_KEY + 4 * wanted.dim):
             raise WeightsError(
-                f"{path}: cut short or damaged: row {len(keys) + 1} of {wanted.keys} "
+                f"{path}: truncated or damaged: row {len(keys) + 1} of {wanted.keys} "
                 f"at byte {stream.tell() - len(rest)}"
             )
     return keys, vectors[: len(keys)], rest
 
 
 def _scan(window: bytes, most: int, size: int) -> tuple[list[bytes], list[int], int]:
-    """The keys of the whole rows in a window, where the numbers of each begin, and where the last row ends."""
+    """The keys of the complete rows in a window, the offset of each row's numbers, and the end of the last row.
+
+    Args:
+        window: bytes that begin with a row.
+        most: stop after so many rows.
+        size: bytes of the numbers of a row.
+    """
     keys: list[bytes] = []
     places: list[int] = []
     end = 0
@@ -125,7 +132,12 @@ def _scan(window: bytes, most: int, size: int) -> tuple[list[bytes], list[int], 
 
 
 def write_word2vec_binary(path: Path, table: Table) -> None:
-    """Writes word2vec's binary file; of a table with n-grams, the vectors that they make up."""
+    """Writes word2vec's binary format; with n-grams, the vectors composed of them.
+
+    Raises:
+        UsageError: a key is empty or contains whitespace.
+        WeightsError: the disk refused.
+    """
     keys = encoded(table.keys, "word2vec binary")
     with written(path, error=WeightsError) as partial, partial.open("wb") as stream:
         stream.write(b"%d %d\n" % (len(table), table.dim))

@@ -1,6 +1,6 @@
-"""fastText's .bin: settings, dictionary, the rows of words and n-grams, and the output matrix, all little-endian.
+"""fastText's .bin format: settings, dictionary, rows of words and n-grams, and the output matrix, all little-endian.
 
-The layout is that of version 12 (and 11) of its own writer: Args, Dictionary, DenseMatrix, DenseMatrix.
+The layout is what fastText writes in format versions 11 and 12: Args, Dictionary, input matrix, output matrix.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ VERSIONS = (11, 12)
 _ARGS = struct.Struct("<12id")
 _DICTIONARY = struct.Struct("<3i2q")
 _MATRIX = struct.Struct("<?2q")
-_ENTRY = struct.Struct("<qb")  # behind a key and its zero byte: count and kind
+_ENTRY = struct.Struct("<qb")  # follows a key and its zero byte: count, and 0 for a word or 1 for a label
 _WINDOW = 1 << 20  # bytes
 
 LOSSES = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
 MODELS = {1: "cbow", 2: "skipgram", 3: "supervised"}
-# The settings in the file's order, with what is written where a table does not say.
+# The settings in the file's order, with the value written for a table that lacks them.
 ARGS: dict[str, Any] = {
     "dim": 0,
     "window": 5,
@@ -52,16 +52,16 @@ ARGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Dictionary:
-    """What follows the settings.
+    """The dictionary of a file.
 
     Attributes:
-        keys: words first, then labels.
-        counts: of each.
-        words: how many they are.
-        tokens: of the training text.
-        undecoded: keys that are no UTF-8.
-        pruned: (n,) of a pruned model, the buckets that are left, in the order of their rows; None for all.
-        end: where it ends in the file.
+        keys: words, then labels.
+        counts: (keys,) how often each occurred.
+        words: number of words.
+        tokens: number of tokens in the training text.
+        undecoded: number of keys that are not valid UTF-8.
+        pruned: (n,) the remaining buckets of a pruned model, in the order of their rows; None if not pruned.
+        end: offset of its end in the file.
     """
 
     keys: list[str]
@@ -74,19 +74,20 @@ class _Dictionary:
 
 
 def read_fasttext_bin(path: Path, limit: int = 0, errors: str = "strict") -> Table:
-    """Reads a model of fastText, of words or a classifier.
+    """Reads a fastText model: word vectors or a classifier.
 
     Args:
-        path: the file; a quantised one (.ftz) is read into memory, others are mapped.
-        limit: keep the first so many words; 0 for all. The n-grams are kept whole.
-        errors: of words that are no UTF-8: "strict", "replace" or "ignore", as Python has them.
+        path: the file; a quantised one (.ftz) is read into memory, others are memory-mapped.
+        limit: keep at most this many words, from the beginning; 0 for all. All n-grams are kept.
+        errors: what to do with words that are not valid UTF-8: "strict", "replace" or "ignore", as in `bytes.decode`.
 
     Returns:
-        vectors are the words' own rows, subwords the n-grams', output the rows of words or of `settings["labels"]`.
+        `vectors` holds the rows of words without their n-grams, `subwords` the rows of n-grams, `output` the output
+        rows of words or of `settings["labels"]`.
 
     Raises:
-        WeightsError: the file is damaged or cut short.
-        UnsupportedModel: it is of another version.
+        WeightsError: the file is damaged or truncated.
+        UnsupportedModel: the file has another format version.
     """
     raw = map_file(path)
     bounds = Bounds(path, len(raw))
@@ -94,15 +95,16 @@ def read_fasttext_bin(path: Path, limit: int = 0, errors: str = "strict") -> Tab
     min_n, max_n, buckets = (settings.pop(name) for name in ("min_n", "max_n", "buckets"))
     check_ngrams(bounds, min_n, max_n, settings["word_ngrams"], buckets)
     dictionary = _dictionary(bounds, raw, 8 + _ARGS.size, errors)
-    own, position = _matrix(bounds, raw, dictionary.end, "input")
+    input_matrix, position = _matrix(bounds, raw, dictionary.end, "input")
     output, position = _matrix(bounds, raw, position, "output")
     if position != len(raw):
-        raise WeightsError(f"{path}: {len(raw) - position} bytes behind its end: damaged")
+        raise WeightsError(f"{path}: {len(raw) - position} bytes after its output matrix: damaged")
     words, dim, supervised = dictionary.words, settings["dim"], settings["model"] == "supervised"
-    left = buckets if dictionary.pruned is None else len(dictionary.pruned)
-    if own.shape != (words + left, dim):
+    expected_buckets = buckets if dictionary.pruned is None else len(dictionary.pruned)
+    if input_matrix.shape != (words + expected_buckets, dim):
         raise WeightsError(
-            f"{path}: an input matrix of {own.shape} for {words} words, {left} buckets and {dim} dimensions: damaged"
+            f"{path}: an input matrix of {input_matrix.shape} for {words} words, {expected_buckets} buckets and {dim} "
+            "dimensions: damaged"
         )
     labels = dictionary.keys[words:]
     if output.shape != (len(labels) if supervised else words, dim):
@@ -110,7 +112,7 @@ def read_fasttext_bin(path: Path, limit: int = 0, errors: str = "strict") -> Tab
         raise WeightsError(
             f"{path}: an output matrix of {output.shape} for {what} and {dim} dimensions: damaged"
         )
-    rows = as_elements(own.reshape(-1).view(np.uint8), np.dtype("<f4")).reshape(own.shape)
+    rows = as_elements(input_matrix.reshape(-1).view(np.uint8), np.dtype("<f4")).reshape(input_matrix.shape)
     check_finite(path, rows)
     settings["tokens"] = dictionary.tokens
     if supervised:
@@ -134,9 +136,9 @@ def _settings(path: Path, raw: Bytes) -> dict[str, Any]:
     head = raw[: 8 + _ARGS.size].tobytes()
     magic, version = struct.unpack_from("<2i", head.ljust(8, b"\0"))
     if magic != MAGIC or len(head) < 8 + _ARGS.size:
-        raise WeightsError(f"{path}: no fastText model, or cut short at {len(raw)} bytes")
+        raise WeightsError(f"{path}: not a fastText model, or truncated at {len(raw)} bytes")
     if version not in VERSIONS:
-        raise UnsupportedModel(f"{path}: fastText's version {version}; 11 and 12 are read")
+        raise UnsupportedModel(f"{path}: fastText format version {version}; versions 11 and 12 are supported")
     values = dict(zip(ARGS, _ARGS.unpack_from(head, 8), strict=True))
     loss, model = values["loss"], values["model"]
     if loss not in LOSSES or model not in MODELS or min(values["dim"], values["buckets"] + 1) < 1:
@@ -145,7 +147,7 @@ def _settings(path: Path, raw: Bytes) -> dict[str, Any]:
         )
     values |= {"loss": LOSSES[loss], "model": MODELS[model]}
     if version == 11 and values["model"] == "supervised":
-        values["max_n"] = 0  # classifiers had no n-grams of characters then
+        values["max_n"] = 0  # classifiers of version 11 have no character n-grams
     return values
 
 
@@ -155,13 +157,13 @@ def _dictionary(bounds: Bounds, raw: Bytes, position: int, errors: str) -> _Dict
     size, words, labels, tokens, pruned = _DICTIONARY.unpack(raw[position:end].tobytes())
     if size != words + labels or min(words, labels) < 0 or pruned < -1:
         raise WeightsError(
-            f"{path}: a dictionary of {size} entries, {words} words, {labels} labels and {pruned} n-grams that "
-            "pruning left: damaged"
+            f"{path}: a dictionary of {size} entries, {words} words, {labels} labels and {pruned} n-grams left by "
+            "pruning: damaged"
         )
     bounds.count("entries of a dictionary", size, _ENTRY.size + 1, end)
     keys, counts, kinds, position = _entries(path, raw, end, size)
     if kinds != bytes(words) + b"\1" * labels:
-        raise WeightsError(f"{path}: its {words} words do not stand before its {labels} labels: damaged")
+        raise WeightsError(f"{path}: its {words} words do not precede its {labels} labels: damaged")
     texts, undecoded = decoded(path, keys, range(1, size + 1), errors, "row")
     left = None if pruned < 0 else _pruned(bounds, raw, position, pruned)
     end = position + (0 if left is None else 8 * pruned)
@@ -169,7 +171,7 @@ def _dictionary(bounds: Bounds, raw: Bytes, position: int, errors: str) -> _Dict
 
 
 def _pruned(bounds: Bounds, raw: Bytes, position: int, count: int) -> NDArray[np.int32]:
-    """The bucket of each row that pruning left, from pairs of a bucket and its row."""
+    """The bucket of each row of a pruned model, from the file's (bucket, row) pairs."""
     end = bounds.span(f"{count} n-grams that pruning left", position, count, 8)
     pairs = as_elements(raw[position:end], np.dtype("<i4")).reshape(count, 2)
     if not np.array_equal(np.sort(pairs[:, 1]), np.arange(count)):
@@ -189,12 +191,14 @@ def _subwords(
     order = np.argsort(pruned)
     buckets = pruned[order]
     if len(buckets) and (buckets[0] < 0 or buckets[-1] >= number or (np.diff(buckets) == 0).any()):
-        raise WeightsError(f"{path}: pruned n-grams are not of {number} buckets, each once: damaged")
+        raise WeightsError(
+            f"{path}: the buckets of pruned n-grams are not distinct or not below {number}: damaged"
+        )
     return Subwords(np.ascontiguousarray(rows[order]), min_n, max_n, buckets, number)
 
 
 def _entries(path: Path, raw: Bytes, position: int, size: int) -> tuple[list[bytes], list[int], bytes, int]:
-    """Keys, counts, kinds and where they end."""
+    """The keys, counts and kinds (0 word, 1 label) of the dictionary's entries, and the offset of their end."""
     keys, counts, kinds = [], [], bytearray()
     window, base = b"", position
     for row in range(size):
@@ -203,7 +207,7 @@ def _entries(path: Path, raw: Bytes, position: int, size: int) -> tuple[list[byt
             window, base = raw[position : position + _WINDOW].tobytes(), position
             zero = window.find(b"\0")
         if zero < 0 or zero + 1 + _ENTRY.size > len(window):
-            raise WeightsError(f"{path}: cut short or damaged: entry {row + 1} of {size} at byte {position}")
+            raise WeightsError(f"{path}: truncated or damaged: entry {row + 1} of {size} at byte {position}")
         count, kind = _ENTRY.unpack_from(window, zero + 1)
         keys.append(window[position - base : zero])
         counts.append(count)
@@ -213,7 +217,7 @@ def _entries(path: Path, raw: Bytes, position: int, size: int) -> tuple[list[byt
 
 
 def _matrix(bounds: Bounds, raw: Bytes, position: int, name: str) -> tuple[Floats, int]:
-    """A matrix as a view of the map, or in memory where it is quantised, and where it ends."""
+    """A matrix, as a view of the memory map or, if quantised, restored in memory; and the offset of its end."""
     begin = bounds.span(f"the head of its {name} matrix", position, _MATRIX.size)
     quantised, rows, dim = _MATRIX.unpack(raw[position:begin].tobytes())
     if quantised:
@@ -224,10 +228,10 @@ def _matrix(bounds: Bounds, raw: Bytes, position: int, name: str) -> tuple[Float
 
 
 def write_fasttext_bin(path: Path, table: Table) -> None:
-    """Writes a model that fastText itself loads; zeros where the table has no counts or no output matrix.
+    """Writes a model that fastText loads; without counts, each is 1; without an output matrix, it is zeros.
 
     Raises:
-        UsageError: a key with a blank or a line feed inside.
+        UsageError: a key or label is empty or contains whitespace.
         WeightsError: the disk refused.
     """
     settings = dict(table.settings)
@@ -252,13 +256,14 @@ def write_fasttext_bin(path: Path, table: Table) -> None:
 
 
 def _packed_settings(table: Table) -> bytes:
-    said = ARGS | {name: value for name, value in table.settings.items() if name in ARGS}
-    said["dim"] = table.dim
+    values = ARGS | {name: value for name, value in table.settings.items() if name in ARGS}
+    values["dim"] = table.dim
     if table.subwords is not None:
-        said["buckets"] = table.subwords.hashed_to
-        said["min_n"], said["max_n"] = table.subwords.min_n, table.subwords.max_n
+        values["buckets"] = table.subwords.hashed_to
+        values["min_n"], values["max_n"] = table.subwords.min_n, table.subwords.max_n
     numbers = {name: number for names in (LOSSES, MODELS) for number, name in names.items()}
-    return _ARGS.pack(*(numbers.get(value, value) for value in said.values()))
+    # Losses and models are stored as numbers.
+    return _ARGS.pack(*(numbers.get(value, value) for value in values.values()))
 
 
 def _write_matrix(stream: BinaryIO, parts: list[Floats]) -> None:

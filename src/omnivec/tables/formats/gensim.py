@@ -1,6 +1,6 @@
-"""gensim's saves: KeyedVectors, Word2Vec, FastText and Doc2Vec, with the .npy files beside them.
+"""Files saved by gensim: KeyedVectors, Word2Vec, FastText and Doc2Vec.
 
-`save` pickles the object without its large arrays; those lie beside it as "<file>.<attribute>.npy".
+gensim's `save` pickles the object without its large arrays, which it writes beside it as "<file>.<attribute>.npy".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VECTORS = ("vectors", "syn0")
 OWN_ROWS = ("vectors_vocab", "syn0_vocab")
 GRAM_ROWS = ("vectors_ngrams", "syn0_ngrams")
 OUTPUTS = ("syn1neg", "syn1")
-# What a model was trained with, where it says so.
+# Attributes that are read as training settings, where present.
 SETTINGS = (
     "sg",
     "hs",
@@ -45,7 +45,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class _Part:
-    """A saved object and the name that the arrays beside the file have in front."""
+    """A saved object, and the prefix of the names of its array files."""
 
     path: Path
     prefix: str
@@ -58,7 +58,7 @@ class _Part:
         return _Part(self.path, f"{self.prefix}.{name}", inner.attributes())
 
     def array(self, names: tuple[str, ...]) -> NDArray[Any] | None:
-        """The first of these arrays that there is, from the pickle or from the file beside it."""
+        """The first of these arrays that exists, from the pickle or from the file beside it; None without any."""
         beside = self.attributes.get("__numpys") or ()
         for name in names:
             if isinstance(beside, (list, tuple)) and name in beside:
@@ -68,48 +68,58 @@ class _Part:
         return None
 
     def rows(self, names: tuple[str, ...], count: int, dim: int, what: str) -> Floats | None:
-        """The first of these matrices that there is, which must be (count, dim): a file beside may be another model's.
+        """The first of these matrices that exists, checked to be (count, dim): the file may be another model's.
 
         Raises:
             WeightsError: it has another shape, or numbers that are not finite.
         """
-        found = self.array(names)
-        if found is None:
+        matrix = self.array(names)
+        if matrix is None:
             return None
-        return self.checked(found, names, found.shape == (count, dim), f"{what} need ({count}, {dim})")
+        return self.checked(matrix, names, matrix.shape == (count, dim), f"{what} need ({count}, {dim})")
 
     def checked(self, found: NDArray[Any], names: tuple[str, ...], fits: bool, due: str) -> Floats:
-        """A matrix as float32; WeightsError where it does not fit, is no matrix of floats, or not finite."""
+        """The matrix `found` as float32.
+
+        Args:
+            found: the matrix.
+            names: of the array; the first is used in the error.
+            fits: whether its shape is the expected one.
+            due: the expected shape, for the error.
+
+        Raises:
+            WeightsError: it does not fit, is not of floats, or is not finite.
+        """
         if not fits or found.dtype.kind != "f":
             raise WeightsError(
-                f"{self.path}: {self.prefix}.{names[0]} is {found.dtype} {found.shape} where {due}: damaged, or a file "
-                "of another model beside it"
+                f"{self.path}: {self.prefix}.{names[0]} is {found.dtype} {found.shape} where {due}: damaged, or the "
+                "file beside it belongs to another model"
             )
         rows = found.astype(np.float32, copy=False)
         check_finite(self.path, rows)
         return rows
 
     def unreadable(self) -> WeightsError:
-        """The error of an object that is no table."""
+        """The error for an object without keys or vectors."""
         return WeightsError(
             f"{self.path}: {self.prefix} has no keys or no vectors: saved by another version of gensim?"
         )
 
 
 def read_gensim(path: Path, limit: int = 0) -> Table:
-    """Reads what gensim's `save` wrote: the words' vectors; of a Doc2Vec the documents', with `words` beside.
+    """Reads a file that gensim's `save` wrote: word vectors, or a Doc2Vec's document vectors with a table of `words`.
 
     Args:
-        path: of the main file; those beside it are found by its name and mapped.
-        limit: keep the first so many keys; 0 for all.
+        path: the main file; the array files beside it are memory-mapped.
+        limit: keep at most this many keys, from the beginning; 0 for all.
 
     Raises:
-        WeightsError: a file is damaged, missing, or would run code.
+        WeightsError: a file is damaged or missing, or the pickle would run code.
     """
     saved = read_pickle(path)
     if not isinstance(saved, Saved) or not saved.name.startswith("gensim."):
-        kind = saved.name if isinstance(saved, Saved) else type(saved).__name__
-        raise WeightsError(f"{path} holds a {kind}: none of gensim's tables of vectors")
+        type_name = saved.name if isinstance(saved, Saved) else type(saved).__name__
+        raise WeightsError(f"{path} holds a {type_name}, which is not one of gensim's tables of vectors")
     model = _Part(path, path.name, saved.attributes())
     words, documents = model.child("wv"), model.child("dv") or model.child("docvecs")
     fasttext = ".fasttext." in saved.name or "FastText" in saved.name
@@ -122,18 +132,18 @@ def read_gensim(path: Path, limit: int = 0) -> Table:
 
 
 def _output(model: _Part, table: Table) -> Floats | None:
-    """The other side of training: a row for each word, of hierarchical softmax one less for its inner nodes."""
-    found = model.array(OUTPUTS)
-    if found is None:
+    """The output matrix: a row per word, or with hierarchical softmax per inner node, of which there is one fewer."""
+    matrix = model.array(OUTPUTS)
+    if matrix is None:
         return None
-    # Words that are joined, not averaged (dm_concat), meet rows of several vectors' length.
-    joined = bool(model.attributes.get("dm_concat"))
+    # With dm_concat the hidden vector is a concatenation, and output rows are as long as that.
+    concatenated = bool(model.attributes.get("dm_concat"))
     fits = (
-        found.ndim == 2
-        and (joined or found.shape[1] == table.dim)
-        and len(table) - 1 <= len(found) <= len(table)
+        matrix.ndim == 2
+        and (concatenated or matrix.shape[1] == table.dim)
+        and len(table) - 1 <= len(matrix) <= len(table)
     )
-    return model.checked(found, OUTPUTS, fits, f"{len(table)} keys have {table.dim} dimensions")
+    return model.checked(matrix, OUTPUTS, fits, f"{len(table)} keys have {table.dim} dimensions")
 
 
 def _is_count(value: object) -> bool:
@@ -151,8 +161,8 @@ def _table(part: _Part, fasttext: bool) -> Table:
     if odd := [key for key in keys if type(key) not in (str, int)]:
         raise WeightsError(f"{part.path}: a key {brief(odd[0])} is neither text nor a number: damaged")
     dim = _dim(part)
-    own = part.rows(OWN_ROWS, len(keys), dim, f"{len(keys)} keys")
-    rows = part.rows(VECTORS, len(keys), dim, f"{len(keys)} keys") if own is None else own
+    word_rows = part.rows(OWN_ROWS, len(keys), dim, f"{len(keys)} keys")
+    rows = part.rows(VECTORS, len(keys), dim, f"{len(keys)} keys") if word_rows is None else word_rows
     if rows is None:
         raise part.unreadable()
     return Table(
@@ -165,13 +175,13 @@ def _table(part: _Part, fasttext: bool) -> Table:
 
 
 def _dim(part: _Part) -> int:
-    """The length of a vector, as the object says, or those before gensim 1 by their matrix."""
+    """The dimension of the vectors, from vector_size, or from the matrix for objects of gensim before version 1."""
     stated = part.attributes.get("vector_size")
     if type(stated) is int:
         return stated
-    found = part.array(OWN_ROWS)
-    found = part.array(VECTORS) if found is None else found
-    return found.shape[1] if found is not None and found.ndim == 2 else 0
+    matrix = part.array(OWN_ROWS)
+    matrix = part.array(VECTORS) if matrix is None else matrix
+    return matrix.shape[1] if matrix is not None and matrix.ndim == 2 else 0
 
 
 def _subwords(part: _Part, dim: int) -> Subwords | None:
@@ -180,10 +190,10 @@ def _subwords(part: _Part, dim: int) -> Subwords | None:
         return None
     if part.attributes.get("compatible_hash") is False:
         raise WeightsError(
-            f"{part.path}: its n-grams are hashed as before gensim 3.7: save it with a newer one"
+            f"{part.path}: its n-grams use the hash function of gensim before 3.7: train it again with a newer gensim"
         )
-    said = [part.attributes.get(name) for name in ("min_n", "max_n")]
-    min_n, max_n = (each if isinstance(each, int) else 0 for each in said)
+    lengths = [part.attributes.get(name) for name in ("min_n", "max_n")]
+    min_n, max_n = (each if isinstance(each, int) else 0 for each in lengths)
     buckets = part.attributes.get("bucket")
     number = buckets if type(buckets) is int else len(grams)
     check_ngrams(Bounds.of(part.path), min_n, max_n, 1, number)
@@ -192,12 +202,12 @@ def _subwords(part: _Part, dim: int) -> Subwords | None:
 
 
 def _counts(part: _Part, keys: list[Any]) -> NDArray[np.int64] | None:
-    """How often each key was seen: gensim 4 keeps an array, those before a record for each key."""
+    """How often each key occurred: an array in gensim 4, a record per key in earlier versions; None without either."""
     expandos, vocab = part.attributes.get("expandos"), part.attributes.get("vocab")
     if isinstance(expandos, dict) and isinstance(expandos.get("count"), Saved):
         counts = as_array(part.path, expandos["count"], "count")
         return counts.astype(np.int64) if counts.shape == (len(keys),) and counts.dtype.kind in "iu" else None
     if isinstance(vocab, dict) and all(isinstance(vocab.get(key), Saved) for key in keys):
-        found = [vocab[key].attributes().get("count") for key in keys]
-        return np.array(found, np.int64) if all(_is_count(each) for each in found) else None
+        key_counts = [vocab[key].attributes().get("count") for key in keys]
+        return np.array(key_counts, np.int64) if all(_is_count(each) for each in key_counts) else None
     return None

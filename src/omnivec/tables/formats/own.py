@@ -1,6 +1,6 @@
-"""omnivec's own folder of a table: config.json, model.safetensors, keys.json and, where it has one, tokenizer.json.
+"""omnivec's table format: a folder with config.json, model.safetensors, keys.json and, if any, tokenizer.json.
 
-Everything that a table holds is kept, and its matrices are mapped when it is read.
+It stores everything a `Table` holds; matrices are memory-mapped when it is read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from omnivec.weights.safetensors import read_safetensors, save
 from omnivec.weights.tensor import Array, Tensor, Weights
 
 STORED = "stored_as"
-"""The setting that says how vectors lie on disk: "int8", with a scale for each row; otherwise float32."""
+"""The setting for how vectors are stored: "int8", with a scale per row; otherwise float32."""
 _WORDS = "words"
 
 
 @dataclass(frozen=True)
 class _Config:
-    """config.json, as far as it is read."""
+    """The fields of config.json that are read; model_type is checked separately."""
 
     dim: Size | None = None
     min_n: Index | None = None
@@ -43,7 +43,7 @@ class _Config:
 
 @dataclass(frozen=True)
 class _Settings:
-    """The settings of a table that anything depends on."""
+    """The fields of a table's settings whose types are checked; other settings are kept as they are."""
 
     normalize: bool | None = None
     drop_unknown: bool | None = None
@@ -71,7 +71,7 @@ class _Settings:
 
 
 def write_own(folder: Path, table: Table) -> None:
-    """Writes a table's files into an empty folder, or one that is not there.
+    """Writes a table's files into a folder that is empty or does not exist.
 
     Raises:
         WeightsError: the disk refused.
@@ -92,8 +92,10 @@ def write_own(folder: Path, table: Table) -> None:
 
 def _config(table: Table) -> dict[str, Any]:
     grams = table.subwords
-    said = {} if grams is None else {"min_n": grams.min_n, "max_n": grams.max_n, "buckets": grams.number}
-    return {"dim": table.dim, **said, "settings": dict(table.settings)}
+    subword_fields = (
+        {} if grams is None else {"min_n": grams.min_n, "max_n": grams.max_n, "buckets": grams.number}
+    )
+    return {"dim": table.dim, **subword_fields, "settings": dict(table.settings)}
 
 
 def _tensors(table: Table, prefix: str) -> dict[str, Array]:
@@ -114,7 +116,7 @@ def read_own(folder: Path, limit: int = 0) -> Table:
     """Reads a folder that `write_own` wrote.
 
     Raises:
-        ModelError: a file is missing or damaged, or the parts do not fit together.
+        ModelError: a file is missing or damaged, or their contents do not fit together.
     """
     config = typed.table(_Config, folder / "config.json")
     if config.get("model_type") not in MODEL_TYPES:
@@ -127,8 +129,8 @@ def read_own(folder: Path, limit: int = 0) -> Table:
         inner = typed.overlaid(_Config, config[_WORDS], folder / "config.json", _WORDS)
         words = _table(folder, _WORDS, inner, tensors, f"{_WORDS}.", None, None)
     tokenizer = folder / "tokenizer.json"
-    kept = tokenizer.read_bytes() if tokenizer.is_file() else None
-    return limited(_table(folder, "keys", config, tensors, "", words, kept), limit)
+    tokenizer_json = tokenizer.read_bytes() if tokenizer.is_file() else None
+    return limited(_table(folder, "keys", config, tensors, "", words, tokenizer_json), limit)
 
 
 def _table(
@@ -142,30 +144,32 @@ def _table(
 ) -> Table:
     keys = read_json(folder / f"{name}.json", kind=list)
     if not all(isinstance(key, str) for key in keys):
-        raise WeightsError(f"{folder}/{name}.json holds keys that are no text")
+        raise WeightsError(f"{folder}/{name}.json holds keys that are not strings")
     if (rows := first_rows(keys)) is not None:
-        raise WeightsError(f"{folder}/{name}.json has {len(keys) - len(rows)} keys twice")
-    found = {
-        part: _part(folder, tensors, prefix + part)
-        for part in ("vectors", "weights", "subwords", "output")
-        if prefix + part in tensors
+        raise WeightsError(f"{folder}/{name}.json repeats {len(keys) - len(rows)} keys")
+    matrices = {
+        field: _part(folder, tensors, prefix + field)
+        for field in ("vectors", "weights", "subwords", "output")
+        if prefix + field in tensors
     }
     counts = (
         tensors[f"{prefix}counts"].data.astype(np.int64, copy=False) if f"{prefix}counts" in tensors else None
     )
-    vectors, grams, output = found.get("vectors"), found.pop("subwords", None), found.get("output")
+    vectors, grams, output = matrices.get("vectors"), matrices.pop("subwords", None), matrices.get("output")
     dim = config.get("dim")
     if vectors is None or vectors.shape != (len(keys), dim) or type(dim) is not int:
         shape = None if vectors is None else vectors.shape
         raise WeightsError(
             f"{folder}: vectors of {shape} for {len(keys)} keys, and config.json says that dim is {brief(dim)}"
         )
-    each = (counts, found.get("weights"))
-    if any(array is not None and array.shape != (len(keys),) for array in each):
-        raise WeightsError(f"{folder}: counts or weights that are not one for each of {len(keys)} keys")
+    per_key = (counts, matrices.get("weights"))
+    if any(array is not None and array.shape != (len(keys),) for array in per_key):
+        raise WeightsError(f"{folder}: the number of counts or weights is not that of its {len(keys)} keys")
     settings = typed.overlaid(_Settings, config.get("settings") or {}, folder / "config.json", "settings")
     if settings.get("model") == "supervised" and (output is None or output.shape[1] != dim):
-        raise WeightsError(f"{folder}: a classifier of {dim} dimensions without an output matrix of them")
+        raise WeightsError(
+            f"{folder}: a classifier of {dim} dimensions without an output matrix of that size"
+        )
     if len(settings.get("beyond") or [0.0] * dim) != dim:
         raise WeightsError(
             f"{folder}/config.json: beyond has {len(settings['beyond'])} numbers for {dim} dimensions"
@@ -177,7 +181,7 @@ def _table(
         keys,
         vectors,
         counts=counts,
-        weights=found.get("weights"),
+        weights=matrices.get("weights"),
         subwords=subwords,
         output=output,
         words=words,
@@ -205,14 +209,21 @@ def _subwords(
         raise WeightsError(f"{folder}: n-grams of {rows.shape[1]} dimensions for keys of {dim}")
     if buckets is None:
         return Subwords(rows, min_n, max_n)
-    kept = buckets.data
-    rising = kept.shape == (len(rows),) and kept.dtype.kind in "iu" and bool((np.diff(kept) > 0).all())
-    if not rising or (len(kept) and not 0 <= int(kept[0]) <= int(kept[-1]) < number):
-        raise WeightsError(f"{folder}: buckets that are not one of {number} for each of {len(rows)} rows")
-    return Subwords(rows, min_n, max_n, kept.astype(np.int32, copy=False), number)
+    bucket_ids = buckets.data
+    ascending = (
+        bucket_ids.shape == (len(rows),)
+        and bucket_ids.dtype.kind in "iu"
+        and bool((np.diff(bucket_ids) > 0).all())
+    )
+    if not ascending or (len(bucket_ids) and not 0 <= int(bucket_ids[0]) <= int(bucket_ids[-1]) < number):
+        raise WeightsError(
+            f"{folder}: its buckets are not {len(rows)} ascending numbers below {number}, one for each row"
+        )
+    return Subwords(rows, min_n, max_n, bucket_ids.astype(np.int32, copy=False), number)
 
 
 def _part(folder: Path, tensors: Weights, name: str) -> Floats:
+    """A tensor as float32, restored where it is stored as int8; its rank and numbers are checked."""
     tensor = tensors[name]
     if len(tensor.shape) != (1 if name.endswith("weights") else 2):
         raise WeightsError(f"{folder}: {name} has shape {tensor.shape}")

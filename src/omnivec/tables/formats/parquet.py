@@ -1,4 +1,4 @@
-"""Parquet: a column of keys, and a column of vectors or one column for each component."""
+"""Parquet files: a column of keys, and a column of vectors or one column per component."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from omnivec.tables.subwords import composed
 from omnivec.types import Floats
 from omnivec.weights.bounds import Bounds
 
-_ROWS = 1 << 15  # that are read at once
+_ROWS = 1 << 15  # rows per batch
 
 
 def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
-    """Reads the first column of text as keys; as vectors the first column of lists, else all columns of floats.
+    """Reads keys from the first column of text; vectors from the first column of lists, else from all float columns.
 
     Args:
         path: the file.
-        limit: read the first so many rows; 0 for all.
-        errors: of keys that are no UTF-8: "strict", "replace" or "ignore", as Python has them.
+        limit: read at most this many rows, from the beginning; 0 for all.
+        errors: what to do with keys that are not valid UTF-8: "strict", "replace" or "ignore", as in `bytes.decode`.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -37,7 +37,7 @@ def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
         rows = _check_size(bounds, file, [key, *columns])
     keys: list[bytes] = []
     parts: list[Floats] = []
-    # A dictionary page may stand for any number of long texts: keys are unpacked one by one, and counted.
+    # A dictionary-encoded column may expand to any number of long texts, so keys are decoded by batch and counted.
     with arrow(path, WeightsError) as (pa, parquet), parquet.ParquetFile(path, read_dictionary=[key]) as file:
         for batch in file.iter_batches(min(_ROWS, max(rows, 1)), columns=[key, *columns]):
             batch = batch.slice(0, limit - len(keys)) if limit else batch
@@ -53,7 +53,7 @@ def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
     dims = {part.shape[1] for part in parts if len(part)}
     if len(dims) != 1:
         raise WeightsError(
-            f"{path}: vectors of {', '.join(map(str, sorted(dims))) or 'no'} numbers: one length is due"
+            f"{path}: vectors of {', '.join(map(str, sorted(dims))) or 'no'} numbers: all must have the same length"
         )
     texts, undecoded = decoded(path, keys, range(1, len(keys) + 1), errors, "row")
     vectors = np.concatenate([part for part in parts if len(part)])
@@ -61,9 +61,9 @@ def read_parquet(path: Path, limit: int = 0, errors: str = "strict") -> Table:
 
 
 def _check_size(bounds: Bounds, file: Any, columns: list[str]) -> int:
-    """The rows that a file states, once what its columns unpack to is held against the file.
+    """The number of rows that a file states, after checking the decompressed size of its columns.
 
-    A run of equal values takes a few bytes, however long it is.
+    Run-length encoding stores any number of equal values in a few bytes.
     """
     metadata = file.metadata
     places = [
@@ -71,7 +71,7 @@ def _check_size(bounds: Bounds, file: Any, columns: list[str]) -> int:
     ]
     bounds.number("a number of rows", metadata.num_rows, 0, bounds.limit)
     for group in range(metadata.num_row_groups):
-        # Asked for a column whose facts do not agree, pyarrow ends the process; reading a row it raises an error.
+        # pyarrow aborts the process on inconsistent column metadata; reading one row first raises an error instead.
         next(file.iter_batches(1, row_groups=[group], columns=columns), None)
         stated = metadata.row_group(group)
         for column in map(stated.column, places):
@@ -82,21 +82,22 @@ def _check_size(bounds: Bounds, file: Any, columns: list[str]) -> int:
 
 
 def _keys(bounds: Bounds, column: Any, pa: Any) -> list[bytes]:
-    """The texts of a column in UTF-8, or in what it holds instead."""
+    """The texts of a column as bytes, which may be invalid UTF-8."""
     if hasattr(column, "dictionary"):
         texts = column.dictionary.cast(pa.large_binary()).to_pylist()
-        found = [texts[place] for place in column.indices.to_pylist()]
+        keys = [texts[place] for place in column.indices.to_pylist()]
     else:
-        found = column.cast(pa.large_binary()).to_pylist()
-    bounds.spend("its keys", sum(map(len, found)))
-    return found
+        keys = column.cast(pa.large_binary()).to_pylist()
+    bounds.spend("its keys", sum(map(len, keys)))
+    return keys
 
 
 def write_parquet(path: Path, table: Table) -> None:
-    """Writes `key` as text and `vector` as lists of float32; of a table with n-grams, the vectors that they make up.
+    """Writes a column `key` of strings and a column `vector` of float32 lists; with n-grams, the composed vectors.
 
     Raises:
         MissingExtra: pyarrow is not installed.
+        UsageError: a key contains a lone surrogate.
         WeightsError: the disk refused.
     """
     for key in table.keys:
@@ -113,21 +114,21 @@ def write_parquet(path: Path, table: Table) -> None:
 
 
 def _columns(path: Path, schema: Any) -> tuple[str, list[str], bool]:
-    """The column of keys, those of the vectors, and whether that is one of lists."""
-    import pyarrow.types as kinds
+    """The name of the key column, the names of the vector columns, and whether the vectors are a column of lists."""
+    import pyarrow.types as types
 
-    texts = [each.name for each in schema if kinds.is_string(each.type) or kinds.is_large_string(each.type)]
+    texts = [each.name for each in schema if types.is_string(each.type) or types.is_large_string(each.type)]
     lists = [
         each.name
         for each in schema
-        if (kinds.is_list(each.type) or kinds.is_large_list(each.type) or kinds.is_fixed_size_list(each.type))
-        and kinds.is_floating(each.type.value_type)
+        if (types.is_list(each.type) or types.is_large_list(each.type) or types.is_fixed_size_list(each.type))
+        and types.is_floating(each.type.value_type)
     ]
-    floats = [each.name for each in schema if kinds.is_floating(each.type)]
+    floats = [each.name for each in schema if types.is_floating(each.type)]
     if not texts or not (lists or floats):
-        said = ", ".join(f"{each.name} {each.type}" for each in list(schema)[:5])
+        columns = ", ".join(f"{each.name} {each.type}" for each in list(schema)[:5])
         raise WeightsError(
-            f"{path} needs a column of text and one of lists of floats, or columns of floats; it has {said}"
+            f"{path} needs a column of text and one of lists of floats, or columns of floats; it has {columns}"
         )
     return texts[0], lists[:1] or floats, bool(lists)
 
@@ -146,6 +147,8 @@ def _lists(path: Path, batch: Any, columns: list[str]) -> Floats:
         {len(each) for each in column} if not hasattr(column.type, "list_size") else {column.type.list_size}
     )
     if len(lengths) > 1:
-        raise WeightsError(f"{path}: vectors of {min(lengths)} to {max(lengths)} numbers: one length is due")
+        raise WeightsError(
+            f"{path}: vectors of {min(lengths)} to {max(lengths)} numbers: all must have the same length"
+        )
     flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     return flat.reshape(len(column), -1) if len(column) else np.zeros((0, 0), np.float32)

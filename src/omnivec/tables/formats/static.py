@@ -1,4 +1,4 @@
-"""Tables of tokens with the tokenizer that finds them: model2vec and sentence-transformers' StaticEmbedding."""
+"""Tables of token vectors with their tokenizer: model2vec and sentence-transformers' StaticEmbedding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NORMALIZE = "sentence_transformers.models.Normalize"
 
 @dataclass(frozen=True)
 class _Config:
-    """config.json of model2vec, as far as it is read."""
+    """The fields of model2vec's config.json whose types are checked."""
 
     normalize: bool | None = None
     drop_unknown: bool | None = None
@@ -39,30 +39,31 @@ class _Config:
 
 
 def read_model2vec(folder: Path, limit: int = 0) -> Table:
-    """Reads model.safetensors (`embeddings`, and `mapping`, `weights` of newer versions) and tokenizer.json.
+    """Reads model.safetensors (`embeddings`; in newer versions also `mapping` and `weights`) and tokenizer.json.
 
-    A mapping, by which tokens share rows, is followed: the table has a row for each token.
+    A `mapping`, by which tokens share rows, is applied: the table has one row per token.
 
     Raises:
-        ModelError: a file is missing or damaged, or the parts do not fit together.
+        ModelError: a file is missing or damaged, or their contents do not fit together.
     """
     return limited(_table(folder, folder, typed.table(_Config, folder / "config.json")), limit)
 
 
 def read_static_embedding(folder: Path, limit: int = 0) -> Table:
-    """Reads a folder whose modules.json begins with a StaticEmbedding, old or new.
+    """Reads a folder whose modules.json lists a StaticEmbedding, of any version, and perhaps a Normalize.
 
     Returns:
-        `settings["normalize"]` says whether a Normalize follows.
+        A table in which `settings["normalize"]` tells whether there is a Normalize.
 
     Raises:
-        ModelError: a file is missing or damaged, or another module follows.
+        ModelError: a file is missing or damaged, or other modules are listed.
     """
     listed = modules(folder)
     kinds = [each.kind for each in listed]
     if kinds[:1] != ["StaticEmbedding"] or kinds[1:] not in ([], ["Normalize"]):
         raise WeightsError(
-            f"{folder}/modules.json lists {', '.join(kinds)}: a StaticEmbedding and a Normalize are read"
+            f"{folder}/modules.json lists {', '.join(kinds)}; only a StaticEmbedding, alone or followed by a "
+            "Normalize, is supported"
         )
     path = listed[0].path
     config = {
@@ -73,11 +74,11 @@ def read_static_embedding(folder: Path, limit: int = 0) -> Table:
     length = config.pop("truncate_dim", None)
     if length is not None and len(kinds) > 1:
         raise UnsupportedModel(
-            f"{folder}/config_sentence_transformers.json: truncate_dim {length!r} behind a Normalize is not covered"
+            f"{folder}/config_sentence_transformers.json: truncate_dim {length!r} after a Normalize is not supported"
         )
     config |= {"normalize": len(kinds) > 1, "drop_unknown": False}
     table = _table(folder, part_of(folder, path, "modules.json"), config)
-    if length is not None:  # A mean of truncated rows is the truncated mean.
+    if length is not None:  # the mean of truncated rows is the truncated mean
         table = replace(table, vectors=np.ascontiguousarray(table.vectors[:, : int(length)]))
     return limited(table, limit)
 
@@ -86,7 +87,7 @@ def _table(folder: Path, part: Path, settings: dict[str, Any]) -> Table:
     tensors = read(part)
     name = "embeddings" if "embeddings" in tensors else "embedding.weight"
     if name not in tensors or len(tensors[name].shape) != 2:
-        raise WeightsError(f"{folder}: no matrix embeddings or embedding.weight among {', '.join(tensors)}")
+        raise WeightsError(f"{folder}: no matrix embeddings or embedding.weight; it has {', '.join(tensors)}")
     rows = _mapped(folder, tensors, tensors[name].float32())
     try:
         tokenizer = (part / "tokenizer.json").read_bytes()
@@ -102,7 +103,7 @@ def _table(folder: Path, part: Path, settings: dict[str, Any]) -> Table:
 
 
 def _mapped(folder: Path, tensors: Weights, rows: Floats) -> Floats:
-    """A row for each token."""
+    """The row of each token: `rows`, or rows[mapping] where there is a mapping."""
     if "mapping" not in tensors:
         return rows
     mapping = tensors["mapping"].data
@@ -116,7 +117,7 @@ def _mapped(folder: Path, tensors: Weights, rows: Floats) -> Floats:
 
 
 def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
-    """The token of each row; rows without one are named after their number."""
+    """The token of each row, from tokenizer.json; "[row 7]" for a row without one."""
     try:
         described = json.loads(tokenizer)
         vocabulary = described["model"]["vocab"]
@@ -126,12 +127,14 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
         if odd := [
             token for token, number in ids.items() if type(token) is not str or type(number) is not int
         ]:
-            raise TypeError(f"{brief(odd[0])} is no token, or its id {brief(ids[odd[0]])} no number")
+            raise TypeError(
+                f"token {brief(odd[0])} is not a string, or its id {brief(ids[odd[0]])} is not an integer"
+            )
         last = max(ids.values(), default=-1)
         first = min(ids.values(), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(
-            f"{folder}: tokenizer.json has no vocabulary that can be read ({one_line(error)})"
+            f"{folder}: the vocabulary in tokenizer.json cannot be read ({one_line(error)})"
         ) from error
     if first < 0 or last >= rows:
         raise WeightsError(f"{folder}: tokens with ids {brief(first)} to {brief(last)} for {rows} rows")
@@ -142,7 +145,7 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
 
 
 def write_model2vec(folder: Path, table: Table) -> None:
-    """Writes files that model2vec and sentence-transformers load into an empty folder, or one that is not there.
+    """Writes a model that model2vec and sentence-transformers load, into a folder that is empty or does not exist.
 
     Raises:
         UsageError: the table has no tokenizer.
@@ -160,9 +163,9 @@ def write_model2vec(folder: Path, table: Table) -> None:
 
 
 def write_static_embedding(folder: Path, table: Table) -> None:
-    """Writes sentence-transformers' files into an empty folder, or one that is not there.
+    """Writes a sentence-transformers model into a folder that is empty or does not exist.
 
-    Weights are multiplied into the vectors.
+    Its format has no weights, so each vector is multiplied by its weight.
 
     Raises:
         UsageError: the table has no tokenizer.

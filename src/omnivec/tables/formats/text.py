@@ -1,6 +1,6 @@
-"""Tables as text: a key and its numbers on each line, as word2vec, GloVe and fastText's .vec have it.
+"""Text formats of word2vec, GloVe and fastText (.vec): a key and its numbers on each line.
 
-word2vec and fastText begin with a line of two numbers, keys and dimension; GloVe does not.
+Files of word2vec and fastText begin with a line of two numbers, the number of keys and the dimension; GloVe's do not.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from omnivec.tables.record import Table
 from omnivec.tables.subwords import composed
 from omnivec.types import Floats
 
-_BLOCK = 1 << 22  # bytes of lines that are parsed at once
-_LONGEST = 1 << 20  # bytes of a first line: a million numbers have more
-# What a row of numbers parted by single blanks does not have: with these in it, it is read by itself.
+_BLOCK = 1 << 22  # bytes of lines that are parsed together
+_LONGEST = 1 << 20  # most bytes of a first line that are read
+# Separators other than a single space; where one occurs, the rows of a block are checked one by one.
 _ODD = (b"  ", b"\t", b"\r", b"\v", b"\f")
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of word2vec's text and binary files."""
+    """The first line of word2vec's text and binary files: the number of keys and the dimension."""
 
     keys: int
     dim: int
 
 
 def parse_header(line: bytes) -> Header | None:
-    """Two whole numbers and nothing else; None for any other line."""
+    """A line of two whole numbers and nothing else; None for any other line."""
     parts = line.split()
     if len(parts) != 2 or not all(part.isdigit() and len(part) < 19 for part in parts):
         return None
@@ -56,71 +56,71 @@ def read_text(
     """Reads a text file of vectors.
 
     Args:
-        path: a line for each key: the key, a blank (or tab), `dim` numbers. A key may hold blanks itself, but no
-            number behind one: that is a row of another length. The file may begin with a byte order mark, and may be
-            packed by gzip.
-        limit: read so many keys only, in the file's order; 0 for all.
-        header: whether the first line says keys and dimension; None: where it looks so.
-        dim: numbers on each line; 0: as the first line has it.
-        always: keys that are read wherever they stand.
-        blanks: whether keys with a blank inside are kept.
-        errors: of keys that are no UTF-8: "strict", "replace" or "ignore", as Python has them.
+        path: the file. Each line holds a key, a space or tab, and `dim` numbers. A key may contain spaces, but no
+            number after one: such a line is reported as too long. The file may begin with a byte order mark, and may
+            be gzip-compressed.
+        limit: read at most this many keys, from the beginning; 0 for all.
+        header: whether the first line holds the number of keys and the dimension; None to find out.
+        dim: numbers on each line; 0 to take it from the first line.
+        always: keys that are read even after `limit` keys.
+        blanks: whether to keep keys that contain a space.
+        errors: what to do with keys that are not valid UTF-8: "strict", "replace" or "ignore", as in `bytes.decode`.
 
     Returns:
-        keys and vectors, `duplicates` counted.
+        Keys and vectors; `duplicates` counts rows whose key had occurred before.
 
     Raises:
-        WeightsError: the file cannot be read, is cut short, or has a line with other than a key and `dim` numbers.
+        WeightsError: the file cannot be read, is truncated, or has a line that is not a key and `dim` numbers.
     """
     with reading(path) as stream:
-        said, dim = _begin(path, stream, header, dim)
-        found = _Reading(path, dim, limit, set(always), blanks, errors)
-        first = 1 + (said is not None)
+        stated, dim = _begin(path, stream, header, dim)
+        reader = _Reading(path, dim, limit, set(always), blanks, errors)
+        first = 1 + (stated is not None)
         while lines := _next_lines(path, stream):
-            found.add(lines, first)
+            reader.add(lines, first)
             first += len(lines)
-            if found.done:
+            if reader.done:
                 break
-    rows = first - 1 - (said is not None) - found.empty
-    if said is not None and not found.done and rows != said.keys:
+    rows = first - 1 - (stated is not None) - reader.empty
+    if stated is not None and not reader.done and rows != stated.keys:
         raise WeightsError(
-            f"{path}, line 1: its first line says {said.keys} keys, {rows} follow: cut short or wrong"
+            f"{path}, line 1: its first line says {stated.keys} keys, {rows} follow: truncated or damaged"
         )
-    return found.table()
+    return reader.table()
 
 
 def _begin(path: Path, stream: BinaryIO, header: bool | None, dim: int) -> tuple[Header | None, int]:
-    """The header and the numbers on each line; the stream then stands at the first key."""
+    """The header, if any, and the number of components per line; moves the stream to the first key."""
     line, second = stream.readline(_LONGEST), stream.readline(_LONGEST)
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise WeightsError(f"{path} {why_not_utf8(line)}")
     mark = len(BOM) * line.startswith(BOM)
-    said = parse_header(line[mark:])
-    if header is None and said is not None:
-        # The first key of a table of one dimension looks like a header too.
-        header = dim > 1 or not second.strip() or len(second.split()) > said.dim
-    if header and said is None:
+    stated = parse_header(line[mark:])
+    if header is None and stated is not None:
+        # "5 1" may also be the key "5" of a table with one dimension.
+        header = dim > 1 or not second.strip() or len(second.split()) > stated.dim
+    if header and stated is None:
         raise WeightsError(
             f"{path}: its first line {line[:40]!r} is not the number of keys and of dimensions"
         )
     if not header:
-        said, second = None, line[mark:]
-    stream.seek(len(line) if said else mark)
-    found = said.dim if said else len(second.split()) - 1
-    if not dim and found < 1:
+        stated, second = None, line[mark:]
+    stream.seek(len(line) if stated else mark)
+    components = stated.dim if stated else len(second.split()) - 1
+    if not dim and components < 1:
         raise WeightsError(f"{path} holds no vectors: its first line is {line[:40]!r}")
-    if said and dim and said.dim != dim:
-        raise WeightsError(f"{path}: its first line says {said.dim} numbers, expected {dim}")
-    return said, dim or found
+    if stated and dim and stated.dim != dim:
+        raise WeightsError(f"{path}: its first line says {stated.dim} numbers, expected {dim}")
+    return stated, dim or components
 
 
 def _next_lines(path: Path, stream: BinaryIO) -> list[bytes]:
-    """About `_BLOCK` bytes of lines."""
+    """The next lines, about `_BLOCK` bytes of them."""
     lines = []
     size = 0
     while size < _BLOCK and (line := stream.readline(16 * _BLOCK)):
         if len(line) == 16 * _BLOCK:
-            raise WeightsError(f"{path}: a line of more than {len(line)} bytes: no text file of vectors")
+            raise WeightsError(f"{path}: a line of more than {len(line)} bytes: not a text file of vectors")
         lines.append(line)
         size += len(line)
     return lines
@@ -128,7 +128,7 @@ def _next_lines(path: Path, stream: BinaryIO) -> list[bytes]:
 
 @dataclass(eq=False)
 class _Reading:
-    """What has been read of a file so far. Memory grows with the rows that came, not with what a header says."""
+    """The keys and vectors read so far. Memory grows with the rows read, whatever number the header states."""
 
     path: Path
     dim: int
@@ -147,7 +147,7 @@ class _Reading:
         return bool(self.limit) and len(self.keys) >= self.limit and not self.missing
 
     def add(self, lines: Sequence[bytes], first: int) -> None:
-        """Takes lines, of which the first has the number `first`."""
+        """Reads lines; `first` is the line number of the first one."""
         numbers = list(range(first, first + len(lines)))
         if self.limit and len(self.keys) + len(lines) > self.limit:
             for number, line in zip(numbers, lines, strict=True):
@@ -162,11 +162,11 @@ class _Reading:
         return line.partition(b" ")[0].decode("utf-8", "replace") in self.missing
 
     def _add(self, lines: Sequence[bytes], numbers: Sequence[int]) -> None:
-        if stripped := [row for row, line in enumerate(lines) if not line.strip()]:
-            self.empty += len(stripped)
-            gone = set(stripped)
-            lines = [line for row, line in enumerate(lines) if row not in gone]
-            numbers = [number for row, number in enumerate(numbers) if row not in gone]
+        if blank_lines := [row for row, line in enumerate(lines) if not line.strip()]:
+            self.empty += len(blank_lines)
+            blank_rows = set(blank_lines)
+            lines = [line for row, line in enumerate(lines) if row not in blank_rows]
+            numbers = [number for row, number in enumerate(numbers) if row not in blank_rows]
         raw, tails = self._split(lines, numbers)
         vectors = self._parsed(raw, tails, numbers)
         keys, undecoded = decoded(self.path, raw, numbers, self.errors, "line")
@@ -177,7 +177,7 @@ class _Reading:
         self._append(vectors if rows is None else vectors[rows])
 
     def _split(self, lines: Sequence[bytes], numbers: Sequence[int]) -> tuple[list[bytes], list[bytes]]:
-        """The keys of lines, and the numbers behind them as text."""
+        """The key of each line, and its numbers as text."""
         raw, tails = [], []
         dim = self.dim
         for row, line in enumerate(lines):
@@ -191,7 +191,7 @@ class _Reading:
         return raw, tails
 
     def _split_oddly(self, line: bytes, number: int) -> tuple[bytes, bytes]:
-        """A line with blanks in its key, doubled blanks, or tabs."""
+        """The key and the numbers of a line with spaces in its key, repeated spaces, or tabs."""
         for blank in (b" ", None):
             key, *values = line.rsplit(blank, self.dim)
             if len(values) == self.dim and all(values) and b"\t" not in b"".join(values):
@@ -199,19 +199,19 @@ class _Reading:
                 surplus = numbers_behind(key) if all(map(_is_number, values)) else 0
                 if not surplus:
                     return key, b" ".join(values)
-                # Taken as part of the key, the first numbers of a longer row would be lost without a word.
+                # Otherwise the first numbers of a row that is too long would silently become part of the key.
                 key, values = key.split(None, 1)[0], [b""] * (self.dim + surplus)
                 break
         shown = key[:40].decode("utf-8", "replace")
         raise WeightsError(
-            f"{self.path}, line {number}: {len(values)} numbers behind {shown!r}, expected {self.dim}"
+            f"{self.path}, line {number}: {len(values)} numbers after {shown!r}, expected {self.dim}"
         )
 
     def _parsed(self, raw: Sequence[bytes], tails: Sequence[bytes], numbers: Sequence[int]) -> Floats:
-        """(lines, dim) float32."""
+        """The numbers of lines as (lines, dim) float32."""
         joined = b" ".join(tails)
         if any(odd in joined for odd in _ODD):
-            # Two numbers of one row could stand for a missing one of another.
+            # The total alone is not enough: a surplus number of one row could hide a missing one of another.
             for number, key, tail in zip(numbers, raw, tails, strict=True):
                 if len(tail.split()) != self.dim:
                     self._split_oddly(b"%s %s" % (key, tail), number)
@@ -228,20 +228,21 @@ class _Reading:
         return vectors
 
     def _name_the_line(self, raw: Sequence[bytes], tails: Sequence[bytes], numbers: Sequence[int]) -> None:
+        """Raises the error that names the line with a value that is not a number."""
         for number, key, tail in zip(numbers, raw, tails, strict=True):
             shown = key[:40].decode("utf-8", "replace")
             for value in tail.decode("utf-8", "replace").split(" "):
                 try:
                     float(value)
                 except ValueError as error:
-                    # Where numbers are missing, the first "number" from the right is the key.
+                    # If numbers are missing, one of the values is the key, or a part of it.
                     raise WeightsError(
                         f"{self.path}, line {number}: {error}; the key {shown!r} needs {self.dim} numbers"
                     ) from error
         raise WeightsError(f"{self.path}, lines {numbers[0]} to {numbers[-1]}: not all are numbers")
 
     def _new(self, keys: list[str]) -> list[int] | None:
-        """The rows of a block that are kept; None for all."""
+        """The rows of a block whose keys are new and allowed; None for all."""
         rows = first_rows(keys)
         if rows is None and self.blanks and self.keys.keys().isdisjoint(keys):
             return None
@@ -264,7 +265,7 @@ class _Reading:
 
 
 def numbers_behind(line: bytes) -> int:
-    """How many numbers end a line, its first word left aside; 0 where its last word is none."""
+    """How many numbers a line ends with, not counting its first word; 0 if its last word is not a number."""
     count = 0
     for word in reversed(line.split()[1:]):
         if not _is_number(word):
@@ -282,27 +283,27 @@ def _is_number(word: bytes) -> bool:
 
 
 def read_word2vec_text(path: Path, limit: int = 0, errors: str = "strict") -> Table:
-    """A text file with a first line: word2vec's, fastText's .vec."""
+    """Reads word2vec's text format or fastText's .vec, which have a first line."""
     return read_text(path, limit, header=True, errors=errors)
 
 
 def read_glove(path: Path, limit: int = 0, errors: str = "strict") -> Table:
-    """A text file without a first line: GloVe's."""
+    """Reads GloVe's text format, which has no first line."""
     return read_text(path, limit, header=False, errors=errors)
 
 
 def write_word2vec_text(path: Path, table: Table) -> None:
-    """Writes word2vec's text; of a table with n-grams, the vectors that they make up."""
+    """Writes word2vec's text format; with n-grams, the vectors composed of them."""
     _write(path, table, "word2vec text", header=True)
 
 
 def write_vec(path: Path, table: Table) -> None:
-    """Writes fastText's .vec: word2vec's text."""
+    """Writes fastText's .vec, which has the layout of word2vec's text format."""
     _write(path, table, "fastText .vec", header=True)
 
 
 def write_glove(path: Path, table: Table) -> None:
-    """Writes GloVe's text."""
+    """Writes GloVe's text format; with n-grams, the vectors composed of them."""
     _write(path, table, "GloVe text", header=False)
 
 
@@ -315,7 +316,7 @@ def _write(path: Path, table: Table, form: str, *, header: bool) -> None:
 
 
 def _lines(keys: Sequence[bytes], vectors: Floats) -> Iterator[bytes]:
-    """One line each; nine digits bring every float32 back exactly."""
+    """One line per key, with nine significant digits, from which each float32 is read back exactly."""
     form = b"%s" + b" %.9g" * vectors.shape[1] + b"\n"
     rows = (row for block in blocks(vectors) for row in block.tolist())
     for key, row in zip(keys, rows, strict=True):
