@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -111,12 +112,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if left_out else None
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=place)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Marks tests before `-m` chooses among them, and orders them after pytest has sorted them by their fixtures."""
     for item in items:
         if is_fast(item.path) and item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.fast)
+    yield
+    items.sort(key=place)
 
 
 @pytest.fixture

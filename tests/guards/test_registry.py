@@ -23,7 +23,7 @@ FILES = sorted(path for path in (house.SRC / "families").glob("[a-z]*.py"))
 ORDER = (
     "CLAIMS = ",
     "@dataclass(frozen=True)\nclass Config:",
-    "def refuse(",
+    "def check_supported(",
     "def forward(",
     "def prepare(",
     "PREFIXES = ",
