@@ -150,7 +150,7 @@ def pairwise(variant: Variant, corpus: Corpus, task: Task) -> words.Vectors:
     """What a variant learns."""
     count = len(corpus.words)
     buckets, ngrams = fasttext.used(char_ngrams(corpus.words, 3, 6, 2_000_000))
-    subwords = Subwords(*fasttext.with_own(ngrams))
+    subwords = Subwords(*fasttext.with_words(ngrams))
     inputs = np.ascontiguousarray(uniform((count + len(buckets), DIM), task.seed, fasttext.SPAN)[:, :DIM])
     outputs = np.zeros((count, DIM), np.float32)
     text = Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, 1e-3))

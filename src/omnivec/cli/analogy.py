@@ -49,20 +49,20 @@ def command(
     loaded = load(Path(model) if expanded(Path(model)).exists() else model, limit=limit)
     table = keyed(loaded, f"{model} is no table of words: its vectors are of whole texts")
     positive, negative = (_spelled(table, words) for words in (positive, negative))
-    found = table.most_similar(positive, negative, k, "mul" if method == "mul" else "add")
+    answers = table.most_similar(positive, negative, k, "mul" if method == "mul" else "add")
     if as_json:
-        print_json({"key": key, "score": round(score, 6)} for key, score in found)
+        print_json({"key": key, "score": round(score, 6)} for key, score in answers)
     else:
-        print_table(("word", "score"), [(key, f"{score:.4f}") for key, score in found])
+        print_table(("word", "score"), [(key, f"{score:.4f}") for key, score in answers])
 
 
 def _spelled(table: KeyedEmbedder, words: list[str]) -> list[str]:
     """Words as the table has them: what differs in capitals alone is taken, and said."""
-    found = [table.spelled(word) for word in words]
-    for word, key in zip(words, found, strict=True):
+    spellings = [table.spelled(word) for word in words]
+    for word, key in zip(words, spellings, strict=True):
         if word != key:
             say(f"{word!r} is not in the table: {key!r} is taken")
-    return found
+    return spellings
 
 
 def terms(words: tuple[str, ...]) -> tuple[list[str], list[str]]:

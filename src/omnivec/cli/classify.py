@@ -114,44 +114,44 @@ class _Total:
         self.modalities: set[ModalityName] = set()
 
 
-def _labels(given: Sequence[str], file: Path | None) -> list[str]:
+def _labels(texts: Sequence[str], file: Path | None) -> list[str]:
     """The labels of --labels and --labels-file."""
-    found = [label for text in given for label in text.split(",")]
+    labels = [label for text in texts for label in text.split(",")]
     if file is not None:
         try:
             listed = lines(file.read_bytes().decode("utf-8-sig"))
         except (OSError, ValueError) as error:
             why = of_system(error) if isinstance(error, OSError) else "it is not UTF-8"
             raise UsageError(f"--labels-file {file} cannot be read: {why}") from error
-        found += [line for line in listed if line.strip()]
-    if not found:
+        labels += [line for line in listed if line.strip()]
+    if not labels:
         raise UsageError("no labels: give --labels cat,dog,car or --labels-file FILE with one in a line")
-    return found
+    return labels
 
 
 def _unread(paths: Sequence[Path], hidden: bool) -> str:
     """What there is in words, where no text is among it: then the default model, which reads texts, cannot be meant."""
-    found = {of(path) for path in Listing(paths, readable(), hidden)}
-    return "" if written() in found else plural([name for name in readable() if name in found])
+    present = {of(path) for path in Listing(paths, readable(), hidden)}
+    return "" if written() in present else plural([name for name in readable() if name in present])
 
 
 def _rows(
     classifier: Classifier, files: Sequence[Path], listing: Listing, total: _Total, shown: Counter
 ) -> Iterator[tuple[Path, Floats]]:
     """Each file that has probabilities, and they; the others are named on stderr."""
-    for window, found in classifier.stream(files):
-        failures = {i: why for i, why in found.failures.items() if not listing.leaves_out(window[i])}
+    for window, classified in classifier.stream(files):
+        failures = {i: why for i, why in classified.failures.items() if not listing.leaves_out(window[i])}
         for i, why in failures.items():
             say(why if str(window[i]) in why else f"{window[i]}: {why}")
-        for i, row in zip(found.kept.tolist(), found.probabilities, strict=True):
+        for i, row in zip(classified.kept.tolist(), classified.probabilities, strict=True):
             total.modalities.add(classifier.modality(window[i]))
             yield window[i], row
         shown.advance(len(window))
-        total.done += len(found.kept)
+        total.done += len(classified.kept)
         total.failed += len(failures)
         total.cut += sum(
             get(classifier.modality(window[i])).counts_lost and lost > 0
-            for i, lost in zip(found.kept.tolist(), found.lost.tolist(), strict=True)
+            for i, lost in zip(classified.kept.tolist(), classified.lost.tolist(), strict=True)
         )
 
 
@@ -163,8 +163,10 @@ def _chosen(row: Floats, labels: Sequence[str], most: int, threshold: float) -> 
 
 def _show(file: str, chosen: Sequence[tuple[str, float]], as_json: bool) -> None:
     if as_json:
-        found: list[dict[str, Any]] = [{"label": label, "probability": round(p, 6)} for label, p in chosen]
-        print_json([{"file": file, "labels": found}])
+        labels_shown: list[dict[str, Any]] = [
+            {"label": label, "probability": round(p, 6)} for label, p in chosen
+        ]
+        print_json([{"file": file, "labels": labels_shown}])
         return
     for label, p in chosen:
         _line(file, label, f"{p:.4f}")

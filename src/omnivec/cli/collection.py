@@ -39,14 +39,14 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
     """Show what is in a collection, which model made it, and whether its files are sound."""
     from omnivec.collection.collection import Collection
 
-    with Collection(find_collection(collection), create=False, readonly=True) as found:
-        counts, spaces, roots = found.counts(), found.spaces(), found.roots()
-        problems, open_points = (found.check(), found.unverified()) if check else ([], [])
+    with Collection(find_collection(collection), create=False, readonly=True) as notes:
+        counts, spaces, roots = notes.counts(), notes.spaces(), notes.roots()
+        problems, open_points = (notes.check(), notes.unverified()) if check else ([], [])
         # Who has texts alone misses no image.
         asked = readable() if len(spaces) > 1 else ()
-        closed = dict.fromkeys(line for one in asked for line in found.unreached(one))
+        closed = dict.fromkeys(line for one in asked for line in notes.unreached(one))
         facts = {
-            "collection": str(found.folder),
+            "collection": str(notes.folder),
             "documents": counts.documents,
             "passages": counts.passages,
             "bytes": counts.bytes,
@@ -101,8 +101,8 @@ def check(collection: Path | None) -> int:
     from omnivec.store.opening import writable
 
     folder = find_collection(collection)
-    with Collection(folder, create=False, readonly=not writable(folder)) as found:
-        problems, open_points = found.check(), found.unverified()
+    with Collection(folder, create=False, readonly=not writable(folder)) as notes:
+        problems, open_points = notes.check(), notes.unverified()
     for line in [*problems, *open_points]:
         say(line)
     click.echo(f"{folder}: {'sound' if not problems else count(len(problems), 'problem')}")
@@ -116,9 +116,9 @@ def backup(target: Path, collection: Path | None) -> None:
     """Copy the collection to a new folder DEST, whole and checked, while others go on using it."""
     from omnivec.collection.collection import Collection
 
-    with Collection(find_collection(collection), create=False, readonly=True) as found:
-        found.backup(target)
-        click.echo(f"{count(len(found), 'document')} copied to {target}")
+    with Collection(find_collection(collection), create=False, readonly=True) as notes:
+        notes.backup(target)
+        click.echo(f"{count(len(notes), 'document')} copied to {target}")
 
 
 @command.command()
@@ -140,9 +140,9 @@ def vacuum(collection: Path | None) -> None:
     """Make the files as small as what they hold, after much was removed."""
     from omnivec.collection.collection import Collection
 
-    with Collection(find_collection(collection), create=False) as found:
-        freed = found.vacuum()
-        click.echo(f"{freed:,} bytes given back; {found.counts().bytes:,} are left")
+    with Collection(find_collection(collection), create=False) as notes:
+        freed = notes.vacuum()
+        click.echo(f"{freed:,} bytes given back; {notes.counts().bytes:,} are left")
 
 
 @command.command("list")
@@ -153,10 +153,10 @@ def list_documents(collection: Path | None, where: tuple[str, ...], as_json: boo
     """List the documents of a collection."""
     from omnivec.collection.collection import Collection
 
-    with Collection(find_collection(collection), create=False, readonly=True) as found:
+    with Collection(find_collection(collection), create=False, readonly=True) as notes:
         condition = filters(where)
-        entries = found.documents(condition)
-        for line in found.unmatched(condition) if condition and not entries else ():
+        entries = notes.documents(condition)
+        for line in notes.unmatched(condition) if condition and not entries else ():
             say(line)
     if as_json:
         print_json(
@@ -183,17 +183,17 @@ def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as
     if not ids and under is None:
         raise click.UsageError("name documents, or --under a folder")
     empty = None
-    with Collection(find_collection(collection), create=False) as found:
-        entries = found.documents()
+    with Collection(find_collection(collection), create=False) as notes:
+        entries = notes.documents()
         known = {entry.id for entry in entries}
         chosen = [name for name in ids if name in known]
         if under is not None:
             folder = under.absolute()
-            paths = [(e.id, found.path_of(e.id)) for e in entries if e.path is not None]
+            paths = [(e.id, notes.path_of(e.id)) for e in entries if e.path is not None]
             below = [name for name, path in paths if path.is_relative_to(folder)]
             empty = None if below else f"no document of a file below {folder}"
             chosen += [name for name in below if name not in chosen]
-        removed = found.delete(chosen)
+        removed = notes.delete(chosen)
     missing = [f"no document {name!r}" for name in ids if name not in known] + ([empty] if empty else [])
     for line in missing:
         say(line)

@@ -57,10 +57,10 @@ def model_option(command: Command) -> Command:
     return click.option("--model", "-m", help="A known name, a folder, hf:org/name or pypi:package.")(command)
 
 
-def find_collection(given: Path | None) -> Path:
+def find_collection(chosen: Path | None) -> Path:
     """The collection that is meant: as given, as the environment says, the nearest, or one to be made here."""
-    if given is not None:
-        return given
+    if chosen is not None:
+        return chosen
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     here = Path.cwd()

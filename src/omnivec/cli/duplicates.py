@@ -44,17 +44,17 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
 
     embedder = load(model)
     listing = Listing(paths, (IMAGE.name,), hidden)
-    found = find_copies(listing, embedder, cosine=COSINE if cosine is None else cosine)
-    for group in found.groups:
+    result = find_copies(listing, embedder, cosine=COSINE if cosine is None else cosine)
+    for group in result.groups:
         _show(group, as_json)
-    failures = {path: why for path, why in found.failures.items() if not listing.leaves_out(path)}
+    failures = {path: why for path, why in result.failures.items() if not listing.leaves_out(path)}
     failed = listing.report()
     for why in failures.values():
         say(why)
-    copies = sum(len(group.copies) for group in found.groups)
-    spare = sum(copy.file.size for group in found.groups for copy in group.copies)
+    copies = sum(len(group.copies) for group in result.groups)
+    spare = sum(copy.file.size for group in result.groups for copy in group.copies)
     say(
-        f"{count(found.files, IMAGE.name)}, {count(len(found.groups), 'group')} with {copies:,} "
+        f"{count(result.files, IMAGE.name)}, {count(len(result.groups), 'group')} with {copies:,} "
         f"cop{'y' if copies == 1 else 'ies'} of {spare / 2**20:,.1f} MiB, {len(failures):,} failed; "
         "nothing was deleted"
     )

@@ -125,5 +125,5 @@ def _check(items: Source, done: int, failures: int, output: Path | None) -> None
     for why in items.failures:
         say(why)
     if failures == done and (failures or items.failures):
-        kept = "" if output is None else f": {output} is not written"
-        raise ItemError(f"none of {count(done, 'item')} could be embedded{kept}")
+        unwritten = "" if output is None else f": {output} is not written"
+        raise ItemError(f"none of {count(done, 'item')} could be embedded{unwritten}")

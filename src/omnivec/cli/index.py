@@ -106,17 +106,17 @@ def _kept(folder: Path) -> str:
     from omnivec.collection.collection import Collection
 
     try:
-        with Collection(folder, create=False, readonly=True) as found:
-            return f"{count(len(found), 'document')} in {folder}; the same command again goes on from there"
+        with Collection(folder, create=False, readonly=True) as notes:
+            return f"{count(len(notes), 'document')} in {folder}; the same command again goes on from there"
     except OmnivecError:
         return f"nothing is in {folder} yet"
 
 
-def _models(given: Sequence[str]) -> tuple[str | None, dict[str, str] | None]:
+def _models(arguments: Sequence[str]) -> tuple[str | None, dict[str, str] | None]:
     """The --model of all, and those of one modality each."""
     named: dict[str, str] = {}
     whole: list[str] = []
-    for text in given:
+    for text in arguments:
         modality, equals, name = text.partition("=")
         if not equals or modality not in readable():  # The path of a folder may have "=" in it.
             whole.append(text)

@@ -65,10 +65,10 @@ def _lines(file: str) -> list[str]:
     from omnivec.cli.rows import Source
 
     source = Source((file,), column=None, lines=True)
-    found = [item for item in source if item and item.strip()]
+    lines = [item for item in source if item and item.strip()]
     if source.failures:
         raise UsageError(source.failures[0])
-    return found
+    return lines
 
 
 def _print_card(card: Mapping[str, Any], indent: str = "") -> None:
@@ -87,7 +87,7 @@ def _print_card(card: Mapping[str, Any], indent: str = "") -> None:
 
 def _shown(value: Any) -> object:
     if isinstance(value, dict):
-        return "; ".join(f"{name} {_shown(own)}" for name, own in value.items()) or "-"
+        return "; ".join(f"{name} {_shown(shown_value)}" for name, shown_value in value.items()) or "-"
     return (
         (", ".join(map(str, value)) if isinstance(value, list) else value)
         if value not in (None, "", [])

@@ -42,12 +42,12 @@ class Listing(Iterable[Path]):
     def __iter__(self) -> Iterator[Path]:
         """The files, called as the command was given them: below a folder "photos", "photos/2024/a.jpg"."""
         seen: set[Path] = set()
-        for given in self._paths:
-            walked = walk(given, hidden=self._hidden, max_bytes=LARGEST, wanted=self._wants)
+        for path in self._paths:
+            walked = walk(path, hidden=self._hidden, max_bytes=LARGEST, wanted=self._wants)
             for entry in walked:
                 if entry.path not in seen:
                     seen.add(entry.path)
-                    yield given / entry.path.relative_to(walked.root)
+                    yield path / entry.path.relative_to(walked.root)
             self.failures += walked.failures.values()
             self.left_out.update(walked.left_out.values())
             self.skipped += walked.skipped
@@ -79,8 +79,8 @@ class Listing(Iterable[Path]):
 
 def paths_argument(command: Command) -> Command:
     """PATH..., as every command that reads files and folders takes it."""
-    kind = click.Path(path_type=Path, readable=False)
-    return click.argument("paths", nargs=-1, required=True, type=kind, metavar="PATH...")(command)
+    path_type = click.Path(path_type=Path, readable=False)
+    return click.argument("paths", nargs=-1, required=True, type=path_type, metavar="PATH...")(command)
 
 
 def hidden_option(command: Command) -> Command:

@@ -151,8 +151,8 @@ def _fault(error: BaseException) -> str:
         return of_item(error)
     if isinstance(error, MemoryError):
         return "not enough memory: give the process more, or fewer and smaller items at a time"
-    kind, line = type(error).__name__, one_line(error)
-    return f"a fault of omnivec itself: {kind}: {line} (OMNIVEC_DEBUG=1 shows where)"
+    error_name, line = type(error).__name__, one_line(error)
+    return f"a fault of omnivec itself: {error_name}: {line} (OMNIVEC_DEBUG=1 shows where)"
 
 
 def is_interruption(error: BaseException) -> bool:
@@ -162,7 +162,7 @@ def is_interruption(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or signal.SIGINT in _ARRIVED
 
 
-def _stopped(kept: str = "") -> int:
+def _stopped(outcome: str = "") -> int:
     """Says that Ctrl-C was heard, and what is kept; a second one changes nothing any more."""
     import click
 
@@ -172,7 +172,7 @@ def _stopped(kept: str = "") -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.stderr is not None and sys.stderr.isatty():  # The terminal has printed ^C.
         click.echo(err=True)
-    say(f"stopped; {kept or 'what was reported as done is done'}")
+    say(f"stopped; {outcome or 'what was reported as done is done'}")
     return STOPPED
 
 

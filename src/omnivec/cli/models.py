@@ -24,10 +24,10 @@ def command(as_json: bool) -> None:
     from omnivec.models import registry
 
     known, families = registry.known(), registry.families()
-    found = hub.cached(known)
-    here = {resolved.name: resolved.source for resolved in found}
+    cached = hub.cached(known)
+    here = {resolved.name: resolved.source for resolved in cached}
     others = [
-        resolved.name for resolved in found if resolved.name not in known and _holds_model(resolved.folder)
+        resolved.name for resolved in cached if resolved.name not in known and _holds_model(resolved.folder)
     ]
     if as_json:
         print_json({"model": name, **facts, "here": here.get(name)} for name, facts in known.items())

@@ -156,14 +156,14 @@ def _stdin() -> IO[str]:
 
 def _records(path: Path, column: str) -> Iterator[tuple[int, Any]]:
     """The rows of a file and where they end, of a table as dicts; ItemError where that has no such column."""
-    found = rows.rows(path, errors="surrogateescape", error=ItemError)
+    records = rows.rows(path, errors="surrogateescape", error=ItemError)
     if rows.is_table(path):
-        _, names = next(found, (0, []))
+        _, names = next(records, (0, []))
         if column not in names:
             raise ItemError(f"{path} has no column {column!r}; its columns: {', '.join(names) or 'none'}")
         absent = dict.fromkeys(names)  # what a row that is too short lacks
-        found = ((number, {**absent, **dict(zip(names, row, strict=False))}) for number, row in found)
-    yield from found
+        records = ((number, {**absent, **dict(zip(names, row, strict=False))}) for number, row in records)
+    yield from records
 
 
 class Sink(Protocol):

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 def _query_or_file(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
     """Refuses a search for nothing and one for two things; the options of files are eager, so they are known by now."""
-    given = [query, context.params.get("file"), context.params.get("picture")]
-    count = sum(one is not None for one in given)
+    queries = [query, context.params.get("file"), context.params.get("picture")]
+    count = sum(one is not None for one in queries)
     if not context.resilient_parsing and count != 1:
         what = "several are" if count else "none is"
         raise click.UsageError(f"a search takes QUERY, --file FILE or --image FILE: {what} given", context)
@@ -111,20 +111,20 @@ def command(
 
     condition = filters(where)
     _check(picture, page)
-    with Collection(find_collection(collection), model, create=False, readonly=True) as found:
-        if page is not None and (page in found or page.resolve() in found):
+    with Collection(find_collection(collection), model, create=False, readonly=True) as notes:
+        if page is not None and (page in notes or page.resolve() in notes):
             raise UsageError(
-                f"{page} is a document of {found.folder}, and a page would replace it: name another"
+                f"{page} is a document of {notes.folder}, and a page would replace it: name another"
             )
         asked = picture or file or query or ""
-        hits = found.search(asked, k, condition, mode, under=under, per_document=per_document)
+        hits = notes.search(asked, k, condition, mode, under=under, per_document=per_document)
         if not hits:
-            say(_nothing(found, condition))
-            for line in found.unreached(of(asked)) if mode != WORDS else ():
+            say(_nothing(notes, condition))
+            for line in notes.unreached(of(asked)) if mode != WORDS else ():
                 say(line)
     if page is not None:
-        _write(page, asked, hits, found.path_of)
-    print_hits(hits, as_json, whole, pictures(found.path_of, thumbnails), found.path_of)
+        _write(page, asked, hits, notes.path_of)
+    print_hits(hits, as_json, whole, pictures(notes.path_of, thumbnails), notes.path_of)
 
 
 def _nothing(searched: Collection, condition: dict[str, Any] | None) -> str:

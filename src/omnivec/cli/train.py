@@ -39,9 +39,9 @@ def command() -> None:
 def _command(recipe: Recipe) -> click.Command:
     shown = [option for option in recipe.options if option.name not in NOT_HERE and not option.is_callable]
 
-    def run(data: Path, output: Path, **given: Any) -> None:
-        told = {name: value for name, value in given.items() if value is not None}
-        _train(recipe, data, output, told)
+    def run(data: Path, output: Path, **options: Any) -> None:
+        stated = {name: value for name, value in options.items() if value is not None}
+        _train(recipe, data, output, stated)
 
     return click.Command(
         recipe.name,
@@ -63,21 +63,21 @@ def _command(recipe: Recipe) -> click.Command:
 
 def _option(option: Option) -> click.Option:
     """A recipe's option as a flag; what is not given stays the recipe's own default."""
-    kind = next((TYPES[name.strip()] for name in option.type.split("|") if name.strip() in TYPES), str)
+    value_type = next((TYPES[name.strip()] for name in option.type.split("|") if name.strip() in TYPES), str)
     flag = f"--{option.name.replace('_', '-')}"
     default = "" if option.default is None else f"  [default: {option.default}]"
-    name = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+    name = f"{flag}/--no-{flag[2:]}" if value_type is bool else flag
     short = ["-m"] if option.name == "model" else []
     return click.Option(
         [name, *short, option.name],
-        type=kind,
+        type=value_type,
         default=None,
         required=option.required,
         help=option.help + default,
     )
 
 
-def _train(recipe: Recipe, data: Path, output: Path, told: dict[str, Any]) -> None:
+def _train(recipe: Recipe, data: Path, output: Path, options: dict[str, Any]) -> None:
     from omnivec.files import check_target
     from omnivec.training.recipe_registry import train
     from omnivec.weights.folder_writer import check_folder
@@ -86,7 +86,7 @@ def _train(recipe: Recipe, data: Path, output: Path, told: dict[str, Any]) -> No
         check_target(output, [data])
     else:
         check_folder(output)
-    model = train(recipe.name, data, **told)
+    model = train(recipe.name, data, **options)
     click.echo(f"saved to {_saved(model, output)}")
 
 

@@ -444,9 +444,9 @@ def preview(
     from omnivec.inputs.files.read import checked_encodings
 
     options = Options(hidden, checked_encodings(encoding), max_bytes, True, show_progress_bar)
-    names, tell = FileNames(arguments.path("folder", folder).absolute().parent), on_event or _ignore
+    names, handler = FileNames(arguments.path("folder", folder).absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
-        sync = Sync(empty, names, Spaces(empty, RequestedModels()), options, tell)
+        sync = Sync(empty, names, Spaces(empty, RequestedModels()), options, handler)
         return sync.run(list(given_paths(paths)))
 
 

@@ -80,7 +80,7 @@ class Indexer:
     Args:
         catalogue: where they go.
         writer: what makes their vectors.
-        report: is told what became of each.
+        on_written: is told what became of each.
         clock: seconds from any beginning.
     """
 
@@ -88,10 +88,10 @@ class Indexer:
         self,
         catalogue: Catalogue,
         writer: Writer,
-        report: Callable[[Written], None],
+        on_written: Callable[[Written], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._catalogue, self._writer, self._report, self._clock = catalogue, writer, report, clock
+        self._catalogue, self._writer, self._on_written, self._clock = catalogue, writer, on_written, clock
         self._waiting: list[Draft] = []
         self._count = self._held = 0
         self._enough, self._since = FIRST, 0.0
@@ -134,7 +134,7 @@ class Indexer:
         pace = len(items) / max(self._clock() - begun, 1e-9)
         self._enough = max(1, min(PASSAGES, int(pace * SECONDS)))
         for one in written:
-            self._report(one)
+            self._on_written(one)
 
     def _document(self, draft: Draft, encoded: Encoded, rows: Ints, lost: int) -> Document:
         passages = tuple(
@@ -171,7 +171,7 @@ class Indexing:
         catalogue: where they go.
         writer: what makes the vectors of a modality, its space claimed.
         cutting: modality -> how it is cut; asked when the first comes that is.
-        report: is told what became of each, after the commit.
+        on_written: is told what became of each, after the commit.
     """
 
     def __init__(
@@ -179,9 +179,9 @@ class Indexing:
         catalogue: Catalogue,
         writer: Callable[[ModalityName], Writer],
         cutting: Callable[[ModalityName], Cutting],
-        report: Callable[[Written], None],
+        on_written: Callable[[Written], None],
     ) -> None:
-        self._catalogue, self._writer, self._report = catalogue, writer, report
+        self._catalogue, self._writer, self._on_written = catalogue, writer, on_written
         self._cutting = functools.cache(cutting)
         self._indexers: dict[str, Indexer] = {}
 
@@ -198,7 +198,7 @@ class Indexing:
         """Takes a draft."""
         writer = self._writer(draft.modality)
         if writer.space not in self._indexers:
-            self._indexers[writer.space] = Indexer(self._catalogue, writer, self._report)
+            self._indexers[writer.space] = Indexer(self._catalogue, writer, self._on_written)
         self._indexers[writer.space].put(draft)
 
     def flush(self) -> None:

@@ -146,12 +146,12 @@ class Sync:
         names: Names,
         spaces: Spaces,
         options: Options,
-        tell: Callable[[Event], None],
+        on_event: Callable[[Event], None],
     ) -> None:
         from omnivec.collection.languages import Tally  # a search looks at no language
 
         self._catalogue, self._names = catalogue, names
-        self._options, self._tell = options, tell
+        self._options, self._on_event = options, on_event
         self._indexing = Indexing(catalogue, spaces.writer, self._cutting, self._done)
         self._before: Mapping[str, Signature] = {}
         self._notes: dict[str, str] = {}
@@ -317,7 +317,7 @@ class Sync:
     def _unchanged(self, name: str) -> None:
         self._advance()
         self.report.unchanged += 1
-        self._tell(Event(name, "unchanged"))
+        self._on_event(Event(name, "unchanged"))
 
     def _done(self, written: Written) -> None:
         self._advance()
@@ -335,7 +335,7 @@ class Sync:
         note = self._notes.get(written.id)
         if note is not None:
             self.report.notes[str(self._names.path(written.id))] = note
-        self._tell(Event(written.id, status, written.passages, written.lost, note=note))
+        self._on_event(Event(written.id, status, written.passages, written.lost, note=note))
 
     def _refuse(self, entry: FileEntry, error: ItemError) -> None:
         """A file that cannot be taken: a failure where it was named itself, or could not be read.
@@ -363,7 +363,7 @@ class Sync:
         known = self._names.of(Path(path)) in self._before
         why = f"{why} (its earlier version stays)" if known else why
         self.report.failed[path] = why
-        self._tell(Event(path, "failed", why=why))
+        self._on_event(Event(path, "failed", why=why))
 
     def _prune(self, walks: Sequence[Walk]) -> None:
         """Removes documents whose files lay under these roots and are provably gone, whichever root is asked."""
@@ -388,7 +388,7 @@ class Sync:
             self._catalogue.delete(gone)
         for name in gone:
             self.report.removed += 1
-            self._tell(Event(name, "removed"))
+            self._on_event(Event(name, "removed"))
 
     def _not_gone(self, listing: Walk, document: DocumentEntry, empty: bool) -> str | None:
         """Why a document that was not seen may still exist; None where it is provably gone."""

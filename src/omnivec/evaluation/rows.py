@@ -28,8 +28,8 @@ class Lookup:
 
     def find(self, words: Sequence[str]) -> list[int] | None:
         """The rows of all words; None where one is unknown."""
-        found = [self.rows.get(word.upper() if self.any_case else word, -1) for word in words]
-        return None if -1 in found else found
+        rows = [self.rows.get(word.upper() if self.any_case else word, -1) for word in words]
+        return None if -1 in rows else rows
 
 
 def look_up(keys: Sequence[str], first: int, any_case: bool) -> Lookup:

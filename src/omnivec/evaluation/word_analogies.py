@@ -123,8 +123,8 @@ def score_analogies(
         UsageError: an unknown method.
     """
     lookup = look_up(keys, first, any_case)
-    found = [[lookup.find(question) for question in section.questions] for section in sections]
-    asked = [[rows for rows in each if rows is not None] for each in found]
+    rows_of_questions = [[lookup.find(question) for question in section.questions] for section in sections]
+    asked = [[rows for rows in each if rows is not None] for each in rows_of_questions]
     questions = np.array([rows for each in asked for rows in each], np.int64).reshape(-1, 4)
     right = np.zeros(len(questions), bool)
     if len(questions):

@@ -79,8 +79,8 @@ def score_pairs(
         any_case: whether "Tiger" is "tiger"; of several spellings the first counts.
     """
     lookup = look_up(keys, first, any_case)
-    found = [(lookup.find((pair.one, pair.other)), pair.score) for pair in pairs]
-    known = [(rows, score) for rows, score in found if rows is not None]
+    scored = [(lookup.find((pair.one, pair.other)), pair.score) for pair in pairs]
+    known = [(rows, score) for rows, score in scored if rows is not None]
     if len(known) < 2:
         return Similarity(math.nan, len(known), len(pairs) - len(known))
     rows = np.array([each for each, _ in known])

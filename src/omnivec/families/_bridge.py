@@ -41,9 +41,9 @@ Slot = tuple[dict[str, Any], str]
 
 
 @functools.lru_cache(maxsize=4)
-def network(said: str, dropouts: Rates, padded: bool = True) -> BridgedNetwork:
+def network(config_json: str, dropouts: Rates, padded: bool = True) -> BridgedNetwork:
     """The network of a config; see `Config` for what it takes."""
-    return BridgedNetwork(json.loads(said), dropouts, padded)
+    return BridgedNetwork(json.loads(config_json), dropouts, padded)
 
 
 class BridgedNetwork:
@@ -56,9 +56,9 @@ class BridgedNetwork:
         max_length: longest text in tokens.
     """
 
-    def __init__(self, said: Mapping[str, Any], dropouts: Rates, padded: bool) -> None:
-        self._kind, self._padded, self._lock = str(said["model_type"]), padded, threading.RLock()
-        self._config = _configured(said, dropouts)
+    def __init__(self, config: Mapping[str, Any], dropouts: Rates, padded: bool) -> None:
+        self._kind, self._padded, self._lock = str(config["model_type"]), padded, threading.RLock()
+        self._config = _configured(config, dropouts)
         self._base = _built(self._config, initialised=False)
         self._module = self._base.get_encoder() if self._config.is_encoder_decoder else self._base
         table = _table(self._base)
@@ -91,8 +91,8 @@ class BridgedNetwork:
         import torch
 
         with torch.no_grad():
-            given = self([torch.from_numpy(batch[name]) for name in ("ids", "mask")], p)
-        return [tensor.numpy() for tensor in given]
+            states = self([torch.from_numpy(batch[name]) for name in ("ids", "mask")], p)
+        return [tensor.numpy() for tensor in states]
 
     @functools.cached_property
     def graph(self) -> Any:
@@ -126,30 +126,32 @@ class BridgedNetwork:
             WeightsError: some are missing or of another shape, or it has no place for some.
         """
         prefix = f"{self._base.base_model_prefix}."
-        given = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
-        found = {
-            name: replace(given[alias], name=name)
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
+        matched = {
+            name: replace(tensors[alias], name=name)
             for name, aliases in self._aliases.items()
-            for alias in [next((alias for alias in aliases if alias in given), None)]
+            for alias in [next((alias for alias in aliases if alias in tensors), None)]
             if alias is not None
         }
-        found |= self._computed([name for name in self.names if name not in found])
+        matched |= self._computed([name for name in self.names if name not in matched])
         prefixed = [name for name in stored if name.startswith(prefix)]
         inside = {name.removeprefix(prefix) for name in prefixed or stored}
         known = {alias for aliases in self._aliases.values() for alias in aliases}
         faults = {
-            "are missing": [name for name in self.names if name not in found],
-            "have another shape": [n for n in self.names if n in found and found[n].shape != self._shapes[n]],
-            "have no place": [n for n in sorted(inside - known) if not self._is_beside(n, given[n])],
+            "are missing": [name for name in self.names if name not in matched],
+            "have another shape": [
+                n for n in self.names if n in matched and matched[n].shape != self._shapes[n]
+            ],
+            "have no place": [n for n in sorted(inside - known) if not self._is_beside(n, tensors[n])],
         }
-        said = [
+        problems = [
             f"{len(n)} {what} ({', '.join(n[:3])}{', ...' * (len(n) > 3)})" for what, n in faults.items() if n
         ]
-        if said:
+        if problems:
             raise WeightsError(
-                f"the weights do not fit config.json ({self._kind}, {len(self.names)} weights): {'; '.join(said)}"
+                f"the weights do not fit config.json ({self._kind}, {len(self.names)} weights): {'; '.join(problems)}"
             )
-        return {name: found[name] for name in self.names}
+        return {name: matched[name] for name in self.names}
 
     def _is_beside(self, name: str, tensor: Tensor) -> bool:
         """Whether a weight may be left over: of a head, a decoder or a pooler, or one that transformers ignores."""
@@ -170,15 +172,15 @@ class BridgedNetwork:
             *(self._base._keys_to_ignore_on_load_missing or ()),
             *(self._base._keys_to_ignore_on_save or ()),
         ]
-        own = [
+        computed = [
             name
             for name in names
             if name in self._buffers or any(re.search(pattern, prefix + name) for pattern in patterns)
         ]
-        if not own:
+        if not computed:
             return {}
         state = _built(self._config, initialised=True).state_dict()
-        return {name: from_array(name, state[name].numpy()) for name in own}
+        return {name: from_array(name, state[name].numpy()) for name in computed}
 
     @contextmanager
     def _holding(self, values: Sequence[Any], device: Any) -> Iterator[None]:
@@ -200,8 +202,8 @@ class BridgedNetwork:
         if self._kind in MARKED and "token_type_ids" in self._takes:
             places["token_type_ids"] = _segments(mask.long(), MARKED[self._kind])
         asked = {**places, "output_hidden_states": True, "return_dict": True}
-        given = self._module(**{name: value for name, value in asked.items() if name in self._takes})
-        return [*(given.hidden_states or ()), given.last_hidden_state]
+        outputs = self._module(**{name: value for name, value in asked.items() if name in self._takes})
+        return [*(outputs.hidden_states or ()), outputs.last_hidden_state]
 
     def _run_by_length(self, ids: Any, mask: Any) -> list[Any]:
         """The texts of each length by themselves, so that nothing is padded."""
@@ -209,9 +211,9 @@ class BridgedNetwork:
         outputs: list[Any] = []
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero()[:, 0]
-            given = self._run(ids[rows, :length], mask[rows, :length])
-            outputs = outputs or [part.new_zeros((*ids.shape, part.shape[-1])) for part in given]
-            for whole, part in zip(outputs, given, strict=True):
+            states = self._run(ids[rows, :length], mask[rows, :length])
+            outputs = outputs or [part.new_zeros((*ids.shape, part.shape[-1])) for part in states]
+            for whole, part in zip(outputs, states, strict=True):
                 if part.shape[:2] == (len(rows), length):
                     whole[rows, :length] = part
         return outputs
@@ -222,7 +224,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _configured(said: Mapping[str, Any], dropouts: Rates) -> Any:
+def _configured(published: Mapping[str, Any], dropouts: Rates) -> Any:
     """transformers' record of a config.
 
     Raises:
@@ -232,13 +234,15 @@ def _configured(said: Mapping[str, Any], dropouts: Rates) -> Any:
 
     rates = dict(dropouts) if isinstance(dropouts, tuple) else {}
     try:
-        config = AutoConfig.for_model(**{**said, **rates, "use_cache": False})
+        config = AutoConfig.for_model(**{**published, **rates, "use_cache": False})
         if not isinstance(dropouts, tuple):
             for key, value in config.to_dict().items():
                 if "drop" in key and is_number(value):
                     setattr(config, key, dropouts)
     except Exception as exc:
-        raise ModelError(f"config.json cannot be read as {said['model_type']}: {_one_line(exc)}") from exc
+        raise ModelError(
+            f"config.json cannot be read as {published['model_type']}: {_one_line(exc)}"
+        ) from exc
     return config
 
 
@@ -300,12 +304,14 @@ def _forget(module: Any) -> None:
     """Takes the weights out of a network: what is not given again would be an error, not a random number."""
     import torch
 
-    kept: dict[int, Any] = {}
-    for part in module.modules():
-        for name, value in part._parameters.items():
+    empties: dict[int, Any] = {}
+    for submodule in module.modules():
+        for name, value in submodule._parameters.items():
             if value is not None and value.device.type != "meta":
-                empty = kept.setdefault(id(value), torch.nn.Parameter(torch.empty_like(value, device="meta")))
-                part._parameters[name] = empty
+                empty = empties.setdefault(
+                    id(value), torch.nn.Parameter(torch.empty_like(value, device="meta"))
+                )
+                submodule._parameters[name] = empty
 
 
 def _arguments(module: Any) -> frozenset[str]:
@@ -321,9 +327,14 @@ def _max_length(config: Any, module: Any, table: Any) -> int:
     """How many tokens a text may have: fewer than there are places where these begin behind the padding's."""
     limits = [getattr(config, name, None) for name in LIMITS]
     places = next((int(limit) for limit in limits if isinstance(limit, int) and limit > 0), UNLIMITED)
-    for part in module.modules():
-        weight, padding = getattr(part, "weight", None), getattr(part, "padding_idx", None)
-        if part is not table and padding is not None and weight is not None and weight.shape[0] == places:
+    for submodule in module.modules():
+        weight, padding = getattr(submodule, "weight", None), getattr(submodule, "padding_idx", None)
+        if (
+            submodule is not table
+            and padding is not None
+            and weight is not None
+            and weight.shape[0] == places
+        ):
             return places - int(padding) - 1
     return places
 

@@ -231,8 +231,8 @@ def computed_hooks(module: Any) -> NetworkHooks | TowerHooks:
 
 def program(hooks: NetworkHooks | TowerHooks, tower: str = "") -> Program:
     """The program of a family, or that of one of its towers."""
-    found: Program = getattr(hooks, f"forward_{tower}" if tower else "forward")
-    return found
+    forward: Program = getattr(hooks, f"forward_{tower}" if tower else "forward")
+    return forward
 
 
 @functools.cache
@@ -246,10 +246,10 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
     Raises:
         ModelError: a required hook is missing, or a name is no hook; with the line and the nearest hook.
     """
-    kind, own = _kind(module), _defined(module)
+    kind, defined = _kind(module), _defined(module)
     known, where = _names(kind), Path(module.__file__ or module.__name__).name
     every = {name for each in KINDS for name in _names(each)}
-    for name, line in own.items():
+    for name, line in defined.items():
         rivals = [hook for hook in every if hook != name and _is_class(hook) == _is_class(name)]
         near = difflib.get_close_matches(name, rivals, 1, 0.75)
         if FORMER_NAMES.get(name, name) in known or name.startswith("_") or (_is_class(name) and not near):

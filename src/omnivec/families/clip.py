@@ -195,9 +195,9 @@ _DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 def _part(published: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A tower's published config with its defaults; in old files "..._config_dict" counts instead, as a whole."""
-    said = published.get(f"{name}_dict") or published.get(name) or {}
-    given = {key: value for key, value in said.items() if value is not None}
-    return {"attention_dropout": 0.0} | dict(_DEFAULTS[published["model_type"]][name]) | given
+    raw = published.get(f"{name}_dict") or published.get(name) or {}
+    stated = {key: value for key, value in raw.items() if value is not None}
+    return {"attention_dropout": 0.0} | dict(_DEFAULTS[published["model_type"]][name]) | stated
 
 
 def towers(published: Mapping[str, Any]) -> tuple[ModalityName, ...]:
@@ -211,8 +211,8 @@ def _whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
     alone = _ALONE.get(published["model_type"])
     if alone is None:
         return published
-    kind, modality = alone
-    return {"model_type": kind, "text_config" if modality == "text" else "vision_config": published}
+    model_type, modality = alone
+    return {"model_type": model_type, "text_config" if modality == "text" else "vision_config": published}
 
 
 def adapt_weights(
@@ -250,8 +250,8 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tower(said: Mapping[str, Any], name: str) -> Tower:
-    tower = Tower(*(said[key] for key in Tower._fields))
+def _tower(config: Mapping[str, Any], name: str) -> Tower:
+    tower = Tower(*(config[key] for key in Tower._fields))
     if tower.hidden_size % tower.num_attention_heads:
         raise ModelError(
             f"config.json: {name}.num_attention_heads is {tower.num_attention_heads}, where a divisor of hidden_size "
@@ -267,10 +267,10 @@ def with_tokenizer(config: Config, tokenizer: Tokenizer) -> Config:
 
 def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for variants that compute something else."""
-    kind = published["model_type"]
-    if kind == "open_clip":
+    model_type = published["model_type"]
+    if model_type == "open_clip":
         return  # `load_original` reads what there is to refuse.
-    if kind == "siglip2":
+    if model_type == "siglip2":
         raise UnsupportedModel(
             "siglip2 (NaFlex) takes images of any shape, which is not covered; take a SigLIP 2 of fixed resolution, "
             "as google/siglip2-base-patch16-224, whose model_type is 'siglip'"
@@ -285,32 +285,37 @@ def check_supported(published: Mapping[str, Any]) -> None:
 
 def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, 1, dim) float32, projected and not yet of length 1."""
-    own, tower, is_clip = p["text_model"], config.text, config.is_clip
+    tower_weights, tower, is_clip = p["text_model"], config.text, config.is_clip
     ids = batch.ids if is_clip else _padded(ops, config, batch)
-    x = ops.embedding(ids, own["embeddings.token_embedding.weight"])
-    x = x + ops.embedding(ops.arange(ids, 1), own["embeddings.position_embedding.weight"])
-    x = _encoder(ops, own["encoder"], tower, x, ops.causal_bias(batch.mask) if is_clip else None)
-    x = ops.layer_norm(x, own["final_layer_norm"], tower.layer_norm_eps)
+    x = ops.embedding(ids, tower_weights["embeddings.token_embedding.weight"])
+    x = x + ops.embedding(ops.arange(ids, 1), tower_weights["embeddings.position_embedding.weight"])
+    x = _encoder(ops, tower_weights["encoder"], tower, x, ops.causal_bias(batch.mask) if is_clip else None)
+    x = ops.layer_norm(x, tower_weights["final_layer_norm"], tower.layer_norm_eps)
     if is_clip:
         return _projected(ops, p, config, ops.take(x, _end(ops, config, batch)), "text_projection")
-    return ops.linear(x[:, -1], own["head"])[:, None]
+    return ops.linear(x[:, -1], tower_weights["head"])[:, None]
 
 
 def forward_image(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.pixels (n, 3, image_size, image_size) float32, normalised -> (n, 1, dim) float32, as of texts."""
-    own, tower, is_clip = p["vision_model"], config.vision, config.is_clip
-    x = ops.conv(batch.pixels, own["embeddings.patch_embedding"], [config.patch_size] * 2, [0, 0])
+    tower_weights, tower, is_clip = p["vision_model"], config.vision, config.is_clip
+    x = ops.conv(batch.pixels, tower_weights["embeddings.patch_embedding"], [config.patch_size] * 2, [0, 0])
     x = ops.transpose(ops.reshape(x, (0, 0, -1)), (0, 2, 1))
     if is_clip:
-        x = ops.concat([ops.expand(own["embeddings.class_embedding"][None, None], x), x], 1)
-    x = x + own["embeddings.position_embedding.weight"]
+        x = ops.concat([ops.expand(tower_weights["embeddings.class_embedding"][None, None], x), x], 1)
+    x = x + tower_weights["embeddings.position_embedding.weight"]
     if is_clip:
-        x = ops.layer_norm(x, own["pre_layrnorm"], tower.layer_norm_eps)
-    x = _encoder(ops, own["encoder"], tower, x, None)
+        x = ops.layer_norm(x, tower_weights["pre_layrnorm"], tower.layer_norm_eps)
+    x = _encoder(ops, tower_weights["encoder"], tower, x, None)
     if is_clip:
-        x = ops.layer_norm(x[:, 0], own["post_layernorm"], tower.layer_norm_eps)
+        x = ops.layer_norm(x[:, 0], tower_weights["post_layernorm"], tower.layer_norm_eps)
         return _projected(ops, p, config, x, "visual_projection")
-    return _look(ops, own["head"], tower, ops.layer_norm(x, own["post_layernorm"], tower.layer_norm_eps))
+    return _look(
+        ops,
+        tower_weights["head"],
+        tower,
+        ops.layer_norm(x, tower_weights["post_layernorm"], tower.layer_norm_eps),
+    )
 
 
 def _projected(ops: Ops, p: Params, config: Config, x: Value, name: str) -> Value:
@@ -385,12 +390,12 @@ def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float 
         config: of the model.
         tensors: its weights; a checkpoint without a scale has CLIP's at its limit, 100.
     """
-    said = {
+    learned = {
         name: float(tensors[name].float32().reshape(-1)[0])
         for name in ("logit_scale", "logit_bias")
         if name in tensors
     }
-    return math.exp(said.get("logit_scale", math.log(100.0))), said.get("logit_bias")
+    return math.exp(learned.get("logit_scale", math.log(100.0))), learned.get("logit_bias")
 
 
 def load_original(
@@ -405,12 +410,12 @@ def load_original(
     if published["model_type"] != "open_clip":
         return None
     file = folder / "open_clip_config.json"
-    said = read_json(file, {}, dict)
-    if not isinstance(said.get("model_cfg"), dict):
+    raw = read_json(file, {}, dict)
+    if not isinstance(raw.get("model_cfg"), dict):
         raise ModelError(f"{file} has no model_cfg: it describes no model")
-    config = from_open_clip(said["model_cfg"], file) | {"preprocess_cfg": said.get("preprocess_cfg") or {}}
+    config = from_open_clip(raw["model_cfg"], file) | {"preprocess_cfg": raw.get("preprocess_cfg") or {}}
     files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    found = next((folder / name for name in files if (folder / name).is_file()), folder)
+    place = next((folder / name for name in files if (folder / name).is_file()), folder)
     try:
         tokenizer = load_tokenizer(folder)
     except ModelError as error:
@@ -418,7 +423,7 @@ def load_original(
             f"{error} OpenCLIP's models share CLIP's tokenizer: copy tokenizer.json and tokenizer_config.json of "
             "openai/clip-vit-base-patch32 into the folder"
         ) from error
-    return config, weights.read(found), tokenizer
+    return config, weights.read(place), tokenizer
 
 
 SHAPES = {
@@ -436,13 +441,13 @@ _QKV = ("q_proj", "k_proj", "v_proj")
 
 def _open_clip(prefix: str, tower: str) -> list[weights.Row]:
     """OpenCLIP's (and OpenAI's) names of a transformer."""
-    block, own = rf"{prefix}transformer\.resblocks\.(\d+)\.", rf"{tower}.encoder.layers.\1."
+    block, layer = rf"{prefix}transformer\.resblocks\.(\d+)\.", rf"{tower}.encoder.layers.\1."
     return [
-        (block + r"attn\.in_proj_(weight|bias)", tuple(rf"{own}self_attn.{name}.\2" for name in _QKV)),
-        (block + r"attn\.out_proj\.(weight|bias)", own + r"self_attn.out_proj.\2"),
-        (block + r"ln_(1|2)\.(weight|bias)", own + r"layer_norm\2.\3"),
-        (block + r"mlp\.c_fc\.(weight|bias)", own + r"mlp.fc1.\2"),
-        (block + r"mlp\.c_proj\.(weight|bias)", own + r"mlp.fc2.\2"),
+        (block + r"attn\.in_proj_(weight|bias)", tuple(rf"{layer}self_attn.{name}.\2" for name in _QKV)),
+        (block + r"attn\.out_proj\.(weight|bias)", layer + r"self_attn.out_proj.\2"),
+        (block + r"ln_(1|2)\.(weight|bias)", layer + r"layer_norm\2.\3"),
+        (block + r"mlp\.c_fc\.(weight|bias)", layer + r"mlp.fc1.\2"),
+        (block + r"mlp\.c_proj\.(weight|bias)", layer + r"mlp.fc2.\2"),
     ]
 
 

@@ -143,85 +143,86 @@ class Published:
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config in one spelling: old and new names of rotary positions, windows and activations."""
-    kind = published["model_type"]
-    said = {**_DEFAULTS[kind], **published}
-    heads = said["num_attention_heads"]
-    width = said.get("head_dim") or said["hidden_size"] // heads
-    layers = _layer_types(said)
-    act = said.get("hidden_activation" if kind in _NORMED_OUTPUTS else "hidden_act") or "silu"
-    return said | {
-        "num_key_value_heads": said.get("num_key_value_heads") or heads,
+    model_type = published["model_type"]
+    merged = {**_DEFAULTS[model_type], **published}
+    heads = merged["num_attention_heads"]
+    width = merged.get("head_dim") or merged["hidden_size"] // heads
+    layers = _layer_types(merged)
+    act = merged.get("hidden_activation" if model_type in _NORMED_OUTPUTS else "hidden_act") or "silu"
+    return merged | {
+        "num_key_value_heads": merged.get("num_key_value_heads") or heads,
         "head_dim": width,
         # Gemma's first configs say "gelu" where its tanh formula is meant.
-        "hidden_act": "gelu_pytorch_tanh" if act == "gelu" and kind == "gemma" else act,
+        "hidden_act": "gelu_pytorch_tanh" if act == "gelu" and model_type == "gemma" else act,
         "layer_types": layers,
-        "sliding_window": _window(said) if _SLIDING in layers else 0,
-        "rope_parameters": _ropes(said, layers),
-        "attention_scale": (said["query_pre_attn_scalar"] if kind in _NORMED_OUTPUTS else width) ** -0.5,
-        "attn_logit_softcapping": said.get("attn_logit_softcapping") if kind == "gemma2" else None,
-        "bidirectional": _bidirectional(said),
+        "sliding_window": _window(merged) if _SLIDING in layers else 0,
+        "rope_parameters": _ropes(merged, layers),
+        "attention_scale": (merged["query_pre_attn_scalar"] if model_type in _NORMED_OUTPUTS else width)
+        ** -0.5,
+        "attn_logit_softcapping": merged.get("attn_logit_softcapping") if model_type == "gemma2" else None,
+        "bidirectional": _bidirectional(merged),
     }
 
 
-def _layer_types(said: Mapping[str, Any]) -> tuple[str, ...]:
+def _layer_types(published: Mapping[str, Any]) -> tuple[str, ...]:
     """Which layers attend within a window: listed, or by the rule of the model type."""
-    kind, count = said["model_type"], int(said["num_hidden_layers"])
-    if kind in ("llama", "gemma") or said.get("sliding_window") is None:
+    model_type, count = published["model_type"], int(published["num_hidden_layers"])
+    if model_type in ("llama", "gemma") or published.get("sliding_window") is None:
         return (_FULL,) * count
     if (
-        kind == "mistral" and said.get("layer_types") is None
+        model_type == "mistral" and published.get("layer_types") is None
     ):  # With them transformers takes it for a Ministral.
         return (_SLIDING,) * count
-    if kind in ("qwen2", "qwen3") and not said.get("use_sliding_window"):
+    if model_type in ("qwen2", "qwen3") and not published.get("use_sliding_window"):
         return (_FULL,) * count
-    if said.get("layer_types") is not None:
-        return tuple(said["layer_types"])
-    if kind in ("qwen2", "qwen3"):
-        return tuple(_FULL if i < said["max_window_layers"] else _SLIDING for i in range(count))
-    pattern = 2 if kind == "gemma2" else said.get("sliding_window_pattern") or 6
+    if published.get("layer_types") is not None:
+        return tuple(published["layer_types"])
+    if model_type in ("qwen2", "qwen3"):
+        return tuple(_FULL if i < published["max_window_layers"] else _SLIDING for i in range(count))
+    pattern = 2 if model_type == "gemma2" else published.get("sliding_window_pattern") or 6
     return tuple(_SLIDING if (i + 1) % pattern else _FULL for i in range(count))
 
 
-def _window(said: Mapping[str, Any]) -> int:
+def _window(published: Mapping[str, Any]) -> int:
     """Places less than this apart see each other."""
-    width = int(said["sliding_window"])
-    if said.get("use_bidirectional_attention"):
+    width = int(published["sliding_window"])
+    if published.get("use_bidirectional_attention"):
         return width // 2 + 1  # The published window is the sum of both sides.
     # Looking both ways, the published window is the furthest that is seen.
-    return width if said.get("is_causal", True) else width + 1
+    return width if published.get("is_causal", True) else width + 1
 
 
-def _ropes(said: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def _ropes(published: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """The rotary positions of each type of layer; Gemma 3 turns its sliding layers by a base of their own."""
-    table = said.get("rope_scaling") or said.get("rope_parameters") or {}
-    longest, theta = said["max_position_embeddings"], said.get("rope_theta") or 1e4
-    if said["model_type"] != "gemma3_text":
+    table = published.get("rope_scaling") or published.get("rope_parameters") or {}
+    longest, theta = published["max_position_embeddings"], published.get("rope_theta") or 1e4
+    if published["model_type"] != "gemma3_text":
         return {layer: rotary.canonical(table, theta, longest) for layer in sorted(set(layers))}
-    nested = said.get("rope_parameters") or {}
-    bases = {_FULL: theta, _SLIDING: said["rope_local_base_freq"]}
-    scaled = {_FULL: said.get("rope_scaling") or {}, _SLIDING: {}}
+    nested = published.get("rope_parameters") or {}
+    bases = {_FULL: theta, _SLIDING: published["rope_local_base_freq"]}
+    scaled = {_FULL: published.get("rope_scaling") or {}, _SLIDING: {}}
     return {
         layer: rotary.canonical({**(nested.get(layer) or {}), **scaled[layer]}, bases[layer], longest)
         for layer in sorted(set(layers))
     }
 
 
-def _bidirectional(said: Mapping[str, Any]) -> bool:
+def _bidirectional(published: Mapping[str, Any]) -> bool:
     """Whether the config says that tokens see those behind them: `is_causal`, or Gemma 3's own flag."""
-    return not said.get("is_causal", True) or bool(said.get("use_bidirectional_attention"))
+    return not published.get("is_causal", True) or bool(published.get("use_bidirectional_attention"))
 
 
 def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for the variants that compute something else."""
-    said = {**_DEFAULTS[published["model_type"]], **published}
-    if said["model_type"] != "gemma3_text" and said.get("use_bidirectional_attention"):
+    merged = {**_DEFAULTS[published["model_type"]], **published}
+    if merged["model_type"] != "gemma3_text" and merged.get("use_bidirectional_attention"):
         raise UnsupportedModel(
             "use_bidirectional_attention is covered for gemma3_text only; is_causal for all"
         )
-    own = (said.get("auto_map") or {}).get("AutoModel")
-    if own and "is_causal" not in said and "use_bidirectional_attention" not in said:
+    auto_model = (merged.get("auto_map") or {}).get("AutoModel")
+    if auto_model and "is_causal" not in merged and "use_bidirectional_attention" not in merged:
         raise UnsupportedModel(
-            f"auto_map names a model of its own, {own}: covered are those that say is_causal in config.json"
+            f"auto_map names a model of its own, {auto_model}: covered are those that say is_causal in config.json"
         )
 
 
@@ -229,21 +230,25 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
     x = ops.embedding(batch.ids, p["embed_tokens.weight"])
     x = ops.state(x * config.hidden_size**0.5 if config.model_type in _GEMMA else x)
-    views = {kind: _view(ops, config, kind, batch) for kind in sorted(set(config.layer_types))}
-    for i, kind in enumerate(config.layer_types):
-        x = _layer(ops, p[f"layers.{i}"], config, x, *views[kind])
+    views = {
+        layer_type: _view(ops, config, layer_type, batch) for layer_type in sorted(set(config.layer_types))
+    }
+    for i, layer_type in enumerate(config.layer_types):
+        x = _layer(ops, p[f"layers.{i}"], config, x, *views[layer_type])
         if i + 1 == config.num_hidden_layers:  # As published, the last hidden state is the normalised one.
             x = _norm(ops, p["norm"], config, x)
         x = ops.state(x)
     return x
 
 
-def _view(ops: Ops, config: Config, kind: str, batch: Any) -> tuple[Value, tuple[Value, Value]]:
+def _view(ops: Ops, config: Config, layer_type: str, batch: Any) -> tuple[Value, tuple[Value, Value]]:
     """What a type of layer sees: its bias on attention scores, and its rotary positions."""
     bias = ops.padding_bias(batch.mask) if config.bidirectional else ops.causal_bias(batch.mask)
-    if kind == _SLIDING:
+    if layer_type == _SLIDING:
         bias = bias + window_bias(ops, batch.ids, config.sliding_window)
-    return bias, rotary.rotation(ops, batch.ids, config.rope_parameters[kind], config.head_dim, batch.limit)
+    return bias, rotary.rotation(
+        ops, batch.ids, config.rope_parameters[layer_type], config.head_dim, batch.limit
+    )
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]) -> Value:

@@ -97,17 +97,23 @@ class ClassifierEncoder(FastTextEncoder):
 
     @cached_property
     def _bag(self) -> Bag:
-        own = self._table.subwords
+        subwords = self._table.subwords
         words, length = list(self._table.keys), int(self._table.settings.get("word_ngrams") or 1)
-        if own is None:
+        if subwords is None:
             return Bag(words, np.zeros(0, np.int32), length, bucket=1)
-        buckets = np.arange(len(own.vectors), dtype=np.int32) if own.buckets is None else own.buckets
-        return Bag(words, buckets, length, own.min_n, own.max_n, own.hashed_to)
+        buckets = (
+            np.arange(len(subwords.vectors), dtype=np.int32) if subwords.buckets is None else subwords.buckets
+        )
+        return Bag(words, buckets, length, subwords.min_n, subwords.max_n, subwords.hashed_to)
 
     @cached_property
     def _inputs(self) -> Floats:
-        own = self._table.subwords
-        return self._table.vectors if own is None else np.concatenate([self._table.vectors, own.vectors])
+        subwords = self._table.subwords
+        return (
+            self._table.vectors
+            if subwords is None
+            else np.concatenate([self._table.vectors, subwords.vectors])
+        )
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """The mean of each text's rows; white space parts its words, which are taken as they are."""

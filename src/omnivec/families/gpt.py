@@ -97,17 +97,17 @@ class Published:
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config with the kinds of its layers spelt out, and what each of the three takes for granted."""
-    said = dict(published)
-    if said["model_type"] == "gpt_neo":
-        repeats = said.get("attention_types") or [[["global", "local"], 12]]
-        layers = tuple(kind for kinds, times in repeats for _ in range(times) for kind in kinds)
-        return said | {"attention_layers": layers, "scale_attn_weights": False}
-    said["attention_layers"] = ("global",) * said["n_layer"]
-    if said["model_type"] == "openai-gpt":
+    config = dict(published)
+    if config["model_type"] == "gpt_neo":
+        repeats = config.get("attention_types") or [[["global", "local"], 12]]
+        layers = tuple(layer_type for kinds, times in repeats for _ in range(times) for layer_type in kinds)
+        return config | {"attention_layers": layers, "scale_attn_weights": False}
+    config["attention_layers"] = ("global",) * config["n_layer"]
+    if config["model_type"] == "openai-gpt":
         # GPT writes "gelu" for what others call "gelu_new".
-        act = said.pop("afn", None) or "gelu"
-        said["activation_function"] = "gelu_new" if act == "gelu" else act
-    return said
+        act = config.pop("afn", None) or "gelu"
+        config["activation_function"] = "gelu_new" if act == "gelu" else act
+    return config
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -122,8 +122,8 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     biases = {"global": causal}
     if "local" in config.attention_layers:
         biases["local"] = causal + window_bias(ops, batch.ids, config.window_size)
-    for i, kind in enumerate(config.attention_layers):
-        x = _layer(ops, p[f"h.{i}"], config, x, biases[kind], config.scale(i))
+    for i, layer_type in enumerate(config.attention_layers):
+        x = _layer(ops, p[f"h.{i}"], config, x, biases[layer_type], config.scale(i))
         # As published, the last hidden state is the normalised one; GPT's layers end in a norm of their own.
         if i + 1 == config.num_hidden_layers and config.model_type != "openai-gpt":
             x = ops.layer_norm(x, p["ln_f"], config.layer_norm_epsilon)

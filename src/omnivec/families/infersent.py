@@ -110,11 +110,11 @@ def load_original(
         errors="replace",
     )
     words = table.keys
-    said = {"model_type": "infersent", "version": published["version"], "vocab_size": len(words)}
-    said |= {"word_emb_dim": width, "enc_lstm_dim": gates // 4}
+    config = {"model_type": "infersent", "version": published["version"], "vocab_size": len(words)}
+    config |= {"word_emb_dim": width, "enc_lstm_dim": gates // 4}
     tensors = {**lstm, "word_vectors": from_array("word_vectors", table.vectors)}
     tokenizer = word_tokenizer(words, version.pattern, version.around)
-    return said, weights.Weights(tensors, lstm.files), tokenizer
+    return config, weights.Weights(tensors, lstm.files), tokenizer
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -38,9 +38,9 @@ class KeyEncoder:
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
         """The row of each name, as a whole; zeros, of which nothing was seen, where there is none."""
         places = np.array([self._places.get(one, -1) for one in texts], np.int64)
-        found = np.zeros((len(texts), self._table.dim), np.float32)
-        found[places >= 0] = self._table.vectors[places[places >= 0]]
-        return found, (places >= 0).astype(np.int64)
+        vectors = np.zeros((len(texts), self._table.dim), np.float32)
+        vectors[places >= 0] = self._table.vectors[places[places >= 0]]
+        return vectors, (places >= 0).astype(np.int64)
 
     def spans(self, text: str) -> NDArray[np.int64]:
         """All characters of a name that is a key."""

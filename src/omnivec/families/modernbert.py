@@ -90,14 +90,14 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     bias, width = ops.padding_bias(batch.mask), config.hidden_size // config.num_attention_heads
     window = window_bias(ops, batch.ids, config.local_attention // 2 + 1)
     views = {
-        kind: (
-            bias + window if kind == _LOCAL else bias,
+        layer_type: (
+            bias + window if layer_type == _LOCAL else bias,
             rotary.rotation(ops, batch.ids, rope, width, batch.limit),
         )
-        for kind, rope in config.rope_parameters.items()
+        for layer_type, rope in config.rope_parameters.items()
     }
-    for i, kind in enumerate(config.layer_types):
-        x = _layer(ops, p[f"layers.{i}"], config, ops.state(x), *views[kind])
+    for i, layer_type in enumerate(config.layer_types):
+        x = _layer(ops, p[f"layers.{i}"], config, ops.state(x), *views[layer_type])
     return ops.state(ops.layer_norm(x, p["final_norm"], config.norm_eps))
 
 

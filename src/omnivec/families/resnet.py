@@ -85,9 +85,13 @@ class Published:
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A published config in transformers' words; of timm's only the architecture's name counts."""
-    depths, kind = _ARCHITECTURES.get(published.get("architecture") or "", ((), ""))
-    said = {"depths": depths, "layer_type": kind, "hidden_sizes": _WIDTHS[kind]} if depths else published
-    return said
+    depths, layer_type = _ARCHITECTURES.get(published.get("architecture") or "", ((), ""))
+    config = (
+        {"depths": depths, "layer_type": layer_type, "hidden_sizes": _WIDTHS[layer_type]}
+        if depths
+        else published
+    )
+    return config
 
 
 def adapt_weights(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor], Config]:

@@ -78,15 +78,18 @@ class Published:
 
 def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel where a config says its feed-forward network twice, and differently."""
-    said = published.get("feed_forward_proj") or (
+    feed_forward = published.get("feed_forward_proj") or (
         "gated-gelu" if published.get("model_type") in ("mt5", "umt5") else "relu"
     )
-    gated, _, act = said.rpartition("-")
-    own = {"dense_act_fn": "gelu_new" if said == "gated-gelu" else act, "is_gated_act": gated == "gated"}
-    for key, value in own.items():
+    gated, _, act = feed_forward.rpartition("-")
+    implied = {
+        "dense_act_fn": "gelu_new" if feed_forward == "gated-gelu" else act,
+        "is_gated_act": gated == "gated",
+    }
+    for key, value in implied.items():
         if published.get(key) not in (None, value):
             raise UnsupportedModel(
-                f"{key} {published[key]!r} is not covered beside feed_forward_proj {said!r}, only {value!r} is"
+                f"{key} {published[key]!r} is not covered beside feed_forward_proj {feed_forward!r}, only {value!r} is"
             )
 
 

@@ -83,19 +83,22 @@ class Config:
 
 def check_supported(published: Mapping[str, Any]) -> None:
     """Raises MissingExtra without transformers, UnsupportedModel for what it does not know itself."""
-    kind = published.get("model_type")
+    model_type = published.get("model_type")
     if any(importlib.util.find_spec(library) is None for library in ("torch", "transformers")):
         raise MissingExtra(
-            f"model_type {kind!r} is covered by no family: pip install 'omnivec[transformers]' runs it through "
+            f"model_type {model_type!r} is covered by no family: pip install 'omnivec[transformers]' runs it through "
             "transformers"
         )
     from transformers import __version__
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-    if kind not in MODEL_MAPPING_NAMES:
-        own = " and code from a model's folder (auto_map) is never run," if published.get("auto_map") else ""
+    if model_type not in MODEL_MAPPING_NAMES:
+        own_code = (
+            " and code from a model's folder (auto_map) is never run," if published.get("auto_map") else ""
+        )
         raise UnsupportedModel(
-            f"model_type {kind!r} is covered by no family,{own} and transformers {__version__} does not know it"
+            f"model_type {model_type!r} is covered by no family,{own_code} and transformers {__version__} does "
+            "not know it"
         )
     if published.get("quantization_config"):
         raise UnsupportedModel(
@@ -107,17 +110,19 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The config in this family's words."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
-    said = {key: value for key, value in published.items() if not re.fullmatch(_BESIDE, key)}
-    networks = MODEL_MAPPING_NAMES[said["model_type"]]
+    config = {key: value for key, value in published.items() if not re.fullmatch(_BESIDE, key)}
+    networks = MODEL_MAPPING_NAMES[config["model_type"]]
     if not isinstance(networks, str):  # Of several the checkpoint names its own.
-        said["architectures"] = [name for name in published.get("architectures") or () if name in networks]
+        config["architectures"] = [name for name in published.get("architectures") or () if name in networks]
     rates = tuple(
-        sorted((key, float(said.pop(key))) for key in list(said) if "drop" in key and is_number(said[key]))
+        sorted(
+            (key, float(config.pop(key))) for key in list(config) if "drop" in key and is_number(config[key])
+        )
     )
-    written = json.dumps(said, sort_keys=True)
+    written = json.dumps(config, sort_keys=True)
     built = network(written, rates)
     return {
-        "model_type": said["model_type"],
+        "model_type": config["model_type"],
         "vocab_size": built.vocab_size,
         "max_length": built.max_length,
         "said": written,
@@ -144,8 +149,8 @@ def pooling(config: Config) -> str:
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, dim) float32."""
-    given = ops.foreign(config.network, (batch.ids, batch.mask), p)
-    return [ops.state(given[i]) for i in config.states][-1]
+    states = ops.foreign(config.network, (batch.ids, batch.mask), p)
+    return [ops.state(states[i]) for i in config.states][-1]
 
 
 def torch_only_reason(tensors: Mapping[str, weights.Tensor], config: Config) -> str | None:
@@ -155,8 +160,8 @@ def torch_only_reason(tensors: Mapping[str, weights.Tensor], config: Config) -> 
     from omnivec.ops import openvino
 
     def program(ops: Ops, get: Any, p: Params) -> dict[str, Value]:
-        given = ops.foreign(config.network, (get("ids"), get("mask")), p)
-        return {str(i): given[i] for i in config.states}
+        states = ops.foreign(config.network, (get("ids"), get("mask")), p)
+        return {str(i): states[i] for i in config.states}
 
     inputs = [Input(name, np.int32, (None, None)) for name in ("ids", "mask")]
     worst, params = 0.0, _params(tensors)

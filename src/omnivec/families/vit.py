@@ -194,15 +194,19 @@ class Published:
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
     """A config.json of transformers or timm in the words of `Config`."""
-    said = {**_KINDS[published["model_type"]], **published} if "model_type" in published else _timm(published)
-    if "num_hidden_layers" not in said:
-        said |= _shape(said["hidden_size"])
-    sizes = {name: _pair(said[name]) for name in ("image_size", "patch_size") if said.get(name) is not None}
-    if said.get("use_swiglu_ffn"):
-        said["hidden_act"] = "silu"
-    if "attention_dropout" in said:
-        said["attention_probs_dropout_prob"] = said["attention_dropout"]
-    return {**said, **sizes}
+    config = (
+        {**_KINDS[published["model_type"]], **published} if "model_type" in published else _timm(published)
+    )
+    if "num_hidden_layers" not in config:
+        config |= _shape(config["hidden_size"])
+    sizes = {
+        name: _pair(config[name]) for name in ("image_size", "patch_size") if config.get(name) is not None
+    }
+    if config.get("use_swiglu_ffn"):
+        config["hidden_act"] = "silu"
+    if "attention_dropout" in config:
+        config["attention_probs_dropout_prob"] = config["attention_dropout"]
+    return {**config, **sizes}
 
 
 def _shape(width: int) -> dict[str, int]:
@@ -311,7 +315,7 @@ _GATED = ("vit_giant_patch14_dinov2", "vit_giant_patch14_reg4_dinov2", "plus_pat
 def _timm(published: Mapping[str, Any]) -> dict[str, Any]:
     """timm's config.json in transformers' words: it says little beside the architecture's name."""
     name, args = published["architecture"], published.get("model_args") or {}
-    said = {
+    config = {
         "hidden_size": published["num_features"],
         **_shape(published["num_features"]),
         "patch_size": int(name.partition("_patch")[2].partition("_")[0]),
@@ -321,18 +325,18 @@ def _timm(published: Mapping[str, Any]) -> dict[str, Any]:
         "hidden_act": "silu" if any(part in name for part in _GATED) else "gelu",
     }
     if "huge_plus" in name:
-        said |= {"num_attention_heads": 20}
+        config |= {"num_attention_heads": 20}
     if "dinov3" in name:
-        said |= _KINDS["dinov3_vit"] | {"num_register_tokens": 4}
+        config |= _KINDS["dinov3_vit"] | {"num_register_tokens": 4}
     elif "_reg4_" in name:
-        said |= {"tokens": (_CLS, _REGISTERS), "placed": 0, "num_register_tokens": 4}
+        config |= {"tokens": (_CLS, _REGISTERS), "placed": 0, "num_register_tokens": 4}
     elif "_distilled_" in name:
-        said |= _KINDS["deit"]
+        config |= _KINDS["deit"]
     elif "_gap_" in name:
-        said |= {"tokens": (), "placed": 0}
+        config |= {"tokens": (), "placed": 0}
     elif name.startswith("deit3_"):
-        said |= {"placed": 0}
-    return said | {"pool": "mean" if _pools(name) and published.get("global_pool") == "avg" else "cls"}
+        config |= {"placed": 0}
+    return config | {"pool": "mean" if _pools(name) and published.get("global_pool") == "avg" else "cls"}
 
 
 def _pools(architecture: str) -> bool:
@@ -346,9 +350,9 @@ def adapt_weights(
     """The weights, the gate with a matrix of its own: timm has it in one with what it opens, under fc1's name."""
     halves: list[weights.Row] = []
     for name, tensor in tensors.items():
-        block, found, end = name.partition(".intermediate.dense.")
+        block, matched, end = name.partition(".intermediate.dense.")
         out = tensors.get(f"{block}.output.dense.weight")
-        if found and out is not None and tensor.shape[0] == 2 * out.shape[1]:
+        if matched and out is not None and tensor.shape[0] == 2 * out.shape[1]:
             halves.append((re.escape(name), (f"{block}.gate.dense.{end}", name)))
     return dict(weights.rename(weights.Weights(dict(tensors), (), {}), halves)), config
 

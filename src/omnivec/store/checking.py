@@ -78,21 +78,21 @@ _UNIT = 1e-2
 
 def problems(connections: Connections) -> list[str]:
     """Reads everything; returns one line for each thing that is wrong."""
-    found: list[str] = []
+    lines: list[str] = []
     with connections.snapshot() as connection:
-        for part in (_pages, _values, _relations, _searched, _tables, _checksums, _lengths):
+        for check in (_pages, _values, _relations, _searched, _tables, _checksums, _lengths):
             try:
-                found += part(connection)
+                lines += check(connection)
             except sqlite3.Error as exc:  # What one part cannot read, another may.
-                found.append(f"file: {' '.join(str(exc).split())}")
+                lines.append(f"file: {' '.join(str(exc).split())}")
     # The text indexes are checked by a command that has the form of a write.
     if not connections.readonly:
         try:
             for table in schema.TEXT_INDEXES:
-                found += _check_text_index(connections, table)
+                lines += _check_text_index(connections, table)
         except CollectionDamaged as exc:
-            found.append(str(exc))
-    return list(dict.fromkeys(found))
+            lines.append(str(exc))
+    return list(dict.fromkeys(lines))
 
 
 def refuse_strays(connection: sqlite3.Connection, path: Path) -> None:
@@ -130,15 +130,15 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def unverified(connection: sqlite3.Connection) -> list[str]:
     """What there is no checksum of in a collection of an earlier version, one line each."""
-    version, found = _version(connection), []
+    version, unchecked = _version(connection), []
     if version < schema.CHECKED:
-        found.append("texts, metadata and vectors")
+        unchecked.append("texts, metadata and vectors")
     if version < schema.ALL_CHECKED:
-        found.append("times and sizes of files, roots, models of spaces and their canaries")
+        unchecked.append("times and sizes of files, roots, models of spaces and their canaries")
     return [
         f"not verified: {what}, of which an earlier version of omnivec wrote no checksum; the next write to the "
         "collection adds it"
-        for what in found
+        for what in unchecked
     ]
 
 

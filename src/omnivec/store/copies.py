@@ -79,10 +79,10 @@ def _made(target: Path) -> Iterator[Path]:
 
 def _refuse_inside(folder: Path, target: Path, what: str) -> None:
     """Refuses to write into the folder of the collection that is read, by whatever way the path leads there."""
-    own, place = folder.resolve(), target.resolve()
-    if place == own:
+    source, place = folder.resolve(), target.resolve()
+    if place == source:
         raise CollectionError(f"{target} is the collection that is to be copied there: name another place")
-    if place.is_relative_to(own):
+    if place.is_relative_to(source):
         raise CollectionError(
             f"{target} lies in the collection {folder}: {what} takes a folder outside of it"
         )

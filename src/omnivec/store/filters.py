@@ -142,14 +142,14 @@ def _on_field(name: str, wanted: Any, *, negated: bool) -> _Part:
     return _joined(parts, all_of=not negated)
 
 
-def _values(given: Any) -> list[Any] | None:
+def _values(value: Any) -> list[Any] | None:
     """The values of $in, in whatever they are listed: a set, a column; None where that is no list of values."""
-    if isinstance(given, str | bytes | bytearray | Mapping) or hasattr(type(given), "columns"):
+    if isinstance(value, str | bytes | bytearray | Mapping) or hasattr(type(value), "columns"):
         return None
     try:
-        given = plain(given)
+        value = plain(value)
         # A column of pyarrow has its values behind elements of its own.
-        listed = given.to_pylist() if hasattr(given, "to_pylist") else iter(given)
+        listed = value.to_pylist() if hasattr(value, "to_pylist") else iter(value)
         return list(islice(listed, MAX_VALUES + 1))
     except TypeError:
         return None
@@ -214,7 +214,7 @@ def _equal(values: Sequence[Any], name: str) -> _Part:
                 f"{name!r}: {_shown(value)} is a {type(value).__name__}; values are strings, numbers, true, false "
                 "and null; use $in for one of several, and dots to look into a dict"
             )
-    tests = [f"@.type = '{kind}'" for kind in sorted(types)]
+    tests = [f"@.type = '{json_type}'" for json_type in sorted(types)]
     parameters = []
     for kinds, group in (("'text'", texts), ("'integer', 'real'", numbers)):
         if group:
@@ -276,8 +276,8 @@ def _passing(alias: str, test: _Part | None) -> _Part:
     if test is None:
         return _Part("")
     elements = f"EXISTS (SELECT 1 FROM {_ELEMENTS.format(alias)} AS x WHERE {test.sql.replace('@', 'x')})"
-    own = test.sql.replace("@", alias)
-    return _Part(f" AND ({own} OR {alias}.type = 'array' AND {elements})", test.parameters * 2)
+    condition = test.sql.replace("@", alias)
+    return _Part(f" AND ({condition} OR {alias}.type = 'array' AND {elements})", test.parameters * 2)
 
 
 def compared(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

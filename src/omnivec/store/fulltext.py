@@ -259,9 +259,9 @@ class _Rarity:
         """
         self.add(sql, literal, " AND ".join(f'"{word}"' for word in words), weight=RARITY_OF_IDENTIFIERS)
 
-    def take(self, found: Iterable[tuple[int, float]]) -> None:
+    def take(self, scored: Iterable[tuple[int, float]]) -> None:
         """More (key, score) pairs."""
-        for key, score in found:
+        for key, score in scored:
             self._scores[key] = self._scores.get(key, 0.0) + score
 
     def sources(self) -> list[_Source]:
@@ -283,11 +283,11 @@ def _best(
     if allowed is not None:
         chosen = "WHERE key IN (SELECT value FROM json_each(?))"
         parameters.append(allowed)
-    found = " UNION ALL ".join(source.sql for source in sources)
+    union = " UNION ALL ".join(source.sql for source in sources)
     total = "score" if len(sources) == 1 else "sum(score)"
     grouped = "" if len(sources) == 1 else "GROUP BY key"
     return connection.execute(
-        f"WITH found AS MATERIALIZED ({found})"
+        f"WITH found AS MATERIALIZED ({union})"
         f" SELECT key, {total} AS total FROM found {chosen} {grouped} ORDER BY total DESC, key LIMIT ?",
         [*parameters, k],
     ).fetchall()

@@ -37,8 +37,8 @@ class IndexClass(Protocol):
 def indexes() -> Mapping[str, str]:
     """Name of each index -> its module."""
     files = sorted(Path(__file__).with_name("indexes").glob("[a-z]*.py"))
-    own = {path.stem: f"omnivec.store.indexes.{path.stem}" for path in files if path.stem != "base"}
-    return {**own, **plugins(GROUP)}
+    built_in = {path.stem: f"omnivec.store.indexes.{path.stem}" for path in files if path.stem != "base"}
+    return {**built_in, **plugins(GROUP)}
 
 
 def index_class(name: str) -> IndexClass:
@@ -50,5 +50,5 @@ def index_class(name: str) -> IndexClass:
     module = indexes().get(name)
     if module is None:
         raise UsageError(f"no index {name!r}; there are: {', '.join(indexes())}")
-    found: IndexClass = importlib.import_module(module).INDEX
-    return found
+    index: IndexClass = importlib.import_module(module).INDEX
+    return index

@@ -49,15 +49,15 @@ def _folded(word: str) -> str:
 
 
 def _spans(text: str, words: set[str], asked: Plan) -> Spans:
-    found = [piece.span() for piece in words_in(text) if _folded(piece[0]) in words]
+    spans = [piece.span() for piece in words_in(text) if _folded(piece[0]) in words]
     folded = text.casefold()
     if len(folded) == len(text):  # else places in the one are not places in the other
         for literal in (*asked.trigrams, *asked.short, *asked.literals):
             place = folded.find(literal.casefold())
             while place >= 0:
-                found.append((place, place + len(literal)))
+                spans.append((place, place + len(literal)))
                 place = folded.find(literal.casefold(), place + 1)
-    return tuple(_merged(sorted(found)))
+    return tuple(_merged(sorted(spans)))
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

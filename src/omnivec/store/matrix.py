@@ -89,12 +89,12 @@ def load(catalogue: Catalogue, folder: Path, space: str) -> Loaded:
     with catalogue.snapshot():
         state = catalogue.changes()
         record = catalogue.spaces().get(space)
-        found = None if record is None else _newest(catalogue, folder, space, record.dim)
-        if found is None:
+        stored = None if record is None else _newest(catalogue, folder, space, record.dim)
+        if stored is None:
             loaded = Loaded(*catalogue.vectors(space))
             stale = len(loaded.keys)
         else:
-            loaded, stale = _current(catalogue, space, state, *found)
+            loaded, stale = _current(catalogue, space, state, *stored)
     if not catalogue.readonly and len(loaded.keys) >= _WORTHWHILE and stale > _STALE * len(loaded.keys):
         _save(folder, catalogue.id(), _name(space, state), loaded)
     return loaded

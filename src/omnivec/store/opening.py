@@ -57,10 +57,10 @@ def file_system(path: Path, mountinfo: str | None = None) -> str:
 
 
 def _refuse_network(folder: Path) -> None:
-    kind = file_system(folder)
-    if _NETWORK.fullmatch(kind):
+    file_system_name = file_system(folder)
+    if _NETWORK.fullmatch(file_system_name):
         raise CollectionError(
-            f"{folder} lies on a network file system ({kind}), where SQLite's write-ahead log is not safe; "
+            f"{folder} lies on a network file system ({file_system_name}), where SQLite's write-ahead log is not safe; "
             "put the collection on a local disk"
         )
 

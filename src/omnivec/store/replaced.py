@@ -76,11 +76,11 @@ class Files:
         Returns:
             When the catalogue's file itself was last written to, and its size: most writes are in its log alone.
         """
-        found = [_status(name) for name in self._names]
-        now = [None if one is None else (one.st_dev, one.st_ino) for one in found]
-        if found[0] is None or (self._opened is not None and now != self._opened):
+        statuses = [_status(name) for name in self._names]
+        now = [None if one is None else (one.st_dev, one.st_ino) for one in statuses]
+        if statuses[0] is None or (self._opened is not None and now != self._opened):
             raise replaced(self.path)
-        return found[0].st_mtime_ns, found[0].st_size
+        return statuses[0].st_mtime_ns, statuses[0].st_size
 
     def log_size(self) -> int:
         """Bytes of the write-ahead log."""
@@ -101,12 +101,12 @@ class Files:
             return
         # Asked for before the file is read: another thread may see a newer one meanwhile.
         known, least = self._id, self._own
-        seen, own = _state(connection), _own_state(self.path)
-        if own is not None and seen is not None:
-            other = known is not None and own["id"] != known
-            if other or own["changes"] < least or not _belongs(own, seen, connection):
+        seen, own_state = _state(connection), _own_state(self.path)
+        if own_state is not None and seen is not None:
+            other = known is not None and own_state["id"] != known
+            if other or own_state["changes"] < least or not _belongs(own_state, seen, connection):
                 raise replaced(self.path)
-            self._id, self._own = own["id"], max(self._own, own["changes"])
+            self._id, self._own = own_state["id"], max(self._own, own_state["changes"])
         self._version = version
 
     def note(self, connection: sqlite3.Connection) -> None:
@@ -125,13 +125,13 @@ def check_log(path: Path) -> None:
     log = _status(f"{path}-wal")
     if log is None or not log.st_size:
         return
-    own = _own_state(path)
+    own_state = _own_state(path)
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
             connection.execute("BEGIN")
             seen = _state(connection)
-            belongs = own is None or (seen is not None and _belongs(own, seen, connection))
+            belongs = own_state is None or (seen is not None and _belongs(own_state, seen, connection))
         finally:
             connection.close()
     except sqlite3.Error:  # Whoever opens it for use will say what is wrong.
@@ -147,7 +147,7 @@ def _state(connection: sqlite3.Connection) -> dict[str, Any] | None:
     except sqlite3.OperationalError:  # Whoever opens it for use will say what is wrong.
         return None
     known = {"id": str, "changes": int, "stamp": int, "checkpointed": int}
-    return state if all(isinstance(state.get(key), kind) for key, kind in known.items()) else None
+    return state if all(isinstance(state.get(key), value_type) for key, value_type in known.items()) else None
 
 
 def _own_state(path: Path) -> dict[str, Any] | None:
@@ -163,13 +163,15 @@ def _own_state(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _belongs(own: dict[str, Any], seen: dict[str, Any], connection: sqlite3.Connection) -> bool:
+def _belongs(own_state: dict[str, Any], seen: dict[str, Any], connection: sqlite3.Connection) -> bool:
     """Whether the file itself is of the history that the connection sees."""
-    stamps = connection.execute("SELECT stamp FROM history WHERE changes = ?", (own["changes"],)).fetchall()
+    stamps = connection.execute(
+        "SELECT stamp FROM history WHERE changes = ?", (own_state["changes"],)
+    ).fetchall()
     return bool(
-        own["id"] == seen["id"]
-        and seen["checkpointed"] <= own["changes"] <= seen["changes"]
-        and stamps in ([], [(own["stamp"],)])
+        own_state["id"] == seen["id"]
+        and seen["checkpointed"] <= own_state["changes"] <= seen["changes"]
+        and stamps in ([], [(own_state["stamp"],)])
     )
 
 

@@ -57,7 +57,7 @@ class Column:
     def value(self, stored: Any) -> Any:
         """What a stored value means; ValueError, saying what is due, where it means nothing."""
         if type(stored) not in self.kinds:
-            raise ValueError(" or ".join(_SAID[kind] for kind in self.kinds))
+            raise ValueError(" or ".join(_SAID[column_type] for column_type in self.kinds))
         if self.least is not None and stored is not None and stored < self.least:
             raise ValueError(f"a number from {self.least}")
         if self.most is not None and stored is not None and stored > self.most:
@@ -129,13 +129,13 @@ class Shape:
 
     def read(self, path: Path, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
         """The rows' values; CollectionDamaged about the file at `path` where one cannot be."""
-        found = []
+        rows_read = []
         for row in rows:
             values = self._values(row)
             if values is None:
                 raise damaged(path, self._fault(row))
-            found.append(values)
-        return found
+            rows_read.append(values)
+        return rows_read
 
     def faults(self, rows: Iterable[Sequence[Any]]) -> Iterator[str]:
         """What is wrong with the rows, a few words for each that holds something else than it should."""

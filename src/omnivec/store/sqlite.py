@@ -103,8 +103,8 @@ class Catalogue:
 
     def _keys(self, rest: str, parameters: Sequence[Any] = ()) -> Keys:
         with self._connections.snapshot() as connection:
-            found = [row[0] for row in connection.execute(rest, parameters)]
-        return rows.passage_keys(self._connections.path, found)
+            keys = [row[0] for row in connection.execute(rest, parameters)]
+        return rows.passage_keys(self._connections.path, keys)
 
     # Writing: each call is one transaction.
 
@@ -168,14 +168,14 @@ class Catalogue:
         """Adds a space unless it or a rival, by name, is there; returns what is: of two writers one wins."""
         names = [space.name, *rivals]
         with self._connections.transaction() as connection:
-            found = connection.execute(
+            space_row = connection.execute(
                 "SELECT name FROM spaces WHERE name IN (SELECT value FROM json_each(?)) ORDER BY key LIMIT 1",
                 (json.dumps(names),),
             ).fetchone()
-            if found is None:
+            if space_row is None:
                 writing.put_space(connection, space)
                 writing.count_change(connection)
-        return self.spaces()[space.name if found is None else found[0]]
+        return self.spaces()[space.name if space_row is None else space_row[0]]
 
     # Reading.
 
@@ -188,10 +188,10 @@ class Catalogue:
 
     def id(self) -> str:
         """What tells this collection, and its copies, from all others; "" of one that no writer has migrated yet."""
-        found = self._rows("SELECT value FROM meta WHERE key = 'id'")
-        if found and type(found[0][0]) is not str:
+        id_rows = self._rows("SELECT value FROM meta WHERE key = 'id'")
+        if id_rows and type(id_rows[0][0]) is not str:
             raise damaged(self._connections.path, "its id is no text")
-        return found[0][0] if found else ""
+        return id_rows[0][0] if id_rows else ""
 
     def history(self) -> dict[int, int]:
         """The stamps of the last states, by their number of writes."""
@@ -207,13 +207,13 @@ class Catalogue:
             spaces = self._read(rows.SPACE, "FROM spaces ORDER BY key")
             canaries = self._read(rows.CANARY, "FROM canaries ORDER BY space, ordinal")
         path = self._connections.path
-        found = {}
+        records = {}
         for name, key, model, dim, metric, identity, provenance in spaces:
-            own = [(text, blob) for space, text, blob in canaries if space == key]
-            vectors = rows.vector_rows(path, [blob for _, blob in own], dim, name)
-            pairs = tuple((text, vector) for (text, _), vector in zip(own, vectors, strict=True))
-            found[name] = SpaceRecord(name, model, dim, metric, identity, provenance, pairs)
-        return found
+            pairs_of_space = [(text, blob) for space, text, blob in canaries if space == key]
+            vectors = rows.vector_rows(path, [blob for _, blob in pairs_of_space], dim, name)
+            pairs = tuple((text, vector) for (text, _), vector in zip(pairs_of_space, vectors, strict=True))
+            records[name] = SpaceRecord(name, model, dim, metric, identity, provenance, pairs)
+        return records
 
     def documents(
         self, where: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
@@ -231,8 +231,8 @@ class Catalogue:
         if ids is not None:
             condition += " AND id IN (SELECT value FROM json_each(?))"
             parameters = [*parameters, json.dumps(list(ids))]
-        found = self._read(rows.ENTRY, f"FROM documents WHERE {condition} ORDER BY id", parameters)
-        return [DocumentEntry(*row) for row in found]
+        entries = self._read(rows.ENTRY, f"FROM documents WHERE {condition} ORDER BY id", parameters)
+        return [DocumentEntry(*row) for row in entries]
 
     def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
         """Why a filter can pass nothing: fields that no document has, or only with values of another type."""
@@ -249,20 +249,20 @@ class Catalogue:
                     lines.append(f"no document has the field {name!r}; there are: {named or 'none'}")
                     continue
                 value = plain(value)
-                kind, least = ("text", "") if isinstance(value, str) else ("number", -1.7e308)
+                value_type, least = ("text", "") if isinstance(value, str) else ("number", -1.7e308)
                 usual = isinstance(value, str | int | float) and not isinstance(value, bool)
                 if usual and not self._any({name: {"$gte": least}}):
                     lines.append(
-                        f"{name!r} is compared with {value!r}, a {kind}, and no document has a {kind} there"
+                        f"{name!r} is compared with {value!r}, a {value_type}, and no document has a {value_type} there"
                     )
         return tuple(dict.fromkeys(lines)) if self._any({}) else ()
 
     def _fields(self) -> list[str]:
         """The keys of the documents' metadata, sorted."""
-        found = [row[0] for row in self._rows(_FIELDS)]
-        if any(type(key) is not str for key in found):
+        names = [row[0] for row in self._rows(_FIELDS)]
+        if any(type(key) is not str for key in names):
             raise damaged(self._connections.path, "the metadata of a document is no JSON object")
-        return found
+        return names
 
     def _any(self, where: Mapping[str, Any]) -> bool:
         condition, parameters = compile_where(where)
@@ -271,8 +271,8 @@ class Catalogue:
     def document(self, name: str) -> Document | None:
         """A whole document with its passages and vectors; None if it is not there."""
         with self.snapshot():
-            found = self._read(rows.DOCUMENT, "FROM documents WHERE id = ?", (name,))
-            if not found:
+            document_rows = self._read(rows.DOCUMENT, "FROM documents WHERE id = ?", (name,))
+            if not document_rows:
                 return None
             passages = self._read(
                 rows.PASSAGE,
@@ -281,29 +281,32 @@ class Catalogue:
             )
             dims = {space.name: space.dim for space in self.spaces().values()}
             whole = tuple(Passage(*[*row, self._vectors_of(key, dims)]) for key, *row in passages)
-        return Document(*[*found[0], whole])
+        return Document(*[*document_rows[0], whole])
 
     def _vectors_of(self, passage: int, dims: Mapping[str, int]) -> dict[str, Floats]:
-        found = self._rows(
+        vector_rows = self._rows(
             "SELECT name, vector FROM vectors JOIN spaces ON spaces.key = space WHERE passage = ? ORDER BY space, part",
             (passage,),
         )
-        names = dict.fromkeys(row[0] for row in found)
+        names = dict.fromkeys(row[0] for row in vector_rows)
         return {
             name: rows.vector_rows(
-                self._connections.path, [blob for space, blob in found if space == name], dims[name], name
+                self._connections.path,
+                [blob for space, blob in vector_rows if space == name],
+                dims[name],
+                name,
             )
             for name in names
         }
 
     def signatures(self, root: str | None = None) -> dict[str, Signature]:
         """By what each document is recognised as unchanged, by id; only those under a root if one is given."""
-        found = self._read(
+        signature_rows = self._read(
             rows.SIGNATURE,
             "FROM documents" + (" WHERE root = ?" if root is not None else ""),
             () if root is None else (root,),
         )
-        return {row[0]: Signature(*row[1:]) for row in found}
+        return {row[0]: Signature(*row[1:]) for row in signature_rows}
 
     def passages(self, keys: Keys, *, whole: bool = False) -> dict[int, StoredPassage]:
         """The passages with these keys, in their order; keys that are not there are left out, or with `whole` damage.
@@ -317,15 +320,15 @@ class Catalogue:
             " WHERE passages.key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        found = {row[0]: StoredPassage(*row) for row in listed}
+        passages = {row[0]: StoredPassage(*row) for row in listed}
         if whole:
-            self._refuse_lost(keys, found)
-        return {key: found[key] for key in np.asarray(keys).tolist() if key in found}
+            self._refuse_lost(keys, passages)
+        return {key: passages[key] for key in np.asarray(keys).tolist() if key in passages}
 
-    def _refuse_lost(self, keys: Keys, found: Container[int]) -> None:
+    def _refuse_lost(self, keys: Keys, present: Container[int]) -> None:
         """Refuses what a search found among the vectors or the words, and is no passage of a document."""
         for key in np.asarray(keys).tolist():
-            if key not in found:
+            if key not in present:
                 raise damaged(self._connections.path, f"passage {key} is missing, or belongs to no document")
 
     def passage_keys(self, where: Mapping[str, Any]) -> Keys:
@@ -372,18 +375,18 @@ class Catalogue:
         """
         condition = "space = ? AND passage > ?"
         with self._connections.snapshot() as connection:
-            found = self._read(rows.SPACE, "FROM spaces WHERE name = ?", (space,))
-            if not found:
+            space_rows = self._read(rows.SPACE, "FROM spaces WHERE name = ?", (space,))
+            if not space_rows:
                 raise UsageError(
                     f"no space {space!r} in {self.folder}; there are: {', '.join(self.spaces()) or 'none'}"
                 )
             if not after:
                 checking.refuse_strays(connection, self._connections.path)
-            parameters: list[Any] = [found[0][1], after]
+            parameters: list[Any] = [space_rows[0][1], after]
             if keys is not None:
                 condition += " AND passage IN (SELECT value FROM json_each(?))"
                 parameters.append(_listed(keys))
-            return self._matrix(connection, condition, parameters, found[0][3], space)
+            return self._matrix(connection, condition, parameters, space_rows[0][3], space)
 
     def _matrix(
         self, connection: Connection, condition: str, parameters: list[Any], dim: int, space: str
@@ -423,9 +426,9 @@ class Catalogue:
             " WHERE passages.key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        found = dict(cast(list[tuple[int, int]], owners))
-        self._refuse_lost(keys, found)
-        return found
+        owner_of = dict(cast(list[tuple[int, int]], owners))
+        self._refuse_lost(keys, owner_of)
+        return owner_of
 
     def keys_under(self, folder: str) -> Keys:
         """(n,) keys of the passages of all files in a folder, or of one file, ascending.
@@ -446,11 +449,11 @@ class Catalogue:
 
     def wordless(self, keys: Keys) -> set[int]:
         """Those of these passages that have no text, such as images: a text search cannot find them."""
-        found = self._rows(
+        key_rows = self._rows(
             "SELECT key FROM passages WHERE text = '' AND key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        return {row[0] for row in found}
+        return {row[0] for row in key_rows}
 
     def has_words(self) -> bool:
         """Whether a text search could find anything."""

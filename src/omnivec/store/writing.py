@@ -200,12 +200,12 @@ def _stored(
 
 def touch(connection: Connection, name: str, mtime_ns: int, size: int, device: int) -> bool:
     """Notes when and where a document's file was seen; whether it could: not where its checksum is no number."""
-    found = connection.execute(
+    row = connection.execute(
         "SELECT checksum, size, mtime_ns, device, indexed_ns FROM documents WHERE id = ?", (name,)
     ).fetchone()
-    if found is None:
+    if row is None:
         return True
-    checksum, *state = found
+    checksum, *state = row
     if type(checksum) is not int:
         return False
     before, after = (

@@ -127,8 +127,8 @@ class Classifier:
             )
         asked = tuple(texts(templates, "templates"))
         wanted = {modality: asked or get(modality).templates for modality in rules}
-        made = {own: _embedded(model, own, meant) for own in dict.fromkeys(wanted.values())}
-        return cls(model, meant, rules, {modality: made[own] for modality, own in wanted.items()})
+        made = {templates: _embedded(model, templates, meant) for templates in dict.fromkeys(wanted.values())}
+        return cls(model, meant, rules, {modality: made[templates] for modality, templates in wanted.items()})
 
     def run(self, items: Any) -> Classified:
         """The probability of each label for each item, and why an item has none.
@@ -141,7 +141,7 @@ class Classifier:
         meant = [self.modality(listed[i]) for i in encoded.kept.tolist()]
         probabilities = np.zeros((len(meant), len(self.labels)), np.float32)
         for modality, rule in self.rules.items():
-            rows = np.array([own == modality for own in meant], bool)
+            rows = np.array([name == modality for name in meant], bool)
             if rows.any():
                 against = self.vectors[modality]
                 probabilities[rows] = zero_shot(encoded.vectors[rows], against, rule.scale, rule.bias)
@@ -153,11 +153,11 @@ class Classifier:
         Raises:
             ItemErrors: some items failed; .partial is the `Classified` of the others.
         """
-        found = self.run(items)
-        if found.failures:
+        result = self.run(items)
+        if result.failures:
             others = "The others are in .partial; Classifier.run(items) returns both without raising."
-            raise ItemErrors(found.failures, found, others)
-        return found.probabilities
+            raise ItemErrors(result.failures, result, others)
+        return result.probabilities
 
     def predict(self, items: Any) -> list[str]:
         """The most probable label of each item; see `predict_proba`."""
@@ -196,14 +196,14 @@ def _reads(model: Embedder) -> tuple[ModalityName, ...]:
 
 
 def _checked(labels: Any) -> tuple[str, ...]:
-    given = [label.strip() for label in texts(labels, "labels")]
-    if not given:
+    names = [label.strip() for label in texts(labels, "labels")]
+    if not names:
         raise UsageError("no labels: give at least two, such as cat,dog")
-    if not all(given):
-        raise UsageError(f"label {given.index('') + 1} of {len(given)} is empty: leave it out")
-    if twice := [label for i, label in enumerate(given) if label in given[:i]]:
+    if not all(names):
+        raise UsageError(f"label {names.index('') + 1} of {len(names)} is empty: leave it out")
+    if twice := [label for i, label in enumerate(names) if label in names[:i]]:
         raise UsageError(f"label {twice[0]!r} is given twice: it would share its probability with itself")
-    return tuple(given)
+    return tuple(names)
 
 
 def _rule(model: Embedder, modality: ModalityName, scale: float | None) -> Rule:

@@ -129,15 +129,15 @@ def find_copies(
     failures: dict[Path, str] = {}
     kinds = list(_by_bytes(given_paths(paths), failures, show_progress_bar).values())
     hashes, vectors = _described(kinds, model, failures, show_progress_bar)
-    files = sum(len(kind) for kind in kinds)
-    search = _Search([kind[0] for kind in kinds], failures)
+    files = sum(len(same_bytes) for same_bytes in kinds)
+    search = _Search([same_bytes[0] for same_bytes in kinds], failures)
     with progress.bar("comparing", None, "pairs", show_progress_bar) as shown:
         for candidates in (hash_pairs(hashes, DISTANCE), vector_pairs(vectors, cosine, NEIGHBOURS)):
             search.verify(candidates, shown)
-    found = [rows.tolist() for rows in joined(len(kinds), search.pairs())]
-    grouped = {row for rows in found for row in rows}
-    several = [[row] for row, kind in enumerate(kinds) if len(kind) > 1 and row not in grouped]
-    groups = (search.group(rows, kinds) for rows in sorted(found + several))
+    groups_of_rows = [rows.tolist() for rows in joined(len(kinds), search.pairs())]
+    grouped = {row for rows in groups_of_rows for row in rows}
+    several = [[row] for row, same_bytes in enumerate(kinds) if len(same_bytes) > 1 and row not in grouped]
+    groups = (search.group(rows, kinds) for rows in sorted(groups_of_rows + several))
     return Found(tuple(group for group in groups if group), files, failures)
 
 
@@ -145,7 +145,7 @@ def _by_bytes(
     paths: Iterable[Path], failures: dict[Path, str], shown: bool | None
 ) -> dict[bytes, list[Path]]:
     """The files of each content, by its SHA-256."""
-    found: dict[bytes, list[Path]] = {}
+    by_digest: dict[bytes, list[Path]] = {}
     with progress.bar("reading", None, "files", shown) as reading:
         for path in paths:
             reading.advance(1)
@@ -157,8 +157,8 @@ def _by_bytes(
             except BaseException as error:
                 failures[path] = str(item_error(error, str(path)))
                 continue
-            found.setdefault(digest, []).append(path)
-    return {digest: _original_first(same) for digest, same in found.items()}
+            by_digest.setdefault(digest, []).append(path)
+    return {digest: _original_first(same) for digest, same in by_digest.items()}
 
 
 def _original_first(same: list[Path]) -> list[Path]:
@@ -174,18 +174,18 @@ def _described(
     """Hash (n,) and vector (n, dim) of each content; those that are no images are taken out of `kinds`."""
     hashes, good = [], []
     with progress.bar("hashing", len(kinds), "images", shown) as hashing:
-        for kind in kinds:
+        for same_bytes in kinds:
             hashing.advance(1)
             try:
-                hashes.append(image_hash(kind[0]))
-                good.append(kind)
+                hashes.append(image_hash(same_bytes[0]))
+                good.append(same_bytes)
             except BaseException as error:
-                why = str(item_error(error, str(kind[0])))
-                failures |= {path: why.replace(str(kind[0]), str(path)) for path in kind}
+                why = str(item_error(error, str(same_bytes[0])))
+                failures |= {path: why.replace(str(same_bytes[0]), str(path)) for path in same_bytes}
     kinds[:] = good
     vectors = np.zeros((len(kinds), model.dim), np.float32)
     with progress.bar("embedding", len(kinds), "images", shown) as embedding:
-        for encoded in model.stream(kind[0] for kind in kinds):
+        for encoded in model.stream(same_bytes[0] for same_bytes in kinds):
             vectors[encoded.kept] = encoded.vectors
             failures |= {kinds[i][0]: why for i, why in encoded.failures.items()}
             embedding.advance(len(encoded.kept) + len(encoded.failures))
@@ -248,9 +248,9 @@ class _Search:
             whole, part, place = part, whole, find(second, first)
         if place is None:
             return None
-        found = _Match(whole, part, place)
-        self._matches[one, other] = self._matches[other, one] = found
-        return found
+        match = _Match(whole, part, place)
+        self._matches[one, other] = self._matches[other, one] = match
+        return match
 
     def group(self, rows: Sequence[int], kinds: Sequence[Sequence[Path]]) -> Group | None:
         """The group of pictures with its files; None where they have become unreadable."""

@@ -97,14 +97,14 @@ def read_corpus(
     )
     counts = scanner.counts()
     order = np.lexsort((scanner.first(), -counts))
-    kept = order[: int((counts >= min_count).sum())][:max_vocab]
-    if not len(kept):
+    frequent = order[: int((counts >= min_count).sum())][:max_vocab]
+    if not len(frequent):
         raise UsageError(_nothing(source.name, scanner, order, min_count))
-    words = [scanner.word(number) for number in kept.tolist()]
+    words = [scanner.word(number) for number in frequent.tolist()]
     ranks = np.full(len(order), -1, np.int32)
-    ranks[kept] = np.arange(len(kept))
+    ranks[frequent] = np.arange(len(frequent))
     ids, starts = _renumbered(pile, blocks, [ranks[each] for each in numbers], in_memory)
-    return Corpus(words, counts[kept], ids, starts, int(counts.sum()))
+    return Corpus(words, counts[frequent], ids, starts, int(counts.sum()))
 
 
 def kept(corpus: Corpus, min_count: int, max_vocab: int | None = None) -> Corpus:
@@ -393,10 +393,10 @@ def _renumbered(
 
     ids, ends, count = _Pile(in_memory), [], 0
     for numbers, (i, inside) in zip(pile, blocks, strict=True):
-        kept = renumber(numbers, inside, ranks[i], numbers)
-        ids.add(numbers[:kept])
+        length = renumber(numbers, inside, ranks[i], numbers)
+        ids.add(numbers[:length])
         ends.append(inside + count)
-        count += kept
+        count += length
     return ids.whole(), cut(np.concatenate(ends), count)
 
 

@@ -42,22 +42,22 @@ class Columns:
     def header(self, path: Path, row: Sequence[str]) -> list[int]:
         """The columns of the roles; empty where the first line of a table names none and is a row itself."""
         names = [name.strip().lower() for name in row]
-        found = {role: names.index(name) for role, name in self._found(names).items()}
-        if found and (lacking := self._lacking(found)):
+        columns = {role: names.index(name) for role, name in self._found(names).items()}
+        if columns and (lacking := self._lacking(columns)):
             raise UsageError(
-                f"{path}: the columns {', '.join(row)} name only {', '.join(found)}: {lacking} is missing"
+                f"{path}: the columns {', '.join(row)} name only {', '.join(columns)}: {lacking} is missing"
             )
-        return list(found.values())
+        return list(columns.values())
 
     def values(self, row: Mapping[str, Any]) -> list[Any]:
         """The values of a mapping, in the order of the roles."""
-        found = self._found(row)
-        if self._lacking(found):
+        cells = self._found(row)
+        if self._lacking(cells):
             expected = " and ".join(
                 "/".join(known) for role, known in self.roles.items() if role not in self.optional
             )
             raise UsageError(f"the keys {', '.join(map(str, row))}, expected {expected}")
-        return [row[name] for name in found.values()]
+        return [row[name] for name in cells.values()]
 
     def _found(self, names: Any) -> dict[str, str]:
         return {
@@ -66,8 +66,8 @@ class Columns:
             if (name := next((each for each in known if each in names), None)) is not None
         }
 
-    def _lacking(self, found: Mapping[str, Any]) -> str:
-        needed = [role for role in self.roles if role not in self.optional and role not in found]
+    def _lacking(self, present: Mapping[str, Any]) -> str:
+        needed = [role for role in self.roles if role not in self.optional and role not in present]
         return " and ".join("/".join(self.roles[role]) for role in needed)
 
 

@@ -44,23 +44,25 @@ def read_labelled(data: Any) -> list[Labelled]:
     Raises:
         UsageError: no such file, rows that cannot be used (the first few are named), or fewer than two labels.
     """
-    found: list[Labelled] = []
+    examples: list[Labelled] = []
     where = each_row(
-        data, LABELLED, lambda row: found.extend(_examples(row)), "(text, label) tuples", _marked
+        data, LABELLED, lambda row: examples.extend(_examples(row)), "(text, label) tuples", _marked
     )
-    labels = {one.label for one in found}
+    labels = {one.label for one in examples}
     if len(labels) < 2:
-        raise UsageError(f"{where}: {len(found)} texts of {len(labels)} labels; at least 2 labels are needed")
-    return found
+        raise UsageError(
+            f"{where}: {len(examples)} texts of {len(labels)} labels; at least 2 labels are needed"
+        )
+    return examples
 
 
 def _marked(path: Path) -> Rows:
     """The rows of a text whose labels are marked words."""
     for number, line in enumerate(lines(path), 1):
-        found = split_words(line)
-        if found:
-            labels = [word.removeprefix(MARK) for word in found if word.startswith(MARK)]
-            text = " ".join(word for word in found if not word.startswith(MARK))
+        words = split_words(line)
+        if words:
+            labels = [word.removeprefix(MARK) for word in words if word.startswith(MARK)]
+            text = " ".join(word for word in words if not word.startswith(MARK))
             yield f"line {number}", [text, labels or UsageError(f"no word begins with {MARK}")]
 
 

@@ -139,9 +139,9 @@ def _descend(
 ) -> tuple[float, float]:
     """One step; returns the loss and the gradient's norm before it."""
     optimizer.zero_grad(set_to_none=True)
-    found = loss(batch)
-    found.backward()
-    value, norm = float(found.detach()), float(torch.nn.utils.clip_grad_norm_(weights, clip))
+    batch_loss = loss(batch)
+    batch_loss.backward()
+    value, norm = float(batch_loss.detach()), float(torch.nn.utils.clip_grad_norm_(weights, clip))
     if not (math.isfinite(value) and math.isfinite(norm)):
         raise ModelError(
             f"step {number}: loss {value}, gradient norm {norm}, at lr={optimizer.param_groups[0]['lr']:.1e}: use a "

@@ -46,23 +46,23 @@ def sample(texts: Iterable[str], most: int, random: np.random.Generator) -> list
         UsageError: the texts hold no word.
     """
     keys: list[float] = []
-    found: list[str] = []
+    sampled: list[str] = []
     bar = 1.0
     for text in texts:
         pieces = cut(text, random)
         for key, piece in zip(random.random(len(pieces)).tolist(), pieces, strict=True):
             if key < bar:
                 keys.append(key)
-                found.append(piece)
+                sampled.append(piece)
         if len(keys) > 2 * most:
-            kept = np.argpartition(keys, most)[:most].tolist()
-            keys, found = [keys[i] for i in kept], [found[i] for i in kept]
+            chosen = np.argpartition(keys, most)[:most].tolist()
+            keys, sampled = [keys[i] for i in chosen], [sampled[i] for i in chosen]
             bar = max(keys)
-    if not found:
+    if not sampled:
         raise UsageError(
             "data holds no text: a table is fitted to what a teacher says of texts, so give some"
         )
-    return [found[i] for i in np.argsort(keys)[:most].tolist()]
+    return [sampled[i] for i in np.argsort(keys)[:most].tolist()]
 
 
 def cut(text: str, random: np.random.Generator) -> list[str]:

@@ -158,7 +158,7 @@ def check_ngrams(min_n: int, max_n: int) -> None:
         )
 
 
-class Own(Generic[T]):
+class PerThread(Generic[T]):
     """Arrays of which each thread has its own; `make` is given the thread's number, counted from 0."""
 
     def __init__(self, make: Callable[[int], T]) -> None:

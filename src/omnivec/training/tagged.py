@@ -67,20 +67,20 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
     for first in range(0, len(flat), BLOCK):  # NumPy counts a copy in 64 bits
         counts += np.bincount(flat[first : first + BLOCK], minlength=len(numbers))
     order = np.argsort(-counts, kind="stable")
-    kept = order[counts[order] >= min_count][:max_vocab]
-    if not len(kept):
+    frequent = order[counts[order] >= min_count][:max_vocab]
+    if not len(frequent):
         raise UsageError(
             f"no word occurs {min_count} times or more in {len(flat):,} words of {len(rows):,} documents: "
             "lower min_count, or give more text"
         )
     ranks = np.full(len(counts), -1, np.int32)
-    ranks[kept] = np.arange(len(kept))
+    ranks[frequent] = np.arange(len(frequent))
     spelled = list(numbers)
     ids = ranks[flat]
     known = ids >= 0
     lengths = [np.count_nonzero(known[begin:end]) for begin, end in pairwise(bounds.tolist())]
     starts = np.append(0, np.cumsum(lengths, dtype=np.int64))
-    corpus = Corpus([spelled[i] for i in kept], counts[kept], ids[known], starts, len(flat))
+    corpus = Corpus([spelled[i] for i in frequent], counts[frequent], ids[known], starts, len(flat))
     return Documents(list(tags), np.array(rows, np.int32), corpus)
 
 

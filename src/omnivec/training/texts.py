@@ -35,9 +35,9 @@ def several(data: Any, expected: str, fields: Sequence[str] = ()) -> Iterable[An
     return items.several(data, "data")
 
 
-def path(given: str | Path) -> Path:
+def path(data: str | Path) -> Path:
     """A path of data, "~" expanded; UsageError where it can be none."""
-    return arguments.path("data", given)
+    return arguments.path("data", data)
 
 
 def wrong(place: str, item: Any, expected: str) -> UsageError:

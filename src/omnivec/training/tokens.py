@@ -56,47 +56,49 @@ def published(tokenizer: Tokenizer) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
-        said: dict[str, Any] = json.loads((Path(folder) / "tokenizer.json").read_text(encoding="utf-8"))
-    return said | {"truncation": None, "padding": None, "post_processor": None}
+        tokenizer_json: dict[str, Any] = json.loads(
+            (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
+        )
+    return tokenizer_json | {"truncation": None, "padding": None, "post_processor": None}
 
 
-def choose(said: Mapping[str, Any], counts: NDArray[np.int64], most: int | None) -> Vocabulary:
+def choose(tokenizer_json: Mapping[str, Any], counts: NDArray[np.int64], most: int | None) -> Vocabulary:
     """The tokens to keep, and a tokenizer of them.
 
     Kept are the unknown token and ASCII characters, by which what is lost can still be spelled; then what texts hold,
     the most frequent first; then other words, in the teacher's order.
 
     Args:
-        said: as `published` returns it.
+        tokenizer_json: as `published` returns it.
         counts: (v,) how often texts have each of the teacher's tokens.
         most: how many to keep; None for all.
 
     Raises:
         UsageError: a tokenizer that cannot do without some, or a number that has no room for the characters.
     """
-    model = said["model"]
+    model = tokenizer_json["model"]
     unigram = isinstance(model["vocab"], list)
     numbers = {pair[0]: i for i, pair in enumerate(model["vocab"])} if unigram else dict(model["vocab"])
     place = model.get("unk_id")
     unknown = model["vocab"][place][0] if unigram and place is not None else model.get("unk_token")
-    added = {each["content"]: each["id"] for each in said.get("added_tokens") or ()}
+    added = {each["content"]: each["id"] for each in tokenizer_json.get("added_tokens") or ()}
     if most is None or most >= len(numbers.keys() | added.keys()) or model["type"] not in PRUNABLE:
-        return _whole(said, numbers | added, unknown, counts)
+        return _whole(tokenizer_json, numbers | added, unknown, counts)
     prefix = str(model.get("continuing_subword_prefix") or "▁")
     usable = {token: number for token, number in numbers.items() if token == unknown or token not in added}
     base = {token for token in usable if token == unknown or _letter(token, prefix)}
     if len(base) > most:
         raise UsageError(f"max_vocab={most}: {len(base)} single characters alone are kept, so give more")
-    words = dict(zip(usable, spelled(list(usable), list(usable.values()), said), strict=True))
+    words = dict(zip(usable, spelled(list(usable), list(usable.values()), tokenizer_json), strict=True))
     seen = {token: int(counts[number]) if number < len(counts) else 0 for token, number in usable.items()}
     wanted = [token for token in usable if token not in base and (seen[token] or words[token])]
     wanted.sort(key=lambda token: (-seen[token], usable[token]))
     tokens = sorted(base | set(wanted[: most - len(base)]), key=usable.__getitem__)
-    kept = [pair for pair in model["vocab"] if pair[0] in set(tokens)] if unigram else None
+    pairs = [pair for pair in model["vocab"] if pair[0] in set(tokens)] if unigram else None
     content = {
-        **said,
+        **tokenizer_json,
         "added_tokens": [],
-        "model": {**model, "vocab": kept or {token: i for i, token in enumerate(tokens)}},
+        "model": {**model, "vocab": pairs or {token: i for i, token in enumerate(tokens)}},
     }
     where = tokens.index(unknown) if unknown in usable else None
     if unigram:
@@ -106,14 +108,17 @@ def choose(said: Mapping[str, Any], counts: NDArray[np.int64], most: int | None)
 
 
 def _whole(
-    said: Mapping[str, Any], numbers: Mapping[str, int], unknown: str | None, counts: NDArray[np.int64]
+    tokenizer_json: Mapping[str, Any],
+    numbers: Mapping[str, int],
+    unknown: str | None,
+    counts: NDArray[np.int64],
 ) -> Vocabulary:
     named = {number: token for token, number in numbers.items()}
     size = max([*named, len(counts) - 1]) + 1
     tokens = [named.get(number, f"[row {number}]") for number in range(size)]
-    words = [word for word in spelled(list(numbers), list(numbers.values()), said) if word]
+    words = [word for word in spelled(list(numbers), list(numbers.values()), tokenizer_json) if word]
     where = None if unknown is None else numbers.get(unknown)
-    return Vocabulary(tokens, np.arange(size, dtype=np.int32), words, _bytes(said), where)
+    return Vocabulary(tokens, np.arange(size, dtype=np.int32), words, _bytes(tokenizer_json), where)
 
 
 def _letter(token: str, prefix: str) -> bool:
@@ -121,16 +126,16 @@ def _letter(token: str, prefix: str) -> bool:
     return token == prefix or (len(character) == 1 and character.isascii())
 
 
-def spelled(tokens: Sequence[str], ids: Sequence[int], said: Mapping[str, Any]) -> list[str]:
+def spelled(tokens: Sequence[str], ids: Sequence[int], tokenizer_json: Mapping[str, Any]) -> list[str]:
     """How each token is written where it is a whole word; "" for pieces, special tokens and what no text has."""
-    special = {each["content"] for each in said.get("added_tokens") or ()}
-    tokenizer = tokenizer_of(_bytes(said))
+    special = {each["content"] for each in tokenizer_json.get("added_tokens") or ()}
+    tokenizer = tokenizer_of(_bytes(tokenizer_json))
     begin = len(tokenizer.ids([PROBE], special=False)[0])
     written = [token.replace("▁", " ").replace("Ġ", " ").strip() for token in tokens]
-    found = tokenizer.ids([f"{PROBE} {word}" for word in written], special=False)
+    encoded = tokenizer.ids([f"{PROBE} {word}" for word in written], special=False)
     return [
         word if len(row) == begin + 1 and row[-1] == number and token not in special else ""
-        for token, word, row, number in zip(tokens, written, found, ids, strict=True)
+        for token, word, row, number in zip(tokens, written, encoded, ids, strict=True)
     ]
 
 
@@ -145,5 +150,5 @@ def token_vectors(teacher: Network, ids: NDArray[np.int32]) -> Floats:
     return np.concatenate(parts)
 
 
-def _bytes(said: Mapping[str, Any]) -> bytes:
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+def _bytes(tokenizer_json: Mapping[str, Any]) -> bytes:
+    return json.dumps(tokenizer_json, ensure_ascii=False, separators=(",", ":")).encode()

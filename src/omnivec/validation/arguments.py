@@ -131,10 +131,10 @@ def text(name: str, value: Any) -> str:
 
 def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
     """One of some values; UsageError, which lists them, for another."""
-    given = characters(value) if isinstance(value, str) else value
-    if not any(type(given) is type(one) and given == one for one in allowed):
+    text = characters(value) if isinstance(value, str) else value
+    if not any(type(text) is type(one) and text == one for one in allowed):
         raise UsageError(f"{name}={said(value)} is none of {', '.join(map(str, allowed))}")
-    return given
+    return text
 
 
 def quoted(value: Any, most: int = SHOWN) -> str:

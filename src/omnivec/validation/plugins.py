@@ -11,8 +11,8 @@ from typing import Any
 
 def plugins(group: str) -> Mapping[str, str]:
     """Name of each plug-in of a group -> its module."""
-    found = _announced(tuple(sys.path)).select(group=group)
-    return {point.name: point.value for point in found}
+    entry_points = _announced(tuple(sys.path)).select(group=group)
+    return {point.name: point.value for point in entry_points}
 
 
 @functools.cache

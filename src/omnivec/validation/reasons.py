@@ -66,8 +66,8 @@ def of_system(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if number in (errno.EMFILE, errno.ENFILE):
         return _too_many(number)
-    said = _SYSTEM.get(number) if number is not None else None
-    return said or getattr(error, "strerror", None) or one_line(error)
+    reason = _SYSTEM.get(number) if number is not None else None
+    return reason or getattr(error, "strerror", None) or one_line(error)
 
 
 def is_of_system(error: BaseException) -> bool:
@@ -98,15 +98,17 @@ def of_item(error: BaseException) -> str:
             f" ({detail})" if detail != "MemoryError" else ""
         )
     if isinstance(error, OSError) and error.errno is not None:
-        given = error.filename
+        filename = error.filename
         name = (
-            f"{file_name(given) if isinstance(given, str | bytes) else given}: " if given is not None else ""
+            f"{file_name(filename) if isinstance(filename, str | bytes) else filename}: "
+            if filename is not None
+            else ""
         )
         return name + of_system(error)
     what = type(error).__name__
     detail = one_line(error)
-    said = what if detail == what else f"{what}: {detail}"
-    return f"{said} (a fault of omnivec or of a library with this item{_place(error)})"
+    summary = what if detail == what else f"{what}: {detail}"
+    return f"{summary} (a fault of omnivec or of a library with this item{_place(error)})"
 
 
 def item_error(error: BaseException, name: str = "") -> ItemError:

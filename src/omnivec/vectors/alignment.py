@@ -161,8 +161,8 @@ def ranks(left: Floats, right: Floats) -> tuple[NDArray[np.int64], NDArray[np.in
         right: (n, dim), each row's partner in the same row.
     """
     cosines = (unit(left.astype(np.float64)) @ unit(right.astype(np.float64)).T).astype(np.float32)
-    own = np.diag(cosines)
-    return (cosines >= own[:, None]).sum(1), (cosines >= own).sum(0)
+    paired = np.diag(cosines)
+    return (cosines >= paired[:, None]).sum(1), (cosines >= paired).sum(0)
 
 
 def recall(left: Floats, right: Floats, k: int = 10) -> tuple[float, float]:
@@ -188,7 +188,7 @@ def fitted_scale(left: Floats, right: Floats) -> float:
     """
     a, b = unit(left[:SCALED].astype(np.float64)), unit(right[:SCALED].astype(np.float64))
     cosines = a @ b.T
-    own = np.diag(cosines)
+    paired = np.diag(cosines)
     twins = (a @ a.T > 1 - 1e-9) | (b @ b.T > 1 - 1e-9)
     np.fill_diagonal(twins, False)
     rivals = np.where(twins, -np.inf, cosines)
@@ -199,7 +199,7 @@ def fitted_scale(left: Floats, right: Floats) -> float:
         for axis in (0, 1):
             shares = np.exp(scale * (rivals - rivals.max(axis, keepdims=True)))
             expected = (shares * np.where(twins, 0.0, cosines)).sum(axis) / shares.sum(axis)
-            total += float((own - expected).mean())
+            total += float((paired - expected).mean())
         return total
 
     low, high = SCALES
@@ -242,11 +242,11 @@ def choose(
     """
     known, held = split(len(left), share, seed)
 
-    def found(strength: float) -> float:
+    def held_out_recall(strength: float) -> float:
         made = fit(left[known], right[known], strength)
         return mean_reciprocal_rank(made.left(left[held]), made.right(right[held]))
 
-    best = max(strengths, key=found) if len(strengths) > 1 else strengths[0]
+    best = max(strengths, key=held_out_recall) if len(strengths) > 1 else strengths[0]
     return fit(left, right, best)
 
 

@@ -57,8 +57,8 @@ def most_similar(
             f"most_similar by {chosen!r} needs a positive row; {len(negative)} negative were given"
         )
     count = len(vectors)
-    given = [int(one) for one in [*positive, *negative, *exclude] if not isinstance(one, np.ndarray)]
-    if wrong := [row for row in given if not 0 <= row < count]:
+    rows_given = [int(one) for one in [*positive, *negative, *exclude] if not isinstance(one, np.ndarray)]
+    if wrong := [row for row in rows_given if not 0 <= row < count]:
         raise UsageError(f"row {wrong[0]} of {count}")
     rows = unit_table(vectors)
     near, far = (_directions(rows, some) for some in (positive, negative))
@@ -66,17 +66,17 @@ def most_similar(
         scores = rows @ unit_table((near.sum(0) - far.sum(0))[None])[0]
     else:
         scores = _product(rows, near) / (_product(rows, far) + _EPSILON)
-    scores[given] = -np.inf
-    wanted = max(min(wanted, count - len(set(given))), 0)
+    scores[rows_given] = -np.inf
+    wanted = max(min(wanted, count - len(set(rows_given))), 0)
     best = np.argpartition(-scores, min(wanted, count - 1))[:wanted]
     best = best[np.lexsort((best, -scores[best]))]
     return best.astype(np.int64), scores[best]
 
 
-def _directions(rows: Floats, given: Sequence[int | Floats]) -> Floats:
+def _directions(rows: Floats, terms: Sequence[int | Floats]) -> Floats:
     """Rows and vectors as unit vectors (m, dim)."""
-    found = [unit_table(one[None])[0] if isinstance(one, np.ndarray) else rows[one] for one in given]
-    return np.array(found, np.float32).reshape(-1, rows.shape[1])
+    directions = [unit_table(one[None])[0] if isinstance(one, np.ndarray) else rows[one] for one in terms]
+    return np.array(directions, np.float32).reshape(-1, rows.shape[1])
 
 
 def _product(rows: Floats, directions: Floats) -> Floats:

@@ -80,9 +80,9 @@ def _scale(sample: NDArray[np.float64], excess: NDArray[np.float64]) -> float:
     censored = float(excess[:kept].sum() + (len(excess) - kept) * excess[kept - 1]) / kept
     spread = float(sample[-1] - sample[0])
     # What there is instead, for samples that are mostly ties.
-    for found in (censored, float(excess.mean()), spread / len(sample)):
-        if found > 1e-9 * max(spread, abs(float(sample[-1])), 1e-30):
-            return found
+    for scale in (censored, float(excess.mean()), spread / len(sample)):
+        if scale > 1e-9 * max(spread, abs(float(sample[-1])), 1e-30):
+            return scale
     return max(abs(float(sample[-1])), 1.0) * 1e-6
 
 
@@ -95,9 +95,9 @@ def surprise(scores: ArrayLike, of: Background) -> NDArray[np.float64]:
         scores: (...) of the query's hits.
         of: the query's background in the same space.
     """
-    found = np.asarray(scores, np.float64)
-    inside = -np.log10(np.interp(found, of.values, of.shares))
-    beyond = np.maximum(found - of.threshold, 0.0) / (of.scale * math.log(10))
+    values = np.asarray(scores, np.float64)
+    inside = -np.log10(np.interp(values, of.values, of.shares))
+    beyond = np.maximum(values - of.threshold, 0.0) / (of.scale * math.log(10))
     total: NDArray[np.float64] = inside + beyond
     return total
 
@@ -120,9 +120,9 @@ def rank_together(
     """
     if len(scores) != len(backgrounds) or not scores:
         raise UsageError(f"{len(scores)} spaces and {len(backgrounds)} backgrounds: one is needed for each")
-    found = [surprise(own, of).reshape(-1) for own, of in zip(scores, backgrounds, strict=True)]
-    spaces = np.repeat(np.arange(len(found)), [len(one) for one in found])
-    places = np.concatenate([np.arange(len(one)) for one in found])
-    values = np.concatenate(found)
+    surprises = [surprise(row, of).reshape(-1) for row, of in zip(scores, backgrounds, strict=True)]
+    spaces = np.repeat(np.arange(len(surprises)), [len(one) for one in surprises])
+    places = np.concatenate([np.arange(len(one)) for one in surprises])
+    values = np.concatenate(surprises)
     best = np.argsort(-values, kind="stable")[:k]
     return spaces[best], places[best], values[best].astype(np.float32)

@@ -84,15 +84,15 @@ def vector_pairs(vectors: Floats, cosine: float, most: int) -> Iterator[Pairs]:
         raise UsageError(f"most={most}: at least 1")
     drawn = np.flatnonzero(vectors.any(axis=1))
     rows = unit_table(vectors[drawn])
-    side, kept = max(_PAIRS // max(len(rows), 1), 1), min(most, len(rows))
+    side, count = max(_PAIRS // max(len(rows), 1), 1), min(most, len(rows))
     for start in range(0, len(rows), side):
         scores = rows[start : start + side] @ rows.T
-        own = np.arange(len(scores))
-        scores[own, own + start] = -2.0
-        nearest = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
-        found = np.take_along_axis(scores, nearest, axis=1)
-        one, place = np.nonzero(found >= cosine - 1e-6)
-        order = np.argsort(-found[one, place], kind="stable")
+        diagonal = np.arange(len(scores))
+        scores[diagonal, diagonal + start] = -2.0
+        nearest = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        best = np.take_along_axis(scores, nearest, axis=1)
+        one, place = np.nonzero(best >= cosine - 1e-6)
+        order = np.argsort(-best[one, place], kind="stable")
         pairs = np.stack([drawn[one + start], drawn[nearest[one, place]]], axis=1)[order]
         yield np.sort(pairs, axis=1)
 
@@ -207,5 +207,5 @@ def _groups(labels: Ints) -> list[Ints]:
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]
     edges = np.flatnonzero(np.diff(labels[order])) + 1
-    found = [group for group in np.split(order, edges) if len(group) > 1]
-    return sorted(found, key=lambda group: int(group[0]))
+    groups = [group for group in np.split(order, edges) if len(group) > 1]
+    return sorted(groups, key=lambda group: int(group[0]))

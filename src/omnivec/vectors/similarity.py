@@ -74,19 +74,19 @@ def _pair(a: Any, b: Any) -> tuple[Doubles, Doubles]:
     return x, y
 
 
-def _vectors(given: Any, name: str) -> Doubles:
+def _vectors(value: Any, name: str) -> Doubles:
     """An argument as vectors (n, dim) in float64."""
-    if np.ma.is_masked(given):
+    if np.ma.is_masked(value):
         raise UsageError(f"{name} is an array with masked numbers: fill them, or leave their vectors out")
     try:
-        array = np.asarray(given)
+        array = np.asarray(value)
         rows = array.astype(np.float64) if array.dtype.kind in "biuf" else None
     # Lists of two lengths; tensors that are on a GPU or have a gradient.
     except (TypeError, ValueError, RuntimeError):
         rows = None
     if rows is None:
         raise UsageError(
-            f"{name} is a {type(given).__name__} that is no array of numbers: give vectors (n, dim), such as "
+            f"{name} is a {type(value).__name__} that is no array of numbers: give vectors (n, dim), such as "
             "model.encode(texts)"
         )
     if rows.ndim == 1:

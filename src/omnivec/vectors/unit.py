@@ -17,10 +17,10 @@ def unit(vectors: NDArray[Real]) -> NDArray[Real]:
 
     In float32 a length below 1e-12 counts as that, as in `torch.nn.functional.normalize`.
     """
-    kind = vectors.dtype.type
-    least = 1e-12 if kind is np.float32 else np.finfo(np.float64).smallest_subnormal
+    dtype = vectors.dtype.type
+    least = 1e-12 if dtype is np.float32 else np.finfo(np.float64).smallest_subnormal
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: NDArray[Real] = vectors / np.maximum(norms, kind(least))
+    scaled: NDArray[Real] = vectors / np.maximum(norms, dtype(least))
     return scaled
 
 

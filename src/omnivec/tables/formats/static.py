@@ -191,6 +191,7 @@ def _write(folder: Path, table: Table, tensors: dict[str, Floats], normalize: bo
     (folder / "tokenizer.json").write_bytes(table.tokenizer)
     modules = [("", MODULE), ("1_Normalize", NORMALIZE)][: 1 + normalize]
     listed = [
-        {"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(modules)
+        {"idx": i, "name": str(i), "path": path, "type": type_name}
+        for i, (path, type_name) in enumerate(modules)
     ]
     write_json(folder / "modules.json", listed)

@@ -119,16 +119,16 @@ def count(
         scratch = idle.get()
         sizes = np.empty(chunk.last - chunk.first, np.int64)
         entries = _count_rows(chunk.first, chunk.last, ids, places, weights, scratch, sizes)
-        found = _Rows(sizes, scratch.columns[:entries].copy(), scratch.values[:entries].copy())
+        counted = _Rows(sizes, scratch.columns[:entries].copy(), scratch.values[:entries].copy())
         idle.put(scratch)
-        return found
+        return counted
 
     sizes, columns, values = _Growing(np.int64), _Growing(np.int32), _Growing(np.float32)
     sizes.add(np.zeros(1, np.int64))
-    for chunk, found in zip(chunks, in_order(work, chunks, threads), strict=True):
-        sizes.add(found.sizes)
-        columns.add(found.columns)
-        values.add(found.values)
+    for chunk, counted in zip(chunks, in_order(work, chunks, threads), strict=True):
+        sizes.add(counted.sizes)
+        columns.add(counted.columns)
+        values.add(counted.values)
         if on_tokens is not None:
             on_tokens(int(places.indptr[chunk.last] - places.indptr[chunk.first]))
     return Cooccurrence(np.cumsum(sizes.whole()), columns.whole(), values.whole())
@@ -254,7 +254,7 @@ def _count_rows(
     reach, last_place = min(len(weights) - 1, FETCHED), len(places.positions) - 1
     entries = 0
     for word in range(first, last):
-        found = 0
+        distinct = 0
         for place in range(places.indptr[word], places.indptr[word + 1]):
             coming = np.int64(places.positions[min(place + AHEAD, last_place)])
             for line in range(coming - reach, coming + reach + LINE, LINE):
@@ -262,18 +262,18 @@ def _count_rows(
             here = np.int64(places.positions[place])
             for distance in range(np.int64(places.before[place]), 0, -1):
                 column = ids[here - distance]
-                touched[found] = column
-                found += row[column] == 0.0  # without a branch: whether a column is new cannot be foreseen
+                touched[distinct] = column
+                distinct += row[column] == 0.0  # without a branch: whether a column is new cannot be foreseen
                 row[column] += weights[distance]
             for distance in range(1, np.int64(places.behind[place]) + 1):
                 column = ids[here + distance]
-                touched[found] = column
-                found += row[column] == 0.0
+                touched[distinct] = column
+                distinct += row[column] == 0.0
                 row[column] += weights[distance]
-        for i in range(found):
+        for i in range(distinct):
             scratch.columns[entries + i] = touched[i]
             scratch.values[entries + i] = row[touched[i]]
             row[touched[i]] = 0.0
-        sizes[word - first] = found
-        entries += found
+        sizes[word - first] = distinct
+        entries += distinct
     return entries

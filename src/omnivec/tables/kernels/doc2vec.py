@@ -131,8 +131,8 @@ def infer(
         part in one pass or more.
     """
     count = len(text.starts) - 1
-    found = np.zeros((count, model.inputs.shape[1]), np.float32)
-    documents = Documents(text, np.arange(count, dtype=np.int32), found)
+    vectors = np.zeros((count, model.inputs.shape[1]), np.float32)
+    documents = Documents(text, np.arange(count, dtype=np.int32), vectors)
     way = way._replace(learn=False)
     used = np.zeros(len(text.ids), np.bool_)
 
@@ -144,7 +144,7 @@ def infer(
 
     for _ in in_order(work, range(0, count, BLOCK), threads):
         pass
-    return found, np.diff(np.append(0, np.cumsum(used))[text.starts])
+    return vectors, np.diff(np.append(0, np.cumsum(used))[text.starts])
 
 
 @lean
@@ -294,5 +294,5 @@ def _spread(
     add(vectors, at, mine.changes, 0, width)
     if way.learn and way.kind != DBOW:
         for k in range(inputs):
-            own = (1 + k) * width if way.kind == CONCATENATED else 0
-            add(model.inputs, mine.around[k], mine.changes, own, width)
+            place = (1 + k) * width if way.kind == CONCATENATED else 0
+            add(model.inputs, mine.around[k], mine.changes, place, width)

@@ -25,8 +25,8 @@ def alias_table(weights: NDArray[np.float64]) -> Alias:
     shares: NDArray[np.float64] = weights * (len(weights) / weights.sum())
     others = np.arange(len(weights), dtype=np.int32)
     _pair(shares, others, np.flatnonzero(shares < 1.0), np.flatnonzero(shares >= 1.0))
-    own: Alias = (shares * FULL).clip(0, FULL - 1).astype(np.uint64)
-    return own << np.uint64(32) | others.astype(np.uint64)
+    thresholds: Alias = (shares * FULL).clip(0, FULL - 1).astype(np.uint64)
+    return thresholds << np.uint64(32) | others.astype(np.uint64)
 
 
 def negatives_table(counts: NDArray[np.int64], exponent: float = 0.75) -> Alias:

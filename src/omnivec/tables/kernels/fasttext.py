@@ -193,8 +193,8 @@ def _mean_around(
         value = splat(0.0)
         for j in range(low, high):
             if j != centre:
-                own = subwords.starts[mine.sentence[j] + 1] - subwords.starts[mine.sentence[j]]
-                value = fma(splat(own / rows), load(around.means, j % span * width + d), value)
+                row_count = subwords.starts[mine.sentence[j] + 1] - subwords.starts[mine.sentence[j]]
+                value = fma(splat(row_count / rows), load(around.means, j % span * width + d), value)
         store(mine.hidden, d, value)
 
 

@@ -83,8 +83,8 @@ class Tables(NamedTuple):
 
     def vectors(self, contexts: bool = True) -> Floats:
         """(v, dim) float32: each word's vector; with `contexts` the one as a context is added."""
-        found = self.words[:, 0, : self.dim].copy()
-        return found + self.contexts[:, 0, : self.dim] if contexts else found
+        vectors = self.words[:, 0, : self.dim].copy()
+        return vectors + self.contexts[:, 0, : self.dim] if contexts else vectors
 
 
 @dataclass(frozen=True)

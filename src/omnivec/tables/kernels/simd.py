@@ -115,15 +115,15 @@ def _machine_code() -> str:
     return str(folder)
 
 
-def _forget(own: Path) -> None:
+def _forget(folder_kept: Path) -> None:
     """Removes machine code of other kernels that no process has begun to use for KEPT_DAYS.
 
     A process that still runs them is not harmed: it has loaded what it needs, or Numba compiles and writes it anew.
     """
     oldest = time.time() - KEPT_DAYS * 86_400
-    for folder in own.parent.iterdir():
+    for folder in folder_kept.parent.iterdir():
         with contextlib.suppress(OSError):
-            if folder != own and (folder / USED).stat().st_mtime < oldest:
+            if folder != folder_kept and (folder / USED).stat().st_mtime < oldest:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -99,7 +99,7 @@ def scan(
         Whether the text is finished; otherwise the table must grow.
     """
     at, length, place, token, sentence, line_end, spaces = state
-    found = words.batch
+    lookups = words.batch
     mask = len(words.records) - 1
     while at < length:
         size, here = words.size[0], at
@@ -118,8 +118,8 @@ def scan(
                 left, right = _key(text, begin, at - begin)
                 home = _home(left, right, at - begin) & mask
                 prefetch(words.records, 4 * home)
-                found[many, 0], found[many, 1], found[many, 2] = left, right, home
-                found[many, 3], found[many, 4] = begin, at - begin
+                lookups[many, 0], lookups[many, 1], lookups[many, 2] = left, right, home
+                lookups[many, 3], lookups[many, 4] = begin, at - begin
                 letters += at - begin
                 many += 1
         if words.starts[size] + letters + PADDING > len(words.spelled):
@@ -128,10 +128,10 @@ def scan(
             at = here
             break
         for i in range(many):
-            begin, span = np.int64(found[i, 3]), np.int64(found[i, 4])
-            home = np.int64(found[i, 2])
+            begin, span = np.int64(lookups[i, 3]), np.int64(lookups[i, 4])
+            home = np.int64(lookups[i, 2])
             ids[token + i] = _find_or_add(
-                words, found[i, 0], found[i, 1], home, text, begin, span, 1, place + begin
+                words, lookups[i, 0], lookups[i, 1], home, text, begin, span, 1, place + begin
             )
         token += many
     state[0], state[3], state[4] = at, token, sentence

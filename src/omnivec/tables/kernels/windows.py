@@ -297,9 +297,9 @@ def _change(
         )
         ca, cb, cc = fma(ea, x, ca), fma(eb, x, cb), fma(ec, x, cc)
         cd, ce, cf = fma(ed, x, cd), fma(ee, x, ce), fma(ef, x, cf)
-        own = zero if t == 0 else load(mine.changes, i * width + k)
-        own = fma(ec, oc, fma(eb, ob, fma(ea, oa, own)))
-        store(mine.changes, i * width + k, own + fma(ef, of, fma(ee, oe, ed * od)))
+        change = zero if t == 0 else load(mine.changes, i * width + k)
+        change = fma(ec, oc, fma(eb, ob, fma(ea, oa, change)))
+        store(mine.changes, i * width + k, change + fma(ef, of, fma(ee, oe, ed * od)))
     # Added one after the other: the same row may be among them twice.
     store(outputs, a, load(outputs, a) + ca)
     store(outputs, b, load(outputs, b) + cb)
@@ -369,11 +369,11 @@ def _row(crown: TopNodes, node: Any) -> Any:
 def exchange(model: Model, mine: Room, width: int, place: int) -> None:
     """Adds what a thread's copies learned to the shared nodes, and takes what others did; at some windows only."""
     if place % EXCHANGED == 0:
-        root, own = mine.crown.first * width, mine.crown.at * width
+        root, copy = mine.crown.first * width, mine.crown.at * width
         for d in range(0, mine.crown.nodes * width, LANES):
-            now = load(model.outputs, own + d) + (load(model.outputs, root + d) - load(mine.crown.before, d))
+            now = load(model.outputs, copy + d) + (load(model.outputs, root + d) - load(mine.crown.before, d))
             store(model.outputs, root + d, now)
-            store(model.outputs, own + d, now)
+            store(model.outputs, copy + d, now)
             store(mine.crown.before, d, now)
 
 

@@ -103,9 +103,7 @@ class Options:
 
 def run(data: Any, options: Options) -> JointEmbedder:
     """Learns the heads from pairs; `data` as `read_items` takes it."""
-    models = [
-        given if isinstance(given, Embedder) else load(given) for given in (options.left, options.right)
-    ]
+    models = [side if isinstance(side, Embedder) else load(side) for side in (options.left, options.right)]
     for side, model in zip(SIDES, models, strict=True):
         if model.encoder.card.family == MODEL_TYPE:
             raise UsageError(f"{side}={model.name!r} is a joint model itself: join models that are none")
@@ -159,7 +157,7 @@ def _check_finite(heads: Aligned, options: Options) -> None:
 def _method(left: Floats, right: Floats, options: Options) -> tuple[Fit, Sequence[float]]:
     """A method as a function of pairs and strength, and the strengths to choose from."""
     most = min(left.shape[1], right.shape[1])
-    given = alignment.STRENGTHS if options.strength is None else (options.strength,)
+    strengths = alignment.STRENGTHS if options.strength is None else (options.strength,)
     if options.method == "contrastive":
         from omnivec.training.projector import ContrastiveOptions, contrastive
 
@@ -170,8 +168,8 @@ def _method(left: Floats, right: Floats, options: Options) -> tuple[Fit, Sequenc
     if options.dim is not None and (options.method != "cca" or options.dim > most):
         raise UsageError(f"dim={options.dim}: {options.method} makes {_makes(options.method, right, most)}")
     if options.method == "cca":
-        return partial(alignment.cca, dim=options.dim), given
-    return alignment.METHODS[options.method], given if options.method == "ridge" else (0.0,)
+        return partial(alignment.cca, dim=options.dim), strengths
+    return alignment.METHODS[options.method], strengths if options.method == "ridge" else (0.0,)
 
 
 def _makes(method: str, right: Floats, most: int) -> str:
@@ -220,8 +218,8 @@ def _read_as(model: Embedder) -> Callable[[str, Path], Any]:
 
 def _vectors(pairs: list[tuple[Any, Any]], models: list[Embedder], shown: bool | None) -> list[Floats]:
     """Both sides' vectors of the pairs whose items can be embedded, each different item embedded once."""
-    kept = np.ones(len(pairs), bool)
-    found: list[tuple[Floats, NDArray[np.int64]]] = []
+    complete = np.ones(len(pairs), bool)
+    sides: list[tuple[Floats, NDArray[np.int64]]] = []
     for side, model in enumerate(models):
         items = [pair[side] for pair in pairs]
         places: dict[Hashable, int] = {}
@@ -230,15 +228,17 @@ def _vectors(pairs: list[tuple[Any, Any]], models: list[Embedder], shown: bool |
         encoded = model.run([items[i] for i in first], show_progress_bar=shown)
         row_of = np.full(len(places), -1)
         row_of[encoded.kept] = np.arange(len(encoded.kept))
-        kept &= row_of[rows] >= 0
-        found.append((encoded.vectors, row_of[rows]))
+        complete &= row_of[rows] >= 0
+        sides.append((encoded.vectors, row_of[rows]))
         for place, why in sorted(encoded.failures.items())[:3]:
             say(f"{SIDES[side]} item of pair {first[place]} is left out: {why}")
-    if kept.sum() < len(pairs):
-        say(f"{int((~kept).sum())} of {len(pairs)} pairs are left out")
-    if kept.sum() < 4:
-        raise UsageError(f"of {len(pairs)} pairs {int(kept.sum())} can be embedded: at least 4 are needed")
-    return [vectors[rows[kept]] for vectors, rows in found]
+    if complete.sum() < len(pairs):
+        say(f"{int((~complete).sum())} of {len(pairs)} pairs are left out")
+    if complete.sum() < 4:
+        raise UsageError(
+            f"of {len(pairs)} pairs {int(complete.sum())} can be embedded: at least 4 are needed"
+        )
+    return [vectors[rows[complete]] for vectors, rows in sides]
 
 
 def _key(item: Any) -> Hashable:

@@ -104,11 +104,11 @@ def run(data: Any, options: Options) -> Embedder:
     pairs = read_pairs(data)
     check_negatives(pairs, options)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    given = options.model
-    base = given if isinstance(given, Embedder) else load(given, engine="torch", device="cpu")
+    model = options.model
+    base = model if isinstance(model, Embedder) else load(model, engine="torch", device="cpu")
     if base.trainable is None:
-        kind = "several models" if base.encoder.networks else "a table"
-        raise UsageError(f"{base.name} is {kind}, which pairs do not train: choose a network")
+        what = "several models" if base.encoder.networks else "a table"
+        raise UsageError(f"{base.name} is {what}, which pairs do not train: choose a network")
     trainable = Trainable(base.trainable, device, options.dropout, options.max_length)
     prompts = _prompts(base) if options.prompts else ("", "", "")
 
@@ -185,9 +185,9 @@ def info_nce(
     cosines = F.normalize(anchors, dim=-1) @ F.normalize(candidates, dim=-1).T
     logits = (cosines * scale).masked_fill(hidden, -INF)
     n = len(anchors)
-    own = torch.arange(n, device=logits.device)
-    forth = F.cross_entropy(logits, own)
-    return (forth + F.cross_entropy(logits[:, :n].T, own)) / 2 if symmetric else forth
+    targets = torch.arange(n, device=logits.device)
+    forth = F.cross_entropy(logits, targets)
+    return (forth + F.cross_entropy(logits[:, :n].T, targets)) / 2 if symmetric else forth
 
 
 def false_negatives(columns: Sequence[Sequence[str]]) -> NDArray[np.bool_]:

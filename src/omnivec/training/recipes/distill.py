@@ -148,9 +148,9 @@ def run(data: Any, options: Options) -> Embedder:
     network = base.model
     random = np.random.default_rng(options.seed)
     texts = sample(read_texts(data), options.texts, random)
-    said = published(network.texts.tokenizer)
+    tokenizer_json = published(network.texts.tokenizer)
     counts = np.bincount(bags(texts, network.texts.tokenizer).ids, minlength=network.texts.vocab_size)
-    vocabulary = choose(said, counts, options.max_vocab)
+    vocabulary = choose(tokenizer_json, counts, options.max_vocab)
     half = round(options.scattered * len(texts))
     texts[:half] = scattered(texts[:half], vocabulary.words, random)
     texts = [texts[i] for i in random.permutation(len(texts))]
@@ -179,7 +179,7 @@ def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:
     Raises:
         UsageError: no text has a vector.
     """
-    kept: list[NDArray[np.int64]] = []
+    indices: list[NDArray[np.int64]] = []
     vectors: list[Floats] = []
     basis: Floats | None = None
     with progress.bar("teacher reads", len(texts), "texts", options.show_progress_bar) as bar:
@@ -188,7 +188,7 @@ def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:
                 encoded = teacher.run(texts[first : first + READ], normalize_embeddings=True)
                 basis = principal(encoded.vectors, options.dim) if basis is None else basis
                 vectors.append(unit(encoded.vectors @ basis))
-                kept.append(encoded.kept + first)
+                indices.append(encoded.kept + first)
                 bar.advance(len(texts[first : first + READ]))
         except KeyboardInterrupt:
             if basis is None:
@@ -196,9 +196,9 @@ def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:
             say(
                 f"the teacher was stopped after {first:,} of {len(texts):,} texts: the table is fitted to these"
             )
-    if basis is None or not sum(map(len, kept)):
+    if basis is None or not sum(map(len, indices)):
         raise UsageError(f"the teacher has a vector of none of {len(texts):,} texts: give others")
-    return Lessons(np.concatenate(kept), np.concatenate(vectors), basis)
+    return Lessons(np.concatenate(indices), np.concatenate(vectors), basis)
 
 
 def principal(vectors: Floats, dim: int) -> Floats:
@@ -267,9 +267,9 @@ def fit(first: Floats, read: Bags, wanted: Floats, options: Options) -> Floats:
         ),
         options.on_step,
     )
-    found = np.array(rows.detach().numpy())
-    check_finite({"rows": found}, f"epoch {options.epochs}", options.lr)
-    return found
+    learned = np.array(rows.detach().numpy())
+    check_finite({"rows": learned}, f"epoch {options.epochs}", options.lr)
+    return learned
 
 
 def distance(pooled: torch.Tensor, wanted: torch.Tensor, likeness: float) -> torch.Tensor:
@@ -280,14 +280,14 @@ def distance(pooled: torch.Tensor, wanted: torch.Tensor, likeness: float) -> tor
         wanted: (n, dim), of length 1.
         likeness: weight of the second.
     """
-    found = F.normalize(pooled, dim=1)
-    loss = 1 - (found * wanted).sum(dim=1).mean()
-    return loss + likeness * (found @ found.T - wanted @ wanted.T).square().mean() if likeness else loss
+    unit = F.normalize(pooled, dim=1)
+    loss = 1 - (unit * wanted).sum(dim=1).mean()
+    return loss + likeness * (unit @ unit.T - wanted @ wanted.T).square().mean() if likeness else loss
 
 
 def _teacher(options: Options) -> Embedder:
-    given = options.teacher
-    base = given if isinstance(given, Embedder) else load(given, threads=options.threads)
+    teacher = options.teacher
+    base = teacher if isinstance(teacher, Embedder) else load(teacher, threads=options.threads)
     if base.trainable is None or written() not in base.modalities:
         raise UsageError(f"{base.name} is no network of texts: a teacher reads words in their context")
     if options.dim > base.encoder.card.space.dim:

@@ -16,7 +16,7 @@ from omnivec.tables.document_inference import KEPT, how_of
 from omnivec.tables.record import Table
 from omnivec.training.corpus import Corpus, aside, check_numba
 from omnivec.training.passes import Outcome, Shard, run_epochs
-from omnivec.training.tables import Own, Windowed, schedule_of, uniform, warm_up_kernels, workers
+from omnivec.training.tables import PerThread, Windowed, schedule_of, uniform, warm_up_kernels, workers
 from omnivec.training.tagged import Documents, read_documents
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def run(data: Any, options: Options) -> Embedder:
 def embedder(learned: Vectors, options: Options) -> Embedder:
     """What was learned, as a table of tags that infers vectors of new documents."""
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
-    said = {name: getattr(options, name) for name in KEPT}
-    said |= {"lr": options.rate, "min_lr": options.least(int(learned.counts.sum()), len(learned.words))}
-    said |= {"beyond": learned.inputs[-1].tolist()}
-    table = Table(learned.tags, learned.documents, words=words, settings=said, kind="doc2vec")
+    settings = {name: getattr(options, name) for name in KEPT}
+    settings |= {"lr": options.rate, "min_lr": options.least(int(learned.counts.sum()), len(learned.words))}
+    settings |= {"beyond": learned.inputs[-1].tolist()}
+    table = Table(learned.tags, learned.documents, words=words, settings=settings, kind="doc2vec")
     return trained(table, "doc2vec")
 
 
@@ -114,20 +114,22 @@ def fit(documents: Documents, options: Options) -> Vectors:
     reading = kernels.Documents(text, documents.rows, vectors)
     longest = int(np.diff(corpus.starts).max())
     copies = windows.crowns(tree, count, settings.width, threads)
-    own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
+    per_thread = PerThread(
+        lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread))
+    )
 
     def work(shard: Shard) -> tuple[float, int]:
         loss, losses = kernels.learn(
-            reading, model, settings, way, own.get(), shard.first, shard.last, shard.lr, shard.seed
+            reading, model, settings, way, per_thread.get(), shard.first, shard.last, shard.lr, shard.seed
         )
         return float(loss), int(losses)
 
     learned = {"documents' vectors": vectors, "words' vectors": inputs, "outputs": outputs}
     outcome = run_epochs(corpus.starts, schedule_of(options, len(corpus.ids), count), work, learned)
-    found, words, targeted = (
+    tag_vectors, words, targeted = (
         _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs[:count])
     )
-    return Vectors(documents.tags, found, corpus.words, corpus.counts, words, targeted, outcome)
+    return Vectors(documents.tags, tag_vectors, corpus.words, corpus.counts, words, targeted, outcome)
 
 
 def _cut(table: NDArray[np.float32], width: int, dim: int) -> NDArray[np.float32]:

@@ -16,7 +16,15 @@ from omnivec.tables.ngrams import Ragged, char_ngrams
 from omnivec.tables.record import Subwords, Table
 from omnivec.training.corpus import Corpus, check_numba
 from omnivec.training.passes import Outcome, Shard, run_epochs
-from omnivec.training.tables import Centred, Own, check_ngrams, read_words, schedule_of, uniform, workers
+from omnivec.training.tables import (
+    Centred,
+    PerThread,
+    check_ngrams,
+    read_words,
+    schedule_of,
+    uniform,
+    workers,
+)
 
 if TYPE_CHECKING:
     from omnivec.models.embedder import Embedder
@@ -105,7 +113,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
 
     words = len(corpus.words)
     buckets, ngrams = used(char_ngrams(corpus.words, options.min_n, options.max_n, options.bucket))
-    subwords = kernels.Subwords(*with_own(ngrams))
+    subwords = kernels.Subwords(*with_words(ngrams))
     inputs = uniform((words + len(buckets), options.dim), options.seed, SPAN)
     width = inputs.shape[1]
     alias, tree, most = windows.targets_of(corpus.counts, options.negative)
@@ -122,11 +130,11 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
     )
     longest = int(np.diff(corpus.starts).max())
     copies = windows.crowns(tree, words, width, workers(options))
-    own = Own(lambda thread: kernels.ring(options.window, most, width, longest, copies(thread)))
+    per_thread = PerThread(lambda thread: kernels.ring(options.window, most, width, longest, copies(thread)))
 
     def work(shard: Shard) -> tuple[float, int]:
         loss, count = kernels.learn(
-            text, subwords, model, settings, own.get(), shard.first, shard.last, shard.lr, shard.seed
+            text, subwords, model, settings, per_thread.get(), shard.first, shard.last, shard.lr, shard.seed
         )
         return float(loss), int(count)
 
@@ -163,11 +171,11 @@ def used(ngrams: Ragged) -> tuple[NDArray[np.int32], Ragged]:
     return buckets[order], Ragged(ranks[places], ngrams.starts)
 
 
-def with_own(ngrams: Ragged) -> Ragged:
+def with_words(ngrams: Ragged) -> Ragged:
     """Rows of words: each word's own before those of its n-grams, which lie behind all words' own."""
     words = len(ngrams.starts) - 1
-    own = np.arange(words, dtype=np.int32)
+    word_rows = np.arange(words, dtype=np.int32)
     return Ragged(
-        np.insert(ngrams.values + np.int32(words), ngrams.starts[:-1], own),
+        np.insert(ngrams.values + np.int32(words), ngrams.starts[:-1], word_rows),
         ngrams.starts + np.arange(words + 1),
     )

@@ -20,7 +20,7 @@ from omnivec.training.corpus import check_numba
 from omnivec.training.labelled import Labelled, read_labelled
 from omnivec.training.passes import Outcome, Shard, run_epochs
 from omnivec.training.recipes.fasttext import SPAN
-from omnivec.training.tables import Common, Own, check_ngrams, schedule_of, uniform
+from omnivec.training.tables import Common, PerThread, check_ngrams, schedule_of, uniform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,12 +125,12 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
     gold = np.array([numbers[examples[i].label] for i in shuffled], np.int32)
     inputs = uniform((len(words) + len(bag.buckets), options.dim), options.seed, SPAN)
     outputs = np.zeros((len(labels), inputs.shape[1]), np.float32)
-    own = Own(lambda thread: np.zeros(2 * inputs.shape[1] + len(labels), np.float32))
+    per_thread = PerThread(lambda thread: np.zeros(2 * inputs.shape[1] + len(labels), np.float32))
 
     def work(shard: Shard) -> tuple[float, int]:
         bags = kernels.Subwords(*rows)
         loss, count = kernels.classify(
-            bags, gold, inputs, outputs, own.get(), shard.first, shard.last, shard.lr
+            bags, gold, inputs, outputs, per_thread.get(), shard.first, shard.last, shard.lr
         )
         return float(loss), int(count)
 

@@ -91,10 +91,10 @@ class Phrases:
         Args:
             sentence: a text, whose words are parted as `omnivec.inputs.text.whitespace` has it, or its words.
         """
-        found = split_words(sentence) if isinstance(sentence, str) else list(sentence)
+        words = split_words(sentence) if isinstance(sentence, str) else list(sentence)
         for pairs in self.passes:
-            found = list(_joined(found, pairs, self.delimiter))
-        return found
+            words = list(_joined(words, pairs, self.delimiter))
+        return words
 
     def join(self, corpus: Corpus) -> Corpus:
         """A corpus whose phrases are words; one that holds all words (min_count=1) loses none by it."""

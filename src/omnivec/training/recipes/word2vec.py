@@ -22,7 +22,7 @@ from omnivec.tables.record import Table
 from omnivec.training.corpus import Corpus, check_numba, kept
 from omnivec.training.passes import Outcome, Shard, run_epochs
 from omnivec.training.recipes import phrases
-from omnivec.training.tables import Centred, Own, read_words, schedule_of, uniform, workers
+from omnivec.training.tables import Centred, PerThread, read_words, schedule_of, uniform, workers
 from omnivec.types import Floats
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def beginning(options: Options) -> dict[str, Floats]:
     from omnivec.models.keyed import keyed
     from omnivec.models.loading import load
 
-    given: Any = load(options.init) if isinstance(options.init, str | Path) else options.init
-    reads = ", ".join(getattr(given, "modalities", ()))
-    model = keyed(given, f"init={options.init!r} is a model of {reads}, not a table of words")
+    initial: Any = load(options.init) if isinstance(options.init, str | Path) else options.init
+    reads = ", ".join(getattr(initial, "modalities", ()))
+    model = keyed(initial, f"init={options.init!r} is a model of {reads}, not a table of words")
     if model.dim != options.dim:
         raise UsageError(
             f"init has vectors of {model.dim} components, dim={options.dim} asks for others: they must agree"
@@ -158,8 +158,8 @@ def fit(corpus: Corpus, options: Options, known: dict[str, Floats] | None = None
     from omnivec.tables.kernels.windows import width_of
 
     _check(corpus)
-    known, own = known or {}, set(corpus.words)
-    words = [*corpus.words, *(word for word in known if word not in own)]
+    known, in_corpus = known or {}, set(corpus.words)
+    words = [*corpus.words, *(word for word in known if word not in in_corpus)]
     model = _model(corpus, words, options, known)
     outcome = _passes(corpus, options, model)
     inputs, outputs = (
@@ -213,13 +213,15 @@ def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
     targets = negative + 1 if negative else int(np.diff(model.tree.starts).max())
     longest = int(np.diff(corpus.starts).max())
     copies = windows.crowns(model.tree, len(corpus.words), settings.width, workers(options))
-    own = Own(lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread)))
+    per_thread = PerThread(
+        lambda thread: windows.room(longest, options.window, targets, settings.width, copies(thread))
+    )
     epochs = _Epochs(options, len(corpus.ids))
 
     def work(shard: Shard) -> tuple[float, int]:
-        found = learn(text, model, settings, own.get(), shard.first, shard.last, shard.lr, shard.seed)
-        epochs.add(shard, *found)
-        return found
+        losses = learn(text, model, settings, per_thread.get(), shard.first, shard.last, shard.lr, shard.seed)
+        epochs.add(shard, *losses)
+        return losses
 
     learned = {
         name: table.reshape(-1, settings.width)
