@@ -20,6 +20,7 @@ import omnivec
 import small_models
 from omnivec.errors import MissingExtra, UsageError
 from omnivec.inputs.image.image import ImagePreparer
+from omnivec.inputs.image.pixels import ImageSource
 from omnivec.inputs.text.text import TextPreparer
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.models import batching
@@ -225,8 +226,8 @@ def holds_marked(value: Any) -> bool:
     if isinstance(value, Prepared):
         arrays = value.arrays
         return len(arrays["ids"]) > 10 if "ids" in arrays else bool((arrays["pixels"] == 7).all())
-    source = getattr(value, "source", value)
-    return isinstance(source, np.ndarray) and bool((source == 7).all())
+    data = getattr(value, "data", value) if isinstance(value, ImageSource) else value
+    return isinstance(data, np.ndarray) and bool((data == 7).all())
 
 
 def breaking(step: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
