@@ -105,14 +105,14 @@ def read_table(path: Path, limit: int = 0, format: str | None = None, *, errors:
     return _format(format or sniff(path)).read(path, limit, errors)
 
 
-def write_table(path: Path, table: Table, format: str, said: bytes | None = None) -> None:
+def write_table(path: Path, table: Table, format: str, card_bytes: bytes | None = None) -> None:
     """Writes a table in one of `FORMATS`, atomically; in a folder that holds a model already, file by file.
 
     Args:
         path: the file or folder to write.
         table: the table.
         format: a name in `FORMATS`.
-        said: content of the model card, for formats that are folders; None for a card without facts.
+        card_bytes: content of the model card, for formats that are folders; None for a card without facts.
 
     Raises:
         UsageError: an unknown format, one that is only read, or a table that the format cannot hold.
@@ -130,7 +130,7 @@ def write_table(path: Path, table: Table, format: str, said: bytes | None = None
         return
     with model_folder(path) as fresh:
         form.write(fresh, table)
-        (fresh / CARD).write_bytes(card(None).encode() if said is None else said)
+        (fresh / CARD).write_bytes(card(None).encode() if card_bytes is None else card_bytes)
 
 
 def _format(name: str) -> Format:

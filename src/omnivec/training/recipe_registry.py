@@ -56,7 +56,7 @@ class Option:
 
     def accepts(self, value: Any) -> bool:
         """Whether a value is of the annotated type; an int is a float, a bool is no number."""
-        kinds = {kind.strip().partition("[")[0] for kind in re.split(r"\|(?![^\[]*\])", self.type)}
+        kinds = {name.strip().partition("[")[0] for name in re.split(r"\|(?![^\[]*\])", self.type)}
         if value is None or isinstance(value, bool):
             return str(value) in kinds or type(value).__name__ in kinds
         names = {base.__name__ for base in type(value).__mro__} | ({"float"} if type(value) is int else set())
@@ -81,27 +81,27 @@ class Recipe:
     data: str = ""
     output: str = ""
 
-    def check(self, given: Mapping[str, Any]) -> None:
+    def check(self, options: Mapping[str, Any]) -> None:
         """Raises UsageError for an option that the recipe does not have, of another type, or missing."""
         known = {option.name: option for option in self.options}
-        for name, value in given.items():
+        for name, value in options.items():
             if name not in known:
                 raise UsageError(_unknown(f"{self.name} has no option", name, known, "its options are"))
             if not known[name].accepts(value):
                 raise UsageError(f"{name}={said(value)}: {self.name} takes {known[name].type} here")
-        lacking = [option.name for option in self.options if option.required and option.name not in given]
+        lacking = [option.name for option in self.options if option.required and option.name not in options]
         if lacking:
             raise UsageError(
                 f"{self.name} needs {', '.join(lacking)}: give {lacking[0]}=..., or --{lacking[0]}"
             )
 
-    def run(self, data: Any, given: Mapping[str, Any]) -> Embedder:
+    def run(self, data: Any, given_options: Mapping[str, Any]) -> Embedder:
         """Imports the recipe and trains with these options."""
-        given = {name: plain(value) for name, value in given.items()}
-        self.check(given)
+        given_options = {name: plain(value) for name, value in given_options.items()}
+        self.check(given_options)
         try:
             module = importlib.import_module(f"omnivec.training.recipes.{self.name}")
-            options, (observable, facts) = module.Options(**given), observed(data)
+            options, (observable, facts) = module.Options(**given_options), observed(data)
             trained: Embedder = module.run(observable, options)
         except ModuleNotFoundError as error:
             if error.name not in EXTRAS:
@@ -140,8 +140,8 @@ def train(recipe: str, data: Any, **options: Any) -> Embedder:
 @functools.cache
 def recipes() -> Mapping[str, Recipe]:
     """All recipes, by name."""
-    found = (read_recipe(path) for path in sorted(Path(__file__).with_name("recipes").glob("[a-z]*.py")))
-    return {recipe.name: recipe for recipe in found if recipe is not None}
+    listed = (read_recipe(path) for path in sorted(Path(__file__).with_name("recipes").glob("[a-z]*.py")))
+    return {recipe.name: recipe for recipe in listed if recipe is not None}
 
 
 def read_recipe(path: Path) -> Recipe | None:

@@ -78,11 +78,11 @@ class _Part:
             return None
         return self.checked(matrix, names, matrix.shape == (count, dim), f"{what} need ({count}, {dim})")
 
-    def checked(self, found: NDArray[Any], names: tuple[str, ...], fits: bool, due: str) -> Floats:
-        """The matrix `found` as float32.
+    def checked(self, array: NDArray[Any], names: tuple[str, ...], fits: bool, due: str) -> Floats:
+        """The matrix `array` as float32.
 
         Args:
-            found: the matrix.
+            array: the matrix.
             names: of the array; the first is used in the error.
             fits: whether its shape is the expected one.
             due: the expected shape, for the error.
@@ -90,12 +90,12 @@ class _Part:
         Raises:
             WeightsError: it does not fit, is not of floats, or is not finite.
         """
-        if not fits or found.dtype.kind != "f":
+        if not fits or array.dtype.kind != "f":
             raise WeightsError(
-                f"{self.path}: {self.prefix}.{names[0]} is {found.dtype} {found.shape} where {due}: damaged, or the "
+                f"{self.path}: {self.prefix}.{names[0]} is {array.dtype} {array.shape} where {due}: damaged, or the "
                 "file beside it belongs to another model"
             )
-        rows = found.astype(np.float32, copy=False)
+        rows = array.astype(np.float32, copy=False)
         check_finite(self.path, rows)
         return rows
 
