@@ -140,7 +140,7 @@ def _known(bounds: Bounds) -> dict[tuple[str, str], Any]:
 
     known["_codecs", "encode"] = encode
     for module in ("copyreg", "copy_reg"):
-        known[module, "_reconstructor"] = lambda type_name, *_: type_name()
+        known[module, "_reconstructor"] = lambda factory, *_: factory()
     return known
 
 
