@@ -1,8 +1,8 @@
 """Image files to pixels, in pixels: what is read, what is refused, and JPEG at a fraction of its size.
 
-`look` reads a header, so that many images can be known before one is decoded; `upright` decodes. Alpha is laid over
-white, as transformers' processors do (timm and OpenCLIP show the colours beneath); of 16 bits a channel the upper 8 are
-taken; of an animation the first frame. Colour profiles are not applied: no published preprocessing does.
+`read_header` reads a header, so that many images can be known before one is decoded; `decode_image` decodes. Alpha is
+laid over white, as transformers' processors do (timm and OpenCLIP show the colours beneath); of 16 bits a channel the
+upper 8 are taken; of an animation the first frame. Colour profiles are not applied: no published preprocessing does.
 """
 
 from __future__ import annotations
