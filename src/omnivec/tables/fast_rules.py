@@ -229,7 +229,7 @@ def _cutter(tokenizer: Tokenizer, letters: _Bytes, words: _Words | None, glued: 
         dropped=-1 if not tokenizer.drops_unknown or tokenizer.unknown_id is None else tokenizer.unknown_id,
         longest_word=words.longest_word if words else 0,
     )
-    return Cutter(rules, wordpiece.Vocabulary(_spelt(plain), _spelt(behind)))
+    return Cutter(rules, wordpiece.Vocabulary(_to_spellings(plain), _to_spellings(behind)))
 
 
 def _reserved(backend: tokenizers.Tokenizer, letters: _Bytes) -> list[bytes] | None:
@@ -255,7 +255,7 @@ def _reserved(backend: tokenizers.Tokenizer, letters: _Bytes) -> list[bytes] | N
     return spellings
 
 
-def _spelt(tokens: Mapping[str, int]) -> Spellings:
+def _to_spellings(tokens: Mapping[str, int]) -> Spellings:
     from omnivec.tables.kernels import spellings
 
     return spellings.of([token.encode() for token in tokens], list(tokens.values()))

@@ -1,4 +1,4 @@
-"""Loops over integers and floats, compiled by Numba for this CPU: scanning text, training tables of vectors.
+"""Loops that Numba compiles for this CPU: scanning text and training tables of vectors.
 
-The only place that imports numba, which the extra [words] brings; who calls a kernel imports it late.
+Only this package imports numba, which the extra [words] installs; callers import a kernel where they use it.
 """

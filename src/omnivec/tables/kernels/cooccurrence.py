@@ -1,9 +1,16 @@
-"""How often words stand near each other: counting by an inverted index, one dense row at a time.
+"""Counts how often words occur near each other, by an inverted index, one dense row at a time.
 
-For each word its own positions are walked and what stands around them is added into ONE dense row, which stays in
-the CPU's cache; the columns that were touched are listed, so that a row is emitted and cleared in time proportional
-to its entries. No hash table, no sorting, no merging; each row is summed in the order of the corpus by one thread, so
+For each word, the words around all of its positions are added into one dense row, which stays in the CPU's cache. The
+columns used are listed, so that writing the sparse row and clearing the dense one take time proportional to its
+entries. There is no hash table, sorting or merging. Each row is summed by one thread in the order of the corpus, so
 the sums are the same for any number of threads.
+
+Example, sentences [0, 1, 0] and [2], Windows(size=2):
+
+    index of 0      positions 0, 2; before 0, 2; behind 2, 0       words of the window on either side
+    row of 0        1 at distance 1 and 0 at distance 2, then 0 at 2 and 1 at 1: column 1 has 2.0, column 0 has 1.0
+    row of 1        0 twice at distance 1: column 0 has 2.0
+    row of 2        empty
 """
 
 from __future__ import annotations
@@ -20,23 +27,23 @@ from omnivec.tables.kernels.parallel import in_order
 from omnivec.tables.kernels.simd import compiled, prefetch
 
 CHUNK = 1 << 21
-"""Entries that a chunk of rows may have at most, unless one row alone has more."""
+"""Most entries in a chunk of rows, unless a single row has more."""
 AHEAD = 8
-"""Places whose surroundings are asked for before their turn: a rare word's lie anywhere in the text."""
+"""Positions between prefetching the text around one and reading it: positions of a rare word are far apart."""
 LINE, FETCHED = 16, 64
-"""Tokens in a cache line, and how far from a place they are asked for; the CPU foresees what is farther."""
+"""Tokens in a cache line, and how far around a position to prefetch; the hardware prefetcher does the rest."""
 SHARES = 64
-"""A chunk's words make up one of so many parts of the text, unless one word alone is more frequent."""
+"""The words of a chunk make up at most 1 / SHARES of the text, unless a single word is more frequent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """What counts as near.
+    """Which words count as near, and with what weight.
 
     Attributes:
-        size: farthest distance in tokens, at least 1.
-        symmetric: whether both sides count; otherwise only what stands before a word.
-        distance_weighting: whether a word at distance d adds 1/d; otherwise 1.
+        size: largest distance in tokens, at least 1.
+        symmetric: whether words on both sides count; otherwise only words before.
+        distance_weighting: whether a word at distance d adds 1/d; otherwise it adds 1.
     """
 
     size: int
@@ -44,7 +51,7 @@ class Windows:
     distance_weighting: bool = True
 
     def weights(self) -> NDArray[np.float64]:
-        """(size + 1,) what a word adds at each distance; none at 0."""
+        """What a word adds at each distance (size + 1,); 0 at distance 0."""
         distances = np.arange(self.size + 1, dtype=np.float64)
         added = 1.0 / np.maximum(distances, 1.0) if self.distance_weighting else np.ones_like(distances)
         return np.where(distances > 0, added, 0.0)
@@ -52,10 +59,10 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Cooccurrence:
-    """A sparse matrix by rows: row = word, column = a word near it; columns stand in no particular order.
+    """A sparse matrix in CSR format: a row per word, a column per word near it; columns are not sorted.
 
     Attributes:
-        indptr: (v + 1,) int64, where each row begins.
+        indptr: (v + 1,) int64, the offset of each row, and the end of the last.
         columns: (entries,) int32.
         values: (entries,) float32, above 0.
     """
@@ -69,13 +76,13 @@ class Cooccurrence:
 
 
 class Places(NamedTuple):
-    """Where each word stands: an inverted index.
+    """An inverted index: the positions of each word.
 
     Attributes:
-        indptr: (v + 1,) int64, where each word's places begin.
-        positions: (n,) in the corpus, rising for each word.
-        before: (n,) how many tokens of the window lie before it in its sentence.
-        behind: (n,) how many behind it.
+        indptr: (v + 1,) int64, the offset of each word's entries below, and the end of the last.
+        positions: (n,) positions in the corpus, ascending for each word.
+        before: (n,) the number of tokens of its sentence and window before each position.
+        behind: (n,) the number of those after it.
     """
 
     indptr: NDArray[np.int64]
@@ -92,18 +99,18 @@ def count(
     threads: int = 1,
     on_tokens: Callable[[int], None] | None = None,
 ) -> Cooccurrence:
-    """Counts the pairs of words that stand in one window; windows never cross sentences.
+    """Counts pairs of words that occur in the same window; windows do not cross sentences.
 
-    Memory: the entries (8 bytes each), an index of 6 to 10 bytes a token, and for each thread a row of 8 bytes a word
-    and one chunk of entries.
+    Memory: 8 bytes per entry, an index of 6 to 10 bytes per token, and for each thread a row of 8 bytes per word and
+    one chunk of entries.
 
     Args:
         ids: (n,) the corpus, each id below `words`.
-        starts: (sentences + 1,) where sentences begin in `ids`; rising from 0 to n.
+        starts: (sentences + 1,) the offset of each sentence in `ids`, from 0 to n.
         words: size of the vocabulary.
-        windows: what counts as near.
-        threads: how many work; the result does not depend on it.
-        on_tokens: called with the number of tokens whose surroundings were counted, again and again.
+        windows: which words count as near.
+        threads: number of threads; the result does not depend on it.
+        on_tokens: called after each chunk with the number of tokens counted in it.
 
     Returns:
         (words, words) sums, taken in float64 in the order of the corpus and rounded once to float32.
@@ -123,7 +130,7 @@ def count(
         idle.put(scratch)
         return counted
 
-    sizes, columns, values = _Growing(np.int64), _Growing(np.int32), _Growing(np.float32)
+    sizes, columns, values = _GrowingArray(np.int64), _GrowingArray(np.int32), _GrowingArray(np.float32)
     sizes.add(np.zeros(1, np.int64))
     for chunk, counted in zip(chunks, in_order(work, chunks, threads), strict=True):
         sizes.add(counted.sizes)
@@ -148,7 +155,7 @@ def index(ids: NDArray[np.int32], starts: NDArray[np.int64], words: int, windows
 
 
 class _Chunk(NamedTuple):
-    """Rows from first to before last, which have at most `room` entries."""
+    """Rows first <= i < last, which have at most `room` entries."""
 
     first: int
     last: int
@@ -156,7 +163,7 @@ class _Chunk(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows of one chunk: entries in each, columns, values."""
+    """The rows of one chunk: the number of entries of each, columns, values."""
 
     sizes: NDArray[np.int64]
     columns: NDArray[np.int32]
@@ -164,7 +171,7 @@ class _Rows(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    """What a thread works with: a dense row, all zeros between rows; its touched columns; a chunk's entries."""
+    """A thread's buffers: a dense row, which is zero between rows; its used columns; the entries of a chunk."""
 
     row: NDArray[np.float64]
     touched: NDArray[np.int32]
@@ -173,13 +180,13 @@ class _Scratch(NamedTuple):
 
     @classmethod
     def of(cls, words: int, room: int) -> _Scratch:
-        # One more than there are words: the list is written one place ahead.
+        # One more than there are words, because the next column is written before it is known to be new.
         touched = np.empty(words + 1, np.int32)
         return cls(np.zeros(words), touched, np.empty(room, np.int32), np.empty(room, np.float32))
 
 
 def _chunks(indptr: NDArray[np.int64], windows: Windows) -> list[_Chunk]:
-    """All rows, in order, in chunks that a thread's scratch can hold and that keep all threads busy."""
+    """All rows, in order, in chunks that fit a thread's buffers and keep all threads busy."""
     words, share = len(indptr) - 1, int(indptr[-1]) // SHARES
     near = windows.size * (2 if windows.symmetric else 1)
     sizes = np.diff(indptr)
@@ -194,8 +201,8 @@ def _chunks(indptr: NDArray[np.int64], windows: Windows) -> list[_Chunk]:
     return [*chunks, _Chunk(first, words, room)] if words else []
 
 
-class _Growing:
-    """One array made of parts as they come; its memory grows by an eighth at a time and is mostly moved, not copied."""
+class _GrowingArray:
+    """An array to which parts are appended; it grows by an eighth at a time, by realloc, mostly without copying."""
 
     def __init__(self, dtype: type[np.generic]) -> None:
         self._array = np.empty(CHUNK, dtype)
@@ -215,6 +222,7 @@ class _Growing:
 
 @compiled
 def _tally(ids: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+    """Adds the number of occurrences of each id to `counts`."""
     for word in ids:
         counts[word] += 1
 
@@ -228,7 +236,7 @@ def _fill_index(
     free: NDArray[np.int64],
     places: Places,
 ) -> None:
-    """Writes each position to its word's next free place, with the width of its window to both sides."""
+    """Writes each position to its word's next free entry, with the numbers of tokens in its window on either side."""
     for sentence in range(len(starts) - 1):
         begin, end = starts[sentence], starts[sentence + 1]
         for position in range(begin, end):
@@ -249,24 +257,24 @@ def _count_rows(
     scratch: _Scratch,
     sizes: NDArray[np.int64],
 ) -> int:
-    """Counts rows first <= i < last into the scratch's columns and values; returns the number of entries."""
+    """Counts rows first <= i < last into scratch.columns and scratch.values; returns the number of entries."""
     row, touched = scratch.row, scratch.touched
     reach, last_place = min(len(weights) - 1, FETCHED), len(places.positions) - 1
     entries = 0
     for word in range(first, last):
         distinct = 0
         for place in range(places.indptr[word], places.indptr[word + 1]):
-            coming = np.int64(places.positions[min(place + AHEAD, last_place)])
-            for line in range(coming - reach, coming + reach + LINE, LINE):
+            next_position = np.int64(places.positions[min(place + AHEAD, last_place)])
+            for line in range(next_position - reach, next_position + reach + LINE, LINE):
                 prefetch(ids, line)
-            here = np.int64(places.positions[place])
+            position = np.int64(places.positions[place])
             for distance in range(np.int64(places.before[place]), 0, -1):
-                column = ids[here - distance]
+                column = ids[position - distance]
                 touched[distinct] = column
-                distinct += row[column] == 0.0  # without a branch: whether a column is new cannot be foreseen
+                distinct += row[column] == 0.0  # without a branch, since it would be unpredictable
                 row[column] += weights[distance]
             for distance in range(1, np.int64(places.behind[place]) + 1):
-                column = ids[here + distance]
+                column = ids[position + distance]
                 touched[distinct] = column
                 distinct += row[column] == 0.0
                 row[column] += weights[distance]

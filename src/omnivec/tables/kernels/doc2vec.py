@@ -1,7 +1,8 @@
-"""Vectors of documents that foretell their words (Le and Mikolov 2014, arXiv:1405.4053).
+"""Document vectors that predict the document's words (Le and Mikolov 2014, arXiv:1405.4053).
 
-PV-DBOW: a document's vector alone against each of its words. PV-DM: together with the vectors of the words around,
-their mean, their sum, or one behind the other. Inference is the same with words and outputs left as they are.
+PV-DBOW predicts each word from the document's vector alone. PV-DM predicts it from the document's vector and the
+vectors of the words around: their mean, their sum, or their concatenation. Inference is the same with word and output
+vectors fixed.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ from omnivec.types import Floats
 
 DBOW, MEAN, SUM, CONCATENATED = range(4)
 BLOCK = 64
-"""Documents that are inferred in one call."""
+"""Documents per call of the inference kernel."""
 
 
 class Way(NamedTuple):
-    """What foretells a word.
+    """What a word is predicted from.
 
     Attributes:
         kind: DBOW, MEAN, SUM or CONCATENATED.
-        words: whether words learn too in DBOW, by skip-gram.
-        learn: whether words and outputs change.
+        words: whether DBOW also trains word vectors, by skip-gram.
+        learn: whether word and output vectors change; False for inference.
     """
 
     kind: int
@@ -56,11 +57,11 @@ class Way(NamedTuple):
 
 
 class Documents(NamedTuple):
-    """What is read and whose vectors are learned.
+    """Documents and their vectors.
 
     Attributes:
-        text: its sentences are the documents.
-        rows: (documents,) of each in `vectors`.
+        text: the documents, as sentences.
+        rows: (documents,) int32, the row of each document in `vectors`.
         vectors: (rows, width), changed in place.
     """
 
@@ -74,22 +75,22 @@ def learn(
     documents: Documents, model: Model, settings: WindowSettings, way: Way, mine: Room, first: int, last: int,
     rate: float, seed: int,
 ) -> tuple[float, int]:  # fmt: skip
-    """Learns from documents first <= s < last.
+    """Trains on documents first <= s < last.
 
     Args:
-        documents: what is read; their vectors are changed in place.
-        model: changed in place, by several threads at once, without locks. Of `inputs` the last row stands beyond a
-            document's ends where CONCATENATED; `outputs` are as wide as the hidden vector.
-        settings: how; `width` is that of the hidden vector.
-        way: what foretells a word.
-        mine: this thread's arrays, for `width`.
-        first: document.
-        last: behind the last one.
+        documents: the documents; their vectors are changed in place.
+        model: changed in place, by several threads without locks. With CONCATENATED the last row of `inputs` stands
+            for positions beyond a document's ends. Rows of `outputs` are as wide as the hidden vector.
+        settings: how to train; `width` is that of the hidden vector.
+        way: what a word is predicted from.
+        mine: the thread's buffers, for `width`.
+        first: the first document.
+        last: the end of the documents, exclusive.
         rate: learning rate.
-        seed: of what is drawn.
+        seed: seed of all random draws of this call.
 
     Returns:
-        The sum of the losses taken, and their number.
+        The sum of the losses of a sample of predictions, and their number.
     """
     text, loss, losses = documents.text, 0.0, 0
     state = first_state(seed, first)
@@ -112,23 +113,23 @@ def infer(
     seed: int,
     threads: int,
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Vectors of documents that were not trained; each depends on its own words and the seed alone.
+    """Infers vectors of new documents; each depends on the document's words and the seed alone.
 
-    Each pass leaves out frequent words as training does; one that would leave out all of a document leaves out none.
+    Each pass subsamples frequent words as in training; where no word of a document is left, the pass uses all.
 
     Args:
-        text: its sentences are the documents; words that the model lacks are left out.
-        model: as learned.
+        text: the documents, as sentences, without words that the model does not know.
+        model: the trained model, which is not changed.
         settings: as in training.
-        way: as in training; nothing but the documents' vectors is changed.
+        way: as in training.
         targets: most targets of a word.
-        rates: the learning rate of each pass over a document.
-        seed: of all that is drawn.
-        threads: that work at a time.
+        rates: (epochs,) the learning rate of each pass over a document.
+        seed: seed of all random draws.
+        threads: number of threads.
 
     Returns:
-        (documents, width of the inputs) float32, zero where a document has no words; and how many words of each took
-        part in one pass or more.
+        Vectors (documents, width of the inputs) float32, zeros for a document without words; and the number of words
+        (documents,) of each that were used in at least one pass.
     """
     count = len(text.starts) - 1
     vectors = np.zeros((count, model.inputs.shape[1]), np.float32)
@@ -159,13 +160,13 @@ def _infer(
         for i in range(begin, end):
             state = advance(state ^ (np.uint64(text.ids[i]) << np.uint64(20)) | np.uint64(1))
         for rate in rates:
-            count, state = _thinned(text, begin, end, state, mine.sentence, used)
+            count, state = _subsample(text, begin, end, state, mine.sentence, used)
             _, _, state = _document(documents.vectors, at, model, settings, way, mine, count, rate, state)
 
 
 @inlined
-def _thinned(text: Text, begin: int, end: int, state: Any, kept: Any, used: NDArray[np.bool_]) -> Any:
-    """`draws.thin` of a document of which at least one word is kept; marks those that are."""
+def _subsample(text: Text, begin: int, end: int, state: Any, kept: Any, used: NDArray[np.bool_]) -> Any:
+    """`draws.thin` that keeps all words of a document if it would keep none; marks kept words in `used`."""
     count = 0
     for i in range(begin, end):
         state = advance(state)
@@ -193,7 +194,7 @@ def _document(
     rate: float,
     state: Any,
 ) -> Any:
-    """One pass over the first words of `mine.sentence`; returns losses, their number and the next state."""
+    """One pass over the first `count` words of `mine.sentence`; returns losses, their number and the next state."""
     width, loss, losses = vectors.shape[1], 0.0, 0
     state = draw_negatives(model, settings, mine, count, state)
     for i in range(-AHEAD, count):
@@ -229,7 +230,7 @@ def _document(
 def _around(
     model: Model, settings: WindowSettings, way: Way, mine: Room, i: int, reach: int, count: int, width: int
 ) -> Any:
-    """Writes the places of the words around that take part; returns their number."""
+    """Writes the flat indices of the vectors of the words around position `i`; returns their number."""
     inputs = 0
     if way.kind == DBOW and not way.words:
         return inputs
@@ -245,9 +246,9 @@ def _around(
 
 @inlined
 def _compose(vectors: Floats, at: int, model: Model, way: Way, mine: Room, inputs: int, width: int) -> Any:
-    """Writes the hidden vector; returns the share of its change that each of its parts gets.
+    """Writes the hidden vector; returns the share of its change that each summand gets.
 
-    As in word2vec.c, each part of a mean is changed by the whole gradient; of a sum by its share.
+    As in word2vec.c, each summand of a mean is changed by the whole gradient; each summand of a sum by its share.
     """
     share = np.float32(1.0) / np.float32(1 + inputs)
     if way.kind == CONCATENATED:
@@ -269,7 +270,7 @@ def _compose(vectors: Floats, at: int, model: Model, way: Way, mine: Room, input
 
 @inlined
 def _predict(model: Model, settings: WindowSettings, way: Way, mine: Room, many: int, rate: float) -> None:
-    """The hidden vector against its targets; its change is left in `mine.changes`, the outputs change where told."""
+    """Computes the change of the hidden vector into `mine.changes`, and changes the outputs if way.learn."""
     width, outputs = settings.width, model.outputs
     if way.learn:
         step_hidden(outputs, width, mine, many, rate)
@@ -287,12 +288,12 @@ def _predict(model: Model, settings: WindowSettings, way: Way, mine: Room, many:
 def _spread(
     vectors: Floats, at: int, model: Model, way: Way, mine: Room, inputs: int, width: int, share: Any
 ) -> None:
-    """Changes the document's vector, and the words' where told."""
+    """Adds the change to the document's vector and, if way.learn, to the vectors of the words around."""
     if way.kind == SUM:
         for d in range(0, width, LANES):
             store(mine.changes, d, load(mine.changes, d) * splat(share))
     add(vectors, at, mine.changes, 0, width)
     if way.learn and way.kind != DBOW:
         for k in range(inputs):
-            place = (1 + k) * width if way.kind == CONCATENATED else 0
-            add(model.inputs, mine.around[k], mine.changes, place, width)
+            at_change = (1 + k) * width if way.kind == CONCATENATED else 0
+            add(model.inputs, mine.around[k], mine.changes, at_change, width)

@@ -1,8 +1,16 @@
-"""Random draws inside kernels: a generator in one number, words by their frequency, words that are left out.
+"""Random draws inside kernels: a one-word generator, draws in proportion to weights, and subsampling.
 
-A state is an odd-seeded 64-bit number (xorshift64*, Vigna 2016, arXiv:1402.6246); tables hold probabilities as
-32-bit thresholds. An alias table (Walker 1977) takes one look for each draw, however many words there are: above, the
-probability that a place stands for its own row; in the lower 32 bits, the row that it stands for otherwise.
+The generator is xorshift64* (Vigna 2016, arXiv:1402.6246), whose state is a 64-bit number other than 0. Probabilities
+are stored as 32-bit thresholds. An alias table (Walker 1977) needs one lookup per draw, however many rows there are:
+entry i holds, in its upper 32 bits, the probability that i itself is drawn and, in its lower 32 bits, the row drawn
+otherwise.
+
+Example, weights [1, 2, 5], which are [0.375, 0.75, 1.875] of the mean weight:
+
+    entry       0                       1                       2
+    table       0x60000000_00000002     0xC0000000_00000002     0xFFFFFFFF_00000002
+    meaning     0 by 0.375, else 2      1 by 0.75, else 2       2
+    drawn in all: row 0 0.375 / 3, row 1 0.75 / 3, row 2 (0.625 + 0.25 + 1) / 3
 """
 
 from __future__ import annotations
@@ -21,7 +29,7 @@ Alias = NDArray[np.uint64]
 
 
 def alias_table(weights: NDArray[np.float64]) -> Alias:
-    """The table by which rows are drawn in proportion to their weights."""
+    """The alias table that draws rows in proportion to their weights."""
     shares: NDArray[np.float64] = weights * (len(weights) / weights.sum())
     others = np.arange(len(weights), dtype=np.int32)
     _pair(shares, others, np.flatnonzero(shares < 1.0), np.flatnonzero(shares >= 1.0))
@@ -30,16 +38,19 @@ def alias_table(weights: NDArray[np.float64]) -> Alias:
 
 
 def negatives_table(counts: NDArray[np.int64], exponent: float = 0.75) -> Alias:
-    """The table of negative samples: counts to a power (Mikolov et al. 2013, arXiv:1310.4546, section 2.2)."""
+    """The alias table of negative samples, drawn by counts ** exponent (arXiv:1310.4546, section 2.2)."""
     return alias_table(counts.astype(np.float64) ** exponent)
 
 
 def keep_table(counts: NDArray[np.int64], sample: float) -> NDArray[np.uint32]:
-    """How often each word is kept, as thresholds; word2vec.c's form of section 2.3; 0 keeps all.
+    """The probability with which subsampling keeps each word (v,), as thresholds below 2**32.
+
+    By the formula of word2vec.c for section 2.3: min(1, sqrt(r) + r), where r is `sample` divided by the word's share
+    of the corpus. With sample=0.01, words of 90 %, 9 % and 1 % of the corpus are kept by 0.117, 0.444 and 1.
 
     Args:
-        counts: of all words of the corpus.
-        sample: share of the corpus above which a word is thinned.
+        counts: (v,) of all words of the corpus.
+        sample: share of the corpus above which a word is subsampled, about; 0 keeps all.
     """
     if not sample:
         return np.full(len(counts), FULL - 1, np.uint32)
@@ -50,7 +61,7 @@ def keep_table(counts: NDArray[np.int64], sample: float) -> NDArray[np.uint32]:
 
 @lean
 def _pair(shares: Any, others: Any, small: Any, large: Any) -> None:
-    """Walker's pairing: each place that is not full is filled up by one that is more than full."""
+    """Walker's pairing: each row with a share below 1 is filled up with the share of a row above 1."""
     low, high = len(small), len(large)
     while low > 0 and high > 0:
         low -= 1
@@ -65,7 +76,7 @@ def _pair(shares: Any, others: Any, small: Any, large: Any) -> None:
 
 @inlined
 def first_state(seed: Any, chunk: int) -> Any:
-    """A state of the draws for a chunk (the finaliser of splitmix64)."""
+    """The initial state for a chunk (the finaliser of SplitMix64), never 0."""
     state = np.uint64(seed) + np.uint64(chunk + 1) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -74,7 +85,7 @@ def first_state(seed: Any, chunk: int) -> Any:
 
 @shared
 def advance(state: Any) -> Any:
-    """The next state; never 0 where the first was not."""
+    """The next state; never 0 if `state` is not 0."""
     state = uint64(state)
     state ^= state >> uint64(12)
     state ^= state << uint64(25)
@@ -84,7 +95,7 @@ def advance(state: Any) -> Any:
 
 @shared
 def below(state: Any, limit: int) -> Any:
-    """A number from 0 to limit - 1."""
+    """A random number from 0 to limit - 1."""
     return np.int64(
         ((uint64(state) * uint64(2685821657736338717)) >> uint64(32)) * uint64(limit) >> uint64(32)
     )
@@ -92,7 +103,7 @@ def below(state: Any, limit: int) -> Any:
 
 @shared
 def draw(state: Any, table: Any) -> Any:
-    """A row of an alias table."""
+    """A random row of an alias table."""
     mixed = uint64(state) * uint64(2685821657736338717)
     place = ((mixed >> uint64(32)) * uint64(len(table))) >> uint64(32)
     entry = uint64(table[place])
@@ -102,7 +113,7 @@ def draw(state: Any, table: Any) -> Any:
 
 @shared
 def thin(ids: Any, begin: int, end: int, keep: Any, state: int, kept: Any) -> tuple[int, int]:
-    """Writes the words of a sentence that are kept; returns their number and the next state."""
+    """Subsampling: writes the words ids[begin:end] that are kept to `kept`; returns their number and the next state."""
     count = 0
     for i in range(begin, end):
         state = advance(state)

@@ -1,8 +1,9 @@
-"""Skip-gram and CBOW over sums of n-gram rows, and a softmax over labels (Bojanowski et al. 2017, arXiv:1607.04606).
+"""Skip-gram and CBOW over means of n-gram rows, and a softmax over labels (Bojanowski et al. 2017, arXiv:1607.04606).
 
-A word's rows are summed once when it enters the window and changed once when it leaves; in between its vector lies in
-a ring of 2 * window + 1 places that the first cache holds, and the window is word2vec's. The gradient of the mean of n
-rows is added to every one of them in full, as fastText has it: so the mean itself changes by just that much.
+The mean of a word's rows is computed once, when the word enters the window, and its rows are changed once, when it
+leaves. In between, the mean is in a ring buffer of 2 * window + 1 vectors, which fits the first-level cache, and a
+window is trained as in word2vec. As in fastText, the gradient of a mean of n rows is added in full to each of them, so
+that the mean itself changes by the gradient.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ from omnivec.types import Floats
 
 
 class Subwords(NamedTuple):
-    """Rows of words in the table of inputs.
+    """The rows of each word in the input table.
 
     Attributes:
-        rows: of all words, one word after the other.
-        starts: (v + 1,) where each word's begin.
+        rows: rows of all words, concatenated.
+        starts: (v + 1,) the offset of each word in `rows`, and the end of the last.
     """
 
     rows: NDArray[np.int32]
@@ -51,12 +52,12 @@ class Subwords(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """The words around, each at its place modulo the length.
+    """A ring buffer of the words in the window: position i of the sentence is at i modulo 2 * window + 1.
 
     Attributes:
-        means: ((2 * window + 1) * width,) of their rows.
-        pending: of the same length, what their rows are still to be changed by.
-        mine: arrays of a window.
+        means: ((2 * window + 1) * width,) the mean of each word's rows.
+        pending: of the same shape, the changes still to be added to each word's rows.
+        mine: the thread's buffers for a window.
     """
 
     means: Floats
@@ -65,7 +66,7 @@ class Ring(NamedTuple):
 
 
 def ring(window: int, targets: int, width: int, sentence: int, copies: TopNodes | None = None) -> Ring:
-    """A thread's arrays for such sizes."""
+    """A thread's ring buffer; `targets` and `sentence` are the largest numbers."""
     shape = (2 * window + 1) * width
     return Ring(
         np.zeros(shape, np.float32),
@@ -79,21 +80,21 @@ def learn(
     text: Text, subwords: Subwords, model: Model, settings: WindowSettings, around: Ring, first: int, last: int,
     rate: float, seed: int,
 ) -> tuple[float, int]:  # fmt: skip
-    """Learns from sentences first <= s < last.
+    """Trains on sentences first <= s < last.
 
     Args:
-        text: what is read.
-        subwords: which rows of `model.inputs` make a word.
-        model: changed in place, by several threads at once, without locks (Recht et al. 2011).
-        settings: how.
-        around: this thread's arrays.
-        first: sentence.
-        last: behind the last one.
+        text: the training text.
+        subwords: the rows of each word in `model.inputs`.
+        model: changed in place, by several threads without locks (Recht et al. 2011).
+        settings: how to train.
+        around: the thread's ring buffer.
+        first: the first sentence.
+        last: the end of the sentences, exclusive.
         rate: learning rate.
-        seed: of what is drawn.
+        seed: seed of all random draws of this call.
 
     Returns:
-        The sum of the losses taken, and their number.
+        The sum of the losses of a sample of predictions, and their number.
     """
     loss, losses = 0.0, 0
     state = first_state(seed, first)
@@ -117,7 +118,7 @@ def _sentence(
     rate: float,
     state: Any,
 ) -> Any:
-    """Learns from the first words of the sentence; returns losses, their number and the next state."""
+    """Trains on the first `count` words of the sentence; returns losses, their number and the next state."""
     mine, size, span, width = around.mine, settings.window, 2 * settings.window + 1, settings.width
     loss, losses = 0.0, 0
     state = draw_negatives(model, settings, mine, count, state)
@@ -160,7 +161,7 @@ def _sentence(
 def _enter(
     subwords: Subwords, table: Floats, around: Ring, place: int, count: int, span: int, width: int
 ) -> None:
-    """Sums a word's rows into the ring, and asks for those of the next word."""
+    """Writes the mean of a word's rows to the ring, and prefetches the rows of the next word."""
     word, at, zero = around.mine.sentence[place], place % span * width, splat(0.0)
     mean(table, width, subwords.rows, subwords.starts[word], subwords.starts[word + 1], around.means, at)
     for d in range(0, width, LANES):
@@ -173,7 +174,7 @@ def _enter(
 
 @inlined
 def _leave(subwords: Subwords, table: Floats, around: Ring, place: int, span: int, width: int) -> None:
-    """Changes a word's rows by all that was learned while it was in the ring."""
+    """Adds to a word's rows all changes made to its mean while it was in the ring."""
     word = around.mine.sentence[place]
     for r in range(subwords.starts[word], subwords.starts[word + 1]):
         add(table, int(subwords.rows[r]) * width, around.pending, place % span * width, width)
@@ -183,7 +184,7 @@ def _leave(subwords: Subwords, table: Floats, around: Ring, place: int, span: in
 def _mean_around(
     subwords: Subwords, around: Ring, centre: int, reach: int, count: int, span: int, width: int
 ) -> None:
-    """Writes the mean of all rows of the words around, from the words' own means."""
+    """Writes the mean of all rows of the words around to `mine.hidden`, from the words' means in the ring."""
     mine, low, high = around.mine, max(0, centre - reach), min(count, centre + reach + 1)
     rows = 0
     for j in range(low, high):
@@ -202,7 +203,7 @@ def _mean_around(
 def mean(
     table: Floats, width: int, rows: NDArray[np.int32], begin: int, end: int, into: Floats, place: int
 ) -> None:
-    """Writes the mean of some rows; zero of none."""
+    """Writes the mean of rows[begin:end] of the table to into[place:]; zeros if there are none."""
     share = splat(1.0 / max(end - begin, 1))
     for d in range(0, width, LANES):
         value = splat(0.0)
@@ -213,7 +214,7 @@ def mean(
 
 @lean
 def means(table: Floats, subwords: Subwords, into: Floats) -> None:
-    """Writes the mean of each word's rows."""
+    """Writes the mean of each word's rows to `into` (words, width)."""
     width = table.shape[1]
     for i in range(len(subwords.starts) - 1):
         mean(table, width, subwords.rows, subwords.starts[i], subwords.starts[i + 1], into, i * width)
@@ -224,45 +225,47 @@ def classify(
     bags: Subwords, labels: NDArray[np.int32], inputs: Floats, outputs: Floats, mine: Floats, first: int, last: int,
     rate: float,
 ) -> tuple[float, int]:  # fmt: skip
-    """Learns labels of texts first <= s < last by a softmax over the mean of their rows.
+    """Trains a classifier on texts first <= s < last: a softmax over labels of the mean of a text's rows.
 
     Args:
-        bags: rows of `inputs` that make a text.
-        labels: (texts,) rows of `outputs`.
+        bags: the rows of each text in `inputs`.
+        labels: (texts,) the row of each text's label in `outputs`.
         inputs: (rows, width), changed in place.
         outputs: (labels, width), changed in place.
-        mine: (2 * width + labels,) a thread's own.
-        first: text.
-        last: behind the last one.
+        mine: (2 * width + labels,) the thread's buffer: the mean, its change, probabilities.
+        first: the first text.
+        last: the end of the texts, exclusive.
         rate: learning rate.
 
     Returns:
         The sum of the losses, and their number.
     """
     width, loss, losses = inputs.shape[1], 0.0, 0
-    odds = mine[2 * width :]
+    probabilities = mine[2 * width :]
     for s in range(first, last):
         begin, end = bags.starts[s], bags.starts[s + 1]
         if begin == end:
             continue
         mean(inputs, width, bags.rows, begin, end, mine, 0)
-        softmax(mine, outputs, odds)
-        loss -= math.log(max(odds[labels[s]], 1e-7))
+        softmax(mine, outputs, probabilities)
+        loss -= math.log(max(probabilities[labels[s]], 1e-7))
         losses += 1
-        _descend(labels[s], outputs, mine, odds, rate, 1.0 / (end - begin))
+        _descend(labels[s], outputs, mine, probabilities, rate, 1.0 / (end - begin))
         for r in range(begin, end):
             add(inputs, np.int64(bags.rows[r]) * width, mine, width, width)
     return loss, losses
 
 
 @inlined
-def _descend(label: int, outputs: Floats, mine: Floats, odds: Floats, rate: float, share: float) -> None:
-    """Changes the output rows; leaves behind the hidden vector what each row of the text changes by."""
+def _descend(
+    label: int, outputs: Floats, mine: Floats, probabilities: Floats, rate: float, share: float
+) -> None:
+    """Changes the output rows; writes the change of each of the text's rows to mine[width : 2 * width]."""
     width = outputs.shape[1]
     for d in range(0, width, LANES):
         hidden, change = load(mine, d), splat(0.0)
         for k in range(len(outputs)):
-            error = splat(rate * ((1.0 if k == label else 0.0) - odds[k]))
+            error = splat(rate * ((1.0 if k == label else 0.0) - probabilities[k]))
             output = load(outputs, k * width + d)
             change = fma(error, output, change)
             store(outputs, k * width + d, fma(error, hidden, output))
@@ -271,8 +274,8 @@ def _descend(label: int, outputs: Floats, mine: Floats, odds: Floats, rate: floa
 
 @inlined
 def softmax(hidden: Floats, outputs: Floats, odds: Floats) -> None:
-    """Writes the probability of each output row."""
-    width, most, grown = outputs.shape[1], -math.inf, 0.0
+    """Writes the probability of each output row, the softmax of hidden (width,) @ outputs.T, to `odds`."""
+    width, most, denominator = outputs.shape[1], -math.inf, 0.0
     for k in range(len(outputs)):
         dot = splat(0.0)
         for d in range(0, width, LANES):
@@ -281,6 +284,6 @@ def softmax(hidden: Floats, outputs: Floats, odds: Floats) -> None:
         most = max(most, odds[k])
     for k in range(len(outputs)):
         odds[k] = math.exp(odds[k] - most)
-        grown += odds[k]
+        denominator += odds[k]
     for k in range(len(outputs)):
-        odds[k] /= grown
+        odds[k] /= denominator

@@ -1,13 +1,19 @@
-"""GloVe: the logarithms of co-occurrences, factorised by AdaGrad.
+"""GloVe: factorises the logarithms of co-occurrence counts by AdaGrad.
 
-Pennington et al. 2014, "GloVe: Global Vectors for Word Representation", section 3. With x an entry of the matrix, w and
-v the word's and the context's vector, b and c their biases:
+Pennington et al. 2014, "GloVe: Global Vectors for Word Representation", section 3. For an entry x of the matrix, with w
+and v the vectors of the word and the context, and b and c their biases:
 
     error  = w . v + b + c - log(x)              weight = min(1, (x / x_max) ** alpha)
-    cost   = weight * error ** 2 / 2             a step = lr * weight * error * v, limited to CLIP before lr
+    cost   = weight * error ** 2 / 2             step of w = lr * clip(weight * error * v), to -CLIP ... CLIP
 
-Each number has a sum of the squares of its steps, from 1 on, and moves by step / sqrt(sum). Biases take their steps
-with a rate of 1 and unlimited, as the authors' program does.
+AdaGrad keeps the sum of squared steps of each parameter, starting at 1, and moves it by step / sqrt(sum). As in the
+authors' program, steps of biases use a learning rate of 1 and are not clipped.
+
+Example, one component, x = e, w = 2, v = 1, b = c = 0, x_max = 10, alpha = 0.75, lr = 0.05, all sums 1:
+
+    error  = 2 * 1 - 1 = 1                       weight = 0.2718 ** 0.75 = 0.3765        cost = 0.1882
+    w      = 2 - 0.05 * 0.3765 * 1 = 1.9812      v      = 1 - 0.05 * 0.3765 * 2 = 0.9624
+    b = c  = -0.3765                             sums   = 1 + step ** 2
 """
 
 from __future__ import annotations
@@ -40,24 +46,24 @@ from omnivec.tables.kernels.simd import (
 from omnivec.types import Floats
 
 BLOCK = 64
-"""Entries of one row that are learned one after the other: its vector stays in the nearest cache meanwhile."""
+"""Entries of one row that are trained in succession, so that its vector stays in the first-level cache."""
 PIECE = 1 << 12
 """Blocks that a thread takes at a time."""
 AHEAD = 4
-"""Entries whose context is asked for before its turn, since it lies anywhere in memory."""
+"""Entries between prefetching a context's vector and using it."""
 CLIP = 100.0
-"""Largest component of a gradient, as in the authors' program."""
+"""Largest magnitude of a gradient's component, as in the authors' program."""
 
 
 class Tables(NamedTuple):
-    """What is learned, and the sums of squares of the steps beside it.
+    """The parameters, and beside each the sum of its squared steps.
 
     Attributes:
-        words: (v, 2, width) float32: of each word its vector, padded with zeros to whole registers, and its sums.
-        contexts: (v, 2, width) float32, the same of the words as contexts.
-        word_biases: (v, 2) float32: of each word its bias, and its sum.
-        context_biases: (v, 2) float32.
-        dim: components of a vector that are meant.
+        words: (v, 2, width) float32: each word's vector, padded with zeros to whole SIMD values, and its sums.
+        contexts: (v, 2, width) float32: the same for words as contexts.
+        word_biases: (v, 2) float32: each word's bias and its sum.
+        context_biases: (v, 2) float32: the same for words as contexts.
+        dim: components of a vector, without padding.
     """
 
     words: Floats
@@ -82,21 +88,22 @@ class Tables(NamedTuple):
         return cls(words, contexts, table(1, 1)[:, :, 0].copy(), table(1, 1)[:, :, 0].copy(), dim)
 
     def vectors(self, contexts: bool = True) -> Floats:
-        """(v, dim) float32: each word's vector; with `contexts` the one as a context is added."""
-        vectors = self.words[:, 0, : self.dim].copy()
-        return vectors + self.contexts[:, 0, : self.dim] if contexts else vectors
+        """Each word's vector (v, dim) float32; with `contexts`, the sum of its word and context vectors."""
+        words = self.words[:, 0, : self.dim].copy()
+        return words + self.contexts[:, 0, : self.dim] if contexts else words
 
 
 @dataclass(frozen=True)
 class Factorisation:
-    """How a matrix is learned.
+    """How a matrix is factorised.
 
     Attributes:
-        x_max: entries from here on have full weight.
-        alpha: how weights fall below it.
+        x_max: entries of at least x_max have weight 1.
+        alpha: exponent of the weights of smaller entries.
         lr: learning rate.
-        threads: that work at a time on the same tables, without locks. One gives the same bits for the same seed.
-        seed: of the order of the entries.
+        threads: number of threads, which share the tables without locks. With one, the result is the same, bit for
+            bit, for the same seed.
+        seed: seed of the order of the entries.
     """
 
     x_max: float
@@ -106,8 +113,8 @@ class Factorisation:
     seed: int
 
 
-class _Pace(NamedTuple):
-    """What a kernel needs of a Factorisation: log(x_max), alpha, lr, in float32."""
+class _Parameters(NamedTuple):
+    """The parameters of the kernel: log(x_max), alpha and lr in float32."""
 
     full: np.float32
     alpha: np.float32
@@ -115,14 +122,14 @@ class _Pace(NamedTuple):
 
 
 class Logarithms(NamedTuple):
-    """A matrix in the form that is learned: its rows cut into blocks, logarithms for values.
+    """A matrix in the form that is factorised: rows are divided into blocks, and values are logarithms.
 
     Attributes:
-        indptr: (v + 1,) int64, where each row begins.
+        indptr: (v + 1,) int64, the offset of each row, and the end of the last.
         columns: (entries,) int32.
         logs: (entries,) float32.
-        rows: (blocks,) int32, the row that each block is of.
-        starts: (blocks + 1,) int64, where each block begins.
+        rows: (blocks,) int32, the row of each block.
+        starts: (blocks + 1,) int64, the offset of each block, and the end of the last.
     """
 
     indptr: NDArray[np.int64]
@@ -133,7 +140,7 @@ class Logarithms(NamedTuple):
 
     @classmethod
     def of(cls, counts: Cooccurrence) -> Logarithms:
-        """Takes the matrix over: its values become logarithms where they stand, its entries change places."""
+        """Takes over a matrix: its values become logarithms in place, and training reorders its entries."""
         np.log(counts.values, out=counts.values)
         blocks = -(-np.diff(counts.indptr) // BLOCK)
         rows = np.repeat(np.arange(len(blocks), dtype=np.int32), blocks)
@@ -144,28 +151,28 @@ class Logarithms(NamedTuple):
 
 
 def epoch(tables: Tables, matrix: Logarithms, how: Factorisation, number: int) -> Iterator[tuple[float, int]]:
-    """Learns from every entry once, in an order of this epoch's own; changes the tables in place.
+    """Trains on every entry once, in a random order that depends on seed and epoch; changes the tables in place.
 
-    The entries of each row change places; then blocks of a row are taken in any order.
+    The entries of each row are shuffled; then the blocks of all rows are taken in random order.
 
     Yields:
-        Cost (a sum) and number of the entries of some blocks that were just learned.
+        The sum of the costs, and the number, of the entries of each piece that was trained on.
     """
     inside, between = np.random.SeedSequence([how.seed, number]).spawn(2)
     _shuffle(matrix, int(inside.generate_state(1, np.uint64)[0]), how.threads)
     order = np.random.default_rng(between).permutation(len(matrix.rows))
     pieces = [order[i : i + PIECE] for i in range(0, len(order), PIECE)]
-    pace = _Pace(np.float32(math.log(how.x_max)), np.float32(how.alpha), np.float32(how.lr))
+    parameters = _Parameters(np.float32(math.log(how.x_max)), np.float32(how.alpha), np.float32(how.lr))
 
     def work(blocks: NDArray[np.int64]) -> tuple[float, int]:
-        cost = _learn(tables, matrix, blocks, pace)
+        cost = _learn(tables, matrix, blocks, parameters)
         return float(cost), int((matrix.starts[blocks + 1] - matrix.starts[blocks]).sum())
 
     return in_order(work, pieces, how.threads)
 
 
 def _shuffle(matrix: Logarithms, seed: int, threads: int) -> None:
-    """Entries of each row change places; the order does not depend on the threads."""
+    """Shuffles the entries of each row; the order does not depend on the number of threads."""
     edges = np.linspace(0, matrix.indptr[-1], 16 * threads + 1)
     edges = np.unique(np.searchsorted(matrix.indptr, edges[1:])).tolist()
     ranges = zip([0, *edges], edges, strict=False)
@@ -181,8 +188,8 @@ def _shuffle(matrix: Logarithms, seed: int, threads: int) -> None:
 def inverse_root(context: Any, value: Any) -> Any:
     """1 / sqrt(x) of sixteen floats above 0, to a relative error of 5e-6.
 
-    The exponent is halved by shifting bits, and two steps of Newton's method follow: a few multiplications, where a
-    root and a division take several times as long; the same bits on every CPU.
+    A first guess comes from halving the exponent by a bit shift; two steps of Newton's method refine it. This takes a
+    few multiplications, several times less than a square root and a division, with the same bits on every CPU.
     """
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -204,7 +211,7 @@ def inverse_root(context: Any, value: Any) -> Any:
 
 @intrinsic
 def limited(context: Any, value: Any, limit: Any) -> Any:
-    """Sixteen floats, each brought within -limit to limit."""
+    """Sixteen floats, each clipped to -limit ... limit."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, high = arguments
@@ -217,7 +224,7 @@ def limited(context: Any, value: Any, limit: Any) -> Any:
 
 @compiled
 def _shuffle_rows(first: int, last: int, matrix: Logarithms, seed: np.uint64) -> None:
-    """Fisher and Yates in each row, with numbers of SplitMix64 that begin anew with each."""
+    """Fisher-Yates shuffle of each row, by SplitMix64 with a seed per row."""
     columns, logs = matrix.columns, matrix.logs
     for row in range(first, last):
         begin, size = matrix.indptr[row], matrix.indptr[row + 1] - matrix.indptr[row]
@@ -233,19 +240,19 @@ def _shuffle_rows(first: int, last: int, matrix: Logarithms, seed: np.uint64) ->
 
 
 @compiled
-def _learn(tables: Tables, matrix: Logarithms, blocks: NDArray[np.int64], pace: _Pace) -> float:
-    """Learns the entries of some blocks, in order; returns the sum of their costs."""
+def _learn(tables: Tables, matrix: Logarithms, blocks: NDArray[np.int64], parameters: _Parameters) -> float:
+    """Trains on the entries of these blocks, in order; returns the sum of their costs."""
     stride = tables.words.size // len(tables.words)
     cost = 0.0
     for i in range(len(blocks)):
         following = blocks[min(i + 1, len(blocks) - 1)]
-        coming = matrix.starts[following]
-        _ask_for_block(tables, matrix, following, stride)
+        next_start = matrix.starts[following]
+        _prefetch_block(tables, matrix, following, stride)
         begin, end = matrix.starts[blocks[i]], matrix.starts[blocks[i] + 1]
         for entry in range(begin, end):
             ahead = entry + AHEAD
             if ahead >= end:
-                ahead = min(ahead - end + coming, len(matrix.columns) - 1)
+                ahead = min(ahead - end + next_start, len(matrix.columns) - 1)
             context = np.int64(matrix.columns[ahead]) * stride
             for k in range(0, stride, LANES):
                 prefetch(tables.contexts, context + k)
@@ -254,14 +261,14 @@ def _learn(tables: Tables, matrix: Logarithms, blocks: NDArray[np.int64], pace: 
                 np.int64(matrix.rows[blocks[i]]),
                 np.int64(matrix.columns[entry]),
                 matrix.logs[entry],
-                pace,
+                parameters,
             )
     return cost
 
 
 @compiled
-def _ask_for_block(tables: Tables, matrix: Logarithms, block: int, stride: int) -> None:
-    """Asks for what a block needs first: its row's vector and its entries."""
+def _prefetch_block(tables: Tables, matrix: Logarithms, block: int, stride: int) -> None:
+    """Prefetches the vector of a block's row, and its entries."""
     word, entries = np.int64(matrix.rows[block]) * stride, matrix.starts[block]
     for k in range(0, stride, LANES):
         prefetch(tables.words, word + k)
@@ -271,8 +278,10 @@ def _ask_for_block(tables: Tables, matrix: Logarithms, block: int, stride: int) 
 
 
 @compiled
-def _learn_entry(tables: Tables, row: np.int64, column: np.int64, log: np.float32, pace: _Pace) -> float:
-    """One step of the two vectors and biases of an entry; returns its cost before."""
+def _learn_entry(
+    tables: Tables, row: np.int64, column: np.int64, log: np.float32, parameters: _Parameters
+) -> float:
+    """One step of the two vectors and biases of an entry; returns its cost before the step."""
     words, contexts, b, c = tables.words, tables.contexts, tables.word_biases, tables.context_biases
     width = words.shape[2]
     word, context = row * 2 * width, column * 2 * width
@@ -280,20 +289,20 @@ def _learn_entry(tables: Tables, row: np.int64, column: np.int64, log: np.float3
     for k in range(0, width, LANES):
         product = fma(load(words, word + k), load(contexts, context + k), product)
     error = total(product) + b[row, 0] + c[column, 0] - log
-    slope = error
-    if log < pace.full:
-        slope = error * np.float32(math.exp(pace.alpha * (log - pace.full)))
-    pull, rate, clip = splat(slope), splat(pace.lr), splat(np.float32(CLIP))
+    gradient = error
+    if log < parameters.full:
+        gradient = error * np.float32(math.exp(parameters.alpha * (log - parameters.full)))
+    factor, rate, clip = splat(gradient), splat(parameters.lr), splat(np.float32(CLIP))
     for k in range(0, width, LANES):
         w, v = load(words, word + k), load(contexts, context + k)
         w_sums, v_sums = load(words, word + width + k), load(contexts, context + width + k)
-        w_step, v_step = limited(pull * v, clip) * rate, limited(pull * w, clip) * rate
+        w_step, v_step = limited(factor * v, clip) * rate, limited(factor * w, clip) * rate
         store(words, word + k, w - w_step * inverse_root(w_sums))
         store(contexts, context + k, v - v_step * inverse_root(v_sums))
         store(words, word + width + k, fma(w_step, w_step, w_sums))
         store(contexts, context + width + k, fma(v_step, v_step, v_sums))
-    b[row, 0] -= slope / math.sqrt(b[row, 1])
-    c[column, 0] -= slope / math.sqrt(c[column, 1])
-    b[row, 1] += slope * slope
-    c[column, 1] += slope * slope
-    return float(0.5 * slope * error)
+    b[row, 0] -= gradient / math.sqrt(b[row, 1])
+    c[column, 0] -= gradient / math.sqrt(c[column, 1])
+    b[row, 1] += gradient * gradient
+    c[column, 1] += gradient * gradient
+    return float(0.5 * gradient * error)

@@ -1,4 +1,4 @@
-"""Compiled work on several threads: the kernels let go of the interpreter's lock."""
+"""Runs compiled work on several threads: kernels release the GIL."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 4
-"""Pieces for each thread that wait or work at a time: enough that no thread idles, few enough to stop soon."""
+"""Pieces per thread that are submitted ahead: enough that no thread idles, few enough to stop soon."""
 
 
 def in_order(work: Callable[[T], R], pieces: Iterable[T], threads: int) -> Iterator[R]:
-    """Results of `work` in the order of the pieces; each thread takes the next piece when it is done with one.
+    """Yields the results of `work` in the order of the pieces, which `threads` threads work on.
 
-    Whoever stops taking results (an error, Ctrl-C) stops the work after the pieces that were begun.
+    When the caller stops iterating (an error, Ctrl-C), pieces that were begun are finished and no others started.
     """
     pieces = iter(pieces)
     waiting: deque[Future[R]] = deque()

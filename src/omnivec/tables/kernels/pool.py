@@ -1,4 +1,4 @@
-"""Rows of a table summed text by text: what a static model does once a text is ids."""
+"""Sums the table rows of each text, which is what a static model does after tokenisation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from omnivec.tables.kernels.simd import lean
 
 @lean
 def add_rows(table: Any, ids: Any, offsets: Any, out: Any) -> None:
-    """Adds the rows of each text to its sum, one after the other; four in a pass, to read and write the sum less.
+    """Adds the rows of each text to its sum, in order; four rows per pass, to read and write the sum less often.
 
     Args:
         table: (v, d) float32 or int8, contiguous.
         ids: (total,) int32, all below v.
-        offsets: where each text's ids start, and the end (n + 1,) int64.
-        out: (n, d) float32, contiguous.
+        offsets: (n + 1,) int64, the offset of each text in `ids`, and the end of the last.
+        out: (n, d) float32, contiguous; added to.
     """
     dim = table.shape[1]
     for t in range(len(offsets) - 1):
@@ -33,7 +33,7 @@ def add_rows(table: Any, ids: Any, offsets: Any, out: Any) -> None:
 
 @lean
 def add_weighted_rows(table: Any, weights: Any, ids: Any, offsets: Any, out: Any) -> None:
-    """`add_rows`, each row times its weight: `weights` (v,) float32."""
+    """`add_rows` with each row multiplied by its weight; `weights` is (v,) float32."""
     dim = table.shape[1]
     for t in range(len(offsets) - 1):
         for i in range(offsets[t], offsets[t + 1]):

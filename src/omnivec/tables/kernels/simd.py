@@ -1,9 +1,9 @@
-"""Sixteen floats as one value: <16 x float> for kernels, through LLVM, on whatever registers the CPU has.
+"""A SIMD value of sixteen floats for kernels: LLVM's <16 x float>, on whatever registers the CPU has.
 
-What Numba makes of plain loops keeps every partial result in memory; a value of this type stays in a register. LLVM
-lowers it to one register of AVX-512, two of AVX2, four of NEON; the order of operations is the same on all.
+Numba compiles plain loops so that every partial result goes through memory; a value of this type stays in registers.
+LLVM lowers it to one register of AVX-512, two of AVX2 or four of NEON; the order of operations is the same on all.
 
-    x = load(row, 0)            # row: a contiguous float32 array of any rank, seen as flat; 0: its first element
+    x = load(row, 0)            # row: a contiguous float32 array of any rank, indexed as if flat; 0: its first element
     store(row, 16, fma(x, splat(0.5), load(row, 16)))
     total(x * y)                # + - * work on these values too
 """
@@ -30,12 +30,12 @@ from numba.extending import lower_builtin, models, register_model
 from omnivec.files import cache_folder
 
 LANES = 16
-"""Floats in a value; rows of tables are padded to a multiple of it."""
+"""Floats per value; rows of tables are padded to a multiple of it."""
 
 USED = ".writable"
-"""A file beside machine code, written anew by each process that begins to use it."""
+"""A file in a folder of machine code, touched by each process that starts to use it."""
 KEPT_DAYS = 30
-"""For so long is machine code of other versions kept."""
+"""Days for which machine code of other versions is kept after its last use."""
 
 FLOAT = ir.FloatType()
 VECTOR = ir.VectorType(FLOAT, LANES)
@@ -47,31 +47,31 @@ intrinsic = cast(Callable[[Callable[..., Any]], Callable[..., Any]], numba_intri
 
 
 def compiled(function: F) -> F:
-    """Compiles a kernel at its first call, without the GIL, and keeps the machine code on disk.
+    """Compiles a kernel at its first call, to run without the GIL, and caches the machine code on disk.
 
-    It is kept in omnivec's own cache and not beside the source, because Numba sees no change of a kernel that another
-    file's kernel calls: here the folder's name is the digest of all kernels. NUMBA_CACHE_DIR is respected. Where
-    nothing can be written, every process compiles anew.
+    The cache is a folder named after a digest of all kernels, in omnivec's cache and not beside the source, because
+    Numba does not notice when a kernel in another file, which this one calls, has changed. NUMBA_CACHE_DIR is
+    respected. If nothing can be written, every process compiles again.
     """
     return _compiled(function)
 
 
 def lean(function: F) -> F:
-    """`compiled`, for a kernel that makes no array, nor calls what does.
+    """`compiled` without reference counting, for a kernel that neither allocates arrays nor calls one that does.
 
-    Numba then counts no references. It counts them by atomic operations, as often as an array is taken from a record:
-    that was five sixths of the time of scanning a text.
+    Numba counts references with atomic operations whenever an array is taken from a named tuple, which was five sixths
+    of the time of scanning a text.
     """
     return _compiled(function, counted=False)
 
 
 def inlined(function: F) -> F:
-    """`lean`, and a part of its callers: a call would pass each array as seven numbers on the stack."""
+    """`lean`, and inlined by Numba into its callers: a call would pass each array as seven numbers on the stack."""
     return _compiled(function, counted=False, inline="always")
 
 
 def shared(function: F) -> F:
-    """`inlined`, by LLVM and not by Numba: what is called in many places is understood once, not in each of them."""
+    """`lean`, and inlined by LLVM, not Numba: a kernel with many callers is then type-checked once, not in each."""
     return _compiled(function, counted=False, forced=True)
 
 
@@ -93,7 +93,9 @@ def _compiled(
             _nrt=counted,
         )
         made = compiler(function)
-        if cache:  # Machine code that cannot be kept (a full disk), or is damaged, is compiled: that only takes longer.
+        if (
+            cache
+        ):  # if machine code cannot be stored (a full disk) or is damaged, compile again instead of failing
             made._cache._guard_against_spurious_io_errors = lambda: contextlib.suppress(Exception)
         return cast(F, made)
     finally:
@@ -101,7 +103,7 @@ def _compiled(
 
 
 def _machine_code() -> str:
-    """The folder of these very kernels' machine code; "" where none can be made."""
+    """The folder of the machine code of this version of the kernels; "" if it cannot be created."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
@@ -111,24 +113,24 @@ def _machine_code() -> str:
         (folder / USED).touch()
     except OSError:
         return ""
-    _forget(folder)
+    _remove_old(folder)
     return str(folder)
 
 
-def _forget(folder_kept: Path) -> None:
-    """Removes machine code of other kernels that no process has begun to use for KEPT_DAYS.
+def _remove_old(current: Path) -> None:
+    """Removes the machine code of other versions that no process has started to use for KEPT_DAYS.
 
-    A process that still runs them is not harmed: it has loaded what it needs, or Numba compiles and writes it anew.
+    This does not harm a process that still runs one: it has loaded its code, or Numba compiles and stores it again.
     """
     oldest = time.time() - KEPT_DAYS * 86_400
-    for folder in folder_kept.parent.iterdir():
+    for folder in current.parent.iterdir():
         with contextlib.suppress(OSError):
-            if folder != folder_kept and (folder / USED).stat().st_mtime < oldest:
+            if folder != current and (folder / USED).stat().st_mtime < oldest:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 class Vector(types.Type):  # type: ignore[misc, unused-ignore]
-    """Numba's name of the value."""
+    """Numba's type of the value."""
 
     def __init__(self) -> None:
         super().__init__("float32x16")
@@ -154,7 +156,7 @@ def _is_floats(array: Any) -> bool:
 
 @intrinsic
 def load(context: Any, array: Any, offset: Any) -> Any:
-    """The sixteen floats at an element of a contiguous float32 array, seen as flat."""
+    """The sixteen floats that begin at a flat index of a contiguous float32 array."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _address(target, builder, array, *arguments)
@@ -165,7 +167,7 @@ def load(context: Any, array: Any, offset: Any) -> Any:
 
 @intrinsic
 def store(context: Any, array: Any, offset: Any, value: Any) -> Any:
-    """Writes sixteen floats at an element of a contiguous float32 array, seen as flat."""
+    """Writes sixteen floats from a flat index of a contiguous float32 array on."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _address(target, builder, array, *arguments[:2])
@@ -177,7 +179,7 @@ def store(context: Any, array: Any, offset: Any, value: Any) -> Any:
 
 @intrinsic
 def prefetch(context: Any, array: Any, offset: Any) -> Any:
-    """Asks for the cache line of an element, to be read and written soon; any contiguous array."""
+    """Prefetches the cache line of a flat index of a contiguous array of any dtype, for reading and writing."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -192,7 +194,7 @@ def prefetch(context: Any, array: Any, offset: Any) -> Any:
 
 @intrinsic
 def splat(context: Any, value: Any) -> Any:
-    """The same float in all sixteen places."""
+    """The same float in all sixteen lanes."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), arguments[0], ir.IntType(32)(0))
@@ -215,7 +217,7 @@ def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def total(context: Any, value: Any) -> Any:
-    """The sum of the sixteen floats, by halves: the same order on every CPU."""
+    """The sum of the sixteen floats, by adding halves, in the same order on every CPU."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (part,) = arguments
@@ -229,9 +231,10 @@ def total(context: Any, value: Any) -> Any:
 
 @intrinsic
 def fold(context: Any, a: Any, b: Any) -> Any:
-    """Sums of two values' neighbours: eight of `a`, then eight of `b`.
+    """Pairwise sums of neighbouring lanes: eight sums of `a`, then eight of `b` (a horizontal add).
 
-    Four rounds of it over sixteen values give their sixteen totals, in order: a third of the work of sixteen `total`s.
+    Four rounds of it reduce sixteen values to one that holds their sixteen totals, in order, with a third of the work
+    of sixteen `total`s.
     """
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -253,14 +256,16 @@ def sigmoid(context: Any, value: Any) -> Any:
         limited = _call(builder, "llvm.maxnum.v16f32", limited, constant(-80.0))
         power = builder.fmul(limited, constant(-1.4426950408889634))  # exp(-x) = 2 ** power
         whole = _call(builder, "llvm.rint.v16f32", power)
-        rest = builder.fsub(power, whole)  # within -0.5 to 0.5: the series of 2 ** rest, seven terms
+        rest = builder.fsub(
+            power, whole
+        )  # within -0.5 to 0.5, where seven terms of the series of 2 ** rest suffice
         result = constant(SERIES[-1])
         for term in SERIES[-2::-1]:
             result = _call(builder, "llvm.fmuladd.v16f32", result, rest, constant(term))
         exponent = builder.add(builder.fptosi(whole, INTEGERS), ir.Constant(INTEGERS, [127] * LANES))
         scale = builder.bitcast(builder.shl(exponent, ir.Constant(INTEGERS, [23] * LANES)), VECTOR)
-        grown = builder.fadd(builder.fmul(result, scale), constant(1.0))
-        return builder.fdiv(constant(1.0), grown)
+        denominator = builder.fadd(builder.fmul(result, scale), constant(1.0))
+        return builder.fdiv(constant(1.0), denominator)
 
     return f32x16(f32x16), emit
 
@@ -279,7 +284,7 @@ SERIES = (
 
 @intrinsic
 def read8(context: Any, array: Any, offset: Any) -> Any:
-    """The eight bytes at an element of a uint8 array, as one little-endian number."""
+    """The eight bytes from an index of a uint8 array on, as one little-endian number."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _address(target, builder, array, *arguments)
@@ -290,9 +295,10 @@ def read8(context: Any, array: Any, offset: Any) -> Any:
 
 @intrinsic
 def blanks(context: Any, array: Any, offset: Any, spaces: Any) -> Any:
-    """Which of 64 bytes part words, a bit for each, the first the lowest.
+    """Which of 64 bytes separate words, as a bit mask whose lowest bit is the first byte.
 
-    Bytes above 0xFD do, which UTF-8 never has; and where `spaces` is true `whitespace.BLANKS`: 9 to 13, 32 and 0.
+    Separators are bytes above 0xFD, which do not occur in UTF-8, and if `spaces` is true also `whitespace.BLANKS`:
+    9 to 13, 32 and 0.
     """
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -314,7 +320,7 @@ def blanks(context: Any, array: Any, offset: Any, spaces: Any) -> Any:
 
 @intrinsic
 def lowest_bit(context: Any, number: Any) -> Any:
-    """Place of a number's lowest bit that is set; 64 of 0."""
+    """The index of the lowest set bit of a number; 64 for 0."""
 
     def emit(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(0))
@@ -328,13 +334,13 @@ def _call(builder: Any, name: str, *arguments: Any) -> Any:
 
 
 def _pick(builder: Any, a: Any, b: Any, places: range) -> Any:
-    """Elements of two vectors, counted through."""
+    """Elements of two vectors, which are numbered consecutively: those of `a` first."""
     chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places))
     return builder.shuffle_vector(a, b, chosen)
 
 
 def _operator(function: Any, instruction: str) -> None:
-    """Lets a Python operator work on two values."""
+    """Defines a Python operator for two values, as an instruction of LLVM."""
 
     class Typed(ConcreteTemplate):  # type: ignore[misc, unused-ignore]
         key = function

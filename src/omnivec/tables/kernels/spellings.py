@@ -1,7 +1,10 @@
-"""A hash table from spellings (runs of bytes) to numbers, as arrays that kernels read and fill.
+"""A hash table from spellings (byte strings) to numbers, made of arrays that kernels read and fill.
 
-Open addressing with linear probing; a 64-bit FNV-1a hash is compared first, then every byte, so that an answer is
-exact whatever the hashes do.
+Open addressing with linear probing. The 64-bit FNV-1a hash is compared first, then every byte, so lookups are exact
+even when hashes collide.
+
+    table = of([b"un", b"able"], [3, 4])    entries 0 and 1; starts [0, 2, 6], letters b"unable", values [3, 4]
+    find(table, tag of b"able", ...)        entry 1; its number is values[1] == 4
 """
 
 from __future__ import annotations
@@ -23,13 +26,13 @@ class Spellings(NamedTuple):
     """The table.
 
     Attributes:
-        slots: entry (c,) int32 in each slot, -1 in a free one; c is a power of two.
-        tags: hash (c,) uint64 of the spelling in each slot.
-        starts: where each entry's letters start (m + 1,) int64.
-        letters: bytes (b,) uint8 of all spellings, one behind the other.
-        values: the number (m,) int32 that stands for each entry.
-        size: entries so far (1,) int64.
-        longest: bytes of the longest spelling that it takes.
+        slots: (c,) int32, the entry in each slot, -1 in a free one; c is a power of two.
+        tags: (c,) uint64, the hash of the spelling in each slot.
+        starts: (m + 1,) int64, the offset of each entry in `letters`.
+        letters: (b,) uint8, the bytes of all spellings, concatenated.
+        values: (m,) int32, the number of each entry.
+        size: (1,) int64, entries so far.
+        longest: the longest spelling that it holds, in bytes.
     """
 
     slots: NDArray[np.int32]
@@ -42,7 +45,7 @@ class Spellings(NamedTuple):
 
 
 def empty(entries: int, letters: int, longest: int) -> Spellings:
-    """A table with room for so many entries and bytes; at most half of its slots are ever taken."""
+    """A table with room for this many entries and bytes; it has at least twice as many slots as entries."""
     capacity = 1 << (2 * max(entries, 1) - 1).bit_length()
     return Spellings(
         np.full(capacity, -1, np.int32),
@@ -91,13 +94,13 @@ def _slot(table: Any, tag: Any, letters: Any, begin: Any, end: Any) -> Any:
 
 @lean
 def find(table: Any, tag: Any, letters: Any, begin: Any, end: Any) -> Any:
-    """The entry of a spelling, letters[begin:end], whose hash is `tag`; -1 where there is none."""
+    """The entry of the spelling letters[begin:end], whose hash is `tag`; -1 if there is none."""
     return table.slots[_slot(table, tag, letters, begin, end)]
 
 
 @lean
 def find_or_add(table: Any, letters: Any, begin: Any, end: Any) -> Any:
-    """The entry of a spelling, made where there was none; -1 where the table is full."""
+    """The entry of the spelling letters[begin:end], added if there was none; -1 if the table is full."""
     tag = SEED
     for i in range(begin, end):
         tag = step(tag, letters[i])

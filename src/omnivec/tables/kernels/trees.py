@@ -1,4 +1,13 @@
-"""Binary trees with words as leaves, for a hierarchical softmax (Morin and Bengio 2005; Huffman 1952)."""
+"""Binary trees with words as leaves, for a hierarchical softmax (Morin and Bengio 2005; Huffman 1952).
+
+Example, counts [5, 3, 1, 1]: words 2 and 3 are joined as node 0 (2), that and word 1 as node 1 (5), that and word 0 as
+node 2, the root. From the leaf up:
+
+    word 0      node 2                  starts [0, 1, 3, 6, 9]
+    word 1      nodes 1, 2              nodes  [2, 1, 2, 0, 1, 2, 0, 1, 2]
+    word 2      nodes 0, 1, 2           labels [1, 0, 0, 0, 1, 0, 1, 1, 0]
+    word 3      nodes 0, 1, 2
+"""
 
 from __future__ import annotations
 
@@ -17,9 +26,9 @@ class Tree(NamedTuple):
     """Paths of a binary tree with the words as leaves.
 
     Attributes:
-        starts: (v + 1,) where each word's path begins in the others.
-        nodes: inner nodes on the paths, from the leaf up: 0 to v - 2.
-        labels: 1 where a path goes left at its node, 0 where it goes right.
+        starts: (v + 1,) the offset of each word's path in `nodes` and `labels`.
+        nodes: inner nodes on the paths, from the leaf up, numbered 0 to v - 2; the root is v - 2.
+        labels: the target at each node: 1 where the path comes from its first child, 0 where from its second.
     """
 
     starts: Places
@@ -28,12 +37,12 @@ class Tree(NamedTuple):
 
 
 def no_tree() -> Tree:
-    """What negative sampling has instead."""
+    """An empty tree, for negative sampling."""
     return Tree(np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1, np.float32))
 
 
 def huffman_tree(counts: Places) -> Tree:
-    """The tree that gives frequent words short paths (Huffman 1952)."""
+    """The Huffman tree of words with these counts (v,): frequent words have short paths."""
     v = len(counts)
     parents, codes = np.zeros(2 * v, np.int64), np.zeros(2 * v, np.int64)
     weights = np.concatenate([np.sort(counts)[::-1], np.full(v, np.iinfo(np.int64).max)])
@@ -51,7 +60,11 @@ def huffman_tree(counts: Places) -> Tree:
 
 @lean
 def _join(weights: Places, parents: Places, codes: Places) -> None:
-    """Joins the two lightest, v - 1 times; leaves lie by falling weight, inner nodes by rising weight behind them."""
+    """Joins the two lightest nodes, v - 1 times.
+
+    Leaves are sorted by descending weight; inner nodes follow them and are made in ascending order, so the lightest
+    node left is always the last free leaf or the first free inner node.
+    """
     v = len(weights) // 2
     leaf, inner = v - 1, v
     for new in range(v, 2 * v - 1):

@@ -1,7 +1,10 @@
-"""Words of a text, counted and numbered in one pass over its bytes.
+r"""Counts and numbers the words of a text in one pass over its bytes.
 
-A word's first sixteen bytes are two integers: one record of 32 bytes (both, length and number, count) finds it again
-with one miss of the cache, and only longer words are ever compared byte by byte.
+The first sixteen bytes of a word are stored as two integers in its hash table record of 32 bytes, with length, number
+and count. So a lookup costs one cache miss, and only words of more than sixteen bytes are compared byte by byte.
+
+    b"the cat the\n"    ids [0, 1, 0], ends [3]
+    record of "the"     0x656874 ("the", little-endian), 0, length 3 << 32 | number 0, count 2
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from omnivec.tables.kernels.simd import blanks, inlined, lean, lowest_bit, prefetch, read8
 
 PADDING = 64
-"""Bytes that must be readable behind a text, whatever they are."""
+"""Bytes that must be readable after a text, with any content."""
 
 Bytes = NDArray[np.uint8]
 LEFT, RIGHT, LAST = (
@@ -30,13 +33,13 @@ class HashTable(NamedTuple):
     """An open hash table of words.
 
     Attributes:
-        records: (2^n, 4) uint64: bytes 0-7, bytes 8-15 (of a longer word a hash of all from 8 on), the length in the
-            upper and the number in the lower half, the count; a length of 0 is a free place.
-        spelled: the words' bytes, one after the other.
-        starts: (most words + 1,) where in `spelled` each word begins; the last ends where the next would begin.
-        first: (most words,) place of each word's first occurrence in the whole text.
+        records: (2^n, 4) uint64: bytes 0-7; bytes 8-15 (for a longer word, a hash of all bytes from 8 on); the length
+            in the upper and the number in the lower 32 bits; the count. A length of 0 marks a free record.
+        spelled: the bytes of all words, concatenated.
+        starts: (most words + 1,) the offset of each word in `spelled`, and the end of the last.
+        first: (most words,) the byte offset of each word's first occurrence in the whole text.
         size: (1,) words so far.
-        batch: (AT_ONCE, 5) room for the words that are looked up together.
+        batch: (AT_ONCE, 5) buffer for the words that are looked up together.
     """
 
     records: NDArray[np.uint64]
@@ -48,7 +51,7 @@ class HashTable(NamedTuple):
 
 
 def table(words: int, letters: int) -> HashTable:
-    """An empty table with room for so many words of so many bytes together."""
+    """An empty table with room for this many words, of this many bytes together."""
     places = 1 << (2 * words - 1).bit_length()
     return HashTable(
         np.zeros((places, 4), np.uint64),
@@ -61,19 +64,19 @@ def table(words: int, letters: int) -> HashTable:
 
 
 def grown(old: HashTable, letters: int) -> HashTable:
-    """The same words in a table with room for twice as many, and for so many more bytes."""
+    """A copy of a table with room for twice as many words, and for at least `letters` more bytes."""
     size = int(old.size[0])
     new = table(2 * len(old.first), 2 * len(old.spelled) + letters)
     new.spelled[: len(old.spelled)] = old.spelled
     new.starts[: size + 1] = old.starts[: size + 1]
     new.first[:size] = old.first[:size]
     new.size[0] = size
-    _place_again(old.records, new.records)
+    _rehash(old.records, new.records)
     return new
 
 
 def counts(words: HashTable) -> NDArray[np.int64]:
-    """(words,) how often each occurred, by number."""
+    """The count (words,) of each word, by number."""
     used = words.records[words.records[:, 2] != 0]
     result = np.zeros(int(words.size[0]), np.int64)
     result[(used[:, 2] & LOWER).astype(np.int64)] = used[:, 3].astype(np.int64)
@@ -84,28 +87,28 @@ def counts(words: HashTable) -> NDArray[np.int64]:
 def scan(
     text: Bytes, state: NDArray[np.int64], words: HashTable, ids: NDArray[np.int32], ends: NDArray[np.int64]
 ) -> bool:
-    """Numbers the words of a text, until its end or until the table is full.
+    """Numbers the words of a text, up to its end or until the table is full.
 
     Args:
-        text: the text and PADDING more bytes.
-        state: (7,): the byte to begin at, which is no word's middle; the text's length; its place in the whole; words
-            so far; sentences so far; the byte that ends a sentence; whether white space parts words. The first and the
-            counts are moved on.
+        text: the text, followed by PADDING bytes.
+        state: (7,): 0 the byte to begin at, which must not be inside a word; 1 the text's length; 2 its offset in the
+            whole text; 3 words so far; 4 sentences so far; 5 the byte that ends a sentence; 6 whether whitespace
+            separates words. Entries 0, 3 and 4 are updated.
         words: the table.
-        ids: room for each word's number.
-        ends: room for the number of words before each sentence's end.
+        ids: buffer for the number of each word.
+        ends: buffer for the number of words before each sentence's end.
 
     Returns:
         Whether the text is finished; otherwise the table must grow.
     """
     at, length, place, token, sentence, line_end, spaces = state
-    lookups = words.batch
+    batch = words.batch
     mask = len(words.records) - 1
     while at < length:
         size, here = words.size[0], at
         if size + AT_ONCE > len(words.first):
             break
-        # The records of the next words are asked for before the first of them is looked at.
+        # The records of the next words are prefetched before the first of them is read.
         many, letters = 0, 0
         while many < AT_ONCE and at < length:
             begin = _skip(text, at, length, spaces != 0, False)
@@ -118,8 +121,8 @@ def scan(
                 left, right = _key(text, begin, at - begin)
                 home = _home(left, right, at - begin) & mask
                 prefetch(words.records, 4 * home)
-                lookups[many, 0], lookups[many, 1], lookups[many, 2] = left, right, home
-                lookups[many, 3], lookups[many, 4] = begin, at - begin
+                batch[many, 0], batch[many, 1], batch[many, 2] = left, right, home
+                batch[many, 3], batch[many, 4] = begin, at - begin
                 letters += at - begin
                 many += 1
         if words.starts[size] + letters + PADDING > len(words.spelled):
@@ -128,10 +131,10 @@ def scan(
             at = here
             break
         for i in range(many):
-            begin, span = np.int64(lookups[i, 3]), np.int64(lookups[i, 4])
-            home = np.int64(lookups[i, 2])
+            begin, span = np.int64(batch[i, 3]), np.int64(batch[i, 4])
+            home = np.int64(batch[i, 2])
             ids[token + i] = _find_or_add(
-                words, lookups[i, 0], lookups[i, 1], home, text, begin, span, 1, place + begin
+                words, batch[i, 0], batch[i, 1], home, text, begin, span, 1, place + begin
             )
         token += many
     state[0], state[3], state[4] = at, token, sentence
@@ -140,7 +143,7 @@ def scan(
 
 @inlined
 def _skip(text: Bytes, at: Any, length: Any, spaces: Any, word: bool) -> Any:
-    """Where a word, or the blanks before one, end."""
+    """The end of the word, or with word=False of the whitespace, that begins at `at`."""
     while at < length:
         parting = blanks(text, at, spaces)
         run = lowest_bit(parting if word else ~parting)
@@ -162,16 +165,16 @@ def _find_or_add(
     count: Any,
     place: Any,
 ) -> Any:
-    """The number of a word, whose count rises; a new word gets the next number. There must be room for it."""
+    """Adds to a word's count and returns its number; a new word gets the next one. The table must have room."""
     records = words.records
     at = home
     while True:
-        about = records[at, 2]
-        if about == 0:
+        packed = records[at, 2]
+        if packed == 0:
             break
-        alike = records[at, 0] == left and records[at, 1] == right
-        if alike and np.int64(about >> HALF) == length:
-            number = np.int64(about & LOWER)
+        same_key = records[at, 0] == left and records[at, 1] == right
+        if same_key and np.int64(packed >> HALF) == length:
+            number = np.int64(packed & LOWER)
             if length <= 16 or _same(words.spelled, words.starts[number], text, begin, length):
                 records[at, 3] += np.uint64(count)
                 return number
@@ -190,13 +193,13 @@ def _find_or_add(
 
 @lean
 def merge(words: HashTable, other: HashTable, tallies: NDArray[np.int64], numbers: NDArray[np.int32]) -> int:
-    """Adds another table's words and counts, from the first not done; returns how many are done.
+    """Adds the words and counts of another table, continuing an earlier call; returns how many words are done.
 
     Args:
-        words: the table that grows; where it is full the merge stops.
+        words: the table that is added to; if it is full, the merge stops.
         other: the table that is added.
-        tallies: the other's counts.
-        numbers: (other's words,) the number here of each, -1 where not done yet; filled in.
+        tallies: (other's words,) its counts.
+        numbers: (other's words,) the number of each word in `words`, written here; -1 marks words not yet added.
     """
     for number in range(len(tallies)):
         if numbers[number] >= 0:
@@ -218,16 +221,16 @@ def merge(words: HashTable, other: HashTable, tallies: NDArray[np.int64], number
 def renumber(
     ids: NDArray[np.int32], ends: NDArray[np.int64], numbers: NDArray[np.int32], kept: NDArray[np.int32]
 ) -> int:
-    """Words under new numbers, those with a number below 0 left out.
+    """Gives words new numbers, and leaves out those whose new number is negative.
 
     Args:
-        ids: words of a block.
-        ends: words before each sentence's end; becomes words kept before it.
-        numbers: old number -> new.
-        kept: room for the result; may be `ids` itself.
+        ids: the words of a block.
+        ends: the number of words before each sentence's end; changed to the number of remaining words before it.
+        numbers: (v,) old number -> new number.
+        kept: buffer for the result; may be `ids` itself.
 
     Returns:
-        How many are kept.
+        The number of remaining words.
     """
     token, sentence = 0, 0
     for i in range(len(ids)):
@@ -252,15 +255,18 @@ def join(
     joined: NDArray[np.int32],
     ends: NDArray[np.int64],
 ) -> int:
-    """Makes one word of each pair that is a phrase, in place, from left to right; returns how many words are left.
+    """Replaces each pair of words that is a phrase by one word, in place, from left to right.
 
     Args:
-        ids: words, sentence after sentence; the result lies at its beginning.
-        starts: (sentences + 1,).
-        begins: (v + 1,) where in the next two the phrases of each first word begin.
-        seconds: second words.
-        joined: what the two become.
-        ends: (sentences,) words before each sentence's new end, written here.
+        ids: the words of all sentences; the result overwrites its beginning.
+        starts: (sentences + 1,) the offset of each sentence in `ids`, and the end of the last.
+        begins: (v + 1,) for each first word, the offset of its phrases in `seconds` and `joined`.
+        seconds: (phrases,) the second word of each phrase.
+        joined: (phrases,) the word that replaces the two.
+        ends: (sentences,) the number of resulting words before each sentence's end, written here.
+
+    Returns:
+        The number of resulting words.
     """
     count = 0
     for sentence in range(len(starts) - 1):
@@ -282,6 +288,7 @@ def join(
 
 @inlined
 def _key(text: Bytes, begin: Any, length: Any) -> Any:
+    """The two integers that identify a word: bytes 0-7 and bytes 8-15, or a hash of all bytes from 8 on."""
     left = read8(text, begin)
     if length <= 8:
         return left & (TOP >> np.uint64(64 - 8 * length)), np.uint64(0)
@@ -302,6 +309,7 @@ def _key(text: Bytes, begin: Any, length: Any) -> Any:
 
 @inlined
 def _home(left: np.uint64, right: np.uint64, length: Any) -> Any:
+    """The hash of a word, from its key and length; the index where probing begins, once masked."""
     mixed = (left * LEFT) ^ ((right + np.uint64(length)) * RIGHT)
     mixed = (mixed ^ (mixed >> HALF)) * LAST
     return np.int64(mixed >> HALF)
@@ -316,7 +324,7 @@ def _same(a: Bytes, at: int, b: Bytes, begin: int, length: int) -> bool:
 
 
 @lean
-def _place_again(old: NDArray[np.uint64], new: NDArray[np.uint64]) -> None:
+def _rehash(old: NDArray[np.uint64], new: NDArray[np.uint64]) -> None:
     mask = len(new) - 1
     for i in range(len(old)):
         if old[i, 2] == 0:

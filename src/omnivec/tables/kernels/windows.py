@@ -1,11 +1,24 @@
-"""A window: words around a centre against its targets, one step of gradient descent (arXiv:1310.4546).
+"""One step of gradient descent on a window: the words around a centre against its targets (arXiv:1310.4546).
 
-All words around a centre are told apart from the same targets: the centre and its negatives, or the nodes on its path.
-So a window is two small matrix products, whose parts stay in registers, and only a few rows of a large table are
-touched. What takes the time otherwise is waiting for memory: so all negatives of a sentence are drawn together, which
-lets their looks into the table overlap, and rows are asked for AHEAD windows before they are used.
+The targets are the centre and its negative samples, or the nodes on its path in the tree. All words around a centre
+share them, so a window is two small matrix products whose operands stay in registers, and only a few rows of large
+tables are touched. The rest of the time goes to memory latency: so all negatives of a sentence are drawn together,
+which lets their table lookups overlap, and rows are prefetched AHEAD windows before they are used.
 
-Tables are float32, rows padded with zeros to whole lanes; "at" is a place in floats in a table seen as flat.
+Tables are float32, with rows padded with zeros to whole SIMD values; `at` and `places` are flat indices in floats.
+
+Example: "the cat sat", skip-gram, centre "cat", window=1, negative=2, negatives "dog" and "the", learning rate 0.1.
+The first component of each vector is shown, the others are 0:
+
+    inputs      the 1, sat 2
+    targets     cat     dog     the     3 of padding (GROUP = 6; their rate is 0)
+    outputs     1       -1      0
+    labels      1       0       0
+    errors      (label - sigmoid(input * output)) * 0.1
+        the     0.0269  -0.0269 -0.05
+        sat     0.0119  -0.0119 -0.05
+    changes     of "the" 0.0269 * 1 - 0.0269 * -1 - 0.05 * 0 = 0.0538, of "sat" 0.0238; the caller adds them
+    outputs     cat 1 + 0.0269 * 1 + 0.0119 * 2 = 1.0507, dog -1.0507, the -0.15
 """
 
 from __future__ import annotations
@@ -37,24 +50,24 @@ from omnivec.types import Floats
 GROUP = 6
 """Targets whose products are computed together: a word and five negatives."""
 AHEAD = 2
-"""Windows between asking for rows and using them."""
+"""Windows between prefetching rows and using them."""
 CROWN = 31
-"""Nodes next to a tree's root that each of several threads has copies of."""
+"""Nodes nearest to a tree's root that each of several threads keeps copies of."""
 EXCHANGED = 16
-"""Windows between exchanges of these copies."""
+"""Windows between merging these copies into the shared nodes."""
 LINE = 16
 """Floats in a cache line."""
 WATCHED = 64
-"""Of so many windows one is asked for its loss."""
+"""One in this many windows has its loss computed."""
 
 
 class Text(NamedTuple):
-    """What is read.
+    """The training text.
 
     Attributes:
-        ids: (n,) words.
-        starts: (sentences + 1,) places in `ids`.
-        keep: (v,) how often each word is kept, as `draws.keep_table` has it.
+        ids: (n,) words of all sentences, as rows of the vocabulary.
+        starts: (sentences + 1,) the offset of each sentence in `ids`, and the end of the last.
+        keep: (v,) thresholds for subsampling, from `draws.keep_table`.
     """
 
     ids: NDArray[np.int32]
@@ -63,13 +76,13 @@ class Text(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What is learned.
+    """The tables that are trained, and the distribution of targets.
 
     Attributes:
-        inputs: (v * width,) vectors of words.
-        outputs: (v * width,) of words as targets, or of the tree's nodes.
-        alias: by which negatives are drawn.
-        tree: paths; empty for negative sampling.
+        inputs: (v * width,) input vectors of words.
+        outputs: (v * width,) output vectors of words, or of the tree's nodes.
+        alias: alias table from which negatives are drawn.
+        tree: paths of the words; empty for negative sampling.
     """
 
     inputs: Floats
@@ -79,15 +92,15 @@ class Model(NamedTuple):
 
 
 class WindowSettings(NamedTuple):
-    """How to learn.
+    """How to train.
 
     Attributes:
-        skipgram: whether words around predict the centre one by one; otherwise together (CBOW).
-        negative: negatives for each window; 0 takes the tree.
+        skipgram: whether the words around predict the centre one by one; otherwise together (CBOW).
+        negative: negatives per window; 0 for a hierarchical softmax on the tree.
         window: most words on either side.
-        shrink: whether a window's size is drawn from 1 to `window`.
-        mean: whether CBOW takes the mean of the words around, not their sum.
-        width: floats of a row, whole lanes.
+        shrink: whether the size of each window is drawn from 1 to `window`.
+        mean: whether CBOW's input is the mean of the words around, not their sum.
+        width: floats per row, a multiple of LANES.
     """
 
     skipgram: bool
@@ -99,17 +112,17 @@ class WindowSettings(NamedTuple):
 
 
 class TopNodes(NamedTuple):
-    """A thread's copies of the nodes next to the root, which nearly all paths cross.
+    """A thread's copies of the nodes nearest to the root, which are on nearly all paths.
 
-    Threads that each wrote such rows in every window would wait for one another: a row that two cores write in turns is
-    fetched from the other core each time, which takes as long as many windows. So each learns on copies of its own, and
-    adds what it learned to the shared rows now and then.
+    If all threads wrote these rows in every window, each write would have to fetch the cache line from another core,
+    which takes longer than many windows. So each thread trains its own copies, and every EXCHANGED windows adds their
+    changes to the shared rows (`exchange`).
 
     Attributes:
-        first: the first of these nodes; they are the last ones of a tree.
-        nodes: how many; 0 for no copies.
-        at: row of the outputs where the copies begin, behind all nodes.
-        before: (nodes * width,) the copies as they were at the last exchange.
+        first: the first of these nodes, which are the last ones of the tree.
+        nodes: number of nodes; 0 for no copies.
+        at: row of the outputs where the copies begin, after all shared nodes.
+        before: (nodes * width,) values of the copies at the last exchange.
     """
 
     first: int
@@ -119,19 +132,19 @@ class TopNodes(NamedTuple):
 
 
 class Room(NamedTuple):
-    """A thread's own arrays, written anew for each sentence or window.
+    """A thread's buffers, overwritten for each sentence or window.
 
     Attributes:
-        sentence: words of a sentence that are kept.
-        drawn: negatives of all its windows.
-        around: places of the vectors of the words around.
-        targets: (most targets,) places of their rows.
+        sentence: the words of a sentence that subsampling keeps.
+        drawn: the negatives of all its windows.
+        around: flat indices of the input vectors of the words around the centre.
+        targets: (most targets,) flat indices of the targets' rows.
         labels: (most targets,) 1 or 0.
-        rates: (most targets,) 1, or 0 for what is no target.
-        errors: by input and target: (label - prediction) * learning rate.
-        changes: (inputs, width) what is to be added to each input vector.
+        rates: (most targets,) 1, or 0 for padding and for a negative equal to the centre.
+        errors: by input and target, (label - prediction) * learning rate.
+        changes: (inputs, width) the changes to be added to the input vectors.
         hidden: (width,) the input of CBOW.
-        crown: copies of nodes.
+        crown: the thread's copies of nodes.
     """
 
     sentence: NDArray[np.int32]
@@ -147,12 +160,12 @@ class Room(NamedTuple):
 
 
 def copied(tree: Tree, threads: int) -> int:
-    """Rows that the outputs need behind their own, for the copies of all threads."""
+    """The number of rows that must be appended to the outputs for the copies of all threads."""
     return threads * _crown_size(tree, threads)
 
 
 def crowns(tree: Tree, words: int, width: int, threads: int) -> Callable[[int], TopNodes]:
-    """The copies of each thread, counted from 0, of nodes of a tree with so many words."""
+    """A function from a thread's number, from 0, to its copies of nodes; `words` is the number of leaves."""
     count = _crown_size(tree, threads)
     return lambda thread: TopNodes(
         words - 1 - count, count, words + thread * count, np.zeros(count * width, np.float32)
@@ -160,12 +173,12 @@ def crowns(tree: Tree, words: int, width: int, threads: int) -> Callable[[int], 
 
 
 def _crown_size(tree: Tree, threads: int) -> int:
-    """None where there is no tree, or one thread."""
+    """The number of nodes that each thread copies; 0 without a tree, or with one thread."""
     return min(CROWN, len(tree.starts) - 2) if len(tree.starts) > 2 and threads > 1 else 0
 
 
 def room(sentence: int, window: int, targets: int, width: int, copies: TopNodes | None = None) -> Room:
-    """A thread's arrays for such sizes; without copies it learns on shared nodes."""
+    """A thread's buffers; `sentence` and `targets` are the largest numbers. Without copies it trains shared nodes."""
     most = -(-targets // GROUP) * GROUP + LANES
     return Room(
         np.zeros(sentence, np.int32),
@@ -182,22 +195,19 @@ def room(sentence: int, window: int, targets: int, width: int, copies: TopNodes 
 
 
 def targets_of(counts: Places, negative: int) -> tuple[Alias, Tree, int]:
-    """By what negatives are drawn, the tree that is used without negatives, and the most targets of a word."""
+    """The alias table of negatives, the tree (empty if `negative` is not 0), and the most targets of a word."""
     tree = no_tree() if negative else huffman_tree(counts)
     most = negative + 1 if negative else int(np.diff(tree.starts).max(initial=1))
     return negatives_table(counts), tree, most
 
 
 def width_of(dim: int) -> int:
-    """Floats of a row: whole lanes."""
+    """Floats per row: `dim` rounded up to a multiple of LANES."""
     return -(-dim // LANES) * LANES
 
 
 def zeros(rows: int, dim: int) -> Floats:
-    """(rows, width) in memory that begins with a cache line, as each row then does or half so.
-
-    A row that began elsewhere would have all its vectors lie in two lines each.
-    """
+    """Zeros (rows, width), aligned to a cache line, so that a load of sixteen floats never crosses two lines."""
     width = width_of(dim)
     room = np.zeros(rows * width + LINE, np.float32)
     begin = -(room.ctypes.data // room.itemsize) % LINE
@@ -208,7 +218,7 @@ def zeros(rows: int, dim: int) -> Floats:
 def step(
     table: Floats, places: Places, inputs: int, outputs: Floats, width: int, mine: Room, many: int, rate: Any
 ) -> None:
-    """All inputs against all targets: the outputs change, the inputs' changes are left in `mine.changes`."""
+    """Trains all inputs against all targets: changes the outputs, and writes the inputs' changes to `mine.changes`."""
     for i in range(inputs):
         for t in range(0, many, GROUP):
             errors(table, places[i], outputs, width, mine, t, i * many + t, rate)
@@ -219,7 +229,7 @@ def step(
 
 @shared
 def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -> None:
-    """`step` of one input, `mine.hidden`: a group's errors stay in registers for all columns."""
+    """`step` for a single input, `mine.hidden`: a group's errors stay in registers for all columns."""
     hidden, changes, wrong = mine.hidden, mine.changes, mine.errors
     for t in range(0, many, GROUP):
         errors(hidden, 0, outputs, width, mine, t, t, rate)
@@ -234,7 +244,7 @@ def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -
             two = fma(ed, load(outputs, d + k), ec * load(outputs, c + k))
             three = fma(ef, load(outputs, f + k), ee * load(outputs, e + k))
             store(changes, k, one + two + three)
-            # Loaded anew, one after the other: the same row may be among them twice.
+            # Loaded again, one by one: two of the rows may be the same.
             store(outputs, a + k, fma(ea, x, load(outputs, a + k)))
             store(outputs, b + k, fma(eb, x, load(outputs, b + k)))
             store(outputs, c + k, fma(ec, x, load(outputs, c + k)))
@@ -247,7 +257,10 @@ def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -
 def errors(
     table: Floats, at: int, outputs: Floats, width: int, mine: Room, t: int, place: int, rate: Any
 ) -> None:
-    """One input against one group of targets: errors times the learning rate; what is behind them is overwritten."""
+    """Writes the errors of one input for one group of targets, times the learning rate, to `mine.errors[place:]`.
+
+    A whole SIMD value is written, so entries after the group are overwritten.
+    """
     row = mine.targets
     a, b, c, d, e, f = row[t], row[t + 1], row[t + 2], row[t + 3], row[t + 4], row[t + 5]
     zero = splat(np.float32(0.0))
@@ -276,9 +289,9 @@ def _change(
     many: int,
     k: int,
 ) -> None:
-    """Sixteen columns of one group of targets, and of what all inputs change by it.
+    """Changes sixteen columns of one group of targets, and adds the group's share to all inputs' changes.
 
-    A negative that was drawn in two groups of one window has changed already when the second looks at it.
+    If a negative was drawn in two groups of a window, the second group reads the row that the first has changed.
     """
     row = mine.targets
     a, b, c = row[t] + k, row[t + 1] + k, row[t + 2] + k
@@ -300,7 +313,7 @@ def _change(
         change = zero if t == 0 else load(mine.changes, i * width + k)
         change = fma(ec, oc, fma(eb, ob, fma(ea, oa, change)))
         store(mine.changes, i * width + k, change + fma(ef, of, fma(ee, oe, ed * od)))
-    # Added one after the other: the same row may be among them twice.
+    # Added one by one: two of the rows may be the same.
     store(outputs, a, load(outputs, a) + ca)
     store(outputs, b, load(outputs, b) + cb)
     store(outputs, c, load(outputs, c) + cc)
@@ -320,7 +333,7 @@ def draw_negatives(model: Model, settings: WindowSettings, mine: Room, count: in
 
 @shared
 def fetch_targets(model: Model, settings: WindowSettings, mine: Room, place: int, count: int) -> None:
-    """Asks for the rows of the targets of a window; nothing where the sentence has no such place."""
+    """Prefetches the rows of a window's targets; nothing if `place` is past the sentence's end."""
     if place >= count:
         return
     width, centre = settings.width, mine.sentence[place]
@@ -335,7 +348,7 @@ def fetch_targets(model: Model, settings: WindowSettings, mine: Room, place: int
 
 @shared
 def prepare(model: Model, settings: WindowSettings, mine: Room, place: int) -> Any:
-    """Writes the targets of a window, in whole groups; returns their number."""
+    """Writes the targets of a window, padded to whole groups; returns their number."""
     centre, width = mine.sentence[place], settings.width
     places, labels, rates = mine.targets, mine.labels, mine.rates
     many = 0
@@ -360,14 +373,14 @@ def prepare(model: Model, settings: WindowSettings, mine: Room, place: int) -> A
 
 @shared
 def _row(crown: TopNodes, node: Any) -> Any:
-    """The row of a node: the thread's own where it has one."""
+    """The row of a node: the thread's copy if there is one."""
     inside = crown.nodes > 0 and node >= crown.first
     return np.int64(node) + (crown.at - crown.first if inside else 0)
 
 
 @shared
 def exchange(model: Model, mine: Room, width: int, place: int) -> None:
-    """Adds what a thread's copies learned to the shared nodes, and takes what others did; at some windows only."""
+    """Every EXCHANGED windows, adds the changes of a thread's copies to the shared nodes, and copies these again."""
     if place % EXCHANGED == 0:
         root, copy = mine.crown.first * width, mine.crown.at * width
         for d in range(0, mine.crown.nodes * width, LANES):
@@ -379,7 +392,7 @@ def exchange(model: Model, mine: Room, width: int, place: int) -> None:
 
 @shared
 def fetch(table: Floats, at: int, width: int) -> None:
-    """Asks for a row, to be read and written soon."""
+    """Prefetches a row, for reading and writing."""
     for d in range(0, width, LINE):
         prefetch(table, at + d)
 
@@ -393,7 +406,7 @@ def add(table: Floats, at: int, changes: Floats, place: int, width: int) -> None
 
 @shared
 def loss_of(mine: Room, inputs: int, many: int, rate: Any) -> float:
-    """What the window cost before its step: minus the sum of log probabilities."""
+    """The loss of a window before its step: minus the sum of log probabilities, from `mine.errors`."""
     cost = 0.0
     for i in range(inputs):
         for t in range(many):

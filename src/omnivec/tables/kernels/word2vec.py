@@ -40,20 +40,20 @@ def learn(
     rate: float,
     seed: int,
 ) -> tuple[float, int]:
-    """Learns from sentences first <= i < last; several threads may learn the same model at once (Recht et al. 2011).
+    """Trains on sentences first <= s < last; several threads may train one model without locks (Recht et al. 2011).
 
     Args:
-        text: what is read.
+        text: the training text.
         model: changed in place.
-        settings: how.
-        mine: the thread's own arrays.
-        first: sentence.
-        last: sentence.
+        settings: how to train.
+        mine: the thread's buffers.
+        first: the first sentence.
+        last: the end of the sentences, exclusive.
         rate: learning rate.
-        seed: of all that is drawn here.
+        seed: seed of all random draws of this call.
 
     Returns:
-        Losses of some windows, minus the sum of log probabilities, and predictions that they are of.
+        The sum of the losses of a sample of windows, and the number of predictions in it.
     """
     state, loss, watched = first_state(seed, 0), 0.0, 0
     for s in range(first, last):
@@ -66,7 +66,7 @@ def learn(
 
 @inlined
 def _sentence(model: Model, settings: WindowSettings, mine: Room, count: int, state: Any, rate: Any) -> Any:
-    """Learns from the first words of `mine.sentence`; returns the next state, the loss and what it is of."""
+    """Trains on the first `count` words of `mine.sentence`; returns the next state, the loss and its predictions."""
     width = settings.width
     loss, watched = 0.0, 0
     state = draw_negatives(model, settings, mine, count, state)
@@ -104,7 +104,7 @@ def _sentence(model: Model, settings: WindowSettings, mine: Room, count: int, st
 
 @inlined
 def _gather(table: Floats, places: Places, inputs: int, into: Floats, width: int, mean: bool) -> None:
-    """The input of CBOW: the mean or the sum of some rows."""
+    """Writes the input of CBOW: the mean or the sum of rows."""
     scale = splat(np.float32(1.0) / np.float32(inputs) if mean else np.float32(1.0))
     for d in range(0, width, LANES):
         total = splat(np.float32(0.0))

@@ -1,11 +1,18 @@
-"""Bytes to token ids: plain ASCII by greedy longest-match WordPiece, everything else named for another tokenizer.
+"""Bytes to token ids: ASCII by greedy longest-match WordPiece; everything else is left to another tokenizer.
 
-Schuster and Nakajima 2012, "Japanese and Korean voice search"; cut into words as BERT does (Devlin et al. 2019,
-"BERT", section 3).
+Schuster and Nakajima 2012, "Japanese and Korean voice search"; texts are split into words as BERT does (Devlin et al.
+2019, "BERT", section 3).
 
-A text is cut at its white space into chunks. What is not computed here leaves a mark, a negative number, in the ids:
--1 - e for entry e of the table of remembered chunks, below that for a chunk or text that is too long or too special
-to remember. `expand` puts ids in the place of marks.
+A text is split at whitespace into chunks. For a chunk that is not tokenised here, `scan` writes a mark, a negative
+number, in place of its ids: -1 - e for entry e of the cache of chunks; with a cache of m entries, -1 - m - i for row i
+of `Output.left`, which names a chunk too long for the cache or a whole text. `expand` replaces marks by ids.
+
+Example: "Hello, unable Café" with the pieces un 3, ##able 4, hello 5 and "," 6, and an empty cache:
+
+    chunk       Hello,          unable          Café
+    words       hello  ,        unable          (not ASCII)
+    heads       5      6        -               "unable" is not a word; its longest head is "un", then tail "able"
+    ids         5 6             3 4             -1, with "Café" added to the cache as entry 0
 """
 
 from __future__ import annotations
@@ -19,37 +26,37 @@ from omnivec.tables.kernels import spellings
 from omnivec.tables.kernels.simd import lean
 from omnivec.tables.kernels.spellings import Spellings, find, find_or_add, step
 
-# What a byte is, once normalised.
+# Kinds of bytes, after normalisation.
 INSIDE = 0
 """Part of a word."""
 DROPPED = 1
-"""Taken out; what is beside it grows together."""
+"""Removed by normalisation, without splitting the word."""
 BLANK = 2
-"""Between words."""
+"""Whitespace, between words."""
 ALONE = 3
 """A word by itself: punctuation."""
 FOREIGN = 4
-"""Part of a character beyond ASCII: its chunk is left to another tokenizer."""
+"""Part of a non-ASCII character: its chunk is left to another tokenizer."""
 HEAVY = 5
-"""The whole text is left to another tokenizer."""
+"""Makes the whole text go to another tokenizer."""
 
 SEED = spellings.SEED
 
 
 class Rules(NamedTuple):
-    """How texts are cut.
+    """How texts are split.
 
     Attributes:
-        kinds: what each byte is (256,) uint8.
-        normal: each byte as normalised (256,) uint8; itself where it is no ASCII.
-        opens: whether a reserved spelling may begin with this normalised byte (256,) bool.
-        reserved: normalised bytes (b,) uint8 of spellings that make a text heavy, one behind the other.
-        reserved_starts: where each of them starts (r + 1,) int64.
-        pieces: whether ASCII words are cut into pieces here; else all chunks are left to another tokenizer.
-        glued: whether the blank before a chunk belongs to it; then two blanks in a row make a text heavy.
-        unknown: id of a word that has no pieces.
+        kinds: (256,) uint8, the kind of each byte.
+        normal: (256,) uint8, each byte after normalisation; unchanged if not ASCII.
+        opens: (256,) bool, whether a reserved spelling may begin with this byte, after normalisation.
+        reserved: (b,) uint8, normalised bytes of the spellings that make a text heavy, concatenated.
+        reserved_starts: (r + 1,) int64, the offset of each of them.
+        pieces: whether ASCII words are split into pieces here; else all chunks are left to another tokenizer.
+        glued: whether the space before a chunk belongs to it; then two spaces in a row make a text heavy.
+        unknown: id of a word that cannot be split into pieces.
         dropped: id that is left out; -1 for none.
-        longest_word: bytes of the longest word that is cut into pieces.
+        longest_word: bytes of the longest word that is split into pieces; longer ones are unknown.
     """
 
     kinds: NDArray[np.uint8]
@@ -65,10 +72,10 @@ class Rules(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """Where the ids of marks lie: rows spans[e] of `ids`.
+    """The ids that marks stand for: those of entry e are ids[spans[e, 0] : spans[e, 1]].
 
     Attributes:
-        spans: begin and end (m, 2) int64.
+        spans: (m, 2) int64, start and end offsets, end exclusive.
         ids: (k,) int32.
     """
 
@@ -77,11 +84,11 @@ class Remembered(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """The pieces of words.
+    """The word pieces.
 
     Attributes:
-        heads: those at the start of a word; whole words among them.
-        tails: those within a word.
+        heads: pieces at the start of a word, whole words included.
+        tails: pieces inside a word, without their prefix ("##").
     """
 
     heads: Spellings
@@ -89,14 +96,15 @@ class Vocabulary(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Where a scan writes.
+    """The arrays that `scan` writes to.
 
     Attributes:
-        ids: ids and marks, as many (b + n,) int32 as there are bytes and texts.
-        ends: where the ids of each text end (n,) int64.
-        left: begin and end (m, 2) int64 in the text of what is not in memory; m is at least b / longest + n + 1.
-        word: a word as normalised, room for the longest (w,) uint8.
-        tags: hashes of its beginnings (w,) uint64.
+        ids: (b + n,) int32, ids and marks; never more than bytes and texts together.
+        ends: (n,) int64, the end of each text's ids.
+        left: (m, 2) int64, start and end offsets in the text of what is left to the tokenizer and not cached; m is
+            at least b / longest + n + 1.
+        word: (w,) uint8, buffer for a normalised word.
+        tags: (w,) uint64, buffer for the hashes of a word's beginnings.
     """
 
     ids: NDArray[np.int32]
@@ -107,7 +115,7 @@ class Output(NamedTuple):
 
 
 def output(size: int, texts: int, rules: Rules, memory: Spellings) -> Output:
-    """Room for the ids of so many bytes in so many texts."""
+    """Arrays large enough for the ids of this many bytes in this many texts."""
     return Output(
         np.empty(size + texts, np.int32),
         np.empty(texts, np.int64),
@@ -119,7 +127,7 @@ def output(size: int, texts: int, rules: Rules, memory: Spellings) -> Output:
 
 @lean
 def _is_reserved(text: Any, i: Any, end: Any, rules: Any) -> Any:
-    """Whether a reserved spelling begins at a byte."""
+    """Whether a reserved spelling begins at byte `i`."""
     for r in range(len(rules.reserved_starts) - 1):
         start, stop = rules.reserved_starts[r], rules.reserved_starts[r + 1]
         k = start
@@ -132,6 +140,7 @@ def _is_reserved(text: Any, i: Any, end: Any, rules: Any) -> Any:
 
 @lean
 def _put(out: Any, at: Any, token: Any, rules: Any) -> Any:
+    """Writes a token id at `at` unless it is to be left out; returns the next free index."""
     if token == rules.dropped:
         return at
     out.ids[at] = token
@@ -140,7 +149,7 @@ def _put(out: Any, at: Any, token: Any, rules: Any) -> Any:
 
 @lean
 def _pieces(length: Any, rules: Any, vocabulary: Any, out: Any, at: Any) -> Any:
-    """Writes the pieces of a word, the longest first, or the unknown word's id; the place behind them."""
+    """Writes the pieces of a word by greedy longest match, or the unknown id; returns the next free index."""
     begin, to = 0, at
     while begin < length:
         table = vocabulary.heads if begin == 0 else vocabulary.tails
@@ -164,7 +173,7 @@ def _pieces(length: Any, rules: Any, vocabulary: Any, out: Any, at: Any) -> Any:
 
 @lean
 def _words(text: Any, begin: Any, end: Any, rules: Any, vocabulary: Any, out: Any, at: Any) -> Any:
-    """Writes the ids of a chunk of ASCII; the place behind them."""
+    """Writes the ids of an ASCII chunk; returns the next free index."""
     i = begin
     while i < end:
         length, tag = 0, SEED
@@ -195,8 +204,8 @@ def _words(text: Any, begin: Any, end: Any, rules: Any, vocabulary: Any, out: An
 
 @lean
 def _chunk(text: Any, i: Any, end: Any, rules: Any) -> Any:
-    """Where the chunk that begins at a byte ends, and the gravest kind of its bytes."""
-    gravest = INSIDE
+    """The end of the chunk that begins at byte `i`, and the highest kind among its bytes."""
+    highest = INSIDE
     while i < end:
         letter = text[i]
         kind = rules.kinds[letter]
@@ -204,16 +213,16 @@ def _chunk(text: Any, i: Any, end: Any, rules: Any) -> Any:
             break
         if rules.opens[rules.normal[letter]] and _is_reserved(text, i, end, rules):
             kind = HEAVY
-        gravest = max(gravest, kind)
+        highest = max(highest, kind)
         i += 1
-    return i, gravest
+    return i, highest
 
 
 @lean
 def _text(
     text: Any, i: Any, end: Any, rules: Any, vocabulary: Any, memory: Any, out: Any, at: Any, count: Any
 ) -> Any:
-    """Writes the ids and marks of a text; the places behind them and in `left`, -1 for a heavy text."""
+    """Writes the ids and marks of a text; returns the next free indices in `ids` (-1 for a heavy text) and `left`."""
     while True:
         begin = i
         while i < end and rules.kinds[text[i]] == BLANK:
@@ -223,10 +232,10 @@ def _text(
         if i == end:
             return at, count
         first = begin if rules.glued else i
-        i, gravest = _chunk(text, i, end, rules)
-        if gravest == HEAVY:
+        i, highest = _chunk(text, i, end, rules)
+        if highest == HEAVY:
             return -1, count
-        if rules.pieces and gravest < FOREIGN:
+        if rules.pieces and highest < FOREIGN:
             at = _words(text, first, i, rules, vocabulary, out, at)
             continue
         if i - first > memory.longest:
@@ -243,15 +252,15 @@ def _text(
 
 @lean
 def scan(text: Any, offsets: Any, rules: Any, vocabulary: Any, memory: Any, out: Any) -> Any:
-    """Cuts texts into ids and marks.
+    """Splits texts into ids and marks.
 
     Args:
-        text: UTF-8 (b,) uint8 of all texts, one behind the other.
-        offsets: where each text starts, and the end (n + 1,) int64.
-        rules: how they are cut.
-        vocabulary: the pieces of words.
-        memory: the table of chunks, whose entries marks name; it is filled.
-        out: where to write.
+        text: (b,) uint8, all texts in UTF-8, concatenated.
+        offsets: (n + 1,) int64, the offset of each text, and the end of the last.
+        rules: how texts are split.
+        vocabulary: the word pieces.
+        memory: the cache of chunks; new chunks are added.
+        out: the arrays to write to.
 
     Returns:
         The number of rows of `out.left`.
@@ -270,7 +279,7 @@ def scan(text: Any, offsets: Any, rules: Any, vocabulary: Any, memory: Any, out:
 
 @lean
 def lengths(ids: Any, ends: Any, known: Any, rest: Any, totals: Any) -> None:
-    """The number of ids (n,) int64 of each text, marks expanded."""
+    """Writes the number of ids of each text, marks expanded, to `totals` (n,) int64."""
     begin = 0
     for t in range(len(ends)):
         total = 0
@@ -291,17 +300,17 @@ def lengths(ids: Any, ends: Any, known: Any, rest: Any, totals: Any) -> None:
 def expand(
     ids: Any, ends: Any, known: Any, rest: Any, before: Any, behind: Any, offsets: Any, out: Any
 ) -> None:
-    """Writes each text's ids, marks expanded, as many as offsets (n + 1,) int64 leave room for.
+    """Writes each text's ids, marks expanded, cut off where the text's room in `out` ends.
 
     Args:
-        ids: ids and marks.
-        ends: where those of each text end.
-        known: what marks of the table of chunks stand for.
-        rest: what the other marks stand for.
-        before: ids (s,) int32 that go before each text.
-        behind: ids that go behind it.
-        offsets: where each text starts in `out`.
-        out: out: the ids.
+        ids: ids and marks, as `scan` writes them.
+        ends: (n,) the end of each text's ids.
+        known: the ids of cached chunks.
+        rest: the ids that the other marks stand for.
+        before: (s,) int32, ids put before each text.
+        behind: ids put after each text.
+        offsets: (n + 1,) int64, the offset of each text in `out`, and the end of the last.
+        out: the ids, written here.
     """
     begin = 0
     for t in range(len(ends)):
@@ -317,13 +326,13 @@ def expand(
                 out[at] = ids[i]
                 at += 1
                 continue
-            # One of the two is read; a choice between tuples would copy them.
-            here = mark < len(known.spans)
-            row = mark if here else mark - len(known.spans)
-            first = known.spans[row, 0] if here else rest.spans[row, 0]
-            last = known.spans[row, 1] if here else rest.spans[row, 1]
+            # Choosing between the two tuples first would copy them.
+            cached = mark < len(known.spans)
+            row = mark if cached else mark - len(known.spans)
+            first = known.spans[row, 0] if cached else rest.spans[row, 0]
+            last = known.spans[row, 1] if cached else rest.spans[row, 1]
             for k in range(first, min(last, first + room - at)):
-                out[at] = known.ids[k] if here else rest.ids[k]
+                out[at] = known.ids[k] if cached else rest.ids[k]
                 at += 1
         for token in behind:
             out[at] = token
