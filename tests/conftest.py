@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -43,9 +47,19 @@ def in_memory() -> str | None:
 
 
 # A commit waits for the disk, some milliseconds each and more where two workers use it: two thirds of the time of
-# tests/store. A file system in memory does all but that. Who names a place for temporary files keeps it.
+# tests/store. A file system in memory does all but that. Who names a place for temporary files keeps it. What killed
+# processes leave is removed at the end.
 if not {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"} & os.environ.keys() and (memory := in_memory()):
-    os.environ["TMPDIR"] = os.environ["PYTEST_DEBUG_TEMPROOT"] = memory
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = memory
+    os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="omnivec-tests-", dir=memory)
+    atexit.register(shutil.rmtree, os.environ["TMPDIR"], ignore_errors=True)
+
+# Processes that tests start with a cache of their own would compile all kernels again: they take those of this process.
+if "NUMBA_CACHE_DIR" not in os.environ:
+    with contextlib.suppress(ImportError):
+        from omnivec.tables.kernels import simd
+
+        os.environ["NUMBA_CACHE_DIR"] = simd._machine_code()
 
 HERE = Path(__file__).parent
 
