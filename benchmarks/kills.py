@@ -138,7 +138,7 @@ def killed(
     """One turn: a writer that is killed, and what is there afterwards."""
     beside = Catalogue.open(folder, create=False) if chance.random() < 0.5 else None
     said_here, said_there = CONTEXT.Pipe(duplex=False)
-    writer = CONTEXT.Process(target=write, args=(folder, seed, said_there))
+    writer = CONTEXT.Process(target=write, args=(folder, seed, said_there), daemon=True)
     writer.start()
     said_there.close()
     coming, said, begun = messages(said_here), [], time.monotonic()

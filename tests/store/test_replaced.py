@@ -305,3 +305,25 @@ def test_threads_that_look_at_a_moving_file_do_not_take_it_for_another(tmp_path,
         slow.join()
     log.close()
     assert found == [["a", "b", "c"]]
+
+
+def test_a_log_that_is_begun_anew_while_it_is_checked_is_no_damage(tmp_path, monkeypatch):
+    """Another process may move the log into the file, and begin the next one, between two looks of an opening."""
+    make(tmp_path / "notes.omni", "a")
+    looked, path = [], tmp_path / "notes.omni" / "catalogue.sqlite"
+    with Catalogue.open(path.parent, create=False) as writer:
+        writer.write([document("b")])
+        original = replaced._own_state
+
+        def meanwhile(place):
+            own = original(place)
+            if not looked:
+                looked.append(own)
+                monkeypatch.setattr("omnivec.store.connections._LOG_BYTES", 0)  # each commit is moved at once
+                for name in "cde":
+                    writer.write([document(name)])
+            return own
+
+        monkeypatch.setattr(replaced, "_own_state", meanwhile)
+        replaced.check_log(path)
+        assert looked

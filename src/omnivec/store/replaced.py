@@ -125,12 +125,14 @@ def check_log(path: Path) -> None:
     log = _status(f"{path}-wal")
     if log is None or not log.st_size:
         return
-    own_state = _own_state(path)
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
         try:
             connection.execute("BEGIN")
             seen = _state(connection)
+            # In this order: what is seen keeps another process from moving newer commits into the file, while a file
+            # that was read first may be older than the log that process has begun since.
+            own_state = _own_state(path)
             belongs = own_state is None or (seen is not None and _belongs(own_state, seen, connection))
         finally:
             connection.close()
