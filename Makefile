@@ -1,6 +1,6 @@
 # The commands of a contributor; .ci/run runs the same ones in an environment of its own.
 
-.PHONY: install test fast lint docs bench release
+.PHONY: install test fast coverage lint docs bench release
 
 install:  ## the package with everything that tests need
 	pip install -e '.[dev]'
@@ -10,6 +10,9 @@ test:  ## all tests
 
 fast:  ## tests without models or training, in under a minute
 	pytest -m fast
+
+coverage:  ## all tests, and the lines of the package that they run
+	.ci/coverage
 
 lint:  ## style, formatting and types
 	ruff check .

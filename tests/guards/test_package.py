@@ -40,6 +40,19 @@ def test_one_version():
     assert f"## [{VERSION}]" in (house.ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_python_versions_begin_with_the_required_one():
+    named_versions = re.findall(
+        r"^Programming Language :: Python :: 3\.(\d+)$", "\n".join(PROJECT["classifiers"]), re.M
+    )
+    assert PROJECT["requires-python"] == f">=3.{min(map(int, named_versions))}"
+
+
+def test_the_package_and_its_citation_name_the_same_authors():
+    citation = (house.ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    authors = re.findall(r"^  - name: (.+)$", citation, re.M)
+    assert authors == [author["name"] for author in PROJECT["authors"]]
+
+
 def test_dependencies_are_what_is_imported():
     optional = libraries() - named(PROJECT["dependencies"])
     assert named(PROJECT["dependencies"]) <= libraries()

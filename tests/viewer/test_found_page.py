@@ -212,7 +212,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_a_wrong_place_is_said_in_one_line(tmp_path):
     for path, why in [
         (tmp_path, "is a folder"),
-        (tmp_path / "none" / "a.html", "folder that is not there"),
+        (tmp_path / "none" / "a.html", "folder that does not exist"),
         (Path("-"), "never standard output"),
         (tmp_path / "notes.txt", r"notes\.txt is no name of a page: give one that ends in \.html"),
     ]:

@@ -167,7 +167,7 @@ def test_save_is_read_by_the_library_and_leaves_nothing_behind(tmp_path):
             np.testing.assert_array_equal(reference.get_tensor(name), array)
     with pytest.raises(WeightsError, match="cannot be written"):
         save(tmp_path / "model.safetensors", {"a": np.array(["text"])})
-    with pytest.raises(OmnivecError, match="folder that is not there"):
+    with pytest.raises(OmnivecError, match="folder that does not exist"):
         save(tmp_path / "no folder" / "x.safetensors", arrays)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert set(read(tmp_path)) == {"turned", "one"}
