@@ -93,7 +93,7 @@ def check_close(a: NDArray[Any], b: NDArray[Any], what: str, limit: float = CLOS
         raise AssertionError(f"{what}: relative difference {difference(a, b):.2e}, allowed {limit:.0e}")
 
 
-def check_family(folder: Path, items: Sequence[Any] = TEXTS) -> None:
+def check_family(folder: Path, items: Sequence[Any] = TEXTS, *, texts: Sequence[str] | None = None) -> None:
     """Checks that a model and its family fulfil the contract of families, for any modality.
 
     The family must define all hooks that it needs and no unknown ones; the model must pass `check_embedder`; both
@@ -102,12 +102,13 @@ def check_family(folder: Path, items: Sequence[Any] = TEXTS) -> None:
     Args:
         folder: folder of the model; for a table, its file or folder.
         items: items that the model can embed; texts by default.
+        texts: former name of `items`.
 
     Raises:
         AssertionError: the contract is broken; the message has the numbers.
         ModelError: a hook of the family is missing or unknown.
     """
-    listed, is_network = list(items), not is_table(folder)
+    listed, is_network = list(items if texts is None else texts), not is_table(folder)
     model = load(folder, precision="float32") if is_network else load(folder)
     check_hooks(registry.families()[model.card["family"]].load())
     check_embedder(model, listed)

@@ -179,6 +179,21 @@ CASES: dict[str, Case] = {
         x,
         lambda r, a: {"l.weight": r.floats(r.d, r.c), "l.bias": r.floats(r.d)},
     ),
+    "mix_tokens under its former name": Case(
+        lambda o, b, p: o.mixed(b.x, np.array([[0.5, -2], [1, 0], [3, 0.25]], np.float32)),
+        lambda b, w: torch.tensor([[0.5, -2], [1, 0], [3, 0.25]]).double() @ b.x,
+        lambda r: {"x": r.floats(r.n, 2, r.d)},
+    ),
+    "alibi_attention under its former name": Case(
+        lambda o, b, p: o.sloped_attention(b.q, b.k, b.v, b.bias, np.array([0.5, 0.125], np.float32), 0.3),
+        lambda b, w: (
+            torch.softmax(
+                b.q @ b.k.transpose(-1, -2) * 0.3 + b.bias * torch.tensor([0.5, 0.125])[:, None, None], -1
+            )
+            @ b.v
+        ),
+        attention_arrays,
+    ),
     "linear without bias": Case(
         lambda o, b, p: o.linear(b.x, p["l"]),
         lambda b, w: b.x @ w["l.weight"].T,

@@ -275,6 +275,10 @@ class OpenVINOOps:
         self.states.append(x)
         return x
 
+    # Former names, which families of other packages may call.
+    mixed = mix_tokens
+    sloped_attention = alibi_attention
+
 
 def _axes(axis: int | Sequence[int]) -> Any:
     return integers(axis) if isinstance(axis, int) else integers(*axis)

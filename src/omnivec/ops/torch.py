@@ -239,6 +239,10 @@ class TorchOps:
         self.states.append(x)
         return x
 
+    # Former names, which families of other packages may call.
+    mixed = mix_tokens
+    sloped_attention = alibi_attention
+
 
 def parameters(tensors: Mapping[str, Stored], settings: EngineSettings) -> dict[str, torch.Tensor]:
     """Weights copied to torch tensors on the device, in the precision of the settings.
