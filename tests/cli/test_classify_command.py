@@ -30,7 +30,7 @@ def test_json_holds_what_classify_gives(files: CommandLine, tiny: Path) -> None:
         assert [found["label"] for found in row["labels"]] == [LABELS[i] for i in np.argsort(-expected)]
         got = [found["probability"] for found in row["labels"]]
         np.testing.assert_allclose(got, np.sort(expected)[::-1], atol=2e-5)
-    assert "a stated scale of 20" in done.err and "2 files classified, 0 failed" in done.err
+    assert "with a scale of 20" in done.err and "2 files classified, 0 failed" in done.err
     assert "left out: no text by their names: 1 .bin" in done.err
 
 

@@ -70,7 +70,7 @@ def test_json_lines(album: CommandLine, lite: Path) -> None:
 
 def test_what_cannot_be_meant(album: CommandLine, tiny: Path, lite: Path) -> None:
     of_texts = album("duplicates", "album", "-m", tiny)
-    assert (of_texts.code, of_texts.out) == (2, "") and "no images: take efficientnet-lite0" in of_texts.err
+    assert (of_texts.code, of_texts.out) == (2, "") and "not images: use efficientnet-lite0" in of_texts.err
     assert album("duplicates", "album", "-m", lite, "--cosine", "2").code == 2
     absent = album("duplicates", "none", "-m", lite)
     assert absent.code == 3 and "none: does not exist" in absent.err

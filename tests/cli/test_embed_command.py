@@ -173,18 +173,18 @@ def test_dim_normalize_prompt_and_batch_size(omni: CommandLine, tiny: Path, vect
 
 def test_what_is_cut_is_said(omni: CommandLine, tiny: Path) -> None:
     done = omni("embed", "-", "-m", tiny, stdin="short\n" + "fox " * 500 + "\n")
-    assert "1 item longer than the model's 96 tokens: cut" in done.err
+    assert "1 item longer than the model's 96 tokens: truncated" in done.err
     assert "lost" not in done.rows[0] and done.rows[1]["lost"] > 300
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "part"),
     [
-        (["-", "-o", "out.pickle"], 2, "the suffix says the format"),
-        (["-", "-o", "out"], 2, "the suffix says the format"),
+        (["-", "-o", "out.pickle"], 2, "the suffix selects the format"),
+        (["-", "-o", "out"], 2, "the suffix selects the format"),
         (["-", "-o", "absent/out.npy"], 2, "folder that does not exist"),
         (["-", "-o", "folder.npy"], 2, "is a folder"),
-        (["rows.csv"], 2, "--column names the field"),
+        (["rows.csv"], 2, "name the field that holds the text with --column"),
         (["rows.csv", "--column", "nope"], 1, "its columns: id, body"),
         (["a.txt", "--column", "body"], 2, "--column reads"),
         (["folder.npy"], 2, "is a folder"),
@@ -246,7 +246,10 @@ def test_a_full_disk_is_said_in_one_line(omni: CommandLine, tiny: Path) -> None:
             )
             assert done.returncode == 1, arguments
             [line] = [line for line in done.stderr.decode().splitlines() if " components" not in line]
-            assert line == "omnivec: no room is left where the output goes: it is not whole"
+            assert line == (
+                "omnivec: no space is left on the disk of the output, which is incomplete: make room, or choose "
+                "another place"
+            )
 
 
 def test_an_older_file_stays_when_the_command_fails(omni: CommandLine, tiny: Path) -> None:

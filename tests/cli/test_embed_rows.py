@@ -22,7 +22,7 @@ def test_rows_of_parquet_and_of_packed_files_are_items(tmp_path: Path) -> None:
     assert list(source) == ["one", None, "three", "one"] and source.failures == []
     with pytest.raises(ItemError, match=r"a\.parquet has no column 'text'; its columns: id, body"):
         Source([str(tmp_path / "a.parquet")], "text", lines=False).check()
-    with pytest.raises(UsageError, match="has rows: --column names the field"):
+    with pytest.raises(UsageError, match="has rows: name the field"):
         Source([str(tmp_path / "a.parquet")], None, lines=False).check()
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
     assert list(Source([str(tmp_path / "a.txt.gz")], None, lines=True)) == ["one", "two"]

@@ -128,9 +128,9 @@ def test_for_people(project: CommandLine) -> None:
     assert project("collection", "list").out.splitlines() == ["document  passages  cut off"]
     again = project("collection", "remove", "--under", "docs")
     assert (again.code, again.out) == (3, "0 documents removed\n")
-    assert again.err == f"omnivec: no document of a file below {project.folder / 'docs'}\n"
+    assert again.err == f"omnivec: no document has a file in {project.folder / 'docs'}\n"
     empty = project("search", "dog")
-    way_out = "holds no documents yet; `omnivec index PATH` brings some in"
+    way_out = "has no documents yet; add some with `omnivec index PATH`"
     assert (empty.code, empty.err) == (
         0,
         f"omnivec: nothing found: {project.folder / '.omnivec'} {way_out}\n",

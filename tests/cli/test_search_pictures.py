@@ -70,7 +70,7 @@ def test_a_thumbnail_follows_its_line(tmp_path: Path, capsys: pytest.CaptureFixt
     print_hits(hits, False, picture=pictures(tmp_path.joinpath, wanted=True))
     row = "    \x1b[38;2;255;0;9;48;2;255;0;9m▀▀\x1b[0m"
     shown = capsys.readouterr().out.splitlines()
-    why = f"    no picture: {tmp_path}/bad.png: no image; "
+    why = f"    cannot be shown: {tmp_path}/bad.png: no image; "
     assert shown[3] == " 2  0.500  bad.png" and shown[4].startswith(why[:-2])
     assert shown[:3] + shown[5:] == [" 1  0.500  red.png", row, row, " 3  0.500  red.png", row, row]
 
@@ -83,12 +83,12 @@ def test_no_terminal_no_thumbnails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_query_or_an_image(omni: CommandLine) -> None:
-    for arguments, given in [((), "none is"), (("a fox", "--image", "fox.jpg"), "several are")]:
+    for arguments, given in [((), "none is"), (("a fox", "--image", "fox.jpg"), "more than one is")]:
         done = omni("search", *arguments)
         assert (done.code, done.out) == (2, "")
-        assert done.errors[-1] == f"Error: a search takes QUERY, --file FILE or --image FILE: {given} given"
+        assert done.errors[-1] == f"Error: give one of QUERY, --file FILE or --image FILE: {given} given"
     empty = omni("search", " ")
-    assert (empty.code, empty.errors[-1]) == (2, "Error: QUERY is empty: say what is sought")
+    assert (empty.code, empty.errors[-1]) == (2, "Error: QUERY is empty: give a text to search for")
 
 
 def test_search_by_an_image(album: CommandLine) -> None:

@@ -101,7 +101,7 @@ def train(*arguments, **options):
 recipes.train = train
 """
     done = omni("train", "word2vec", text, "-o", "words", *FAST, before=taken)
-    assert done.code == 1 and "what was learned is saved to" in done.err
+    assert done.code == 1 and "the trained model is saved to" in done.err
     assert (omni.folder / "words-2" / "keys.json").is_file()
     assert [path.name for path in (omni.folder / "words").iterdir()] == ["thesis.txt"]
 

@@ -80,7 +80,7 @@ def test_ctrl_c_keeps_what_was_said_and_says_so_in_one_line(omni: CommandLine, t
         whole(notes)
         there = {entry.id for entry in notes.documents()}
         assert set(done) <= there  # a batch may be in that was not told any more
-        kept = f"{len(there)} documents in {NOTES}; the same command again goes on from there"
+        kept = f"{len(there)} documents in {NOTES}; run the same command again to continue"
         assert err.splitlines() == [f"omnivec: stopped; {kept}"]
         report = notes.sync(omni.folder / "docs")
         assert (report.new, report.unchanged) == (120 - len(there), len(there))
@@ -227,7 +227,7 @@ exporting.Source.check = check
 """
     (omni.folder / "a.txt").write_text("text")
     done = omni("embed", "a.txt", "-m", tiny, before=lost)
-    assert done.code == 130 and done.errors == ["omnivec: stopped; what was reported as done is done"]
+    assert done.code == 130 and done.errors == ["omnivec: stopped; what was reported as done is saved"]
 
 
 @posix

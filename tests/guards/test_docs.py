@@ -195,15 +195,15 @@ DEFAULT = re.compile(r"\[default: (?P<said>[^\];]+)")
 # Options that a command decides on itself: (command, option) -> what its help must say.
 CHOSEN = {
     ("demo", "collection"): "demo.omni in omnivec's cache",
-    ("search", "mode"): "hybrid for words, vector for an image",
-    ("search", "thumbnails"): "where the terminal can",
+    ("search", "mode"): "hybrid for a text, vector for an image",
+    ("search", "thumbnails"): "if the terminal supports it",
     ("embed", "output"): "JSON lines on stdout",
     ("embed", "normalize"): "as the model does",
-    ("embed", "precision"): "chosen by itself",
-    ("embed", "truncate"): "as the model says, mostly tail",
-    ("embed", "batch_size"): "filled to a budget of tokens",
-    ("info", "engine"): "chosen by itself",
-    ("info", "precision"): "chosen by itself",
+    ("embed", "precision"): "chosen automatically",
+    ("embed", "truncate"): "as the model specifies, usually tail",
+    ("embed", "batch_size"): "as many as a budget of tokens allows",
+    ("info", "engine"): "chosen automatically",
+    ("info", "precision"): "chosen automatically",
     (
         "classify",
         "templates",

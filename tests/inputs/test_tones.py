@@ -412,13 +412,13 @@ def test_the_command_line(omni: Run, chime: Path, choir: Path, folder: Path) -> 
     assert omni("collection", "status")[0] == 0
     code, out, err = omni("embed", folder / "long.tone", "--model", chime)
     assert code == 0 and len(json.loads(out)["vector"]) == DIM
-    assert "1 item longer than the model's 8 frames: cut" in err
+    assert "1 item longer than the model's 8 frames: truncated" in err
     code, out, err = omni("classify", folder, "--labels", "high,low", "--model", choir, "--json")
     assert code == 0 and len(out.splitlines()) == 3 and "tones: probabilities are a softmax" in err
     code, _, err = omni("classify", folder, "--labels", "high,low", "--model", chime)
-    assert code == 2 and "reads tones and no labels" in err
+    assert code == 2 and "reads tones, but labels are texts" in err
     code, _, err = omni("classify", folder, "--labels", "high,low")
-    assert code == 2 and "the default model reads no tones" in err
+    assert code == 2 and "the default model does not read tones" in err
     code, out, _ = omni("models")
     assert code == 0 and "Reads texts and hears tones." in out
     code, out, _ = omni("info", chime)

@@ -348,8 +348,8 @@ def test_the_command_takes_the_key_in_other_capitals_and_says_so(folder: Path) -
     )
     assert found.exit_code == same.exit_code == 0 and found.stdout == same.stdout
     assert found.stderr.splitlines() == [
-        "omnivec: 'KING' is not in the table: 'king' is taken",
-        "omnivec: 'Woman' is not in the table: 'woman' is taken",
+        "omnivec: 'KING' is not in the table: using 'king'",
+        "omnivec: 'Woman' is not in the table: using 'woman'",
     ]
     assert not same.stderr
 

@@ -124,7 +124,7 @@ def test_images_and_texts_in_one_run_and_a_bad_file_costs_itself(
     np.testing.assert_allclose(found.probabilities[[0, 2]].sum(1), 1, rtol=1e-5)
     alone = [classifier.run([items[i]]).probabilities[0] for i in (0, 1, 3)]
     np.testing.assert_allclose(found.probabilities, alone, atol=1e-5)
-    with pytest.raises(UsageError, match=r"has learned its own, 12\.18"):
+    with pytest.raises(UsageError, match=r"has a scale of its own, 12\.18"):
         Classifier.of(model, LABELS, scale=5.0)
 
 
@@ -164,7 +164,7 @@ def test_windows_are_runs(bert: omnivec.Embedder, monkeypatch: pytest.MonkeyPatc
         (["a", "b", "a "], {}, "'a' is given twice"),
         (["a"], {}, "one label, 'a'"),
         (["a", "b"], {"templates": ["a photo"]}, "has no {}"),
-        (["a", "b"], {"scale": 0.0}, "scale=0.0: above 0"),
+        (["a", "b"], {"scale": 0.0}, "scale=0.0: must be above 0"),
     ],
 )
 def test_what_cannot_be_meant(

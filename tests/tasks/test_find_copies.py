@@ -91,7 +91,7 @@ def test_images_without_anything_to_see_are_copies_by_their_bytes_alone(
 
 
 def test_a_model_of_texts_is_refused(minilm: Path) -> None:
-    with pytest.raises(UsageError, match="reads texts and no images"):
+    with pytest.raises(UsageError, match="reads texts, not images"):
         find_copies([], omnivec.load(minilm))
 
 

@@ -1,9 +1,9 @@
-"""The command line: parse, one call of the library, print. One file is one command."""
+"""The command line: each file is one command, which parses its arguments, calls the library and prints the result."""
 
 from __future__ import annotations
 
 import os
 
-# Before NumPy is loaded: a command's few products are small, and starting the threads of its linear algebra takes
-# longer than they do. The engine has threads of its own.
+# Set before NumPy is imported: the matrix products of a command are few and small, and starting OpenBLAS's threads
+# takes longer than computing them. The engine has threads of its own.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

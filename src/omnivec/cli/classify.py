@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from omnivec.tasks.classify import Classifier
 
 NAME_WIDTH, LABEL_WIDTH = 48, 24
-"""Least widths of the table's columns: lines are printed as they come, before all are known."""
+"""Minimum widths of the table's columns; a line is printed before the later ones are known."""
 
 
 @click.command("classify", short_help="Label images and texts without training.")
 @paths_argument
-@click.option("--labels", "-l", multiple=True, metavar="A,B,...", help="What each file may be.")
+@click.option("--labels", "-l", multiple=True, metavar="A,B,...", help="The labels, separated by commas.")
 @click.option(
     "--labels-file",
     type=click.Path(path_type=Path, readable=False),
-    help="The same, one in a line: a label may then hold a comma.",
+    help="A file of labels, one per line; these may contain commas.",
 )
 @model_option
 @click.option(
@@ -40,25 +40,25 @@ NAME_WIDTH, LABEL_WIDTH = 48, 24
     "-t",
     "templates",
     multiple=True,
-    help="What a label is put into, with {} in its place; several are averaged.  "
+    help="Text into which each label is put in place of {}; several are averaged.  "
     "[default: 'a photo of a {}.' for images, '{}' for texts]",
 )
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="Most labels shown for a file.  [default: 1; with --threshold all]",
+    help="Largest number of labels shown for a file.  [default: 1; with --threshold, all]",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Least probability of a label that is shown.",
+    help="Smallest probability of the labels shown.",
 )
 @click.option(
     "--scale",
     type=click.FloatRange(min=0, min_open=True),
-    help="What cosines are multiplied by before the softmax, of models without a scale of their own.  [default: 20]",
+    help="Factor of the cosines before the softmax, for models without a scale of their own.  [default: 20]",
 )
 @hidden_option
 @json_option
@@ -74,23 +74,23 @@ def command(
     hidden: bool,
     as_json: bool,
 ) -> int:
-    """Label the images and texts of PATH, files and folders, without training.
+    """Label the images and texts in PATH, files and folders, without training.
 
-    A model reads labels and files, and their nearness becomes a probability; stderr says how. Texts need no --model;
-    images need one that reads texts too.
+    A model embeds labels and files, and their similarity becomes a probability; stderr says by which rule. Texts need
+    no --model; images need a model that reads both images and texts.
     """
     from omnivec.models.loading import load
     from omnivec.tasks.classify import JOINT, Classifier
 
-    meant = _labels(labels, labels_file)
+    checked = _labels(labels, labels_file)
     if model is None and (unread := _unread(paths, hidden)):
         raise UsageError(
-            f"the default model reads no {unread}: name one that reads labels and {unread}, --model {JOINT}"
+            f"the default model does not read {unread}: name one that reads labels and {unread}, --model {JOINT}"
         )
     embedder = load(model or DEFAULT_MODEL)
-    classifier = Classifier.of(embedder, meant, templates=templates, scale=scale)
+    classifier = Classifier.of(embedder, checked, templates=templates, scale=scale)
     listing = Listing(paths, tuple(classifier.rules), hidden)
-    most = top or (len(meant) if threshold else 1)
+    most = top or (len(checked) if threshold else 1)
     total = _Total()
     if not as_json:
         _line("file", "label", "probability")
@@ -101,22 +101,22 @@ def command(
     failed = listing.report()
     for modality in sorted(total.modalities):
         say(f"{plural([modality])}: probabilities are {classifier.rules[modality]}")
-    cut = f", {total.cut:,} longer than the model reads: cut" if total.cut else ""
+    cut = f", {total.cut:,} truncated to the model's limit" if total.cut else ""
     say(f"{count(total.done, 'file')} classified, {total.failed:,} failed{cut}")
     return 3 if failed or total.failed else 0
 
 
 class _Total:
-    """What was done so far."""
+    """Counts of the files that were classified, failed and truncated so far."""
 
     def __init__(self) -> None:
         self.done = self.failed = self.cut = 0
         self.modalities: set[ModalityName] = set()
 
 
-def _labels(texts: Sequence[str], file: Path | None) -> list[str]:
-    """The labels of --labels and --labels-file."""
-    labels = [label for text in texts for label in text.split(",")]
+def _labels(options: Sequence[str], file: Path | None) -> list[str]:
+    """Returns the labels of --labels and --labels-file."""
+    labels = [label for text in options for label in text.split(",")]
     if file is not None:
         try:
             listed = lines(file.read_bytes().decode("utf-8-sig"))
@@ -125,12 +125,12 @@ def _labels(texts: Sequence[str], file: Path | None) -> list[str]:
             raise UsageError(f"--labels-file {file} cannot be read: {why}") from error
         labels += [line for line in listed if line.strip()]
     if not labels:
-        raise UsageError("no labels: give --labels cat,dog,car or --labels-file FILE with one in a line")
+        raise UsageError("no labels: give --labels cat,dog,car or --labels-file FILE with one per line")
     return labels
 
 
 def _unread(paths: Sequence[Path], hidden: bool) -> str:
-    """What there is in words, where no text is among it: then the default model, which reads texts, cannot be meant."""
+    """Names the modalities of the files if there is no text among them, which the default model would need; else ""."""
     present = {of(path) for path in Listing(paths, readable(), hidden)}
     return "" if written() in present else plural([name for name in readable() if name in present])
 
@@ -138,35 +138,33 @@ def _unread(paths: Sequence[Path], hidden: bool) -> str:
 def _rows(
     classifier: Classifier, files: Sequence[Path], listing: Listing, total: _Total, shown: Counter
 ) -> Iterator[tuple[Path, Floats]]:
-    """Each file that has probabilities, and they; the others are named on stderr."""
-    for window, classified in classifier.stream(files):
-        failures = {i: why for i, why in classified.failures.items() if not listing.leaves_out(window[i])}
+    """Yields each file with its probabilities; files that failed are named on stderr."""
+    for window, result in classifier.stream(files):
+        failures = {i: why for i, why in result.failures.items() if not listing.leaves_out(window[i])}
         for i, why in failures.items():
             say(why if str(window[i]) in why else f"{window[i]}: {why}")
-        for i, row in zip(classified.kept.tolist(), classified.probabilities, strict=True):
+        for i, row in zip(result.kept.tolist(), result.probabilities, strict=True):
             total.modalities.add(classifier.modality(window[i]))
             yield window[i], row
         shown.advance(len(window))
-        total.done += len(classified.kept)
+        total.done += len(result.kept)
         total.failed += len(failures)
         total.cut += sum(
             get(classifier.modality(window[i])).counts_lost and lost > 0
-            for i, lost in zip(classified.kept.tolist(), classified.lost.tolist(), strict=True)
+            for i, lost in zip(result.kept.tolist(), result.lost.tolist(), strict=True)
         )
 
 
 def _chosen(row: Floats, labels: Sequence[str], most: int, threshold: float) -> list[tuple[str, float]]:
-    """The likeliest labels that reach the threshold, best first."""
+    """Returns the most probable labels that reach the threshold, best first."""
     order = np.argsort(-row, kind="stable")[:most]
     return [(labels[i], float(row[i])) for i in order.tolist() if row[i] >= threshold]
 
 
 def _show(file: str, chosen: Sequence[tuple[str, float]], as_json: bool) -> None:
     if as_json:
-        labels_shown: list[dict[str, Any]] = [
-            {"label": label, "probability": round(p, 6)} for label, p in chosen
-        ]
-        print_json([{"file": file, "labels": labels_shown}])
+        labels: list[dict[str, Any]] = [{"label": label, "probability": round(p, 6)} for label, p in chosen]
+        print_json([{"file": file, "labels": labels}])
         return
     for label, p in chosen:
         _line(file, label, f"{p:.4f}")

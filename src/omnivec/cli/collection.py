@@ -1,4 +1,4 @@
-"""`omnivec collection`: looking after a collection."""
+"""`omnivec collection`: status, maintenance, backup and contents of a collection."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _ROOTS = 3
 
 
 @click.group(
-    "collection", short_help="Look after a collection: status, list, remove, check, backup, restore, vacuum."
+    "collection", short_help="Manage a collection: status, list, remove, check, backup, restore, vacuum."
 )
 def command() -> None:
-    """Look after a collection."""
+    """Manage a collection: what is in it, whether its files are sound, backups."""
 
 
 @command.command()
 @collection_option
-@click.option("--check", is_flag=True, help="Check the files too: every page, every index.")
+@click.option("--check", is_flag=True, help="Also check the files: every page, every index.")
 @json_option
 def status(collection: Path | None, check: bool, as_json: bool) -> int:
-    """Show what is in a collection, which model made it, and whether its files are sound."""
+    """Show what is in a collection, which models made its vectors and, with --check, whether its files are sound."""
     from omnivec.collection.collection import Collection
 
     with Collection(find_collection(collection), create=False, readonly=True) as notes:
         counts, spaces, roots = notes.counts(), notes.spaces(), notes.roots()
         problems, open_points = (notes.check(), notes.unverified()) if check else ([], [])
-        # Who has texts alone misses no image.
-        asked = readable() if len(spaces) > 1 else ()
-        closed = dict.fromkeys(line for one in asked for line in notes.unreached(one))
+        # A collection with one space needs no warning that other modalities cannot be searched.
+        queried = readable() if len(spaces) > 1 else ()
+        unreached = dict.fromkeys(line for modality in queried for line in notes.unreached(modality))
         facts = {
             "collection": str(notes.folder),
             "documents": counts.documents,
@@ -75,19 +75,19 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
             click.echo(f"{'space':<15} {_described(maker, counts.vectors)}")
         if check:
             click.echo(f"{'check':<15} {'sound' if not problems else count(len(problems), 'problem')}")
-    for line in [*closed, *problems, *open_points]:
+    for line in [*unreached, *problems, *open_points]:
         say(line)
     return 1 if problems else 0
 
 
 def _some(roots: Sequence[str]) -> str:
-    """How many roots there are and the first few; a few as they are."""
+    """Lists the first few roots; if there are more, also their number."""
     first = ", ".join(roots[:_ROOTS])
     return first if len(roots) <= _ROOTS else f"{len(roots):,}: {first} and {len(roots) - _ROOTS:,} more"
 
 
 def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
-    """A space in one line: text: all-MiniLM-L6-v2, dim 384, cosine; 12 vectors, openvino 2026.1.0, float32."""
+    """Describes a space: "text: all-MiniLM-L6-v2, dim 384, cosine; 12 vectors, openvino 2026.1.0, float32"."""
     made = [str(maker["made_with"][name]) for name in ("engine", "precision") if name in maker["made_with"]]
     sizes = [maker["model"], f"dim {maker['dim']}", maker["metric"]]
     return f"{maker['space']}: {', '.join(sizes)}; {', '.join([count(vectors[maker['space']], 'vector'), *made])}"
@@ -96,7 +96,7 @@ def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
 @command.command()
 @collection_option
 def check(collection: Path | None) -> int:
-    """Read everything, and say what is not as it was written."""
+    """Read all files of a collection and report whatever is damaged or inconsistent."""
     from omnivec.collection.collection import Collection
     from omnivec.store.opening import writable
 
@@ -113,7 +113,7 @@ def check(collection: Path | None) -> int:
 @click.argument("target", type=click.Path(path_type=Path, readable=False), metavar="DEST")
 @collection_option
 def backup(target: Path, collection: Path | None) -> None:
-    """Copy the collection to a new folder DEST, whole and checked, while others go on using it."""
+    """Copy the collection to a new folder DEST and check the copy; others may use the collection meanwhile."""
     from omnivec.collection.collection import Collection
 
     with Collection(find_collection(collection), create=False, readonly=True) as notes:
@@ -124,25 +124,31 @@ def backup(target: Path, collection: Path | None) -> None:
 @command.command()
 @click.argument("source", type=click.Path(path_type=Path, readable=False), metavar="SRC")
 @collection_option
-@click.option("--aside", is_flag=True, help="Rename the collection that is there; else it is refused.")
+@click.option(
+    "--aside",
+    is_flag=True,
+    help="Rename an existing collection first; without this, one is refused.",
+)
 def restore(source: Path, collection: Path | None, aside: bool) -> None:
-    """Put a copy of the backup SRC in the place of the collection."""
+    """Restore the collection from the backup SRC, which is copied."""
     from omnivec.collection.collection import Collection
 
     folder = find_collection(collection)
     moved = Collection.restore(source, folder, aside=aside)
-    click.echo(f"{folder} restored from {source}" + (f"; what was there is {moved}" if moved else ""))
+    click.echo(
+        f"{folder} restored from {source}" + (f"; the previous collection is now {moved}" if moved else "")
+    )
 
 
 @command.command()
 @collection_option
 def vacuum(collection: Path | None) -> None:
-    """Make the files as small as what they hold, after much was removed."""
+    """Shrink the files of a collection, after many documents were removed."""
     from omnivec.collection.collection import Collection
 
     with Collection(find_collection(collection), create=False) as notes:
         freed = notes.vacuum()
-        click.echo(f"{freed:,} bytes given back; {notes.counts().bytes:,} are left")
+        click.echo(f"{freed:,} bytes freed; {notes.counts().bytes:,} are left")
 
 
 @command.command("list")
@@ -173,15 +179,15 @@ def list_documents(collection: Path | None, where: tuple[str, ...], as_json: boo
 @click.option(
     "--under",
     type=click.Path(path_type=Path, readable=False),
-    help="All documents of files below this folder.",
+    help="Remove the documents of all files in this folder.",
 )
 @json_option
 def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as_json: bool) -> int:
-    """Remove documents by their ids, as `list` shows them."""
+    """Remove documents by their ids, which `list` shows."""
     from omnivec.collection.collection import Collection
 
     if not ids and under is None:
-        raise click.UsageError("name documents, or --under a folder")
+        raise click.UsageError("name documents by their ids, or a folder with --under")
     empty = None
     with Collection(find_collection(collection), create=False) as notes:
         entries = notes.documents()
@@ -191,7 +197,7 @@ def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as
             folder = under.absolute()
             paths = [(e.id, notes.path_of(e.id)) for e in entries if e.path is not None]
             below = [name for name, path in paths if path.is_relative_to(folder)]
-            empty = None if below else f"no document of a file below {folder}"
+            empty = None if below else f"no document has a file in {folder}"
             chosen += [name for name in below if name not in chosen]
         removed = notes.delete(chosen)
     missing = [f"no document {name!r}" for name in ids if name not in known] + ([empty] if empty else [])

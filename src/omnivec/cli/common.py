@@ -1,4 +1,4 @@
-"""What several commands share: the collection they mean, filters, and how results are printed."""
+"""What several commands share: options, finding the collection, filters, and printing of results."""
 
 from __future__ import annotations
 
@@ -19,48 +19,53 @@ NAME = ".omnivec"
 VARIABLE = "OMNIVEC_COLLECTION"
 
 _SUFFIXES = 8
-"""Most suffixes in a line."""
+"""Largest number of suffixes that a line lists."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def collection_option(command: Command) -> Command:
-    """--collection, as every command that needs one takes it."""
+    """Adds --collection to a command."""
     return click.option(
         "--collection",
         "-c",
         type=click.Path(path_type=Path, readable=False),
-        help=f"The collection's folder. [default: ${VARIABLE}, else {NAME} here or in the nearest parent]",
+        help=f"Folder of the collection.  [default: ${VARIABLE}, else {NAME} here or in the nearest parent]",
     )(command)
 
 
 def json_option(command: Command) -> Command:
-    """--json, as every command that prints results takes it."""
-    return click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout.")(command)
+    """Adds --json to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")(command)
 
 
 def where_option(command: Command) -> Command:
-    """--where, as every command that filters takes it."""
+    """Adds --where to a command."""
     return click.option(
         "--where",
         "-w",
         "where",
         multiple=True,
         metavar="FILTER",
-        help="key=value, key>=value, key^=beginning, key*=part, or "
-        'JSON such as \'{"year": {"$gte": 2024}}\'; several must all hold.',
+        help="Filter: key=value, key>=value, key^=prefix, key*=substring, or "
+        'JSON such as \'{"year": {"$gte": 2024}}\'. If repeated, all must hold.',
     )(command)
 
 
 def model_option(command: Command) -> Command:
-    """--model, as every command that loads one takes it."""
-    return click.option("--model", "-m", help="A known name, a folder, hf:org/name or pypi:package.")(command)
+    """Adds --model to a command."""
+    return click.option("--model", "-m", help="Model: a known name, a folder, hf:org/name or pypi:package.")(
+        command
+    )
 
 
-def find_collection(chosen: Path | None) -> Path:
-    """The collection that is meant: as given, as the environment says, the nearest, or one to be made here."""
-    if chosen is not None:
-        return chosen
+def find_collection(option: Path | None) -> Path:
+    """Returns the folder of the collection: --collection, $OMNIVEC_COLLECTION, or `.omnivec` here or in a parent.
+
+    If none of these exists, it is `.omnivec` in the current directory, which `omnivec index` will create.
+    """
+    if option is not None:
+        return option
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     here = Path.cwd()
@@ -68,7 +73,7 @@ def find_collection(chosen: Path | None) -> Path:
 
 
 def filters(texts: Sequence[str]) -> dict[str, Any] | None:
-    """The filter of several --where; None where there is none."""
+    """Joins the filters of several --where options; None if there are none."""
     from omnivec.store.filters import parse_where
 
     parsed = [parse_where(text) for text in texts]
@@ -78,14 +83,14 @@ def filters(texts: Sequence[str]) -> dict[str, Any] | None:
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows as JSON lines, in plain ASCII where stdout cannot show every letter."""
+    """Prints rows as JSON lines, with non-ASCII characters escaped if stdout is not UTF-8."""
     utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
     for row in rows:
         click.echo(json.dumps(row, ensure_ascii=not utf8, default=str))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows in columns, numbers to the right."""
+    """Prints rows in columns, with numbers aligned to the right."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     right = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(header))]
@@ -94,23 +99,26 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         click.echo("  ".join(parts).rstrip())
 
 
-def left_out(kinds: Iterable[str], suffixes: Mapping[str, int], what: str) -> str:
-    """One line on what folders hold and was not taken, counted: "left out: 3 empty, 1 FIFO".
+def left_out(reasons: Iterable[str], suffixes: Mapping[str, int], what: str) -> str:
+    """Formats the counts of what was left out of folders: "left out: 3 empty, 1 FIFO; no text by their names: 2 .zip".
 
     Args:
-        kinds: of each file or link that has nothing to embed.
-        suffixes: suffix -> files whose names promise nothing.
-        what: they promise not: "no text".
+        reasons: for each file or link without anything to embed, the reason in a word or two, such as "empty".
+        suffixes: maps each suffix that no modality reads to the number of its files.
+        what: what these suffixes are not, such as "no text".
+
+    Returns:
+        The line; "" if nothing was left out.
     """
-    parts = [", ".join(f"{n:,} {kind}" for kind, n in Counter(kinds).most_common())]
-    names = Counter(suffixes).most_common()
-    if names:
-        more = sum(n for _, n in names[_SUFFIXES:])
-        shown = [f"{n:,} {suffix or 'without suffix'}" for suffix, n in names[:_SUFFIXES]]
+    parts = [", ".join(f"{n:,} {reason}" for reason, n in Counter(reasons).most_common())]
+    by_suffix = Counter(suffixes).most_common()
+    if by_suffix:
+        more = sum(n for _, n in by_suffix[_SUFFIXES:])
+        shown = [f"{n:,} {suffix or 'without suffix'}" for suffix, n in by_suffix[:_SUFFIXES]]
         parts.append(f"{what} by their names: {', '.join(shown)}{f' and {more:,} more' if more else ''}")
     return f"left out: {'; '.join(filter(None, parts))}" if any(parts) else ""
 
 
 def count(n: int, noun: str) -> str:
-    """1,234 passages; 1 passage."""
+    """Formats a count with its noun: "1,234 passages", "1 passage"."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")

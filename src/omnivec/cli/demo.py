@@ -1,4 +1,4 @@
-"""`omnivec demo`: the main job on real input that every machine has."""
+"""`omnivec demo`: indexing and search of a text that every machine has, Python's own documentation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ QUESTIONS = (
     "--collection",
     "-c",
     type=click.Path(path_type=Path, readable=False),
-    help="The collection's folder. [default: demo.omni in omnivec's cache]",
+    help="Folder of the collection.  [default: demo.omni in omnivec's cache]",
 )
-@click.option("-k", default=3, show_default=True, help="How many passages for each question.")
+@click.option("-k", default=3, show_default=True, help="Number of passages for each question.")
 def command(questions: tuple[str, ...], collection: Path | None, k: int) -> None:
     """Index the documentation of Python's own standard library and ask it some questions.
 
-    Its docstrings are read from its source files: about 7,000, on any machine, offline. The collection is kept in the
+    About 7,000 docstrings are read from Python's source files, which needs no network. The collection is stored in the
     cache, so that a second run answers at once.
     """
     from omnivec import hub
@@ -66,6 +66,6 @@ def command(questions: tuple[str, ...], collection: Path | None, k: int) -> None
             print_hits(hits, False)
             click.echo()
     click.echo(
-        f"Kept in {folder}. Ask it more:\n  omnivec search --collection {folder} 'compress a stream'\n"
+        f"Stored in {folder}. Ask it more:\n  omnivec search --collection {folder} 'compress a stream'\n"
     )
-    click.echo("Your own folder:\n  omnivec index docs/\n  omnivec search 'what you look for'")
+    click.echo("Your own folder:\n  omnivec index docs/\n  omnivec search 'what you are looking for'")

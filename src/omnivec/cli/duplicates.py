@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     "--model",
     "-m",
     default=IMAGE.default_model,
-    help=f"What tells which images may be copies: a model of images.  [default: {IMAGE.default_model}]",
+    help=f"Model of images, which proposes the pairs to compare.  [default: {IMAGE.default_model}]",
 )
 @click.option(
     "--cosine",
     type=click.FloatRange(-1, 1),
-    help="Of two vectors, from which on their images are compared more closely.  [default: 0.5]",
+    help="Compare the pixels of two images if the cosine of their vectors is at least this.  [default: 0.5]",
 )
 @hidden_option
 @json_option
 def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: bool, as_json: bool) -> int:
-    """Find copies among the images of PATH, files and folders: exact, recompressed, resized or cropped.
+    """Find copies among the images in PATH, files and folders: exact, recompressed, resized or cropped.
 
-    A block for each group: what to keep, which is the largest of what nothing was cut off, and the others with why
-    they are copies. Nothing is deleted.
+    Each group of copies is printed as a block: first the file to keep, the largest that is not cropped, then the copies
+    with the reason why each is one. Nothing is deleted.
     """
     from omnivec.models.loading import load
     from omnivec.tasks.duplicates import COSINE, find_copies

@@ -1,4 +1,4 @@
-"""`omnivec embed`: vectors of files, lines or columns, written to a file."""
+"""`omnivec embed`: writes vectors of files, lines or columns to a file or stdout."""
 
 from __future__ import annotations
 
@@ -24,34 +24,42 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     type=click.Path(path_type=Path, readable=False),
-    help=".npy, .jsonl or .parquet. [default: JSON lines on stdout]",
+    help="Output file, .npy, .jsonl or .parquet.  [default: JSON lines on stdout]",
 )
 @model_option
 @click.option(
     "--column",
-    help="Of .csv, .tsv, .jsonl and .parquet files: the field that holds the text; each row is an item.",
+    help="Field that holds the text in .csv, .tsv, .jsonl and .parquet files; each row is an item.",
 )
 @click.option("--lines", is_flag=True, help="Each line of a file is an item.")
-@click.option("--prompt-name", help="Which of the model's prompts stands before each text.")
-@click.option("--dim", type=int, help="Only the first so many components.")
+@click.option("--prompt-name", help="Which of the model's prompts to put before each text.")
+@click.option("--dim", type=int, help="Keep only the first DIM components of each vector.", metavar="DIM")
 @click.option(
-    "--normalize/--as-is", "normalize", default=None, help="Vectors of length 1. [default: as the model does]"
+    "--normalize/--as-is",
+    "normalize",
+    default=None,
+    help="Scale vectors to length 1, or write them as the model makes them.  [default: as the model does]",
 )
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16", "int8"]), help="[default: chosen by itself]"
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "int8"]),
+    help="Precision of the computation.  [default: chosen automatically]",
 )
-@click.option(
-    "--max-memory", metavar="SIZE", help="What the process shall stay below, such as 2GB or 500MiB."
-)
+@click.option("--max-memory", metavar="SIZE", help="Memory limit of the process, such as 2GB or 500MiB.")
 @click.option(
     "--truncate",
     type=click.Choice(["tail", "head", "error"]),
-    help="What an item beyond the model's limit loses; error: it fails. [default: as the model says, mostly tail]",
+    help="Which end of an item beyond the model's limit is cut off; with error, the item fails.  "
+    "[default: as the model specifies, usually tail]",
 )
 @click.option(
-    "--chunk", type=click.Choice(["pool"]), help="Read such an item whole, in parts that are averaged."
+    "--chunk", type=click.Choice(["pool"]), help="Embed the whole item instead, as the mean of its parts."
 )
-@click.option("--batch-size", type=int, help="Most items in a batch. [default: filled to a budget of tokens]")
+@click.option(
+    "--batch-size",
+    type=int,
+    help="Largest number of items in a batch.  [default: as many as a budget of tokens allows]",
+)
 def command(
     sources: tuple[str, ...],
     output: Path | None,
@@ -67,10 +75,10 @@ def command(
     chunk: Chunk | None,
     batch_size: int | None,
 ) -> int:
-    """Write vectors of FILES: a text file is one item, `-` is one text a line on stdin.
+    """Write vectors of FILES to a file: each file is one item, `-` reads one text from each line of stdin.
 
-    Rows stand in the order of the items. An item that fails is named; its row is NaN in .npy, and says why in .jsonl
-    and .parquet.
+    Rows are in the order of the items. An item that fails is named on stderr; its row is NaN in .npy, and has the
+    reason in .jsonl and .parquet.
     """
     from omnivec.cli.rows import Source, check_sink, open_sink
     from omnivec.models.loading import load
@@ -113,17 +121,21 @@ def command(
 
 
 def _cut(embedder: Embedder) -> str:
-    """What was done with items of which the model did not see all."""
+    """Says what happened to items that the model did not read completely."""
     records = [get(name) for name in embedder.modalities]
     if not all(record.counts_lost for record in records):
         return "cropped"
-    return f"longer than the model's {embedder.max_length} {records[0].unit}: cut"
+    return f"longer than the model's {embedder.max_length} {records[0].unit}: truncated"
 
 
 def _check(items: Source, done: int, failures: int, output: Path | None) -> None:
-    """Names sources that gave no items; ItemError, so that nothing is written, where nothing could be embedded."""
+    """Names the sources that gave no items.
+
+    Raises:
+        ItemError: nothing could be embedded; the output is then not written.
+    """
     for why in items.failures:
         say(why)
     if failures == done and (failures or items.failures):
-        unwritten = "" if output is None else f": {output} is not written"
-        raise ItemError(f"none of {count(done, 'item')} could be embedded{unwritten}")
+        not_written = "" if output is None else f": {output} is not written"
+        raise ItemError(f"none of {count(done, 'item')} could be embedded{not_written}")

@@ -1,4 +1,4 @@
-"""The command group: finds a subcommand and imports it when it is run."""
+"""The command group, which imports a subcommand only when it is run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 
 from omnivec.version import VERSION
 
-# Name -> module and the line that --help shows: a subcommand is imported only when it is run.
+# Name: module and the line that --help shows, so that help imports no subcommand.
 COMMANDS = {
-    "demo": ("omnivec.cli.demo", "Search the documentation of Python's standard library, here and now."),
+    "demo": ("omnivec.cli.demo", "Search the documentation of Python's standard library."),
     "index": (
         "omnivec.cli.index",
-        "Bring files and folders into a collection, and keep it in step with them.",
+        "Index files and folders, and keep the collection up to date with them.",
     ),
-    "search": ("omnivec.cli.search", "Find the passages and images that answer a query best."),
+    "search": ("omnivec.cli.search", "Find the passages and images that match a query best."),
     "embed": ("omnivec.cli.embed", "Write vectors of files, lines or columns to a file."),
     "analogy": ("omnivec.cli.analogy", "Add and subtract words: king - man + woman."),
     "classify": ("omnivec.cli.classify", "Label images and texts without training."),
@@ -25,11 +25,11 @@ COMMANDS = {
         "Find copies of images: exact, recompressed, resized, cropped.",
     ),
     "models": ("omnivec.cli.models", "List known models and families."),
-    "info": ("omnivec.cli.info", "Show what a model is and how it runs here, with reasons."),
-    "train": ("omnivec.cli.train", "Train or fine-tune a model by a recipe."),
+    "info": ("omnivec.cli.info", "Show a model's properties and how it runs on this machine."),
+    "train": ("omnivec.cli.train", "Train or fine-tune a model with a recipe."),
     "collection": (
         "omnivec.cli.collection",
-        "Look after a collection: status, list, remove, check, backup, restore, vacuum.",
+        "Manage a collection: status, list, remove, check, backup, restore, vacuum.",
     ),
 }
 
@@ -38,18 +38,18 @@ class LazyGroup(click.Group):
     """A group whose subcommands are imported when they are run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The subcommands, in the order in which a user meets them."""
+        """Lists the subcommands in the order in which a new user needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports a subcommand."""
+        """Imports and returns a subcommand."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
         return command if isinstance(command, click.Command) else None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the subcommand; Ctrl-C is said by `run`, without the empty line that click would print."""
+        """Runs the subcommand; Ctrl-C is reported by `main.run`, without the empty line that click would print."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -66,5 +66,5 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Any data in, vectors out, and everything people do with vectors.
 
-    Results go to stdout, all else to stderr; --json gives JSON lines.
+    Results go to stdout, everything else to stderr; --json prints JSON lines.
     """

@@ -1,4 +1,4 @@
-"""Found passages in a terminal: where they are, and of each the lines that answer."""
+"""Prints the results of a search: the place of each passage, and those of its lines that match the query."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from omnivec.types import Hit
 from omnivec.validation.reasons import printable
 
 ROWS = 4
-"""Rows of a passage that are shown."""
+"""Number of rows shown of each passage."""
 WIDEST = 110
+"""Largest width of a row, in characters."""
 _FAR = 20_000
-"""Characters of a passage that are looked through for them."""
+"""Number of characters of a passage that are searched for the best rows."""
 
 
 class _Row(NamedTuple):
-    """A row of the terminal: from where to where it shows a text, and in which of its lines, from 0."""
+    """A row of the terminal: start and end offsets in the text, end exclusive, and the number of the line, from 0."""
 
     start: int
     end: int
@@ -38,14 +39,14 @@ def print_hits(
     picture: Callable[[Hit], str] | None = None,
     file_of: Callable[[str], Path] | None = None,
 ) -> None:
-    """Found passages: place and score on one line, below it the lines that answer, or an image's picture.
+    """Prints search results: score and place on one line, below it the matching lines, or an image as a picture.
 
     Args:
-        hits: best first.
-        as_json: JSON lines in place of all that.
-        whole: all lines of each.
-        picture: of an image, as text for the terminal.
-        file_of: of a document that is a file; None shows ids.
+        hits: the results, best first.
+        as_json: whether to print JSON lines instead.
+        whole: whether to print all lines of each passage.
+        picture: returns the picture of a hit as text for the terminal, "" if it has none; None prints no pictures.
+        file_of: returns the file of a document; None prints the ids of documents instead of paths.
     """
     if as_json:
         print_json(_fields(hit) for hit in hits)
@@ -62,34 +63,36 @@ def print_hits(
         for row in shown:
             click.echo(f"    {_marked(hit, row)}".rstrip())
         for line in picture(hit).splitlines() if picture else ():
-            click.echo(f"    {line}", color=True)  # in a pipe, too, where it was asked for
+            click.echo(
+                f"    {line}", color=True
+            )  # with colour codes even in a pipe: there, pictures are shown only on request
 
 
 def _fields(hit: Hit) -> dict[str, Any]:
     fields = {**asdict(hit), "score": round(hit.score, 6)}
-    del fields["matches"]  # places for a terminal's marks
+    del fields["matches"]  # only used to mark words in a terminal
     return fields
 
 
 def _place(hit: Hit, file_of: Callable[[str], Path] | None) -> str:
-    """The path of a hit's file as it can be opened from here, or its document's id."""
+    """Returns the path of a hit's file, relative to the current folder if that is shorter, or its document's id."""
     if file_of is None or hit.metadata.get("path") != hit.document:
         return hit.document
     path = file_of(hit.document).absolute()
     try:
         near = os.path.relpath(path)
-    except (OSError, ValueError):  # another drive, or no current directory any more
+    except (OSError, ValueError):  # it is on another drive, or the current directory was removed
         return str(path)
     return near if len(near) <= len(str(path)) else str(path)
 
 
 def _has_its_lines(hit: Hit) -> bool:
-    """Whether lines of the passage are lines of the file; those of a page's text are not."""
+    """Whether line numbers of the passage are those of the file, which is not so for the text of an HTML page."""
     return hit.metadata.get("suffix") not in (".html", ".htm", ".xhtml")
 
 
 def _rows(text: str, width: int) -> Iterator[_Row]:
-    """The lines of a text, blank ones left out, broken at blanks where they are too long."""
+    """Splits a text into rows: its lines without the blank ones, long ones wrapped at spaces."""
     start = 0
     for number, line in enumerate(text[:_FAR].split("\n")):
         first, end = start, start + len(line.rstrip())
@@ -104,7 +107,7 @@ def _rows(text: str, width: int) -> Iterator[_Row]:
 
 
 def _best(rows: Sequence[_Row], matches: Sequence[tuple[int, int]]) -> list[_Row]:
-    """The rows in a run that hold the most matches; the first ones where there are none."""
+    """Returns the `ROWS` consecutive rows with the most matches; the first rows if there are no matches."""
     if not rows:
         return []
     counts = [sum(row.start <= start < row.end for start, _ in matches) for row in rows]
@@ -114,18 +117,18 @@ def _best(rows: Sequence[_Row], matches: Sequence[tuple[int, int]]) -> list[_Row
 
 
 def _marked(hit: Hit, row: _Row) -> str:
-    """A row with the words of the query in bold."""
-    parts, at = [], row.start
+    """Returns a row with the words of the query in bold."""
+    pieces, at = [], row.start
     for start, end in hit.matches:
         if end <= row.start or start >= row.end:
             continue
         start, end = max(start, row.start), min(end, row.end)
-        parts += [
+        pieces += [
             _plain(hit.text[at:start]),
             click.style(_plain(hit.text[start:end]), bold=True, fg="yellow"),
         ]
         at = end
-    return "".join([*parts, _plain(hit.text[at : row.end])])
+    return "".join([*pieces, _plain(hit.text[at : row.end])])
 
 
 def _plain(text: str) -> str:
@@ -133,6 +136,6 @@ def _plain(text: str) -> str:
 
 
 def _measure(hit: Hit) -> str:
-    """How large a hit's document is, where its modality shows that."""
+    """Returns the size of a hit's document, such as "640 x 480"; "" if its modality shows none."""
     record = modalities().get(hit.modality)
     return record.measure(hit.metadata) if record is not None else ""

@@ -1,4 +1,4 @@
-"""`omnivec index`: folders and files into a collection."""
+"""`omnivec index`: adds files and folders to a collection and keeps it up to date with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from omnivec.inputs.modality import readable
 from omnivec.progress import say
 
 
-@click.command("index", short_help="Bring files and folders into a collection.")
+@click.command("index", short_help="Index files and folders, and keep the collection up to date with them.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False), metavar="[PATH]...")
 @collection_option
 @click.option(
@@ -34,19 +34,24 @@ from omnivec.progress import say
     "models",
     multiple=True,
     metavar="[MODALITY=]MODEL",
-    help="A known name, a folder, hf:org/name or pypi:package, for all that it takes; or for one modality, repeated.",
+    help="Model for everything that it reads, or for one modality (may be repeated): a known name, a folder, "
+    "hf:org/name or pypi:package.",
 )
-@click.option("--hidden", is_flag=True, help="Take files and folders whose name begins with a dot too.")
+@click.option("--hidden", is_flag=True, help="Include files and folders whose names begin with a dot.")
 @click.option(
     "--encoding",
     "encodings",
     multiple=True,
-    help="Of texts that are not UTF-8, such as cp1252; repeated, the first that can read a file.",
+    help="Encoding of texts that are not UTF-8, such as cp1252; if repeated, the first that can decode a file is used.",
 )
 @click.option(
-    "--max-size", type=click.IntRange(min=1), default=64, show_default=True, help="Largest file, in MiB."
+    "--max-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Largest size of a file, in MiB.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @json_option
 def command(
     paths: tuple[Path, ...],
@@ -58,13 +63,13 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Bring files and folders, texts and images, into a collection, and keep it in step with them.
+    """Add files and folders, texts and images, to a collection, and keep it up to date with them.
 
-    Without a PATH, those that were brought in before are looked through again.
+    Without a PATH, the paths of earlier runs are scanned again.
 
-    What is new or changed is embedded, what is unchanged is left alone, and what is provably gone from these paths is
-    removed. .gitignore and .omnivecignore are honoured. With --json, a document's line is printed after the commit
-    that holds it, never before.
+    New and changed files are embedded, unchanged ones are skipped, and documents whose files are provably gone are
+    removed. .gitignore and .omnivecignore are honoured. With --json, the line of a document is printed after the commit
+    that contains it, never before.
     """
     from omnivec.cli.main import is_interruption
     from omnivec.collection.collection import Collection, preview
@@ -75,9 +80,9 @@ def command(
     whole, named = _models(models)
     folder = find_collection(collection)
     if not paths and not folder.exists():
-        raise click.UsageError(f"name files or folders: there is no collection at {folder} yet")
+        raise click.UsageError(f"name files or folders to index: there is no collection at {folder} yet")
     if not folder.exists() and not any(os.path.lexists(path) for path in paths):
-        raise ItemError(f"{paths[0].absolute()}: does not exist; nothing is made at {folder}")
+        raise ItemError(f"{paths[0].absolute()}: does not exist; no collection is created at {folder}")
     options: dict[str, Any] = {"hidden": hidden, "encoding": encodings, "max_bytes": max_size * 2**20}
     options["show_progress_bar"] = False if as_json else None
 
@@ -95,30 +100,30 @@ def command(
                 )
         except BaseException as error:
             if is_interruption(error):
-                raise KeyboardInterrupt(_kept(folder)) from error
+                raise KeyboardInterrupt(_indexed(folder)) from error
             raise
     _summary(report, folder, time.perf_counter() - started, as_json)
     return 3 if report.failed else 0
 
 
-def _kept(folder: Path) -> str:
-    """How much is in a collection when its indexing is interrupted."""
+def _indexed(folder: Path) -> str:
+    """Says how much is in a collection whose indexing was interrupted."""
     from omnivec.collection.collection import Collection
 
     try:
         with Collection(folder, create=False, readonly=True) as notes:
-            return f"{count(len(notes), 'document')} in {folder}; the same command again goes on from there"
+            return f"{count(len(notes), 'document')} in {folder}; run the same command again to continue"
     except OmnivecError:
         return f"nothing is in {folder} yet"
 
 
-def _models(arguments: Sequence[str]) -> tuple[str | None, dict[str, str] | None]:
-    """The --model of all, and those of one modality each."""
+def _models(options: Sequence[str]) -> tuple[str | None, dict[str, str] | None]:
+    """Splits the --model options into the model for all modalities, and those for one modality each."""
     named: dict[str, str] = {}
     whole: list[str] = []
-    for text in arguments:
+    for text in options:
         modality, equals, name = text.partition("=")
-        if not equals or modality not in readable():  # The path of a folder may have "=" in it.
+        if not equals or modality not in readable():  # the path of a folder may contain "="
             whole.append(text)
         elif modality in named:
             raise click.UsageError(f"--model {modality}=... is given twice")
@@ -126,7 +131,7 @@ def _models(arguments: Sequence[str]) -> tuple[str | None, dict[str, str] | None
             named[modality] = name
     if len(whole) + bool(named) > 1:
         each = " and ".join(f"{name}=MODEL" for name in readable())
-        raise click.UsageError(f"--model is given once, or as {each}")
+        raise click.UsageError(f"--model may be given once, or as {each}")
     return (whole[0] if whole else None), named or None
 
 
@@ -135,6 +140,7 @@ def _line(event: Event) -> dict[str, Any]:
 
 
 def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Groups documents by the reason why they were kept."""
     groups: dict[str, list[str]] = {}
     for document, why in reasons.items():
         groups.setdefault(why, []).append(document)
@@ -153,7 +159,7 @@ def _summary(report: SyncReport, folder: Path, seconds: float, as_json: bool) ->
     for why, documents in _grouped(report.kept).items():
         say(f"kept {', '.join(documents[:3])}{_more(len(documents) - 3)}: {why}")
     if as_json:
-        facts = {one.name: getattr(report, one.name) for one in fields(report) if one.name != "kept"}
+        facts = {field.name: getattr(report, field.name) for field in fields(report) if field.name != "kept"}
         print_json([{"summary": {**facts, "seconds": round(seconds, 3)}}])
         return
     if line := left_out(report.left_out.values(), report.skipped, f"neither {' nor '.join(readable())}"):

@@ -1,4 +1,4 @@
-"""`omnivec info`: a model, how it runs here, and what a lower precision would cost on texts of one's own."""
+"""`omnivec info`: a model, how it runs on this machine, and the loss of a lower precision on your own texts."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ if TYPE_CHECKING:
     from omnivec.models.precision import PrecisionLoss
 
 PARTS = ("towers", "sides")
-"""What of a card holds the facts of several models."""
+"""Fields of a model card that hold the cards of the models it consists of."""
 
 
-@click.command("info", short_help="Show what a model is and how it runs here.")
+@click.command("info", short_help="Show a model's properties and how it runs on this machine.")
 @click.argument("model", default=DEFAULT_MODEL)
-@click.option("--engine", type=click.Choice(["openvino", "torch"]), help="[default: chosen by itself]")
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16", "int8"]), help="[default: chosen by itself]"
+    "--engine",
+    type=click.Choice(["openvino", "torch"]),
+    help="Engine that runs the model.  [default: chosen automatically]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "int8"]),
+    help="Precision of the computation.  [default: chosen automatically]",
 )
 @click.option(
     "--texts",
     metavar="FILE",
-    help="Measure what --precision costs against float32, on the lines of this file; - is stdin.",
+    help="Compare --precision with float32 on the lines of this file; - is stdin.",
 )
-@click.option(
-    "--max-memory", metavar="SIZE", help="What the process shall stay below, such as 2GB or 500MiB."
-)
+@click.option("--max-memory", metavar="SIZE", help="Memory limit of the process, such as 2GB or 500MiB.")
 @json_option
 def command(
     model: str,
@@ -42,15 +46,15 @@ def command(
     max_memory: str | None,
     as_json: bool,
 ) -> None:
-    """Show what MODEL is and how it runs on this machine, each choice with its reason.
+    """Show the properties of MODEL and how it runs on this machine, with the reason for each choice.
 
-    With --texts, show what a lower precision costs on them: how near its vectors are to those of float32, how many
+    With --texts, compare a lower precision with float32 on these texts: the cosines between their vectors, how many
     nearest neighbours stay the same, the memory of the weights, and the speed.
     """
     from omnivec.models.loading import load
 
     if texts is not None and precision in (None, "float32"):
-        raise UsageError("--texts measures a lower precision: give --precision int8 or bfloat16 too")
+        raise UsageError("--texts compares a lower precision with float32: add --precision int8 or bfloat16")
     embedder = load(model, engine=engine, precision=precision, max_memory=max_memory)
     if texts is not None and precision is not None:
         _print_loss(embedder.precision_loss(precision, _lines(texts)), as_json)
@@ -61,18 +65,18 @@ def command(
 
 
 def _lines(file: str) -> list[str]:
-    """The lines of a file that hold anything."""
+    """Returns the lines of a file that are not blank."""
     from omnivec.cli.rows import Source
 
     source = Source((file,), column=None, lines=True)
-    lines = [item for item in source if item and item.strip()]
+    texts = [item for item in source if item and item.strip()]
     if source.failures:
         raise UsageError(source.failures[0])
-    return lines
+    return texts
 
 
 def _print_card(card: Mapping[str, Any], indent: str = "") -> None:
-    """A line for each fact, with its reason; the parts of a model below its own facts, each under its name."""
+    """Prints a line for each field of a card, with its reason, then the cards of the models that it consists of."""
     reasons, parts = card.get("reasons", {}), {}
     for name, value in card.items():
         if name in PARTS:
@@ -87,7 +91,7 @@ def _print_card(card: Mapping[str, Any], indent: str = "") -> None:
 
 def _shown(value: Any) -> object:
     if isinstance(value, dict):
-        return "; ".join(f"{name} {_shown(shown_value)}" for name, shown_value in value.items()) or "-"
+        return "; ".join(f"{name} {_shown(inner)}" for name, inner in value.items()) or "-"
     return (
         (", ".join(map(str, value)) if isinstance(value, list) else value)
         if value not in (None, "", [])

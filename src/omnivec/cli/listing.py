@@ -1,4 +1,4 @@
-"""Files and folders as a command was given them, to the files in them."""
+"""Lists the files of the PATH arguments of a command, which are files and folders."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from omnivec.types import ModalityName
 from omnivec.validation.reasons import LeftOut
 
 LARGEST = 2**40
-"""Bytes of a file that is still listed: what reads it has limits of its own."""
+"""Largest size in bytes of a listed file; the code that reads it has limits of its own."""
 
 
 class Listing(Iterable[Path]):
-    """The files that are named, and of folders those below them that are of a kind; each file once.
+    """An iterable of the named files, and of those in the named folders that are of some modalities; each file once.
+
+    The attributes are complete once all files were iterated over.
 
     Attributes:
-        failures: why something could not be listed, one line each; whole once all files were taken.
-        left_out: kind of what folders hold and has nothing to embed, such as "empty" -> how many.
-        skipped: lower-case suffix -> how many files of folders are of another kind.
+        failures: why something could not be listed, one line each.
+        left_out: counts what in folders holds nothing to embed, by reason, such as "empty".
+        skipped: counts the files in folders that are of another modality, by lower-case suffix.
     """
 
     def __init__(
@@ -40,14 +42,14 @@ class Listing(Iterable[Path]):
         self.skipped: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Path]:
-        """The files, called as the command was given them: below a folder "photos", "photos/2024/a.jpg"."""
+        """Yields paths that begin with the argument of the command: in the folder "photos", "photos/2024/a.jpg"."""
         seen: set[Path] = set()
-        for path in self._paths:
-            walked = walk(path, hidden=self._hidden, max_bytes=LARGEST, wanted=self._wants)
+        for argument in self._paths:
+            walked = walk(argument, hidden=self._hidden, max_bytes=LARGEST, wanted=self._wants)
             for entry in walked:
                 if entry.path not in seen:
                     seen.add(entry.path)
-                    yield path / entry.path.relative_to(walked.root)
+                    yield argument / entry.path.relative_to(walked.root)
             self.failures += walked.failures.values()
             self.left_out.update(walked.left_out.values())
             self.skipped += walked.skipped
@@ -56,7 +58,7 @@ class Listing(Iterable[Path]):
         return of_name(path) in self._modalities
 
     def leaves_out(self, path: Path) -> bool:
-        """Whether a file that failed was found in a folder and holds nothing to embed; then it is counted as such."""
+        """Whether a file that failed is in a folder and holds nothing to embed; it is then counted in `left_out`."""
         if path in self._named:
             return False
         try:
@@ -69,7 +71,7 @@ class Listing(Iterable[Path]):
         return False
 
     def report(self) -> bool:
-        """Says on stderr what could not be listed and what was left out; whether anything could not."""
+        """Reports on stderr what could not be listed and what was left out; returns whether there were failures."""
         for why in self.failures:
             say(why)
         if line := left_out(self.left_out.elements(), self.skipped, f"no {' or '.join(self._modalities)}"):
@@ -78,12 +80,12 @@ class Listing(Iterable[Path]):
 
 
 def paths_argument(command: Command) -> Command:
-    """PATH..., as every command that reads files and folders takes it."""
+    """Adds the argument PATH... to a command."""
     path_type = click.Path(path_type=Path, readable=False)
     return click.argument("paths", nargs=-1, required=True, type=path_type, metavar="PATH...")(command)
 
 
 def hidden_option(command: Command) -> Command:
-    """--hidden, as every command that reads folders takes it."""
-    text = "Take files and folders whose name begins with a dot too."
+    """Adds --hidden to a command."""
+    text = "Include files and folders whose names begin with a dot."
     return click.option("--hidden", is_flag=True, help=text)(command)

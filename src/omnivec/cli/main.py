@@ -1,7 +1,7 @@
-"""The command `omnivec`: turns errors and signals into one line and an exit code.
+"""The command `omnivec`: turns errors and signals into one line on stderr and an exit code.
 
-Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 3 done but some items failed, each named, 130 stopped by
-Ctrl-C, 143 by SIGTERM.
+Exit codes: 0 done, 1 an error, 2 wrong usage, 3 done but some items failed (each is named), 130 stopped by Ctrl-C,
+143 stopped by SIGTERM.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from types import FrameType
 
 STOPPED, ENDED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _ARRIVED: list[int] = []
-"""Signals that came so far: a library may have turned an interruption into an error of its own, or kept it."""
+"""Signals received so far: a library may have replaced the exception of an interruption by another, or swallowed it."""
 _IMPORT_SECONDS = 5.0
-"""How long an import may keep a signal waiting."""
+"""Longest time for which a signal is postponed while a module is imported."""
 
 
 def main() -> None:
     """The entry point: runs a command and exits with its code."""
-    # Until the command itself runs, there is nothing to clear away, and imports do not bear an interruption.
+    # Before the command runs there is nothing to clean up, and an exception inside an import may be lost: exit at once.
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+        if signal.getsignal(number) is not signal.SIG_IGN:  # it is ignored for background jobs of a shell
             signal.signal(number, lambda number, frame: os._exit(128 + number))
     try:
         code = _main()
@@ -32,38 +32,44 @@ def main() -> None:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     _flush()
-    # Everything is written and closed: taking modules and engine down one by one only keeps the user waiting.
+    # Everything is written and closed, so skip the teardown of the interpreter and the engine, which takes time.
     os._exit(code)
 
 
 def _main() -> int:
     from io import TextIOWrapper
 
-    for stream in (sys.stdout, sys.stderr):  # A terminal that cannot show a letter must not end the work.
+    for stream in (sys.stdout, sys.stderr):  # a character that the terminal cannot show must not raise
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    from omnivec.cli import common, group  # noqa: F401 - what is slow to import, before anything can be lost
+    from omnivec.cli import common, group  # noqa: F401 - slow imports, before signals raise
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _arrived)
-    sys.unraisablehook = _lost
+    sys.unraisablehook = _retry_unraisable
     code = run(sys.argv[1:])
-    # A command that keeps what it has when it is stopped, as training does, ends well and yet was stopped.
+    # Training saves its state when it is stopped and returns normally; the exit code still says that it was stopped.
     return 128 + _ARRIVED[0] if _ARRIVED else code
 
 
 def _arrived(number: int, frame: FrameType | None, since: float | None = None) -> None:
-    """A signal: whatever is going on is unwound, so that half-written files are cleared away.
+    """Handles a signal by raising, so that the stack is unwound and incomplete files are removed.
 
-    What is raised inside an import may be dropped on the way (Python's compiler does so): there the signal waits.
+    An exception that is raised inside an import may be lost (Python's compiler drops it), so there the signal is
+    postponed, for `_IMPORT_SECONDS` at most.
+
+    Args:
+        number: number of the signal.
+        frame: frame that was running.
+        since: time at which the signal was first postponed; None if it was not.
     """
     now = time.monotonic()
     began = now if since is None else since
     _ARRIVED.append(number)
     if _importing(frame) and now - began < _IMPORT_SECONDS:
         signal.signal(number, lambda number, frame: _arrived(number, frame, began))
-        _again()
+        _repeat()
         return
     signal.signal(number, _arrived)
     if number == signal.SIGINT:
@@ -77,19 +83,19 @@ def _importing(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def _again() -> None:
-    """The last signal comes once more, a moment later."""
+def _repeat() -> None:
+    """Sends the last signal to this process again, a moment later."""
     from threading import Timer
 
     Timer(0.02, os.kill, (os.getpid(), _ARRIVED[-1])).start()
 
 
-def _lost(unraisable: sys.UnraisableHookArgs) -> None:
-    """An interruption that hit where nothing can be raised, as in a destructor, comes again a moment later."""
+def _retry_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Repeats an interruption that was raised where exceptions are lost, such as in a destructor."""
     if unraisable.exc_type not in (KeyboardInterrupt, SystemExit):
         sys.__unraisablehook__(unraisable)
         return
-    _again()
+    _repeat()
 
 
 def _flush() -> None:
@@ -101,7 +107,7 @@ def _flush() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code."""
+    """Runs a command with its arguments, reports errors on stderr, and returns the exit code."""
     import click
 
     from omnivec.cli.group import cli
@@ -126,10 +132,10 @@ def run(arguments: list[str]) -> int:
         say(error.summary if isinstance(error, ItemErrors) else str(error))
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
-        # The reader went away (`| head`): nothing more can be said, and Python must not try at exit.
+        # The reader of the pipe is gone (`| head`): redirect stdout, or Python would fail to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except BaseException as error:  # a panic of a library is no Exception
+    except BaseException as error:  # the panic of a Rust library is not an Exception
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         if _ARRIVED:
@@ -146,33 +152,34 @@ def _fault(error: BaseException) -> str:
     from omnivec.validation.reasons import is_of_system, of_item, one_line
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "no room is left where the output goes: it is not whole"
+        return "no space is left on the disk of the output, which is incomplete: make room, or choose another place"
     if is_of_system(error):
         return of_item(error)
     if isinstance(error, MemoryError):
-        return "not enough memory: give the process more, or fewer and smaller items at a time"
-    error_name, line = type(error).__name__, one_line(error)
-    return f"a fault of omnivec itself: {error_name}: {line} (OMNIVEC_DEBUG=1 shows where)"
+        return "not enough memory: give the process more, or embed fewer or smaller items at a time"
+    return (
+        f"a fault in omnivec itself: {type(error).__name__}: {one_line(error)} (OMNIVEC_DEBUG=1 shows where)"
+    )
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether an exception comes from Ctrl-C, also where a library has made one of its own of it."""
+    """Whether an exception comes from Ctrl-C, even if a library has replaced it by another one."""
     if isinstance(error, SystemExit | GeneratorExit):
         return False
     return isinstance(error, KeyboardInterrupt) or signal.SIGINT in _ARRIVED
 
 
-def _stopped(outcome: str = "") -> int:
-    """Says that Ctrl-C was heard, and what is kept; a second one changes nothing any more."""
+def _stopped(result: str = "") -> int:
+    """Reports that the command was stopped, and what it has done until then; further Ctrl-C are ignored."""
     import click
 
     from omnivec.progress import say
 
     if signal.getsignal(signal.SIGINT) is _arrived:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.stderr is not None and sys.stderr.isatty():  # The terminal has printed ^C.
+    if sys.stderr is not None and sys.stderr.isatty():  # the terminal has printed ^C without a line break
         click.echo(err=True)
-    say(f"stopped; {outcome or 'what was reported as done is done'}")
+    say(f"stopped; {result or 'what was reported as done is saved'}")
     return STOPPED
 
 

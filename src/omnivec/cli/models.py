@@ -1,4 +1,4 @@
-"""`omnivec models`: what can be loaded."""
+"""`omnivec models`: lists known models and supported families."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from omnivec.inputs.modality import get, written
 @click.command("models", short_help="List known models and families.")
 @json_option
 def command(as_json: bool) -> None:
-    """List the models known by a short name, whether they are on this machine, and the families.
+    """List the models that have a short name, whether they are on this machine, and the supported families.
 
-    Any other model of these families loads by its folder, or as hf:org/name.
+    Any other model of these families can be loaded by its folder, or as hf:org/name.
     """
     from omnivec import hub
     from omnivec.models import registry
@@ -55,13 +55,13 @@ def command(as_json: bool) -> None:
 
 
 def _reads(facts: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
-    """How much of an item a known model sees: tokens of a text, pixels of an image."""
+    """Returns how much of an item a known model reads, such as "256 tokens" or "224 x 224"."""
     record = get(claims.get("modality", written()))
     return record.input_size(facts) or f"{facts['length']} {record.unit}"
 
 
 def _holds_model(folder: Path) -> bool:
-    """Whether a folder of a cache is a model's: of a wheel whose models lie deeper, a copy of all of it is none."""
+    """Whether a folder of the cache is a model; the copy of a wheel that has its models in subfolders is not."""
     from omnivec.models import registry
 
     if any((folder / name).is_file() for name in ("config.json", "modules.json")):

@@ -1,4 +1,4 @@
-"""Items read from files and streams, and vectors written to files as they come."""
+"""Reading of items from files and stdin, and writing of vectors to files, window by window."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ _NO_PYARROW = "writing .parquet needs pyarrow: pip install 'omnivec[parquet]'"
 
 
 class Source:
-    """The items of files, one after the other; remembers the name of each until it is taken.
+    """An iterable of the items of files, which remembers the name of each item until `take` returns it.
+
+    Args:
+        sources: paths of files, and "-" for stdin.
+        column: field that holds the text of each row; None for files without rows.
+        lines: whether each line of a file is an item.
 
     Attributes:
-        failures: files that gave no items, or not all of them, one line each.
+        failures: why files gave no items, or not all of them, one line each.
     """
 
     def __init__(self, sources: Sequence[str], column: str | None, lines: bool) -> None:
@@ -39,13 +44,13 @@ class Source:
         self.failures: list[str] = []
 
     def check(self) -> None:
-        """Looks at each source before there is any work: one that gives no rows leaves no trace in a result.
+        """Checks the files of rows before the work begins: a file that gives no rows would leave no trace in a result.
 
-        A file that is an item by itself is looked at in its turn, and fails alone.
+        A file that is one item is not checked: if it cannot be read, that item fails.
 
         Raises:
-            UsageError: a source that cannot be meant.
-            ItemError: rows that cannot be read, or that have no such column.
+            UsageError: a source is a folder, or does not fit the options.
+            ItemError: the rows of a file cannot be read, or have no such column.
         """
         for source in self._sources:
             if source == "-":
@@ -59,7 +64,7 @@ class Source:
         for source in self._sources:
             try:
                 for name, item in self._items(source):
-                    # Still an item: the rows of the result are those of the source.
+                    # It stays an item, so that the rows of the result correspond to those of the source.
                     if isinstance(item, ItemError):
                         self._why[self._count] = str(item)
                     self._names.append(name)
@@ -69,7 +74,7 @@ class Source:
                 self.failures.append(str(item_error(error, source)))
 
     def total(self) -> int | None:
-        """How many items there are; None where a source can be read only once, or cannot be read to its end."""
+        """Counts the items; None if a source can be read only once, or cannot be read to its end."""
         try:
             return sum(self._total(source) for source in self._sources)
         except (OSError, ItemError, UsageError):
@@ -86,7 +91,7 @@ class Source:
         return sum(1 for _ in self._items(source))
 
     def take(self, encoded: Encoded) -> list[str]:
-        """The names of the items of one window; what a row lacked becomes the reason of its failure."""
+        """Returns the names of the items of one window, and sets the reasons of rows that could not be read."""
         encoded.failures |= {i: self._why.pop(i) for i in encoded.failures if i in self._why}
         return [self._names.popleft() for _ in range(len(encoded.kept) + len(encoded.failures))]
 
@@ -104,16 +109,20 @@ class Source:
             yield from _texts(path, _records(path, self._column), self._column)
 
     def _path(self, source: str) -> Path:
-        """A source as a file; UsageError where it cannot be meant."""
+        """Returns the path of a source.
+
+        Raises:
+            UsageError: it is a folder, or does not fit the options --column and --lines.
+        """
         path = Path(source)
         if path.is_dir():
             raise UsageError(f"{source} is a folder: name files (docs/*.md), or use `omnivec index`")
         table = rows.kind(path) in rows.SUFFIXES
         if self._column is not None and not table:
-            raise UsageError(f"--column reads {', '.join(rows.SUFFIXES)} files; {source} is none")
+            raise UsageError(f"--column reads {', '.join(rows.SUFFIXES)} files; {source} is not one")
         if table and self._column is None and not self._lines:
             raise UsageError(
-                f"{source} has rows: --column names the field that holds the text, or use --lines"
+                f"{source} has rows: name the field that holds the text with --column, or use --lines"
             )
         return path
 
@@ -139,7 +148,7 @@ def _numbered(name: str, lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(place: str, text: str) -> str | ItemError:
-    """A text, unless some of its bytes could not be decoded."""
+    """Returns a text, or an ItemError if some of its bytes could not be decoded."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -148,36 +157,45 @@ def _checked(place: str, text: str) -> str | ItemError:
 
 
 def _stdin() -> IO[str]:
-    """Standard input as UTF-8, whatever the locale says: bytes that are not cost only their line."""
+    """Returns stdin decoded as UTF-8, whatever the locale; invalid bytes only make their own line fail."""
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
     return sys.stdin
 
 
 def _records(path: Path, column: str) -> Iterator[tuple[int, Any]]:
-    """The rows of a file and where they end, of a table as dicts; ItemError where that has no such column."""
+    """Yields the number and the fields of each row of a file.
+
+    Raises:
+        ItemError: the file is a table without such a column.
+    """
     records = rows.rows(path, errors="surrogateescape", error=ItemError)
     if rows.is_table(path):
         _, names = next(records, (0, []))
         if column not in names:
             raise ItemError(f"{path} has no column {column!r}; its columns: {', '.join(names) or 'none'}")
-        absent = dict.fromkeys(names)  # what a row that is too short lacks
+        absent = dict.fromkeys(names)  # for rows that are too short
         records = ((number, {**absent, **dict(zip(names, row, strict=False))}) for number, row in records)
     yield from records
 
 
 class Sink(Protocol):
-    """Where vectors go, window by window."""
+    """A writer of vectors, window by window."""
 
     def write(self, encoded: Encoded, names: Sequence[str]) -> None:
-        """Writes one window; `names` has one for each item of it, those that failed included."""
+        """Writes one window.
+
+        Args:
+            encoded: the vectors and failures of the window.
+            names: the name of each item of the window, including those that failed.
+        """
 
     def close(self) -> None:
-        """Writes what is still to be written."""
+        """Writes what remains, such as a header or footer; does not close the file."""
 
 
 class NpySink:
-    """A float32 .npy file of (items, dim); the row of an item that failed is NaN."""
+    """Writes a float32 .npy file of (items, dim); the row of an item that failed is NaN."""
 
     _HEADER = 128
 
@@ -193,7 +211,7 @@ class NpySink:
         self._rows += len(names)
 
     def close(self) -> None:
-        """Writes the header, now that the number of rows is known."""
+        """Writes the header, which needs the number of rows."""
         header = (
             f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self._rows}, {self._dim}), }}".encode()
         )
@@ -203,7 +221,7 @@ class NpySink:
 
 
 class JsonSink:
-    """JSON lines: item and vector, or item and error."""
+    """Writes JSON lines: item and vector, or item and error."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._first = file, 0
@@ -223,11 +241,11 @@ class JsonSink:
         self._first += len(names)
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Does nothing: all lines are written."""
 
 
 class ParquetSink:
-    """A Parquet file with the columns item, vector (a list of float32), lost and error."""
+    """Writes a Parquet file with the columns item, vector (a list of float32), lost and error."""
 
     def __init__(self, file: IO[bytes], dim: int) -> None:
         try:
@@ -271,11 +289,21 @@ _FORMATS: dict[str, Callable[[IO[bytes], int], Sink]] = {
 
 
 def check_sink(path: Path | None, sources: Iterable[str] = ()) -> None:
-    """Refuses what cannot be a file of vectors, or is one of the sources, before there is any work to lose."""
+    """Checks that vectors can be written to a file, before the work begins.
+
+    Args:
+        path: the output file; None for stdout.
+        sources: the input files, which must not be replaced.
+
+    Raises:
+        UsageError: the suffix is not that of a supported format, or as `files.check_target`.
+        MissingExtra: .parquet without pyarrow.
+        OmnivecError: the file cannot be written.
+    """
     if path is None:
         return
     if path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"{path}: the suffix says the format, one of {', '.join(_FORMATS)}")
+        raise UsageError(f"{path}: the suffix selects the format and must be one of {', '.join(_FORMATS)}")
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
         raise MissingExtra(_NO_PYARROW)
     check_target(path, map(Path, sources))
@@ -283,15 +311,14 @@ def check_sink(path: Path | None, sources: Iterable[str] = ()) -> None:
 
 @contextmanager
 def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
-    """A file for vectors, whole or not at all: it appears under its name when all is written.
+    """Opens a file for vectors; it is written atomically and appears under its name when the block ends.
 
     Args:
-        path: .npy, .jsonl or .parquet; None for JSON lines on stdout.
+        path: file with the suffix .npy, .jsonl or .parquet; None for JSON lines on stdout.
         dim: length of a vector.
 
     Raises:
-        UsageError: another suffix, a folder that is not there, or the name of a folder.
-        OmnivecError: the file cannot be written.
+        UsageError, MissingExtra, OmnivecError: as `check_sink`.
     """
     if path is None:
         yield JsonSink(sys.stdout.buffer)
@@ -301,5 +328,5 @@ def open_sink(path: Path | None, dim: int) -> Iterator[Sink]:
         sink = _FORMATS[path.suffix.lower()](file, dim)
         try:
             yield sink
-        finally:  # Whatever happened: a Parquet writer that outlives its file complains.
+        finally:  # also after an error: a Parquet writer must be closed before its file
             sink.close()

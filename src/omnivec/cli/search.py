@@ -1,4 +1,4 @@
-"""`omnivec search`: a question to a collection, in words or by an image."""
+"""`omnivec search`: searches a collection with a text or a file."""
 
 from __future__ import annotations
 
@@ -30,59 +30,59 @@ if TYPE_CHECKING:
 
 
 def _query_or_file(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
-    """Refuses a search for nothing and one for two things; the options of files are eager, so they are known by now."""
+    """Checks that one of QUERY, --file and --image is used; the options are eager, so their values are known."""
     queries = [query, context.params.get("file"), context.params.get("picture")]
     count = sum(one is not None for one in queries)
     if not context.resilient_parsing and count != 1:
-        what = "several are" if count else "none is"
-        raise click.UsageError(f"a search takes QUERY, --file FILE or --image FILE: {what} given", context)
+        number = "more than one is" if count else "none is"
+        raise click.UsageError(f"give one of QUERY, --file FILE or --image FILE: {number} given", context)
     if query is not None and not query.strip():
-        raise click.UsageError("QUERY is empty: say what is sought", context)
+        raise click.UsageError("QUERY is empty: give a text to search for", context)
     return query
 
 
-@click.command("search", short_help="Find the passages and images that answer a query best.")
+@click.command("search", short_help="Find the passages and images that match a query best.")
 @click.argument("query", required=False, callback=_query_or_file)
 @click.option(
     "--file",
     type=click.Path(path_type=Path, readable=False),
     is_eager=True,
-    help="A file whose like is sought, in place of QUERY.",
+    help="Search with a file in place of QUERY.",
 )
 @click.option(
     "--image",
     "picture",
     type=click.Path(path_type=Path, readable=False),
     is_eager=True,
-    help="The same, of an image file: any other is refused.",
+    help="The same with an image file; other files are refused.",
 )
 @collection_option
 @model_option
 @where_option
-@click.option("-k", default=10, show_default=True, help="How many.")
+@click.option("-k", default=10, show_default=True, help="Number of results.")
 @click.option(
     "--mode",
     type=click.Choice(["vector", "text", "hybrid"]),
-    help="By meaning, by words (BM25), or by both.  [default: hybrid for words, vector for an image]",
+    help="Search by meaning, by words (BM25), or by both.  [default: hybrid for a text, vector for an image]",
 )
 @click.option(
     "--under",
     type=click.Path(path_type=Path, readable=False),
     metavar="DIR",
-    help="Only files in this folder.",
+    help="Search only files in this folder.",
 )
-@click.option("--per-document", is_flag=True, help="Of each document its best passage alone.")
-@click.option("--whole", is_flag=True, help="Whole passages, not their beginnings.")
+@click.option("--per-document", is_flag=True, help="Show only the best passage of each document.")
+@click.option("--whole", is_flag=True, help="Show whole passages, not only the lines that match.")
 @click.option(
     "--thumbnails/--no-thumbnails",
     default=None,
-    help="Show found images.  [default: where the terminal can]",
+    help="Show images as pictures.  [default: if the terminal supports it]",
 )
 @click.option(
     "--html",
     "page",
     type=click.Path(path_type=Path, readable=False),
-    help="Also write them to a page, with thumbnails, that needs nothing else.",
+    help="Also write the results to an .html page with thumbnails, which needs no other file.",
 )
 @json_option
 def command(
@@ -101,9 +101,9 @@ def command(
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Find the passages and images that answer QUERY, or that are like a file, best.
+    """Find the passages and images that match QUERY best, or that are most similar to a file.
 
-    Each hit shows its score, its file and line, and its text or, where the terminal can show it, its picture.
+    Each result shows its score, its file and line, and its text or, if the terminal supports it, its picture.
     """
     from omnivec.collection.collection import Collection
     from omnivec.collection.searching import WORDS
@@ -114,31 +114,39 @@ def command(
     with Collection(find_collection(collection), model, create=False, readonly=True) as notes:
         if page is not None and (page in notes or page.resolve() in notes):
             raise UsageError(
-                f"{page} is a document of {notes.folder}, and a page would replace it: name another"
+                f"{page} is a document of {notes.folder}, which the page would replace: name another file"
             )
-        asked = picture or file or query or ""
-        hits = notes.search(asked, k, condition, mode, under=under, per_document=per_document)
+        searched = picture or file or query or ""
+        hits = notes.search(searched, k, condition, mode, under=under, per_document=per_document)
         if not hits:
             say(_nothing(notes, condition))
-            for line in notes.unreached(of(asked)) if mode != WORDS else ():
+            for line in notes.unreached(of(searched)) if mode != WORDS else ():
                 say(line)
     if page is not None:
-        _write(page, asked, hits, notes.path_of)
+        _write(page, searched, hits, notes.path_of)
     print_hits(hits, as_json, whole, pictures(notes.path_of, thumbnails), notes.path_of)
 
 
-def _nothing(searched: Collection, condition: dict[str, Any] | None) -> str:
-    """Why there may be nothing to show."""
-    if not len(searched):
-        return f"nothing found: {searched.folder} holds no documents yet; `omnivec index PATH` brings some in"
-    why = searched.unmatched(condition) if condition else ()
+def _nothing(collection: Collection, condition: dict[str, Any] | None) -> str:
+    """Says that nothing was found, and possible reasons."""
+    if not len(collection):
+        return f"nothing found: {collection.folder} has no documents yet; add some with `omnivec index PATH`"
+    why = collection.unmatched(condition) if condition else ()
     return "nothing found" + (
         f" that passes the filter{': ' * bool(why)}{'; '.join(why)}" if condition else ""
     )
 
 
 def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Callable[[Hit], str]:
-    """What shows a found image below its line; "" where this terminal cannot."""
+    """Returns a function that renders the image of a hit for this terminal.
+
+    Args:
+        file_of: returns the file of a document.
+        wanted: whether to show pictures; None if the terminal supports it.
+
+    Returns:
+        A function from a hit to its picture as text; "" if it has none, or none can be shown.
+    """
     from omnivec.inputs.modality import modalities
     from omnivec.validation.reasons import of_item
     from omnivec.viewer.terminal import best_way
@@ -152,25 +160,25 @@ def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Call
         try:
             return way.show(file_of(hit.document), record.thumbnail)
         except BaseException as error:
-            return printable(f"no picture: {of_item(error)}")
+            return printable(f"cannot be shown: {of_item(error)}")
 
     return picture
 
 
 def _check(image: Path | None, page: Path | None) -> None:
-    """Refuses what cannot be an image or a page before a model is loaded."""
+    """Checks the files of --image and --html before a model is loaded."""
     if image is not None:
         from omnivec.inputs.image.pixels import read_header
 
-        read_header(image)  # the file of a text would be a query too, but not the one that was meant
+        read_header(image)  # a text file would be a valid query, but not for --image
     if page is not None:
         from omnivec.viewer.page import check_page
 
         check_page(page)
 
 
-def _write(path: Path, asked: str | Path, hits: list[Hit], file_of: Callable[[str], Path]) -> None:
+def _write(path: Path, query: str | Path, hits: list[Hit], file_of: Callable[[str], Path]) -> None:
     from omnivec.viewer.page import page, write_page
 
-    write_page(path, page(asked, hits, file_of))
+    write_page(path, page(query, hits, file_of))
     say(f"written to {path}")

@@ -1,4 +1,4 @@
-"""`omnivec train`: a command for each recipe, with the recipe's own options."""
+"""`omnivec train`: a subcommand for each recipe, with the options of the recipe."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ NOT_HERE = {"show_progress_bar"}
 
 
 class RecipeGroup(click.Group):
-    """The recipes as subcommands, made from what their files say, without importing them."""
+    """The recipes as subcommands; their options are read from the source of the recipe, without importing it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The recipes."""
+        """Lists the recipes."""
         return list(recipes())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A recipe as a command."""
+        """Makes the command of a recipe."""
         recipe = recipes().get(cmd_name)
         return None if recipe is None else _command(recipe)
 
 
-@click.group("train", cls=RecipeGroup, short_help="Train or fine-tune a model by a recipe.")
+@click.group("train", cls=RecipeGroup, short_help="Train or fine-tune a model with a recipe.")
 def command() -> None:
-    """Train or fine-tune a model by a RECIPE, and save it to a folder that every command loads as a model."""
+    """Train or fine-tune a model with a RECIPE and save it to a folder, which every --model option accepts."""
 
 
 def _command(recipe: Recipe) -> click.Command:
     shown = [option for option in recipe.options if option.name not in NOT_HERE and not option.is_callable]
 
-    def run(data: Path, output: Path, **options: Any) -> None:
-        stated = {name: value for name, value in options.items() if value is not None}
-        _train(recipe, data, output, stated)
+    def run(data: Path, output: Path, **values: Any) -> None:
+        _train(recipe, data, output, {name: value for name, value in values.items() if value is not None})
 
     return click.Command(
         recipe.name,
@@ -62,15 +61,15 @@ def _command(recipe: Recipe) -> click.Command:
 
 
 def _option(option: Option) -> click.Option:
-    """A recipe's option as a flag; what is not given stays the recipe's own default."""
-    value_type = next((TYPES[name.strip()] for name in option.type.split("|") if name.strip() in TYPES), str)
+    """Makes the command-line option for an option of a recipe; its default is None, so that the recipe's applies."""
+    option_type = next((TYPES[name.strip()] for name in option.type.split("|") if name.strip() in TYPES), str)
     flag = f"--{option.name.replace('_', '-')}"
     default = "" if option.default is None else f"  [default: {option.default}]"
-    name = f"{flag}/--no-{flag[2:]}" if value_type is bool else flag
+    name = f"{flag}/--no-{flag[2:]}" if option_type is bool else flag
     short = ["-m"] if option.name == "model" else []
     return click.Option(
         [name, *short, option.name],
-        type=value_type,
+        type=option_type,
         default=None,
         required=option.required,
         help=option.help + default,
@@ -91,7 +90,7 @@ def _train(recipe: Recipe, data: Path, output: Path, options: dict[str, Any]) ->
 
 
 def _saved(model: Embedder, output: Path) -> Path:
-    """Where a model is now: what was learned is not lost to an output that was good before the training."""
+    """Saves a model and returns its path: beside `output` if that can no longer be written, so that it is not lost."""
     try:
         return model.save(output)
     except OmnivecError as error:
@@ -102,4 +101,4 @@ def _saved(model: Embedder, output: Path) -> Path:
             saved = model.save(free)
         except OmnivecError:
             raise error from None
-        raise OmnivecError(f"{error}; what was learned is saved to {saved}") from error
+        raise OmnivecError(f"{error}; the trained model is saved to {saved} instead") from error

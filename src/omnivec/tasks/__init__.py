@@ -1,6 +1,6 @@
-"""What people do with a model in hand: classification without training, copies of images.
+"""Tasks that use a model: classification without training, and copies of images.
 
-The functions on arrays that were documented under this name are those of `omnivec.vectors`.
+The functions on arrays that were once documented here are in `omnivec.vectors`; the old import path still works.
 """
 
 from __future__ import annotations

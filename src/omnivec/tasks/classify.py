@@ -1,4 +1,4 @@
-"""Labels for items without training: an embedder reads both, and cosines become probabilities.
+"""Zero-shot classification: items and labels are embedded, and their cosines become probabilities.
 
 Radford et al. 2021, arXiv:2103.00020, section 3.1: each label is put into templates, whose vectors are averaged.
 """
@@ -21,22 +21,22 @@ from omnivec.validation.arguments import real
 from omnivec.vectors.labels import average, fill, zero_shot
 
 SCALE = 20.0
-"""Of cosines that no training has scaled: one over the temperature of 0.05 of sentence-transformers' usual loss."""
+"""Default scale for models without one of their own: 1 / 0.05, the temperature of the usual loss of text models."""
 
 JOINT = "hf:openai/clip-vit-base-patch32, hf:google/siglip2-base-patch16-224, or a folder from `omnivec train align`"
-"""Models that read labels and images, for messages."""
+"""Models that read both labels and images, for messages."""
 
-WINDOW = 512  # items between two results
+WINDOW = 512  # items in each result of `Classifier.stream`
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How the cosines of one modality to the labels become probabilities.
+    """How the cosines between items of one modality and the labels become probabilities.
 
     Attributes:
-        scale: what they are multiplied by.
-        bias: what is then added, of a sigmoid for each label by itself; None for a softmax over the labels.
-        learned: whether scale and bias are the model's own, and not stated.
+        scale: factor by which the cosines are multiplied.
+        bias: added to the scaled cosines, for a sigmoid of each label by itself; None for a softmax over the labels.
+        learned: whether scale and bias were learned by the model, rather than chosen by the caller or by default.
     """
 
     scale: float
@@ -44,29 +44,29 @@ class Rule:
     learned: bool = False
 
     def __str__(self) -> str:
-        whose = "the model's own" if self.learned else "a stated"
+        whose = "the model's own" if self.learned else "a"
         if self.bias is not None:
             return (
-                f"each label by itself, a sigmoid with {whose} scale of {self.scale:.4g} and bias of {self.bias:.4g}: "
-                "they need not sum to 1"
+                f"a sigmoid of each label by itself with {whose} scale of {self.scale:.4g} and bias of "
+                f"{self.bias:.4g}: they need not sum to 1"
             )
         doubt = (
             ""
             if self.learned
-            else "; the model has none of its own, so trust the order more than the numbers"
+            else "; the model has none of its own, so rely on the order of the labels more than on the numbers"
         )
         return f"a softmax over the labels with {whose} scale of {self.scale:.4g}{doubt}"
 
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """What `Classifier.run` returns for n items of which m have probabilities.
+    """The result of `Classifier.run` for n items, m of which could be read.
 
     Attributes:
         probabilities: (m, labels) float32, in the order of the items.
-        kept: (m,) int64, for each row the index of its item.
-        failures: index of an item -> why it has none, one line.
-        lost: (m,) int64, how much of each item the model's limit cut off.
+        kept: (m,) int64, the index of the item of each row.
+        failures: maps the index of each item without probabilities to the reason, one line.
+        lost: (m,) int64, how much of each item the model's limit cut off, in the unit of its modality.
     """
 
     probabilities: Floats
@@ -81,13 +81,19 @@ class Classified:
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """Labels as vectors of a model, to hold items against; made by `of`.
+    """A zero-shot classifier: a model with the vectors of the labels; made by `Classifier.of`.
+
+    Example:
+        >>> model = omnivec.load()
+        >>> classifier = omnivec.Classifier.of(model, ["cooking", "money", "sport"])
+        >>> classifier.predict(["Simmer the onions in butter.", "The bank raised its rates."])
+        ['cooking', 'money']
 
     Attributes:
-        model: what reads items and labels.
-        labels: as given, each once.
-        rules: of each modality that the model reads, how cosines become probabilities.
-        vectors: of each modality the labels' vectors (labels, dim), in its templates.
+        model: embeds the items and the labels.
+        labels: the labels, in the order of the columns of the probabilities.
+        rules: maps each modality to how its cosines become probabilities.
+        vectors: maps each modality to the vectors of the labels (labels, dim) float32, made with its templates.
     """
 
     model: Embedder
@@ -110,45 +116,59 @@ class Classifier:
         """Embeds the labels.
 
         Args:
-            model: that reads texts, and whatever else is to be classified.
-            labels: different, and none empty.
-            templates: with {} for the label; when none is given, those of the items' modality.
-            scale: of a softmax over the labels, for models without one of their own.
+            model: reads texts, and the modality of the items to classify.
+            labels: at least two different texts; one is enough if the model's rule is a sigmoid.
+            templates: texts with {} for the label, whose vectors are averaged; by default those of the modality:
+                "a photo of a {}." for images, "{}" for texts.
+            scale: factor of the cosines in the softmax, for models without one of their own; 20 by default.
+
+        Returns:
+            The classifier.
 
         Raises:
-            UsageError: a model that reads no labels, labels that cannot be told apart, or a softmax over one.
+            UsageError: the model does not read texts; a label is empty or occurs twice; there are no labels, or one
+                for a softmax; `scale` is given, but the model has its own.
         """
-        meant = _checked(labels)
+        checked = _checked(labels)
         rules = {modality: _rule(model, modality, scale) for modality in _reads(model)}
-        if len(meant) == 1 and any(rule.bias is None for rule in rules.values()):
+        if len(checked) == 1 and any(rule.bias is None for rule in rules.values()):
             raise UsageError(
-                f"one label, {meant[0]!r}: a softmax over one is always 1; give another to hold it against, "
+                f"one label, {checked[0]!r}: a softmax over one label is always 1; add another to compare it with, "
                 "such as 'something else'"
             )
-        asked = tuple(texts(templates, "templates"))
-        wanted = {modality: asked or get(modality).templates for modality in rules}
-        made = {templates: _embedded(model, templates, meant) for templates in dict.fromkeys(wanted.values())}
-        return cls(model, meant, rules, {modality: made[templates] for modality, templates in wanted.items()})
+        requested = tuple(texts(templates, "templates"))
+        used = {modality: requested or get(modality).templates for modality in rules}
+        embedded = {each: _embedded(model, each, checked) for each in dict.fromkeys(used.values())}
+        return cls(model, checked, rules, {modality: embedded[each] for modality, each in used.items()})
 
     def run(self, items: Any) -> Classified:
-        """The probability of each label for each item, and why an item has none.
+        """Computes the probability of each label for each item; items that fail do not raise.
 
         Args:
-            items: as `Embedder.run` takes them: a str is a text, a pathlib.Path a file of a text or an image.
+            items: one item or an iterable, as for `Embedder.run`: a str is a text, a pathlib.Path a text or image file.
+
+        Returns:
+            The probabilities, and the reasons of the items that failed.
         """
         listed = list(several(items))
         encoded = self.model.run(listed)
-        meant = [self.modality(listed[i]) for i in encoded.kept.tolist()]
-        probabilities = np.zeros((len(meant), len(self.labels)), np.float32)
+        modalities = [self.modality(listed[i]) for i in encoded.kept.tolist()]
+        probabilities = np.zeros((len(modalities), len(self.labels)), np.float32)
         for modality, rule in self.rules.items():
-            rows = np.array([name == modality for name in meant], bool)
+            rows = np.array([each == modality for each in modalities], bool)
             if rows.any():
-                against = self.vectors[modality]
-                probabilities[rows] = zero_shot(encoded.vectors[rows], against, rule.scale, rule.bias)
+                labels = self.vectors[modality]
+                probabilities[rows] = zero_shot(encoded.vectors[rows], labels, rule.scale, rule.bias)
         return Classified(probabilities, encoded.kept, encoded.failures, encoded.lost)
 
     def predict_proba(self, items: Any) -> Floats:
-        """The probability of each label for each item: (n, labels) float32, for one item too (1, labels).
+        """Computes the probability of each label for each item.
+
+        Args:
+            items: one item or an iterable, as for `run`.
+
+        Returns:
+            (n, labels) float32, in the order of the items; (1, labels) for one item.
 
         Raises:
             ItemErrors: some items failed; .partial is the `Classified` of the others.
@@ -160,17 +180,24 @@ class Classifier:
         return result.probabilities
 
     def predict(self, items: Any) -> list[str]:
-        """The most probable label of each item; see `predict_proba`."""
+        """Returns the most probable label of each item; arguments and exceptions as for `predict_proba`."""
         return [self.labels[best] for best in self.predict_proba(items).argmax(axis=1).tolist()]
 
     def stream(self, items: Any) -> Iterator[tuple[list[Any], Classified]]:
-        """`run` over an iterable larger than memory: windows of its items, and what they are."""
+        """Classifies an iterable that may be larger than memory.
+
+        Args:
+            items: an iterable of items, as for `run`; it is read as the results are consumed.
+
+        Returns:
+            An iterator of pairs (a list of up to 512 items, the result of `run` for them).
+        """
         source = iter(several(items))
         windows = iter(lambda: list(islice(source, WINDOW)), [])
         return ((window, self.run(window)) for window in windows)
 
     def modality(self, item: Any) -> ModalityName:
-        """What the model takes an item for."""
+        """Returns the modality as which the model reads an item."""
         return of(item) if len(self.rules) > 1 else next(iter(self.rules))
 
 
@@ -182,39 +209,64 @@ def classify(
     templates: Any = (),
     scale: float | None = None,
 ) -> Classified:
-    """Which label fits each item, without training; see `Classifier.of` and `Classifier.run`."""
+    """Labels items without training, by how near their vectors are to those of the labels.
+
+    To use the same labels more than once, make a `Classifier`: it embeds them only once.
+
+    Args:
+        model: reads texts, and the modality of the items.
+        items: one item or an iterable, as for `Embedder.run`: a str is a text, a pathlib.Path a text or image file.
+        labels: at least two different texts; one is enough if the model's rule is a sigmoid.
+        templates: texts with {} for the label, whose vectors are averaged; by default those of the modality.
+        scale: factor of the cosines in the softmax, for models without one of their own; 20 by default.
+
+    Returns:
+        A `Classified` with the probabilities (m, labels) float32 of the m items that could be read, and the reasons of
+        those that failed.
+
+    Raises:
+        UsageError: as `Classifier.of`.
+
+    Example:
+        >>> model = omnivec.load()
+        >>> texts = ["Simmer the onions in butter.", "The bank raised its rates."]
+        >>> omnivec.classify(model, texts, ["cooking", "money", "sport"]).probabilities.argmax(1).tolist()
+        [0, 1]
+    """
     return Classifier.of(model, labels, templates=templates, scale=scale).run(items)
 
 
 def _reads(model: Embedder) -> tuple[ModalityName, ...]:
-    """The modalities that can be classified: those of a model that reads labels too."""
+    """Returns the modalities that the model can classify; raises if it does not read texts, as labels are."""
     if written() not in model.modalities:
         raise UsageError(
-            f"{model.name} reads {plural(model.modalities)} and no labels: name a joint model, {JOINT}"
+            f"{model.name} reads {plural(model.modalities)}, but labels are texts: use a joint model, {JOINT}"
         )
     return tuple(name for name in readable() if name in model.modalities)
 
 
 def _checked(labels: Any) -> tuple[str, ...]:
-    names = [label.strip() for label in texts(labels, "labels")]
-    if not names:
+    stripped = [label.strip() for label in texts(labels, "labels")]
+    if not stripped:
         raise UsageError("no labels: give at least two, such as cat,dog")
-    if not all(names):
-        raise UsageError(f"label {names.index('') + 1} of {len(names)} is empty: leave it out")
-    if twice := [label for i, label in enumerate(names) if label in names[:i]]:
-        raise UsageError(f"label {twice[0]!r} is given twice: it would share its probability with itself")
-    return tuple(names)
+    if not all(stripped):
+        raise UsageError(f"label {stripped.index('') + 1} of {len(stripped)} is empty: leave it out")
+    if repeated := [label for i, label in enumerate(stripped) if label in stripped[:i]]:
+        raise UsageError(f"label {repeated[0]!r} is given twice: it would share its probability with itself")
+    return tuple(stripped)
 
 
 def _rule(model: Embedder, modality: ModalityName, scale: float | None) -> Rule:
-    """The model's own rule where training made one: of pairs of an image and a text, never of two texts."""
+    """Returns the model's own rule if it has one, which applies to pairs of an image and a text, never to two texts."""
     if modality != written() and model.encoder.card.logits is not None:
         learned, bias = model.encoder.card.logits
         if scale is not None:
-            raise UsageError(f"scale={scale}: {model.name} has learned its own, {learned:.4g}; leave it out")
+            raise UsageError(
+                f"scale={scale}: {model.name} has a scale of its own, {learned:.4g}; leave it out"
+            )
         return Rule(learned, bias, learned=True)
     if scale is not None and real("scale", scale) <= 0:
-        raise UsageError(f"scale={scale}: above 0")
+        raise UsageError(f"scale={scale}: must be above 0")
     return Rule(SCALE if scale is None else scale)
 
 

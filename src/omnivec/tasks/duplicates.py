@@ -1,7 +1,7 @@
 """Copies of images in files: exact, recompressed, resized, cropped. Nothing is ever deleted.
 
-Equal bytes are found by their SHA-256. Hashes and vectors, which are cheap to compare, say which others may be copies;
-whether they are is decided by laying one picture over the other (`inputs.image.crops`).
+Files of equal bytes are found by their SHA-256. Perceptual hashes and vectors, which are cheap to compare, propose
+which other pairs may be copies; whether they are is decided by comparing their pixels (`inputs.image.crops`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.image import MODALITY as IMAGE
 from omnivec.inputs.image.crops import Grey, Place, find, grey
 from omnivec.inputs.image.hashes import image_hash
-from omnivec.inputs.items import paths as given_paths
+from omnivec.inputs.items import paths as checked_paths
 from omnivec.inputs.modality import plural
 from omnivec.models.embedder import Embedder
 from omnivec.types import Floats
@@ -31,14 +31,15 @@ from omnivec.vectors.duplicates import Pairs, hash_pairs, joined, vector_pairs
 Why = Literal["exact", "recompressed", "resized", "cropped"]
 
 DISTANCE, COSINE, NEIGHBOURS = 10, 0.5, 16
-"""What makes two images worth laying over each other: bits in which their hashes differ, at most; the cosine of their
-vectors, at least, among the nearest. Of EfficientNet-Lite0, 500 photographs and crops that keep 60 % of each side: one
-in fifty crops has a cosine below 0.63; 4 in 10,000 pairs of different photographs have 0.5 or more."""
+"""The pixels of two images are compared if their hashes differ in at most DISTANCE bits, or if one is among the
+NEIGHBOURS nearest of the other and their cosine is at least COSINE. Measured with EfficientNet-Lite0 on 500 photographs
+and crops that keep 60 % of each side: one in fifty crops has a cosine below 0.63 to its original, and 4 in 10,000 pairs
+of different photographs have 0.5 or more."""
 
 UNCUT = 0.98
-"""Share of a side from which on nothing is said to be cut off: a pixel more or less is rounding."""
+"""An image that shows at least this share of each side of another is not a crop of it: the rest is rounding."""
 
-_GREYS = 1024  # small versions that are held, 36 kB each
+_GREYS = 1024  # size of the cache of small grey versions, 36 kB each
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class File:
     """An image file.
 
     Attributes:
-        path: of the file.
-        width: in pixels, as it is seen.
-        height: in pixels, as it is seen.
-        size: in bytes.
+        path: path of the file.
+        width: width in pixels, after the EXIF orientation is applied.
+        height: height in pixels, after the EXIF orientation is applied.
+        size: size in bytes.
     """
 
     path: Path
@@ -60,13 +61,14 @@ class File:
 
 @dataclass(frozen=True)
 class Copy:
-    """A file that shows what another does.
+    """A file that is a copy of another.
 
     Attributes:
         file: the copy.
-        of: what it was compared with: what is kept, or where that has too little in common, another of the group.
-        why: "exact": the same bytes. "recompressed": as large, all of it. "resized": all of it in another size.
-            "cropped": one of the two lacks a part.
+        of: the file that it was compared with: the one to keep or, if these two have too little in common (two crops),
+            another one of the group.
+        why: "exact": the same bytes. "recompressed": the whole picture in the same size. "resized": the whole picture
+            in another size. "cropped": one of the two shows only a part of the other.
         score: share of the pixels' variance that the two have in common; 1 for equal pixels.
     """
 
@@ -81,8 +83,8 @@ class Group:
     """Files that show the same photograph.
 
     Attributes:
-        keep: what lacks no part, of these the one of the most pixels, of these the one of the most bytes.
-        copies: the others.
+        keep: the file to keep: one that is not cropped, among these the one with the most pixels, then the most bytes.
+        copies: the other files.
     """
 
     keep: File
@@ -91,12 +93,12 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What `find_copies` returns.
+    """The result of `find_copies`.
 
     Attributes:
-        groups: in the order of their first files.
-        files: how many were read.
-        failures: file -> why it was not, one line.
+        groups: the groups of copies, in the order of their first files.
+        files: number of files that were read.
+        failures: maps each file that could not be read to the reason, one line.
     """
 
     groups: tuple[Group, ...]
@@ -107,51 +109,60 @@ class Found:
 def find_copies(
     paths: Any, model: Embedder, *, cosine: float = COSINE, show_progress_bar: bool | None = None
 ) -> Found:
-    """Groups of image files that show the same photograph.
+    """Finds groups of image files that show the same photograph: exact copies, recompressed, resized or cropped.
 
-    Memory: of each file its vector, a hash and a digest.
+    Nothing is deleted. Memory grows with the number of files: a vector, a hash and a digest for each.
 
     Args:
-        paths: of the files, each a pathlib.Path or a str.
-        model: that embeds images.
-        cosine: from which on two are compared more closely.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
+        paths: an iterable of files, each a pathlib.Path or a str.
+        model: embeds images, such as `omnivec.load("efficientnet-lite0")`.
+        cosine: the pixels of two images are compared if the cosine of their vectors, in [-1, 1], is at least this.
+        show_progress_bar: whether to show progress on stderr; None shows it in a terminal or a notebook if the work
+            takes long.
+
+    Returns:
+        A `Found` with the groups. A file that cannot be read is in its `failures` and does not raise.
 
     Raises:
-        UsageError: a model that embeds no images, or a cosine that is none.
+        UsageError: the model does not embed images, or `cosine` is not a number from -1 to 1.
+
+    Example:
+        >>> model = omnivec.load("efficientnet-lite0")
+        >>> found = omnivec.find_copies(Path("photos").rglob("*.jpg"), model)
+        >>> [(group.keep.path, [copy.file.path for copy in group.copies]) for group in found.groups]
     """
     if IMAGE.name not in model.modalities:
         raise UsageError(
-            f"{model.name} reads {plural(model.modalities)} and no images: take {IMAGE.default_model}, or another of "
+            f"{model.name} reads {plural(model.modalities)}, not images: use {IMAGE.default_model} or another model of "
             "images"
         )
     cosine = real("cosine", cosine, -1, 1)
     failures: dict[Path, str] = {}
-    kinds = list(_by_bytes(given_paths(paths), failures, show_progress_bar).values())
-    hashes, vectors = _described(kinds, model, failures, show_progress_bar)
-    files = sum(len(same_bytes) for same_bytes in kinds)
-    search = _Search([same_bytes[0] for same_bytes in kinds], failures)
+    contents = list(_by_bytes(checked_paths(paths), failures, show_progress_bar).values())
+    hashes, vectors = _described(contents, model, failures, show_progress_bar)
+    files = sum(len(same) for same in contents)
+    search = _Search([same[0] for same in contents], failures)
     with progress.bar("comparing", None, "pairs", show_progress_bar) as shown:
         for candidates in (hash_pairs(hashes, DISTANCE), vector_pairs(vectors, cosine, NEIGHBOURS)):
             search.verify(candidates, shown)
-    groups_of_rows = [rows.tolist() for rows in joined(len(kinds), search.pairs())]
-    grouped = {row for rows in groups_of_rows for row in rows}
-    several = [[row] for row, same_bytes in enumerate(kinds) if len(same_bytes) > 1 and row not in grouped]
-    groups = (search.group(rows, kinds) for rows in sorted(groups_of_rows + several))
+    joint = [rows.tolist() for rows in joined(len(contents), search.pairs())]
+    grouped = {row for rows in joint for row in rows}
+    exact_only = [[row] for row, same in enumerate(contents) if len(same) > 1 and row not in grouped]
+    groups = (search.group(rows, contents) for rows in sorted(joint + exact_only))
     return Found(tuple(group for group in groups if group), files, failures)
 
 
 def _by_bytes(
     paths: Iterable[Path], failures: dict[Path, str], shown: bool | None
 ) -> dict[bytes, list[Path]]:
-    """The files of each content, by its SHA-256."""
+    """Returns the files of each content by its SHA-256, the likely original first."""
     by_digest: dict[bytes, list[Path]] = {}
     with progress.bar("reading", None, "files", shown) as reading:
         for path in paths:
             reading.advance(1)
             try:
-                if not path.is_file():  # a FIFO would hold us for ever
-                    raise ItemError(f"{path}: no file, or none that is regular; check the spelling")
+                if not path.is_file():  # reading a FIFO would block
+                    raise ItemError(f"{path}: does not exist, or is not a regular file; check the spelling")
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").digest()
             except BaseException as error:
@@ -162,39 +173,39 @@ def _by_bytes(
 
 
 def _original_first(same: list[Path]) -> list[Path]:
-    """The shortest name of the first folder before the others: copying adds to it, "cat (1).jpg", "cat copy.jpg"."""
+    """Moves the shortest name in the first folder to the front: a copy is called "cat (1).jpg" or "cat copy.jpg"."""
     beside = [path for path in same if path.parent == same[0].parent]
     original = min(beside, key=lambda path: len(path.name))
     return [original, *(path for path in same if path != original)]
 
 
 def _described(
-    kinds: list[list[Path]], model: Embedder, failures: dict[Path, str], shown: bool | None
+    contents: list[list[Path]], model: Embedder, failures: dict[Path, str], shown: bool | None
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], Floats]:
-    """Hash (n,) and vector (n, dim) of each content; those that are no images are taken out of `kinds`."""
+    """Returns the hash (n,) and vector (n, dim) of each content; removes from `contents` those that are not images."""
     hashes, good = [], []
-    with progress.bar("hashing", len(kinds), "images", shown) as hashing:
-        for same_bytes in kinds:
+    with progress.bar("hashing", len(contents), "images", shown) as hashing:
+        for same in contents:
             hashing.advance(1)
             try:
-                hashes.append(image_hash(same_bytes[0]))
-                good.append(same_bytes)
+                hashes.append(image_hash(same[0]))
+                good.append(same)
             except BaseException as error:
-                why = str(item_error(error, str(same_bytes[0])))
-                failures |= {path: why.replace(str(same_bytes[0]), str(path)) for path in same_bytes}
-    kinds[:] = good
-    vectors = np.zeros((len(kinds), model.dim), np.float32)
-    with progress.bar("embedding", len(kinds), "images", shown) as embedding:
-        for encoded in model.stream(same_bytes[0] for same_bytes in kinds):
+                why = str(item_error(error, str(same[0])))
+                failures |= {path: why.replace(str(same[0]), str(path)) for path in same}
+    contents[:] = good
+    vectors = np.zeros((len(contents), model.dim), np.float32)
+    with progress.bar("embedding", len(contents), "images", shown) as embedding:
+        for encoded in model.stream(same[0] for same in contents):
             vectors[encoded.kept] = encoded.vectors
-            failures |= {kinds[i][0]: why for i, why in encoded.failures.items()}
+            failures |= {contents[i][0]: why for i, why in encoded.failures.items()}
             embedding.advance(len(encoded.kept) + len(encoded.failures))
     return np.array(hashes, np.uint64), vectors
 
 
 @dataclass(frozen=True)
 class _Match:
-    """That one picture lies in another, and where."""
+    """A copy that was found: `part` shows the area `place` of `whole`; both are row numbers of images."""
 
     whole: int
     part: int
@@ -202,12 +213,12 @@ class _Match:
 
     @property
     def cut(self) -> bool:
-        """Whether the part lacks anything."""
+        """Whether `part` is cropped, that is, shows less than all of `whole`."""
         return min(self.place.width, self.place.height) < UNCUT
 
 
 class _Search:
-    """Pictures laid over each other, pair by pair; those known to be of one group are spared."""
+    """Compares images pair by pair, except pairs that are already known to be in one group (a union-find structure)."""
 
     def __init__(self, paths: Sequence[Path], failures: dict[Path, str]) -> None:
         self._paths, self._failures = paths, failures
@@ -218,7 +229,7 @@ class _Search:
         self._grey = lru_cache(maxsize=_GREYS)(self._read)
 
     def verify(self, candidates: Iterator[Pairs], shown: progress.Bar) -> None:
-        """Joins the pairs that are copies."""
+        """Compares the candidate pairs and joins those that are copies."""
         for pairs in candidates:
             for one, other in pairs.tolist():
                 shown.advance(1)
@@ -230,11 +241,11 @@ class _Search:
                     self._parent[self._root(other)] = self._root(one)
 
     def pairs(self) -> Pairs:
-        """The pairs that are copies (m, 2): those that are needed to join their groups."""
+        """Returns pairs of copies (m, 2): as many as are needed to connect each group."""
         return np.array(sorted(self._links), np.int64).reshape(-1, 2)
 
     def match(self, one: int, other: int) -> _Match | None:
-        """Which of two pictures lies in the other, and where: the one of fewer pixels if both do."""
+        """Returns which of two images lies in the other (the smaller if both do) and where; None if neither does."""
         if (known := self._matches.get((one, other))) is not None:
             return known
         first, second = self._grey(one), self._grey(other)
@@ -252,9 +263,9 @@ class _Search:
         self._matches[one, other] = self._matches[other, one] = match
         return match
 
-    def group(self, rows: Sequence[int], kinds: Sequence[Sequence[Path]]) -> Group | None:
-        """The group of pictures with its files; None where they have become unreadable."""
-        files = {row: [self._file(row, path) for path in kinds[row]] for row in rows if self._grey(row)}
+    def group(self, rows: Sequence[int], contents: Sequence[Sequence[Path]]) -> Group | None:
+        """Makes the group of some images with all their files; None if too few can still be read."""
+        files = {row: [self._file(row, path) for path in contents[row]] for row in rows if self._grey(row)}
         if sum(map(len, files.values())) < 2:
             return None
         order = sorted(files, key=lambda row: (-_pixels(files[row][0]), -files[row][0].size, row))
@@ -296,7 +307,7 @@ class _Search:
         small = self._grey(row)
         try:
             size = path.stat().st_size
-        except OSError:  # It was there when it was read.
+        except OSError:  # the file was removed after it was read
             size = 0
         return File(path, small.width if small else 0, small.height if small else 0, size)
 
