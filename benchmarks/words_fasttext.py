@@ -34,7 +34,7 @@ PAIRS = {"wordsim": "EN-WS-353-ALL.txt", "simlex": "EN-SIMLEX-999.txt"}
 SEEDS = (1, 2, 3)
 
 
-def learned(corpus: Any, task: Task, **given: Any) -> fasttext.Vectors:
+def learned(corpus: Any, task: Task, **given: Any) -> fasttext.FastTextVectors:
     """What omnivec learns."""
     return fasttext.fit(
         corpus, fasttext.Options(epochs=task.epochs, threads=task.threads, seed=task.seed, **given)

@@ -31,9 +31,9 @@ import words
 import words_fasttext
 from omnivec.tables.kernels import draws
 from omnivec.tables.kernels.draws import advance, below, draw, first_state, thin
-from omnivec.tables.kernels.fasttext import Subwords
+from omnivec.tables.kernels.fasttext import WordRows
 from omnivec.tables.kernels.trees import Places
-from omnivec.tables.kernels.windows import Text
+from omnivec.tables.kernels.windows import Sentences
 from omnivec.tables.ngrams import char_ngrams
 from omnivec.training.corpus import Corpus
 from omnivec.training.recipes import fasttext
@@ -74,7 +74,7 @@ VARIANTS = {
 
 @numba.njit(nogil=True, fastmath=True)
 def learn(
-    text: Text, subwords: Subwords, inputs: Floats, outputs: Floats, alias: draws.Alias, how: Variant, epochs: int,
+    text: Sentences, subwords: WordRows, inputs: Floats, outputs: Floats, alias: draws.Alias, how: Variant, epochs: int,
     seed: int,
 ) -> None:  # fmt: skip
     """Learns from all sentences, in each epoch, at a rate that falls with each sentence."""
@@ -150,10 +150,10 @@ def pairwise(variant: Variant, corpus: Corpus, task: Task) -> words.Vectors:
     """What a variant learns."""
     count = len(corpus.words)
     buckets, ngrams = fasttext.used(char_ngrams(corpus.words, 3, 6, 2_000_000))
-    subwords = Subwords(*fasttext.with_words(ngrams))
+    subwords = WordRows(*fasttext.with_words(ngrams))
     inputs = np.ascontiguousarray(uniform((count + len(buckets), DIM), task.seed, fasttext.SPAN)[:, :DIM])
     outputs = np.zeros((count, DIM), np.float32)
-    text = Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, 1e-3))
+    text = Sentences(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, 1e-3))
     alias = draws.negatives_table(corpus.counts, variant.exponent)
     learn(text, subwords, inputs, outputs, alias, variant, task.epochs, task.seed)
     rows, starts = subwords

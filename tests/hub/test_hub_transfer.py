@@ -5,11 +5,11 @@ import ssl
 import pytest
 
 from omnivec.errors import DownloadError
-from omnivec.hub.transfer import Network, origin_of, without_credentials
+from omnivec.hub.transfer import NetworkSettings, origin_of, without_credentials
 
 
 def test_only_a_trusted_host_need_not_prove_who_it_is():
-    network = Network(trusted_hosts=frozenset({"one", "two:81"}))
+    network = NetworkSettings(trusted_hosts=frozenset({"one", "two:81"}))
     for url, mode in {
         "https://one/x": ssl.CERT_NONE,
         "https://one:444/x": ssl.CERT_NONE,
@@ -28,7 +28,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path, setting):
         if file.name == "empty.pem":
             file.touch()
         with pytest.raises(DownloadError, match=rf"certificates .*{file.name} cannot be used"):
-            Network(**{setting: str(file)}).context("https://one")
+            NetworkSettings(**{setting: str(file)}).context("https://one")
 
 
 def test_an_origin_is_scheme_host_and_port():

@@ -20,7 +20,7 @@ import checkpoints
 import omnivec
 from omnivec.errors import ItemError, ModelError, UsageError
 from omnivec.models import memory
-from omnivec.models.memory import Guard, Limits, Probe, fit, keep_below
+from omnivec.models.memory import Guard, MemoryLimits, Probe, fit, keep_below
 from omnivec.models.network import Network
 from omnivec.ops import process
 from omnivec.testing import check_close, open_model
@@ -248,7 +248,7 @@ def test_one_batch_that_no_longer_fits_costs_only_itself(
     model = open_model(folder)
     network = model.encoder
     now = process.resident()
-    network.guard = Guard(Limits(now + 100 * MB, each=2 * MB, budget=96, streams=1)).check
+    network.guard = Guard(MemoryLimits(now + 100 * MB, each=2 * MB, budget=96, streams=1)).check
     monkeypatch.setattr(process, "resident", lambda: now)
     network.budget = 96
     found = model.run(["short", "word " * 90, "brief"])
@@ -274,7 +274,7 @@ def test_batches_obey_a_ceiling(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     sizes.clear()
     narrow = open_model(folder)
     narrow.encoder.budget = 200
-    narrow.encoder.guard = Guard(Limits(process.resident() + 500 * MB, 20_000, 200, 1)).check
+    narrow.encoder.guard = Guard(MemoryLimits(process.resident() + 500 * MB, 20_000, 200, 1)).check
     check_close(narrow.encode(texts), whole, "under a ceiling")
     assert 96 < max(sizes) <= 200
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from omnivec.cli.common import count, json_option, model_option, print_json
-from omnivec.cli.listing import Listing, hidden_option, paths_argument
+from omnivec.cli.listing import FileListing, hidden_option, paths_argument
 from omnivec.errors import UsageError
 from omnivec.inputs.modality import get, of, plural, readable, written
 from omnivec.inputs.text.whitespace import lines
@@ -89,7 +89,7 @@ def command(
         )
     embedder = load(model or DEFAULT_MODEL)
     classifier = Classifier.of(embedder, checked, templates=templates, scale=scale)
-    listing = Listing(paths, tuple(classifier.rules), hidden)
+    listing = FileListing(paths, tuple(classifier.rules), hidden)
     most = top or (len(checked) if threshold else 1)
     total = _Total()
     if not as_json:
@@ -131,12 +131,12 @@ def _labels(options: Sequence[str], file: Path | None) -> list[str]:
 
 def _unread(paths: Sequence[Path], hidden: bool) -> str:
     """Names the modalities of the files if there is no text among them, which the default model would need; else ""."""
-    present = {of(path) for path in Listing(paths, readable(), hidden)}
+    present = {of(path) for path in FileListing(paths, readable(), hidden)}
     return "" if written() in present else plural([name for name in readable() if name in present])
 
 
 def _rows(
-    classifier: Classifier, files: Sequence[Path], listing: Listing, total: _Total, shown: Counter
+    classifier: Classifier, files: Sequence[Path], listing: FileListing, total: _Total, shown: Counter
 ) -> Iterator[tuple[Path, Floats]]:
     """Yields each file with its probabilities; files that failed are named on stderr."""
     for window, result in classifier.stream(files):

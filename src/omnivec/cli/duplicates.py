@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omnivec.cli.common import count, json_option, print_json
-from omnivec.cli.listing import Listing, hidden_option, paths_argument
+from omnivec.cli.listing import FileListing, hidden_option, paths_argument
 from omnivec.inputs.image import MODALITY as IMAGE
 from omnivec.progress import say
 from omnivec.validation.reasons import printable
@@ -43,7 +43,7 @@ def command(paths: tuple[Path, ...], model: str, cosine: float | None, hidden: b
     from omnivec.tasks.duplicates import COSINE, find_copies
 
     embedder = load(model)
-    listing = Listing(paths, (IMAGE.name,), hidden)
+    listing = FileListing(paths, (IMAGE.name,), hidden)
     result = find_copies(listing, embedder, cosine=COSINE if cosine is None else cosine)
     for group in result.groups:
         _show(group, as_json)

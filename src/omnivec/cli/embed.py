@@ -15,7 +15,7 @@ from omnivec.progress import say
 from omnivec.types import Chunk, Truncate
 
 if TYPE_CHECKING:
-    from omnivec.cli.rows import Source
+    from omnivec.cli.rows import ItemSource
 
 
 @click.command("embed", short_help="Write vectors of files, lines or columns to a file.")
@@ -80,11 +80,11 @@ def command(
     Rows are in the order of the items. An item that fails is named on stderr; its row is NaN in .npy, and has the
     reason in .jsonl and .parquet.
     """
-    from omnivec.cli.rows import Source, check_sink, open_sink
+    from omnivec.cli.rows import ItemSource, check_sink, open_sink
     from omnivec.models.loading import load
     from omnivec.progress import bar, is_visible
 
-    items = Source(sources, column, lines)
+    items = ItemSource(sources, column, lines)
     check_sink(output, sources)
     items.check()
     embedder = load(model or DEFAULT_MODEL, precision=precision, max_memory=max_memory)
@@ -128,7 +128,7 @@ def _cut(embedder: Embedder) -> str:
     return f"longer than the model's {embedder.max_length} {records[0].unit}: truncated"
 
 
-def _check(items: Source, done: int, failures: int, output: Path | None) -> None:
+def _check(items: ItemSource, done: int, failures: int, output: Path | None) -> None:
     """Names the sources that gave no items.
 
     Raises:

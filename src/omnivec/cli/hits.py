@@ -24,7 +24,7 @@ _FAR = 20_000
 """Number of characters of a passage that are searched for the best rows."""
 
 
-class _Row(NamedTuple):
+class _TextRow(NamedTuple):
     """A row of the terminal: start and end offsets in the text, end exclusive, and the number of the line, from 0."""
 
     start: int
@@ -91,7 +91,7 @@ def _has_its_lines(hit: Hit) -> bool:
     return hit.metadata.get("suffix") not in (".html", ".htm", ".xhtml")
 
 
-def _rows(text: str, width: int) -> Iterator[_Row]:
+def _rows(text: str, width: int) -> Iterator[_TextRow]:
     """Splits a text into rows: its lines without the blank ones, long ones wrapped at spaces."""
     start = 0
     for number, line in enumerate(text[:_FAR].split("\n")):
@@ -99,14 +99,14 @@ def _rows(text: str, width: int) -> Iterator[_Row]:
         while end - first > width:
             cut = text.rfind(" ", first + width // 2, first + width)
             cut = first + width if cut < 0 else cut
-            yield _Row(first, cut, number)
+            yield _TextRow(first, cut, number)
             first = cut + (text[cut] == " ")
         if text[first:end].strip():
-            yield _Row(first, end, number)
+            yield _TextRow(first, end, number)
         start += len(line) + 1
 
 
-def _best(rows: Sequence[_Row], matches: Sequence[tuple[int, int]]) -> list[_Row]:
+def _best(rows: Sequence[_TextRow], matches: Sequence[tuple[int, int]]) -> list[_TextRow]:
     """Returns the `ROWS` consecutive rows with the most matches; the first rows if there are no matches."""
     if not rows:
         return []
@@ -116,7 +116,7 @@ def _best(rows: Sequence[_Row], matches: Sequence[tuple[int, int]]) -> list[_Row
     return list(rows[first : first + ROWS])
 
 
-def _marked(hit: Hit, row: _Row) -> str:
+def _marked(hit: Hit, row: _TextRow) -> str:
     """Returns a row with the words of the query in bold."""
     pieces, at = [], row.start
     for start, end in hit.matches:

@@ -66,9 +66,9 @@ def command(
 
 def _lines(file: str) -> list[str]:
     """Returns the lines of a file that are not blank."""
-    from omnivec.cli.rows import Source
+    from omnivec.cli.rows import ItemSource
 
-    source = Source((file,), column=None, lines=True)
+    source = ItemSource((file,), column=None, lines=True)
     texts = [item for item in source if item and item.strip()]
     if source.failures:
         raise UsageError(source.failures[0])

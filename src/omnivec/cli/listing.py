@@ -21,7 +21,7 @@ LARGEST = 2**40
 """Largest size in bytes of a listed file; the code that reads it has limits of its own."""
 
 
-class Listing(Iterable[Path]):
+class FileListing(Iterable[Path]):
     """An iterable of the named files, and of those in the named folders that are of some modalities; each file once.
 
     The attributes are complete once all files were iterated over.

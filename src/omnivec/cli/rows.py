@@ -24,7 +24,7 @@ from omnivec.validation.reasons import item_error
 _NO_PYARROW = "writing .parquet needs pyarrow: pip install 'omnivec[parquet]'"
 
 
-class Source:
+class ItemSource:
     """An iterable of the items of files, which remembers the name of each item until `take` returns it.
 
     Args:

@@ -13,7 +13,7 @@ from omnivec.validation.arguments import whole
 
 
 @dataclass(frozen=True, eq=False)
-class Lookup:
+class KeyRows:
     """The first keys of a table by their spelling.
 
     Attributes:
@@ -32,10 +32,10 @@ class Lookup:
         return None if -1 in rows else rows
 
 
-def look_up(keys: Sequence[str], first: int, any_case: bool) -> Lookup:
+def look_up(keys: Sequence[str], first: int, any_case: bool) -> KeyRows:
     """The first so many keys of a table, whose keys stand in the order of their frequency."""
     keys, first = texts(keys, "keys"), whole("first", first)
     rows: dict[str, int] = {}
     spelled = [key.upper() for key in keys[:first]] if any_case else keys[:first]
     spelling = np.array([rows.setdefault(key, row) for row, key in enumerate(spelled)], np.int64)
-    return Lookup(rows, spelling, any_case)
+    return KeyRows(rows, spelling, any_case)

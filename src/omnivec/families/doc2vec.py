@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.tables.document_inference import KEPT, Learned, infer, learned_of
+from omnivec.tables.document_inference import KEPT, InferenceModel, infer, learned_of
 from omnivec.tables.keys import UNIT, KeyCutter
 from omnivec.tables.record import Table
 from omnivec.types import Floats, Ints
@@ -46,7 +46,7 @@ class DocumentEncoder:
         return {tag: row for row, tag in enumerate(self._table.keys)}
 
     @cached_property
-    def _learned(self) -> Learned:
+    def _learned(self) -> InferenceModel:
         settings, words = self._table.settings, self._words
         if words.output is None or words.counts is None or not set(KEPT) <= settings.keys():
             raise UsageError(

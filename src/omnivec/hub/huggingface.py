@@ -20,8 +20,17 @@ from omnivec.hub.cache import hub_cache_folder, repository_folder
 from omnivec.hub.completeness import useful, weights
 from omnivec.hub.disk import disk_errors, refused, verify
 from omnivec.hub.names import ModelRequest, Repository, Resolved
-from omnivec.hub.report import Progress, Report, megabytes
-from omnivec.hub.served import MAX_FILE, MAX_PAGE, Listed, Listing, check_name, check_url, commit, why_no_path
+from omnivec.hub.report import Progress, Reporter, megabytes
+from omnivec.hub.served import (
+    MAX_FILE,
+    MAX_PAGE,
+    Listed,
+    RepositoryListing,
+    check_name,
+    check_url,
+    commit,
+    why_no_path,
+)
 from omnivec.hub.transfer import Pace, unreachable
 from omnivec.validation import typed
 from omnivec.validation.reasons import one_line
@@ -36,7 +45,7 @@ _in_fetch: ContextVar[bool] = ContextVar("_in_fetch", default=False)
 _gathered: list[int] = []  # DOWNLOAD_CHUNK_SIZE as it was, once for each file that is being downloaded
 
 
-def fetch(repository: Repository, wanted: ModelRequest, report: Report) -> Resolved:
+def fetch(repository: Repository, wanted: ModelRequest, report: Reporter) -> Resolved:
     """The useful files of `repository`, at one commit.
 
     The endpoint is HF_ENDPOINT, the token HF_TOKEN or that of `hf auth login`.
@@ -80,7 +89,7 @@ def _prepare() -> None:
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "4")
 
 
-def _download(repository: Repository, endpoint: str, report: Report, needed: list[int]) -> tuple[str, int]:
+def _download(repository: Repository, endpoint: str, report: Reporter, needed: list[int]) -> tuple[str, int]:
     """The commit, and the bytes of its useful files, all of them in the hub's cache when this returns.
 
     File by file, not as a snapshot: that way each request has a time limit, and weights can come last.
@@ -143,14 +152,14 @@ def _as_it_comes() -> Iterator[None]:
                 constants.DOWNLOAD_CHUNK_SIZE = size
 
 
-def _list(repository: Repository, endpoint: str) -> Listing:
+def _list(repository: Repository, endpoint: str) -> RepositoryListing:
     """What the hub says of a repository: HfApi.model_info would hold its page whole, whatever its size."""
     url = f"{endpoint}/api/models/{repository.name}/revision/{quote(repository.revision, safe='')}?blobs=true"
     try:
         page = json.loads(_read_page(url))
     except (ValueError, RecursionError) as exc:
         raise DownloadError(f"{url} is no description of a repository: {one_line(exc)}") from exc
-    return typed.read(Listing, page, url, DownloadError)
+    return typed.read(RepositoryListing, page, url, DownloadError)
 
 
 def _read_page(url: str) -> bytes:
@@ -158,7 +167,7 @@ def _read_page(url: str) -> bytes:
     from huggingface_hub import get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    limits, parts = _Limits(MAX_PAGE, url), []
+    limits, parts = _FileLimits(MAX_PAGE, url), []
     with get_session().stream("GET", url, headers=build_hf_headers(), timeout=_ANSWER_SECONDS) as response:
         hf_raise_for_status(response)
         for part in response.iter_bytes():  # Unpacked: it is what takes memory.
@@ -223,7 +232,7 @@ def _write_reference(repository: Repository, commit: str) -> None:
         fresh.write_text(commit, "ascii")
 
 
-class _Limits:
+class _FileLimits:
     """What one file of a server may be: no more bytes than it stated, and not too slowly."""
 
     def __init__(self, most: int, label: str) -> None:
@@ -246,7 +255,7 @@ def _bar(progress: Progress, most: int, label: str) -> type:
 
     It ends a download that goes on beyond the size that was stated, or hardly goes on.
     """
-    limits = _Limits(most, label)
+    limits = _FileLimits(most, label)
 
     class Bar:
         total: int | None = None

@@ -20,7 +20,7 @@ from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.names import Package, parse_version
 from omnivec.hub.pip_settings import PipSettings
 from omnivec.hub.served import check_name, check_url, offer, offers, sha256
-from omnivec.hub.transfer import Network, Page, read_page, unreachable, without_credentials
+from omnivec.hub.transfer import NetworkSettings, WebPage, read_page, unreachable, without_credentials
 from omnivec.validation.arguments import expanded
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -107,7 +107,7 @@ def _nothing_fits(package: Package, offered: list[Wheel], places: list[str]) -> 
     return f"the package index has no wheel of {package.name} (asked: {asked})"
 
 
-def _wheels(place: str, network: Network) -> Iterator[Wheel]:
+def _wheels(place: str, network: NetworkSettings) -> Iterator[Wheel]:
     """The wheels at a folder, a file URL or a page."""
     scheme = urlsplit(place).scheme
     if scheme in ("http", "https"):
@@ -123,7 +123,7 @@ def _from_folder(path: Path) -> Iterator[Wheel]:
     try:
         if page.is_file():
             base = (page.parent.absolute().as_uri() + "/") if page == path else path.absolute().as_uri() + "/"
-            yield from _from_html(Page(base, "text/html", page.read_text("utf-8")))
+            yield from _from_html(WebPage(base, "text/html", page.read_text("utf-8")))
         elif path.is_dir():
             for file in sorted(path.glob("*.whl")):
                 if wheel := _wheel(file.name, file.absolute().as_uri(), None):
@@ -132,7 +132,7 @@ def _from_folder(path: Path) -> Iterator[Wheel]:
         raise DownloadError(f"{path} cannot be read: {exc}") from exc
 
 
-def _from_server(url: str, network: Network) -> Iterator[Wheel]:
+def _from_server(url: str, network: NetworkSettings) -> Iterator[Wheel]:
     check_url(url, "pip's settings")
     if reason := unreachable(url, network.proxies):
         raise DownloadError(f"{without_credentials(url)} cannot be reached: {reason}")
@@ -146,7 +146,7 @@ def _from_server(url: str, network: Network) -> Iterator[Wheel]:
             yield each
 
 
-def _from_json(page: Page) -> Iterator[Wheel]:
+def _from_json(page: WebPage) -> Iterator[Wheel]:
     place = without_credentials(page.url)
     try:
         files = offers(json.loads(page.text), place)
@@ -167,7 +167,7 @@ def _from_json(page: Page) -> Iterator[Wheel]:
         raise DownloadError(f"{place} is no page of a package index: {failures[0]}")
 
 
-def _from_html(page: Page) -> Iterator[Wheel]:
+def _from_html(page: WebPage) -> Iterator[Wheel]:
     for url, yanked in _links(page):
         with contextlib.suppress(DownloadError, ValueError):  # a link that is none costs only itself
             parts = urlsplit(url)
@@ -214,7 +214,7 @@ _ATTRIBUTE = re.compile(
 )
 
 
-def _links(page: Page) -> Iterator[tuple[str, bool]]:
+def _links(page: WebPage) -> Iterator[tuple[str, bool]]:
     """The links of a page: absolute URL, and whether it is yanked (PEP 592)."""
     base = page.url
     for tag in _TAG.finditer(page.text):

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from omnivec.errors import DownloadError
-from omnivec.hub.transfer import Network, origin_of, without_credentials
+from omnivec.hub.transfer import NetworkSettings, origin_of, without_credentials
 
 PYPI = "https://pypi.org/simple"
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
@@ -35,7 +35,7 @@ class PipSettings:
 
     find_links: tuple[str, ...]
     indexes: tuple[str, ...]
-    network: Network
+    network: NetworkSettings
 
 
 def read() -> PipSettings:
@@ -49,7 +49,7 @@ def read() -> PipSettings:
     stated = [main, *settings.get("extra-index-url", "").split()]
     if settings.get("no-index", "").lower() in _TRUE:
         stated = []
-    network = Network(
+    network = NetworkSettings(
         timeout=_seconds(settings),
         certificates=settings.get("cert")
         or os.environ.get("REQUESTS_CA_BUNDLE")

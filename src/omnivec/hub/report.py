@@ -38,7 +38,7 @@ def _say_nothing(line: str) -> None:
 
 
 @dataclass(frozen=True)
-class Report:
+class Reporter:
     """Where lines and progress go."""
 
     say: Callable[[str], None] = _say_nothing

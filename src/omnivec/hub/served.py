@@ -52,7 +52,7 @@ class Offers:
 
 
 @dataclass(frozen=True)
-class Listing:
+class RepositoryListing:
     """A repository of the hub; each file is read by itself."""
 
     sha: str | None = None

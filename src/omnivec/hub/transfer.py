@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from omnivec.errors import DownloadError
 from omnivec.hub.disk import check_room, disk_errors
-from omnivec.hub.report import Report, megabytes
+from omnivec.hub.report import Reporter, megabytes
 from omnivec.hub.served import MAX_FILE, MAX_PAGE, check_url
 
 _CONNECT_SECONDS = 1.5
@@ -35,7 +35,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSettings:
     """How servers are reached.
 
     Attributes:
@@ -139,7 +139,7 @@ class Pace:
 class _Paced(io.RawIOBase):
     """What a server sends, headers and all, as long as it comes fast enough."""
 
-    def __init__(self, raw: io.RawIOBase, network: Network) -> None:
+    def __init__(self, raw: io.RawIOBase, network: NetworkSettings) -> None:
         self._raw, self._network = raw, network
         self._pace = Pace(network.slowest, network.timeout + network.patience)
 
@@ -158,7 +158,7 @@ class _Paced(io.RawIOBase):
 
 
 def _paced(
-    connection_class: type[http.client.HTTPConnection], network: Network
+    connection_class: type[http.client.HTTPConnection], network: NetworkSettings
 ) -> type[http.client.HTTPConnection]:
     """A kind of connection whose answers are `_Paced`."""
 
@@ -180,7 +180,7 @@ class _Http(urllib.request.HTTPHandler):
 
     https_request = urllib.request.HTTPHandler.http_request
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: NetworkSettings) -> None:
         super().__init__()
         self._network = network
 
@@ -195,7 +195,7 @@ class _Http(urllib.request.HTTPHandler):
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Redirects that take along no credentials but those of the server they lead to."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: NetworkSettings) -> None:
         self._network = network
 
     def redirect_request(
@@ -275,7 +275,7 @@ def why(exc: Exception) -> str:
 
 
 @dataclass(frozen=True)
-class Page:
+class WebPage:
     """A page: where it was in the end, its content type, its text."""
 
     url: str
@@ -283,7 +283,7 @@ class Page:
     text: str
 
 
-def read_page(url: str, accept: str, network: Network) -> Page | None:
+def read_page(url: str, accept: str, network: NetworkSettings) -> WebPage | None:
     """A page; None when the server has none there.
 
     Raises:
@@ -293,7 +293,7 @@ def read_page(url: str, accept: str, network: Network) -> Page | None:
         with network.open(url, {"Accept": accept}) as response:
             content_type = response.headers.get_content_type()
             body = b"".join(_limited(response, MAX_PAGE, url))
-            return Page(response.geturl(), content_type, body.decode("utf-8"))
+            return WebPage(response.geturl(), content_type, body.decode("utf-8"))
     except urllib.error.HTTPError as exc:
         exc.close()
         if exc.code in (404, 410):
@@ -321,7 +321,9 @@ def _limited(response: http.client.HTTPResponse, most: int, url: str) -> Iterato
         yield block
 
 
-def download(url: str, part: Path, *, size: int | None, network: Network, report: Report, label: str) -> None:
+def download(
+    url: str, part: Path, *, size: int | None, network: NetworkSettings, report: Reporter, label: str
+) -> None:
     """The bytes of `url` into the file `part`, going on where an earlier attempt or process stopped.
 
     Args:
@@ -363,7 +365,7 @@ def _length(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _attempt(url: str, part: Path, network: Network, report: Report, label: str, most: int) -> None:
+def _attempt(url: str, part: Path, network: NetworkSettings, report: Reporter, label: str, most: int) -> None:
     held = _length(part)
     try:
         response = network.open(url, {"Range": f"bytes={held}-"} if held else {})
@@ -390,7 +392,7 @@ def _start(response: http.client.HTTPResponse, held: int) -> int:
 
 
 def _receive(
-    response: http.client.HTTPResponse, part: Path, start: int, report: Report, label: str, most: int
+    response: http.client.HTTPResponse, part: Path, start: int, report: Reporter, label: str, most: int
 ) -> None:
     if response.status == 206 and start == 0 and _length(part):
         part.unlink()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.ops.process import Room
+from omnivec.ops.process import MemoryReservation
 from omnivec.types import Chunk, Decode, ModalityName, Prepared, Truncate
 from omnivec.validation.arguments import choice
 
@@ -72,7 +72,7 @@ class Preparer(Protocol):
         """Items to prepare at a time."""
 
     @property
-    def room(self) -> Room:
+    def room(self) -> MemoryReservation:
         """Memory for reading large items."""
 
     @property

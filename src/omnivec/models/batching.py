@@ -47,7 +47,7 @@ class Computer(Protocol):
         """Vectors (n, dim) of one batch; `alone` says that no other batch runs beside it."""
 
 
-class Lookup(Protocol):
+class TableSteps(Protocol):
     """The steps of a model that needs no batches: it takes as many items as there are, in any order.
 
     Attributes:
@@ -84,7 +84,7 @@ class BatchOptions:
     done: Callable[[int], None] | None = None
 
 
-class _Row(NamedTuple):
+class _ItemPart(NamedTuple):
     """A part of an item, ready for a batch."""
 
     item: int
@@ -128,11 +128,11 @@ class _Run:
         self.seen = np.zeros(len(items), np.int64)
         self.lost = np.zeros(len(items), np.int64)
         self.order = deque(sorted(self.decoded, key=lambda i: -sizes[i]))
-        self.waiting: list[_Row] = []
+        self.waiting: list[_ItemPart] = []
         self.parts: dict[int, _Parts] = {}
         self.lock = threading.Lock()
 
-    def batches(self) -> Iterator[list[_Row]]:
+    def batches(self) -> Iterator[list[_ItemPart]]:
         """Batches, the costliest first; each holds what the budget allows at the cost of its longest row."""
         while self.order or self.waiting:
             chunk = self.preparer.chunk
@@ -172,9 +172,9 @@ class _Run:
         self.seen[i], self.lost[i] = sum(row.seen for row in rows), sum(row.lost for row in rows)
         if len(rows) > 1:
             self.parts[i] = _Parts([row.seen for row in rows], self.dim)
-        self.waiting += [_Row(i, part, row) for part, row in enumerate(rows)]
+        self.waiting += [_ItemPart(i, part, row) for part, row in enumerate(rows)]
 
-    def compute(self, batch: list[_Row], alone: bool) -> None:
+    def compute(self, batch: list[_ItemPart], alone: bool) -> None:
         """Computes a batch into its rows; where it fails, each row by itself."""
         try:
             vectors = self.computer.compute([row.prepared for row in batch], alone)
@@ -198,7 +198,7 @@ class _Run:
         if self.plan.done is not None:
             self.plan.done(finished)
 
-    def _put(self, row: _Row, vector: Floats) -> bool:
+    def _put(self, row: _ItemPart, vector: Floats) -> bool:
         """Takes a row's vector; whether its item is finished."""
         parts = self.parts.get(row.item)
         if parts is not None:
@@ -293,7 +293,7 @@ def run(
 
 def run_whole(
     items: Sequence[Any],
-    lookup: Lookup,
+    lookup: TableSteps,
     reading: ReadOptions = PLAIN,
     plan: BatchOptions = BatchOptions(),
     projection: Projection | None = None,

@@ -18,7 +18,7 @@ from omnivec.validation import typed
 from omnivec.validation.json_files import part_of, read_json
 from omnivec.weights.adapters import CONFIG, Adapter, read_adapter
 from omnivec.weights.checkpoints import has_weights
-from omnivec.weights.sentence_files import Card, Transformer, modules
+from omnivec.weights.sentence_files import SentenceConfig, Transformer, modules
 
 # The settings of a Transformer module; the first that holds something counts.
 SENTENCE = tuple(
@@ -107,7 +107,7 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
     published = read_json(base / "config.json", {}, dict) or registry.config_of_files(base)
     tables = (typed.table(Transformer, root / name, {}) for name in SENTENCE)
     sentence: Mapping[str, Any] = next((one for one in tables if one), {})
-    card = typed.table(Card, folder / "config_sentence_transformers.json", {})
+    card = typed.table(SentenceConfig, folder / "config_sentence_transformers.json", {})
     _refuse_sentence(sentence, root)
     default, prompts = card.get("default_prompt_name"), card.get("prompts") or {}
     if default is not None and default not in prompts:

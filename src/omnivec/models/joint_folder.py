@@ -33,7 +33,7 @@ HEADS = "heads.safetensors"
 
 
 @dataclass(frozen=True)
-class _Side:
+class _SideConfig:
     """What config.json says of a side."""
 
     name: str
@@ -44,8 +44,8 @@ class _Side:
 class _Config:
     """config.json, as far as it is read."""
 
-    left: _Side
-    right: _Side
+    left: _SideConfig
+    right: _SideConfig
     scale: Annotated[float, Between(1e-30, 1e30)]
     training: Mapping[str, Any] | None = None
 

@@ -18,7 +18,7 @@ from omnivec.models.joint_folder import SIDES, is_joint, read_joint
 from omnivec.models.model import Model, read_models
 from omnivec.models.network import Choice, Network
 from omnivec.models.runtime import trials_file
-from omnivec.models.table import Rows, is_table, read_table_model
+from omnivec.models.table import RowSelection, is_table, read_table_model
 from omnivec.models.towers import Towers
 from omnivec.ops.process import parse_size
 from omnivec.tables.record import ERRORS
@@ -92,7 +92,7 @@ def load(  # noqa: PLR0913 - each is an option of its own, by name
 
 
 def _read(
-    folder: Path, choice: Choice, offline: bool | None, rows: Rows | None, ceiling: Ceiling | None
+    folder: Path, choice: Choice, offline: bool | None, rows: RowSelection | None, ceiling: Ceiling | None
 ) -> tuple[type[Embedder], Encoder]:
     """The model in a folder, and what a user holds it by; what only some models need is imported for them alone."""
     if is_table(folder):
@@ -152,14 +152,14 @@ def _notes(encoder: Encoder, errors: str | None) -> Iterator[str]:
             yield beyond
 
 
-def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> Rows | None:
+def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> RowSelection | None:
     """Which rows of a table are asked for; None for the usual ones, and UsageError for a model that has no rows."""
     if limit is None and errors is None:
         return None
     if not is_table(resolved.folder):
         option = "limit" if limit is not None else "errors"
         raise UsageError(f"{option}= is for tables of keys, and {resolved.name} is none: leave it out")
-    return Rows(
+    return RowSelection(
         None if limit is None else arguments.whole("limit", limit),
         "replace" if errors is None else arguments.choice("errors", errors, ERRORS),
     )

@@ -38,7 +38,7 @@ class Ceiling:
 
     def __init__(self, ceiling: int, choice: Choice, trials: Path) -> None:
         self._ceiling, self._choice, self._trials = ceiling, choice, trials
-        self._parts: list[_Part] = []
+        self._parts: list[_MemoryShare] = []
 
     def network(self, model: Model) -> Network:
         """A model on an engine; ModelError where its weights alone are above the ceiling."""
@@ -47,7 +47,7 @@ class Ceiling:
         require(self._ceiling, before + bytes_of(model.tensors, chosen.precision))
         network = Network(model, chosen, self._trials)
         release(tensor.data for tensor in model.tensors.values())
-        self._parts.append(_Part(network, process.resident() - before))
+        self._parts.append(_MemoryShare(network, process.resident() - before))
         return network
 
     def keep(self) -> None:
@@ -59,7 +59,7 @@ class Ceiling:
         keep_below(self._ceiling, self._parts)
 
 
-class _Part:
+class _MemoryShare:
     """A network while its share of the memory is found.
 
     Attributes:
@@ -162,7 +162,7 @@ def peak_of(call: Callable[[], object]) -> int:
 
 
 @dataclass(frozen=True)
-class Limits:
+class MemoryLimits:
     """What batches may take, so that the process stays below a ceiling.
 
     Attributes:
@@ -183,7 +183,7 @@ class Limits:
 class Guard:
     """Stands before each batch: other data of the process may have grown since the limits were found."""
 
-    def __init__(self, limits: Limits, unit: str = "tokens") -> None:
+    def __init__(self, limits: MemoryLimits, unit: str = "tokens") -> None:
         self.limits, self._unit, self._largest = limits, unit, limits.held
 
     def check(self, places: int) -> None:
@@ -225,7 +225,7 @@ class Probe:
     unit: str = "tokens"
 
 
-def fit(ceiling: int, probe: Probe) -> Limits:
+def fit(ceiling: int, probe: Probe) -> MemoryLimits:
     """Batches that stay below a ceiling, found by growing ones; no batch runs that is not expected to fit.
 
     Raises:
@@ -259,7 +259,7 @@ def fit(ceiling: int, probe: Probe) -> Limits:
         needed = SLACK + top + probe.twin + int(probe.least * MARGIN * each * longest)
         raise ModelError(_too_low(free, needed, probe) + ", or deterministic=False")
     # Several streams are a program of their own, which has run nothing yet.
-    return Limits(ceiling, each, max(budget, longest), streams, end if streams == 1 else 0)
+    return MemoryLimits(ceiling, each, max(budget, longest), streams, end if streams == 1 else 0)
 
 
 def _doubled(start: int, end: int) -> list[int]:

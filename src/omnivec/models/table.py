@@ -238,7 +238,7 @@ def is_table(place: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowSelection:
     """Which rows of a table are read, and how.
 
     Attributes:
@@ -250,11 +250,11 @@ class Rows:
     errors: str = "replace"
 
 
-def read_table_model(place: Path, threads: int | None = None, rows: Rows | None = None) -> TableModel:
+def read_table_model(place: Path, threads: int | None = None, rows: RowSelection | None = None) -> TableModel:
     """A table from a file or folder in one of `tables.io.FORMATS`."""
     from omnivec.tables.io import read_table, sniff  # A network is no file of a table's forms.
 
-    rows = rows or Rows()
+    rows = rows or RowSelection()
     try:
         form = sniff(place)
     except UnsupportedModel as error:
@@ -263,7 +263,7 @@ def read_table_model(place: Path, threads: int | None = None, rows: Rows | None 
         ) from error
     table = read_table(place, rows.limit or 0, form, errors=rows.errors)
     # What some rows are is not what the file is: its identity is not kept as that of the file.
-    return table_model(table, place, rows == Rows(), threads)
+    return table_model(table, place, rows == RowSelection(), threads)
 
 
 def table_model(table: Table, place: Path, stored: bool, threads: int | None = None) -> TableModel:

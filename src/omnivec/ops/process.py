@@ -124,7 +124,7 @@ TOGETHER = 2**30
 """Most bytes that the items being prepared take together; an item that needs more is prepared alone."""
 
 
-class Room:
+class MemoryReservation:
     """Memory reserved for items while they are prepared, so that the process stays below its limits.
 
     The limit of the address space (ulimit -v) is respected too: a library that reaches it aborts the process.

@@ -161,7 +161,7 @@ def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
     return connection
 
 
-class _Reader:
+class _ThreadReader:
     """One thread's connection for reading; it is closed when the thread ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -186,7 +186,7 @@ class _Live:
         self.pid = os.getpid()
         self.lock = threading.RLock()
         self.local = threading.local()
-        self.readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
+        self.readers: weakref.WeakSet[_ThreadReader] = weakref.WeakSet()
         self.writer: sqlite3.Connection | None = None
 
 
@@ -207,7 +207,7 @@ class Connections:
         self.files = Files(path)
         self._closed = False
         self._live = _Live()
-        self._first: _Reader | None = None
+        self._first: _ThreadReader | None = None
         _open.add(self)
 
     def _here(self) -> _Live:
@@ -232,12 +232,12 @@ class Connections:
             raise
         return connection
 
-    def _reader(self) -> _Reader:
+    def _reader(self) -> _ThreadReader:
         live = self._here()
-        reader: _Reader | None = getattr(live.local, "reader", None)
+        reader: _ThreadReader | None = getattr(live.local, "reader", None)
         if reader is None:
             with live.lock:
-                reader = _Reader(self._connect(writing=False))
+                reader = _ThreadReader(self._connect(writing=False))
                 live.readers.add(reader)
                 # While one connection is open, no other file can get the inode by which the opened one is known.
                 self._first = self._first or reader

@@ -39,7 +39,7 @@ _MEMBERS = "json_each(CASE {0}.type WHEN 'object' THEN {0}.value ELSE '{{}}' END
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Clause:
     """A piece of SQL and its parameters.
 
     Attributes:
@@ -86,7 +86,7 @@ def _count(part: Any, depth: int) -> int:
     return 0
 
 
-def _filter(where: Any, *, negated: bool) -> _Part:
+def _filter(where: Any, *, negated: bool) -> _Clause:
     if not isinstance(where, Mapping):
         raise FilterError(
             f"{_shown(where)} is no filter: a filter is a dict such as {{'year': {{'$gte': 2024}}}}"
@@ -96,23 +96,23 @@ def _filter(where: Any, *, negated: bool) -> _Part:
     )
 
 
-def _joined(parts: Sequence[_Part], *, all_of: bool) -> _Part:
+def _joined(parts: Sequence[_Clause], *, all_of: bool) -> _Clause:
     """Joins by AND or OR, the most nested part first.
 
     SQLite's parser keeps every parenthesis that is open, and what stands before it in the same expression, but
     nothing of what is complete; with the deepest part first, the stack grows by one for each level.
     """
     if not parts:
-        return _Part("1" if all_of else "0")
+        return _Clause("1" if all_of else "0")
     if len(parts) == 1:
         return parts[0]
     ordered = sorted(parts, key=lambda part: -part.stack)
     stack = 1 + max(ordered[0].stack, *(part.stack + 2 for part in ordered[1:]))
     joined = (" AND " if all_of else " OR ").join(part.sql for part in ordered)
-    return _Part(f"({joined})", [value for part in ordered for value in part.parameters], stack)
+    return _Clause(f"({joined})", [value for part in ordered for value in part.parameters], stack)
 
 
-def _entry(name: Any, wanted: Any, *, negated: bool) -> _Part:
+def _entry(name: Any, wanted: Any, *, negated: bool) -> _Clause:
     if not isinstance(name, str):
         raise FilterError(f"field {_shown(name)} is a {type(name).__name__}; field names are strings")
     if name == "$not":
@@ -130,7 +130,7 @@ def _entry(name: Any, wanted: Any, *, negated: bool) -> _Part:
     return _on_field(name, wanted, negated=negated)
 
 
-def _on_field(name: str, wanted: Any, *, negated: bool) -> _Part:
+def _on_field(name: str, wanted: Any, *, negated: bool) -> _Clause:
     if not isinstance(wanted, Mapping):
         return _found(name, _equal([wanted], name), negated=negated)
     if not wanted or not all(isinstance(key, str) and key.startswith("$") for key in wanted):
@@ -155,7 +155,7 @@ def _values(value: Any) -> list[Any] | None:
         return None
 
 
-def _operator(name: str, operator: str, value: Any, *, negated: bool) -> _Part:
+def _operator(name: str, operator: str, value: Any, *, negated: bool) -> _Clause:
     if operator in ("$eq", "$ne"):
         return _found(name, _equal([value], name), negated=negated != (operator == "$ne"))
     if operator in ("$in", "$nin"):
@@ -197,7 +197,7 @@ def _number(value: int | float, name: str) -> int | float:
     return usable
 
 
-def _equal(values: Sequence[Any], name: str) -> _Part:
+def _equal(values: Sequence[Any], name: str) -> _Clause:
     """Whether `?.type` and `?.value` are one of the values; the alias is filled in by `_found`."""
     texts: list[str] = []
     numbers: list[int | float] = []
@@ -220,27 +220,27 @@ def _equal(values: Sequence[Any], name: str) -> _Part:
         if group:
             tests.append(f"@.type IN ({kinds}) AND @.value IN (SELECT value FROM json_each(?))")
             parameters.append(json.dumps(group, ensure_ascii=False))
-    return _Part(" OR ".join(tests) or "0", parameters)
+    return _Clause(" OR ".join(tests) or "0", parameters)
 
 
-def _compared(operator: str, value: Any, name: str) -> _Part:
+def _compared(operator: str, value: Any, name: str) -> _Clause:
     sign, value = _ORDER[operator], plain(value)
     if isinstance(value, str):
-        return _Part(f"@.type = 'text' AND @.value {sign} ?", [storable(value)])
+        return _Clause(f"@.type = 'text' AND @.value {sign} ?", [storable(value)])
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _Part(f"@.type IN ('integer', 'real') AND @.value {sign} ?", [_number(value, name)])
+        return _Clause(f"@.type IN ('integer', 'real') AND @.value {sign} ?", [_number(value, name)])
     raise FilterError(f"{name!r}: {operator} takes a number or a string, not {_shown(value)}")
 
 
-def _like(operator: str, value: Any, name: str) -> _Part:
+def _like(operator: str, value: Any, name: str) -> _Clause:
     value = plain(value)
     if not isinstance(value, str):
         raise FilterError(f"{name!r}: {operator} takes a string, not {_shown(value)}")
     test = _TEXTS[operator]
-    return _Part(f"@.type = 'text' AND {test}", [storable(value)] * test.count("?"))
+    return _Clause(f"@.type = 'text' AND {test}", [storable(value)] * test.count("?"))
 
 
-def _found(name: str, test: _Part | None, *, negated: bool) -> _Part:
+def _found(name: str, test: _Clause | None, *, negated: bool) -> _Clause:
     """Whether a field is there and, with a test, whether its value or an element of it passes."""
     steps = storable(name).split(".")
     if len(steps) > MAX_STEPS:
@@ -256,7 +256,7 @@ def _found(name: str, test: _Part | None, *, negated: bool) -> _Part:
             f" (SELECT 1 FROM json_each(documents.metadata) AS l WHERE l.key = ?){inside.sql}"
         )
         parameters += [key, key, *inside.parameters]
-    return _Part(f"{'NOT ' * negated}EXISTS ({select})", parameters)
+    return _Clause(f"{'NOT ' * negated}EXISTS ({select})", parameters)
 
 
 # All places that a name with dots can lead to: `rest` is what is left of it there, NULL where it is at its end. Each
@@ -271,13 +271,13 @@ _WALK = (
 )
 
 
-def _passing(alias: str, test: _Part | None) -> _Part:
+def _passing(alias: str, test: _Clause | None) -> _Clause:
     """The condition, after others, that a value or an element of it passes a test."""
     if test is None:
-        return _Part("")
+        return _Clause("")
     elements = f"EXISTS (SELECT 1 FROM {_ELEMENTS.format(alias)} AS x WHERE {test.sql.replace('@', 'x')})"
     condition = test.sql.replace("@", alias)
-    return _Part(f" AND ({condition} OR {alias}.type = 'array' AND {elements})", test.parameters * 2)
+    return _Clause(f" AND ({condition} OR {alias}.type = 'array' AND {elements})", test.parameters * 2)
 
 
 def compared(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

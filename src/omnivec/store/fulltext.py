@@ -192,7 +192,7 @@ def search(
         raise UsageError(f"k is {k}; it must be at least 1")
     asked = plan(query)
     sources = [
-        _Source(
+        _ScoredQuery(
             f"SELECT rowid AS key, {times} * -bm25({table}) AS score FROM {table} WHERE {table} MATCH ?",
             (expression(terms),),
         )
@@ -210,7 +210,7 @@ def search(
     return _best(connection, [*sources[:MOST_SOURCES], *counted.sources()], k, allowed)
 
 
-class _Source(NamedTuple):
+class _ScoredQuery(NamedTuple):
     """A SELECT of (key, score) pairs, with its parameters."""
 
     sql: str
@@ -264,16 +264,16 @@ class _Rarity:
         for key, score in scored:
             self._scores[key] = self._scores.get(key, 0.0) + score
 
-    def sources(self) -> list[_Source]:
+    def sources(self) -> list[_ScoredQuery]:
         """All of them as one source; none where nothing was found."""
         if not self._scores:
             return []
         sql = "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS score FROM json_each(?)"
-        return [_Source(sql, (json.dumps(list(self._scores.items())),))]
+        return [_ScoredQuery(sql, (json.dumps(list(self._scores.items())),))]
 
 
 def _best(
-    connection: sqlite3.Connection, sources: list[_Source], k: int, allowed: str | None
+    connection: sqlite3.Connection, sources: list[_ScoredQuery], k: int, allowed: str | None
 ) -> list[tuple[int, float]]:
     """The k best sums of scores: sorted by SQLite, which keeps no more than k rows."""
     if not sources:

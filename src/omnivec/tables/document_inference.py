@@ -25,7 +25,7 @@ RATE = 0.025
 """Default initial learning rate of training."""
 
 
-class Learned(NamedTuple):
+class InferenceModel(NamedTuple):
     """A trained model in the form that the kernels take.
 
     Attributes:
@@ -33,7 +33,7 @@ class Learned(NamedTuple):
         keep: the probability with which subsampling keeps each word.
         targets: most targets (the word and its negative samples, or nodes of the tree) of a prediction.
         settings: `WindowSettings` of the kernels.
-        way: `Way` of the kernels: what a word is predicted from.
+        way: `Prediction` of the kernels: what a word is predicted from.
         rates: (epochs,) the learning rate of each pass over a document.
         seed: seed of the random draws.
     """
@@ -49,7 +49,7 @@ class Learned(NamedTuple):
 
 def learned_of(
     settings: Mapping[str, Any], counts: NDArray[np.int64], inputs: Floats, outputs: Floats, dim: int
-) -> Learned:
+) -> InferenceModel:
     """Prepares a trained model for `infer`.
 
     Args:
@@ -68,18 +68,18 @@ def learned_of(
 
     width = windows.width_of(dim)
     alias, tree, targets = windows.targets_of(counts, settings["negative"])
-    model = windows.Model(padded(inputs, dim), padded(outputs, dim), alias, tree)
+    model = windows.Tables(padded(inputs, dim), padded(outputs, dim), alias, tree)
     window, way = how_of(settings, width)
     keep = draws.keep_table(counts, settings["sample"])
     # Folders of version 0.1 that were trained with the default rate hold null.
     rate = RATE if settings["lr"] is None else settings["lr"]
     rates = np.linspace(rate, settings["min_lr"], settings["epochs"])
-    return Learned(model, keep, targets, window, way, rates, settings["seed"])
+    return InferenceModel(model, keep, targets, window, way, rates, settings["seed"])
 
 
 def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
-    """The kernels' settings: `tables.kernels.windows.WindowSettings` and `tables.kernels.doc2vec.Way`."""
-    from omnivec.tables.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Way
+    """The kernels' settings: `tables.kernels.windows.WindowSettings` and `tables.kernels.doc2vec.Prediction`."""
+    from omnivec.tables.kernels.doc2vec import CONCATENATED, DBOW, MEAN, SUM, Prediction
     from omnivec.tables.kernels.windows import WindowSettings
 
     combination = DBOW
@@ -94,11 +94,11 @@ def how_of(settings: Mapping[str, Any], width: int) -> tuple[Any, Any]:
         mean=True,
         width=hidden,
     )
-    return window, Way(combination, settings["dbow_words"], True)
+    return window, Prediction(combination, settings["dbow_words"], True)
 
 
 def infer(
-    learned: Learned, ids: NDArray[np.int32], starts: NDArray[np.int64], dim: int, threads: int = 1
+    learned: InferenceModel, ids: NDArray[np.int32], starts: NDArray[np.int64], dim: int, threads: int = 1
 ) -> tuple[Floats, Ints]:
     """Vectors (documents, dim) float32 of new documents, and the number of words (documents,) int64 used of each.
 
@@ -115,7 +115,7 @@ def infer(
     """
     from omnivec.tables.kernels import doc2vec, windows
 
-    text = windows.Text(ids, starts, learned.keep)
+    text = windows.Sentences(ids, starts, learned.keep)
     vectors, seen = doc2vec.infer(
         text,
         learned.model,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import tokenizers
 
     from omnivec.tables.kernels.spellings import Spellings
-    from omnivec.tables.kernels.wordpiece import Rules, Vocabulary
+    from omnivec.tables.kernels.wordpiece import Rules, WordPieces
 
 Part = Mapping[str, Any]
 Bytes = NDArray[np.uint8]
@@ -69,7 +69,7 @@ class Cutter:
     """
 
     rules: Rules
-    vocabulary: Vocabulary
+    vocabulary: WordPieces
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _cutter(tokenizer: Tokenizer, letters: _Bytes, words: _Words | None, glued: 
         dropped=-1 if not tokenizer.drops_unknown or tokenizer.unknown_id is None else tokenizer.unknown_id,
         longest_word=words.longest_word if words else 0,
     )
-    return Cutter(rules, wordpiece.Vocabulary(_to_spellings(plain), _to_spellings(behind)))
+    return Cutter(rules, wordpiece.WordPieces(_to_spellings(plain), _to_spellings(behind)))
 
 
 def _reserved(backend: tokenizers.Tokenizer, letters: _Bytes) -> list[bytes] | None:

@@ -133,7 +133,7 @@ def cut(ends: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
+class _TextSource:
     """Something to read, block by block.
 
     Attributes:
@@ -151,7 +151,7 @@ class _Source:
     size: int | None
 
 
-def _source(data: Any) -> _Source:
+def _source(data: Any) -> _TextSource:
     if isinstance(data, str | Path):
         data = [Path(data)]
     items = iter(texts.several(data, "the path of a text, or sentences, each a str or a list of words"))
@@ -160,7 +160,7 @@ def _source(data: Any) -> _Source:
     [first] = start
     items = itertools.chain(start, items)
     if not isinstance(first, Path):
-        return _Source("data", _of_sentences(items, first), isinstance(first, str), SENTENCE_END[0], None)
+        return _TextSource("data", _of_sentences(items, first), isinstance(first, str), SENTENCE_END[0], None)
     paths = []
     for number, path in enumerate(items):
         if not isinstance(path, Path):
@@ -169,7 +169,7 @@ def _source(data: Any) -> _Source:
     name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     sizes = [_size(path) for path in paths]
     plain = not any(path.suffix in OPENERS for path in paths)
-    return _Source(name, _of_files(paths), True, ord("\n"), sum(sizes) if plain else None)
+    return _TextSource(name, _of_files(paths), True, ord("\n"), sum(sizes) if plain else None)
 
 
 def _size(path: Path) -> int:
@@ -260,7 +260,7 @@ def _encoded(item: Any, first: Any, number: int) -> bytes:
 class _Scanner:
     """The words that one thread has met."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: _TextSource) -> None:
         from omnivec.tables.kernels import vocabulary
 
         self._kernels, self._source = vocabulary, source
@@ -351,7 +351,7 @@ class _Pile:
 
 
 def _scanned(
-    source: _Source,
+    source: _TextSource,
     threads: int,
     in_memory: int,
     wanted: bool | None,

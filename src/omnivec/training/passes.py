@@ -113,7 +113,7 @@ def run_epochs(
         threading.Thread(target=_take, args=(shards, work, done, stop), daemon=True)
         for _ in range(schedule.threads)
     ]
-    report = _Report(schedule, int(starts[-1] - starts[0]))
+    report = _LossReport(schedule, int(starts[-1] - starts[0]))
     stopped = False
     with progress.bar("training", report.total, "words", schedule.show_progress_bar) as bar:
         for thread in threads:
@@ -237,7 +237,7 @@ def _take(
         done.put(error)
 
 
-class _Report:
+class _LossReport:
     """Counts, and lines about the loss on stderr, where progress is shown: every few seconds, and at the end."""
 
     def __init__(self, schedule: Schedule, words: int) -> None:

@@ -39,7 +39,7 @@ class ContrastiveOptions:
     on_step: Callable[[TrainingStep], None] | None = None
 
 
-class Side:
+class SideNetwork:
     """One side's network, on vectors shifted by their mean and scaled by their spread.
 
     Attributes:
@@ -88,7 +88,7 @@ def contrastive(left: Floats, right: Floats, settings: ContrastiveOptions) -> Al
     names = [tags(left, "left"), tags(right, "right")]
     with torch.random.fork_rng([]):
         torch.manual_seed(settings.seed)
-        sides = [Side(left, settings), Side(right, settings)]
+        sides = [SideNetwork(left, settings), SideNetwork(right, settings)]
 
     def loss(index: NDArray[np.int64]) -> torch.Tensor:
         hidden = false_negatives([[column[i] for i in index] for column in names])

@@ -26,7 +26,7 @@ _HALF = "▀"
 
 
 @dataclass(frozen=True)
-class Way:
+class ImageProtocol:
     """One way to show a picture.
 
     Attributes:
@@ -90,8 +90,8 @@ def _cells(pairs: Iterator[tuple[list[int], list[int] | None]]) -> Iterator[str]
 
 
 _SHARP = 512, 256
-KITTY, ITERM = Way(*_SHARP, kitty), Way(*_SHARP, iterm)
-HALF_BLOCKS = Way(COLUMNS, 2 * ROWS, half_blocks)
+KITTY, ITERM = ImageProtocol(*_SHARP, kitty), ImageProtocol(*_SHARP, iterm)
+HALF_BLOCKS = ImageProtocol(COLUMNS, 2 * ROWS, half_blocks)
 
 # What a terminal says of itself, and the way that it knows.
 _KNOWN = (
@@ -106,7 +106,7 @@ _BETWEEN = ("screen", "tmux")  # multiplexers keep pictures from the terminal th
 
 def best_way(
     variables: Mapping[str, str], is_terminal: bool, encoding: str, wanted: bool | None = None
-) -> Way | None:
+) -> ImageProtocol | None:
     """The way in which pictures are shown; None where they are not.
 
     Args:

@@ -30,7 +30,7 @@ class Module:
 
 
 @dataclass(frozen=True)
-class Card:
+class SentenceConfig:
     """config_sentence_transformers.json."""
 
     prompts: Mapping[str, str] | None = None

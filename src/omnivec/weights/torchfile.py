@@ -65,7 +65,7 @@ class _Storage:
 
 
 @dataclass(frozen=True)
-class _View:
+class _StridedView:
     """A tensor as the pickle describes it: a strided view of a storage, in elements."""
 
     storage: _Storage
@@ -74,7 +74,7 @@ class _View:
     stride: tuple[int, ...]
 
 
-class _Record:
+class _PlainRecord:
     """Stands for a record of plain values, such as the arguments of a training script."""
 
 
@@ -177,9 +177,9 @@ class _Unpickler(RestrictedUnpickler):
             ("collections", "OrderedDict"): counted(bounds, OrderedDict),
             ("torch", "Size"): counted(bounds, tuple),
             ("torch", "device"): lambda *place: ":".join(map(brief, place)).replace("'", ""),
-            ("argparse", "Namespace"): type("Record", (_Record,), {}),
-            ("torch._utils", "_rebuild_tensor"): lambda *view: _View(*view),
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *view: _View(*view[:4]),
+            ("argparse", "Namespace"): type("Record", (_PlainRecord,), {}),
+            ("torch._utils", "_rebuild_tensor"): lambda *view: _StridedView(*view),
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *view: _StridedView(*view[:4]),
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
             **{("torch", name): dtype for name, dtype in STORAGES.items()},
             **{("torch", name): f"torch.{name}" for name in TORCH_DTYPES},
@@ -224,9 +224,9 @@ class _Builder:
         return self.done[id(described)]
 
     def _build(self, described: object, name: str) -> object:
-        if isinstance(described, _View):
+        if isinstance(described, _StridedView):
             return self._tensor(described, name)
-        if isinstance(described, _Record):
+        if isinstance(described, _PlainRecord):
             described = vars(described)
         if isinstance(described, dict):
             return {key: self.build(value, self._path(name, key)) for key, value in described.items()}
@@ -242,7 +242,7 @@ class _Builder:
             raise self.bounds.error(f"a name of {len(longer)} characters, such as {brief(longer)}: damaged")
         return longer
 
-    def _tensor(self, view: _View, name: str) -> Tensor:
+    def _tensor(self, view: _StridedView, name: str) -> Tensor:
         storage, size, stride = view.storage, tuple(view.size), tuple(view.stride)
         elements = self._root(storage)[storage.start : storage.start + storage.count]
         count = self.bounds.elements(f"tensor {brief(name)}", size)

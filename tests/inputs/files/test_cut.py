@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.inputs.files import cut as module
-from omnivec.inputs.files.cut import Piece, cut
+from omnivec.inputs.files.cut import TextPiece, cut
 
 Spans = NDArray[np.int64]
 
@@ -28,7 +28,7 @@ def passages(text: str, length: int, overlap: int = 0) -> list[str]:
 
 
 def test_a_text_that_fits_is_one_passage_without_the_blanks_around_it() -> None:
-    assert cut(" \n one two. \n", words(" \n one two. \n"), length=3, overlap=1) == [Piece(3, 11, 3)]
+    assert cut(" \n one two. \n", words(" \n one two. \n"), length=3, overlap=1) == [TextPiece(3, 11, 3)]
 
 
 def test_nothing_to_cut() -> None:
@@ -39,7 +39,7 @@ def test_nothing_to_cut() -> None:
 
 def test_a_single_token_of_any_size_is_a_passage() -> None:
     text = "x" * 100_000
-    assert cut(text, np.array([[0, 100_000]]), length=1, overlap=0) == [Piece(0, 100_000, 1)]
+    assert cut(text, np.array([[0, 100_000]]), length=1, overlap=0) == [TextPiece(0, 100_000, 1)]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.files import read as module
-from omnivec.inputs.files.lines import Lines
-from omnivec.inputs.files.read import MAX_LINE, MAX_RUN, Text, read
+from omnivec.inputs.files.lines import LineStarts
+from omnivec.inputs.files.read import MAX_LINE, MAX_RUN, FileText, read
 
 
 def file(folder: Path, data: bytes | str, name: str = "a.txt") -> Path:
@@ -54,7 +54,7 @@ def test_every_kind_of_line_end_counts_as_one_line(tmp_path: Path) -> None:
 
 @given(st.text(alphabet="ab\n", max_size=60))
 def test_the_line_of_an_offset_is_one_more_than_the_line_ends_before_it(text: str) -> None:
-    lines = Lines.of(text)
+    lines = LineStarts.of(text)
     assert [lines.at(n) for n in range(len(text) + 1)] == [
         text.count("\n", 0, n) + 1 for n in range(len(text) + 1)
     ]
@@ -288,6 +288,6 @@ def test_a_name_that_cannot_be_printed_still_makes_one_line(tmp_path: Path) -> N
 
 def test_a_text_is_frozen(tmp_path: Path) -> None:
     found = read(file(tmp_path, b"x"))
-    assert isinstance(found, Text)
+    assert isinstance(found, FileText)
     with pytest.raises(AttributeError):
         found.text = "y"  # type: ignore[misc]

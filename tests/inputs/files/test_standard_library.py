@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from omnivec.inputs.files.pydoc import Record, standard_library
+from omnivec.inputs.files.pydoc import Docstring, standard_library
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
+def records() -> list[Docstring]:
     return list(standard_library())
 
 
-def test_a_method_is_one_record_with_its_signature_and_place(records: list[Record]) -> None:
+def test_a_method_is_one_record_with_its_signature_and_place(records: list[Docstring]) -> None:
     (record,) = [record for record in records if record.id == "zipfile.ZipFile.extract"]
     method = zipfile.ZipFile.extract
     head, _, body = record.text.partition("\n\n")
@@ -34,20 +34,20 @@ def test_a_method_is_one_record_with_its_signature_and_place(records: list[Recor
     }
 
 
-def test_ids_are_unique_and_there_are_thousands(records: list[Record]) -> None:
+def test_ids_are_unique_and_there_are_thousands(records: list[Docstring]) -> None:
     assert len({record.id for record in records}) == len(records)
     assert 5_000 < len(records) < 12_000
     assert {record.metadata["kind"] for record in records} == {"module", "class", "function"}
     assert all(len(record.text.partition("\n\n")[2]) > 20 and record.line >= 1 for record in records)
 
 
-def test_it_is_the_same_every_time(records: list[Record]) -> None:
+def test_it_is_the_same_every_time(records: list[Docstring]) -> None:
     assert [record.id for record in itertools.islice(standard_library(), 200)] == [
         r.id for r in records[:200]
     ]
 
 
-def test_tests_and_installed_packages_are_left_out(records: list[Record]) -> None:
+def test_tests_and_installed_packages_are_left_out(records: list[Docstring]) -> None:
     parts = {part for record in records for part in Path(record.metadata["path"]).parts[:-1]}
     assert not parts & {"test", "tests", "idle_test", "site-packages", "lib2to3", "turtledemo", "pydoc_data"}
     assert "asyncio" in parts

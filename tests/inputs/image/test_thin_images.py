@@ -26,7 +26,7 @@ from omnivec.inputs.image.pixels import MAX_SIDE, DecodedImage, read_header
 from omnivec.inputs.image.processing import Processing
 from omnivec.inputs.image.published import from_transformers
 from omnivec.inputs.image.thumbnail import thumbnail
-from omnivec.ops.process import Room
+from omnivec.ops.process import MemoryReservation
 
 CROPPED = Processing((224, 224), (224, 224))
 RANDOM = np.random.default_rng(0)
@@ -169,7 +169,7 @@ def test_a_side_beyond_the_limit_is_refused_by_its_header() -> None:
 
 
 def test_what_is_decoded_at_a_time_is_bounded() -> None:
-    room, inside, most = Room(together=100), [0], [0]
+    room, inside, most = MemoryReservation(together=100), [0], [0]
     lock = threading.Lock()
 
     def work() -> None:

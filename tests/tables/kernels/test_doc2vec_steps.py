@@ -16,11 +16,11 @@ from omnivec.tables.kernels import draws, trees, windows
 SENTENCE = [3, 1, 4, 1, 5, 0, 2, 6, 5]
 RATE, SEED, WINDOW = 0.1, 5, 2
 WAYS = {
-    "dbow": kernels.Way(kernels.DBOW, False, True),
-    "dbow and words": kernels.Way(kernels.DBOW, True, True),
-    "mean": kernels.Way(kernels.MEAN, False, True),
-    "sum": kernels.Way(kernels.SUM, False, True),
-    "concatenated": kernels.Way(kernels.CONCATENATED, False, True),
+    "dbow": kernels.Prediction(kernels.DBOW, False, True),
+    "dbow and words": kernels.Prediction(kernels.DBOW, True, True),
+    "mean": kernels.Prediction(kernels.MEAN, False, True),
+    "sum": kernels.Prediction(kernels.SUM, False, True),
+    "concatenated": kernels.Prediction(kernels.CONCATENATED, False, True),
 }
 
 
@@ -68,9 +68,9 @@ def test_a_document_changes_what_the_statement_says(name):
     alias = draws.negatives_table(stated.COUNTS)
     expected = reference(way, vectors, inputs, outputs, chosen, alias)
     ids = np.array(SENTENCE, np.int32)
-    text = windows.Text(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
-    model = windows.Model(inputs, outputs, alias, trees.no_tree())
-    documents = kernels.Documents(text, np.array([1], np.int32), vectors)
+    text = windows.Sentences(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
+    model = windows.Tables(inputs, outputs, alias, trees.no_tree())
+    documents = kernels.DocumentVectors(text, np.array([1], np.int32), vectors)
     room = windows.room(len(ids), WINDOW, stated.NEGATIVE + 1, chosen.width)
     before = vectors.copy()
     loss, losses = kernels.learn(documents, model, chosen, way, room, 0, 1, RATE, SEED)
@@ -87,11 +87,11 @@ def test_inference_changes_nothing_but_its_vectors_and_knows_no_neighbours(name)
     before = inputs.copy(), outputs.copy()
     alias = draws.negatives_table(stated.COUNTS)
     keep = draws.keep_table(stated.COUNTS, 0.0)
-    model = windows.Model(inputs, outputs, alias, trees.no_tree())
+    model = windows.Tables(inputs, outputs, alias, trees.no_tree())
 
     def infer(sentences, seed=1, threads=1):
         ids = np.fromiter(itertools.chain.from_iterable(sentences), np.int32)
-        text = windows.Text(ids, np.cumsum([0, *map(len, sentences)]).astype(np.int64), keep)
+        text = windows.Sentences(ids, np.cumsum([0, *map(len, sentences)]).astype(np.int64), keep)
         found, seen = kernels.infer(
             text, model, chosen, way, stated.NEGATIVE + 1, np.linspace(0.1, 0.05, 5), seed, threads
         )
@@ -112,10 +112,10 @@ def test_a_document_of_frequent_words_is_inferred_from_what_was_left_in():
     _, inputs, outputs, chosen = made(way)
     counts = np.array([10**9, *[1] * (len(stated.COUNTS) - 1)])
     keep = draws.keep_table(counts, 1e-8)  # the first word is left out but for 1 pass in 10,000
-    model = windows.Model(inputs, outputs, draws.negatives_table(stated.COUNTS), trees.no_tree())
+    model = windows.Tables(inputs, outputs, draws.negatives_table(stated.COUNTS), trees.no_tree())
     documents = [[0], [0, 0, 0], [0, 3], [3]]
     ids = np.fromiter(itertools.chain.from_iterable(documents), np.int32)
-    text = windows.Text(ids, np.cumsum([0, *map(len, documents)]).astype(np.int64), keep)
+    text = windows.Sentences(ids, np.cumsum([0, *map(len, documents)]).astype(np.int64), keep)
     found, seen = kernels.infer(
         text, model, chosen, way, stated.NEGATIVE + 1, np.linspace(0.1, 0.05, 5), 1, 1
     )

@@ -23,7 +23,7 @@ def subwords(random):
         for w in range(stated.WORDS)
     ]
     starts = np.cumsum([0, *map(len, rows)]).astype(np.int64)
-    return rows, kernels.Subwords(np.concatenate(rows).astype(np.int32), starts)
+    return rows, kernels.WordRows(np.concatenate(rows).astype(np.int32), starts)
 
 
 def reference(rows, inputs, outputs, chosen, alias):
@@ -65,8 +65,8 @@ def test_a_sentence_changes_what_the_statement_says(skipgram, window):
     expected = reference(rows, inputs, outputs, chosen, alias)
     before = inputs.copy()
     ids = np.array(SENTENCE, np.int32)
-    text = windows.Text(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
-    model = windows.Model(inputs, outputs, alias, trees.no_tree())
+    text = windows.Sentences(ids, np.array([0, len(ids)]), draws.keep_table(stated.COUNTS, 0.0))
+    model = windows.Tables(inputs, outputs, alias, trees.no_tree())
     room = kernels.ring(window, stated.NEGATIVE + 1, stated.WIDTH, len(ids))
     loss, losses = kernels.learn(text, words, model, chosen, room, 0, 1, RATE, SEED)
     assert losses >= 1 and loss / losses > 0
@@ -82,7 +82,7 @@ def test_a_softmax_descends_along_the_gradient():
     x, w = (torch.tensor(t, dtype=torch.float64, requires_grad=True) for t in (inputs, outputs))
     expected = torch.nn.functional.cross_entropy((x[rows].mean(0) @ w.T)[None], torch.tensor([gold]))
     expected.backward()
-    bags = kernels.Subwords(np.array(rows, np.int32), np.array([0, 5]))
+    bags = kernels.WordRows(np.array(rows, np.int32), np.array([0, 5]))
     room = np.zeros(2 * stated.WIDTH + 5, np.float32)
     loss, losses = kernels.classify(bags, np.array([gold], np.int32), inputs, outputs, room, 0, 1, RATE)
     assert losses == 1 and loss == pytest.approx(expected.item(), abs=1e-6)

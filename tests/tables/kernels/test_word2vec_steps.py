@@ -37,8 +37,8 @@ def tables(seed=0):
 def learn(inputs, outputs, chosen, tree, sentence=SENTENCE, weights=None, seed=1):
     weights = np.eye(WORDS)[DRAWN] if weights is None else weights
     ids = np.array(sentence, np.int32)
-    text = windows.Text(ids, np.array([0, len(ids)]), draws.keep_table(np.ones(WORDS, np.int64), 0.0))
-    model = windows.Model(inputs.reshape(-1), outputs.reshape(-1), draws.alias_table(weights + 1e-300), tree)
+    text = windows.Sentences(ids, np.array([0, len(ids)]), draws.keep_table(np.ones(WORDS, np.int64), 0.0))
+    model = windows.Tables(inputs.reshape(-1), outputs.reshape(-1), draws.alias_table(weights + 1e-300), tree)
     most = chosen.negative + 1 if chosen.negative else int(np.diff(tree.starts).max())
     room = windows.room(len(ids), chosen.window, most, chosen.width)
     return kernels.learn(text, model, chosen, room, 0, 1, RATE, seed)
@@ -193,14 +193,14 @@ def test_threads_that_learn_on_copies_of_the_root_learn_what_one_does(skipgram):
     outputs[:WORDS] = together[1]
     copies = windows.crowns(tree, WORDS, chosen.width, 3)
     text_of = draws.keep_table(np.ones(WORDS, np.int64), 0.0)
-    model = windows.Model(
+    model = windows.Tables(
         together[0].reshape(-1), outputs.reshape(-1), draws.alias_table(np.eye(WORDS)[DRAWN] + 1e-300), tree
     )
     for thread, sentence in enumerate(sentences):
         ids = np.array(sentence, np.int32)
         most = int(np.diff(tree.starts).max())
         room = windows.room(len(ids), chosen.window, most, chosen.width, copies(thread))
-        text = windows.Text(ids, np.array([0, len(ids)]), text_of)
+        text = windows.Sentences(ids, np.array([0, len(ids)]), text_of)
         kernels.learn(text, model, chosen, room, 0, 1, RATE, 1)
         assert np.array_equal(outputs[: WORDS - 1], outputs[copies(thread).at :][: WORDS - 1])
     np.testing.assert_allclose(together[0], alone[0], atol=1e-5)

@@ -50,7 +50,7 @@ def scan(texts, how, longest=4, entries=8):
     memory = spellings.empty(entries, 100, longest)
     text = np.frombuffer(b"".join(texts), np.uint8)
     out = wordpiece.output(len(text), len(texts), how, memory)
-    vocabulary = wordpiece.Vocabulary(table(HEADS), table(TAILS))
+    vocabulary = wordpiece.WordPieces(table(HEADS), table(TAILS))
     offsets = np.cumsum([0, *map(len, texts)])
     count = wordpiece.scan(text, offsets, how, vocabulary, memory, out)
     bounds = [0, *out.ends.tolist()]

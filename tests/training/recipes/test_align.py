@@ -25,7 +25,7 @@ from omnivec.models.joint_folder import Side as Written
 from omnivec.models.loading import load
 from omnivec.testing import check_close, open_model
 from omnivec.training import train
-from omnivec.training.projector import ContrastiveOptions, Side, contrastive, tags
+from omnivec.training.projector import ContrastiveOptions, SideNetwork, contrastive, tags
 from omnivec.training.recipes.align import METHODS, Options, learn, read_items
 from omnivec.vectors.alignment import Projection, recall
 from omnivec.weights import safetensors
@@ -94,7 +94,7 @@ def test_heads_find_partners_that_they_have_not_seen(method: str) -> None:
 
 def test_a_contrastive_head_is_the_network_that_learned() -> None:
     left, _ = planted(count=60)
-    side = Side(left * 3, dataclasses.replace(SETTINGS, dropout=0.0))
+    side = SideNetwork(left * 3, dataclasses.replace(SETTINGS, dropout=0.0))
     with torch.no_grad():
         expected = torch.nn.functional.normalize(side(np.arange(60)), dim=-1).numpy()
     check_close(side.head()(left), expected, "folded into two layers")

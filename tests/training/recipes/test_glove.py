@@ -106,7 +106,7 @@ def test_ctrl_c_before_anything_is_learned_is_an_interruption(
     def stop(report: object, one: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(glove._Report, "add", stop)
+    monkeypatch.setattr(glove._CostReport, "add", stop)
     with pytest.raises(KeyboardInterrupt):
         glove.factorise(counts, Options(**SMALL))
 

@@ -81,7 +81,7 @@ _BLANKS = np.array(
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextPiece:
     """A passage of a text.
 
     Attributes:
@@ -95,7 +95,7 @@ class Piece:
     tokens: int
 
 
-def cut(text: str, spans: Offsets, *, length: int, overlap: int) -> list[Piece]:
+def cut(text: str, spans: Offsets, *, length: int, overlap: int) -> list[TextPiece]:
     """Cut a text into passages of at most `length` tokens.
 
     Every token that is not blank lies in at least one passage. Each passage but the last brings at least half
@@ -119,9 +119,9 @@ def cut(text: str, spans: Offsets, *, length: int, overlap: int) -> list[Piece]:
         raise UsageError(
             f"length {length} and overlap {overlap}: length must be 1 or more, overlap less than length"
         )
-    tokens = _Tokens.of(text, np.asarray(spans, np.int64).reshape(-1, 2))
+    tokens = _TrimmedTokens.of(text, np.asarray(spans, np.int64).reshape(-1, 2))
     ranks = _ranks(text, tokens)
-    pieces: list[Piece] = []
+    pieces: list[TextPiece] = []
     for first, stop in _windows(ranks, length, overlap):
         piece = tokens.piece(first, stop)
         if piece is not None and (not pieces or piece.end > pieces[-1].end):  # else all that is new is blank
@@ -156,7 +156,7 @@ def _repeat_from(ranks: NDArray[np.int8], earliest: int, stop: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tokens:
+class _TrimmedTokens:
     """The tokens without the blanks around them.
 
     Attributes:
@@ -172,7 +172,7 @@ class _Tokens:
     reach: Offsets
 
     @classmethod
-    def of(cls, text: str, spans: Offsets) -> _Tokens:
+    def of(cls, text: str, spans: Offsets) -> _TrimmedTokens:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         blank = np.append(np.isin(codes, _BLANKS), True)
         places = np.arange(len(blank))
@@ -190,16 +190,16 @@ class _Tokens:
         wanted, indices = wanted[indices < len(self.starts)], indices[indices < len(self.starts)]
         return indices[self.reach[indices] <= wanted]
 
-    def piece(self, first: int, stop: int) -> Piece | None:
+    def piece(self, first: int, stop: int) -> TextPiece | None:
         """The passage of the tokens from `first` to before `stop`; None where all of them are blank."""
         starts, stops = self.starts[first:stop], self.stops[first:stop]
         full = starts < stops
         if not full.any():
             return None
-        return Piece(int(starts[full].min()), int(stops[full].max()), stop - first)
+        return TextPiece(int(starts[full].min()), int(stops[full].max()), stop - first)
 
 
-def _ranks(text: str, tokens: _Tokens) -> NDArray[np.int8]:
+def _ranks(text: str, tokens: _TrimmedTokens) -> NDArray[np.int8]:
     """(n,) for each token the rank of the place before it."""
     ranks = np.where(tokens.blank[tokens.starts - 1], Rank.WORD, Rank.TOKEN).astype(np.int8)
     for rank, pattern in _BEGINS:

@@ -13,7 +13,7 @@ from html import unescape
 
 import numpy as np
 
-from omnivec.inputs.files.lines import Lines
+from omnivec.inputs.files.lines import LineStarts
 
 _TOKEN = re.compile(
     r"""
@@ -44,7 +44,7 @@ _GAPS = {
 _GAP_OF = {name: gap for gap, names in _GAPS.items() for name in names.split()}
 
 
-def extract(source: str) -> tuple[str, Lines]:
+def extract(source: str) -> tuple[str, LineStarts]:
     r"""The text of an HTML page: the title, then the body; malformed markup is read as browsers do.
 
     Scripts, styles, templates and what is for browsers without scripts are left out. Paragraphs are parted by
@@ -57,7 +57,7 @@ def extract(source: str) -> tuple[str, Lines]:
     Returns:
         The text, and for each of its characters the line of the source; in time linear in the source.
     """
-    page = _Page()
+    page = _TextBuilder()
     line = position = 0
     hidden_depth = 0
     while position < len(source):
@@ -88,7 +88,7 @@ def _end_of_raw(source: str, start: int, name: str) -> int:
 
 
 @dataclass
-class _Page:
+class _TextBuilder:
     """The text as it grows. `gap` is what will part what comes next from what is there."""
 
     parts: list[str] = field(default_factory=list)
@@ -123,9 +123,9 @@ class _Page:
             if words.endswith(" "):
                 self._part(_BLANK)
 
-    def finish(self) -> tuple[str, Lines]:
+    def finish(self) -> tuple[str, LineStarts]:
         starts, numbers = np.array([0, *self.starts], np.int64), np.array([1, *self.numbers], np.int64)
-        return "".join(self.parts), Lines(starts, numbers)
+        return "".join(self.parts), LineStarts(starts, numbers)
 
     def _part(self, gap: str) -> None:
         """Ask for a gap; the strongest asked for counts."""

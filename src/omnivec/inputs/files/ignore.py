@@ -22,7 +22,7 @@ _SPECIAL = re.compile(rb"[*?\[\\]")
 
 
 @dataclass(frozen=True)
-class _Rule:
+class _IgnoreRule:
     """One line of an ignore file.
 
     Attributes:
@@ -47,7 +47,7 @@ class _Rule:
 
 
 @dataclass
-class _File:
+class _IgnoreFile:
     """The rules of one ignore file; the last that is about an entry counts.
 
     Attributes:
@@ -59,11 +59,11 @@ class _File:
     """
 
     base: bytes
-    rules: list[_Rule] = field(default_factory=list)
+    rules: list[_IgnoreRule] = field(default_factory=list)
     exact: dict[tuple[bool, bytes], tuple[int, int]] = field(default_factory=dict)
     others: list[int] = field(default_factory=list)
 
-    def add(self, rule: _Rule) -> None:
+    def add(self, rule: _IgnoreRule) -> None:
         """A rule behind the others."""
         place = len(self.rules)
         self.rules.append(rule)
@@ -100,8 +100,8 @@ class Ignore:
         own: .omnivecignore files; any rule of them beats every rule of `git`.
     """
 
-    git: tuple[_File, ...] = ()
-    own: tuple[_File, ...] = ()
+    git: tuple[_IgnoreFile, ...] = ()
+    own: tuple[_IgnoreFile, ...] = ()
 
     def inside(self, folder: Path) -> Ignore:
         """The rules in force inside `folder`: these and those of its own ignore files.
@@ -148,7 +148,7 @@ def above(root: Path) -> Ignore:
     return rules
 
 
-def _rules(file: Path) -> tuple[_File, ...]:
+def _rules(file: Path) -> tuple[_IgnoreFile, ...]:
     """The rules of an ignore file; none where it is missing or no regular file (a FIFO must not be opened)."""
     try:
         mode = file.stat().st_mode
@@ -156,7 +156,7 @@ def _rules(file: Path) -> tuple[_File, ...]:
         return ()
     if not stat.S_ISREG(mode):
         return ()
-    rules = _File(os.fsencode(f"{file.parent.as_posix().rstrip('/')}/"))
+    rules = _IgnoreFile(os.fsencode(f"{file.parent.as_posix().rstrip('/')}/"))
     for line in file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         rule = _rule(line.removesuffix(b"\r"))
         if rule is not None:
@@ -164,7 +164,7 @@ def _rules(file: Path) -> tuple[_File, ...]:
     return (rules,) if rules.rules else ()
 
 
-def _rule(line: bytes) -> _Rule | None:
+def _rule(line: bytes) -> _IgnoreRule | None:
     """A line understood; None for a comment and an empty line."""
     line = _without_blanks(line.partition(b"\0")[0])
     if not line or line.startswith(b"#"):
@@ -177,7 +177,7 @@ def _rule(line: bytes) -> _Rule | None:
     special = _SPECIAL.search(body)
     at = special.start() if special else len(body)
     rest = Wildcards(body[at:], paths=not by_name) if special else None
-    return _Rule(takes_back, folders, by_name, body[:at], rest)
+    return _IgnoreRule(takes_back, folders, by_name, body[:at], rest)
 
 
 def _without_blanks(line: bytes) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
+class LineStarts:
     """Where in a text a new line of its source begins.
 
     Attributes:
@@ -21,7 +21,7 @@ class Lines:
     numbers: NDArray[np.int64]
 
     @classmethod
-    def of(cls, text: str) -> Lines:
+    def of(cls, text: str) -> LineStarts:
         r"""The lines of a text that is its own source, its lines ended by \n."""
         lengths = np.fromiter((len(line) + 1 for line in text.split("\n")), np.int64)
         return cls(np.cumsum(lengths) - lengths, np.arange(1, len(lengths) + 1))

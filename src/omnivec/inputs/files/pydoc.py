@@ -20,7 +20,7 @@ _Documented = ast.Module | _Definition
 
 
 @dataclass(frozen=True)
-class Record:
+class Docstring:
     """One docstring.
 
     Attributes:
@@ -39,7 +39,7 @@ class Record:
     metadata: Mapping[str, Any]
 
 
-def standard_library() -> Iterator[Record]:
+def standard_library() -> Iterator[Docstring]:
     """The docstrings, of 40 characters and more, of the standard library that runs this, by path and line.
 
     Tests, caches and installed packages are left out, and files that this Python cannot parse. What is written
@@ -58,7 +58,7 @@ def standard_library() -> Iterator[Record]:
             if text is None:
                 continue
             times[name] += 1
-            yield Record(
+            yield Docstring(
                 id=name if times[name] == 1 else f"{name}:{times[name]}",
                 text=text,
                 path=path,

@@ -17,7 +17,7 @@ import numpy as np
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.content import MAX_BYTES
 from omnivec.inputs.files.html import extract
-from omnivec.inputs.files.lines import Lines
+from omnivec.inputs.files.lines import LineStarts
 from omnivec.inputs.files.suffixes import Kind, kind_of
 from omnivec.validation.reasons import LeftOut, file_name, named, of_system
 
@@ -62,7 +62,7 @@ _BREAK = re.compile(
 
 
 @dataclass(frozen=True, eq=False)
-class Text:
+class FileText:
     r"""What a file says.
 
     Attributes:
@@ -76,7 +76,7 @@ class Text:
 
     text: str
     kind: Kind
-    lines: Lines
+    lines: LineStarts
     digest: str
     encoding: str
     given: bool = False
@@ -86,7 +86,7 @@ class Text:
         return self.lines.at(offset)
 
 
-def read(path: Path, *, encoding: Encodings = None, max_bytes: int = MAX_BYTES) -> Text:
+def read(path: Path, *, encoding: Encodings = None, max_bytes: int = MAX_BYTES) -> FileText:
     """Read a text file.
 
     A byte order mark decides, then whether the file is valid UTF-8, then what it declares (an HTML page, an XML
@@ -116,7 +116,7 @@ def checked_encodings(encoding: Encodings) -> tuple[str, ...]:
     return names
 
 
-def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
+def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> FileText:
     """The text in the bytes of a file; see `read`."""
     try:
         kind = kind_of(path) or "plain"
@@ -124,7 +124,7 @@ def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
         text, chosen, was_given = _decode(data, wanted, kind)
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         _refuse_binary(text, len(data))
-        lines = Lines.of(text)
+        lines = LineStarts.of(text)
         if kind == "html":
             text, lines = extract(text)
             if not text.strip():
@@ -139,7 +139,7 @@ def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> Text:
         _refuse_endless(text, lines)
     except ItemError as exc:
         raise named(exc, file_name(path)) from exc.__cause__
-    return Text(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen, was_given)
+    return FileText(text, kind, lines, hashlib.sha256(data).hexdigest(), chosen, was_given)
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -312,9 +312,9 @@ def _refuse_binary(text: str, size: int) -> None:
         raise LeftOut("binary", f"binary, not text ({problem}); leave it out with .omnivecignore")
 
 
-def _refuse_endless(text: str, lines: Lines) -> None:
+def _refuse_endless(text: str, lines: LineStarts) -> None:
     """Refuse data in the dress of text: a line, or a run without any place to break, that does not end."""
-    lengths = np.diff(np.append(Lines.of(text).starts, len(text) + 1)) - 1
+    lengths = np.diff(np.append(LineStarts.of(text).starts, len(text) + 1)) - 1
     if lengths.max() > MAX_LINE:
         start = int(lengths[: lengths.argmax()].sum() + lengths.argmax())
         problem = f"line {lines.at(start):,} has {lengths.max():,} characters, over the limit of {MAX_LINE:,}"

@@ -19,7 +19,7 @@ from omnivec.errors import ItemError
 from omnivec.inputs.image.pixels import MAX_PIXELS, ImageSource, decode_image, read_header
 from omnivec.inputs.image.processing import Processing
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.ops.process import Room
+from omnivec.ops.process import MemoryReservation
 from omnivec.types import Decode, ModalityName, Prepared
 from omnivec.validation.reasons import of_item
 
@@ -42,7 +42,7 @@ class ImagePreparer:
     exact: bool = False
     threads: int = 1
     max_pixels: int = MAX_PIXELS
-    room: Room = field(default_factory=Room, repr=False)
+    room: MemoryReservation = field(default_factory=MemoryReservation, repr=False)
 
     unit = UNIT
     modality: ModalityName = "image"

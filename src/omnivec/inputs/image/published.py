@@ -138,7 +138,7 @@ class _Processors:
 
 
 @dataclass(frozen=True)
-class _OpenClip:
+class _OpenClipPreprocessing:
     """preprocess_cfg of open_clip_config.json, likewise."""
 
     size: Side | tuple[Side, Side] | None = None
@@ -188,7 +188,7 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
         ),
         (
             "open_clip_config.json",
-            _part(folder, "open_clip_config.json", "preprocess_cfg", _OpenClip),
+            _part(folder, "open_clip_config.json", "preprocess_cfg", _OpenClipPreprocessing),
             from_open_clip,
         ),
         ("config.json", _timm(folder, usual), from_timm),

@@ -19,7 +19,7 @@ _BLOCK = 1 << 16
 NOTHING_SEEN = "the model's tokenizer sees nothing in its text, so nothing could find it"
 
 
-class Reader(Protocol):
+class TextModel(Protocol):
     """What of an embedder is asked, to cut texts for it."""
 
     @property
@@ -30,7 +30,7 @@ class Reader(Protocol):
         """The prompt before a "document"."""
 
 
-def passages_of(content: Content, model: Reader, cutting: Cutting) -> list[Piece]:
+def passages_of(content: Content, model: TextModel, cutting: Cutting) -> list[Piece]:
     """Passages of a text for a model.
 
     Args:

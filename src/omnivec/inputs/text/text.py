@@ -21,7 +21,7 @@ from omnivec.inputs.preparer import PLAIN, ReadOptions
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.inputs.text.tokenizer_checks import beyond
 from omnivec.ops.base import Input, Ops, Value
-from omnivec.ops.process import Room, spare
+from omnivec.ops.process import MemoryReservation, spare
 from omnivec.types import ModalityName, Prepared
 
 UNIT = "tokens"
@@ -89,7 +89,7 @@ class TextPreparer:
     limit: int
     vocab_size: int
     lower: bool = False
-    room: Room = field(default_factory=Room, repr=False)
+    room: MemoryReservation = field(default_factory=MemoryReservation, repr=False)
 
     unit = UNIT
     modality: ModalityName = "text"

@@ -201,7 +201,7 @@ _Named = str | _Token
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _TokenizerSettings:
     """tokenizer_config.json and special_tokens_map.json, as far as they are read."""
 
     tokenizer_class: str | None = None
@@ -233,7 +233,7 @@ class _Settings:
 
 def table_of(path: Path) -> dict[str, Any]:
     """The table in a JSON file; empty where there is no such file."""
-    raw = typed.table(_Settings, path, {})
+    raw = typed.table(_TokenizerSettings, path, {})
     # Null is what the class has; only of accents it means a third thing.
     return {key: value for key, value in raw.items() if value is not None or key not in NEVER_NULL}
 

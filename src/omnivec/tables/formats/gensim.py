@@ -44,18 +44,18 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class _Part:
+class _SavedObject:
     """A saved object, and the prefix of the names of its array files."""
 
     path: Path
     prefix: str
     attributes: Mapping[str, Any]
 
-    def child(self, name: str) -> _Part | None:
+    def child(self, name: str) -> _SavedObject | None:
         inner = self.attributes.get(name)
         if not isinstance(inner, Saved):
             return None
-        return _Part(self.path, f"{self.prefix}.{name}", inner.attributes())
+        return _SavedObject(self.path, f"{self.prefix}.{name}", inner.attributes())
 
     def array(self, names: tuple[str, ...]) -> NDArray[Any] | None:
         """The first of these arrays that exists, from the pickle or from the file beside it; None without any."""
@@ -120,7 +120,7 @@ def read_gensim(path: Path, limit: int = 0) -> Table:
     if not isinstance(saved, Saved) or not saved.name.startswith("gensim."):
         type_name = saved.name if isinstance(saved, Saved) else type(saved).__name__
         raise WeightsError(f"{path} holds a {type_name}, which is not one of gensim's tables of vectors")
-    model = _Part(path, path.name, saved.attributes())
+    model = _SavedObject(path, path.name, saved.attributes())
     words, documents = model.child("wv"), model.child("dv") or model.child("docvecs")
     fasttext = ".fasttext." in saved.name or "FastText" in saved.name
     table = _table(words or model, fasttext)
@@ -131,7 +131,7 @@ def read_gensim(path: Path, limit: int = 0) -> Table:
     return limited(unique(table), limit)
 
 
-def _output(model: _Part, table: Table) -> Floats | None:
+def _output(model: _SavedObject, table: Table) -> Floats | None:
     """The output matrix: a row per word, or with hierarchical softmax per inner node, of which there is one fewer."""
     matrix = model.array(OUTPUTS)
     if matrix is None:
@@ -154,7 +154,7 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, (bool, int, float, str)) and len(brief(value)) < 100
 
 
-def _table(part: _Part, fasttext: bool) -> Table:
+def _table(part: _SavedObject, fasttext: bool) -> Table:
     keys = next((part.attributes[name] for name in KEYS if name in part.attributes), None)
     if not isinstance(keys, list) or not keys:
         raise part.unreadable()
@@ -174,7 +174,7 @@ def _table(part: _Part, fasttext: bool) -> Table:
     )
 
 
-def _dim(part: _Part) -> int:
+def _dim(part: _SavedObject) -> int:
     """The dimension of the vectors, from vector_size, or from the matrix for objects of gensim before version 1."""
     stated = part.attributes.get("vector_size")
     if type(stated) is int:
@@ -184,7 +184,7 @@ def _dim(part: _Part) -> int:
     return matrix.shape[1] if matrix is not None and matrix.ndim == 2 else 0
 
 
-def _subwords(part: _Part, dim: int) -> Subwords | None:
+def _subwords(part: _SavedObject, dim: int) -> Subwords | None:
     grams = part.array(GRAM_ROWS)
     if grams is None or not len(grams):
         return None
@@ -201,7 +201,7 @@ def _subwords(part: _Part, dim: int) -> Subwords | None:
     return None if rows is None else Subwords(rows, min_n, max_n)
 
 
-def _counts(part: _Part, keys: list[Any]) -> NDArray[np.int64] | None:
+def _counts(part: _SavedObject, keys: list[Any]) -> NDArray[np.int64] | None:
     """How often each key occurred: an array in gensim 4, a record per key in earlier versions; None without either."""
     expandos, vocab = part.attributes.get("expandos"), part.attributes.get("vocab")
     if isinstance(expandos, dict) and isinstance(expandos.get("count"), Saved):

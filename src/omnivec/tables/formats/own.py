@@ -42,7 +42,7 @@ class _Config:
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _Checked:
     """The fields of a table's settings whose types are checked; other settings are kept as they are."""
 
     normalize: bool | None = None
@@ -165,7 +165,7 @@ def _table(
     per_key = (counts, matrices.get("weights"))
     if any(array is not None and array.shape != (len(keys),) for array in per_key):
         raise WeightsError(f"{folder}: the number of counts or weights is not that of its {len(keys)} keys")
-    settings = typed.overlaid(_Settings, config.get("settings") or {}, folder / "config.json", "settings")
+    settings = typed.overlaid(_Checked, config.get("settings") or {}, folder / "config.json", "settings")
     if settings.get("model") == "supervised" and (output is None or output.shape[1] != dim):
         raise WeightsError(
             f"{folder}: a classifier of {dim} dimensions without an output matrix of that size"

@@ -31,7 +31,7 @@ EXPANDED = 4 * 16
 in total, more is allowed."""
 
 
-class Reader:
+class SequentialReader:
     """Reads a memory map sequentially from an offset; each read is checked against the file's size first."""
 
     def __init__(self, bounds: Bounds, raw: Bytes, position: int) -> None:
@@ -59,7 +59,7 @@ def read_quantised(bounds: Bounds, raw: Bytes, position: int) -> tuple[Floats, i
     Raises:
         WeightsError: the file is truncated, or its parts do not fit together.
     """
-    reader = Reader(bounds, raw, position)
+    reader = SequentialReader(bounds, raw, position)
     separate_norms, rows, dim, codes = reader.numbers(_MATRIX)
     matrix = _restored(reader, rows, dim, codes)
     if separate_norms:
@@ -68,7 +68,7 @@ def read_quantised(bounds: Bounds, raw: Bytes, position: int) -> tuple[Floats, i
 
 
 def _restored(
-    reader: Reader, rows: int, dim: int, count: int, codes: NDArray[np.uint8] | None = None
+    reader: SequentialReader, rows: int, dim: int, count: int, codes: NDArray[np.uint8] | None = None
 ) -> Floats:
     """(rows, dim) float32 from the quantiser that follows `count` codes; None reads the codes first."""
     codes = reader.take(count) if codes is None else codes

@@ -21,7 +21,7 @@ from omnivec.validation.reasons import of_system, one_line
 from omnivec.weights.bounds import TIMES, Bounds, brief
 from omnivec.weights.checkpoints import read
 from omnivec.weights.safetensors import save
-from omnivec.weights.sentence_files import Card, modules
+from omnivec.weights.sentence_files import SentenceConfig, modules
 from omnivec.weights.tensor import Weights
 
 MODULE = "sentence_transformers.models.StaticEmbedding"
@@ -68,7 +68,9 @@ def read_static_embedding(folder: Path, limit: int = 0) -> Table:
     path = listed[0].path
     config = {
         name: value
-        for name, value in typed.table(Card, folder / "config_sentence_transformers.json", {}).items()
+        for name, value in typed.table(
+            SentenceConfig, folder / "config_sentence_transformers.json", {}
+        ).items()
         if name in ("prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim")
     }
     length = config.pop("truncate_dim", None)

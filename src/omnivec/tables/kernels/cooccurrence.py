@@ -122,11 +122,11 @@ def count(
     for _ in range(threads):
         idle.put(_Scratch.of(words, room))
 
-    def work(chunk: _Chunk) -> _Rows:
+    def work(chunk: _Chunk) -> _ChunkRows:
         scratch = idle.get()
         sizes = np.empty(chunk.last - chunk.first, np.int64)
         entries = _count_rows(chunk.first, chunk.last, ids, places, weights, scratch, sizes)
-        counted = _Rows(sizes, scratch.columns[:entries].copy(), scratch.values[:entries].copy())
+        counted = _ChunkRows(sizes, scratch.columns[:entries].copy(), scratch.values[:entries].copy())
         idle.put(scratch)
         return counted
 
@@ -162,7 +162,7 @@ class _Chunk(NamedTuple):
     room: int
 
 
-class _Rows(NamedTuple):
+class _ChunkRows(NamedTuple):
     """The rows of one chunk: the number of entries of each, columns, values."""
 
     sizes: NDArray[np.int64]

@@ -19,9 +19,9 @@ from omnivec.tables.kernels.windows import (
     AHEAD,
     GROUP,
     WATCHED,
-    Model,
-    Room,
-    Text,
+    Scratch,
+    Sentences,
+    Tables,
     WindowSettings,
     add,
     draw_negatives,
@@ -42,7 +42,7 @@ BLOCK = 64
 """Documents per call of the inference kernel."""
 
 
-class Way(NamedTuple):
+class Prediction(NamedTuple):
     """What a word is predicted from.
 
     Attributes:
@@ -56,7 +56,7 @@ class Way(NamedTuple):
     learn: bool
 
 
-class Documents(NamedTuple):
+class DocumentVectors(NamedTuple):
     """Documents and their vectors.
 
     Attributes:
@@ -65,15 +65,15 @@ class Documents(NamedTuple):
         vectors: (rows, width), changed in place.
     """
 
-    text: Text
+    text: Sentences
     rows: NDArray[np.int32]
     vectors: Floats
 
 
 @lean
 def learn(
-    documents: Documents, model: Model, settings: WindowSettings, way: Way, mine: Room, first: int, last: int,
-    rate: float, seed: int,
+    documents: DocumentVectors, model: Tables, settings: WindowSettings, way: Prediction, mine: Scratch,
+    first: int, last: int, rate: float, seed: int,
 ) -> tuple[float, int]:  # fmt: skip
     """Trains on documents first <= s < last.
 
@@ -104,10 +104,10 @@ def learn(
 
 
 def infer(
-    text: Text,
-    model: Model,
+    text: Sentences,
+    model: Tables,
     settings: WindowSettings,
-    way: Way,
+    way: Prediction,
     targets: int,
     rates: NDArray[np.float64],
     seed: int,
@@ -133,7 +133,7 @@ def infer(
     """
     count = len(text.starts) - 1
     vectors = np.zeros((count, model.inputs.shape[1]), np.float32)
-    documents = Documents(text, np.arange(count, dtype=np.int32), vectors)
+    documents = DocumentVectors(text, np.arange(count, dtype=np.int32), vectors)
     way = way._replace(learn=False)
     used = np.zeros(len(text.ids), np.bool_)
 
@@ -150,8 +150,8 @@ def infer(
 
 @lean
 def _infer(
-    documents: Documents, model: Model, settings: WindowSettings, way: Way, mine: Room, first: int, last: int,
-    rates: NDArray[np.float64], seed: int, used: NDArray[np.bool_],
+    documents: DocumentVectors, model: Tables, settings: WindowSettings, way: Prediction, mine: Scratch,
+    first: int, last: int, rates: NDArray[np.float64], seed: int, used: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     text = documents.text
     for s in range(first, last):
@@ -165,7 +165,7 @@ def _infer(
 
 
 @inlined
-def _subsample(text: Text, begin: int, end: int, state: Any, kept: Any, used: NDArray[np.bool_]) -> Any:
+def _subsample(text: Sentences, begin: int, end: int, state: Any, kept: Any, used: NDArray[np.bool_]) -> Any:
     """`draws.thin` that keeps all words of a document if it would keep none; marks kept words in `used`."""
     count = 0
     for i in range(begin, end):
@@ -186,10 +186,10 @@ def _subsample(text: Text, begin: int, end: int, state: Any, kept: Any, used: ND
 def _document(
     vectors: Floats,
     at: int,
-    model: Model,
+    model: Tables,
     settings: WindowSettings,
-    way: Way,
-    mine: Room,
+    way: Prediction,
+    mine: Scratch,
     count: int,
     rate: float,
     state: Any,
@@ -228,7 +228,14 @@ def _document(
 
 @inlined
 def _around(
-    model: Model, settings: WindowSettings, way: Way, mine: Room, i: int, reach: int, count: int, width: int
+    model: Tables,
+    settings: WindowSettings,
+    way: Prediction,
+    mine: Scratch,
+    i: int,
+    reach: int,
+    count: int,
+    width: int,
 ) -> Any:
     """Writes the flat indices of the vectors of the words around position `i`; returns their number."""
     inputs = 0
@@ -245,7 +252,9 @@ def _around(
 
 
 @inlined
-def _compose(vectors: Floats, at: int, model: Model, way: Way, mine: Room, inputs: int, width: int) -> Any:
+def _compose(
+    vectors: Floats, at: int, model: Tables, way: Prediction, mine: Scratch, inputs: int, width: int
+) -> Any:
     """Writes the hidden vector; returns the share of its change that each summand gets.
 
     As in word2vec.c, each summand of a mean is changed by the whole gradient; each summand of a sum by its share.
@@ -269,7 +278,9 @@ def _compose(vectors: Floats, at: int, model: Model, way: Way, mine: Room, input
 
 
 @inlined
-def _predict(model: Model, settings: WindowSettings, way: Way, mine: Room, many: int, rate: float) -> None:
+def _predict(
+    model: Tables, settings: WindowSettings, way: Prediction, mine: Scratch, many: int, rate: float
+) -> None:
     """Computes the change of the hidden vector into `mine.changes`, and changes the outputs if way.learn."""
     width, outputs = settings.width, model.outputs
     if way.learn:
@@ -286,7 +297,14 @@ def _predict(model: Model, settings: WindowSettings, way: Way, mine: Room, many:
 
 @inlined
 def _spread(
-    vectors: Floats, at: int, model: Model, way: Way, mine: Room, inputs: int, width: int, share: Any
+    vectors: Floats,
+    at: int,
+    model: Tables,
+    way: Prediction,
+    mine: Scratch,
+    inputs: int,
+    width: int,
+    share: Any,
 ) -> None:
     """Adds the change to the document's vector and, if way.learn, to the vectors of the words around."""
     if way.kind == SUM:

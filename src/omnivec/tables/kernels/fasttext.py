@@ -20,9 +20,9 @@ from omnivec.tables.kernels.trees import Places
 from omnivec.tables.kernels.windows import (
     AHEAD,
     WATCHED,
-    Model,
-    Room,
-    Text,
+    Scratch,
+    Sentences,
+    Tables,
     TopNodes,
     WindowSettings,
     add,
@@ -39,7 +39,7 @@ from omnivec.tables.kernels.windows import (
 from omnivec.types import Floats
 
 
-class Subwords(NamedTuple):
+class WordRows(NamedTuple):
     """The rows of each word in the input table.
 
     Attributes:
@@ -62,7 +62,7 @@ class Ring(NamedTuple):
 
     means: Floats
     pending: Floats
-    mine: Room
+    mine: Scratch
 
 
 def ring(window: int, targets: int, width: int, sentence: int, copies: TopNodes | None = None) -> Ring:
@@ -77,7 +77,7 @@ def ring(window: int, targets: int, width: int, sentence: int, copies: TopNodes 
 
 @lean
 def learn(
-    text: Text, subwords: Subwords, model: Model, settings: WindowSettings, around: Ring, first: int, last: int,
+    text: Sentences, subwords: WordRows, model: Tables, settings: WindowSettings, around: Ring, first: int, last: int,
     rate: float, seed: int,
 ) -> tuple[float, int]:  # fmt: skip
     """Trains on sentences first <= s < last.
@@ -110,8 +110,8 @@ def learn(
 
 @inlined
 def _sentence(
-    subwords: Subwords,
-    model: Model,
+    subwords: WordRows,
+    model: Tables,
     settings: WindowSettings,
     around: Ring,
     count: int,
@@ -159,7 +159,7 @@ def _sentence(
 
 @inlined
 def _enter(
-    subwords: Subwords, table: Floats, around: Ring, place: int, count: int, span: int, width: int
+    subwords: WordRows, table: Floats, around: Ring, place: int, count: int, span: int, width: int
 ) -> None:
     """Writes the mean of a word's rows to the ring, and prefetches the rows of the next word."""
     word, at, zero = around.mine.sentence[place], place % span * width, splat(0.0)
@@ -173,7 +173,7 @@ def _enter(
 
 
 @inlined
-def _leave(subwords: Subwords, table: Floats, around: Ring, place: int, span: int, width: int) -> None:
+def _leave(subwords: WordRows, table: Floats, around: Ring, place: int, span: int, width: int) -> None:
     """Adds to a word's rows all changes made to its mean while it was in the ring."""
     word = around.mine.sentence[place]
     for r in range(subwords.starts[word], subwords.starts[word + 1]):
@@ -182,7 +182,7 @@ def _leave(subwords: Subwords, table: Floats, around: Ring, place: int, span: in
 
 @inlined
 def _mean_around(
-    subwords: Subwords, around: Ring, centre: int, reach: int, count: int, span: int, width: int
+    subwords: WordRows, around: Ring, centre: int, reach: int, count: int, span: int, width: int
 ) -> None:
     """Writes the mean of all rows of the words around to `mine.hidden`, from the words' means in the ring."""
     mine, low, high = around.mine, max(0, centre - reach), min(count, centre + reach + 1)
@@ -213,7 +213,7 @@ def mean(
 
 
 @lean
-def means(table: Floats, subwords: Subwords, into: Floats) -> None:
+def means(table: Floats, subwords: WordRows, into: Floats) -> None:
     """Writes the mean of each word's rows to `into` (words, width)."""
     width = table.shape[1]
     for i in range(len(subwords.starts) - 1):
@@ -222,7 +222,7 @@ def means(table: Floats, subwords: Subwords, into: Floats) -> None:
 
 @lean
 def classify(
-    bags: Subwords, labels: NDArray[np.int32], inputs: Floats, outputs: Floats, mine: Floats, first: int, last: int,
+    bags: WordRows, labels: NDArray[np.int32], inputs: Floats, outputs: Floats, mine: Floats, first: int, last: int,
     rate: float,
 ) -> tuple[float, int]:  # fmt: skip
     """Trains a classifier on texts first <= s < last: a softmax over labels of the mean of a text's rows.

@@ -61,7 +61,7 @@ WATCHED = 64
 """One in this many windows has its loss computed."""
 
 
-class Text(NamedTuple):
+class Sentences(NamedTuple):
     """The training text.
 
     Attributes:
@@ -75,7 +75,7 @@ class Text(NamedTuple):
     keep: NDArray[np.uint32]
 
 
-class Model(NamedTuple):
+class Tables(NamedTuple):
     """The tables that are trained, and the distribution of targets.
 
     Attributes:
@@ -131,7 +131,7 @@ class TopNodes(NamedTuple):
     before: Floats
 
 
-class Room(NamedTuple):
+class Scratch(NamedTuple):
     """A thread's buffers, overwritten for each sentence or window.
 
     Attributes:
@@ -177,10 +177,10 @@ def _crown_size(tree: Tree, threads: int) -> int:
     return min(CROWN, len(tree.starts) - 2) if len(tree.starts) > 2 and threads > 1 else 0
 
 
-def room(sentence: int, window: int, targets: int, width: int, copies: TopNodes | None = None) -> Room:
+def room(sentence: int, window: int, targets: int, width: int, copies: TopNodes | None = None) -> Scratch:
     """A thread's buffers; `sentence` and `targets` are the largest numbers. Without copies it trains shared nodes."""
     most = -(-targets // GROUP) * GROUP + LANES
-    return Room(
+    return Scratch(
         np.zeros(sentence, np.int32),
         np.zeros(sentence * (targets - 1), np.int32),
         np.zeros(2 * window + 1, np.int64),
@@ -216,7 +216,14 @@ def zeros(rows: int, dim: int) -> Floats:
 
 @lean
 def step(
-    table: Floats, places: Places, inputs: int, outputs: Floats, width: int, mine: Room, many: int, rate: Any
+    table: Floats,
+    places: Places,
+    inputs: int,
+    outputs: Floats,
+    width: int,
+    mine: Scratch,
+    many: int,
+    rate: Any,
 ) -> None:
     """Trains all inputs against all targets: changes the outputs, and writes the inputs' changes to `mine.changes`."""
     for i in range(inputs):
@@ -228,7 +235,7 @@ def step(
 
 
 @shared
-def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -> None:
+def step_hidden(outputs: Floats, width: int, mine: Scratch, many: int, rate: Any) -> None:
     """`step` for a single input, `mine.hidden`: a group's errors stay in registers for all columns."""
     hidden, changes, wrong = mine.hidden, mine.changes, mine.errors
     for t in range(0, many, GROUP):
@@ -255,7 +262,7 @@ def step_hidden(outputs: Floats, width: int, mine: Room, many: int, rate: Any) -
 
 @shared
 def errors(
-    table: Floats, at: int, outputs: Floats, width: int, mine: Room, t: int, place: int, rate: Any
+    table: Floats, at: int, outputs: Floats, width: int, mine: Scratch, t: int, place: int, rate: Any
 ) -> None:
     """Writes the errors of one input for one group of targets, times the learning rate, to `mine.errors[place:]`.
 
@@ -284,7 +291,7 @@ def _change(
     inputs: int,
     outputs: Floats,
     width: int,
-    mine: Room,
+    mine: Scratch,
     t: int,
     many: int,
     k: int,
@@ -323,7 +330,7 @@ def _change(
 
 
 @shared
-def draw_negatives(model: Model, settings: WindowSettings, mine: Room, count: int, state: Any) -> Any:
+def draw_negatives(model: Tables, settings: WindowSettings, mine: Scratch, count: int, state: Any) -> Any:
     """Draws the negatives of all windows of a sentence of `count` words; returns the next state."""
     for i in range(count * settings.negative):
         state = advance(state)
@@ -332,7 +339,7 @@ def draw_negatives(model: Model, settings: WindowSettings, mine: Room, count: in
 
 
 @shared
-def fetch_targets(model: Model, settings: WindowSettings, mine: Room, place: int, count: int) -> None:
+def fetch_targets(model: Tables, settings: WindowSettings, mine: Scratch, place: int, count: int) -> None:
     """Prefetches the rows of a window's targets; nothing if `place` is past the sentence's end."""
     if place >= count:
         return
@@ -347,7 +354,7 @@ def fetch_targets(model: Model, settings: WindowSettings, mine: Room, place: int
 
 
 @shared
-def prepare(model: Model, settings: WindowSettings, mine: Room, place: int) -> Any:
+def prepare(model: Tables, settings: WindowSettings, mine: Scratch, place: int) -> Any:
     """Writes the targets of a window, padded to whole groups; returns their number."""
     centre, width = mine.sentence[place], settings.width
     places, labels, rates = mine.targets, mine.labels, mine.rates
@@ -379,7 +386,7 @@ def _row(crown: TopNodes, node: Any) -> Any:
 
 
 @shared
-def exchange(model: Model, mine: Room, width: int, place: int) -> None:
+def exchange(model: Tables, mine: Scratch, width: int, place: int) -> None:
     """Every EXCHANGED windows, adds the changes of a thread's copies to the shared nodes, and copies these again."""
     if place % EXCHANGED == 0:
         root, copy = mine.crown.first * width, mine.crown.at * width
@@ -405,7 +412,7 @@ def add(table: Floats, at: int, changes: Floats, place: int, width: int) -> None
 
 
 @shared
-def loss_of(mine: Room, inputs: int, many: int, rate: Any) -> float:
+def loss_of(mine: Scratch, inputs: int, many: int, rate: Any) -> float:
     """The loss of a window before its step: minus the sum of log probabilities, from `mine.errors`."""
     cost = 0.0
     for i in range(inputs):

@@ -12,9 +12,9 @@ from omnivec.tables.kernels.trees import Places
 from omnivec.tables.kernels.windows import (
     AHEAD,
     WATCHED,
-    Model,
-    Room,
-    Text,
+    Scratch,
+    Sentences,
+    Tables,
     WindowSettings,
     add,
     draw_negatives,
@@ -31,10 +31,10 @@ from omnivec.types import Floats
 
 @lean
 def learn(
-    text: Text,
-    model: Model,
+    text: Sentences,
+    model: Tables,
     settings: WindowSettings,
-    mine: Room,
+    mine: Scratch,
     first: int,
     last: int,
     rate: float,
@@ -65,7 +65,9 @@ def learn(
 
 
 @inlined
-def _sentence(model: Model, settings: WindowSettings, mine: Room, count: int, state: Any, rate: Any) -> Any:
+def _sentence(
+    model: Tables, settings: WindowSettings, mine: Scratch, count: int, state: Any, rate: Any
+) -> Any:
     """Trains on the first `count` words of `mine.sentence`; returns the next state, the loss and its predictions."""
     width = settings.width
     loss, watched = 0.0, 0

@@ -83,7 +83,7 @@ class Remembered(NamedTuple):
     ids: NDArray[np.int32]
 
 
-class Vocabulary(NamedTuple):
+class WordPieces(NamedTuple):
     """The word pieces.
 
     Attributes:

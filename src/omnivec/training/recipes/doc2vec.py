@@ -53,7 +53,7 @@ class Options(Windowed):
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
+class Doc2VecVectors:
     """What was learned.
 
     Attributes:
@@ -80,14 +80,14 @@ class Vectors:
 def run(data: Any, options: Options) -> Embedder:
     """Trains on documents; `data` as `training.tagged.read_documents` takes it."""
 
-    def one(words: Corpus, brief: Options) -> Vectors:
+    def one(words: Corpus, brief: Options) -> Doc2VecVectors:
         return fit(Documents(["0"], np.zeros(1, np.int32), words), brief)
 
     aside(warm_up_kernels(one, options))
     return embedder(fit(read_documents(data, options.min_count, options.max_vocab), options), options)
 
 
-def embedder(learned: Vectors, options: Options) -> Embedder:
+def embedder(learned: Doc2VecVectors, options: Options) -> Embedder:
     """What was learned, as a table of tags that infers vectors of new documents."""
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
     settings = {name: getattr(options, name) for name in KEPT}
@@ -97,7 +97,7 @@ def embedder(learned: Vectors, options: Options) -> Embedder:
     return trained(table, "doc2vec")
 
 
-def fit(documents: Documents, options: Options) -> Vectors:
+def fit(documents: Documents, options: Options) -> Doc2VecVectors:
     """Learns vectors of documents."""
     check_numba()
     from omnivec.tables.kernels import doc2vec as kernels
@@ -109,9 +109,9 @@ def fit(documents: Documents, options: Options) -> Vectors:
     settings, way = how_of(vars(options), inputs.shape[1])
     alias, tree, targets = windows.targets_of(corpus.counts, options.negative)
     outputs = windows.zeros(count + windows.copied(tree, threads), settings.width)
-    model = windows.Model(inputs, outputs, alias, tree)
-    text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
-    reading = kernels.Documents(text, documents.rows, vectors)
+    model = windows.Tables(inputs, outputs, alias, tree)
+    text = windows.Sentences(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
+    reading = kernels.DocumentVectors(text, documents.rows, vectors)
     longest = int(np.diff(corpus.starts).max())
     copies = windows.crowns(tree, count, settings.width, threads)
     per_thread = PerThread(
@@ -129,7 +129,7 @@ def fit(documents: Documents, options: Options) -> Vectors:
     tag_vectors, words, targeted = (
         _cut(table, inputs.shape[1], options.dim) for table in (vectors, inputs, outputs[:count])
     )
-    return Vectors(documents.tags, tag_vectors, corpus.words, corpus.counts, words, targeted, outcome)
+    return Doc2VecVectors(documents.tags, tag_vectors, corpus.words, corpus.counts, words, targeted, outcome)
 
 
 def _cut(table: NDArray[np.float32], width: int, dim: int) -> NDArray[np.float32]:

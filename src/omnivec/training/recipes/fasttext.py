@@ -57,7 +57,7 @@ class Options(Centred):
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors:
+class FastTextVectors:
     """What was learned.
 
     Attributes:
@@ -105,7 +105,7 @@ def run(data: Any, options: Options) -> Embedder:
     return trained(table, "fasttext")
 
 
-def fit(corpus: Corpus, options: Options) -> Vectors:
+def fit(corpus: Corpus, options: Options) -> FastTextVectors:
     """Learns vectors of a corpus's words and of their n-grams."""
     check_numba()
     from omnivec.tables.kernels import draws, windows
@@ -113,13 +113,13 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
 
     words = len(corpus.words)
     buckets, ngrams = used(char_ngrams(corpus.words, options.min_n, options.max_n, options.bucket))
-    subwords = kernels.Subwords(*with_words(ngrams))
+    subwords = kernels.WordRows(*with_words(ngrams))
     inputs = uniform((words + len(buckets), options.dim), options.seed, SPAN)
     width = inputs.shape[1]
     alias, tree, most = windows.targets_of(corpus.counts, options.negative)
-    text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
+    text = windows.Sentences(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
     outputs = windows.zeros(words + windows.copied(tree, workers(options)), options.dim)
-    model = windows.Model(inputs, outputs, alias, tree)
+    model = windows.Tables(inputs, outputs, alias, tree)
     settings = windows.WindowSettings(
         skipgram=bool(options.sg),
         negative=options.negative,
@@ -147,7 +147,7 @@ def fit(corpus: Corpus, options: Options) -> Vectors:
     vectors = np.empty((words, width), np.float32)
     kernels.means(inputs, subwords, vectors)
     order = np.argsort(buckets)
-    return Vectors(
+    return FastTextVectors(
         corpus.words,
         corpus.counts,
         inputs[:words, : options.dim].copy(),

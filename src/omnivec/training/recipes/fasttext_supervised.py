@@ -59,7 +59,7 @@ class Options(Common):
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class TrainedClassifier:
     """What was learned.
 
     Attributes:
@@ -84,7 +84,7 @@ def run(data: Any, options: Options) -> KeyedEmbedder:
     return embedder(fit(read_labelled(data), options), options)
 
 
-def embedder(learned: Classifier, options: Options) -> KeyedEmbedder:
+def embedder(learned: TrainedClassifier, options: Options) -> KeyedEmbedder:
     """What was learned, as a table that says the labels of texts."""
     bag, words = learned.bag, len(learned.bag.words)
     hashed = Subwords(learned.inputs[words:], bag.min_n, bag.max_n, bag.buckets, bag.bucket)
@@ -106,7 +106,7 @@ def embedder(learned: Classifier, options: Options) -> KeyedEmbedder:
     return trained(table, "fasttext_supervised")
 
 
-def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
+def fit(examples: Sequence[Labelled], options: Options) -> TrainedClassifier:
     """Learns labels of texts; the order is shuffled once by the seed."""
     check_numba()
     from omnivec.tables.kernels import fasttext as kernels
@@ -128,7 +128,7 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
     per_thread = PerThread(lambda thread: np.zeros(2 * inputs.shape[1] + len(labels), np.float32))
 
     def work(shard: Shard) -> tuple[float, int]:
-        bags = kernels.Subwords(*rows)
+        bags = kernels.WordRows(*rows)
         loss, count = kernels.classify(
             bags, gold, inputs, outputs, per_thread.get(), shard.first, shard.last, shard.lr
         )
@@ -137,4 +137,4 @@ def fit(examples: Sequence[Labelled], options: Options) -> Classifier:
     learned = {"rows": inputs, "labels' vectors": outputs}
     outcome = run_epochs(rows.starts, schedule_of(options, len(rows.values), len(words)), work, learned)
     dim = options.dim
-    return Classifier(bag, counts, inputs[:, :dim].copy(), labels, outputs[:, :dim].copy(), outcome)
+    return TrainedClassifier(bag, counts, inputs[:, :dim].copy(), labels, outputs[:, :dim].copy(), outcome)

@@ -152,13 +152,13 @@ def factorise(counts: Cooccurrence, options: Options) -> Fitted:
     tables = glove.Tables.drawn(len(counts.indptr) - 1, options.dim, options.seed)
     learning = {"vectors": tables.words[:, 0], "vectors as contexts": tables.contexts[:, 0]}
     matrix = glove.Logarithms.of(counts)
-    report = _Report(options, len(counts))
+    report = _CostReport(options, len(counts))
     stopped = False
     with progress.bar("training", report.total, "entries", options.show_progress_bar) as bar:
         try:
             for number in range(options.epochs):
                 for learned in glove.epoch(tables, matrix, how, number):
-                    report.add(_Learned(*learned))
+                    report.add(_Costs(*learned))
                     bar.advance(learned[1])
                 check_finite(learning, f"epoch {number + 1}", options.lr)
         except KeyboardInterrupt:
@@ -171,14 +171,14 @@ def factorise(counts: Cooccurrence, options: Options) -> Fitted:
     return Fitted(tables.vectors(options.add_contexts), tuple(report.costs), len(counts), stopped)
 
 
-class _Learned(NamedTuple):
+class _Costs(NamedTuple):
     """Some entries: the sum of their costs, and their number."""
 
     cost: float
     entries: int
 
 
-class _Report:
+class _CostReport:
     """Costs, and lines about them on stderr, where progress is shown: every few seconds, and at the end."""
 
     def __init__(self, options: Options, entries: int) -> None:
@@ -186,22 +186,22 @@ class _Report:
         self._options = options
         self._entries = entries
         self.done = 0
-        self._epoch = _Learned(0.0, 0)
+        self._epoch = _Costs(0.0, 0)
         self.total = entries * options.epochs
         self.costs: list[float] = []
 
-    def add(self, one: _Learned) -> None:
+    def add(self, one: _Costs) -> None:
         """Says how it goes, unless that was reported just now; raises ModelError where the cost is not finite."""
         if not math.isfinite(one.cost):
             raise ModelError(
                 f"epoch {len(self.costs) + 1}: cost {one.cost} at lr={self._options.lr:g}: use a smaller lr"
             )
         self.done += one.entries
-        self._epoch = _Learned(self._epoch.cost + one.cost, self._epoch.entries + one.entries)
+        self._epoch = _Costs(self._epoch.cost + one.cost, self._epoch.entries + one.entries)
         self._lines.tell(self._line(self._lines.elapsed()), last=self.done == self.total)
         if self._epoch.entries == self._entries:
             self.costs.append(self._epoch.cost / self._entries)
-            self._epoch = _Learned(0.0, 0)
+            self._epoch = _Costs(0.0, 0)
 
     def _line(self, seconds: float) -> str:
         rate, cost = self.done / max(seconds, 1e-9), self._epoch.cost / self._epoch.entries

@@ -27,7 +27,7 @@ from omnivec.types import Floats
 
 if TYPE_CHECKING:
     from omnivec.models.embedder import Embedder
-    from omnivec.tables.kernels.windows import Model
+    from omnivec.tables.kernels.windows import Tables
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
 
@@ -181,7 +181,7 @@ def _check(corpus: Corpus) -> None:
         )
 
 
-def _model(corpus: Corpus, words: list[str], options: Options, known: dict[str, Floats]) -> Model:
+def _model(corpus: Corpus, words: list[str], options: Options, known: dict[str, Floats]) -> Tables:
     """Tables to begin with: inputs known or from -1/dim to 1/dim, outputs 0."""
     from omnivec.tables.kernels import draws, trees, windows
 
@@ -193,14 +193,14 @@ def _model(corpus: Corpus, words: list[str], options: Options, known: dict[str, 
     rows = len(corpus.words) + windows.copied(tree, workers(options))
     outputs = windows.zeros(rows, options.dim)
     alias = draws.negatives_table(corpus.counts, options.ns_exponent)
-    return windows.Model(inputs.reshape(-1), outputs.reshape(-1), alias, tree)
+    return windows.Tables(inputs.reshape(-1), outputs.reshape(-1), alias, tree)
 
 
-def _passes(corpus: Corpus, options: Options, model: Model) -> Outcome:
+def _passes(corpus: Corpus, options: Options, model: Tables) -> Outcome:
     from omnivec.tables.kernels import draws, windows
     from omnivec.tables.kernels.word2vec import learn
 
-    text = windows.Text(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
+    text = windows.Sentences(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
     negative = 0 if options.softmax else options.negative
     settings = windows.WindowSettings(
         skipgram=bool(options.sg),
