@@ -172,7 +172,10 @@ def test_links_of_a_page_are_found_as_browsers_find_them():
 
 
 class Flood(Pages):
-    """A server that goes on sending: `each` bytes, a pause, and again, until the client leaves."""
+    """A server that goes on sending: `each` bytes, a pause, and again, until the client leaves.
+
+    `sent` is how much one answer took before the client left; what lies in the buffers of sockets is a part of it.
+    """
 
     def __init__(
         self, rows: object, ending: str, each: int, pause: float = 0.0, status: int = 200, **headers: str
@@ -188,10 +191,12 @@ class Flood(Pages):
             handler.send_header(name, value)
         handler.end_headers()
         try:
-            while self.sent < 1 << 28:
+            sent = 0
+            while sent < 1 << 28:
                 handler.wfile.write(b" " * self.each)
                 handler.wfile.flush()
-                self.sent += self.each
+                sent += self.each
+                self.sent = max(self.sent, sent)
                 self.closing.wait(self.pause)
         except (BrokenPipeError, ConnectionResetError):
             pass
