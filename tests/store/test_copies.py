@@ -78,7 +78,7 @@ def test_a_backup_taken_while_another_thread_writes_is_one_state(catalogue, tmp_
 
 def test_a_backup_replaces_nothing_and_leaves_nothing_behind(catalogue, tmp_path, monkeypatch):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(CollectionError, match="taken is there"):
+    with pytest.raises(CollectionError, match="taken exists already"):
         copies.back_up(catalogue, tmp_path / "taken")
     (tmp_path / "file").write_text("x")
     with pytest.raises(CollectionError, match="cannot be made"):
@@ -122,7 +122,7 @@ def test_what_is_there_is_refused_or_renamed_never_lost(tmp_path):
     shutil.rmtree(target)
     assert copies.restore(tmp_path / "backup", target) is None
     (tmp_path / "thesis").mkdir()
-    with pytest.raises(CollectionError, match="is no collection: it is not moved"):
+    with pytest.raises(CollectionError, match="is not a collection, so it is not moved"):
         copies.restore(tmp_path / "backup", tmp_path / "thesis", aside=True)
     with pytest.raises(CollectionError, match="no collection in"):
         copies.restore(tmp_path / "thesis", tmp_path / "new")
@@ -158,6 +158,6 @@ def test_nothing_is_written_into_the_collection_that_is_copied(catalogue, tmp_pa
         with pytest.raises(CollectionError, match="lies in the collection"):
             copies.restore(own, target, aside=True)
     for source, target in ((own, own), (own, tmp_path / "link"), (tmp_path / "link", own)):
-        with pytest.raises(CollectionError, match="is the collection that is to be copied"):
+        with pytest.raises(CollectionError, match="is the collection itself"):
             copies.restore(source, target, aside=True)
     assert sorted(one.name for one in own.iterdir()) == before and ids(own) == ["a"]

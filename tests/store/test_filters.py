@@ -240,13 +240,13 @@ def test_values_are_listed_in_anything_that_lists_them(database, several):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("year", "'year' is no filter"),
+        ("year", "'year' is not a filter"),
         ({"$year": 1}, r"'\$year'.*\$and, \$or, \$not"),
         ({"year": {"$between": [1, 2]}}, r"'year'.*'\$between'.*\$eq, \$ne, \$gt"),
         ({"$and": []}, r"\$and takes a list of at least one"),
         ({"$or": {"a": 1}}, r"\$or takes a list"),
-        ({"$and": [1]}, "1 is no filter"),
-        ({"$not": 3}, "3 is no filter"),
+        ({"$and": [1]}, "1 is not a filter"),
+        ({"$not": 3}, "3 is not a filter"),
         ({"a": {}}, "holds no operators"),
         ({"a": {"b": 1}}, "join the names by dots"),
         ({"a": {"$gt": 1, "b": 1}}, "holds no operators"),
@@ -281,7 +281,7 @@ def test_wrong_filters_are_refused_in_one_line(where, message):
 
 @pytest.mark.parametrize("where", [[], (), "", 0, False])
 def test_what_is_empty_and_no_dict_lists_no_documents(catalogue, where):
-    with pytest.raises(FilterError, match="is no filter: a filter is a dict"):
+    with pytest.raises(FilterError, match="is not a filter: a filter is a dict"):
         catalogue.documents(where)
     assert catalogue.documents({}) == catalogue.documents(None) == []
 

@@ -179,7 +179,7 @@ def test_the_file_of_another_collection_under_this_ones_name_is_rebuilt(large, t
         (theirs,), (ours,) = other.folder.glob("matrix-*"), large.folder.glob("matrix-*")
         shutil.copy(theirs, ours)
     assert matrix.problems(large, large.folder) == [
-        f"{ours} is not what was written; it is not used, and the next write makes it anew from the catalogue"
+        f"{ours} is not what was written; it is not used, and the next write makes it again from the catalogue"
     ]
     assert not mapped(load(large)) and mapped(load(large))
     assert matrix.problems(large, large.folder) == []

@@ -232,9 +232,9 @@ def test_a_file_restored_over_the_log_of_another_state_is_refused(tmp_path):
     kept = {file.name: file.read_bytes() for file in folder.iterdir()}
     for source in (backup, other):
         shutil.copy(source / "catalogue.sqlite", folder / "catalogue.sqlite")
-        with pytest.raises(CollectionDamaged, match="not of one state"):
+        with pytest.raises(CollectionDamaged, match="do not belong together"):
             Catalogue.open(folder, create=False)
-        with pytest.raises(CollectionDamaged, match="not of one state"):
+        with pytest.raises(CollectionDamaged, match="do not belong together"):
             Catalogue.open(folder, create=False, readonly=True)
         for name, content in kept.items():
             (folder / name).write_bytes(content)
@@ -289,8 +289,8 @@ def test_threads_that_look_at_a_moving_file_do_not_take_it_for_another(tmp_path,
         except CollectionError as error:
             found.append(str(error))
 
-    own_state = replaced._own_state
-    monkeypatch.setattr(replaced, "_own_state", held)
+    own_state = replaced._state_in_file
+    monkeypatch.setattr(replaced, "_state_in_file", held)
     slow = threading.Thread(target=read)
     log = sqlite3.connect(folder / "catalogue.sqlite")
     with Catalogue.open(folder, create=False) as reader, Catalogue.open(folder, create=False) as writer:
@@ -313,7 +313,7 @@ def test_a_log_that_is_begun_anew_while_it_is_checked_is_no_damage(tmp_path, mon
     looked, path = [], tmp_path / "notes.omni" / "catalogue.sqlite"
     with Catalogue.open(path.parent, create=False) as writer:
         writer.write([document("b")])
-        original = replaced._own_state
+        original = replaced._state_in_file
 
         def meanwhile(place):
             own = original(place)
@@ -324,6 +324,6 @@ def test_a_log_that_is_begun_anew_while_it_is_checked_is_no_damage(tmp_path, mon
                     writer.write([document(name)])
             return own
 
-        monkeypatch.setattr(replaced, "_own_state", meanwhile)
+        monkeypatch.setattr(replaced, "_state_in_file", meanwhile)
         replaced.check_log(path)
         assert looked

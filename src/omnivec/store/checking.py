@@ -1,4 +1,4 @@
-"""The catalogue's check: SQLite's own, every value's type, what no constraint can say, checksums, the text indexes."""
+"""The check of a catalogue: SQLite's own, types of values, relations between rows, checksums and text indexes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRAYS: tuple[tuple[str, str], ...] = (
         "SELECT count(*) FROM vectors WHERE NOT EXISTS (SELECT 1 FROM spaces WHERE key = space)",
     ),
 )
-"""What a search would not see: (what is wrong, SQL that counts it)."""
+"""Vectors that a search would silently leave out: (what is wrong, SQL that counts it)."""
 
 _IN_CHARACTERS = ", ".join(f"'{modality}'" for modality in sorted(IN_CHARACTERS))
 
@@ -44,12 +44,12 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
         "SELECT count(*) FROM passages WHERE end < start",
     ),
     (
-        "passages not in the order of their document, the first 0",
+        "passages whose numbers in their document are not 0, 1, 2, ...",
         "SELECT count(*) FROM (SELECT ordinal, row_number() OVER (PARTITION BY document ORDER BY ordinal) AS place"
         " FROM passages) WHERE ordinal <> place - 1",
     ),
     (
-        "passages with keys that will be used again",
+        "passages whose keys SQLite would assign again",
         "SELECT count(*) FROM passages WHERE key >"
         " (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'passages')",
     ),
@@ -77,15 +77,15 @@ _UNIT = 1e-2
 
 
 def problems(connections: Connections) -> list[str]:
-    """Reads everything; returns one line for each thing that is wrong."""
+    """Reads the whole catalogue; returns one line for each problem."""
     lines: list[str] = []
     with connections.snapshot() as connection:
         for check in (_pages, _values, _relations, _searched, _tables, _checksums, _lengths):
             try:
                 lines += check(connection)
-            except sqlite3.Error as exc:  # What one part cannot read, another may.
+            except sqlite3.Error as exc:  # What one check cannot read, another may.
                 lines.append(f"file: {' '.join(str(exc).split())}")
-    # The text indexes are checked by a command that has the form of a write.
+    # FTS5 checks its indexes by an INSERT, which needs a writing connection.
     if not connections.readonly:
         try:
             for table in schema.TEXT_INDEXES:
@@ -96,7 +96,7 @@ def problems(connections: Connections) -> list[str]:
 
 
 def refuse_strays(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises CollectionDamaged about a table of vectors of which a search would leave some out without a word."""
+    """Raises CollectionDamaged if there are vectors that a search would silently leave out; see `STRAYS`."""
     for what, sql in STRAYS:
         count = connection.execute(sql).fetchone()[0]
         if count:
@@ -129,34 +129,34 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def unverified(connection: sqlite3.Connection) -> list[str]:
-    """What there is no checksum of in a collection of an earlier version, one line each."""
-    version, unchecked = _version(connection), []
+    """What an earlier version of omnivec wrote without a checksum, one line each."""
+    version, without = _version(connection), []
     if version < schema.CHECKED:
-        unchecked.append("texts, metadata and vectors")
+        without.append("texts, metadata and vectors")
     if version < schema.ALL_CHECKED:
-        unchecked.append("times and sizes of files, roots, models of spaces and their canaries")
+        without.append("times and sizes of files, roots, models of spaces and their canaries")
     return [
-        f"not verified: {what}, of which an earlier version of omnivec wrote no checksum; the next write to the "
+        f"not verified: {what}, for which an earlier version of omnivec wrote no checksum; the next write to the "
         "collection adds it"
-        for what in unchecked
+        for what in without
     ]
 
 
 def _tables(connection: sqlite3.Connection) -> Iterator[str]:
-    """Tables of few rows that are not what was written."""
+    """Compares the small tables with their checksums."""
     if _version(connection) < schema.ALL_CHECKED:
         return
     for table in checksums.TABLES:
         if not checksums.fits(connection, table):
-            yield f"the table of {table} is not what was written: rows were changed, added or removed by other means"
+            yield f"the table of {table} is not what was written: rows were changed, added or removed outside omnivec"
 
 
 def _searched(connection: sqlite3.Connection) -> Iterator[str]:
-    """Passages that are searched in another form than their text has: every version of the schema has its own."""
+    """Compares the form in which passages are searched with their text; only the newest schema has this form."""
     if _version(connection) == schema.MIGRATIONS[-1].version:
         count = connection.execute(_NOT_AS_SEARCHED).fetchone()[0]
         if count:
-            yield f"{count} passages are searched in another form than that of their text"
+            yield f"{count} passages are searched in a form that does not follow from their text"
 
 
 def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
@@ -175,11 +175,11 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
     for checksum in stored.values():
         total ^= checksum if isinstance(checksum, int) else 0
     if total != connection.execute("SELECT value FROM meta WHERE key = 'sum'").fetchone()[0]:
-        yield "the documents are not those that were written: some are missing, were added or changed by other means"
+        yield "the documents are not those that were written: some were removed, added or changed outside omnivec"
 
 
 def _lengths(connection: sqlite3.Connection) -> Iterator[str]:
-    """Vectors that are not of length 1, or not numbers, where the model's own canaries are."""
+    """Finds vectors with NaN or infinities, and vectors not of length 1 in a space whose canaries all are."""
     for key, name in connection.execute("SELECT key, name FROM spaces").fetchall():
         canaries = connection.execute("SELECT vector FROM canaries WHERE space = ?", (key,)).fetchall()
         unit = bool(canaries) and all(is_unit(vector) for (vector,) in canaries)
@@ -195,7 +195,7 @@ def _lengths(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def is_unit(vector: bytes) -> bool:
-    """Whether a stored vector is of length 1, as far as float32 and bfloat16 can say."""
+    """Whether a stored vector is of length 1, within the rounding of float32 and bfloat16."""
     return abs(float(np.linalg.norm(np.frombuffer(vector, "<f4").astype(np.float64))) - 1) <= _UNIT
 
 

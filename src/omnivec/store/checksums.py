@@ -1,8 +1,8 @@
-"""A checksum for each document, of what it is, its passages and its vectors, and one for each table of few rows.
+"""Checksums: one for each document with its passages and vectors, and one for each small table.
 
-SQLite's own check finds pages that do not fit together; a number inside a vector or a letter inside a text that
-changed on the disk it cannot know. The times and sizes that a sync notes again are a part of their own, so that a new
-checksum is had from the old one without the text.
+SQLite's own check finds inconsistent pages; it cannot find a number of a vector or a letter of a text that changed on
+the disk. A document's checksum is the exclusive or of two: one of its content, and one of the times and sizes that a
+sync updates, so that these can change without the text being read again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 Stored = tuple[tuple[Any, ...], Sequence[tuple[str, int, bytes]]]
-"""A passage: (ordinal, start, end, line, modality, text), and (space, part, vector) by space and part."""
+"""A passage: its row (ordinal, start, end, line, modality, text), and its (space, part, vector) by space and part."""
 
 
 TABLES: Mapping[str, str] = {
@@ -22,22 +22,22 @@ TABLES: Mapping[str, str] = {
     "canaries": "SELECT space, ordinal, text, vector FROM canaries ORDER BY space, ordinal",
     "roots": "SELECT path FROM roots ORDER BY path",
 }
-"""Tables of few rows -> all that is in them; the checksum of each is a value in `meta` under its name."""
+"""Each small table -> a SELECT of its whole content. The table `meta` has its checksum under the table's name."""
 
 
 def of(document: tuple[Any, ...], passages: Sequence[Stored]) -> int:
-    """The checksum of a document without `of_state`, 64 bits with a sign.
+    """The checksum of a document's content, without `of_state`: a signed integer of 64 bits.
 
     Args:
         document: (id, modality, how, digest, root, path, metadata as JSON, lost).
         passages: in their order.
     """
-    # The form that repr gives a tuple of texts, bytes and numbers can be of no other tuple.
+    # No two different tuples of texts, bytes and numbers have the same repr.
     hashed = hashlib.blake2b(repr(document).encode(), digest_size=8)
     for row, vectors in passages:
         hashed.update(repr(row).encode())
         for space, part, vector in vectors:
-            # What is no blob was changed: it hashes to another sum.
+            # A value that is not a blob was changed outside omnivec; its repr gives another checksum.
             raw = vector if isinstance(vector, bytes) else repr(vector).encode()
             hashed.update(repr((space, part, len(raw))).encode())
             hashed.update(raw)
@@ -45,12 +45,12 @@ def of(document: tuple[Any, ...], passages: Sequence[Stored]) -> int:
 
 
 def of_state(name: str, size: int, mtime_ns: int, device: int, indexed_ns: int) -> int:
-    """The part of a document's checksum that says when and where its file was seen; `^` adds and removes it."""
+    """The checksum of when and where a document's file was seen; `^` adds it to the document's, or removes it."""
     return _hash(repr((name, size, mtime_ns, device, indexed_ns)).encode())
 
 
 def of_table(connection: sqlite3.Connection, table: str) -> int:
-    """The checksum of all that is in one of `TABLES`."""
+    """The checksum of the whole content of one of `TABLES`."""
     return _hash(repr(connection.execute(TABLES[table]).fetchall()).encode())
 
 
@@ -59,17 +59,17 @@ def _hash(raw: bytes) -> int:
 
 
 def fits(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether one of `TABLES` holds what was written."""
-    noted = connection.execute("SELECT value FROM meta WHERE key = ?", (table,)).fetchone()
-    return noted is not None and bool(noted[0] == of_table(connection, table))
+    """Whether the content of one of `TABLES` has the checksum that was written with it."""
+    stored = connection.execute("SELECT value FROM meta WHERE key = ?", (table,)).fetchone()
+    return stored is not None and bool(stored[0] == of_table(connection, table))
 
 
 @contextmanager
 def noted(connection: sqlite3.Connection, *tables: str) -> Iterator[None]:
-    """Writes down the checksums of tables that are changed inside; one that did not fit before is left so."""
-    sound = [table for table in tables if fits(connection, table)]
+    """Updates the checksums of tables that the block changes; one that was wrong before stays wrong."""
+    intact = [table for table in tables if fits(connection, table)]
     yield
-    for table in sound:
+    for table in intact:
         _note(connection, table)
 
 
@@ -78,7 +78,7 @@ def _note(connection: sqlite3.Connection, table: str) -> None:
 
 
 def computed(connection: sqlite3.Connection, *, states: bool = True) -> Iterator[tuple[int, int]]:
-    """The key of each document and the checksum of what is stored of it, `of_state` included where `states` is set."""
+    """The key of each document and the checksum of its stored content, with `of_state` if `states` is set."""
     documents = connection.execute(
         "SELECT key, size, mtime_ns, device, indexed_ns, id, modality, how, digest, root, path, metadata, lost"
         " FROM documents ORDER BY key"
@@ -100,13 +100,13 @@ def computed(connection: sqlite3.Connection, *, states: bool = True) -> Iterator
 
 
 def fill(connection: sqlite3.Connection) -> None:
-    """Gives the documents of a collection from before there were checksums theirs."""
+    """Migration to version 4: writes the checksums of all documents."""
     sums = [(checksum, key) for key, checksum in computed(connection, states=False)]
     connection.executemany("UPDATE documents SET checksum = ? WHERE key = ?", sums)
 
 
 def fill_states(connection: sqlite3.Connection) -> None:
-    """Adds to checksums of documents alone those of their times, and gives the tables of few rows theirs."""
+    """Migration to version 5: adds `of_state` to the checksums of documents, and writes those of the small tables."""
     rows = connection.execute("SELECT key, checksum, id, size, mtime_ns, device, indexed_ns FROM documents")
     sums = [
         ((checksum if isinstance(checksum, int) else 0) ^ of_state(*state), key)

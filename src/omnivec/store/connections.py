@@ -1,4 +1,4 @@
-"""Connections to the catalogue's file: one for each reading thread, one for writing, none across a fork."""
+"""Connections to the catalogue's file: one for each reading thread and one for writing; none is used after a fork."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ _LOG_BYTES = 8 * 2**20
 _FREE_PAGES = 64
 _PAGES_AT_ONCE = 2048  # 32 MiB, about a tenth of a second
 
-# A connection that a fork brought along belongs to the parent: closing it here could remove the parent's
-# write-ahead log, so it is kept until the process ends.
+# A connection that a child inherits by fork belongs to the parent: closing it in the child could remove the parent's
+# write-ahead log, so the child keeps it open until it ends.
 _inherited: list[sqlite3.Connection] = []
 
-# What is open in this process: after a fork, the child has to take locks of its own.
+# All instances that are open in this process: after a fork, the child has to take its own locks.
 _open: weakref.WeakSet[Connections] = weakref.WeakSet()
 
-# Of the catalogue's file the bytes that a connection holds a shared lock on, and of its log's index the one that says
-# that somebody uses it: https://www.sqlite.org/src/file?name=src/os_unix.c ("SHARED_FIRST", "UNIX_SHM_DMS").
+# (suffix of the file, offset, length) of the bytes that SQLite locks: those of the catalogue's file on which a
+# connection holds a shared lock, and the one of the log's index that says that it is in use.
+# https://www.sqlite.org/src/file?name=src/os_unix.c ("SHARED_FIRST", "UNIX_SHM_DMS")
 _SHARED_BYTES = (("", 0x40000002, 510), ("-shm", 128, 1))
 
 
@@ -44,7 +45,7 @@ def _busy(path: Path) -> CollectionError:
 
 
 def damaged(path: Path, what: str = "") -> CollectionDamaged:
-    """The error of a catalogue that holds something else than was written; what it is, in a few words."""
+    """The error of a catalogue that does not hold what was written; `what` says in a few words what is wrong."""
     return CollectionDamaged(
         f"{path} is damaged{': ' * bool(what)}{what}; restore a backup of {path.parent} (omnivec collection restore), "
         "or remove that folder and index again"
@@ -57,7 +58,7 @@ def _full(path: Path) -> CollectionError:
     except OSError:
         free = "free space unknown"
     return CollectionError(
-        f"no room to write to {path} ({free}); nothing of this write was kept; make room and repeat"
+        f"no room to write to {path} ({free}); nothing of this write was stored; make room and repeat"
     )
 
 
@@ -69,7 +70,8 @@ def _readonly(path: Path) -> CollectionError:
 
 
 def _unopenable(path: Path) -> CollectionError:
-    # SQLite does not say why: the system does. The file itself is not opened, which would drop SQLite's locks on it.
+    # SQLite does not say why, so the system is asked. The file itself is not opened: closing it would drop SQLite's
+    # locks on it.
     try:
         path.stat()
         os.close(os.open(os.devnull, os.O_RDONLY))
@@ -97,7 +99,7 @@ _MEANINGS: dict[int, Callable[[Path], CollectionError]] = {
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """The border: what SQLite raises becomes one line of ours about the file at `path`."""
+    """Turns SQLite's exceptions inside the block into omnivec's, with one line about the file at `path`."""
     try:
         yield
     except sqlite3.Error as exc:
@@ -106,17 +108,17 @@ def translated(path: Path) -> Iterator[None]:
         code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
         if code in _MEANINGS:
             raise _MEANINGS[code](path) from exc
-        # Our SQL is right for our tables: where it fails, they or what is in them was changed by other means.
+        # The SQL here is right for the tables here: if it fails, they or their content were changed outside omnivec.
         if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT) or "decode to UTF-8" in str(exc):
             raise damaged(path, " ".join(str(exc).split())) from exc
         raise CollectionError(f"{path}: {exc}") from exc
     except UnicodeEncodeError as exc:
         name = exc.object if len(exc.object) <= 200 else f"{exc.object[:200]}..."
         raise UsageError(
-            f"{name!r} has no UTF-8 (character {exc.start}), so it cannot be stored; rename it"
+            f"{name!r} cannot be encoded in UTF-8 (character {exc.start}), so it cannot be stored; rename it"
         ) from exc
     except OverflowError as exc:
-        raise UsageError(f"a number is too large to be stored: {exc}; at most 64 bits with a sign") from exc
+        raise UsageError(f"a number is too large to be stored: {exc}; at most 64 bits, signed") from exc
 
 
 def _mentions(text: str, literal: str) -> bool:
@@ -129,18 +131,18 @@ def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
 
     Args:
         path: of the file, which must exist.
-        writing: False refuses every change.
-        lasting: whether this process may write beside the file. If not, a file without a write-ahead log is
-            opened as immutable, because SQLite otherwise wants to create one even to read.
+        writing: whether the connection may change the file.
+        lasting: whether this process may create files beside it. If not, and the folder cannot be written, a file
+            without a write-ahead log is opened as immutable, because SQLite would create a log even to read.
     """
     mode = "rw" if lasting else "ro"
-    alone = (
+    immutable = (
         not lasting
         and not os.access(path.parent, os.W_OK)
         and not path.with_name(path.name + "-wal").exists()
     )
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if alone else ''}",
+        f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
@@ -162,7 +164,7 @@ def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
 
 
 class _ThreadReader:
-    """One thread's connection for reading; it is closed when the thread ends."""
+    """The reading connection of one thread; it is closed when the thread ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.pid = os.getpid()
@@ -191,14 +193,13 @@ class _Live:
 
 
 class Connections:
-    """Hands out the connections of one catalogue; safe for threads and across a fork.
+    """The connections of one catalogue, for threads and for the children of a fork.
+
+    All connections are to the same file. Whenever something is read or written, the path must still name that file.
 
     Args:
         path: of the catalogue's file.
-        readonly: refuse every change.
-
-    Every connection is to the same file, and that is the one that the path names whenever something is read or
-    written.
+        readonly: whether every change is refused.
     """
 
     def __init__(self, path: Path, *, readonly: bool) -> None:
@@ -211,7 +212,7 @@ class Connections:
         _open.add(self)
 
     def _here(self) -> _Live:
-        """The connections of this process: after a fork none is reused, and the locks are new as well."""
+        """The connections of this process; after a fork, new ones with a new lock."""
         if self._closed:
             raise CollectionError(f"{self.path} was closed; open the collection again")
         if self._live.pid != os.getpid():
@@ -239,14 +240,14 @@ class Connections:
             with live.lock:
                 reader = _ThreadReader(self._connect(writing=False))
                 live.readers.add(reader)
-                # While one connection is open, no other file can get the inode by which the opened one is known.
+                # While one connection is open, the inode by which the file is recognised is given to no other file.
                 self._first = self._first or reader
             live.local.reader = reader
         return reader
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """This thread's reading connection, seeing one state of the catalogue from begin to end.
+        """This thread's reading connection, which sees one state of the catalogue during the block.
 
         Raises:
             CollectionError: the path no longer names the files that were opened.
@@ -260,7 +261,7 @@ class Connections:
             reader.depth += 1
             try:
                 if reader.depth == 1:
-                    # BEGIN alone fixes nothing: the state is chosen by the first read.
+                    # The snapshot begins with the first read, not with BEGIN.
                     connection.execute("SELECT 1 FROM sqlite_master").fetchone()
                     self.files.check_history(connection, version)
                 yield connection
@@ -271,9 +272,9 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection inside one transaction: all of the block is kept, or nothing.
+        """The writing connection in one transaction: all changes of the block are committed, or none.
 
-        When this returns, the write is in the files that the path names.
+        After the block, the changes are in the files that the path names.
 
         Raises:
             CollectionError: the path no longer names the files that were opened.
@@ -302,7 +303,7 @@ class Connections:
             self._tidy(connection)
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
-        """Gives back what log and free pages take, a piece after each commit; where others are in the way, later."""
+        """Shrinks the file and its log by a piece after each commit; while others use them, a later commit does."""
         try:
             connection.execute("PRAGMA busy_timeout = 0")
             free = connection.execute("PRAGMA freelist_count").fetchone()[0]
@@ -313,11 +314,11 @@ class Connections:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError:
             return
-        finally:  # Ctrl-C too: without it the next write would wait for nobody.
+        finally:  # Also after Ctrl-C: with a timeout of 0, the next write would not wait for other writers.
             connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
     def vacuum(self) -> None:
-        """Writes the file anew without free pages, and so that later ones can be given back a few at a time."""
+        """Rewrites the file without free pages, and with auto_vacuum, so that `_tidy` can free later ones."""
         if self.readonly:
             raise _readonly(self.path)
         live = self._here()
@@ -330,10 +331,10 @@ class Connections:
             self.files.check()
 
     def take_locks(self) -> None:
-        """In the child of a fork: locks of its own on the files.
+        """Locks the files for the child of a fork.
 
-        SQLite counts the locks of a process in memory, which the child inherits; the system's locks it does not. So
-        SQLite would take none for the child's own connections, and another process could remove the log under them.
+        SQLite counts the locks of a process in memory, and the child inherits this count but not the system's locks. So
+        SQLite would take no locks for the child's connections, and another process could remove the log under them.
         """
         if sys.platform == "win32" or self._closed:
             return
@@ -341,12 +342,12 @@ class Connections:
 
         try:
             self.files.check()
-        except CollectionError:  # What the path names now is not what is open.
+        except CollectionError:  # The path names another file by now.
             return
 
         for end, start, length in _SHARED_BYTES:
-            with suppress(OSError):  # Nothing to be locked: an immutable file without a log.
-                # Never closed: closing any descriptor of a file drops all locks of the process on it.
+            with suppress(OSError):  # An immutable file without a log: there is nothing to lock.
+                # Never closed: closing any descriptor of a file drops all of the process's locks on it.
                 handle = os.open(f"{self.path}{end}", os.O_RDONLY)
                 fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
 

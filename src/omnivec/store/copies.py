@@ -1,4 +1,4 @@
-"""Backups of a collection and their restoring: whole, checked, and under their name at once or not at all."""
+"""Backing up and restoring collections: a copy is checked, and appears under its name complete or not at all."""
 
 from __future__ import annotations
 
@@ -18,42 +18,40 @@ from omnivec.validation.reasons import of_system
 
 
 def back_up(catalogue: Catalogue, target: Path) -> None:
-    """Copies a collection, as it is at one moment, into a folder that is not there yet; others may read and write.
+    """Copies one state of a collection into a new folder; others may read and write the collection meanwhile.
 
     Raises:
-        CollectionError: the folder is there, or cannot be written.
-        CollectionDamaged: what would be copied is not sound.
+        CollectionError: the folder exists, or cannot be written.
+        CollectionDamaged: the collection is damaged.
     """
     target = target.absolute()
     if os.path.lexists(target):
-        raise CollectionError(
-            f"{target} is there: a backup goes into a folder of its own that is not there yet"
-        )
+        raise CollectionError(f"{target} exists already: a backup needs a new folder; choose another name")
     _refuse_inside(catalogue.folder, target, "a backup")
     with _made(target) as draft:
         _copy(catalogue, draft, target)
 
 
 def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
-    """Puts a copy of a backup, or of any collection, in the place of a collection.
+    """Copies a backup, or any collection, to the folder of a collection.
 
     Args:
         source: folder of the backup.
         target: folder of the collection.
-        aside: what is there is renamed; else it is refused.
+        aside: whether a collection in `target` is renamed; otherwise it is an error.
 
     Returns:
-        What the collection that was there is called now; None where there was none.
+        The new folder of the collection that was in `target`; None if there was none.
 
     Raises:
-        CollectionError: something is there, or the folder cannot be written.
-        CollectionDamaged: the backup is not sound.
+        CollectionError: `target` exists, or cannot be written.
+        CollectionDamaged: the backup is damaged.
     """
     target, moved = target.absolute(), None
     _refuse_inside(source, target, "what is restored")
     if os.path.lexists(target) and not aside:
         raise CollectionError(
-            f"{target} is there: nothing is replaced; move it away, or have it renamed (--aside, aside=True)"
+            f"{target} exists already, and nothing is replaced; move it away, or have it renamed (--aside, aside=True)"
         )
     try:
         with Catalogue.open(source, create=False, readonly=True) as catalogue, _made(target) as draft:
@@ -69,7 +67,7 @@ def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
 
 @contextmanager
 def _made(target: Path) -> Iterator[Path]:
-    """A new folder that becomes `target`."""
+    """A new folder that is renamed to `target` after the block."""
     try:
         with assembled(target) as draft:
             yield draft
@@ -78,27 +76,27 @@ def _made(target: Path) -> Iterator[Path]:
 
 
 def _refuse_inside(folder: Path, target: Path, what: str) -> None:
-    """Refuses to write into the folder of the collection that is read, by whatever way the path leads there."""
-    source, place = folder.resolve(), target.resolve()
-    if place == source:
-        raise CollectionError(f"{target} is the collection that is to be copied there: name another place")
-    if place.is_relative_to(source):
+    """Refuses to write into the folder of the collection that is read, links followed."""
+    source, destination = folder.resolve(), target.resolve()
+    if destination == source:
+        raise CollectionError(f"{target} is the collection itself; choose another folder")
+    if destination.is_relative_to(source):
         raise CollectionError(
-            f"{target} lies in the collection {folder}: {what} takes a folder outside of it"
+            f"{target} lies in the collection {folder}: {what} needs a folder outside of it"
         )
 
 
 def _copy(catalogue: Catalogue, draft: Path, target: Path) -> None:
-    """Writes a copy, which will be `target`, into an empty folder, and checks it."""
+    """Copies the catalogue into the empty folder `draft`, which is to become `target`, and checks the copy."""
     with closing(sqlite3.connect(draft / FILE)) as copy, catalogue.connection() as connection:
         try:
             connection.backup(copy)
         except sqlite3.Error as exc:
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
                 raise
-            with translated(target):  # what is read needs no room
+            with translated(target):  # the disk that is full is the copy's
                 raise
-    synced(draft / FILE)  # Closed by SQLite: no lock of this process is on it.
+    synced(draft / FILE)  # SQLite has closed it, so no lock of this process is lost.
     with Catalogue.open(draft, create=False, readonly=True) as written:
         problems = written.check()
     if problems:
@@ -106,13 +104,13 @@ def _copy(catalogue: Catalogue, draft: Path, target: Path) -> None:
             f"{catalogue.folder} is damaged, and was not copied: {problems[0]} (omnivec collection check shows all)"
         )
     for name in (f"{FILE}-wal", f"{FILE}-shm"):
-        (draft / name).unlink(missing_ok=True)  # of reading the copy: empty
+        (draft / name).unlink(missing_ok=True)  # empty files, left by reading the copy
 
 
 def _moved(target: Path) -> Path:
-    """Renames a collection that nobody writes to; handles that have it open will say that it was replaced."""
+    """Renames a collection while holding its writer lock; open handles will report that it was replaced."""
     if not (target / FILE).exists():
-        raise CollectionError(f"{target} is no collection: it is not moved; name another place")
+        raise CollectionError(f"{target} is not a collection, so it is not moved; choose another folder")
     with writer_lock(target, 0):
         number = 1
         while os.path.lexists(moved := target.with_name(f"{target.name}.before-restore-{number}")):

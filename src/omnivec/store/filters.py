@@ -1,8 +1,19 @@
 """Filters on metadata: MongoDB's query language, compiled to SQL over the JSON in `documents.metadata`.
 
-A field matches if its value does, or if it is a list and any element does. `a.b` is the key "a.b" where a document
-has it, else it looks into dicts, and into the dicts of a list, whose keys may have dots too. Types are respected: "1"
-is not 1, true is not 1. $ne, $nin and $not also match documents that lack the field.
+A field matches if its value does, or if it is a list and any element does. `a.b` is the key "a.b" if a document has it;
+otherwise it names a key of a nested dict, or of the dicts in a list, whose keys may contain dots too. Types are
+respected: "1" is not 1, true is not 1. $ne, $nin and $not also match documents that lack the field.
+
+A worked example: `{"year": {"$gte": 2024}}` becomes, with the parameters ["year", 2024, 2024],
+
+    EXISTS (SELECT 1 FROM json_each(documents.metadata) AS m WHERE m.key = ?
+        AND (m.type IN ('integer', 'real') AND m.value >= ?
+            OR m.type = 'array' AND EXISTS (SELECT 1 FROM json_each(<m.value, or [] if it is no list>) AS x
+                WHERE x.type IN ('integer', 'real') AND x.value >= ?)))
+
+`_compared` makes the test once, with @ for the row that is tested; `_passing` repeats it for the value itself (m) and
+for the elements of a list (x); `_found` puts both into the EXISTS. Under $not the EXISTS becomes NOT EXISTS, and AND
+and OR are exchanged (De Morgan), so no NOT is put before a nested condition.
 """
 
 from __future__ import annotations
@@ -29,7 +40,7 @@ _TEXTS = {"$prefix": "substr(@.value, 1, length(?)) = ?", "$contains": "instr(@.
 _ON_FIELDS = ("$eq", "$ne", *_ORDER, "$in", "$nin", *_TEXTS, "$exists", "$not")
 _ON_FILTERS = ("$and", "$or", "$not")
 
-# json_each fails on what is neither list nor dict, so it is given empty ones instead.
+# json_each fails on a value that is neither list nor dict, so it is given an empty one instead.
 _ELEMENTS = "json_each(CASE {0}.type WHEN 'array' THEN {0}.value ELSE '[]' END)"
 _SELF_OR_ELEMENTS = (
     "json_each(CASE {0}.type WHEN 'array' THEN {0}.value"
@@ -40,12 +51,12 @@ _MEMBERS = "json_each(CASE {0}.type WHEN 'object' THEN {0}.value ELSE '{{}}' END
 
 @dataclass(frozen=True)
 class _Clause:
-    """A piece of SQL and its parameters.
+    """An SQL condition and its parameters.
 
     Attributes:
-        sql: an expression that needs no parentheses beside AND.
+        sql: an expression that can stand beside AND without parentheses.
         parameters: for its question marks, in order.
-        stack: how much of SQLite's parser stack (100 entries) its nesting takes.
+        stack: how many entries of SQLite's parser stack, which has 100, its nesting takes.
     """
 
     sql: str
@@ -57,62 +68,63 @@ def compile_where(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """Compiles a filter to an SQL condition on the table `documents`; an empty filter matches everything.
 
     Returns:
-        The condition, safe beside AND, and its parameters; no value or field name is ever part of the SQL.
+        The condition, which can stand beside AND, and its parameters; values and field names are never part of the SQL.
 
     Raises:
-        FilterError: unknown operators, wrong types, empty or too large parts.
+        FilterError: an unknown operator, a value of a wrong type, or an empty or too large filter.
     """
     conditions = _count(where, 0)
     if conditions > MAX_CONDITIONS:
         raise FilterError(
             f"the filter has {conditions} conditions, at most {MAX_CONDITIONS} are possible; use $in"
         )
-    part = _filter(where, negated=False)
-    return part.sql, part.parameters
+    condition = _filter(where, negated=False)
+    return condition.sql, condition.parameters
 
 
 def _shown(value: Any) -> str:
     return quoted(value, 80)
 
 
-def _count(part: Any, depth: int) -> int:
-    """The number of conditions, which is bounded before anything is built; depth as well."""
+def _count(where: Any, depth: int) -> int:
+    """The number of conditions of a filter; it and the depth are checked before any SQL is built."""
     if depth > MAX_DEPTH:
         raise FilterError(f"the filter is nested more than {MAX_DEPTH} deep")
-    if isinstance(part, Mapping):
-        return sum(max(1, _count(inner, depth + 1)) for inner in part.values())
-    if isinstance(part, list | tuple) and any(isinstance(inner, Mapping) for inner in part):
-        return sum(_count(inner, depth) for inner in part)
+    if isinstance(where, Mapping):
+        return sum(max(1, _count(inner, depth + 1)) for inner in where.values())
+    if isinstance(where, list | tuple) and any(isinstance(inner, Mapping) for inner in where):
+        return sum(_count(inner, depth) for inner in where)
     return 0
 
 
 def _filter(where: Any, *, negated: bool) -> _Clause:
     if not isinstance(where, Mapping):
         raise FilterError(
-            f"{_shown(where)} is no filter: a filter is a dict such as {{'year': {{'$gte': 2024}}}}"
+            f"{_shown(where)} is not a filter: a filter is a dict such as {{'year': {{'$gte': 2024}}}}"
         )
     return _joined(
         [_entry(name, wanted, negated=negated) for name, wanted in where.items()], all_of=not negated
     )
 
 
-def _joined(parts: Sequence[_Clause], *, all_of: bool) -> _Clause:
-    """Joins by AND or OR, the most nested part first.
+def _joined(conditions: Sequence[_Clause], *, all_of: bool) -> _Clause:
+    """Joins conditions by AND or OR, the most nested one first.
 
-    SQLite's parser keeps every parenthesis that is open, and what stands before it in the same expression, but
-    nothing of what is complete; with the deepest part first, the stack grows by one for each level.
+    SQLite's parser keeps every open parenthesis on its stack, with the expression before it, but nothing of what is
+    complete: `(deep AND flat)` takes one entry more than `deep`, and `(flat AND deep)` three.
     """
-    if not parts:
+    if not conditions:
         return _Clause("1" if all_of else "0")
-    if len(parts) == 1:
-        return parts[0]
-    ordered = sorted(parts, key=lambda part: -part.stack)
-    stack = 1 + max(ordered[0].stack, *(part.stack + 2 for part in ordered[1:]))
-    joined = (" AND " if all_of else " OR ").join(part.sql for part in ordered)
-    return _Clause(f"({joined})", [value for part in ordered for value in part.parameters], stack)
+    if len(conditions) == 1:
+        return conditions[0]
+    ordered = sorted(conditions, key=lambda one: -one.stack)
+    stack = 1 + max(ordered[0].stack, *(one.stack + 2 for one in ordered[1:]))
+    joined = (" AND " if all_of else " OR ").join(one.sql for one in ordered)
+    return _Clause(f"({joined})", [value for one in ordered for value in one.parameters], stack)
 
 
 def _entry(name: Any, wanted: Any, *, negated: bool) -> _Clause:
+    """One entry of a filter: a field with its value or operators, or $and, $or, $not."""
     if not isinstance(name, str):
         raise FilterError(f"field {_shown(name)} is a {type(name).__name__}; field names are strings")
     if name == "$not":
@@ -120,8 +132,8 @@ def _entry(name: Any, wanted: Any, *, negated: bool) -> _Clause:
     if name in ("$and", "$or"):
         if not isinstance(wanted, list | tuple) or not wanted:
             raise FilterError(f"{name} takes a list of at least one filter, not {_shown(wanted)}")
-        parts = [_filter(inner, negated=negated) for inner in wanted]
-        return _joined(parts, all_of=(name == "$and") != negated)
+        conditions = [_filter(inner, negated=negated) for inner in wanted]
+        return _joined(conditions, all_of=(name == "$and") != negated)
     if name.startswith("$"):
         raise FilterError(
             f"unknown operator {name!r} in place of a field; there are {', '.join(_ON_FILTERS)}, "
@@ -131,25 +143,26 @@ def _entry(name: Any, wanted: Any, *, negated: bool) -> _Clause:
 
 
 def _on_field(name: str, wanted: Any, *, negated: bool) -> _Clause:
+    """The condition of one field: equality with a value, or the operators in a dict."""
     if not isinstance(wanted, Mapping):
         return _found(name, _equal([wanted], name), negated=negated)
     if not wanted or not all(isinstance(key, str) and key.startswith("$") for key in wanted):
         raise FilterError(
             f"{name!r}: {_shown(wanted)} holds no operators; there are {', '.join(_ON_FIELDS)}; "
-            "to look into a dict join the names by dots, as in 'a.b'"
+            "to look into a dict, join the names by dots, as in 'a.b'"
         )
-    parts = [_operator(name, operator, value, negated=negated) for operator, value in wanted.items()]
-    return _joined(parts, all_of=not negated)
+    conditions = [_operator(name, operator, value, negated=negated) for operator, value in wanted.items()]
+    return _joined(conditions, all_of=not negated)
 
 
-def _values(value: Any) -> list[Any] | None:
-    """The values of $in, in whatever they are listed: a set, a column; None where that is no list of values."""
-    if isinstance(value, str | bytes | bytearray | Mapping) or hasattr(type(value), "columns"):
+def _values(values: Any) -> list[Any] | None:
+    """The values of $in, from a list, a set, an array or a column; None for anything else."""
+    if isinstance(values, str | bytes | bytearray | Mapping) or hasattr(type(values), "columns"):
         return None
     try:
-        value = plain(value)
-        # A column of pyarrow has its values behind elements of its own.
-        listed = value.to_pylist() if hasattr(value, "to_pylist") else iter(value)
+        values = plain(values)
+        # The elements of a pyarrow column are wrapped in scalars of pyarrow.
+        listed = values.to_pylist() if hasattr(values, "to_pylist") else iter(values)
         return list(islice(listed, MAX_VALUES + 1))
     except TypeError:
         return None
@@ -185,20 +198,20 @@ def _operator(name: str, operator: str, value: Any, *, negated: bool) -> _Clause
 
 
 def _number(value: int | float, name: str) -> int | float:
-    """A number as SQLite has it: integers beyond 64 bits are floats there."""
+    """A number as SQLite stores it: integers beyond 64 bits are floats."""
     try:
         usable = value if isinstance(value, int) and -(2**63) <= value < 2**63 else float(value)
     except OverflowError as exc:
         raise FilterError(f"{name!r}: {_shown(value)} is beyond 1.8e308, too large to compare with") from exc
     if isinstance(usable, float) and not math.isfinite(usable):
         raise FilterError(
-            f"{name!r}: {value} is {'NaN' if math.isnan(usable) else 'an infinity'}, no value that metadata can have"
+            f"{name!r}: {value} is {'NaN' if math.isnan(usable) else 'an infinity'}, which metadata cannot hold"
         )
     return usable
 
 
 def _equal(values: Sequence[Any], name: str) -> _Clause:
-    """Whether `?.type` and `?.value` are one of the values; the alias is filled in by `_found`."""
+    """A test whether `@.type` and `@.value` are one of the values; `_passing` puts the alias in the place of @."""
     texts: list[str] = []
     numbers: list[int | float] = []
     types: set[str] = set()
@@ -224,6 +237,7 @@ def _equal(values: Sequence[Any], name: str) -> _Clause:
 
 
 def _compared(operator: str, value: Any, name: str) -> _Clause:
+    """A test by $gt, $gte, $lt or $lte, among texts or among numbers."""
     sign, value = _ORDER[operator], plain(value)
     if isinstance(value, str):
         return _Clause(f"@.type = 'text' AND @.value {sign} ?", [storable(value)])
@@ -233,6 +247,7 @@ def _compared(operator: str, value: Any, name: str) -> _Clause:
 
 
 def _like(operator: str, value: Any, name: str) -> _Clause:
+    """A test by $prefix or $contains."""
     value = plain(value)
     if not isinstance(value, str):
         raise FilterError(f"{name!r}: {operator} takes a string, not {_shown(value)}")
@@ -241,7 +256,7 @@ def _like(operator: str, value: Any, name: str) -> _Clause:
 
 
 def _found(name: str, test: _Clause | None, *, negated: bool) -> _Clause:
-    """Whether a field is there and, with a test, whether its value or an element of it passes."""
+    """Whether a document has a field and, with a test, whether the field's value or an element of it passes."""
     steps = storable(name).split(".")
     if len(steps) > MAX_STEPS:
         raise FilterError(f"{_shown(name)} has {len(steps)} steps, at most {MAX_STEPS} are possible")
@@ -259,8 +274,16 @@ def _found(name: str, test: _Clause | None, *, negated: bool) -> _Clause:
     return _Clause(f"{'NOT ' * negated}EXISTS ({select})", parameters)
 
 
-# All places that a name with dots can lead to: `rest` is what is left of it there, NULL where it is at its end. Each
-# step takes a member whose key is the rest or, with a dot, its beginning; a list is looked through first.
+# All values that a name with dots can lead to, as rows (type, value, rest): `rest` is what of the name is still to be
+# followed, NULL at its end. Each step goes to a member whose key is the rest, or is its beginning up to a dot; of a
+# list, to such a member of any element. The walk of 'a.b.c' over {"a": [{"b.c": 1}, {"b": {"c": 2}}, {"b": 3}]}:
+#
+#     object  {"a": ...}       a.b.c
+#     array   [{"b.c": 1}...   b.c
+#     integer 1                NULL     (by the key "b.c" of the first element)
+#     object  {"c": 2}         c        (by the key "b" of the second)
+#     integer 3                c        (by the key "b" of the third; it has no members, so it leads no further)
+#     integer 2                NULL
 _WALK = (
     "WITH RECURSIVE walk (type, value, rest) AS (SELECT 'object', documents.metadata, ? UNION ALL"
     " SELECT m.type, m.value, CASE WHEN walk.rest = m.key THEN NULL"
@@ -272,16 +295,16 @@ _WALK = (
 
 
 def _passing(alias: str, test: _Clause | None) -> _Clause:
-    """The condition, after others, that a value or an element of it passes a test."""
+    """The end of a WHERE, "AND ...": that the value of a row, or an element of it, passes a test."""
     if test is None:
         return _Clause("")
     elements = f"EXISTS (SELECT 1 FROM {_ELEMENTS.format(alias)} AS x WHERE {test.sql.replace('@', 'x')})"
-    condition = test.sql.replace("@", alias)
-    return _Clause(f" AND ({condition} OR {alias}.type = 'array' AND {elements})", test.parameters * 2)
+    value = test.sql.replace("@", alias)
+    return _Clause(f" AND ({value} OR {alias}.type = 'array' AND {elements})", test.parameters * 2)
 
 
 def compared(where: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields that must be there for a filter to pass, each with a value that it is compared with or None."""
+    """The fields that a document must have to pass a filter, each with a value that the filter compares it with."""
     for name, wanted in where.items():
         if name == "$and":
             for inner in wanted:
@@ -313,11 +336,11 @@ _SIGNS = {
 def parse_where(text: str) -> dict[str, Any]:
     """Reads a filter from a command line: a JSON object, or `name=value` with one of = != > >= < <= ^= *=.
 
-    A value is an integer, a float, true, false or null if it reads as one, else a string; "quotes" or 'quotes' make it
-    a string whatever it reads as. ^= (begins with) and *= (contains) always take a string.
+    A value that reads as an integer, a float, true, false or null is one; any other, and a value in "quotes" or
+    'quotes', is a string. ^= (begins with) and *= (contains) always take a string.
 
     Raises:
-        FilterError: neither of the two.
+        FilterError: the text has neither form.
     """
     text = text.strip()
     if text.startswith("{"):
@@ -326,13 +349,13 @@ def parse_where(text: str) -> dict[str, Any]:
     if match is None or not match["name"].strip() or match["sign"] not in _SIGNS:
         signs = " ".join(sign for sign in _SIGNS if sign != "==")
         what = (
-            f"{match['sign']!r} is no operator"
+            f"{match['sign']!r} is not an operator"
             if match and match["name"].strip()
             else "it has no name with an operator after it"
         )
         raise FilterError(
-            f"{_shown(text)} is no filter: {what}; write name=value, with one of {signs}, a value that begins with one "
-            'of their characters in quotes, or JSON such as {"year": {"$gte": 2024}}'
+            f"{_shown(text)} is not a filter: {what}; write name=value, with one of {signs} (and quotes around a value "
+            'that begins with one of these characters), or JSON such as {"year": {"$gte": 2024}}'
         )
     operator, value = _SIGNS[match["sign"]], _value(match["value"].strip())
     if operator in _TEXTS and not isinstance(value, str):
@@ -344,7 +367,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         where: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise FilterError(f"{_shown(text)} is no JSON: {exc}") from exc
+        raise FilterError(f"{_shown(text)} is not valid JSON: {exc}") from exc
     return where
 
 

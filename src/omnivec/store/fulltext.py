@@ -1,9 +1,21 @@
-"""Full-text search: any query a user can type becomes a legal FTS5 expression, ranked by BM25.
+"""Full-text search: any query becomes a valid FTS5 expression, and passages are ranked by BM25.
 
-Query and passages are compared in the form that `text.searchable` gives them. Words are looked up in `passages_words`.
-Scripts written without spaces have no words that a tokenizer could find, so their runs are looked up as trigrams in
-`passages_trigrams`, and runs shorter than that by scanning its passages. An identifier such as C++ or os.path, whose
-signs are lost in its words, adds its own rarity to the passages that hold it as it stands. All scores are added.
+Query and passages are compared in the form that `strings.searchable` gives them. Words are looked up in
+`passages_words`. Scripts written without spaces have no words that a tokenizer could find, so runs of their characters
+are looked up as trigrams in `passages_trigrams`, and runs of one or two characters by scanning the passages in such
+scripts. An identifier such as C++ or os.path, whose punctuation the tokenizer drops, raises the score of the passages
+that contain it literally, by its inverse document frequency. A passage's score is the sum of all of these.
+
+Worked examples of `plan`:
+
+    What is the C++ map, and os.path?   words     What C map os path      (is, the, and: stop words)
+                                        literals  c++ os.path
+    東京タワー 駅 の本                  words     東京タワー 駅 の本
+                                        trigrams  東京タ 京タワ タワー
+                                        short     駅 の本
+    the and                             words     the and                 (no other words: stop words count)
+
+The words of the first query become `"What" OR "C" OR "map" OR "os" OR "path"`; FTS5 stems them as it did the passages.
 """
 
 from __future__ import annotations
@@ -22,11 +34,11 @@ from typing import Any, NamedTuple
 from omnivec.errors import UsageError
 from omnivec.store.strings import UNSPACED, searchable, storable
 
-# What stands around a word in ordinary writing, and is not part of what is meant.
+# Punctuation around a word in ordinary writing, which is not part of an identifier.
 _OPENING = "\"'([{)]}<«‹„“‘¿¡*_,;:!?"
 _CLOSING = "\"')]}[{>»›“”‘’.,;:!?…*_、。，！？"
 
-# Signs inside ordinary words (isn't, state-of-the-art, and/or); any other makes an identifier of them, as does a digit.
+# Punctuation inside ordinary words (isn't, state-of-the-art, and/or); one with any other, or a digit, is an identifier.
 _ORDINARY = re.compile(r"['’.‐‑–—/,:;&!?()\"“”‘…-]")
 _IDENTIFIER = re.compile(
     r"""
@@ -39,14 +51,14 @@ _IDENTIFIER = re.compile(
     re.VERBOSE,
 )
 
-# Terms in one expression of FTS5, and SELECTs in one statement: SQLite takes 500.
+# Most terms in one FTS5 expression, and most SELECTs in one statement, of which SQLite allows 500.
 MOST_TERMS = 256
 MOST_SOURCES = 100
 
 RARITY_OF_IDENTIFIERS = 2.0
-"""Weight of an identifier's rarity beside BM25, so that it comes first in questions of ordinary length as well."""
+"""Weight of an identifier's inverse document frequency beside BM25, so that it also decides in long questions."""
 
-# English words that say nothing about a passage; a query of nothing else is looked up as it stands.
+# English words that are left out of a query, unless it has no others.
 STOP_WORDS = frozenset(
     [
         "a",
@@ -88,14 +100,14 @@ STOP_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class Plan:
-    """What a query asks of the tables.
+    """What is looked up for a query.
 
     Attributes:
-        words: as unicode61 would cut them; one that is said twice counts twice, as in BM25's own definition.
-        trigrams: of the runs of scripts without spaces.
+        words: as unicode61 splits them; a word that occurs twice counts twice, as in the definition of BM25.
+        trigrams: of the runs of characters in scripts without spaces.
         short: runs of one or two such characters.
-        literals: case-folded identifiers (C++, os.path); the passages that hold them rank higher, the more the rarer
-            they are. If no word is asked for, all pieces of the query, which are then all that is looked for.
+        literals: case-folded identifiers (C++, os.path); passages that contain them rank higher, the rarer the more. If
+            the query has neither words nor identifiers, all of its pieces between blanks.
     """
 
     words: tuple[str, ...]
@@ -105,22 +117,22 @@ class Plan:
 
 
 def plan(query: str) -> Plan:
-    """Takes a query apart; every query has a plan, the empty one included."""
+    """Analyses a query; every query has a plan, the empty one included."""
     query = searchable(storable(query))
     runs = [word for run in UNSPACED.findall(query) for word in _words(run)]
     words: list[str] = []
     literals: dict[str, None] = {}
     for chunk in query.split():
-        cut = _words(chunk)
-        words += cut
-        literal = _literal(chunk, cut)
+        chunk_words = _words(chunk)
+        words += chunk_words
+        literal = _literal(chunk, chunk_words)
         if literal is not None:
             literals[literal] = None
     if not words and not literals:
         literals = dict.fromkeys(chunk.casefold() for chunk in query.split())
-    telling = [word for word in words if word.casefold() not in STOP_WORDS]
+    content_words = [word for word in words if word.casefold() not in STOP_WORDS]
     return Plan(
-        tuple(telling or words),
+        tuple(content_words or words),
         tuple(dict.fromkeys(run[i : i + 3] for run in runs for i in range(len(run) - 2))),
         tuple(dict.fromkeys(run for run in runs if len(run) < 3)),
         tuple(literals),
@@ -128,18 +140,20 @@ def plan(query: str) -> Plan:
 
 
 def _literal(chunk: str, words: list[str]) -> str | None:
-    """The identifier in a piece of a query between blanks; None where its words say all of it."""
+    """The identifier in a piece of a query between blanks; None if the piece is an ordinary word."""
     start, end = 0, len(chunk)
     while start < end and (chunk[start] in _OPENING or _is_foreign_sign(chunk[start])):
         start += 1
     while start < end and (chunk[end - 1] in _CLOSING or _is_foreign_sign(chunk[end - 1])):
         end -= 1
     bare = chunk[start:end]
-    dunder = f"__{bare}__"  # underscores around a word are markup mostly, and so are no part of it
+    dunder = (
+        f"__{bare}__"  # other underscores around a word are mostly markup, and were removed like punctuation
+    )
     if dunder in chunk:
         return dunder.casefold()
     if not bare or words == [bare] or (not words and len(bare) == 1 and bare.isascii()):
-        return None  # also a sign by itself: R & D, a + b
+        return None  # a word, or a single character of punctuation: R & D, a + b
     plain = all(map(_is_ordinary, bare))
     return None if plain and not _IDENTIFIER.search(bare) else bare.casefold()
 
@@ -150,14 +164,14 @@ def _is_ordinary(character: str) -> bool:
 
 
 def _is_foreign_sign(character: str) -> bool:
-    """Punctuation and invisible characters outside ASCII: no identifier is made of them."""
+    """Whether a character is punctuation or invisible, and outside ASCII: identifiers have no such characters."""
     return not character.isascii() and unicodedata.category(character)[0] in "PZC" and not _in_word(character)
 
 
 def _words(chunk: str) -> list[str]:
-    """Cuts as unicode61 does: letters, numbers and private use, with the marks on them."""
-    cut = "".join(c if _in_word(c) or _is_mark(c) else " " for c in chunk).split()
-    return [word for word in cut if any(map(_in_word, word))]
+    """Splits as unicode61 does: a word is a run of letters, numbers and private-use characters, with their marks."""
+    words = "".join(c if _in_word(c) or _is_mark(c) else " " for c in chunk).split()
+    return [word for word in words if any(map(_in_word, word))]
 
 
 def _in_word(character: str) -> bool:
@@ -170,44 +184,44 @@ def _is_mark(character: str) -> bool:
 
 
 def expression(terms: tuple[str, ...]) -> str:
-    """An FTS5 expression for any of the terms; a quoted term has no operators in it."""
+    """An FTS5 expression that matches any of the terms; they are quoted, so that none is read as an operator."""
     return " OR ".join(f'"{term}"' for term in terms)
 
 
 def search(
     connection: sqlite3.Connection, query: str, k: int, allowed: str | None
 ) -> list[tuple[int, float]]:
-    """Finds the k passages whose text fits a query best.
+    """Finds the k passages that match a query best.
 
     Args:
         connection: for reading.
-        query: anything.
+        query: any text.
         k: how many, at least 1.
-        allowed: JSON list of the only passage keys that may be found; None means all.
+        allowed: a JSON list of the passage keys that may be found; None for all.
 
     Returns:
         (key, score) pairs, best first; ties go to the smaller key.
     """
     if k < 1:
         raise UsageError(f"k is {k}; it must be at least 1")
-    asked = plan(query)
+    planned = plan(query)
     sources = [
         _ScoredQuery(
             f"SELECT rowid AS key, {times} * -bm25({table}) AS score FROM {table} WHERE {table} MATCH ?",
             (expression(terms),),
         )
-        for table, asked_for in (("passages_words", asked.words), ("passages_trigrams", asked.trigrams))
-        for times, terms in _portions(asked_for)
+        for table, all_terms in (("passages_words", planned.words), ("passages_trigrams", planned.trigrams))
+        for times, terms in _portions(all_terms)
     ]
-    counted = _Rarity(connection)
-    for run in asked.short:
-        counted.add("SELECT key FROM unspaced WHERE instr(text, ?)", run)
-    for literal in asked.literals:
-        counted.add_literal(literal, bool(asked.words))
-    # SQLite unites so many SELECTs and no more; a question may be a whole file.
+    scored = _Rarity(connection)
+    for run in planned.short:
+        scored.add("SELECT key FROM unspaced WHERE instr(text, ?)", run)
+    for literal in planned.literals:
+        scored.add_literal(literal, bool(planned.words))
+    # SQLite limits the number of SELECTs in a UNION, and a query may be a whole file.
     for source in sources[MOST_SOURCES:]:
-        counted.take(connection.execute(source.sql, source.parameters))
-    return _best(connection, [*sources[:MOST_SOURCES], *counted.sources()], k, allowed)
+        scored.take(connection.execute(source.sql, source.parameters))
+    return _best(connection, [*sources[:MOST_SOURCES], *scored.sources()], k, allowed)
 
 
 class _ScoredQuery(NamedTuple):
@@ -218,9 +232,9 @@ class _ScoredQuery(NamedTuple):
 
 
 def _portions(terms: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Terms with how often each is asked for, some at a time.
+    """Groups of at most `MOST_TERMS` terms that occur equally often, each with this number.
 
-    BM25 is a sum over them, and FTS5's parser takes time in proportion to the square of their number.
+    BM25 is a sum over the terms, so they can be split; FTS5's parser takes time quadratic in their number.
     """
     by_times: dict[int, list[str]] = {}
     for term, times in Counter(terms).items():
@@ -231,7 +245,7 @@ def _portions(terms: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 
 class _Rarity:
-    """Scores of passages by what FTS5 does not count: each thing found adds its inverse document frequency."""
+    """Scores of what FTS5 cannot look up: each run or identifier adds its inverse document frequency to passages."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -242,13 +256,16 @@ class _Rarity:
         return int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
 
     def add(self, sql: str, *parameters: str, weight: float = 1.0) -> None:
-        """The passages that a statement finds, each with the frequency, as BM25 has it, of being found."""
+        """Adds the inverse document frequency, as BM25 defines it, to the passages that a statement selects."""
         keys = [row[0] for row in self._connection.execute(sql, parameters)]
         score = weight * math.log1p((self._total - len(keys) + 0.5) / (len(keys) + 0.5))
         self.take((key, score) for key in keys)
 
     def add_literal(self, literal: str, beside_words: bool) -> None:
-        """The passages that hold a literal as it stands: beside words its own words find those that may."""
+        """Scores the passages that contain a literal.
+
+        If the query has words, so has the literal, mostly, and the index of words narrows down which are scanned.
+        """
         words = _words(literal) if beside_words else []
         if not words:
             self.add("SELECT key FROM passages WHERE mentions(text, ?)", literal)
@@ -259,13 +276,13 @@ class _Rarity:
         """
         self.add(sql, literal, " AND ".join(f'"{word}"' for word in words), weight=RARITY_OF_IDENTIFIERS)
 
-    def take(self, scored: Iterable[tuple[int, float]]) -> None:
-        """More (key, score) pairs."""
-        for key, score in scored:
+    def take(self, pairs: Iterable[tuple[int, float]]) -> None:
+        """Adds (key, score) pairs."""
+        for key, score in pairs:
             self._scores[key] = self._scores.get(key, 0.0) + score
 
     def sources(self) -> list[_ScoredQuery]:
-        """All of them as one source; none where nothing was found."""
+        """All scores as one source; an empty list if there are none."""
         if not self._scores:
             return []
         sql = "SELECT json_extract(value, '$[0]') AS key, json_extract(value, '$[1]') AS score FROM json_each(?)"
@@ -275,7 +292,7 @@ class _Rarity:
 def _best(
     connection: sqlite3.Connection, sources: list[_ScoredQuery], k: int, allowed: str | None
 ) -> list[tuple[int, float]]:
-    """The k best sums of scores: sorted by SQLite, which keeps no more than k rows."""
+    """The k passages with the best sum of scores; sorted by SQLite, which needs memory for k rows only."""
     if not sources:
         return []
     parameters = [value for source in sources for value in source.parameters]

@@ -1,4 +1,4 @@
-"""Vector indexes by name: a file of indexes/ is an index by its name; entry points add those of other packages."""
+"""Vector indexes by name: each file of indexes/ is one, named as the file; entry points add those of other packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT = "exact"
 
 
 class IndexClass(Protocol):
-    """What the module of an index names INDEX: makes an index, empty or of the vectors of a space."""
+    """The `INDEX` of an index's module: a class that makes an index, empty or of the vectors of a space."""
 
     def __call__(
         self, dim: int, metric: Metric, keys: Keys | None = None, vectors: Floats | None = None, /
@@ -27,7 +27,7 @@ class IndexClass(Protocol):
 
         Args:
             dim: length of a vector.
-            metric: what nearness means.
+            metric: by which vectors are compared.
             keys: (n,) int64, ascending; a key with several vectors has several rows.
             vectors: (n, dim) float32, finite; may be a read-only memory map, and is not changed.
         """
@@ -42,10 +42,10 @@ def indexes() -> Mapping[str, str]:
 
 
 def index_class(name: str) -> IndexClass:
-    """The index of a name, imported.
+    """Imports the index of this name.
 
     Raises:
-        UsageError: there is none; the message lists those there are.
+        UsageError: there is no such index; the message lists all.
     """
     module = indexes().get(name)
     if module is None:

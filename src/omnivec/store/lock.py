@@ -1,4 +1,4 @@
-"""One writer of a collection at a time: the lock of a file that names its holder."""
+"""The writer lock of a collection: a locked file that holds the process id of the writer."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | N
     Args:
         folder: of the collection, which must exist.
         wait: seconds to wait for another holder; None waits as long as it takes, 0 does not wait.
-        say: is told once, in one line, who is being waited for.
+        say: called once, if there is a wait, with a line that says for whom.
 
     Raises:
-        CollectionBusy: another process held it all the time.
+        CollectionBusy: another process still held the lock after `wait` seconds.
         CollectionError: the lock file cannot be opened, or its file system has no locks.
     """
     path = folder / FILE
@@ -60,5 +60,5 @@ def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | N
         os.write(handle, str(os.getpid()).encode("ascii"))
         yield
     finally:
-        # Closing releases. The file stays: removing it would let two writers lock two different files.
+        # Closing releases the lock. The file stays: if it were removed, two writers could lock two different files.
         os.close(handle)

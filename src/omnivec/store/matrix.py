@@ -1,9 +1,9 @@
-"""The memory-mapped matrix of a space: a file beside the catalogue that makes opening fast.
+"""The memory-mapped matrix of a space: a file beside the catalogue that makes opening a collection fast.
 
-It can be rebuilt at any time and is never the truth. Its name holds the state of the catalogue it was made
-from: the number of writes and the stamp of the last one. Keys are never used twice and the vectors of a key
-never change, so an older matrix of the same history is brought up to date by leaving out the keys that are
-gone and appending those that are greater than its last.
+It is a cache: the catalogue has all of its content. Its name holds the state of the catalogue from which it was made:
+the number of writes and the random stamp of the last one. Keys are never used twice and the vectors of a key never
+change, so an older matrix of the same history is brought up to date by leaving out the rows of deleted keys and
+appending those of keys greater than its last.
 
     0   8 bytes    magic
     8   uint64     n, rows
@@ -13,8 +13,15 @@ gone and appending those that are greater than its last.
         zeros      to a multiple of 64
         float32    n x dim, little-endian
 
-The CRC is compared when the file is mapped (about 2 ms for 11,000 vectors of 384 components), so that neither a changed
-row nor another file under this name is believed; a file that is written to while it is mapped is mapped anew.
+The CRC is verified when the file is mapped (about 2 ms for 11,000 vectors of 384 components), so that neither a changed
+row nor another file under this name is used. A file that is written to while it is mapped is mapped again.
+
+A worked example. After its third write, whose stamp is -1, the space "text" has three vectors of 2 components with the
+keys 1, 2 and 5. The file is `matrix-text~982d9e3e-3-ffffffffffffffff.f32`, of 88 bytes: a header of 24, keys of 24, 16
+zeros, and 24 bytes of vectors from offset 64. Then the passage 2 is deleted, and the passages 6 and 7 are added, by
+writes 4 and 5. The history still has state 3 with this stamp, so the file is used: rows 0 and 2 are kept, and the
+catalogue is read for keys above 5 only. Three rows were stale (one deleted, two missing), more than a tenth of four, so
+a collection of `_WORTHWHILE` vectors or more would write a new file, for state 5, and remove this one.
 """
 
 from __future__ import annotations
@@ -40,12 +47,14 @@ _MAGIC = b"omnivec\2"
 _HEADER = struct.Struct("<8sQII")
 _ALIGNED = 64
 _WORTHWHILE = 2000
+"""Fewest vectors of a space that has a file."""
 _STALE = 0.1
-_ROWS_AT_ONCE = 1 << 10  # stay in a core's cache
+"""Share of the rows that may be deleted or missing before the file is written again."""
+_ROWS_AT_ONCE = 1 << 10  # such a block stays in a core's cache
 
 
 def slug(space: str) -> str:
-    """A file name's part for a space: readable, and different for different spaces."""
+    """The name of a space for use in a file's name: readable, and different for different spaces."""
     readable = re.sub(r"[^A-Za-z0-9._]+", "_", space)[:40]
     return f"{readable}~{hashlib.sha256(space.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
@@ -60,9 +69,9 @@ class Loaded:
 
     Attributes:
         keys: (n,) int64, ascending.
-        vectors: (n, dim) float32; read-only where it is a memory map.
-        file: descriptor of the file that is mapped; None where there is none.
-        written: when that file was last written to and changed, and its size, as it was mapped.
+        vectors: (n, dim) float32; read-only if it is a memory map.
+        file: descriptor of the mapped file; None if the vectors were read from the catalogue.
+        written: mtime, size and ctime of that file when it was mapped.
     """
 
     keys: Keys
@@ -71,12 +80,12 @@ class Loaded:
     written: tuple[int, int, int] = (0, 0, 0)
 
     def unchanged(self) -> bool:
-        """Whether nobody wrote to the file since it was mapped; that it was removed does not matter."""
+        """Whether the file was not written to since it was mapped; it may have been removed."""
         if self.file is None:
             return True
         status = os.fstat(self.file)
         now = _written(status)
-        # Who sets the time of writing back changes the time of the change; so does removing the file.
+        # Setting mtime back changes ctime; so does removing the file, which is the only case in which ctime may differ.
         return now == self.written or (not status.st_nlink and now[:2] == self.written[:2])
 
 
@@ -85,23 +94,23 @@ def _written(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def load(catalogue: Catalogue, folder: Path, space: str) -> Loaded:
-    """All vectors of a space, from its matrix file as far as there is one, and from the catalogue."""
+    """All vectors of a space, from its matrix file if there is one, and the rest from the catalogue."""
     with catalogue.snapshot():
         state = catalogue.changes()
         record = catalogue.spaces().get(space)
-        stored = None if record is None else _newest(catalogue, folder, space, record.dim)
-        if stored is None:
+        newest = None if record is None else _newest(catalogue, folder, space, record.dim)
+        if newest is None:
             loaded = Loaded(*catalogue.vectors(space))
             stale = len(loaded.keys)
         else:
-            loaded, stale = _current(catalogue, space, state, *stored)
+            loaded, stale = _current(catalogue, space, state, *newest)
     if not catalogue.readonly and len(loaded.keys) >= _WORTHWHILE and stale > _STALE * len(loaded.keys):
         _save(folder, catalogue.id(), _name(space, state), loaded)
     return loaded
 
 
 def problems(catalogue: Catalogue, folder: Path) -> list[str]:
-    """The matrix files of a space's states that are not what was written, one line each."""
+    """One line for each matrix file of a known state that is damaged."""
     wrong = []
     with catalogue.snapshot():
         for space, record in catalogue.spaces().items():
@@ -112,14 +121,14 @@ def problems(catalogue: Catalogue, folder: Path) -> list[str]:
                     and (_is_older(file) or _read(file, catalogue.id(), record.dim) is not None)
                 ):
                     wrong.append(
-                        f"{file} is not what was written; it is not used, and the next write makes it anew from "
+                        f"{file} is not what was written; it is not used, and the next write makes it again from "
                         "the catalogue"
                     )
     return wrong
 
 
 def _is_older(file: Path) -> bool:
-    """Whether a file is of an earlier version of this format, which is passed over."""
+    """Whether a file has an earlier version of this format; such a file is ignored."""
     try:
         with file.open("rb") as stream:
             return stream.read(len(_MAGIC)) == b"omnivec\1"
@@ -128,16 +137,16 @@ def _is_older(file: Path) -> bool:
 
 
 def _states(catalogue: Catalogue, space: str) -> dict[str, tuple[int, int]]:
-    """The names that matrix files of a space may have -> the state of the catalogue that each stands for."""
+    """The names that matrix files of a space may have -> the state of the catalogue that each belongs to."""
     return {_name(space, state): state for state in catalogue.history().items()}
 
 
 def _newest(
     catalogue: Catalogue, folder: Path, space: str, dim: int
 ) -> tuple[tuple[int, int], Loaded] | None:
-    """The newest whole matrix file whose state is in the catalogue's history."""
+    """The newest intact matrix file whose state is in the catalogue's history, and that state."""
     names = _states(catalogue, space)
-    # Opening a pipe would wait for ever.
+    # Files only: opening a pipe would block.
     there = [file for file in folder.glob("matrix-*.f32") if file.name in names and file.is_file()]
     for file in sorted(there, key=lambda file: -names[file.name][0]):
         loaded = _read(file, catalogue.id(), dim)
@@ -147,7 +156,7 @@ def _newest(
 
 
 def _read(file: Path, owner: str, dim: int) -> Loaded | None:
-    """The keys and the mapped matrix; None if the file is gone, foreign, cut or damaged."""
+    """The keys and the mapped matrix; None if the file is missing, damaged, or of another collection or format."""
     try:
         with file.open("rb") as stream:
             status = os.fstat(stream.fileno())
@@ -169,7 +178,7 @@ def _read(file: Path, owner: str, dim: int) -> Loaded | None:
 
 
 def _checksum(owner: str, name: str, keys: bytes, matrix: Floats) -> int:
-    """CRC-32 of what a file says and whose it is."""
+    """CRC-32 of a file's owner, name and content."""
     value = zlib.crc32(keys, zlib.crc32(f"{owner} {name} {matrix.shape}".encode()))
     for start in range(0, len(matrix), _ROWS_AT_ONCE):
         value = zlib.crc32(np.ascontiguousarray(matrix[start : start + _ROWS_AT_ONCE], "<f4").data, value)
@@ -181,10 +190,10 @@ def _matrix_start(n: int) -> int:
 
 
 def _current(
-    catalogue: Catalogue, space: str, state: tuple[int, int], made: tuple[int, int], loaded: Loaded
+    catalogue: Catalogue, space: str, state: tuple[int, int], made_from: tuple[int, int], loaded: Loaded
 ) -> tuple[Loaded, int]:
-    """Brings a matrix up to date; also how many rows were dead or missing."""
-    if made == state:
+    """A matrix brought up to date, and how many of its rows were deleted or missing."""
+    if made_from == state:
         return loaded, 0
     keys, matrix = loaded.keys, loaded.vectors
     rows = np.flatnonzero(np.isin(keys, catalogue.vector_keys(space)))
@@ -199,15 +208,13 @@ def _current(
 
 
 def _save(folder: Path, owner: str, name: str, loaded: Loaded) -> None:
-    """Writes the matrix file whole or not at all, and removes older ones; a full or read-only disk is no error."""
-    place = folder / name
+    """Writes the matrix file atomically and removes older ones; that a disk is full or read-only is ignored."""
+    file = folder / name
     raw, matrix = loaded.keys.astype("<i8").tobytes(), loaded.vectors
     try:
-        if os.path.lexists(
-            place
-        ):  # no matrix: a link, a pipe, an empty folder; nothing else is ours to remove
-            place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
-        with written(place) as draft, draft.open("wb") as stream:
+        if os.path.lexists(file):  # a damaged file, a link, a pipe or an empty folder in its place
+            file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
+        with written(file) as draft, draft.open("wb") as stream:
             checksum = _checksum(owner, name, raw, matrix)
             stream.write(_HEADER.pack(_MAGIC, len(matrix), matrix.shape[1], checksum))
             stream.write(raw)

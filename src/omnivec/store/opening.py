@@ -1,4 +1,4 @@
-"""Opening a collection's folder: what is no collection is refused by name, in one line."""
+"""Opening the catalogue in a collection's folder, after checking that it is one; creating it if asked to."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from omnivec.validation.reasons import of_system
 
 FILE = "catalogue.sqlite"
 
-# What omnivec itself may have left in a collection's folder.
+# Names of files that omnivec itself may have left in a collection's folder.
 _OWN = re.compile(r"catalogue\.sqlite.*|\.?matrix-.*|writer\.lock|\.gitignore")
 
 _MAGIC = b"SQLite format 3\0"
 _SMALLEST = 512
 """Bytes of the smallest page, and so of the smallest database."""
 
-# Shared memory, on which the write-ahead log rests, does not work across machines.
+# Network file systems: the write-ahead log needs shared memory, which does not work across machines.
 _NETWORK = re.compile(
     r"(fuse\.)?(nfs\d?|cifs|smb\w*|9p|ncpfs?|afs|coda|ceph|glusterfs|lustre|gpfs|beegfs\w*|orangefs|pvfs2|"
     r"davfs2?|sshfs|s3fs|s3ql|goofys|gcsfuse|rclone|mountpoint-s3|blobfuse2?|juicefs|curlftpfs|vboxsf|prl_fs)"
@@ -32,49 +32,49 @@ _NETWORK = re.compile(
 
 
 def file_system(path: Path, mountinfo: str | None = None) -> str:
-    """Names the type of the file system that holds a path, as in /proc/self/mountinfo; "" where unknown.
+    """The type of the file system that holds a path, as in /proc/self/mountinfo; "" if unknown.
 
     Args:
         path: a file or folder, which need not exist yet.
-        mountinfo: the text of that file (proc(5)); read from the system when not given.
+        mountinfo: the text of that file (proc(5)); None reads it.
     """
     if mountinfo is None:
         try:
             mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return ""
-    place = path.resolve()
+    resolved = path.resolve()
     best, name = -1, ""
     for row in mountinfo.splitlines():
         left, _, right = row.partition(" - ")
         if len(left.split()) < 5 or not right:
             continue
         mount = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split()[4]))
-        # Of two mounts on one folder the later one is seen.
-        if place.is_relative_to(mount) and len(mount.parts) >= best:
+        # Of two mounts on one folder, the later one hides the earlier.
+        if resolved.is_relative_to(mount) and len(mount.parts) >= best:
             best, name = len(mount.parts), right.split()[0]
     return name
 
 
 def _refuse_network(folder: Path) -> None:
-    file_system_name = file_system(folder)
-    if _NETWORK.fullmatch(file_system_name):
+    file_system_type = file_system(folder)
+    if _NETWORK.fullmatch(file_system_type):
         raise CollectionError(
-            f"{folder} lies on a network file system ({file_system_name}), where SQLite's write-ahead log is not safe; "
+            f"{folder} lies on a network file system ({file_system_type}), where SQLite's write-ahead log is not safe; "
             "put the collection on a local disk"
         )
 
 
 def _create(path: Path) -> None:
-    """Makes an empty catalogue beside its place and moves it there, so that no reader ever sees half of one.
+    """Makes an empty catalogue under another name and renames it, so that no reader sees an incomplete one.
 
-    Not by `files.written`, which has the file open until it has its name: closing it would then undo the locks of
-    another thread that has opened the catalogue already (see `_check_file`).
+    `files.written` cannot be used: it closes the file after renaming it, which would drop the locks of another thread
+    that has already opened the catalogue (see `_check_file`).
     """
     _refuse_mixing(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Made by a tool beside somebody's work: not theirs to keep in git.
+        # A hidden folder lies beside the user's files, perhaps in a git repository, to which it does not belong.
         if path.parent.name.startswith("."):
             ignore = path.parent / ".gitignore"
             if not os.path.lexists(ignore):
@@ -102,22 +102,22 @@ def _create(path: Path) -> None:
 
 
 def _refuse_mixing(folder: Path) -> None:
-    """Refuses to make a collection among other files: it takes a folder of its own."""
+    """Refuses to make a collection in a folder with other files."""
     try:
         names = sorted(file.name for file in folder.iterdir())
-    except OSError:  # not there yet, or not to be read: said by whoever makes it
+    except OSError:  # It does not exist yet; or it cannot be read, which is reported when it is written to.
         return
     foreign = [name for name in names if not _OWN.fullmatch(name)]
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise CollectionError(
-            f"{folder} holds other files ({', '.join(foreign[:3])}{more}): a collection takes a folder of its own, "
+            f"{folder} holds other files ({', '.join(foreign[:3])}{more}): a collection needs a folder of its own, "
             f"such as {folder / '.omnivec'}"
         )
 
 
 def _place(draft: Path, path: Path) -> None:
-    """Moves the draft to its name, unless another process was first."""
+    """Renames the draft to its final name, unless another process has already made the file."""
     try:
         path.hardlink_to(draft)
     except FileExistsError:
@@ -129,10 +129,10 @@ def _place(draft: Path, path: Path) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """Refuses a file that is too small to be a database; SQLite looks into all others.
+    """Refuses a file that is too small to be a database; SQLite checks all others.
 
-    A larger file is not opened here: it may be open already, and a process that closes any descriptor of a file loses
-    all the locks that it has on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    A larger file is not opened here: it may already be open, and a process that closes any descriptor of a file loses
+    all of its locks on that file (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     """
     try:
         size = path.stat().st_size
@@ -146,35 +146,35 @@ def _check_file(path: Path) -> None:
 
 
 def _check_pages(path: Path, page_size: int) -> None:
-    """Refuses a file whose last page is not whole, which SQLite reads as zeros, unless its log has that page."""
+    """Refuses a file whose last page is cut off, which SQLite would read as zeros, unless the log may have the page."""
     log, size = path.with_name(f"{FILE}-wal"), path.stat().st_size
     if size % page_size and not (log.exists() and log.stat().st_size):
         raise damaged(path, f"it is cut off after {size} bytes")
 
 
 def _foreign(path: Path, what: str) -> SchemaError:
-    return SchemaError(f"{path} {what}, so {path.parent} is no collection; choose another folder")
+    return SchemaError(f"{path} {what}, so {path.parent} is not a collection; choose another folder")
 
 
 def _bring_up_to_date(connections: Connections) -> None:
-    """Checks the maker and the schema's version; an older schema is migrated, unless opened for reading."""
+    """Checks the application id and the schema's version; migrates an older schema, unless opened for reading."""
     path, newest = connections.path, schema.MIGRATIONS[-1].version
     try:
         with connections.snapshot() as connection:
-            maker = connection.execute("PRAGMA application_id").fetchone()[0]
+            application_id = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             _check_pages(path, connection.execute("PRAGMA page_size").fetchone()[0])
     except CollectionDamaged as exc:
         code = getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_NOTADB:
             raise _foreign(path, "is not an SQLite file") from exc
-        # Nothing was read yet but how many pages there are, and the first.
+        # Only the first page and the number of pages have been read so far.
         if code == sqlite3.SQLITE_CORRUPT:
             what = f"it is cut off after {path.stat().st_size:,} bytes, or its first page was changed"
             raise damaged(path, what) from exc
         raise
-    if maker != schema.APPLICATION_ID:
-        raise _foreign(path, f"is an SQLite file of another program (application id {maker})")
+    if application_id != schema.APPLICATION_ID:
+        raise _foreign(path, f"is an SQLite file of another program (application id {application_id})")
     if version == newest:
         return
     if version > newest:
@@ -204,12 +204,12 @@ def writable(folder: Path) -> bool:
 
 
 def open_connections(folder: Path, *, create: bool, readonly: bool) -> Connections:
-    """Opens the catalogue in a folder, made first if it is not there and `create` is set.
+    """Opens the catalogue in a folder; makes it first if it does not exist and `create` is set.
 
     Raises:
-        CollectionError: nothing there, a network disk, or a folder that cannot be written.
-        SchemaError: another kind of file, or a schema this version does not know.
-        CollectionDamaged: a file that is not whole.
+        CollectionError: there is no collection, or the folder is on a network disk or cannot be written.
+        SchemaError: the file is not a catalogue, or has a schema that this version does not know.
+        CollectionDamaged: the file is cut off or damaged.
     """
     path = folder / FILE
     if folder.exists() and not folder.is_dir():
@@ -218,10 +218,10 @@ def open_connections(folder: Path, *, create: bool, readonly: bool) -> Connectio
     if not path.exists():
         if not create or readonly:
             inside = folder / ".omnivec"
-            there = (
+            hint = (
                 f"there is one in {inside}" if (inside / FILE).exists() else "`omnivec index PATH` makes one"
             )
-            raise CollectionError(f"no collection in {folder}; {there}")
+            raise CollectionError(f"no collection in {folder}; {hint}")
         _create(path)
     _check_file(path)
     if not readonly and not writable(folder):

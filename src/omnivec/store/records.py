@@ -1,4 +1,4 @@
-"""What goes into a collection and what comes out of it: frozen records of strings, numbers and arrays."""
+"""The records that are written to a collection and read from it: strings, numbers and arrays."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Passage:
     """A piece of a document that has its own vectors.
 
     Attributes:
-        start: where it begins in the document, in the unit of its modality: the first character of a text. 0 where it
-            has no extent.
-        end: where it ends, exclusive.
-        line: first line in the source, from 1; None where it has none.
-        text: what full-text search sees; "" where there is none.
-        modality: what kind of thing it is.
+        start: start offset in the document, in the unit of its modality: characters of a text. 0 if the modality has no
+            extent.
+        end: end offset, exclusive.
+        line: number of its first line in the source, from 1; None if the source has no lines.
+        text: the text for full-text search; "" if there is none.
+        modality: its modality.
         vectors: name of a space -> (parts, dim) float32; usually one part.
     """
 
@@ -33,21 +33,21 @@ class Passage:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """What a user added: a file, a record.
+    """A file or a record that a user added.
 
     Attributes:
-        id: its name in the collection.
-        modality: what kind of thing it is.
-        pipeline: version of the reader and settings of the cutting that made its passages.
+        id: its id in the collection.
+        modality: its modality.
+        pipeline: version of the reader and settings of the splitting that made its passages.
         digest: hash of its content.
-        root: the folder whose listing brought it; None if it was added by itself.
-        path: where its content lies; None if it came from memory.
-        size: bytes.
-        mtime_ns: time of its last modification, nanoseconds since 1970.
-        device: number of the device that holds it.
-        metadata: what the user says about it, in JSON's types.
-        lost: tokens that the model's limit cut off.
-        passages: its pieces, in order.
+        root: the synced folder in which it was found; None if it was added by itself.
+        path: of its file; None if it came from memory.
+        size: of its file in bytes.
+        mtime_ns: when its file was last modified, in nanoseconds since 1970.
+        device: number of the device that holds its file.
+        metadata: the user's metadata, in JSON's types.
+        lost: how many tokens were cut off by the model's limit.
+        passages: in their order.
     """
 
     id: str
@@ -66,7 +66,14 @@ class Document:
 
 @dataclass(frozen=True)
 class DocumentEntry:
-    """A document as a listing shows it; `passages` counts them, `indexed_ns` is the time of its write."""
+    """A document as listings show it, without its passages.
+
+    Attributes:
+        passages: how many it has.
+        indexed_ns: when it was written, in nanoseconds since 1970.
+
+    The other attributes are those of `Document`.
+    """
 
     id: str
     modality: ModalityName
@@ -90,7 +97,7 @@ class DocumentEntry:
 
 @dataclass(frozen=True)
 class Signature:
-    """By what a sync recognises a document that has not changed; `indexed_ns` is the time of its write."""
+    """The attributes of a `DocumentEntry` by which a sync recognises that a document has not changed."""
 
     digest: bytes
     pipeline: str
@@ -108,10 +115,10 @@ class SpaceRecord:
         name: of the space in this collection.
         model: name of the model.
         dim: length of a vector.
-        metric: what nearness means in it.
-        identity: what must be equal for two models to be the same.
+        metric: by which vectors are compared.
+        identity: the facts that must be equal for two models to count as the same.
         provenance: how the vectors were computed: precision, engine, versions.
-        canaries: (text, (dim,) float32) pairs that show whether a model still makes the same vectors.
+        canaries: (text, (dim,) float32) pairs by which a model is checked: does it still compute the same vectors?
     """
 
     name: str
@@ -125,7 +132,7 @@ class SpaceRecord:
 
 @dataclass(frozen=True)
 class StoredPassage:
-    """A passage read back: its key, its place in its document, its text and the document's metadata."""
+    """A passage read from a collection, with its key, its number in its document, and the document's metadata."""
 
     key: int
     ordinal: int
@@ -143,12 +150,12 @@ class Counts:
     """How large a collection is.
 
     Attributes:
-        documents: how many.
-        passages: how many.
-        vectors: name of a space -> how many vectors.
+        documents: number of documents.
+        passages: number of passages.
+        vectors: name of a space -> number of its vectors.
         bytes: size of all files in the collection's folder.
-        lost: tokens that the models' limits cut off, over all documents.
-        free: bytes in the catalogue's file that hold nothing now, and would be given back by `vacuum`.
+        lost: tokens of all documents that were cut off by the models' limits.
+        free: unused bytes in the catalogue's file, which `vacuum` would free.
     """
 
     documents: int

@@ -1,7 +1,7 @@
-"""What comes back from the catalogue's tables is what was put in, or the catalogue is damaged: checked here, once.
+"""Checks of rows read from the catalogue: their types and ranges, in this one place.
 
-SQLite stores any type in any column. Whoever reads rows through a `Shape` gets the types that it names; a row that
-holds something else raises CollectionDamaged, naming table, column and row.
+SQLite stores any type in any column. Rows that are read through a `Shape` have the types that it names; a row with
+another type raises CollectionDamaged with its table, column and first value.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _NAME = re.compile("[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Column:
-    """What may stand in a column.
+    """The values that a column may hold.
 
     Attributes:
-        sql: what is selected.
-        kinds: Python types of its values.
-        least: of numbers, the smallest.
-        most: of numbers, the largest.
-        among: the only values there are; empty for any.
-        like: what a text has to match whole; None for any.
-        is_json: whether it is the text of a JSON object, which comes back as a dict.
+        sql: the expression that is selected.
+        kinds: Python types of the values.
+        least: smallest number; None for no bound.
+        most: largest number; None for no bound.
+        among: the allowed values; empty for any.
+        like: a pattern that the whole text has to match; None for any text.
+        is_json: whether the text is a JSON object, which is read as a dict.
     """
 
     sql: str
@@ -49,15 +49,15 @@ class Column:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether any value of its types will do."""
+        """Whether any value of its types is allowed."""
         return (
             self.least is None and self.most is None and not self.among and not self.like and not self.is_json
         )
 
     def value(self, stored: Any) -> Any:
-        """What a stored value means; ValueError, saying what is due, where it means nothing."""
+        """A stored value as it is returned; ValueError, whose message is what was expected, if it is not allowed."""
         if type(stored) not in self.kinds:
-            raise ValueError(" or ".join(_SAID[column_type] for column_type in self.kinds))
+            raise ValueError(" or ".join(_NAMES[kind] for kind in self.kinds))
         if self.least is not None and stored is not None and stored < self.least:
             raise ValueError(f"a number from {self.least}")
         if self.most is not None and stored is not None and stored > self.most:
@@ -69,7 +69,7 @@ class Column:
         return _object(stored) if self.is_json else stored
 
 
-_SAID: Mapping[type, str] = {
+_NAMES: Mapping[type, str] = {
     str: "text",
     int: "an integer",
     float: "a number",
@@ -104,10 +104,9 @@ class Shape:
     """Columns that are read together; the first names the row in messages.
 
     Attributes:
-        table: that they are of.
+        table: to which they belong.
         columns: in their order.
-        rule: what the values of one row, each of which may stand there, must be to one another: what is wrong with
-            them, in a few words, or None.
+        rule: a check of the values of one row against each other; returns what is wrong in a few words, or None.
     """
 
     table: str
@@ -128,17 +127,17 @@ class Shape:
         return tuple((i, column) for i, column in enumerate(self.columns) if not column.plain)
 
     def read(self, path: Path, rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-        """The rows' values; CollectionDamaged about the file at `path` where one cannot be."""
-        rows_read = []
+        """The values of rows; raises CollectionDamaged about the file at `path` if one is not allowed."""
+        checked = []
         for row in rows:
             values = self._values(row)
             if values is None:
                 raise damaged(path, self._fault(row))
-            rows_read.append(values)
-        return rows_read
+            checked.append(values)
+        return checked
 
     def faults(self, rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-        """What is wrong with the rows, a few words for each that holds something else than it should."""
+        """One line for each row with a value that is not allowed."""
         return (self._fault(row) for row in rows if self._values(row) is None)
 
     def _values(self, row: Sequence[Any]) -> list[Any] | None:
@@ -159,26 +158,26 @@ class Shape:
         for column, stored in zip(self.columns, row, strict=True):
             try:
                 column.value(stored)
-            except ValueError as due:
+            except ValueError as expected:
                 name = column.sql.split(".")[-1]
-                return f"{self.table}.{name} of {quoted(row[0])} holds {quoted(stored)}, where {due} is due"
+                return f"{self.table}.{name} of {quoted(row[0])} holds {quoted(stored)}, expected {expected}"
         broken = self.rule(self._named(row)) if self.rule is not None else None
         name = self.columns[0].sql.split(".")[-1]
         return f"{self.table}.{name} {quoted(row[0])}: {broken or 'it cannot be read'}"
 
 
 def passage_keys(path: Path, stored: Sequence[Any]) -> Keys:
-    """Stored keys of passages as (n,) int64; CollectionDamaged where one is no integer."""
+    """Stored keys of passages as (n,) int64; CollectionDamaged if one is not an integer."""
     if not all(type(key) is int for key in stored):
         wrong = next(key for key in stored if type(key) is not int)
-        raise damaged(path, f"{quoted(wrong)} stands in the place of a passage's key")
+        raise damaged(path, f"the key of a passage is {quoted(wrong)}, not an integer")
     return np.array(stored, np.int64)
 
 
 def vector_rows(path: Path, blobs: Sequence[Any], dim: int, whose: str) -> Floats:
-    """Stored vectors as (n, dim) float32; CollectionDamaged where one has another length or is not finite."""
+    """Stored vectors as (n, dim) float32; CollectionDamaged if one has another length or is not finite."""
     if not all(type(blob) is bytes and len(blob) == 4 * dim for blob in blobs):
-        raise damaged(path, f"a vector of the space {whose!r} is no blob of {4 * dim} bytes")
+        raise damaged(path, f"a vector of the space {whose!r} is not a blob of {4 * dim} bytes")
     matrix = np.frombuffer(b"".join(blobs), "<f4").reshape(-1, dim)
     if not np.isfinite(matrix).all():
         raise damaged(path, f"a vector of the space {whose!r} holds NaN or an infinity")
@@ -190,7 +189,7 @@ def _text(sql: str, among: tuple[str, ...] = ()) -> Column:
 
 
 def _name(sql: str) -> Column:
-    """A name in lower case, such as a modality's: those of other packages are not known here."""
+    """A name in lower case, such as a modality's; plug-ins add modalities, so there is no list to compare with."""
     return Column(sql, (str,), like=_NAME)
 
 
@@ -199,7 +198,7 @@ def _number(sql: str, least: int | None = None, most: int | None = None) -> Colu
 
 
 def _span(passage: Mapping[str, Any]) -> str | None:
-    """Of a passage, that it ends behind its beginning; of one in characters, that its text is as long as its span."""
+    """Checks that a passage does not end before it starts; if its unit is characters, that its text fills its span."""
     start, end, text = passage["start"], passage["end"], passage["text"]
     if passage["passages.modality"] not in IN_CHARACTERS:
         return None if start <= end else f"its span is from {start} to {end}"
@@ -246,7 +245,7 @@ SIGNATURE = Shape(
     ),
 )
 _FAR = 2**40
-"""More characters, lines and passages than a text can have."""
+"""A bound for numbers of characters, lines and passages that no text reaches."""
 _PLACE = (
     Column("start", (int, float), least=0, most=_FAR),
     Column("end", (int, float), least=0, most=_FAR),
@@ -286,4 +285,4 @@ _PASSAGE_ROW = Shape("passages", (*PASSAGE.columns, _number("document", 1), _num
 _VECTOR_ROW = Shape("vectors", (_number("passage", 1), _number("space", 1), _number("part", 0, _FAR)))
 
 CHECKED: tuple[Shape, ...] = (ENTRY, _PASSAGE_ROW, _VECTOR_ROW, SPACE, CANARY, STATE, ROOT)
-"""All columns that anybody reads, of all tables."""
+"""All columns that are read, of all tables."""

@@ -13,8 +13,8 @@ APPLICATION_ID = 0x4F4D4E49  # "OMNI"
 TEXT_INDEXES = ("passages_words", "passages_trigrams")
 """The full-text tables."""
 
-# Vectors are a table with row ids: a table without them would push blobs over about 4 KB (1,024 floats)
-# out of line, and its key would have to begin with the space, which deleting a passage does not know.
+# Vectors are a table with row ids: WITHOUT ROWID would move blobs over about 4 KB (1,024 floats) to overflow pages, and
+# its key would have to begin with the space, which is unknown when a passage is deleted.
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta VALUES ('changes', 0);
@@ -102,8 +102,8 @@ CREATE TRIGGER unspaced_out AFTER DELETE ON passages WHEN old.unspaced BEGIN
 END;
 """
 
-# Passages without text, such as images, stay out of the index of words: how rare a word is, and how long a text is
-# beside the others, is not theirs to say.
+# Passages without text, such as images, are left out of the index of words: they would count as documents in BM25, in
+# which the rarity of words and the average length of texts enter.
 _WORDED = """
 DROP TRIGGER passages_in;
 DROP TRIGGER passages_out;
@@ -121,9 +121,9 @@ CREATE TRIGGER passages_out AFTER DELETE ON passages WHEN old.text <> '' BEGIN
 END;
 """
 
-# The text indexes hold passages as `text.searchable` gives them: Latin words and numbers inside Chinese, Japanese,
-# Korean and Thai text are words of their own, and compatibility forms are their plain ones. `searched` is that form
-# where it differs from the text.
+# The text indexes hold passages in the form of `strings.searchable`: Latin words and numbers inside Chinese, Japanese,
+# Korean and Thai text become separate words, and compatibility forms their plain ones. The column `searched` has this
+# form if it differs from the text, else NULL.
 _SEARCHABLE = """
 DROP TRIGGER passages_in;
 DROP TRIGGER passages_out;
@@ -162,8 +162,8 @@ CREATE TRIGGER unspaced_out AFTER DELETE ON passages WHEN old.unspaced BEGIN
 END;
 """
 
-# What a file cannot be trusted to hold is checked by sums. `sum` is the exclusive or of the documents' checksums
-# (SQLite has no operator for it), so that a document that is missing altogether is noticed too.
+# Checksums find changes that SQLite's own check cannot see. `sum` is the exclusive or of the documents' checksums, so
+# that a missing document is found too; SQLite has no operator for it, but a ^ b = (a | b) - (a & b).
 _CHECKED = """
 INSERT INTO meta VALUES ('id', lower(hex(randomblob(16))));
 INSERT INTO meta SELECT 'stamp', stamp FROM history ORDER BY changes DESC LIMIT 1;
@@ -184,12 +184,12 @@ END;
 
 
 class Migration(NamedTuple):
-    """A step to a version of the schema from the one before.
+    """A step from one version of the schema to the next.
 
     Attributes:
-        version: of the schema after it.
-        sql: statements, run first.
-        fill: what SQL cannot do.
+        version: of the schema after the step.
+        sql: statements, which are run first.
+        fill: a function for what SQL cannot do; None for nothing.
     """
 
     version: int
@@ -209,16 +209,16 @@ CHECKED = 4
 """The version from which on documents have checksums."""
 
 ALL_CHECKED = 5
-"""The version from which on these cover times and sizes, and spaces, canaries and roots have theirs."""
+"""The version from which on these cover times and sizes, and spaces, canaries and roots have checksums too."""
 
 READABLE = 1
-"""The oldest version that can be read, though not written, without being migrated."""
+"""The oldest version that can be read without being migrated."""
 
 
 def statements(sql: str) -> Iterator[str]:
     """Splits a script into its statements.
 
-    `executescript` cannot be used: it commits the transaction that is open, and a migration is all or nothing.
+    `executescript` cannot be used: it commits the open transaction, and a migration has to be atomic.
     """
     pending = ""
     for line in sql.splitlines(keepends=True):
@@ -229,7 +229,7 @@ def statements(sql: str) -> Iterator[str]:
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Takes the schema from `version` to the newest; the caller holds the transaction."""
+    """Migrates the schema from `version` to the newest, in the caller's transaction."""
     for step in MIGRATIONS:
         if step.version > version:
             for statement in statements(step.sql):

@@ -1,4 +1,4 @@
-"""The catalogue: documents, passages, metadata, full text and vectors in one SQLite file, which is the truth."""
+"""The catalogue: documents, passages, metadata, full text and vectors of a collection in one SQLite file."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def _listed(keys: Keys) -> str:
 
 
 class Catalogue:
-    """Everything a collection knows, in `catalogue.sqlite` in its folder.
+    """The content of a collection, in `catalogue.sqlite` in its folder.
 
-    One process writes at a time, any number read, threads included. Reads that belong together go into
-    one `snapshot()`. Every method raises CollectionError or one of its kinds when the file fails.
+    One process writes at a time; any number of processes and threads read. Reads that must see the same state are put
+    into one `snapshot()`. Every method raises CollectionError, or a subclass, if the file cannot be read or written.
     """
 
     def __init__(self, folder: Path, connections: Connections) -> None:
@@ -58,13 +58,13 @@ class Catalogue:
 
         Args:
             folder: of the collection.
-            create: make the collection if there is none.
-            readonly: refuse every change; needs no right to write to the folder.
+            create: whether to make the collection if there is none.
+            readonly: whether every change is refused; then the folder need not be writable.
 
         Raises:
             CollectionError: there is none, or it cannot be written, or it lies on a network disk.
-            SchemaError: the folder holds something else, or another version's schema.
-            CollectionDamaged: the file is not whole.
+            SchemaError: the folder holds something else, or a schema of another version.
+            CollectionDamaged: the file is cut off or damaged.
         """
         folder = folder.absolute()  # threads connect later, perhaps after a change of directory
         return cls(folder, open_connections(folder, create=create, readonly=readonly))
@@ -83,13 +83,13 @@ class Catalogue:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All reads of this thread inside the block see one state of the catalogue."""
+        """Makes all reads of this thread inside the block see one state of the catalogue."""
         with self._connections.snapshot():
             yield
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """This thread's connection for reading, inside a snapshot: for SQLite's own backup."""
+        """This thread's reading connection, inside a snapshot; for SQLite's backup function."""
         with self._connections.snapshot() as connection:
             yield connection
 
@@ -98,7 +98,7 @@ class Catalogue:
             return connection.execute(sql, parameters).fetchall()
 
     def _read(self, shape: rows.Shape, rest: str, parameters: Sequence[Any] = ()) -> list[list[Any]]:
-        """Rows of a shape, each value of its type; `rest` is the statement from its FROM on."""
+        """Selects rows of a shape and checks their values; `rest` is the statement from FROM on."""
         return shape.read(self._connections.path, self._rows(f"SELECT {shape.sql} {rest}", parameters))
 
     def _keys(self, rest: str, parameters: Sequence[Any] = ()) -> Keys:
@@ -109,10 +109,10 @@ class Catalogue:
     # Writing: each call is one transaction.
 
     def write(self, documents: Sequence[Document], remove: Sequence[str] = ()) -> None:
-        """Adds or replaces documents by their ids, and removes others: all of it, or nothing.
+        """Adds or replaces documents by their ids, and removes others, in one transaction.
 
-        The passages of a replaced document get new keys; keys are never used twice. Of two documents with
-        one id the later is kept. When this returns, the write is on disk.
+        The passages of a replaced document get new keys; keys are never used twice. Of two documents with the same id,
+        the later is stored. When this returns, the write is on disk.
 
         Raises:
             UsageError: a vector of an unknown space, of a wrong shape or not finite; metadata that is not JSON.
@@ -124,24 +124,24 @@ class Catalogue:
                 row[0]: (row[1], row[2]) for row in connection.execute("SELECT name, key, dim FROM spaces")
             }
             latest = {document.id: document for document in documents}
-            gone = dict.fromkeys([*latest, *remove])
-            writing.delete(connection, list(gone))
+            removed = dict.fromkeys([*latest, *remove])
+            writing.delete(connection, list(removed))
             for document in latest.values():
                 writing.insert(connection, document, known, time.time_ns())
             writing.count_change(connection)
 
     def touch(self, states: Mapping[str, tuple[int, int, int]]) -> None:
-        """Notes the new (mtime_ns, size, device) of documents whose content has not changed."""
+        """Updates the (mtime_ns, size, device) of documents whose content has not changed."""
         if not states:
             return
         with self._connections.transaction() as connection:
             for name, state in states.items():
                 if not writing.touch(connection, name, *state):
-                    raise damaged(self._connections.path, f"the checksum of {quoted(name)} is no integer")
+                    raise damaged(self._connections.path, f"the checksum of {quoted(name)} is not an integer")
             writing.count_change(connection)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents with all that belongs to them; returns how many there were."""
+        """Removes documents with their passages and vectors; returns how many of them existed."""
         with self._connections.transaction() as connection:
             removed = writing.delete(connection, ids)
             if removed:
@@ -149,52 +149,55 @@ class Catalogue:
         return removed
 
     def add_root(self, path: str) -> None:
-        """Notes a folder that is kept in sync."""
+        """Adds a folder to those that are kept in sync."""
         with self._connections.transaction() as connection:
             writing.put_root(connection, path)
             writing.count_change(connection)
 
     def put_space(self, space: SpaceRecord) -> None:
-        """Adds a space, or replaces what is known about it.
+        """Adds a space, or replaces its record.
 
         Raises:
-            UsageError: its dim or metric differs from that of vectors already there.
+            UsageError: its dim or metric differs from that of vectors already stored in it.
         """
         with self._connections.transaction() as connection:
             writing.put_space(connection, space)
             writing.count_change(connection)
 
     def claim_space(self, space: SpaceRecord, rivals: Sequence[str] = ()) -> SpaceRecord:
-        """Adds a space unless it or a rival, by name, is there; returns what is: of two writers one wins."""
+        """Adds a space unless a space of its name or of a rival's exists; returns the one that exists afterwards.
+
+        If two writers claim a space at the same time, both get the record of the one that came first.
+        """
         names = [space.name, *rivals]
         with self._connections.transaction() as connection:
-            space_row = connection.execute(
+            existing = connection.execute(
                 "SELECT name FROM spaces WHERE name IN (SELECT value FROM json_each(?)) ORDER BY key LIMIT 1",
                 (json.dumps(names),),
             ).fetchone()
-            if space_row is None:
+            if existing is None:
                 writing.put_space(connection, space)
                 writing.count_change(connection)
-        return self.spaces()[space.name if space_row is None else space_row[0]]
+        return self.spaces()[space.name if existing is None else existing[0]]
 
     # Reading.
 
     def changes(self) -> tuple[int, int]:
-        """The number of writes so far and the random stamp of the last one: together they name a state."""
+        """The number of writes so far and the random stamp of the last one, which together identify a state."""
         states = self._read(rows.STATE, "FROM history ORDER BY changes DESC LIMIT 1")
         if not states:
             raise damaged(self._connections.path, "its history is empty")
         return states[0][0], states[0][1]
 
     def id(self) -> str:
-        """What tells this collection, and its copies, from all others; "" of one that no writer has migrated yet."""
-        id_rows = self._rows("SELECT value FROM meta WHERE key = 'id'")
-        if id_rows and type(id_rows[0][0]) is not str:
-            raise damaged(self._connections.path, "its id is no text")
-        return id_rows[0][0] if id_rows else ""
+        """A random id that this collection shares with its copies only; "" if its schema is too old to have one."""
+        stored = self._rows("SELECT value FROM meta WHERE key = 'id'")
+        if stored and type(stored[0][0]) is not str:
+            raise damaged(self._connections.path, "its id is not a text")
+        return stored[0][0] if stored else ""
 
     def history(self) -> dict[int, int]:
-        """The stamps of the last states, by their number of writes."""
+        """The stamps of the most recent states, by their number of writes."""
         return {row[0]: row[1] for row in self._read(rows.STATE, "FROM history")}
 
     def roots(self) -> tuple[str, ...]:
@@ -209,23 +212,23 @@ class Catalogue:
         path = self._connections.path
         records = {}
         for name, key, model, dim, metric, identity, provenance in spaces:
-            pairs_of_space = [(text, blob) for space, text, blob in canaries if space == key]
-            vectors = rows.vector_rows(path, [blob for _, blob in pairs_of_space], dim, name)
-            pairs = tuple((text, vector) for (text, _), vector in zip(pairs_of_space, vectors, strict=True))
+            stored = [(text, blob) for space, text, blob in canaries if space == key]
+            vectors = rows.vector_rows(path, [blob for _, blob in stored], dim, name)
+            pairs = tuple((text, vector) for (text, _), vector in zip(stored, vectors, strict=True))
             records[name] = SpaceRecord(name, model, dim, metric, identity, provenance, pairs)
         return records
 
     def documents(
         self, where: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
     ) -> list[DocumentEntry]:
-        """The documents whose metadata matches, as a listing shows them, sorted by id.
+        """The documents whose metadata matches, without their passages, sorted by id.
 
         Args:
-            where: a filter on metadata; None passes all.
-            ids: only these; None means all.
+            where: a filter on metadata; None matches all.
+            ids: of the documents to look among; None for all.
 
         Raises:
-            FilterError: a `where` that cannot be read.
+            FilterError: `where` is not a valid filter.
         """
         condition, parameters = compile_where({} if where is None else where)
         if ids is not None:
@@ -235,7 +238,7 @@ class Catalogue:
         return [DocumentEntry(*row) for row in entries]
 
     def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        """Why a filter can pass nothing: fields that no document has, or only with values of another type."""
+        """Why a filter can match nothing: fields that no document has, or has with values of another type only."""
         import difflib
 
         compile_where(where)
@@ -249,30 +252,29 @@ class Catalogue:
                     lines.append(f"no document has the field {name!r}; there are: {named or 'none'}")
                     continue
                 value = plain(value)
-                value_type, least = ("text", "") if isinstance(value, str) else ("number", -1.7e308)
-                usual = isinstance(value, str | int | float) and not isinstance(value, bool)
-                if usual and not self._any({name: {"$gte": least}}):
-                    lines.append(
-                        f"{name!r} is compared with {value!r}, a {value_type}, and no document has a {value_type} there"
-                    )
+                type_name, least = ("text", "") if isinstance(value, str) else ("number", -1.7e308)
+                ordered = isinstance(value, str | int | float) and not isinstance(value, bool)
+                if ordered and not self._any({name: {"$gte": least}}):
+                    what = f"a {type_name}, and no document has a {type_name} there"
+                    lines.append(f"{name!r} is compared with {value!r}, {what}")
         return tuple(dict.fromkeys(lines)) if self._any({}) else ()
 
     def _fields(self) -> list[str]:
         """The keys of the documents' metadata, sorted."""
-        names = [row[0] for row in self._rows(_FIELDS)]
-        if any(type(key) is not str for key in names):
-            raise damaged(self._connections.path, "the metadata of a document is no JSON object")
-        return names
+        keys = [row[0] for row in self._rows(_FIELDS)]
+        if any(type(key) is not str for key in keys):
+            raise damaged(self._connections.path, "the metadata of a document is not a JSON object")
+        return keys
 
     def _any(self, where: Mapping[str, Any]) -> bool:
         condition, parameters = compile_where(where)
         return bool(self._rows(f"SELECT 1 FROM documents WHERE {condition} LIMIT 1", parameters))
 
     def document(self, name: str) -> Document | None:
-        """A whole document with its passages and vectors; None if it is not there."""
+        """A document with its passages and vectors; None if there is none of this id."""
         with self.snapshot():
-            document_rows = self._read(rows.DOCUMENT, "FROM documents WHERE id = ?", (name,))
-            if not document_rows:
+            stored = self._read(rows.DOCUMENT, "FROM documents WHERE id = ?", (name,))
+            if not stored:
                 return None
             passages = self._read(
                 rows.PASSAGE,
@@ -280,39 +282,36 @@ class Catalogue:
                 (name,),
             )
             dims = {space.name: space.dim for space in self.spaces().values()}
-            whole = tuple(Passage(*[*row, self._vectors_of(key, dims)]) for key, *row in passages)
-        return Document(*[*document_rows[0], whole])
+            with_vectors = tuple(Passage(*[*row, self._vectors_of(key, dims)]) for key, *row in passages)
+        return Document(*[*stored[0], with_vectors])
 
     def _vectors_of(self, passage: int, dims: Mapping[str, int]) -> dict[str, Floats]:
-        vector_rows = self._rows(
+        stored = self._rows(
             "SELECT name, vector FROM vectors JOIN spaces ON spaces.key = space WHERE passage = ? ORDER BY space, part",
             (passage,),
         )
-        names = dict.fromkeys(row[0] for row in vector_rows)
+        names = dict.fromkeys(row[0] for row in stored)
         return {
             name: rows.vector_rows(
-                self._connections.path,
-                [blob for space, blob in vector_rows if space == name],
-                dims[name],
-                name,
+                self._connections.path, [blob for space, blob in stored if space == name], dims[name], name
             )
             for name in names
         }
 
     def signatures(self, root: str | None = None) -> dict[str, Signature]:
-        """By what each document is recognised as unchanged, by id; only those under a root if one is given."""
-        signature_rows = self._read(
+        """The signatures of documents by id, of all or of those found under one root."""
+        signatures = self._read(
             rows.SIGNATURE,
             "FROM documents" + (" WHERE root = ?" if root is not None else ""),
             () if root is None else (root,),
         )
-        return {row[0]: Signature(*row[1:]) for row in signature_rows}
+        return {row[0]: Signature(*row[1:]) for row in signatures}
 
     def passages(self, keys: Keys, *, whole: bool = False) -> dict[int, StoredPassage]:
-        """The passages with these keys, in their order; keys that are not there are left out, or with `whole` damage.
+        """The passages with these keys, in the order of the keys; unknown keys are left out.
 
         Raises:
-            CollectionDamaged: with `whole`, a passage is not there, or belongs to no document.
+            CollectionDamaged: `whole` is set and a passage does not exist, or belongs to no document.
         """
         listed = self._read(
             rows.FOUND,
@@ -325,17 +324,17 @@ class Catalogue:
             self._refuse_lost(keys, passages)
         return {key: passages[key] for key in np.asarray(keys).tolist() if key in passages}
 
-    def _refuse_lost(self, keys: Keys, present: Container[int]) -> None:
-        """Refuses what a search found among the vectors or the words, and is no passage of a document."""
+    def _refuse_lost(self, keys: Keys, found: Container[int]) -> None:
+        """Raises CollectionDamaged if a key that a search returned is not that of a document's passage."""
         for key in np.asarray(keys).tolist():
-            if key not in present:
+            if key not in found:
                 raise damaged(self._connections.path, f"passage {key} is missing, or belongs to no document")
 
     def passage_keys(self, where: Mapping[str, Any]) -> Keys:
         """(n,) keys of the passages of all documents whose metadata matches, ascending.
 
         Raises:
-            FilterError: a `where` that cannot be read.
+            FilterError: `where` is not a valid filter.
         """
         condition, parameters = compile_where(where)
         return self._keys(
@@ -364,8 +363,8 @@ class Catalogue:
 
         Args:
             space: its name.
-            keys: only these passages; None means all.
-            after: only passages with greater keys.
+            keys: of the passages; None for all.
+            after: passages up to this key are left out.
 
         Returns:
             keys (n,) int64 and matrix (n, dim) float32; a passage of several parts has several rows.
@@ -375,23 +374,23 @@ class Catalogue:
         """
         condition = "space = ? AND passage > ?"
         with self._connections.snapshot() as connection:
-            space_rows = self._read(rows.SPACE, "FROM spaces WHERE name = ?", (space,))
-            if not space_rows:
+            record = self._read(rows.SPACE, "FROM spaces WHERE name = ?", (space,))
+            if not record:
                 raise UsageError(
                     f"no space {space!r} in {self.folder}; there are: {', '.join(self.spaces()) or 'none'}"
                 )
             if not after:
                 checking.refuse_strays(connection, self._connections.path)
-            parameters: list[Any] = [space_rows[0][1], after]
+            parameters: list[Any] = [record[0][1], after]
             if keys is not None:
                 condition += " AND passage IN (SELECT value FROM json_each(?))"
                 parameters.append(_listed(keys))
-            return self._matrix(connection, condition, parameters, space_rows[0][3], space)
+            return self._matrix(connection, condition, parameters, record[0][3], space)
 
     def _matrix(
         self, connection: Connection, condition: str, parameters: list[Any], dim: int, space: str
     ) -> tuple[Keys, Floats]:
-        """Reads vectors straight into one array, without a list of all of them."""
+        """Reads vectors into one array, without a list of all blobs in memory."""
         n = connection.execute(f"SELECT count(*) FROM vectors WHERE {condition}", parameters).fetchone()[0]
         keys, matrix = np.empty(n, np.int64), np.empty((n, dim), np.float32)
         cursor = connection.execute(
@@ -406,20 +405,20 @@ class Catalogue:
         return keys, matrix
 
     def text_search(self, query: str, k: int, allowed: Keys | None = None) -> list[tuple[int, float]]:
-        """The k passages whose text fits any query best; see `fulltext.search`."""
+        """The k passages that match a query best; see `fulltext.search`."""
         with self._connections.snapshot() as connection:
             return fulltext.search(connection, query, k, None if allowed is None else _listed(allowed))
 
     def matches(self, query: str, keys: Keys) -> dict[int, tuple[tuple[int, int], ...]]:
-        """Where the words of a query stand in these passages; see `matches.matches`."""
+        """The spans of these passages that match words of a query; see `matches.matches`."""
         with self._connections.snapshot() as connection:
             return matches.matches(connection, query, np.asarray(keys, np.int64).tolist())
 
     def documents_of(self, keys: Keys) -> dict[int, int]:
-        """Key of each of these passages -> key of the document that it belongs to.
+        """Key of each of these passages -> key of its document.
 
         Raises:
-            CollectionDamaged: a passage is not there, or belongs to no document.
+            CollectionDamaged: a passage does not exist, or belongs to no document.
         """
         owners = self._rows(
             "SELECT passages.key, document FROM passages JOIN documents ON documents.key = document"
@@ -434,7 +433,7 @@ class Catalogue:
         """(n,) keys of the passages of all files in a folder, or of one file, ascending.
 
         Args:
-            folder: as paths of documents are recorded: absolute, or relative to the collection's parent; "." for that.
+            folder: as paths of documents are stored: absolute, or relative to the collection's parent, which is ".".
         """
         inside = f"{folder.rstrip('/')}/"
         condition, parameters = "path = ? OR substr(path, 1, ?) = ?", [folder, len(inside), inside]
@@ -448,19 +447,19 @@ class Catalogue:
         )
 
     def wordless(self, keys: Keys) -> set[int]:
-        """Those of these passages that have no text, such as images: a text search cannot find them."""
-        key_rows = self._rows(
+        """The keys among these whose passages have no text, such as images, and cannot be found by text search."""
+        textless = self._rows(
             "SELECT key FROM passages WHERE text = '' AND key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        return {row[0] for row in key_rows}
+        return {row[0] for row in textless}
 
     def has_words(self) -> bool:
-        """Whether a text search could find anything."""
+        """Whether any passage has text for a text search to find."""
         return bool(self._rows("SELECT EXISTS (SELECT 1 FROM passages_words_docsize)")[0][0])
 
     def counts(self) -> Counts:
-        """How large the collection is."""
+        """The sizes of the collection: documents, passages, vectors and bytes."""
         with self.snapshot():
             documents, lost = self._rows("SELECT count(*), coalesce(sum(lost), 0) FROM documents")[0]
             passages = self._rows("SELECT count(*) FROM passages")[0][0]
@@ -472,24 +471,24 @@ class Catalogue:
         return Counts(documents, passages, named, _size(self.folder), lost, free)
 
     def vacuum(self) -> int:
-        """Makes the files as small as what they hold; returns how many bytes were given back."""
-        with self.snapshot():  # says so where the folder is gone
+        """Rewrites the file without unused space; returns the number of bytes freed."""
+        with self.snapshot():  # raises CollectionError if the folder was removed
             before = _size(self.folder)
         self._connections.vacuum()
         return max(0, before - _size(self.folder))
 
     def check(self) -> list[str]:
-        """Reads everything and returns what is wrong, one line each; empty if all is well."""
+        """Reads the whole catalogue and returns one line for each problem; an empty list if there is none."""
         return checking.problems(self._connections)
 
     def unverified(self) -> list[str]:
-        """What `check` cannot verify, because the collection is of before there were checksums of it; one line each."""
+        """What `check` cannot verify, since an earlier version wrote no checksum for it; one line each."""
         with self._connections.snapshot() as connection:
             return checking.unverified(connection)
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files in a folder; one that vanishes meanwhile counts nothing."""
+    """Bytes of all files in a folder; a file that is removed meanwhile is not counted."""
     total = 0
     for file in folder.iterdir():
         try:

@@ -1,4 +1,4 @@
-"""What texts must be to be stored, which scripts they are in, and the form in which they are searched."""
+"""Texts for storage and for full-text search: characters that cannot be stored, scripts, and the searched form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cache
 
-# SQLite's JSON functions and its tokenizers end a text at NUL, and lone surrogates have no UTF-8.
+# SQLite's JSON functions and its tokenizers end a text at NUL, and lone surrogates cannot be encoded in UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 # Scripts written without spaces; Hangul is not one. Blocks: https://www.unicode.org/Public/UNIDATA/Blocks.txt
@@ -20,25 +20,26 @@ _UNSPACED = (
 )
 UNSPACED = re.compile(f"[{_UNSPACED}]+")
 
-# Hangul has spaces, but its particles follow a foreign word or a number without one: 2024년, iPhone을.
+# Scripts that are separated from the words of others. Hangul has spaces, but its particles follow a foreign word or a
+# number without one: 2024년, iPhone을.
 _APART = f"[{_UNSPACED}\u1100-\u11ff\uac00-\ud7a3]"
 
-# A word of ASCII. The patterns of all scripts take milliseconds to compile, and are made when a text needs them.
+# A word in ASCII. The patterns for all scripts take milliseconds to compile, so they are compiled at their first use.
 _PLAIN_WORD = re.compile("[^\\W_]+")
 
-# Symbols that stand for letters, such as ™ and ㎏, are words of their own: letterlike, enclosed, of East Asia.
+# Symbols that stand for letters, such as ™ and ㎏, become separate words: letterlike, enclosed, and CJK symbols.
 _SYMBOL = re.compile("[\u2100-\u214f\u2460-\u24ff\u3200-\u33ff]")
 
 
 @cache
 def _border() -> re.Pattern[str]:
-    """Where a script without spaces, or Hangul, touches a word of another."""
+    """A position at which a script without spaces, or Hangul, touches a word in another script."""
     return re.compile(rf"(?<={_APART})(?=\w)(?!{_APART})|(?<=\w)(?<!{_APART})(?={_APART})")
 
 
 @cache
 def _word() -> re.Pattern[str]:
-    """A word, or a run of a script without spaces, with the marks on its letters."""
+    """A word with the combining marks on its letters, or a run of a script without spaces."""
     return re.compile(rf"{_APART}+|(?:(?!{_APART})[^\W_\u0300-\u036f][\u0300-\u036f]*)+")
 
 
@@ -48,20 +49,20 @@ def words_in(text: str) -> Iterator[re.Match[str]]:
 
 
 def has_unspaced(text: str) -> bool:
-    """Whether a text, in the form that is searched, holds characters of a script that is written without spaces."""
+    """Whether a text, in the searched form, has characters of a script that is written without spaces."""
     return UNSPACED.search(text) is not None
 
 
 def storable(text: str) -> str:
-    """Replaces NUL and lone surrogates by U+FFFD, one for one, so that spans stay right."""
+    """Replaces NUL and lone surrogates by U+FFFD, one for one, so that offsets do not change."""
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 def searchable(text: str) -> str:
-    """A text as full-text search reads it.
+    """A text in the form in which it is indexed and searched.
 
-    Compatibility forms become plain ones (ligatures, full-width Latin, half-width kana: NFKC), soft hyphens go, and a
-    space parts scripts written without spaces, and Hangul, from the words and numbers that touch them.
+    Compatibility forms become plain ones (ligatures, full-width Latin, half-width kana: NFKC), soft hyphens are
+    removed, and a space is put between scripts written without spaces, or Hangul, and words and numbers beside them.
 
     Example:
         >>> searchable("２０２４年のiPhoneを")

@@ -1,4 +1,4 @@
-"""How documents and spaces become rows; the caller holds the transaction."""
+"""Writing documents and spaces as rows, inside a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _WORTH_MERGING = 64
 
 
 def json_text(value: Mapping[str, Any], whose: str) -> str:
-    """Metadata as JSON text: NumPy's numbers and Decimals as Python's, dates, UUIDs and paths as text, NaN as null.
+    """Metadata as JSON: NumPy's numbers and Decimals as numbers; dates, UUIDs and paths as strings; NaN as null.
 
     Raises:
-        UsageError: something that JSON cannot say, or a filter cannot name; the line has its key and its value.
+        UsageError: a value that JSON cannot represent, or a key that a filter cannot name; the message has both.
     """
     try:
         return json.dumps(_json_value(value, whose, ()), ensure_ascii=False)
     except RecursionError as exc:
-        raise UsageError(f"{whose} is nested too deeply or holds itself") from exc
+        raise UsageError(f"{whose} is nested too deeply, or contains itself") from exc
 
 
 def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
@@ -45,7 +45,7 @@ def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
     if isinstance(value, int | float):
         if not abs(value) <= sys.float_info.max:
             shown = value if isinstance(value, float) else f"an integer of {value.bit_length():,} bits"
-            what = "holds an infinity or a number beyond 1.8e308, which JSON cannot"
+            what = "holds an infinity or a number beyond 1.8e308, which JSON cannot represent"
             raise UsageError(f"{whose}{_at(place)} {what}: {shown}")
         return value
     if isinstance(value, Mapping):
@@ -73,12 +73,12 @@ def _json_key(key: Any, whose: str, place: tuple[str | int, ...]) -> str:
 
 
 def _at(place: tuple[str | int, ...]) -> str:
-    """Where a value stands, as in `: 'tags'[0]`."""
+    """The position of a value for messages, such as `: 'tags'[0]`."""
     return "".join(f"[{step!r}]" if i else f": {step!r}" for i, step in enumerate(place))
 
 
 def count_change(connection: Connection) -> None:
-    """Counts one write and gives it a random stamp, so that copies that diverge can be told apart."""
+    """Counts one write and gives it a random stamp, by which diverging copies are told apart."""
     connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'changes'")
     connection.execute("INSERT INTO history SELECT value, random() FROM meta WHERE key = 'changes'")
     connection.execute(
@@ -90,10 +90,11 @@ def count_change(connection: Connection) -> None:
 
 
 def delete(connection: Connection, ids: Sequence[str]) -> int:
-    """Deletes documents with all that belongs to them; returns how many there were.
+    """Deletes documents with their passages and vectors; returns how many of them existed.
 
-    FTS5 notes what went beside what it had, and parts with both when it merges: a collection that was emptied kept a
-    quarter of its size. So it merges all where more goes than stays, in time in proportion to what goes.
+    FTS5 records deletions beside the deleted entries and drops both only when it merges segments: a collection that was
+    emptied would keep a quarter of its size. So the indexes are merged if at least as many passages are deleted as
+    remain, which takes time in proportion to those deleted.
     """
     passages = connection.execute(
         "SELECT count(*) FROM passages JOIN documents ON documents.key = document"
@@ -102,14 +103,14 @@ def delete(connection: Connection, ids: Sequence[str]) -> int:
     ).fetchone()[0]
     cursor = connection.executemany("DELETE FROM documents WHERE id = ?", [(name,) for name in ids])
     if passages >= _WORTH_MERGING:
-        left = connection.execute("SELECT count(*) FROM passages").fetchone()[0]
-        if passages >= left:
+        remaining = connection.execute("SELECT count(*) FROM passages").fetchone()[0]
+        if passages >= remaining:
             merge_text_indexes(connection)
     return max(cursor.rowcount, 0)
 
 
 def merge_text_indexes(connection: Connection) -> None:
-    """Makes each text index one piece, which keeps nothing of what was deleted."""
+    """Merges each text index into one segment, without deleted entries."""
     for table in TEXT_INDEXES:
         connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
 
@@ -130,7 +131,7 @@ def _blobs(vectors: Floats, dim: int, whose: str) -> list[bytes]:
 def insert(
     connection: Connection, document: Document, spaces: Mapping[str, tuple[int, int]], now: int
 ) -> None:
-    """Inserts a document that is not there yet.
+    """Inserts a document whose id is not in the catalogue.
 
     Args:
         connection: in a transaction.
@@ -175,14 +176,14 @@ def insert(
 
 
 def _number(number: float) -> float:
-    """A number as a column of integers stores it, and as its checksum has it: one without a fraction is an int."""
+    """A number as an INTEGER column stores it, for the checksum too: without a fraction, it is an int."""
     return int(number) if float(number).is_integer() else float(number)
 
 
 def _stored(
     passage: Passage, ordinal: int, document: str, spaces: Mapping[str, tuple[int, int]]
 ) -> checksums.Stored:
-    """A passage as it is stored: (ordinal, start, end, line, modality, text), and its (space, part, blob)."""
+    """A passage as it is stored: its row (ordinal, start, end, line, modality, text) and its (space, part, blob)."""
     vectors = []
     for space in sorted(passage.vectors):
         if space not in spaces:
@@ -199,13 +200,13 @@ def _stored(
 
 
 def touch(connection: Connection, name: str, mtime_ns: int, size: int, device: int) -> bool:
-    """Notes when and where a document's file was seen; whether it could: not where its checksum is no number."""
-    row = connection.execute(
+    """Updates when and where a document's file was seen; False if its checksum is not an integer, which is damage."""
+    stored = connection.execute(
         "SELECT checksum, size, mtime_ns, device, indexed_ns FROM documents WHERE id = ?", (name,)
     ).fetchone()
-    if row is None:
+    if stored is None:
         return True
-    checksum, *state = row
+    checksum, *state = stored
     if type(checksum) is not int:
         return False
     before, after = (
@@ -220,7 +221,7 @@ def touch(connection: Connection, name: str, mtime_ns: int, size: int, device: i
 
 
 def put_space(connection: Connection, space: SpaceRecord) -> None:
-    """Inserts a space, or replaces the record of the one with its name."""
+    """Inserts a space, or replaces the record of the space of this name."""
     row = connection.execute("SELECT key, dim, metric FROM spaces WHERE name = ?", (space.name,)).fetchone()
     if row is not None and (row[1], row[2]) != (space.dim, space.metric):
         filled = connection.execute(
@@ -253,6 +254,6 @@ def _replace_space(connection: Connection, space: SpaceRecord) -> None:
 
 
 def put_root(connection: Connection, path: str) -> None:
-    """Inserts a root unless it is there."""
+    """Inserts a root unless it exists."""
     with checksums.noted(connection, "roots"):
         connection.execute("INSERT OR IGNORE INTO roots VALUES (?)", (path,))

@@ -1,4 +1,4 @@
-"""The protocol of a vector index: what finds the nearest vectors, and nothing else."""
+"""The protocol of a vector index, which finds the nearest vectors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from omnivec.types import Floats, Keys, Metric
 class VectorIndex(Protocol):
     """Nearest neighbours among vectors known by their keys.
 
-    A key names a passage and may have several vectors (its parts); it is found once, by its best part.
-    Higher scores are better: cosine, dot product or negative distance. Ties go to the smaller key. Several threads may
-    search at a time.
+    A key names a passage and may have several vectors (its parts); a search returns it once, with the score of its best
+    part. Higher scores are better: cosine, dot product or negative distance. Of equal scores the smaller key comes
+    first. Several threads may search at a time.
     """
 
     @property
@@ -23,20 +23,20 @@ class VectorIndex(Protocol):
 
     @property
     def metric(self) -> Metric:
-        """What nearness means."""
+        """The metric by which vectors are compared."""
         ...
 
     @property
     def exact(self) -> bool:
-        """Whether `search` finds the best, with their scores.
+        """Whether `search` returns the k best keys with their exact scores.
 
-        Otherwise what it finds are candidates, perhaps fewer than k and in an order of its own: a collection compares
-        them exactly, beside all vectors that came later, and where they are fewer than k all that are allowed.
+        If not, it returns candidates, perhaps fewer than k and in any order. A collection scores them again exactly,
+        together with all vectors added since; if there are fewer than k, it scores all allowed vectors.
         """
         ...
 
     def __len__(self) -> int:
-        """How many vectors there are."""
+        """The number of vectors."""
         ...
 
     def add(self, keys: Keys, vectors: Floats) -> None:
@@ -49,7 +49,7 @@ class VectorIndex(Protocol):
         ...
 
     def remove(self, keys: Keys) -> None:
-        """Removes all vectors of these keys; keys that are not there are no error."""
+        """Removes all vectors of these keys; unknown keys are ignored."""
         ...
 
     def search(self, queries: Floats, k: int, allowed: Keys | None = None) -> tuple[Keys, Floats]:
@@ -58,7 +58,7 @@ class VectorIndex(Protocol):
         Args:
             queries: (q, dim) float32, finite.
             k: how many, at least 1.
-            allowed: (m,) int64, the only keys that may be found; None means all.
+            allowed: (m,) int64, the keys that may be found; None for all.
 
         Returns:
             keys (q, k) int64 and scores (q, k) float32, best first; -1 and -inf where fewer than k were found.

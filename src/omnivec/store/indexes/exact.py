@@ -13,9 +13,9 @@ from omnivec.types import Floats, Keys, Metric
 _SCORES_AT_ONCE = 1 << 23  # 32 MB of float32
 _ROWS_AT_ONCE = 1 << 10
 _ONE_THREAD = 1 << 24
-"""Numbers of a matrix that one query is multiplied with by one thread. Such a product waits for memory, and the threads
-of a BLAS for one another: over 11,000 vectors 0.1 ms where cores are free and 7 ms where they are not, one thread 0.4
-and 0.5 (benchmarks/exact_search.py)."""
+"""Most numbers of a matrix that is multiplied with one query on a single thread. Such a product is limited by memory,
+and the threads of a BLAS wait for one another: over 11,000 vectors they take 0.1 ms if cores are free and 7 ms if not,
+a single thread 0.4 and 0.5 ms (benchmarks/exact_search.py)."""
 
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -27,25 +27,25 @@ def _blocks(n: int, size: int = _ROWS_AT_ONCE) -> Iterator[slice]:
 
 
 def _squared(vectors: Floats) -> Doubles:
-    """(n, d) -> (n,) squared norms, which float32 could not hold for all vectors."""
+    """(n, d) -> (n,) squared norms in float64, as some would overflow or vanish in float32."""
     doubles = vectors.astype(np.float64)
     squared: Doubles = np.einsum("ij,ij->i", doubles, doubles)
     return squared
 
 
 def _is_tame(norms: Doubles) -> bool:
-    """Whether products of such vectors neither overflow in float32 nor drown in its smallest numbers."""
+    """Whether products of vectors with these norms neither overflow nor underflow in float32."""
     return bool(np.all((norms == 0) | ((norms > 1e-15) & (norms < 1e15))))
 
 
 def _candidates(rank: Floats, slack: float, k: int, starts: Rows) -> Rows:
-    """The rows that may be among the k best, by a ranking that is wrong by at most `slack`.
+    """The rows that may be among the k best, by approximate scores with an error of at most `slack`.
 
     Args:
-        rank: (n,) higher is better.
-        slack: how wrong it can be, infinite if nothing is known.
-        k: how many keys are wanted.
-        starts: for each key its first row.
+        rank: (n,) approximate scores, higher is better.
+        slack: the bound of their error; infinite if there is none.
+        k: number of keys to find.
+        starts: the first row of each key.
     """
     best = rank if len(starts) == len(rank) else np.maximum.reduceat(rank, starts)
     if len(best) <= k:
@@ -55,11 +55,11 @@ def _candidates(rank: Floats, slack: float, k: int, starts: Rows) -> Rows:
 
 
 class ExactIndex:
-    """All vectors in one matrix; a `VectorIndex` that is never wrong.
+    """All vectors in one matrix; a `VectorIndex` whose results are exact.
 
-    A fast float32 product ranks all rows; the rows that its rounding could have kept out of the k best are
-    then scored again in float64. So the result is that of float64 throughout, rounded to float32 at the end,
-    and equal vectors have equal scores wherever they stand. Under cosine a zero vector scores 0.
+    A fast float32 product ranks all rows; all rows that could be among the k best, given its rounding error, are
+    scored again in float64. So the result is that of float64 throughout, rounded to float32 at the end, and equal
+    vectors have equal scores in whatever row they are. By cosine, a zero vector scores 0.
     """
 
     exact = True
@@ -67,13 +67,13 @@ class ExactIndex:
     def __init__(
         self, dim: int, metric: Metric, keys: Keys | None = None, matrix: Floats | None = None
     ) -> None:
-        """Makes an index, empty or of vectors that are there already, which are not copied.
+        """Makes an index, empty or of existing vectors, which are not copied.
 
         Args:
             dim: length of a vector.
-            metric: what nearness means.
+            metric: by which vectors are compared.
             keys: (n,) int64, ascending.
-            matrix: (n, dim) float32, finite; a read-only memory map will do.
+            matrix: (n, dim) float32, finite; may be a read-only memory map.
         """
         self.dim = dim
         self.metric: Metric = metric
@@ -104,7 +104,7 @@ class ExactIndex:
         self._keys, self._matrix, self._norms = merged[order], matrix[order], None
 
     def remove(self, keys: Keys) -> None:
-        """Removes all vectors of these keys; keys that are not there are no error."""
+        """Removes all vectors of these keys; unknown keys are ignored."""
         keep = ~np.isin(self._keys, np.asarray(keys, np.int64))
         self._keys, self._matrix, self._norms = self._keys[keep], self._matrix[keep], None
 
@@ -140,14 +140,14 @@ class ExactIndex:
 
     def _rows_of(self, allowed: Keys) -> Rows:
         """The rows of the allowed keys, ascending."""
-        wanted = np.unique(np.asarray(allowed, np.int64))
-        first = np.searchsorted(self._keys, wanted, "left")
-        counts = np.searchsorted(self._keys, wanted, "right") - first
+        unique = np.unique(np.asarray(allowed, np.int64))
+        first = np.searchsorted(self._keys, unique, "left")
+        counts = np.searchsorted(self._keys, unique, "right") - first
         rows: Rows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         return rows
 
     def _squares(self, rows: Rows | None) -> Doubles:
-        """The squared norm of each row; those of all rows are kept."""
+        """The squared norm of each row; once computed for all rows, they are cached."""
         if rows is not None and self._norms is None:
             return np.concatenate([_squared(self._matrix[rows[block]]) for block in _blocks(len(rows))])
         if self._norms is None:
@@ -155,11 +155,11 @@ class ExactIndex:
         return self._norms if rows is None else self._norms[rows]
 
     def _ranked(self, queries: Floats, rows: Rows | None) -> tuple[Floats, Doubles]:
-        """A number for each query and row by which the rows are ranked, and how wrong it can be.
+        """Approximate scores of all rows for each query, and a bound of their error for each query.
 
-        That number is q·x for dot, q·x / |x| for cosine and q·x - |x|²/2 for euclidean. A product of float32
-        vectors is wrong by at most n u / (1 - n u) |q||x|, u = 2^-24 (Higham, Accuracy and Stability of
-        Numerical Algorithms, 2nd ed., section 3.1); a few u more cover the other steps.
+        The score is q·x for dot, q·x / |x| for cosine and q·x - |x|²/2 for euclidean. The error of a float32 product
+        of vectors is at most n u / (1 - n u) |q||x|, u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms,
+        2nd ed., section 3.1); a few u more cover the other steps.
         """
         squares = self._squares(rows)
         norms, sizes = np.sqrt(squares), np.sqrt(_squared(queries))
@@ -187,7 +187,7 @@ class ExactIndex:
         return products
 
     def _best(self, query: Floats, rows: NDArray[np.int64], k: int) -> tuple[Keys, Floats]:
-        """Scores rows in float64; the k best keys, each by its best part, ties by key."""
+        """Scores rows in float64 and returns the k best keys, each with its best part's score; ties by key."""
         scores = np.concatenate(
             [self._scored(query, rows[block]) for block in _blocks(len(rows), _ROWS_AT_ONCE)]
         )
