@@ -1,4 +1,4 @@
-"""Training: recipes found by their file's name, one loop, models whose weights learn."""
+"""Training: recipes, found by the names of their files, and what they share: data, the training loops, schedules."""
 
 from __future__ import annotations
 

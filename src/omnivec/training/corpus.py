@@ -1,4 +1,18 @@
-"""A text as numbers: its words by falling count, and every sentence as rows of that list. Read once."""
+"""Reads a text into a `Corpus`: its vocabulary, most frequent words first, and every sentence as indices of it.
+
+Example, with min_count=2:
+
+    read_corpus(["the cat sat", "a cat", "the the"], min_count=2)
+
+    words       ["the", "cat"]          "sat" and "a" occur once and are left out
+    counts      [3, 2]
+    ids         [0, 1,   1,   0, 0]     the three sentences, concatenated
+    starts      [0,      2,   3,  5]
+    total       7                       words read, with those left out
+
+Blocks of the text are scanned by several threads, each with a vocabulary of its own. Afterwards the vocabularies are
+merged, sorted by count, and the blocks renumbered.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +39,17 @@ from omnivec.training import texts
 from omnivec.validation.reasons import of_system
 
 MOST = 10_000
-"""Words in a sentence, as in word2vec's programs; a longer one is cut there, so that no window crosses the cut."""
+"""Most words of a sentence, as in the word2vec program; longer ones are split, and no window crosses the split."""
 IN_MEMORY = 2**30
-"""Bytes of numbers that are held in memory; what is beyond lies in a temporary file."""
+"""Bytes of word numbers held in memory; further ones go to a temporary file."""
 BLOCK = 2**22
-"""Bytes that are scanned at a time, by one thread."""
+"""Bytes that a thread scans at a time."""
 
 SENTENCES = (list, tuple, np.ndarray)
-"""What holds the words of a sentence."""
-WORD_END, SENTENCE_END = b"\xfe", b"\xff"  # bytes that UTF-8 never has
+"""Types of a sentence given as a list of words."""
+WORD_END, SENTENCE_END = b"\xfe", b"\xff"  # bytes that do not occur in UTF-8
 PARTS = np.isin(np.arange(256), np.frombuffer(BLANK_BYTES, np.uint8))
-"""(256,) bool, the bytes that part words in a file."""
+"""(256,) bool, the bytes that separate words in a file."""
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int32]
@@ -45,15 +59,15 @@ Piece = tuple[Bytes, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text in numbers.
+    """A text as word numbers.
 
     Attributes:
-        words: by falling count, equally frequent ones by their first occurrence.
-        counts: (v,) occurrences of each.
-        ids: (kept,) the text as indices of words, sentence after sentence; rarer words are left out.
-        starts: (sentences + 1,) where in `ids` each sentence begins; sentences without words are left out, and those
-            of more than MOST words are cut.
-        total: words read, rarer ones included.
+        words: the vocabulary, most frequent first; words of equal count by first occurrence.
+        counts: (v,) occurrences of each word.
+        ids: (n,) int32, the words of all sentences as indices of `words`, without words left out of the vocabulary.
+        starts: (sentences + 1,) the offset of each sentence in `ids`, and the end of the last. Sentences without words
+            are left out, and those of more than MOST words are split.
+        total: number of words read, with those left out.
     """
 
     words: list[str]
@@ -76,18 +90,18 @@ def read_corpus(
     """Reads a text.
 
     Args:
-        data: the path of a UTF-8 text (.gz and .bz2 too), a sentence on each line, or several as `pathlib.Path`s; or
-            an iterable of sentences, each a str or a list of words, read once. Words of a text or str are parted as
-            `omnivec.inputs.text.whitespace` has it, and taken as they are.
-        min_count: rarer words are left out.
-        max_vocab: only so many words, the most frequent, are kept.
-        threads: that scan; by default as many as there are CPUs.
-        in_memory: bytes of numbers that are held in memory, those beyond in a temporary file.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        data: the path of a UTF-8 text (.gz and .bz2 too) with one sentence per line, or several such paths as
+            `pathlib.Path`s; or an iterable of sentences, each a str or a list of words, which is read once. Texts are
+            split into words as `omnivec.inputs.text.whitespace` describes, without changing case.
+        min_count: words that occur less often are left out.
+        max_vocab: most words of the vocabulary, the most frequent first; None for no limit.
+        threads: number of threads that scan; by default as many as there are CPUs.
+        in_memory: bytes of word numbers held in memory; further ones go to a temporary file.
+        show_progress_bar: whether to show progress on stderr; None: on a terminal or in a notebook.
         meanwhile: called in a thread of its own once the first words are read; see `aside`.
 
     Raises:
-        UsageError: nothing to read, no text, or no word that is frequent enough.
+        UsageError: there is nothing to read, an item is not text, or no word is frequent enough.
         MissingExtra: numba is not installed.
     """
     check_numba()
@@ -108,7 +122,7 @@ def read_corpus(
 
 
 def kept(corpus: Corpus, min_count: int, max_vocab: int | None = None) -> Corpus:
-    """A corpus without its rarer words; see `read_corpus`."""
+    """A corpus without its rarer words; `min_count` and `max_vocab` are those of `read_corpus`."""
     from omnivec.tables.kernels.vocabulary import renumber
 
     size = int((corpus.counts >= min_count).sum())
@@ -124,7 +138,11 @@ def kept(corpus: Corpus, min_count: int, max_vocab: int | None = None) -> Corpus
 
 
 def cut(ends: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """(sentences + 1,) starts from the sentences' ends in a text of `count` words: no empty ones, none above MOST."""
+    """Starts (sentences + 1,) from the ends of sentences in a text of `count` words.
+
+    Empty sentences are left out, and those of more than MOST (10,000) words are split: ends [3, 3, 12003] and count
+    12005 give starts [0, 3, 10003, 12003, 12005].
+    """
     bounds = np.unique(np.concatenate([[0], ends, [count]]))
     pieces = -(-np.diff(bounds) // MOST)
     before = np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -134,14 +152,15 @@ def cut(ends: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class _TextSource:
-    """Something to read, block by block.
+    """A text as blocks of bytes.
 
     Attributes:
-        name: for messages.
-        blocks: (bytes with padding behind, how many of them are text, place of the first), cut between two words.
-        spaces: whether white space parts words.
+        name: name of the data in messages.
+        blocks: (bytes followed by padding, number of bytes of text, offset in the whole text); blocks end between
+            words.
+        spaces: whether whitespace separates words.
         line_end: the byte that ends a sentence.
-        size: bytes in all, None where not known.
+        size: number of bytes in all; None if not known.
     """
 
     name: str
@@ -210,7 +229,7 @@ def _fill(file: IO[bytes], into: memoryview) -> int:
 
 
 def _last_blank(block: Bytes, length: int, path: Path) -> int:
-    """Where the last white space of a block ends."""
+    """The end of the last whitespace of a block; 0 if there is none yet in a short block."""
     for tail in (4096, length):
         text = block[max(length - tail, 0) : length]
         blank = np.flatnonzero(PARTS[text])
@@ -235,7 +254,10 @@ def _of_sentences(items: Iterable[Any], first: Any) -> Iterator[Piece]:
 
 
 def _encoded(item: Any, first: Any, number: int) -> bytes:
-    """A sentence's bytes, its words parted."""
+    """A sentence as bytes: a str as it is, a list of words joined by WORD_END.
+
+    `first` is the first sentence, whose type all others must have; `number` is for the error.
+    """
     try:
         if isinstance(item, str) and isinstance(first, str):
             return item.encode()
@@ -258,7 +280,7 @@ def _encoded(item: Any, first: Any, number: int) -> bytes:
 
 
 class _Scanner:
-    """The words that one thread has met."""
+    """The vocabulary of one thread."""
 
     def __init__(self, source: _TextSource) -> None:
         from omnivec.tables.kernels import vocabulary
@@ -267,7 +289,7 @@ class _Scanner:
         self.table = vocabulary.table(2**16, 2**20)
 
     def scan(self, block: Bytes, length: int, place: int) -> tuple[Numbers, Places]:
-        """Numbers of a block's words, and how many words stand before each sentence's end."""
+        """The numbers of a block's words, and the number of words before each sentence's end."""
         ids, ends = np.empty(length // 2 + 1, np.int32), np.empty(length, np.int64)
         settings = self._source.line_end, self._source.spaces
         state = np.array([0, length, place, 0, 0, *settings], np.int64)
@@ -276,7 +298,7 @@ class _Scanner:
         return ids[: state[3]].copy(), ends[: state[4]].copy()
 
     def merge(self, other: _Scanner) -> Numbers:
-        """Adds another's words; returns the number here of each."""
+        """Adds the words of another scanner; returns the number of each in this one."""
         tallies = self._kernels.counts(other.table)
         numbers = np.full(len(tallies), -1, np.int32)
         while self._kernels.merge(self.table, other.table, tallies, numbers) < len(tallies):
@@ -284,22 +306,22 @@ class _Scanner:
         return numbers
 
     def counts(self) -> Places:
-        """(words,) occurrences of each."""
+        """The number of occurrences (words,) of each word."""
         return self._kernels.counts(self.table)
 
     def first(self) -> Places:
-        """(words,) the byte where each first occurs."""
+        """The byte offset (words,) of each word's first occurrence."""
         return self.table.first[: self.table.size[0]]
 
     def word(self, number: int) -> str:
-        """How a word is spelled."""
+        """The word with this number."""
         return (
             self.table.spelled[self.table.starts[number] : self.table.starts[number + 1]].tobytes().decode()
         )
 
 
 class _Pile:
-    """Arrays of numbers, one behind the other: in memory up to a limit, beyond it in a temporary file."""
+    """A list of arrays of word numbers, in memory up to a limit of bytes, beyond it in a temporary file."""
 
     def __init__(self, limit: int) -> None:
         self._room = limit
@@ -308,7 +330,7 @@ class _Pile:
         self._file: IO[bytes] | None = None
 
     def add(self, numbers: Numbers) -> None:
-        """Puts an array behind the others."""
+        """Appends an array."""
         self._held.append(numbers)
         self._room -= numbers.nbytes
         if self._room >= 0:
@@ -321,13 +343,13 @@ class _Pile:
                 self._sizes.append(len(each))
         except OSError as error:
             raise UsageError(
-                f"{tempfile.gettempdir()} cannot take the numbers of a text larger than memory ({of_system(error)}): "
+                f"{tempfile.gettempdir()} has no room for a text that does not fit in memory ({of_system(error)}): "
                 "set TMPDIR to a folder with more room"
             ) from error
         self._held.clear()
 
     def __iter__(self) -> Iterator[Numbers]:
-        """The arrays, once."""
+        """Yields the arrays, and forgets them."""
         if self._file is None:
             while self._held:
                 yield self._held.pop(0)
@@ -337,10 +359,12 @@ class _Pile:
             yield from (np.fromfile(self._file, np.int32, size) for size in self._sizes)
 
     def whole(self) -> Numbers:
-        """All of them as one array."""
+        """All arrays concatenated, in memory or as a memory map of the temporary file."""
         if self._file is None or not sum(self._sizes):
             whole, end = np.empty(sum(map(len, self._held)), np.int32), 0
-            while self._held:  # each is let go once it is copied: at no time is the text in memory twice
+            while (
+                self._held
+            ):  # each array is released once it is copied, so the text is never in memory twice
                 piece = self._held.pop(0)
                 whole[end : end + len(piece)] = piece
                 end += len(piece)
@@ -357,7 +381,12 @@ def _scanned(
     wanted: bool | None,
     meanwhile: Callable[[], object] | None,
 ) -> tuple[_Scanner, _Pile, list[tuple[int, Places]], list[Numbers]]:
-    """The words; the text by each scanner's numbers; for each block its scanner and sentences' ends; numbers here."""
+    """Scans all blocks.
+
+    Returns:
+        a scanner with all words; the blocks, numbered by the scanners that read them; the scanner and the sentences'
+        ends of each block; and for each scanner the numbers of its words in the first one.
+    """
     from omnivec.tables.kernels.parallel import in_order
 
     scanners = [_Scanner(source) for _ in range(threads)]
@@ -388,7 +417,10 @@ def _scanned(
 def _renumbered(
     pile: _Pile, blocks: list[tuple[int, Places]], ranks: list[Numbers], in_memory: int
 ) -> tuple[Numbers, Places]:
-    """The text by the words' final numbers (by scanner: its number -> the final one), and its sentences' starts."""
+    """The text by final word numbers, and the starts of its sentences.
+
+    `ranks` maps, for each scanner, its numbers to the final ones; -1 leaves a word out.
+    """
     from omnivec.tables.kernels.vocabulary import renumber
 
     ids, ends, count = _Pile(in_memory), [], 0
@@ -401,7 +433,7 @@ def _renumbered(
 
 
 def _nothing(name: str, scanner: _Scanner, order: Places, min_count: int) -> str:
-    """Why no word is left."""
+    """The message of the error that no word is frequent enough."""
     if not len(order):
         return f"{name} holds no words"
     counts, most = scanner.counts(), int(order[0])
@@ -413,7 +445,7 @@ def _nothing(name: str, scanner: _Scanner, order: Places, min_count: int) -> str
 
 
 def aside(work: Callable[[], object] | None) -> None:
-    """Starts work in a thread of its own; what fails in it will fail again where it counts, and is said there."""
+    """Starts work in a thread of its own; its errors are ignored, since the same work done later will report them."""
 
     def quietly(work: Callable[[], object]) -> None:
         with contextlib.suppress(Exception):
@@ -424,6 +456,6 @@ def aside(work: Callable[[], object] | None) -> None:
 
 
 def check_numba() -> None:
-    """Raises MissingExtra where the kernels cannot be compiled."""
+    """Raises MissingExtra if numba is not installed."""
     if importlib.util.find_spec("numba") is None:
         raise MissingExtra("training on words needs numba: pip install 'omnivec[words]'")

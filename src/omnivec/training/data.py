@@ -1,4 +1,4 @@
-"""Training data: rows from memory or from a file, texts that belong together among them, and their order."""
+"""Reads rows of training data from memory or from a file, pairs of texts among them, and batches them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Pair = tuple[str, ...]
 """(anchor, positive) or (anchor, positive, negative)."""
 
 SHOWN = 3
-"""Bad rows that a message names."""
+"""Most bad rows that an error message names."""
 
 Rows = Iterator[tuple[str, Any]]
-"""Where each row is, and what it holds: a sequence of values, a mapping, or the error that it is."""
+"""The place of each row, such as "line 3", and the row: a sequence of values, a mapping, or an error."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The values of a row, and how a file or a mapping may name them.
+    """The values of a row, and the names that columns or keys of them may have.
 
     Attributes:
-        roles: role -> names, in small letters, the best first.
-        optional: roles that rows need not have.
-        unnamed: how many of the first columns are meant in a table whose first line names none of them; None for all.
+        roles: role -> accepted names in lower case, the preferred one first.
+        optional: roles that a row may lack.
+        unnamed: how many of the first columns to take from a table whose first line names none; None for all.
     """
 
     roles: Mapping[str, Sequence[str]]
@@ -40,7 +40,11 @@ class Columns:
     unnamed: int | None = None
 
     def header(self, path: Path, row: Sequence[str]) -> list[int]:
-        """The columns of the roles; empty where the first line of a table names none and is a row itself."""
+        """The columns of the roles, from a table's first line; empty if that names none and so is a row itself.
+
+        Raises:
+            UsageError: the line names some of the roles, but not all that are required.
+        """
         names = [name.strip().lower() for name in row]
         columns = {role: names.index(name) for role, name in self._found(names).items()}
         if columns and (lacking := self._lacking(columns)):
@@ -50,7 +54,11 @@ class Columns:
         return list(columns.values())
 
     def values(self, row: Mapping[str, Any]) -> list[Any]:
-        """The values of a mapping, in the order of the roles."""
+        """The values of a mapping, in the order of the roles.
+
+        Raises:
+            UsageError: a required role is missing.
+        """
         cells = self._found(row)
         if self._lacking(cells):
             expected = " and ".join(
@@ -88,20 +96,20 @@ def each_row(
     expected: str,
     other: Callable[[Path], Rows] | None = None,
 ) -> str:
-    """Goes through the rows of training data.
+    """Calls a function with each row of training data.
 
     Args:
-        data: an iterable of rows, or the path of a file of them.
-        columns: what a row holds.
-        take: is given each row, a mapping as the list of its values; raises UsageError for one that cannot be used.
-        expected: what to give in memory, for messages.
-        other: reads a file that has no suffix of a table.
+        data: an iterable of rows, or the path of a file of rows.
+        columns: the values of a row.
+        take: called with each row, for a mapping with the list of its values; raises UsageError for an unusable row.
+        expected: description of valid data in memory, for error messages.
+        other: reads a file whose suffix is not that of a table; None to refuse such files.
 
     Returns:
-        What to call the data in a message.
+        The name of the data in messages.
 
     Raises:
-        UsageError: no such file, or rows that cannot be used; the first few are named.
+        UsageError: the file does not exist, or rows cannot be used; the first few are named.
     """
     where, rows = _open(data, columns, expected, other)
     bad: list[str] = []
@@ -151,15 +159,15 @@ def _of_file(path: Path, columns: Columns) -> Rows:
 
 
 def read_pairs(data: Any) -> list[Pair]:
-    """Pairs, or triples, of texts.
+    """Reads pairs, or triples, of texts.
 
     Args:
         data: an iterable of (anchor, positive[, negative]) or of mappings with these keys; or the path of a .csv or
-            .tsv whose first line names the columns (without known names the first two or three are meant), or of a
-            .jsonl or .parquet of such rows. PAIR lists the names.
+            .tsv whose first line names the columns (otherwise the first two or three columns are taken), or of a
+            .jsonl or .parquet of such rows. PAIR lists the accepted names.
 
     Raises:
-        UsageError: no such file, rows that are no pairs (the first few are named), or fewer than two.
+        UsageError: the file does not exist, rows are not pairs (the first few are named), or there are fewer than two.
     """
     pairs: list[Pair] = []
 
@@ -175,9 +183,10 @@ def read_pairs(data: Any) -> list[Pair]:
 
 
 def batches(count: int, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of batches without end: each pass in a new order, every row once, sizes equal but for one row.
+    """Yields the indices of batches without end.
 
-    None holds a row alone: nothing is told from it, so that of an odd number of rows in twos a batch has three.
+    Each epoch takes every row once, in a new order; batch sizes differ by at most one. No batch has a single row, which
+    would have no negatives, so for an odd number of rows and size 2 one batch has three: 7 rows give 3, 2 and 2.
     """
     random = np.random.default_rng(seed)
     while True:
@@ -185,12 +194,16 @@ def batches(count: int, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
 
 
 def per_epoch(count: int, size: int) -> int:
-    """Batches of at most `size`, or of three, in one pass over `count` rows."""
+    """The number of batches in one epoch over `count` rows; see `batches`."""
     return max(min(-(-count // size), count // 2), 1)
 
 
 def _pair(row: Any, width: int) -> Pair:
-    """A row as texts, of the same number as the rows before it (0: none yet)."""
+    """A row as texts; `width` is the number of texts of the rows before it, 0 for the first row.
+
+    Raises:
+        UsageError: the row is not two or three texts, or not as many as the rows before it.
+    """
     if not isinstance(row, Sequence) or isinstance(row, str | bytes):
         raise UsageError(f"{shown(row)}, expected (anchor, positive) or (anchor, positive, negative)")
     if len(row) not in (2, 3) or len(row) != (width or len(row)):

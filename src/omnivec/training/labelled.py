@@ -1,4 +1,4 @@
-"""Texts with labels, from memory or from a file."""
+"""Reads texts with labels, from memory or from a file."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ LABELLED = Columns(
 
 
 class Labelled(NamedTuple):
-    """A text and what it is."""
+    """A text and its label."""
 
     text: str
     label: str
 
 
 def read_labelled(data: Any) -> list[Labelled]:
-    """Texts and their labels.
+    """Reads texts and their labels.
 
     Args:
         data: an iterable of (text, label) or of mappings with these keys; or the path of a .csv or .tsv whose first
-            line names the columns (without known names the first is the text, the second the label), of a .jsonl or
-            .parquet of such rows, or of plain text whose lines are "__label__x text". LABELLED lists the names. A text
-            with several labels is one example of each.
+            line names the columns (otherwise the first column is the text, the second the label), of a .jsonl or
+            .parquet of such rows, or of plain text whose lines are "__label__x text". LABELLED lists the accepted
+            names. A text with several labels gives one example per label.
 
     Raises:
-        UsageError: no such file, rows that cannot be used (the first few are named), or fewer than two labels.
+        UsageError: the file does not exist, rows cannot be used (the first few are named), or there are fewer than two
+            labels.
     """
     examples: list[Labelled] = []
     where = each_row(
@@ -57,7 +58,7 @@ def read_labelled(data: Any) -> list[Labelled]:
 
 
 def _marked(path: Path) -> Rows:
-    """The rows of a text whose labels are marked words."""
+    """The rows of a text file in which labels are words that begin with "__label__"."""
     for number, line in enumerate(lines(path), 1):
         words = split_words(line)
         if words:
@@ -67,7 +68,11 @@ def _marked(path: Path) -> Rows:
 
 
 def _examples(row: Any) -> Iterator[Labelled]:
-    """One for each label of a row."""
+    """One example for each label of a row.
+
+    Raises:
+        UsageError: the row is not a text and its labels.
+    """
     if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != 2:
         raise UsageError(f"{shown(row)}, expected (text, label)")
     text, labels = row

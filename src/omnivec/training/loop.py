@@ -1,4 +1,7 @@
-"""The loop: forward, backward, clip, step, report. It knows no recipe: a loss is a function of a batch."""
+"""The training loop of networks under torch: forward, backward, clip, step, report.
+
+It is independent of recipes: the loss is a function of a batch.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How long and how fast to learn.
+    """The length of training, its learning rate schedule and its seed.
 
     Attributes:
-        steps: batches in all.
-        warmup: share of the steps in which the learning rate rises to its full value; it falls to zero after them.
-        clip: largest norm of the gradient of all weights together; longer ones are shortened.
-        seed: of dropout and whatever else torch draws.
-        show_progress_bar: whether to show progress on stderr; None in a terminal or a notebook.
+        steps: number of batches.
+        warmup: share of the steps in which the learning rate rises to its peak; after them it falls to zero.
+        clip: largest norm of the whole gradient; a longer gradient is scaled down to it.
+        seed: seed of dropout and torch's other random draws.
+        show_progress_bar: whether to show progress on stderr; None: on a terminal or in a notebook.
     """
 
     steps: int
@@ -35,7 +38,7 @@ class LoopOptions:
     show_progress_bar: bool | None = None
 
     def share(self, done: int) -> float:
-        """Share of the full learning rate for the next step, when so many are done."""
+        """The learning rate of the next step, as a share of the peak, after `done` steps."""
         rising = math.ceil(self.warmup * self.steps)
         if done < rising:
             return (done + 1) / rising
@@ -44,14 +47,14 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What one step was like.
+    """The record of one step.
 
     Attributes:
-        number: from 1.
-        of: steps in all.
-        loss: of its batch, before the step.
-        norm: of the gradient, before clipping.
-        seconds: since the first step began.
+        number: number of the step, from 1.
+        of: number of all steps.
+        loss: loss of its batch, before the step.
+        norm: norm of the gradient, before clipping.
+        seconds: time since the first step began.
     """
 
     number: int
@@ -62,12 +65,12 @@ class TrainingStep:
 
     @property
     def rate(self) -> float:
-        """Steps in a second."""
+        """Steps per second."""
         return self.number / max(self.seconds, 1e-9)
 
     @property
     def left(self) -> float:
-        """Seconds to the last step."""
+        """Estimated seconds to the end of the last step."""
         return (self.of - self.number) / self.rate
 
     def __str__(self) -> str:
@@ -81,19 +84,19 @@ def fit(
     plan: LoopOptions,
     on_step: Callable[[TrainingStep], None] | None = None,
 ) -> None:
-    """Takes the optimiser's parameters towards a smaller loss, in place.
+    """Minimises a loss over the optimiser's parameters, in place.
 
-    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says so.
+    Ctrl-C ends training early: the weights keep what was learned so far, and a line on stderr says so.
 
     Args:
-        loss: a batch -> a scalar with its gradient.
-        batches: at least `plan.steps` of them.
-        optimizer: its learning rates are the full ones.
-        plan: how long and how fast.
+        loss: function from a batch to a scalar with its gradient.
+        batches: at least `plan.steps` batches.
+        optimizer: the optimiser, with peak learning rates.
+        plan: length and schedule.
         on_step: called after each step.
 
     Raises:
-        ModelError: the loss, its gradient or what is learned is not finite.
+        ModelError: the loss, its gradient or a weight is not finite.
     """
     weights = [value for group in optimizer.param_groups for value in group["params"]]
     gpus = sorted({value.device.index or 0 for value in weights if value.device.type == "cuda"})
@@ -137,7 +140,7 @@ def _descend(
     clip: float,
     number: int,
 ) -> tuple[float, float]:
-    """One step; returns the loss and the gradient's norm before it."""
+    """Takes one step; returns the loss and the norm of the gradient before it."""
     optimizer.zero_grad(set_to_none=True)
     batch_loss = loss(batch)
     batch_loss.backward()

@@ -1,6 +1,23 @@
-"""Passes over a corpus by threads: shards of it in turn, a learning rate that falls, progress, and Ctrl-C.
+"""The training loop of tables: epochs over a corpus by several threads, with a falling learning rate and Ctrl-C.
 
-It knows no recipe: the work on a shard is a function that lets go of the interpreter's lock.
+It is independent of recipes: training on a shard is a function that releases the GIL.
+
+An epoch is divided into shards of whole sentences, of about equally many words: 1/64 of the corpus, but 1,000 to
+100,000 words. Threads take the next shard when they are done with one. The learning rate falls linearly from shard to
+shard, by the share of all words that come before. Example: five sentences of 400, 700, 800, 700 and 400 words, two
+epochs, lr=0.025, min_lr=0.0001. 3,000 / 64 words are fewer than 1,000, so a shard ends with the first sentence that
+ends at or after word 1,000, 2,000 and 3,000:
+
+    starts      [0, 400, 1100, 1900, 2600, 3000]
+    epoch 0     sentences 0-1   1,100 words     lr 0.0250
+                sentences 2-3   1,500 words     lr 0.0204       1,100 of 6,000 words come before
+                sentence 4      400 words       lr 0.0142       2,600 of 6,000
+    epoch 1     sentences 0-1   1,100 words     lr 0.0126       3,000 of 6,000
+                sentences 2-3   1,500 words     lr 0.0080
+                sentence 4      400 words       lr 0.0018
+
+Each shard's seed depends on the schedule's seed, the epoch and the shard's number. An epoch may begin while other
+threads still train on shards of the one before.
 """
 
 from __future__ import annotations
@@ -19,25 +36,26 @@ from omnivec.errors import ModelError
 from omnivec.progress import say
 
 LARGEST = 100_000
-"""Words of a shard, about."""
+"""Most words of a shard, apart from the rest of its last sentence."""
 SHARDS = 64
-"""Shards that an epoch has at least, where the corpus is large enough for them."""
+"""Fewest shards of an epoch, if the corpus is large enough."""
 SMALLEST = 1_000
+"""Fewest words of a shard, except the last of an epoch."""
 ROWS = 1 << 16
 """Rows that are checked at a time."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to learn.
+    """The length of training, its learning rate and its seed.
 
     Attributes:
-        epochs: passes.
-        lr: learning rate of the first shard; it falls in a straight line.
-        min_lr: what it falls to.
-        threads: that work at a time. One gives the same bits for the same seed; several do not.
-        seed: of all that is drawn.
-        show_progress_bar: whether to show progress on stderr; None in a terminal or a notebook.
+        epochs: passes over the corpus.
+        lr: initial learning rate; it falls linearly.
+        min_lr: final learning rate.
+        threads: number of threads. Results are the same, bit for bit, for the same seed with one thread only.
+        seed: seed of all random draws.
+        show_progress_bar: whether to show progress on stderr; None: on a terminal or in a notebook.
     """
 
     epochs: int
@@ -49,14 +67,14 @@ class Schedule:
 
 
 class Shard(NamedTuple):
-    """What one call works on.
+    """The sentences that one call trains on.
 
     Attributes:
         first, last: sentences first <= i < last.
-        words: in them.
+        words: number of their words.
         lr: learning rate.
-        seed: of what is drawn here, 63 bits.
-        epoch: from 0.
+        seed: seed of the random draws for this shard, 63 bits.
+        epoch: number of the epoch, from 0.
     """
 
     first: int
@@ -68,13 +86,13 @@ class Shard(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the passes.
+    """The result of training.
 
     Attributes:
-        loss: mean over the last epoch begun.
-        words: worked on, all passes together.
-        seconds: on the clock.
-        stopped: whether Ctrl-C ended them early.
+        loss: mean loss of the last epoch that was begun.
+        words: number of words trained on in all epochs.
+        seconds: wall-clock time.
+        stopped: whether Ctrl-C ended training early.
     """
 
     loss: float
@@ -84,25 +102,25 @@ class Outcome(NamedTuple):
 
 
 Work = Callable[[Shard], tuple[float, int]]
-"""Learns from a shard; returns the sum of its losses and their number."""
+"""Trains on a shard; returns the sum of its losses and their number."""
 
 
 def run_epochs(
     starts: NDArray[np.int64], schedule: Schedule, work: Work, tables: Mapping[str, NDArray[np.float32]]
 ) -> Outcome:
-    """Works through a corpus, shards in order, some at a time.
+    """Trains on a corpus, with several threads that take shards in order.
 
-    Ctrl-C ends it early: what was learned by then stays, the part of an epoch included, and a line on stderr says how
-    much that is. Before anything was learned it is a KeyboardInterrupt as ever.
+    Ctrl-C ends training early: the tables keep what was learned so far, a partial epoch included, and a line on stderr
+    says how much that is. If nothing was learned yet, KeyboardInterrupt is raised.
 
     Args:
-        starts: where each sentence begins, and the end of the last.
-        schedule: how long and how fast.
-        work: what to do with a shard; called from several threads.
-        tables: what is learned, by name; its rows are checked after each epoch.
+        starts: (sentences + 1,) the offset of each sentence, in words, and the end of the last.
+        schedule: epochs, learning rate, threads and seed.
+        work: trains on a shard; called from several threads.
+        tables: the tables that are trained, by name; their rows are checked after each epoch.
 
     Raises:
-        ModelError: the loss is not finite, or what is learned.
+        ModelError: the loss or a row is not finite.
     """
     shards, done, stop = (
         _Locked(_shards(starts, schedule)),
@@ -141,7 +159,7 @@ def run_epochs(
 
 
 def check_finite(tables: Mapping[str, NDArray[np.float32]], when: str, lr: float) -> None:
-    """Raises ModelError where rows (n, dim) hold NaN or infinity, or are too long for their length to be a float32."""
+    """Raises ModelError if rows (n, dim) hold NaN or infinity, or if the square of a row's norm overflows float32."""
     for name, table in tables.items():
         bad = 0
         for first in range(0, len(table), ROWS):
@@ -155,13 +173,13 @@ def check_finite(tables: Mapping[str, NDArray[np.float32]], when: str, lr: float
 
 
 def stopped_line(share: float, epochs: int) -> str:
-    """What Ctrl-C leaves, `share` of all passes done: how many are in it, and how much of the one that was running."""
+    """The message after Ctrl-C: how many epochs were completed, and how much of the next; `share` is of all epochs."""
     whole, part = divmod(share * epochs, 1)
     return f"stopped: {int(whole)} of {epochs} epochs and {part:.0%} of the next are learned, and kept"
 
 
 def _reraise_if_nothing_learned(shards: _Locked, done: queue.SimpleQueue[_Done | BaseException]) -> None:
-    """Raises what went wrong while the threads were stopping, or KeyboardInterrupt where nothing was learned."""
+    """Raises an error that occurred while the threads were stopping, or KeyboardInterrupt if nothing was learned."""
     while not done.empty():
         one = done.get()
         if isinstance(one, BaseException) and not isinstance(one, KeyboardInterrupt):
@@ -177,7 +195,7 @@ class _Done(NamedTuple):
 
 
 def _shards(starts: NDArray[np.int64], schedule: Schedule) -> Iterator[Shard]:
-    """Whole sentences, about as many words in each shard."""
+    """The shards of all epochs; see the example at the top."""
     total = int(starts[-1] - starts[0])
     size = min(max(total // SHARDS, SMALLEST), LARGEST)
     ends = np.searchsorted(starts, np.arange(starts[0] + size, starts[-1] + size, size)).clip(
@@ -199,11 +217,11 @@ def _shards(starts: NDArray[np.int64], schedule: Schedule) -> Iterator[Shard]:
 
 
 class _Locked:
-    """An iterator that several threads take from, and say when they are done with what they took.
+    """A thread-safe iterator of shards, which also counts the words of finished ones.
 
     Attributes:
-        learned: words of the shards that are done. The main thread cannot count them: Ctrl-C may come between its
-            taking a shard from the queue and adding it.
+        learned: number of words of finished shards. It is counted here, not in the main thread, where Ctrl-C may come
+            between taking a finished shard from the queue and counting it.
     """
 
     def __init__(self, shards: Iterator[Shard]) -> None:
@@ -212,11 +230,12 @@ class _Locked:
         self.learned = 0
 
     def done(self, shard: Shard) -> None:
-        """A shard is learned from."""
+        """Counts a finished shard."""
         with self._lock:
             self.learned += shard.words
 
     def take(self) -> Shard | None:
+        """The next shard; None at the end."""
         with self._lock:
             return next(self._shards, None)
 
@@ -224,6 +243,7 @@ class _Locked:
 def _take(
     shards: _Locked, work: Work, done: queue.SimpleQueue[_Done | BaseException], stop: threading.Event
 ) -> None:
+    """Body of a thread: trains on shards and reports each to `done`, or the error that ended it."""
     try:
         while not stop.is_set() and (shard := shards.take()) is not None:
             loss, count = work(shard)
@@ -238,7 +258,7 @@ def _take(
 
 
 class _LossReport:
-    """Counts, and lines about the loss on stderr, where progress is shown: every few seconds, and at the end."""
+    """Counts words and losses, and prints a line about them on stderr every few seconds, if progress is shown."""
 
     def __init__(self, schedule: Schedule, words: int) -> None:
         self._lines = progress.Report(schedule.show_progress_bar, at_once=True)
@@ -253,12 +273,12 @@ class _LossReport:
         return self._lines.elapsed()
 
     def loss(self) -> float:
-        """Mean over the last epoch begun."""
+        """Mean loss of the last epoch that was begun."""
         total, count = self._losses[self.epoch]
         return float(total / max(count, 1))
 
     def add(self, one: _Done) -> None:
-        """Says how it goes, unless that was reported just now."""
+        """Counts a finished shard, and prints a line unless the last one is recent."""
         self.words += one.shard.words
         self.epoch = max(self.epoch, one.shard.epoch)
         self._losses[one.shard.epoch] += one.loss, one.losses

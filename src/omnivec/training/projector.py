@@ -1,6 +1,7 @@
-"""A small network for each side of pairs, so that partners are nearest in the space where both end (InfoNCE).
+"""Trains a small network for each side of pairs, so that partners are nearest in a common space (InfoNCE).
 
-Each is linear, ReLU, dropout, linear, on vectors that were computed once: only these heads learn.
+Each network is linear, ReLU, dropout, linear, and is applied to vectors that were computed once: only these heads are
+trained.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from omnivec.vectors.unit import unit
 
 @dataclass(frozen=True)
 class ContrastiveOptions:
-    """How the heads are shaped and learn; see `align.Options` for what each means."""
+    """The shape and training of the heads; the fields are those of `align.Options`."""
 
     dim: int
     hidden: int
@@ -40,10 +41,10 @@ class ContrastiveOptions:
 
 
 class SideNetwork:
-    """One side's network, on vectors shifted by their mean and scaled by their spread.
+    """The network of one side, on vectors that are centred and divided by their standard deviation.
 
     Attributes:
-        layers: the two linear ones.
+        layers: the two linear layers.
     """
 
     def __init__(self, vectors: Floats, settings: ContrastiveOptions) -> None:
@@ -56,18 +57,18 @@ class SideNetwork:
         self.layers = [torch.nn.Linear(a, b) for a, b in pairwise(widths)]
 
     def parameters(self) -> list[torch.Tensor]:
-        """All that learns."""
+        """The trained parameters."""
         return [value for layer in self.layers for value in layer.parameters()]
 
     def __call__(self, index: NDArray[np.int64]) -> torch.Tensor:
-        """Rows (n,) -> (n, dim), with dropout."""
+        """The outputs (n, dim) for the vectors with these row numbers (n,), with dropout."""
         first, last = self.layers
         x = F.dropout(torch.relu(first(self._rows[torch.from_numpy(index)])), self._dropout)
         out: torch.Tensor = last(x)
         return out
 
     def head(self) -> Projection:
-        """What was learned, shift and scale within the first layer."""
+        """The trained network, with centring and scaling merged into the first layer."""
         (weight, bias), last = (
             (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
             for layer in self.layers
@@ -78,12 +79,12 @@ class SideNetwork:
 
 
 def contrastive(left: Floats, right: Floats, settings: ContrastiveOptions) -> Aligned:
-    """The heads of both sides, learned from pairs.
+    """Trains the heads of both sides on pairs.
 
     Args:
         left: (n, a) vectors.
-        right: (n, b), the vector of each one's partner.
-        settings: how.
+        right: (n, b), the vectors of their partners.
+        settings: shape and training of the heads.
     """
     names = [tags(left, "left"), tags(right, "right")]
     with torch.random.fork_rng([]):
@@ -115,6 +116,6 @@ def contrastive(left: Floats, right: Floats, settings: ContrastiveOptions) -> Al
 
 
 def tags(vectors: Floats, side: str) -> list[str]:
-    """A name for each vector (n, dim), the same for equal ones: a thing in two pairs is no negative of itself."""
+    """A name for each vector (n, dim), the same for equal vectors, so that an item is never a negative of itself."""
     _, group = np.unique(np.asarray(vectors), axis=0, return_inverse=True)
     return [f"{side} {number}" for number in group.reshape(-1)]

@@ -1,4 +1,4 @@
-"""What a trained model says of how it was made: `weights.card.Training`."""
+"""Records how a model was trained, as `weights.card.Training`: recipe, options, base models and data."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from omnivec.validation.arguments import expanded
 from omnivec.weights.card import Training, name_of
 
 BASES = ("model", "teacher", "left", "right", "init")
-"""Options that name a model to begin with."""
+"""Options that name a model to start from."""
 _OF_THE_RUN = ("show_progress_bar", "on_step", "on_epoch")
 
 Facts = Callable[[], dict[str, Any]]
 
 
 def observed(data: Any) -> tuple[Any, Facts]:
-    """Data as they are given to a recipe, and, once it has read them, their size and sha256.
+    """The data to hand to a recipe, and a function that returns their size and sha256 once the recipe has read them.
 
-    Of files the bytes count, of items in memory their JSON. Data that have none (images, arrays) get a size alone. What
-    is read once only is counted on its way.
+    Files are hashed by their bytes, items in memory by their JSON. Of items without JSON (images, arrays) only the
+    number is recorded. The items of an iterator are counted and hashed as they pass through.
     """
     if isinstance(data, str | Path):
         return data, lambda: _of_files([data])
@@ -38,13 +38,13 @@ def observed(data: Any) -> tuple[Any, Facts]:
 
 
 def training(recipe: str, options: Any, facts: Mapping[str, Any], trained: Any) -> Training:
-    """The record of a run.
+    """The record of a training run.
 
     Args:
-        recipe: its name.
-        options: as the recipe had them; those that it resolved are taken from the trained table.
-        facts: about the data.
-        trained: what it returned.
+        recipe: name of the recipe.
+        options: its options. Options that are None get the values in the trained table's settings, if it has them.
+        facts: size and sha256 of the data, from `observed`.
+        trained: the result of the recipe.
     """
     settings = getattr(getattr(trained, "table", None), "settings", {})
     shown: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def training(recipe: str, options: Any, facts: Mapping[str, Any], trained: Any) 
 
 
 def _plain(value: Any, name: str) -> Any:
-    """An option as a card shows it: no path of this machine, no object."""
+    """An option's value for a model card: paths are reduced to names, objects to their name or type."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Path) or (isinstance(value, str) and name in (*BASES, "phrases")):
@@ -73,7 +73,7 @@ def _plain(value: Any, name: str) -> Any:
 
 
 class _Passing:
-    """Counts and hashes items on their way to a recipe that reads them once."""
+    """Counts and hashes the items of an iterator as they pass through it."""
 
     def __init__(self, data: Iterator[Any]) -> None:
         self._data, self._count = data, 0
@@ -99,7 +99,7 @@ def _of_items(items: Iterable[Any]) -> dict[str, Any]:
 
 
 def _updated(digest: Any, item: Any) -> Any:
-    """A digest with one more item; None where an item is no plain value."""
+    """The digest updated with an item; None if the item cannot be written as JSON."""
     try:
         digest.update(json.dumps(item, sort_keys=True).encode() + b"\n")
     except (TypeError, ValueError, RecursionError):
@@ -108,7 +108,7 @@ def _updated(digest: Any, item: Any) -> Any:
 
 
 def _of_files(paths: Iterable[str | Path]) -> dict[str, Any]:
-    """Bytes and sha256 of files, one behind the other; nothing of what is gone by now."""
+    """The size and sha256 of the concatenation of files; empty if one of them no longer exists."""
     digest, size, count = hashlib.sha256(), 0, 0
     try:
         for path in paths:

@@ -1,9 +1,14 @@
-"""Recipes by name: a file of recipes/ with a class `Options` and a function `run` is a recipe, named as its file.
+"""Recipes by name: each file in recipes/ with a class `Options` and a function `run` is a recipe, named after the file.
 
-What a recipe is for, which files it takes and what it may be told is read from its file without importing it, so that
-help and wrong options cost no torch. `DATA` is a literal, the files in a few words; `OUTPUT = "file"` says that what is
-saved is one file, not a model's folder; `Options` is a frozen dataclass of literals, each field described under
-"Attributes", that may inherit from that of another module; `run(data, options)` returns the trained embedder.
+A recipe's summary, its data and its options are read from the source without importing it, so that help and errors in
+options do not load torch. A recipe defines:
+
+- the first line of its docstring, the summary;
+- `DATA`, a string literal that describes the files it takes in a few words;
+- `OUTPUT = "file"` if it saves a single file and not a model's folder;
+- `Options`, a frozen dataclass whose defaults are literals and whose fields are described under "Attributes"; it may
+  inherit from one in another module;
+- `run(data, options)`, which returns the trained embedder.
 """
 
 from __future__ import annotations
@@ -27,20 +32,20 @@ from omnivec.validation.arguments import plain, said
 if TYPE_CHECKING:
     from omnivec.models.embedder import Embedder
 
-# What a recipe may import that the base install lacks, and the extra that brings it.
+# Modules that recipes import and the base install lacks, and the extras that install them.
 EXTRAS = {"torch": "train", "numba": "words"}
 
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that a recipe may be told.
+    """An option of a recipe.
 
     Attributes:
-        name: as given to `train`.
-        type: as annotated: "int", "float | None", ...
-        default: used where it is not given; None where it is required.
-        required: whether it must be given.
-        help: what it means.
+        name: name of the keyword argument of `train`.
+        type: the annotation: "int", "float | None", ...
+        default: the default; None if the option is required.
+        required: whether the option must be given.
+        help: its description.
     """
 
     name: str
@@ -51,11 +56,11 @@ class Option:
 
     @property
     def is_callable(self) -> bool:
-        """Whether it is a function, which no command line can give."""
+        """Whether the option is a function, which cannot be given on the command line."""
         return "Callable" in self.type
 
     def accepts(self, value: Any) -> bool:
-        """Whether a value is of the annotated type; an int is a float, a bool is no number."""
+        """Whether a value is of the annotated type; an int is accepted as a float, a bool as neither."""
         kinds = {name.strip().partition("[")[0] for name in re.split(r"\|(?![^\[]*\])", self.type)}
         if value is None or isinstance(value, bool):
             return str(value) in kinds or type(value).__name__ in kinds
@@ -65,14 +70,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is known of a recipe before it is imported.
+    """The description of a recipe, read without importing it.
 
     Attributes:
-        name: its file's name.
+        name: name of its file.
         summary: first line of its docstring.
-        options: what it may be told, in order.
-        data: the files that it takes, as its file's DATA says; "" where it says nothing.
-        output: what `save` writes, as its file's OUTPUT says: "file"; "" for a model's folder.
+        options: its options, in order.
+        data: its DATA, the files that it takes; "" if not stated.
+        output: its OUTPUT: "file" if `save` writes a single file; "" for a model's folder.
     """
 
     name: str
@@ -82,7 +87,7 @@ class Recipe:
     output: str = ""
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Raises UsageError for an option that the recipe does not have, of another type, or missing."""
+        """Raises UsageError for an option that does not exist, has the wrong type, or is required and missing."""
         known = {option.name: option for option in self.options}
         for name, value in options.items():
             if name not in known:
@@ -114,21 +119,21 @@ class Recipe:
         return trained
 
 
-# This one function takes any keyword, because each recipe has options of its own; they are held to the recipe's
-# record before anything else happens.
+# This function takes any keyword argument because each recipe has its own options; they are checked against the
+# recipe's description before anything else happens.
 def train(recipe: str, data: Any, **options: Any) -> Embedder:
     """Trains a model.
 
     Args:
-        recipe: how: one of `recipes()`, "contrastive" for example.
-        data: what from; each recipe says what it takes.
-        **options: what the recipe may be told; see its `Options`.
+        recipe: name of the recipe, one of `recipes()`: "contrastive", for example.
+        data: the training data; each recipe documents what it takes.
+        **options: options of the recipe, see its `Options`.
 
     Returns:
-        The trained model, to use at once or to `save`.
+        The trained model, ready to use and to `save`.
 
     Raises:
-        UsageError: a recipe or an option that does not exist, or data that cannot be used.
+        UsageError: the recipe or an option does not exist, or the data cannot be used.
         MissingExtra: the recipe needs a library that is not installed.
     """
     known = recipes()
@@ -145,14 +150,14 @@ def recipes() -> Mapping[str, Recipe]:
 
 
 def read_recipe(path: Path) -> Recipe | None:
-    """The recipe that a file holds, without importing it; None where it has no class `Options`."""
+    """The recipe in a file, read without importing it; None if the file has no class `Options`."""
     tree = _parsed(path)
     records = _lineage(path, tree, "Options")
     if not records:
         return None
     options: dict[str, Option] = {}
     for option in (each for record in records for each in _options(record)):
-        # A field that is stated again keeps its place, as in the record itself, and its words where it has no others.
+        # A redefined field keeps its position, as in the dataclass, and its description unless it has a new one.
         before = options.get(option.name)
         options[option.name] = option if option.help or not before else replace(option, help=before.help)
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
@@ -162,7 +167,7 @@ def read_recipe(path: Path) -> Recipe | None:
 
 
 def _literal(tree: ast.Module, name: str) -> str:
-    """What a file assigns to a name on its first level; "" where it does not."""
+    """The literal that a module assigns to a name, as a string; "" if it does not."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
             return str(ast.literal_eval(node.value))
@@ -174,7 +179,7 @@ def _parsed(path: Path) -> ast.Module:
 
 
 def _lineage(path: Path, tree: ast.Module, name: str) -> list[ast.ClassDef]:
-    """A class of this file and those it inherits from, of here or of modules it is imported from, the oldest first."""
+    """The definitions of a class and its base classes, bases first, in this module or in those it imports them from."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             bases = [_lineage(path, tree, ast.unparse(base)) for base in node.bases]
@@ -182,14 +187,17 @@ def _lineage(path: Path, tree: ast.Module, name: str) -> list[ast.ClassDef]:
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             parts = (node.module or "").split(".")
             source = Path(__file__).parents[2].joinpath(*parts).with_suffix(".py")
-            if not source.is_file():  # of another package: a file beside
+            if not source.is_file():  # not in omnivec: look for a file beside this one
                 source = path.with_name(f"{parts[-1]}.py")
             return _lineage(source, _parsed(source), name) if source.is_file() else []
     return []
 
 
 def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> None:
-    """Raises UsageError for a number outside its limits, both included, or not finite; None is none of them."""
+    """Raises UsageError for an option that is not finite or not within its limits, which are inclusive.
+
+    Options that are None are not checked.
+    """
     for name, (low, high) in limits.items():
         value = getattr(options, name)
         if value is None:
@@ -205,9 +213,9 @@ def check_limits(options: object, limits: Mapping[str, tuple[float, float]]) -> 
 
 
 def settle(options: object, usual: Mapping[str, Any]) -> None:
-    """Gives the options of a frozen record that were left open, None, the values that it works by.
+    """Sets the options of a frozen dataclass that are None to the values actually used.
 
-    So what is kept of a training, in a folder or on a card, is what it was done with.
+    A folder or card of the trained model then records those values.
     """
     for name, value in usual.items():
         if getattr(options, name) is None:
@@ -230,7 +238,7 @@ def _options(record: ast.ClassDef) -> list[Option]:
 
 
 def _described(docstring: str) -> dict[str, str]:
-    """Attribute -> its description, from a docstring's last section."""
+    """The description of each attribute, from the "Attributes" section of a docstring."""
     section = inspect.cleandoc(docstring).partition("Attributes:\n")[2]
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}

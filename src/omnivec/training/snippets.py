@@ -1,4 +1,12 @@
-"""Short texts of many lengths, cut from any text: what a teacher is asked about."""
+"""Samples snippets, short texts of many lengths, from a corpus: the texts that a teacher model embeds.
+
+Example of the steps, for a text of 30 words "w1 ... w30":
+
+    cut         lengths are drawn log-uniformly from 2.5 to 24 and rounded, say 11, 5, 3, 3, 16: the text is split
+                after words 11, 16, 19 and 22, into snippets of 11, 5, 3, 3 and 8 words
+    sample      each snippet draws a key from 0 to 1; those with the `most` smallest keys are kept, in order of key
+    scattered   "w17 w18 w19" with the vocabulary's words may become "w17 aardvark w18 w19 ."
+"""
 
 from __future__ import annotations
 
@@ -14,19 +22,19 @@ from omnivec.inputs.files.rows import lines
 from omnivec.training import texts
 
 SHORTEST, LONGEST = 2.5, 24.0
-"""Words of a snippet; between them its length is drawn so that each doubling is equally likely."""
+"""Range of a snippet's length in words, which is drawn log-uniformly: 3 to 6 is as likely as 6 to 12."""
 MARKS = ".,!?;:'\"()-$%&/"
 
 
 def read_texts(data: Any) -> Iterator[str]:
-    """Texts one by one.
+    """Yields the texts of training data.
 
     Args:
-        data: the path of a UTF-8 text (.gz and .bz2 too) with a text on each line, or an iterable of texts or of such
+        data: the path of a UTF-8 text (.gz and .bz2 too) with one text per line, or an iterable of texts or of such
             paths as `pathlib.Path`s.
 
     Raises:
-        UsageError: a file that cannot be read, or data of another kind.
+        UsageError: a file cannot be read, or an item is neither a text nor a path.
     """
     if isinstance(data, str | Path):
         data = [texts.path(data)]
@@ -40,10 +48,12 @@ def read_texts(data: Any) -> Iterator[str]:
 
 
 def sample(texts: Iterable[str], most: int, random: np.random.Generator) -> list[str]:
-    """Snippets of texts, in random order: all of them, or `most` of which each had the same chance.
+    """A uniform random sample of at most `most` snippets of the texts, in random order.
+
+    Memory is bounded by `most`, whatever the number of texts.
 
     Raises:
-        UsageError: the texts hold no word.
+        UsageError: the texts hold no words.
     """
     keys: list[float] = []
     sampled: list[str] = []
@@ -60,13 +70,13 @@ def sample(texts: Iterable[str], most: int, random: np.random.Generator) -> list
             bar = max(keys)
     if not sampled:
         raise UsageError(
-            "data holds no text: a table is fitted to what a teacher says of texts, so give some"
+            "data holds no text: a table is fitted to the teacher's vectors of texts, so give some"
         )
     return [sampled[i] for i in np.argsort(keys)[:most].tolist()]
 
 
 def cut(text: str, random: np.random.Generator) -> list[str]:
-    """A text in runs of words of many lengths; half of the short texts stay whole."""
+    """Splits a text into snippets of random lengths; texts of up to LONGEST words stay whole half of the time."""
     words = text.split()
     if len(words) <= SHORTEST or (len(words) <= LONGEST and random.random() < 0.5):
         return [" ".join(words)] if words else []
@@ -77,10 +87,12 @@ def cut(text: str, random: np.random.Generator) -> list[str]:
 
 
 def scattered(texts: Sequence[str], words: Sequence[str], random: np.random.Generator) -> list[str]:
-    """Texts with one or two of the words at random places, and with punctuation.
+    """Texts with one or two random words inserted at random places, and in three of four texts punctuation.
 
-    A corpus shows most words of a vocabulary seldom and, where it was cleaned, punctuation never; what a teacher makes
-    of a text with and without them says what they weigh.
+    Punctuation is taken from `words`; if they have none, none is inserted.
+
+    Most words of a vocabulary are rare in a corpus, and a cleaned corpus has no punctuation; the teacher's vectors of
+    texts with and without them show how much they matter.
     """
     marks = [mark for mark in MARKS if mark in set(words)]
     out = []

@@ -1,4 +1,4 @@
-"""What recipes share that learn a table row by row: options, first rows, the schedule, reading, warming up kernels."""
+"""Shared by the recipes that train tables: options, initial rows, the schedule, reading, warming up kernels."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ T = TypeVar("T")
 
 INF = float("inf")
 LEAST = 0.0001
-"""What a learning rate falls to, word2vec.c's."""
+"""Default final learning rate, as in word2vec.c."""
 FEW = 12_000_000
-"""Predictions over the share of the first rate that the last one is.
+"""By default the learning rate falls to the share FEW / predictions of its initial value.
 
-A rate that falls to nothing learns half as much as one that stays: too little where each word is seen a few times only.
-By `benchmarks/words_budgets.py`, on 5 to 100 MB in 1 to 5 epochs.
+A rate that falls to zero learns half as much as a constant one, which is too little where each word is seen only a few
+times. Measured by `benchmarks/words_budgets.py` on 5 to 100 MB, 1 to 5 epochs. With lr=0.025 and 48 million predictions
+it falls to 0.025 * 12 / 48 = 0.00625.
 """
 FEW_EACH = 1_000
-"""The same for each word of the vocabulary: a small one has learned enough sooner."""
+"""Upper limit of FEW per word of the vocabulary: small vocabularies are learned sooner."""
 LIMITS = {
     "dim": (1, 65_536),
     "window": (1, 10_000),
@@ -55,17 +56,17 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Common:
-    """What may be told to every recipe of this kind.
+    """Options of all recipes that train tables with `training.passes`.
 
     Attributes:
         dim: components of a vector.
         epochs: passes over the corpus.
-        lr: learning rate at the beginning, by default 0.025; it falls in a straight line.
-        min_lr: what it falls to.
-        min_count: rarer words are left out.
-        threads: that learn at a time, by default as many as there are CPUs; one makes the same bits for the same seed.
-        seed: of all that is drawn.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        lr: initial learning rate, by default 0.025; it falls linearly.
+        min_lr: final learning rate.
+        min_count: words that occur less often are left out.
+        threads: threads that train, by default as many as there are CPUs; with one, the same seed gives the same bits.
+        seed: seed of all random choices.
+        show_progress_bar: progress on stderr; by default on a terminal or in a notebook.
     """
 
     dim: int = 100
@@ -85,23 +86,23 @@ class Common:
 
     @property
     def rate(self) -> float:
-        """The learning rate at the beginning, asked for or usual."""
+        """The initial learning rate, given or default."""
         return 0.025 if self.lr is None else self.lr
 
     def least(self, words: int, vocabulary: int) -> float:
-        """What the learning rate falls to, asked for or usual, with so many words, so many of them different."""
+        """The final learning rate, given or default, for a corpus of `words` words, `vocabulary` of them distinct."""
         return LEAST if self.min_lr is None else self.min_lr
 
 
 @dataclass(frozen=True)
 class Windowed(Common):
-    """What may be told to recipes that learn from the words around a word.
+    """Options of recipes that train on windows of words.
 
     Attributes:
-        window: words on either side, at most; each centre draws its own from 1 to it.
-        negative: words drawn against each centre; 0 for a hierarchical softmax instead.
-        max_vocab: only so many words, the most frequent, are learned; None keeps all.
-        sample: share of the corpus above which a word is thinned; 0 thins none.
+        window: most words on either side of the centre word; each centre word draws its own number from 1 to this.
+        negative: negative words for each centre word; 0 uses a hierarchical softmax.
+        max_vocab: most words that get a vector, the most frequent first; by default all.
+        sample: words above this share of the corpus are subsampled; 0 subsamples none.
     """
 
     window: int = 5
@@ -112,16 +113,17 @@ class Windowed(Common):
 
 @dataclass(frozen=True)
 class Centred(Windowed):
-    """What may be told to recipes of skip-gram and CBOW.
+    """Options of recipes with skip-gram and CBOW.
 
     Attributes:
-        lr: learning rate at the beginning, by default word2vec.c's: 0.025 for skip-gram, 0.05 for CBOW; it falls in a
-            straight line.
-        min_lr: what it falls to; by default to 12 million / predictions of `lr`, to 0.0001 at least: less far where
-            little is learned. Predictions are the corpus's words, times epochs, times window + 1 in skip-gram. In place
-            of 12 million stand 1,000 for each word of the vocabulary where these are fewer. With a hierarchical
-            softmax, whose words learn from many nodes each, it is 0.0001.
-        sg: whether words around foretell the centre one by one (skip-gram); otherwise together (CBOW).
+        lr: initial learning rate; by default 0.025 for skip-gram and 0.05 for CBOW, as in word2vec.c; it falls
+            linearly.
+        min_lr: final learning rate; by default `lr` * min(1, 12 million / predictions), and at least 0.0001, so that
+            the rate falls less in a short training. Predictions are the corpus's words * epochs, and for skip-gram
+            also * (window + 1). For a vocabulary of fewer than 12,000 words, 1,000 for each word replace the 12
+            million. With a hierarchical softmax it is 0.0001.
+        sg: skip-gram, which predicts the centre word from each surrounding word; otherwise CBOW, from all of them
+            together.
     """
 
     lr: float | None = None
@@ -130,17 +132,17 @@ class Centred(Windowed):
 
     @property
     def rate(self) -> float:
-        """The learning rate at the beginning, asked for or usual."""
+        """The initial learning rate, given or default."""
         usual = 0.025 if self.sg else 0.05
         return usual if self.lr is None else self.lr
 
     @property
     def softmax(self) -> bool:
-        """Whether a hierarchical softmax is taken in place of negative sampling."""
+        """Whether a hierarchical softmax replaces negative sampling."""
         return self.negative == 0
 
     def least(self, words: int, vocabulary: int) -> float:
-        """What the learning rate falls to, asked for or usual, with so many words, so many of them different."""
+        """The final learning rate, given or default, for a corpus of `words` words, `vocabulary` of them distinct."""
         if self.min_lr is not None:
             return self.min_lr
         if self.softmax:
@@ -151,21 +153,19 @@ class Centred(Windowed):
 
 
 def check_ngrams(min_n: int, max_n: int) -> None:
-    """Raises UsageError where the shortest n-gram is longer than the longest; a longest of 0 asks for none."""
+    """Raises UsageError if the shortest n-gram is longer than the longest; a `max_n` of 0 means no n-grams."""
     if max_n and min_n > max_n:
-        raise UsageError(
-            f"min_n={min_n} is above max_n={max_n}: no n-gram is of such a length; max_n=0 takes none"
-        )
+        raise UsageError(f"min_n={min_n} is above max_n={max_n}: lower min_n, or set max_n=0 for no n-grams")
 
 
 class PerThread(Generic[T]):
-    """Arrays of which each thread has its own; `make` is given the thread's number, counted from 0."""
+    """An object per thread, made at first use by `make`, which gets the thread's number, counted from 0."""
 
     def __init__(self, make: Callable[[int], T]) -> None:
         self._make, self._local, self._numbers = make, threading.local(), itertools.count()
 
     def get(self) -> T:
-        """Those of the thread that asks."""
+        """The object of the calling thread."""
         if not hasattr(self._local, "made"):
             self._local.made = self._make(next(self._numbers))
         made: T = self._local.made
@@ -173,7 +173,7 @@ class PerThread(Generic[T]):
 
 
 def schedule_of(options: Common, words: int, vocabulary: int) -> Schedule:
-    """How long and how fast these options have it learn from so many words, so many of them different."""
+    """The schedule of these options for a corpus of `words` words, `vocabulary` of them distinct."""
     return Schedule(
         options.epochs,
         options.rate,
@@ -185,12 +185,18 @@ def schedule_of(options: Common, words: int, vocabulary: int) -> Schedule:
 
 
 def workers(options: Common) -> int:
-    """How many work at a time."""
+    """The number of threads, given or default."""
     return options.threads or open_cpus()
 
 
 def uniform(shape: tuple[int, int], seed: int, span: float = 1.0) -> Floats:
-    """Rows from -span/(2 dim) to span/(2 dim), padded with zeros to whole lanes."""
+    """Random rows, uniform from -span / (2 dim) to span / (2 dim), padded with zeros to whole SIMD values.
+
+    Args:
+        shape: (rows, dim).
+        seed: seed of the random draws.
+        span: the width of the range, in units of 1 / dim.
+    """
     from omnivec.tables.kernels.windows import zeros
 
     count, dim = shape
@@ -203,9 +209,9 @@ def uniform(shape: tuple[int, int], seed: int, span: float = 1.0) -> Floats:
 
 
 def read_words(data: Any, options: Any, fit: Callable[[Corpus, Any], object]) -> Corpus:
-    """A text as `training.corpus.read_corpus` has it, within the options' limits.
+    """Reads a text with `training.corpus.read_corpus`, within the options' limits.
 
-    The kernels of `fit` are warmed up while it is read.
+    The kernels of `fit` are compiled while the text is read.
     """
     return read_corpus(
         data,
@@ -218,7 +224,7 @@ def read_words(data: Any, options: Any, fit: Callable[[Corpus, Any], object]) ->
 
 
 def warm_up_kernels(fit: Callable[[Corpus, Any], object], options: Any) -> Callable[[], object]:
-    """Learning from two words: its kernels are compiled, or read from the cache, while a text is still being read."""
+    """A function that trains on two words, so that kernels are compiled, or read from the cache, ahead of their use."""
     words = Corpus(["a", "b"], np.ones(2, np.int64), np.arange(2, dtype=np.int32), np.array([0, 2]), 2)
     brief = replace(options, dim=1, epochs=1, threads=1, show_progress_bar=False)
     return lambda: fit(words, brief)

@@ -1,4 +1,4 @@
-"""Documents as words in numbers, each with the tag that its vector is known by."""
+"""Reads documents into word numbers, each document with the tag of its vector."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from omnivec.training.corpus import Corpus
 from omnivec.validation.arguments import plain
 
 BLOCK = 2**20
-"""Words that are counted at a time."""
+"""Words that are counted at a time, to bound memory."""
 
 
 class Documents(NamedTuple):
-    """Documents in numbers.
+    """Documents as word numbers.
 
     Attributes:
-        tags: of the vectors, in order of their first.
-        rows: (documents,) int32, the place of each document's tag in `tags`.
-        corpus: its sentences are the documents, none left out and none cut.
+        tags: distinct tags, in order of first occurrence; each has a vector.
+        rows: (documents,) int32, the index of each document's tag in `tags`.
+        corpus: the documents, as sentences; unlike in other corpora, none is left out or split.
     """
 
     tags: list[str]
@@ -40,15 +40,15 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
     """Reads documents.
 
     Args:
-        data: the path of a UTF-8 text (.gz and .bz2 too), a document on each line; or an iterable of documents, each a
-            str, a list of words, or a pair (tag, either of them) whose tag is a str or an int. Words of a str are
-            split as `omnivec.inputs.text.whitespace` has it, and taken as they are. Without tags they are numbered from
-            "0"; documents of the same tag share a vector.
-        min_count: rarer words are left out.
-        max_vocab: only so many words, the most frequent, are kept.
+        data: the path of a UTF-8 text (.gz and .bz2 too) with one document per line; or an iterable of documents, each
+            a str, a list of words, or a pair of a tag, a str or an int, and one of these. A str is split into words as
+            `omnivec.inputs.text.whitespace` describes, without changing case. Documents without a tag get their
+            number, from "0". Documents with the same tag share a vector.
+        min_count: words that occur less often are left out.
+        max_vocab: most words of the vocabulary, the most frequent first; None for no limit.
 
     Raises:
-        UsageError: nothing to read, an item that is no document, or no word that is frequent enough.
+        UsageError: there is nothing to read, an item is not a document, or no word is frequent enough.
     """
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__
@@ -64,7 +64,7 @@ def read_documents(data: Any, min_count: int = 5, max_vocab: int | None = None) 
     flat = np.concatenate(parts)
     parts.clear()
     counts = np.zeros(len(numbers), np.int64)
-    for first in range(0, len(flat), BLOCK):  # NumPy counts a copy in 64 bits
+    for first in range(0, len(flat), BLOCK):  # np.bincount makes an int64 copy of its input
         counts += np.bincount(flat[first : first + BLOCK], minlength=len(numbers))
     order = np.argsort(-counts, kind="stable")
     frequent = order[counts[order] >= min_count][:max_vocab]

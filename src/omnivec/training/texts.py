@@ -1,4 +1,4 @@
-"""What a user gives to train on: items in memory, or the path of a file."""
+"""Checks of training data as the user passes them: items in memory, or the path of a file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from omnivec.validation import arguments
 
 
 def several(data: Any, expected: str, fields: Sequence[str] = ()) -> Iterable[Any]:
-    """The items of what a user gave to train on; none of their values means that there are no more.
+    """The items of training data. No item's value, such as None, is taken as the end.
 
     Args:
-        data: as given; a lone item is refused.
-        expected: what to give, for the message.
-        fields: of a recipe that takes rows of several values what these are: of a table, all are to be given.
+        data: an iterable; a single item, such as a str, is refused.
+        expected: description of valid data, for the error.
+        fields: names of the values of a row, for recipes whose items are rows; data with columns, such as a data
+            frame, are then refused with advice on how to pass rows.
+
+    Raises:
+        UsageError: `data` is a single item, or has columns.
     """
     if fields and items.has_columns(data):
         end = ".to_pylist()" if hasattr(type(data), "column_names") else ""
@@ -29,17 +33,17 @@ def several(data: Any, expected: str, fields: Sequence[str] = ()) -> Iterable[An
         )
     if fields and isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "UTO":
         rows: list[Any] = data.tolist()
-        return rows  # Rows, as a table's `values` are.
+        return rows  # rows, as in a data frame's `values`
     if items.is_one(data, "data"):
         raise UsageError(f"data is {items.shown(data)}: give {expected}")
     return items.several(data, "data")
 
 
 def path(data: str | Path) -> Path:
-    """A path of data, "~" expanded; UsageError where it can be none."""
+    """The path of a data file, with "~" expanded; UsageError if it is not a valid path."""
     return arguments.path("data", data)
 
 
 def wrong(place: str, item: Any, expected: str) -> UsageError:
-    """What is said of an item that cannot be used."""
+    """The error for an item that cannot be used; `place` says which it is."""
     return UsageError(f"{place} is {items.shown(item)}: expected {expected}")

@@ -1,4 +1,4 @@
-"""A teacher's tokens: which of them a table keeps, how they are spelled, and the teacher's vector of each."""
+"""The tokens of a distilled table: which of the teacher's tokens it has, their spelling, and the teacher's vectors."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from omnivec.types import Floats, Prepared
 ROWS = 256
 """Tokens in a batch."""
 PRUNABLE = ("WordPiece", "Unigram")
-"""Tokenizers that can do without some of their tokens; a byte-pair token is made of others."""
+"""Models of tokenizers from which tokens can be removed; in byte-pair encoding a token is made from others."""
 PROBE = "a"
+"""A word put before another to see how that is tokenised inside a text."""
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The tokens that a table has a row for.
+    """The tokens that a table has rows for.
 
     Attributes:
-        tokens: in the order of their new ids.
-        ids: (n,) int32, what the teacher calls them.
-        words: those that are a text by themselves, as they are written.
-        content: tokenizer.json, without what goes around a text.
-        unknown: new id of the token for what cannot be spelled; None where there is none.
+        tokens: the tokens, in the order of their new ids.
+        ids: (n,) int32, the teacher's id of each.
+        words: the spelling of those that are whole words.
+        content: tokenizer.json with these tokens, without special tokens around a text.
+        unknown: new id of the unknown token; None if there is none.
     """
 
     tokens: list[str]
@@ -44,16 +45,12 @@ class Vocabulary:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Text to the new ids."""
+        """The tokenizer from text to the new ids."""
         return tokenizer_of(self.content)
 
 
 def published(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What tokenizer.json says of it, less truncation, padding and what goes around a text.
-
-    Args:
-        tokenizer: of the teacher.
-    """
+    """The content of the teacher's tokenizer.json, without truncation, padding and post-processor."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         tokenizer_json: dict[str, Any] = json.loads(
@@ -63,18 +60,18 @@ def published(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def choose(tokenizer_json: Mapping[str, Any], counts: NDArray[np.int64], most: int | None) -> Vocabulary:
-    """The tokens to keep, and a tokenizer of them.
+    """Chooses the tokens to keep, and makes a tokenizer of them.
 
-    Kept are the unknown token and ASCII characters, by which what is lost can still be spelled; then what texts hold,
-    the most frequent first; then other words, in the teacher's order.
+    The unknown token and ASCII characters are always kept, so that words can still be spelled; then the tokens that
+    occur in texts, the most frequent first; then other tokens that are words, in the teacher's order.
 
     Args:
         tokenizer_json: as `published` returns it.
-        counts: (v,) how often texts have each of the teacher's tokens.
-        most: how many to keep; None for all.
+        counts: (v,) how often each of the teacher's tokens occurs in the texts.
+        most: how many tokens to keep; None for all. A tokenizer whose model is not in PRUNABLE keeps all.
 
     Raises:
-        UsageError: a tokenizer that cannot do without some, or a number that has no room for the characters.
+        UsageError: `most` is too small for the single characters.
     """
     model = tokenizer_json["model"]
     unigram = isinstance(model["vocab"], list)
@@ -88,7 +85,10 @@ def choose(tokenizer_json: Mapping[str, Any], counts: NDArray[np.int64], most: i
     usable = {token: number for token, number in numbers.items() if token == unknown or token not in added}
     base = {token for token in usable if token == unknown or _letter(token, prefix)}
     if len(base) > most:
-        raise UsageError(f"max_vocab={most}: {len(base)} single characters alone are kept, so give more")
+        raise UsageError(
+            f"max_vocab={most}: the {len(base)} single characters of the tokenizer are always kept, so give at least "
+            f"{len(base)}"
+        )
     words = dict(zip(usable, spelled(list(usable), list(usable.values()), tokenizer_json), strict=True))
     seen = {token: int(counts[number]) if number < len(counts) else 0 for token, number in usable.items()}
     wanted = [token for token in usable if token not in base and (seen[token] or words[token])]
@@ -127,7 +127,7 @@ def _letter(token: str, prefix: str) -> bool:
 
 
 def spelled(tokens: Sequence[str], ids: Sequence[int], tokenizer_json: Mapping[str, Any]) -> list[str]:
-    """How each token is written where it is a whole word; "" for pieces, special tokens and what no text has."""
+    """The spelling of each token that is a whole word; "" for word pieces, special tokens and unreachable tokens."""
     special = {each["content"] for each in tokenizer_json.get("added_tokens") or ()}
     tokenizer = tokenizer_of(_bytes(tokenizer_json))
     begin = len(tokenizer.ids([PROBE], special=False)[0])
@@ -140,7 +140,7 @@ def spelled(tokens: Sequence[str], ids: Sequence[int], tokenizer_json: Mapping[s
 
 
 def token_vectors(teacher: Network, ids: NDArray[np.int32]) -> Floats:
-    """The teacher's vector (n, width) of each token by itself, between the tokens that go around a text."""
+    """The teacher's vector (n, width) of each token as a text of its own, with special tokens around it."""
     before, behind = teacher.model.texts.tokenizer.special_ids()
     rows = [np.concatenate([before, [number], behind]).astype(np.int32) for number in ids.tolist()]
     prepared = [Prepared({"ids": row}, len(row), 1, 0) for row in rows]

@@ -1,4 +1,4 @@
-"""A model under torch whose weights learn: the same programs as in inference, with training switched on."""
+"""A model under torch with trainable weights; its computation is that of inference, with dropout enabled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from omnivec.ops.base import EngineSettings, Params
 from omnivec.ops.torch import TorchOps, device_of, parameters
 from omnivec.weights.tensor import FLOATING, from_array
 
-# Statistics that batch normalisation keeps itself.
+# Statistics that batch normalisation updates itself.
 BUFFERS = ("running_mean", "running_var")
 
 
@@ -24,10 +24,10 @@ class Trainable:
     """A model's weights as float32 parameters on a device.
 
     Attributes:
-        weights: by the family's names.
-        seen: texts that it was given so far.
-        cut: those among them that were longer than the limit.
-        limit: longest text in tokens, special tokens included.
+        weights: the parameters, by the family's names.
+        seen: number of texts processed so far.
+        cut: number of those that were longer than the limit.
+        limit: most tokens of a text, special tokens included.
     """
 
     def __init__(
@@ -36,10 +36,13 @@ class Trainable:
         """Copies the weights.
 
         Args:
-            model: what to train; it stays as it is.
+            model: the model to train; it is not changed.
             device: "cpu", "cuda", "cuda:1", ...
-            dropout: rate of every dropout in the model; None for the model's own.
-            max_length: where texts are cut, in tokens; None for the model's limit.
+            dropout: rate of every dropout layer; None for the model's rates.
+            max_length: most tokens of a text; None for the model's limit.
+
+        Raises:
+            UsageError: `max_length` is above the model's limit, or leaves no room for a token.
         """
         self._original, self._device = model, device_of(device)
         self.limit = _limit(model, max_length)
@@ -56,12 +59,12 @@ class Trainable:
         self.seen = self.cut = 0
 
     def vectors(self, texts: Sequence[str], prompt: str = "", training: bool = True) -> torch.Tensor:
-        """Vectors (n, dim) of texts behind a prompt, with their gradients.
+        """Vectors (n, dim) of texts, with gradients.
 
         Args:
             texts: a batch.
-            prompt: what stands before each.
-            training: whether dropout and batch statistics are live.
+            prompt: text put before each.
+            training: whether dropout is applied and batch statistics are used.
         """
         model = self._model
         reading = ReadOptions(prompt, model.head.include_prompt)
@@ -77,7 +80,7 @@ class Trainable:
         return out
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Parameters for an optimiser: matrices and tables decay; biases, norms and other vectors do not."""
+        """Parameter groups for an optimiser: matrices and tables with weight decay, biases and norms without."""
         learning = [value for value in self.weights.values() if value.requires_grad]
         return [
             {"params": [value for value in learning if value.ndim > 1], "weight_decay": weight_decay},
@@ -85,7 +88,7 @@ class Trainable:
         ]
 
     def trained(self) -> Model:
-        """The model with a copy of the weights as they are now."""
+        """The model with a copy of the current weights."""
         learned = {
             name: from_array(name, np.array(value.detach().cpu().numpy()))
             for name, value in self.weights.items()

@@ -393,7 +393,7 @@ def test_options_that_the_model_cannot_follow(
         made(pairs, model=folder, **options)
 
 
-# pairs that teach nothing
+# pairs from which nothing is learned
 
 
 def test_no_batch_holds_a_pair_alone(folder: Path, pairs: Pairs) -> None:
@@ -416,7 +416,7 @@ def test_no_batch_holds_a_pair_alone(folder: Path, pairs: Pairs) -> None:
 )
 def test_pairs_without_any_negative_are_an_error(folder: Path, data: Pairs) -> None:
     with pytest.raises(
-        UsageError, match="none has a negative in its batch, so nothing would be learned"
+        UsageError, match="has a negative in its batch, so nothing would be learned"
     ) as raised:
         made(data, model=folder)
     assert "\n" not in str(raised.value)
@@ -427,7 +427,7 @@ def test_pairs_that_teach_nothing_are_counted(
     folder: Path, pairs: Pairs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made(pairs, model=folder, steps=1)
-    assert "teach nothing" not in capsys.readouterr().err
+    assert "nothing is learned" not in capsys.readouterr().err
     made([("same", f"{i}") for i in range(20)] + pairs[:4], model=folder, batch_size=2)
-    [line] = [line for line in capsys.readouterr().err.splitlines() if "teach nothing" in line]
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "nothing is learned" in line]
     assert re.search(r"omnivec: 1\d of the first 24 pairs have no negative in their batch", line)

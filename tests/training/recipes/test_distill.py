@@ -185,7 +185,7 @@ def test_unigram_tokens_are_renumbered() -> None:
 
 def test_too_few_tokens_for_the_characters(folder: Path) -> None:
     said = published(load_tokenizer(folder))
-    with pytest.raises(UsageError, match=r"max_vocab=20: \d+ single characters"):
+    with pytest.raises(UsageError, match=r"max_vocab=20: the \d+ single characters"):
         choose(said, np.zeros(300, np.int64), 20)
 
 
@@ -368,7 +368,7 @@ def test_wrong_options(teacher: Embedder, options: dict[str, Any], message: str)
 
 
 def test_a_table_is_no_teacher(mini: KeyedEmbedder) -> None:
-    with pytest.raises(UsageError, match="no network of texts"):
+    with pytest.raises(UsageError, match="not a network for texts"):
         made(CORPUS, mini)
 
 

@@ -148,7 +148,7 @@ def test_the_recipe_is_described() -> None:
 
 def test_words_alone_in_their_sentences_are_an_error() -> None:
     alone = read_corpus([["one"], ["two"], ["one"]], min_count=1, threads=1)
-    with pytest.raises(UsageError, match="no two words stand in one of the 3 sentences: give longer ones"):
+    with pytest.raises(UsageError, match="none of the 3 sentences has two words: give longer ones"):
         fit(alone, Options(min_count=1))
 
 

@@ -83,11 +83,11 @@ def test_a_file_keeps_them(tmp_path):
 
 
 def test_what_cannot_be_kept_or_read(tmp_path):
-    with pytest.raises(UsageError, match="a tab or a line's end"):
+    with pytest.raises(UsageError, match="a tab or a line feed"):
         Phrases(({("a\tb", "c"): 1.0},)).save(tmp_path / "phrases.txt")
     assert not (tmp_path / "phrases.txt").exists()
     (tmp_path / "other.txt").write_text("some text\n")
-    with pytest.raises(UsageError, match="is no file of phrases"):
+    with pytest.raises(UsageError, match="is not a file of phrases"):
         phrases.load(tmp_path / "other.txt")
     (tmp_path / "broken.txt").write_text("omnivec phrases\t_\n1\ta\tb\n")
     with pytest.raises(UsageError, match="line 2"):

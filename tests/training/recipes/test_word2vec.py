@@ -111,7 +111,7 @@ def test_phrases_become_words(tmp_path):
     ("text", "why"),
     [
         ([["a"] * 9], "only 'a' is frequent enough"),
-        ([["a"]] * 9 + [["b"]] * 9, "no two words stand in one of the 18"),
+        ([["a"]] * 9 + [["b"]] * 9, "none of the 18 sentences has two words"),
     ],
 )
 def test_a_text_that_teaches_nothing(text, why):

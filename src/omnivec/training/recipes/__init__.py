@@ -1,1 +1,1 @@
-"""Recipes, one file each: the file's name is the recipe's name."""
+"""Training recipes, one file each, which gives the recipe its name."""

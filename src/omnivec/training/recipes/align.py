@@ -1,7 +1,7 @@
-"""Two models' vectors are brought into one space from pairs: an image and its text, a sound and its name.
+"""Maps the vectors of two models into one space, from pairs: an image and its text, a sound and its name.
 
-The models stay as they are: each item is embedded once, and a small head for each side is learned on the vectors; see
-`vectors.alignment` and `training.projector` for the methods and their sources.
+The models are not changed: each item is embedded once, and a small head for each side is trained on the vectors. The
+methods and their sources are in `vectors.alignment` and `training.projector`.
 """
 
 from __future__ import annotations
@@ -52,29 +52,30 @@ DATA = "a .csv, .tsv, .jsonl or .parquet with the columns left and right; paths 
 COLUMNS = Columns({side: (side,) for side in SIDES}, unnamed=2)
 METHODS = (*alignment.METHODS, "contrastive")
 SMALLER_SPACE = 256
-"""Most components of a contrastive space whose `dim` was not given."""
+"""Most components of a contrastive space by default."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
-        left: the model of the first column: a name, a folder, hf:org/name, or an Embedder.
-        right: the model of the second column.
+        left: model of the first column: a name, a folder, hf:org/name, or an Embedder.
+        right: model of the second column.
         method: "cca", "ridge" (left predicts right), "procrustes" (a rotation), or "contrastive" (two layers).
-        dim: length of a joint vector, for cca and contrastive; when not given, as the method can.
-        strength: regularisation of cca and ridge; when not given, chosen on pairs that are held out.
-        held_out: share of the pairs that tells how well partners are found; the saved heads learn from all.
-        hidden: width of the contrastive heads' inner layer.
-        epochs: passes over the pairs, contrastive only, as are all that follow.
+        dim: components of a joint vector, for cca and contrastive; by default the shorter of the two models' vectors,
+            for contrastive at most 256.
+        strength: regularisation of cca and ridge; by default chosen on held-out pairs.
+        held_out: share of the pairs on which retrieval is measured; the saved heads are trained on all pairs.
+        hidden: width of the hidden layer; this option and those from epochs to scale are for contrastive only.
+        epochs: passes over the pairs.
         batch_size: most pairs in a batch.
-        lr: full learning rate of AdamW.
-        weight_decay: of the heads' weights.
-        dropout: rate between their layers.
-        scale: what cosines are multiplied by; one over the temperature.
-        seed: of what is held out, of order and dropout.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        lr: peak learning rate of AdamW.
+        weight_decay: weight decay of the heads.
+        dropout: dropout rate between the layers.
+        scale: factor that cosines are multiplied by, the inverse of the temperature.
+        seed: seed of the held-out pairs, of order and dropout.
+        show_progress_bar: progress on stderr; by default on a terminal or in a notebook.
         on_step: called after each step with its loss.
     """
 
@@ -102,11 +103,11 @@ class Options:
 
 
 def run(data: Any, options: Options) -> JointEmbedder:
-    """Learns the heads from pairs; `data` as `read_items` takes it."""
+    """Trains the heads on pairs; `data` is that of `read_items`."""
     models = [side if isinstance(side, Embedder) else load(side) for side in (options.left, options.right)]
     for side, model in zip(SIDES, models, strict=True):
         if model.encoder.card.family == MODEL_TYPE:
-            raise UsageError(f"{side}={model.name!r} is a joint model itself: join models that are none")
+            raise UsageError(f"{side}={model.name!r} is a joint model itself: choose models that are not")
     pairs = read_items(data, [_read_as(model) for model in models])
     left, right = _vectors(pairs, models, options.show_progress_bar)
     heads, facts = learn(left, right, options)
@@ -115,12 +116,15 @@ def run(data: Any, options: Options) -> JointEmbedder:
 
 
 def learn(left: Floats, right: Floats, options: Options) -> tuple[Aligned, dict[str, Any]]:
-    """The heads of pairs of vectors, and how well they find partners that were held out.
+    """Trains the heads on pairs of vectors.
 
     Args:
         left: (n, a) vectors.
-        right: (n, b), the vector of each one's partner.
-        options: method and its settings.
+        right: (n, b), the vectors of their partners.
+        options: the method and its settings.
+
+    Returns:
+        The heads, trained on all pairs; and facts for the model card, with the recall on held-out pairs.
     """
     fit, strengths = _method(left, right, options)
     facts: dict[str, Any] = {"method": options.method, "pairs": len(left)}
@@ -139,7 +143,7 @@ def learn(left: Floats, right: Floats, options: Options) -> tuple[Aligned, dict[
     else:
         heads = alignment.choose(fit, left, right, strengths, seed=options.seed)
     _check_finite(heads, options)
-    # Of pairs that were learned from, the cosines are higher than others' will be: the scale is better for others.
+    # Cosines of training pairs are higher than those of new pairs, so held-out pairs give the better scale.
     scale = alignment.fitted_scale(*(probe or (heads.left(left), heads.right(right))))
     facts |= {"strength": heads.strength, "dim": heads.left.dims[1]}
     return replace(heads, scale=scale), facts
@@ -155,7 +159,11 @@ def _check_finite(heads: Aligned, options: Options) -> None:
 
 
 def _method(left: Floats, right: Floats, options: Options) -> tuple[Fit, Sequence[float]]:
-    """A method as a function of pairs and strength, and the strengths to choose from."""
+    """The method as a function of left and right vectors and a strength, and the strengths to choose from.
+
+    Raises:
+        UsageError: the method cannot make vectors of `dim` components.
+    """
     most = min(left.shape[1], right.shape[1])
     strengths = alignment.STRENGTHS if options.strength is None else (options.strength,)
     if options.method == "contrastive":
@@ -177,16 +185,16 @@ def _makes(method: str, right: Floats, most: int) -> str:
 
 
 def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list[tuple[Any, Any]]:
-    """Pairs of items.
+    """Reads pairs of items.
 
     Args:
         data: an iterable of (left item, right item) or of mappings with the keys "left" and "right"; or the path of a
-            .csv or .tsv, with a line that names these columns or without, when the first two are meant, or of a .jsonl
-            or .parquet of such rows.
-        read_as: for each side what a cell of such a file means, given the file's folder too.
+            .csv or .tsv whose first line names these columns (otherwise the first two columns are taken), or of a
+            .jsonl or .parquet of such rows.
+        read_as: for each side, a function from a cell of such a file and the file's folder to an item.
 
     Raises:
-        UsageError: no such file, rows that are no pairs (the first few are named), or fewer than four.
+        UsageError: the file does not exist, rows are not pairs (the first few are named), or there are fewer than four.
     """
     pairs: list[tuple[Any, Any]] = []
     folder = texts.path(data).parent if isinstance(data, str | Path) else None
@@ -205,19 +213,19 @@ def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list
 
     where = each_row(data, COLUMNS, take, "(left, right) pairs")
     if len(pairs) < 4:
-        raise UsageError(f"{where}: {len(pairs)} pairs; at least 4 are needed, and thousands are good")
+        raise UsageError(f"{where}: {len(pairs)} pairs; at least 4 are needed, and thousands work better")
     return pairs
 
 
 def _read_as(model: Embedder) -> Callable[[str, Path], Any]:
-    """What a cell means to a model: a text, or for one that reads none, the path of a file."""
+    """How to read a cell of a file for a model: as a text, or if it takes none, as the path of a file."""
     if {written(), KEY.name} & set(model.modalities):
         return lambda cell, folder: cell
     return lambda cell, folder: folder / cell
 
 
 def _vectors(pairs: list[tuple[Any, Any]], models: list[Embedder], shown: bool | None) -> list[Floats]:
-    """Both sides' vectors of the pairs whose items can be embedded, each different item embedded once."""
+    """The vectors of both sides for the pairs whose two items can be embedded; each distinct item is embedded once."""
     complete = np.ones(len(pairs), bool)
     sides: list[tuple[Floats, NDArray[np.int64]]] = []
     for side, model in enumerate(models):
@@ -242,5 +250,5 @@ def _vectors(pairs: list[tuple[Any, Any]], models: list[Embedder], shown: bool |
 
 
 def _key(item: Any) -> Hashable:
-    """What tells items apart: texts and paths by what they say, others by themselves."""
+    """A key by which items are the same: equal texts and paths, or else the same object."""
     return item if isinstance(item, str | Path) else id(item)

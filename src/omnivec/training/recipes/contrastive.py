@@ -1,4 +1,4 @@
-"""Texts that belong together are drawn near, all others in a batch are pushed away (InfoNCE).
+"""Trains a text model on pairs: partners are moved together, all other texts of a batch apart (InfoNCE).
 
 van den Oord et al. 2018, arXiv:1807.03748, section 2.3; multiple negatives of Henderson et al. 2017,
 arXiv:1705.00652, section 4.4.
@@ -34,9 +34,9 @@ DATA = (
 
 INF = float("inf")
 PROBED = 1_000
-"""Batches whose negatives are counted before training."""
+"""Batches in which negatives are counted before training."""
 WORTH = 0.95
-"""Share of the pairs that have a negative, below which it is said."""
+"""Share of the pairs that have a negative; below it, a warning is printed."""
 LIMITS = {
     "epochs": (1, INF),
     "steps": (1, INF),
@@ -54,26 +54,26 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Options:
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
-        model: what to begin with: a name, a folder, hf:org/name, or an Embedder.
+        model: model to start from: a name, a folder, hf:org/name, or an Embedder.
         epochs: passes over the pairs.
-        steps: batches in all; when not given, as many as the epochs make.
-        batch_size: most pairs in a batch; each is a negative for all others. No pair is left alone in a batch, so that
-            of an odd number of pairs in twos a batch has three.
-        lr: full learning rate of AdamW.
-        warmup: share of the steps in which the learning rate rises; it then falls to zero.
-        scale: what cosines are multiplied by; one over the temperature.
-        symmetric: whether positives look for their anchors too.
-        weight_decay: of matrices and tables; biases and norms have none.
+        steps: number of batches; by default as many as the epochs need.
+        batch_size: most pairs in a batch; each pair is a negative for all others. No batch has a single pair, so for an
+            odd number of pairs and batch_size=2 one batch has three.
+        lr: peak learning rate of AdamW.
+        warmup: share of the steps in which the learning rate rises; after them it falls to zero.
+        scale: factor that cosines are multiplied by, the inverse of the temperature.
+        symmetric: whether to also train each positive to find its anchor.
+        weight_decay: weight decay of matrices and tables; biases and norms have none.
         clip: largest norm of the whole gradient.
-        dropout: rate of every dropout; when not given, the model's own.
-        max_length: where training texts are cut, in tokens; when not given, at the model's limit.
-        prompts: whether anchors stand behind the model's prompt for queries, the others behind that for documents.
-        seed: of order and dropout; the same seed and number of threads make the same weights on a CPU.
-        device: "cpu", "cuda", "cuda:1"; when not given, a GPU where there is one.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        dropout: rate of every dropout layer; by default the model's own.
+        max_length: most tokens of a training text; by default the model's limit.
+        prompts: whether to put the model's query prompt before anchors, and its document prompt before other texts.
+        seed: seed of order and dropout; the same seed and number of threads give the same weights on a CPU.
+        device: "cpu", "cuda", "cuda:1"; by default a GPU if there is one.
+        show_progress_bar: progress on stderr; by default on a terminal or in a notebook.
         on_step: called after each step with its loss.
     """
 
@@ -100,7 +100,7 @@ class Options:
 
 
 def run(data: Any, options: Options) -> Embedder:
-    """Trains a model of texts on pairs; `data` as `training.data.read_pairs` takes it."""
+    """Trains a text model on pairs; `data` is that of `training.data.read_pairs`."""
     pairs = read_pairs(data)
     check_negatives(pairs, options)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -108,7 +108,7 @@ def run(data: Any, options: Options) -> Embedder:
     base = model if isinstance(model, Embedder) else load(model, engine="torch", device="cpu")
     if base.trainable is None:
         what = "several models" if base.encoder.networks else "a table"
-        raise UsageError(f"{base.name} is {what}, which pairs do not train: choose a network")
+        raise UsageError(f"{base.name} is {what}, which contrastive cannot train: choose a network")
     trainable = Trainable(base.trainable, device, options.dropout, options.max_length)
     prompts = _prompts(base) if options.prompts else ("", "", "")
 
@@ -135,10 +135,10 @@ def run(data: Any, options: Options) -> Embedder:
 
 
 def check_negatives(pairs: Sequence[Pair], options: Options) -> None:
-    """Says how many pairs of the first pass have no negative in their batch: these teach nothing.
+    """Counts the pairs of the first epoch without a negative in their batch; warns if they are many.
 
     Raises:
-        UsageError: none of them has one.
+        UsageError: no pair has a negative.
     """
     count = min(options.steps or INF, per_epoch(len(pairs), options.batch_size), PROBED)
     seen = taught = 0
@@ -147,16 +147,17 @@ def check_negatives(pairs: Sequence[Pair], options: Options) -> None:
         seen += len(hidden)
         taught += int((hidden.sum(axis=1) < hidden.shape[1] - 1).sum())
     why = (
-        "a text equal to an anchor or its positive, and the positive of an equal anchor, are no negatives: give pairs "
-        "with different anchors and positives, a third column of negatives, or a larger batch_size"
+        "a text that equals the anchor or its positive, or is the positive of an equal anchor, does not count as a "
+        "negative: give pairs with distinct anchors and positives, a third column of negatives, or a larger batch_size"
     )
     if not taught:
         raise UsageError(
-            f"of {seen:,} pairs none has a negative in its batch, so nothing would be learned; {why}"
+            f"none of {seen:,} pairs has a negative in its batch, so nothing would be learned; {why}"
         )
     if taught < WORTH * seen:
         say(
-            f"{seen - taught:,} of the first {seen:,} pairs have no negative in their batch and teach nothing; {why}"
+            f"{seen - taught:,} of the first {seen:,} pairs have no negative in their batch, so nothing is learned "
+            f"from them; {why}"
         )
 
 
@@ -173,14 +174,14 @@ def pairs_loss(
 def info_nce(
     anchors: torch.Tensor, candidates: torch.Tensor, hidden: torch.Tensor, scale: float, symmetric: bool
 ) -> torch.Tensor:
-    """Mean cross-entropy of finding each anchor's positive among the candidates, by scaled cosines.
+    """The InfoNCE loss: mean cross-entropy of each anchor's positive among the candidates, by scaled cosines.
 
     Args:
         anchors: (n, d).
-        candidates: (m, d), m >= n; the first n are the anchors' positives, in their order.
-        hidden: (n, m) bool, candidates that do not count against an anchor.
-        scale: what cosines are multiplied by.
-        symmetric: whether to take the mean with the positives' search for their anchors.
+        candidates: (m, d), m >= n; the first n are the anchors' positives, in the same order.
+        hidden: (n, m) bool, candidates that are masked for an anchor.
+        scale: factor of the cosines.
+        symmetric: whether to average with the loss of the opposite direction, from positives to anchors.
     """
     cosines = F.normalize(anchors, dim=-1) @ F.normalize(candidates, dim=-1).T
     logits = (cosines * scale).masked_fill(hidden, -INF)
@@ -191,9 +192,10 @@ def info_nce(
 
 
 def false_negatives(columns: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
-    """Candidates (n, m) that are no negatives of an anchor, though they stand in another row.
+    """A mask (n, m) of candidates from other rows that are not negatives of an anchor.
 
-    Those are texts equal to the anchor or to its positive, and the positives of equal anchors.
+    These are texts that equal the anchor or its positive, and the positives of equal anchors. Example, for the pairs
+    (a, b), (a, c), (d, e) with candidates b, c, e: row 0 masks c, row 1 masks b, row 2 nothing.
     """
     anchors, positives = np.array(columns[0], object), np.array(columns[1], object)
     candidates = np.concatenate([np.array(column, object) for column in columns[1:]])

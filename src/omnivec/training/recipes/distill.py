@@ -1,9 +1,10 @@
-"""A table of token vectors is fitted to what a model of texts, the teacher, makes of them.
+"""Distils a text model, the teacher, into a table of token vectors.
 
-A token's first vector is what the teacher makes of it alone, less the mean, on the principal components of the
-teacher's vectors of texts, by smooth inverse frequency (Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for
-Sentence Embeddings"; Tulkens and van Dongen 2024, "Model2Vec"). Gradient descent then turns the mean of a text's tokens
-towards the teacher's vector of it, and the likeness of texts towards what it is with the teacher.
+A token's initial vector is the teacher's vector of that token alone, minus their mean, projected on the principal
+components of the teacher's vectors of texts and weighted by smooth inverse frequency (Arora et al. 2017, "A Simple but
+Tough-to-Beat Baseline for Sentence Embeddings"; Tulkens and van Dongen 2024, "Model2Vec"). Gradient descent then moves
+the mean of a text's token vectors towards the teacher's vector of the text, and the similarities of texts towards those
+of the teacher.
 """
 
 from __future__ import annotations
@@ -60,30 +61,31 @@ LIMITS = {
     "seed": (0, 2**63 - 1),
 }
 READ = 8192
-"""Texts that the teacher reads at a time; the principal components are those of the first so many."""
+"""Texts that the teacher embeds at a time; the principal components are computed from the first of these batches."""
 BETAS = (0.9, 0.99)
-"""Of Adam: most rows are seldom met, and a long memory of their gradients would come too late."""
+"""Adam's betas. Most rows rarely have a gradient, so the usual longer averages (0.999) would adapt too late."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
-        teacher: a model of texts: a name, a folder, hf:org/name, or an Embedder.
+        teacher: a text model: a name, a folder, hf:org/name, or an Embedder.
         dim: components of a vector, at most the teacher's.
-        texts: most snippets of the corpus that the teacher reads.
-        max_vocab: most tokens that get a row, the most frequent; None keeps the teacher's whole vocabulary.
-        scattered: share of the snippets that get rare words and punctuation, which corpora lack, at random places.
-        sif: a token's first weight is this by this plus its share of the texts; 0 weights none.
-        epochs: passes over the snippets; 0 leaves the tokens' first vectors.
+        texts: most snippets of the corpus that the teacher embeds.
+        max_vocab: most tokens that get a row, the most frequent first; None keeps the teacher's whole vocabulary.
+        scattered: share of the snippets into which rare words and punctuation, which corpora lack, are inserted at
+            random places.
+        sif: initial weight of a token: sif / (sif + its share of the texts); 0 weights all alike.
+        epochs: passes over the snippets; 0 keeps the initial vectors of the tokens.
         batch_size: most snippets in a batch.
-        lr: learning rate of Adam at the beginning; it falls to zero.
-        likeness: weight of the texts' likeness to each other beside that of each to the teacher's vector.
-        int8: whether rows are rounded to int8, and saved so.
-        seed: of what is drawn; the same seed makes the same table on one thread.
+        lr: initial learning rate of Adam; it falls to zero.
+        likeness: weight of the similarities among texts, relative to each text's distance from the teacher's vector.
+        int8: whether to round the rows to int8, and save them so.
+        seed: seed of all random choices; the same seed gives the same table on one thread.
         threads: CPU threads; by default as many as there are CPUs.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        show_progress_bar: progress on stderr; by default on a terminal or in a notebook.
         on_step: called after each step with its loss.
     """
 
@@ -109,18 +111,18 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Bags:
-    """Texts as the rows of a table that they are the mean of.
+    """The token ids of texts; the vector of a text is the mean of these rows of the table.
 
     Attributes:
-        ids: (total,) int32, one text behind the other.
-        offsets: (n + 1,) where each text's ids start, and the end.
+        ids: (total,) int32, the ids of all texts, concatenated.
+        offsets: (n + 1,) the offset of each text in `ids`, and the end of the last.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The ids of some texts, one behind the other, and where each begins."""
+        """The concatenated ids of the texts with these numbers, and the offset of each."""
         lengths = self.offsets[rows + 1] - self.offsets[rows]
         starts = np.cumsum(lengths) - lengths
         where = np.repeat(self.offsets[rows] - starts, lengths) + np.arange(int(lengths.sum()))
@@ -129,12 +131,12 @@ class Bags:
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What a teacher says of texts.
+    """The teacher's vectors of texts.
 
     Attributes:
-        kept: (n,) the texts that it has a vector of.
-        vectors: (n, dim) those vectors on the principal components, of length 1.
-        basis: (width, dim) orthonormal, the components.
+        kept: (n,) the numbers of the texts that the teacher could embed.
+        vectors: (n, dim) their vectors, projected on the principal components and scaled to length 1.
+        basis: (width, dim) the principal components, orthonormal.
     """
 
     kept: NDArray[np.int64]
@@ -143,7 +145,7 @@ class Lessons:
 
 
 def run(data: Any, options: Options) -> Embedder:
-    """Fits a table; `data` as `training.snippets.read_texts` takes it."""
+    """Distils the teacher; `data` is that of `training.snippets.read_texts`."""
     base = _teacher(options)
     network = base.model
     random = np.random.default_rng(options.seed)
@@ -167,17 +169,17 @@ def run(data: Any, options: Options) -> Embedder:
 
 
 def bags(texts: Sequence[str], tokenizer: Tokenizer, unknown: int | None = None) -> Bags:
-    """Texts as token ids, without the unknown one."""
+    """The token ids of texts, without the unknown token."""
     rows = [row[row != (-1 if unknown is None else unknown)] for row in tokenizer.ids(texts, special=False)]
     offsets = np.cumsum([0, *map(len, rows)])
     return Bags(np.concatenate(rows), offsets)
 
 
 def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:
-    """The teacher's vectors of texts; Ctrl-C leaves it at those that are read.
+    """Embeds texts with the teacher; after Ctrl-C, returns the vectors computed so far.
 
     Raises:
-        UsageError: no text has a vector.
+        UsageError: the teacher can embed none of the texts.
     """
     indices: list[NDArray[np.int64]] = []
     vectors: list[Floats] = []
@@ -194,31 +196,31 @@ def learn(teacher: Embedder, texts: Sequence[str], options: Options) -> Lessons:
             if basis is None:
                 raise
             say(
-                f"the teacher was stopped after {first:,} of {len(texts):,} texts: the table is fitted to these"
+                f"the teacher was stopped after {first:,} of {len(texts):,} texts: the table is fitted to those"
             )
     if basis is None or not sum(map(len, indices)):
-        raise UsageError(f"the teacher has a vector of none of {len(texts):,} texts: give others")
+        raise UsageError(f"the teacher can embed none of the {len(texts):,} texts: give others")
     return Lessons(np.concatenate(indices), np.concatenate(vectors), basis)
 
 
 def principal(vectors: Floats, dim: int) -> Floats:
-    """Orthonormal directions (width, dim) that hold most of the vectors' inner products, the greatest first.
+    """The `dim` principal components (width, dim) of vectors, orthonormal, the largest first.
 
-    Vectors are not centred: their mean is part of what cosines are made of.
+    The vectors are not centred, because their mean contributes to cosines.
     """
     _, directions = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
     return np.ascontiguousarray(directions[:, ::-1][:, :dim], np.float32)
 
 
 def beginning(alone: Floats, read: Bags, basis: Floats, sif: float, unknown: int | None) -> Floats:
-    """Rows (v, dim) to begin with.
+    """The initial rows (v, dim).
 
     Args:
-        alone: (v, width) the teacher's vector of each token.
-        read: what says how frequent tokens are.
-        basis: (width, dim) directions to keep.
-        sif: a of the weights a / (a + share); 0 for none.
-        unknown: a row that counts for nothing.
+        alone: (v, width) the teacher's vector of each token by itself.
+        read: texts in which tokens are counted.
+        basis: (width, dim) the directions to project on.
+        sif: the parameter a of the weights a / (a + share of the token); 0 for no weights.
+        unknown: the row of the unknown token, set to zero; None if there is none.
     """
     rows: Floats = (alone - alone.mean(axis=0)) @ basis
     if sif:
@@ -230,20 +232,20 @@ def beginning(alone: Floats, read: Bags, basis: Floats, sif: float, unknown: int
 
 
 def fit(first: Floats, read: Bags, wanted: Floats, options: Options) -> Floats:
-    """Rows (v, dim) by which texts are like their teacher's vectors; see `distance` for what becomes small.
+    """Trains rows (v, dim) so that the mean rows of texts match the teacher's vectors; `distance` is the loss.
 
     Args:
-        first: (v, dim) rows to begin with; they stay as they are.
+        first: (v, dim) the initial rows, which are not changed.
         read: n texts.
-        wanted: (n, dim) of length 1.
-        options: how.
+        wanted: (n, dim) the teacher's vectors, of length 1.
+        options: the options of the recipe.
 
     Raises:
-        UsageError: no text has a known token.
+        UsageError: no text has a token of the table.
     """
     usable = np.flatnonzero(np.diff(read.offsets))
     if not len(usable):
-        raise UsageError(f"none of {len(wanted):,} texts has a token that the table knows: give others")
+        raise UsageError(f"none of {len(wanted):,} texts has a token of the table: give others")
     if not options.epochs:
         return first
     rows = torch.nn.Parameter(torch.from_numpy(first.copy()))
@@ -273,12 +275,12 @@ def fit(first: Floats, read: Bags, wanted: Floats, options: Options) -> Floats:
 
 
 def distance(pooled: torch.Tensor, wanted: torch.Tensor, likeness: float) -> torch.Tensor:
-    """Mean of 1 - cosine to the wanted vectors, and of the squared differences between all cosines in the batch.
+    """The loss of a batch: mean of 1 - cosine, plus the mean squared difference of all pairwise cosines.
 
     Args:
-        pooled: (n, dim), of any length.
-        wanted: (n, dim), of length 1.
-        likeness: weight of the second.
+        pooled: (n, dim) the vectors of texts, of any length.
+        wanted: (n, dim) the teacher's vectors, of length 1.
+        likeness: weight of the second term.
     """
     unit = F.normalize(pooled, dim=1)
     loss = 1 - (unit * wanted).sum(dim=1).mean()
@@ -289,10 +291,10 @@ def _teacher(options: Options) -> Embedder:
     teacher = options.teacher
     base = teacher if isinstance(teacher, Embedder) else load(teacher, threads=options.threads)
     if base.trainable is None or written() not in base.modalities:
-        raise UsageError(f"{base.name} is no network of texts: a teacher reads words in their context")
+        raise UsageError(f"{base.name} is not a network for texts, which a teacher must be")
     if options.dim > base.encoder.card.space.dim:
         raise UsageError(
-            f"dim={options.dim}: {base.name} has {base.encoder.card.space.dim} components, so at most that many"
+            f"dim={options.dim}: {base.name} has {base.encoder.card.space.dim} components: give at most that many"
         )
     return base
 
@@ -305,7 +307,7 @@ def _table(rows: Floats, vocabulary: Vocabulary, options: Options) -> Table:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """As many for torch, and what it had before afterwards."""
+    """Sets the number of torch's threads, and restores it at the end; None leaves it unchanged."""
     before = torch.get_num_threads()
     try:
         if count is not None:

@@ -1,4 +1,4 @@
-"""Vectors of whole documents, learned with their words; new documents are inferred (paragraph vectors).
+"""Trains vectors of whole documents together with their words; new documents are inferred (paragraph vectors).
 
 Le and Mikolov 2014, arXiv:1405.4053.
 """
@@ -24,24 +24,23 @@ if TYPE_CHECKING:
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a document on each line"
 SPAN = 2.0
-"""Of the first values of rows, in 1 / dim: twice word2vec's.
+"""Range of initial values, in units of 1 / dim: twice that of word2vec.
 
-What tells documents apart grows from these values, and the few words of a short document do not make up for small ones.
+Document vectors grow from their initial values, and a short document has too few words to make up for small ones.
 """
 
 
 @dataclass(frozen=True)
 class Options(Windowed):
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
-        epochs: passes over the documents, and over a new one that is inferred.
-        window: words on either side, at most; each word draws its own from 1 to it, but for dm_concat.
-        dm: whether words around help to foretell each word (PV-DM); otherwise the document alone does (PV-DBOW).
-        dm_mean: whether PV-DM takes the mean of the vectors; otherwise their sum.
-        dm_concat: whether PV-DM puts the vectors one behind the other, in place of their mean; slow, and needs much
-            text.
-        dbow_words: whether words learn too in PV-DBOW, by skip-gram.
+        epochs: passes over the documents, and over a new document whose vector is inferred.
+        window: most words on either side; each word draws its own number from 1 to this, except with dm_concat.
+        dm: PV-DM, in which surrounding words help to predict each word; otherwise the document alone does (PV-DBOW).
+        dm_mean: whether PV-DM averages the vectors; otherwise it adds them up.
+        dm_concat: whether PV-DM concatenates the vectors in place of averaging them; slow, and needs much text.
+        dbow_words: whether PV-DBOW learns word vectors too, by skip-gram.
     """
 
     epochs: int = 10
@@ -54,18 +53,18 @@ class Options(Windowed):
 
 @dataclass(frozen=True, eq=False)
 class Doc2VecVectors:
-    """What was learned.
+    """The result of training.
 
     Attributes:
-        tags: of the documents' vectors.
-        documents: (tags, dim) float32.
-        words: by falling count.
-        counts: (v,) occurrences of each.
-        inputs: (v + 1, dim) float32, of the words; not learned by PV-DBOW without `dbow_words`. The last stands beyond
-            a document's ends where vectors are one behind the other.
-        outputs: (v, dim) float32, of the words as targets, or of their tree's nodes; (v, (1 + 2 * window) * dim) where
-            vectors are one behind the other.
-        outcome: of the training.
+        tags: the documents' tags.
+        documents: (tags, dim) float32, their vectors.
+        words: the vocabulary, most frequent first.
+        counts: (v,) occurrences of each word.
+        inputs: (v + 1, dim) float32, word vectors; not trained by PV-DBOW without `dbow_words`. With `dm_concat` the
+            last row stands for positions beyond a document's ends.
+        outputs: (v, dim) float32, output vectors of words, or of the tree's nodes; with `dm_concat`
+            (v, (1 + 2 * window) * dim).
+        outcome: loss, words and time of the training.
     """
 
     tags: list[str]
@@ -78,7 +77,7 @@ class Doc2VecVectors:
 
 
 def run(data: Any, options: Options) -> Embedder:
-    """Trains on documents; `data` as `training.tagged.read_documents` takes it."""
+    """Trains on documents; `data` is that of `training.tagged.read_documents`."""
 
     def one(words: Corpus, brief: Options) -> Doc2VecVectors:
         return fit(Documents(["0"], np.zeros(1, np.int32), words), brief)
@@ -88,7 +87,7 @@ def run(data: Any, options: Options) -> Embedder:
 
 
 def embedder(learned: Doc2VecVectors, options: Options) -> Embedder:
-    """What was learned, as a table of tags that infers vectors of new documents."""
+    """An embedder of the trained table, which also infers vectors of new documents."""
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
     settings = {name: getattr(options, name) for name in KEPT}
     settings |= {"lr": options.rate, "min_lr": options.least(int(learned.counts.sum()), len(learned.words))}
@@ -98,7 +97,7 @@ def embedder(learned: Doc2VecVectors, options: Options) -> Embedder:
 
 
 def fit(documents: Documents, options: Options) -> Doc2VecVectors:
-    """Learns vectors of documents."""
+    """Trains vectors of documents."""
     check_numba()
     from omnivec.tables.kernels import doc2vec as kernels
     from omnivec.tables.kernels import draws, windows
@@ -133,5 +132,5 @@ def fit(documents: Documents, options: Options) -> Doc2VecVectors:
 
 
 def _cut(table: NDArray[np.float32], width: int, dim: int) -> NDArray[np.float32]:
-    """Rows of one or several vectors without their padding."""
+    """Rows of one or several vectors, each padded to `width`, without the padding."""
     return table.reshape(len(table), -1, width)[:, :, :dim].reshape(len(table), -1).copy()

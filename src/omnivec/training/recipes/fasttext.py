@@ -1,6 +1,6 @@
-"""Vectors of words from their character n-grams, so that words never seen have one too (fastText).
+"""Trains word vectors from character n-grams, so that unseen words have vectors too (fastText).
 
-Bojanowski et al. 2017, arXiv:1607.04606. Words around a centre share its negatives, as in the recipe word2vec.
+Bojanowski et al. 2017, arXiv:1607.04606. The words around a centre word share its negatives, as in the recipe word2vec.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
 
 SPAN = 2.0
-"""Of the first values of n-gram rows, in 1 / dim: as fastText has them, wide, since means of many are narrow."""
+"""Range of initial values, in units of 1 / dim: wide, as in fastText, because the mean of many rows is small."""
 
 
 @dataclass(frozen=True)
 class Options(Centred):
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
-        min_count: rarer words are left out; they still have vectors, from their n-grams.
+        min_count: words that occur less often are left out; they still have vectors, from their n-grams.
         min_n: characters of the shortest n-gram, angle brackets included.
-        max_n: characters of the longest; 0 for no n-grams.
-        bucket: numbers that n-grams are hashed to.
+        max_n: characters of the longest n-gram; 0 uses none.
+        bucket: hash buckets for n-grams.
     """
 
     min_count: int = 5
@@ -58,17 +58,17 @@ class Options(Centred):
 
 @dataclass(frozen=True, eq=False)
 class FastTextVectors:
-    """What was learned.
+    """The result of training.
 
     Attributes:
-        words: by falling count.
-        counts: (v,) occurrences of each.
-        rows: (v, dim) float32, of the words themselves.
-        vectors: (v, dim) float32, of the words: means of their own row and their n-grams' rows.
-        buckets: (n,) int32, rising: the numbers of all n-grams that these words have.
-        bucket_vectors: (n, dim) float32, of these n-grams.
-        outputs: (v, dim) float32, of the words as targets, or of their tree's nodes.
-        outcome: of the training.
+        words: the vocabulary, most frequent first.
+        counts: (v,) occurrences of each word.
+        rows: (v, dim) float32, the rows of words without their n-grams.
+        vectors: (v, dim) float32, word vectors: the mean of a word's row and the rows of its n-grams.
+        buckets: (n,) int32, ascending: the buckets of all n-grams of these words.
+        bucket_vectors: (n, dim) float32, the rows of these buckets.
+        outputs: (v, dim) float32, output vectors of words, or of the tree's nodes.
+        outcome: loss, words and time of the training.
     """
 
     words: list[str]
@@ -82,7 +82,7 @@ class FastTextVectors:
 
 
 def run(data: Any, options: Options) -> Embedder:
-    """Trains on a text; `data` as `training.corpus.read_corpus` takes it."""
+    """Trains on a text; `data` is that of `training.corpus.read_corpus`."""
     corpus = read_words(data, options, fit)
     learned = fit(corpus, options)
     hashed = Subwords(learned.bucket_vectors, options.min_n, options.max_n, learned.buckets, options.bucket)
@@ -106,7 +106,7 @@ def run(data: Any, options: Options) -> Embedder:
 
 
 def fit(corpus: Corpus, options: Options) -> FastTextVectors:
-    """Learns vectors of a corpus's words and of their n-grams."""
+    """Trains vectors of a corpus's words and of their n-grams."""
     check_numba()
     from omnivec.tables.kernels import draws, windows
     from omnivec.tables.kernels import fasttext as kernels
@@ -160,9 +160,10 @@ def fit(corpus: Corpus, options: Options) -> FastTextVectors:
 
 
 def used(ngrams: Ragged) -> tuple[NDArray[np.int32], Ragged]:
-    """The buckets that occur, in the order of their first, and each n-gram as a place among them.
+    """The distinct buckets, in order of first occurrence, and the n-grams as indices of them.
 
-    Words stand by falling count, so the rows of frequent n-grams lie side by side.
+    Words are sorted by descending count, so the rows of frequent n-grams are close together in memory. For example,
+    buckets [7, 1, 7, 4] become ([7, 1, 4], [0, 1, 0, 2]).
     """
     buckets, first, places = np.unique(ngrams.values, return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -172,7 +173,7 @@ def used(ngrams: Ragged) -> tuple[NDArray[np.int32], Ragged]:
 
 
 def with_words(ngrams: Ragged) -> Ragged:
-    """Rows of words: each word's own before those of its n-grams, which lie behind all words' own."""
+    """The rows of each word: its own row, then those of its n-grams, which are numbered after the words' rows."""
     words = len(ngrams.starts) - 1
     word_rows = np.arange(words, dtype=np.int32)
     return Ragged(

@@ -1,4 +1,4 @@
-"""Labels of texts from their words and word n-grams: a softmax over the mean of their vectors (fastText).
+"""Trains a text classifier on words and word n-grams: a softmax over the mean of their vectors (fastText).
 
 Joulin et al. 2017, arXiv:1607.01759.
 """
@@ -32,15 +32,16 @@ DATA = (
 
 @dataclass(frozen=True)
 class Options(Common):
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
         epochs: passes over the texts.
-        seed: of all that is drawn, and of the order of the texts.
-        word_ngrams: words of the longest n-gram of words; 1 for words alone.
+        lr: initial learning rate; it falls linearly.
+        seed: seed of all random choices and of the order of the texts.
+        word_ngrams: words of the longest word n-gram; 1 uses single words only.
         min_n: characters of the shortest n-gram, angle brackets included.
-        max_n: characters of the longest; 0 for no n-grams of characters.
-        bucket: numbers that n-grams are hashed to.
+        max_n: characters of the longest character n-gram; 0 uses none.
+        bucket: hash buckets for n-grams.
     """
 
     epochs: int = 5
@@ -60,15 +61,15 @@ class Options(Common):
 
 @dataclass(frozen=True, eq=False)
 class TrainedClassifier:
-    """What was learned.
+    """The result of training.
 
     Attributes:
-        bag: what the rows of `inputs` stand for.
+        bag: the words and buckets of the rows of `inputs`.
         counts: (words,) occurrences of each word.
         inputs: (words + buckets, dim) float32; a text's vector is the mean of its rows.
-        labels: by falling count.
-        outputs: (labels, dim) float32.
-        outcome: of the training.
+        labels: the labels, most frequent first.
+        outputs: (labels, dim) float32, output vectors of labels.
+        outcome: loss, words and time of the training.
     """
 
     bag: Bag
@@ -80,12 +81,12 @@ class TrainedClassifier:
 
 
 def run(data: Any, options: Options) -> KeyedEmbedder:
-    """Trains on texts with labels; `data` as `training.labelled.read_labelled` takes it."""
+    """Trains on texts with labels; `data` is that of `training.labelled.read_labelled`."""
     return embedder(fit(read_labelled(data), options), options)
 
 
 def embedder(learned: TrainedClassifier, options: Options) -> KeyedEmbedder:
-    """What was learned, as a table that says the labels of texts."""
+    """An embedder of the trained table, which predicts labels of texts."""
     bag, words = learned.bag, len(learned.bag.words)
     hashed = Subwords(learned.inputs[words:], bag.min_n, bag.max_n, bag.buckets, bag.bucket)
     settings = {
@@ -107,7 +108,7 @@ def embedder(learned: TrainedClassifier, options: Options) -> KeyedEmbedder:
 
 
 def fit(examples: Sequence[Labelled], options: Options) -> TrainedClassifier:
-    """Learns labels of texts; the order is shuffled once by the seed."""
+    """Trains a classifier of texts, in an order that is shuffled once, by the seed."""
     check_numba()
     from omnivec.tables.kernels import fasttext as kernels
 

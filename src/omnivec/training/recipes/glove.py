@@ -1,7 +1,7 @@
-"""Word vectors whose dot products tell how often words stand near each other (GloVe).
+"""Trains word vectors whose dot products predict how often words occur near each other (GloVe).
 
-Pennington et al. 2014, "GloVe: Global Vectors for Word Representation", sections 3 and 4.2. Words near each other
-are counted once; then the logarithms of the counts are factorised. Runs on a CPU, compiled by Numba.
+Pennington et al. 2014, "GloVe: Global Vectors for Word Representation", sections 3 and 4.2. Pairs of near words are
+counted once; then the logarithms of the counts are factorised. Runs on a CPU, compiled by Numba.
 """
 
 from __future__ import annotations
@@ -45,24 +45,25 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Options:
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
         dim: components of a vector.
-        window: farthest distance, in words, at which two words are near.
-        symmetric: whether words on both sides count; otherwise only those before.
+        window: largest distance, in words, at which two words count as near.
+        symmetric: whether to count words on both sides; otherwise only those before.
         distance_weighting: whether words at distance d count 1/d; otherwise 1.
-        min_count: rarer words are left out.
-        max_vocab: only so many words, the most frequent, get a vector; when not given, all.
-        x_max: counts from here on have full weight; the paper took 100 for billions of words.
-        alpha: how weights fall below it, as (count / x_max) ** alpha.
+        min_count: words that occur less often are left out.
+        max_vocab: most words that get a vector, the most frequent first; by default all.
+        x_max: counts from here on have full weight; the paper used 100 for billions of words.
+        alpha: smaller counts have the weight (count / x_max) ** alpha.
         lr: learning rate of AdaGrad.
         epochs: passes over the counts.
-        add_contexts: whether a word's vector is the sum of its two, as a word and as a context; else the first.
-        threads: that count and learn; when not given, as many as there are CPUs. One makes the same bits for the same
-            seed; several do not.
-        seed: of the first vectors and of the order.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        add_contexts: whether to add each word's word vector and context vector; otherwise the word vector alone is
+            used.
+        threads: threads that count and train; by default as many as there are CPUs. With one, the same seed gives the
+            same bits.
+        seed: seed of the initial vectors and the order.
+        show_progress_bar: progress on stderr; by default on a terminal or in a notebook.
     """
 
     dim: int = 100
@@ -87,13 +88,13 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What was learned.
+    """The result of training.
 
     Attributes:
         vectors: (v, dim) float32, in the order of the corpus's words.
-        costs: mean cost of an entry in each epoch that was finished.
-        entries: pairs of words that were counted: entries of the matrix above 0.
-        stopped: whether Ctrl-C ended it early.
+        costs: mean cost of an entry in each completed epoch.
+        entries: number of entries of the co-occurrence matrix above 0.
+        stopped: whether Ctrl-C ended training early.
     """
 
     vectors: Floats
@@ -103,19 +104,19 @@ class Fitted:
 
 
 def run(data: Any, options: Options) -> Embedder:
-    """Trains on a text; `data` as `training.corpus.read_corpus` takes it."""
+    """Trains on a text; `data` is that of `training.corpus.read_corpus`."""
     corpus = read_words(data, options, fit)
     fitted = fit(corpus, options)
     return trained(Table(corpus.words, fitted.vectors, corpus.counts), "glove")
 
 
 def fit(corpus: Corpus, options: Options) -> Fitted:
-    """Counts, and factorises.
+    """Counts co-occurrences, and factorises them.
 
-    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says how much that is.
+    Ctrl-C ends training early: the vectors keep what was learned so far, and a line on stderr says how much that is.
 
     Raises:
-        UsageError: no two words stand near each other.
+        UsageError: no two words occur near each other.
         ModelError: the cost or a vector is not finite.
         MissingExtra: numba is not installed.
     """
@@ -124,7 +125,7 @@ def fit(corpus: Corpus, options: Options) -> Fitted:
 
 
 def count(corpus: Corpus, options: Options) -> Cooccurrence:
-    """How often words of a corpus stand near each other; raises UsageError where none do."""
+    """Counts how often words of a corpus occur near each other; raises UsageError if none do."""
     check_numba()
     from omnivec.tables.kernels import cooccurrence
 
@@ -135,14 +136,14 @@ def count(corpus: Corpus, options: Options) -> Cooccurrence:
         )
     if not len(counts):
         raise UsageError(
-            f"no two words stand in one of the {len(corpus.starts) - 1:,} sentences: give longer ones, or a lower "
-            f"min_count (now {options.min_count})"
+            f"none of the {len(corpus.starts) - 1:,} sentences has two words: give longer ones, or a lower min_count "
+            f"(now {options.min_count})"
         )
     return counts
 
 
 def factorise(counts: Cooccurrence, options: Options) -> Fitted:
-    """Learns vectors from counts, which it takes over and changes; see `fit`."""
+    """Trains vectors on counts, which are changed in place; see `fit`."""
     check_numba()
     from omnivec.tables.kernels import glove
 
@@ -172,14 +173,14 @@ def factorise(counts: Cooccurrence, options: Options) -> Fitted:
 
 
 class _Costs(NamedTuple):
-    """Some entries: the sum of their costs, and their number."""
+    """The sum of the costs of some entries, and their number."""
 
     cost: float
     entries: int
 
 
 class _CostReport:
-    """Costs, and lines about them on stderr, where progress is shown: every few seconds, and at the end."""
+    """Adds up costs, and prints a line about them on stderr every few seconds, if progress is shown."""
 
     def __init__(self, options: Options, entries: int) -> None:
         self._lines = progress.Report(options.show_progress_bar, at_once=True)
@@ -191,7 +192,11 @@ class _CostReport:
         self.costs: list[float] = []
 
     def add(self, one: _Costs) -> None:
-        """Says how it goes, unless that was reported just now; raises ModelError where the cost is not finite."""
+        """Counts trained entries, and prints a line unless the last one is recent.
+
+        Raises:
+            ModelError: the cost is not finite.
+        """
         if not math.isfinite(one.cost):
             raise ModelError(
                 f"epoch {len(self.costs) + 1}: cost {one.cost} at lr={self._options.lr:g}: use a smaller lr"

@@ -1,7 +1,7 @@
-"""Pairs of words that are one word in meaning: "new york", found by how much more often they meet than chance has it.
+"""Finds phrases, such as "new york": pairs of words that occur together much more often than by chance.
 
-Mikolov et al. 2013, arXiv:1310.4546, section 4; normalised pointwise mutual information: Bouma 2009. Several passes
-make longer phrases of shorter ones. What is learned is a file that the recipe word2vec takes as `phrases`.
+Mikolov et al. 2013, arXiv:1310.4546, section 4; normalised pointwise mutual information: Bouma 2009. Further passes
+join phrases into longer ones. The result is a file that the recipe word2vec takes as `phrases`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from omnivec.validation.reasons import of_system
 INF = float("inf")
 LIMITS = {"min_count": (1, INF), "threshold": (-INF, INF), "passes": (1, 10), "threads": (1, 1_024)}
 SCORINGS = {"default": 100.0, "npmi": 0.5}
-"""The threshold of each where no other is given."""
+"""Default threshold of each scoring."""
 HEAD = "omnivec phrases"
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
@@ -35,17 +35,17 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Options:
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
-        min_count: pairs that meet less often are none; "default" takes so many off each count, too.
-        threshold: lowest score of a phrase; 100 for "default", 0.5 for "npmi" where it is not given.
-        scoring: "default": (count(ab) - min_count) * words / (count(a) * count(b)), as word2phrase has it; "npmi":
+        min_count: pairs that occur less often are not phrases; "default" scoring also subtracts it from each count.
+        threshold: lowest score of a phrase; by default 100 for "default" and 0.5 for "npmi".
+        scoring: "default": (count(ab) - min_count) * words / (count(a) * count(b)), as in word2phrase; "npmi":
             ln(p(ab) / (p(a) p(b))) / -ln p(ab), from -1 to 1.
-        delimiter: what the words of a phrase are joined by.
-        passes: how often; each makes phrases of words and of the phrases before it.
-        threads: that read; by default as many as there are CPUs.
-        show_progress_bar: progress on stderr; None in a terminal or a notebook.
+        delimiter: string that joins the words of a phrase.
+        passes: number of passes; each can join the phrases of the passes before it into longer ones.
+        threads: threads that read; by default as many as there are CPUs.
+        show_progress_bar: progress on stderr; by default on a terminal or in a notebook.
     """
 
     min_count: int = 5
@@ -62,21 +62,23 @@ class Options:
             raise UsageError(f"scoring={self.scoring!r} is none of {', '.join(SCORINGS)}")
         settle(self, {"threshold": self.least})
         if self.delimiter != "".join(split_words(self.delimiter)):
-            raise UsageError(f"delimiter={self.delimiter!r}: white space would part the words again")
+            raise UsageError(
+                f"delimiter={self.delimiter!r}: whitespace would split the phrases into words again"
+            )
 
     @property
     def least(self) -> float:
-        """The threshold, asked for or usual."""
+        """The threshold, given or default."""
         return SCORINGS[self.scoring] if self.threshold is None else self.threshold
 
 
 @dataclass(frozen=True)
 class Phrases:
-    """Phrases of each pass, with their scores.
+    """The phrases of each pass, with their scores.
 
     Attributes:
-        passes: pair of words -> score; the words of a later pass may be phrases of an earlier one.
-        delimiter: what words are joined by.
+        passes: for each pass, pair of words -> score; words of a later pass may be phrases of an earlier one.
+        delimiter: string that joins the words of a phrase.
     """
 
     passes: tuple[dict[Pair, float], ...]
@@ -86,10 +88,10 @@ class Phrases:
         return sum(map(len, self.passes))
 
     def words(self, sentence: str | Sequence[str]) -> list[str]:
-        """A sentence's words, phrases joined, from left to right.
+        """The words of a sentence, with phrases joined from left to right.
 
         Args:
-            sentence: a text, whose words are parted as `omnivec.inputs.text.whitespace` has it, or its words.
+            sentence: a list of words, or a text, which is split as `omnivec.inputs.text.whitespace` describes.
         """
         words = split_words(sentence) if isinstance(sentence, str) else list(sentence)
         for pairs in self.passes:
@@ -97,13 +99,21 @@ class Phrases:
         return words
 
     def join(self, corpus: Corpus) -> Corpus:
-        """A corpus whose phrases are words; one that holds all words (min_count=1) loses none by it."""
+        """The corpus with each phrase joined into one word.
+
+        It should hold all words (min_count=1): words left out of it would bring others next to each other.
+        """
         for pairs in self.passes:
             corpus = _join(corpus, pairs, self.delimiter)
         return corpus
 
     def save(self, path: str | Path) -> Path:
-        """Writes a text file: after a first line, pass, words and score in a line, parted by tabs."""
+        """Writes a text file: a header, then a line for each phrase with pass, two words and score, separated by tabs.
+
+        Raises:
+            UsageError: a word contains a tab or a line feed.
+            ModelError: the disk refused.
+        """
         place = arguments.path("path", path)
         lines = [f"{HEAD}\t{self.delimiter}"]
         for number, pairs in enumerate(self.passes, 1):
@@ -111,7 +121,7 @@ class Phrases:
         broken = next((line for line in lines[1:] if line.count("\t") != 3 or "\n" in line), None)
         if broken is not None:
             raise UsageError(
-                f"{broken[:60]!r}: a phrase whose words hold a tab or a line's end cannot be saved"
+                f"{broken[:60]!r}: a phrase whose words contain a tab or a line feed cannot be saved"
             )
         with written(place, error=ModelError) as scratch:
             scratch.write_bytes(("\n".join(lines) + "\n").encode())
@@ -119,18 +129,24 @@ class Phrases:
 
 
 def load(path: str | Path) -> Phrases:
-    """Phrases that `Phrases.save` wrote."""
+    """Reads a file that `Phrases.save` wrote.
+
+    Raises:
+        UsageError: the file cannot be read, or is not such a file.
+    """
     place = arguments.path("path", path)
     try:
         head, *lines = place.read_bytes().decode().split("\n")
     except OSError as error:
         raise UsageError(f"{place} cannot be read: {of_system(error)}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{place} is not UTF-8 at byte {error.start}: it is no file of phrases") from error
+        raise UsageError(
+            f"{place} is not UTF-8 at byte {error.start}: it is not a file of phrases"
+        ) from error
     name, _, delimiter = head.partition("\t")
     if name != HEAD:
         raise UsageError(
-            f"{place} is no file of phrases: its first line is not {HEAD!r}; train phrases makes one"
+            f"{place} is not a file of phrases: its first line is not {HEAD!r}; omnivec train phrases makes one"
         )
     passes: list[dict[Pair, float]] = []
     for number, line in enumerate(lines, 2):
@@ -148,7 +164,7 @@ def load(path: str | Path) -> Phrases:
 
 
 def run(data: Any, options: Options) -> Phrases:
-    """Finds phrases in a text; `data` as `training.corpus.read_corpus` takes it."""
+    """Finds phrases in a text; `data` is that of `training.corpus.read_corpus`."""
     corpus = read_corpus(
         data, min_count=1, threads=options.threads, show_progress_bar=options.show_progress_bar
     )
@@ -156,7 +172,7 @@ def run(data: Any, options: Options) -> Phrases:
 
 
 def learn(corpus: Corpus, options: Options) -> Phrases:
-    """Phrases of a corpus that holds all its words (min_count=1), best first in each pass."""
+    """The phrases of a corpus that holds all words (min_count=1), in each pass by descending score."""
     passes: list[dict[Pair, float]] = []
     for number in range(options.passes):
         pairs = _pairs(corpus, options)
@@ -169,13 +185,13 @@ def learn(corpus: Corpus, options: Options) -> Phrases:
 
 
 def _pairs(corpus: Corpus, options: Options) -> dict[Pair, float]:
-    """Pairs above the threshold."""
+    """The pairs whose score is above the threshold, by descending score."""
     first, second, together = _neighbours(corpus, options.min_count)
     words, a, b = float(len(corpus.ids)), corpus.counts[first], corpus.counts[second]
     if options.scoring == "default":
         scores = (together - options.min_count) / a / b * words
     else:
-        # A text of one pair and nothing else has ln p(ab) = 0.
+        # If the text is this pair and nothing else, ln p(ab) is 0.
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = np.nan_to_num(np.log(together / a / b * words) / -np.log(together / words), nan=1.0)
     order = np.flatnonzero(scores > options.least)
@@ -186,9 +202,9 @@ def _pairs(corpus: Corpus, options: Options) -> dict[Pair, float]:
 def _neighbours(
     corpus: Corpus, least: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs of words that stand side by side at least so often, and how often."""
+    """Pairs of adjacent words that occur at least `least` times: first words, second words, counts."""
     size = len(corpus.words)
-    # A pair is no more frequent than its rarer word.
+    # A pair is at most as frequent as its rarer word.
     common = corpus.counts[corpus.ids] >= least
     near = common[:-1] & common[1:]
     near[corpus.starts[1:-1] - 1] = False
@@ -230,7 +246,7 @@ def _join(corpus: Corpus, pairs: dict[Pair, float], delimiter: str) -> Corpus:
 
 
 def _ranked(words: list[str], ids: NDArray[np.int32], starts: NDArray[np.int64], total: int) -> Corpus:
-    """A corpus from words in any order, some of which may not occur."""
+    """A corpus from a vocabulary in any order, in which some words may not occur."""
     counts = np.bincount(ids, minlength=len(words))
     first = np.full(len(words), len(ids))
     first[ids[::-1]] = np.arange(len(ids))[::-1]

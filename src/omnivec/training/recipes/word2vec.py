@@ -1,7 +1,7 @@
-"""Vectors of words from the words around them: skip-gram and CBOW (word2vec).
+"""Trains word vectors from the words around each word: skip-gram and CBOW (word2vec).
 
-Mikolov et al. 2013, arXiv:1301.3781 and 1310.4546. The words around a centre share its negatives, drawn anew for each
-centre: measured, this costs no quality, and it is most of the speed.
+Mikolov et al. 2013, arXiv:1301.3781 and 1310.4546. The words around a centre word share its negatives, which are drawn
+for each centre word. In our measurements this does not reduce quality, and it accounts for most of the speed.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
 
 SPAN = 2.0
-"""Of the first values, in 1 / dim: gensim's, twice word2vec.c's.
+"""Range of initial values, in units of 1 / dim: that of gensim, twice that of word2vec.c.
 
-Outputs begin at 0 and grow by these values, so a short training learns sooner with larger ones, CBOW above all:
-`benchmarks/words_budgets.py`.
+Outputs start at 0 and grow in proportion to these values, so in a short training larger ones learn faster, above all
+with CBOW: `benchmarks/words_budgets.py`.
 """
 
 
 class Epoch(NamedTuple):
-    """What one pass was like.
+    """The record of one epoch.
 
     Attributes:
-        number: from 1.
-        of: passes in all.
-        loss: mean over a sample of the predictions in it: minus the log probability of the word and its negatives.
-        seconds: since training began.
+        number: number of the epoch, from 1.
+        of: number of all epochs.
+        loss: mean over a sample of its predictions of minus the log probability of the word and its negatives.
+        seconds: time since training began.
     """
 
     number: int
@@ -57,17 +57,17 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Options(Centred):
-    """What may be told to this recipe.
+    """Options of this recipe.
 
     Attributes:
-        window: words on either side, at most.
-        hs: whether to take a hierarchical softmax in place of negative sampling.
-        cbow_mean: whether CBOW takes the mean of the words around; otherwise their sum.
-        ns_exponent: negatives are drawn by their counts to this power.
-        shrink_windows: whether each centre draws its window's size from 1 to `window`.
-        phrases: a file that the recipe `phrases` made; what it lists becomes one word.
-        init: a model of words to begin with: its words keep their vectors, new ones are added.
-        on_epoch: called after each pass with its loss.
+        window: most words on either side of the centre word.
+        hs: whether to use a hierarchical softmax in place of negative sampling.
+        cbow_mean: whether CBOW averages the vectors of the surrounding words; otherwise it adds them up.
+        ns_exponent: negatives are drawn in proportion to their counts to this power.
+        shrink_windows: whether to draw the size of each window from 1 to `window`.
+        phrases: file made by the recipe `phrases`; each phrase in it becomes one word.
+        init: table of words to start from: its words keep their vectors, new words are added.
+        on_epoch: called after each epoch with its loss.
     """
 
     window: int = 5
@@ -81,20 +81,20 @@ class Options(Centred):
 
     @property
     def softmax(self) -> bool:
-        """Whether a hierarchical softmax is taken in place of negative sampling."""
+        """Whether a hierarchical softmax replaces negative sampling."""
         return bool(self.hs) or self.negative == 0
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What was learned.
+    """The result of training.
 
     Attributes:
-        words: of the corpus by falling count, then those that only `init` has.
-        counts: (v,) occurrences of each.
+        words: words of the corpus, most frequent first, then words that only `init` has.
+        counts: (v,) occurrences of each word in the corpus.
         vectors: (v, dim) float32.
-        outputs: (w, dim) float32: of the corpus's w words as targets, or of their tree's nodes.
-        outcome: of the passes.
+        outputs: (w, dim) float32, output vectors of the corpus's w words, or of the tree's nodes.
+        outcome: loss, words and time of the training.
     """
 
     words: list[str]
@@ -105,7 +105,7 @@ class Trained:
 
 
 def run(data: Any, options: Options) -> Embedder:
-    """Trains on a text; `data` as `training.corpus.read_corpus` takes it."""
+    """Trains on a text; `data` is that of `training.corpus.read_corpus`."""
     corpus = read(data, options)
     learned = fit(corpus, options, beginning(options))
     settings = {"lr": options.rate, "min_lr": options.least(len(corpus.ids), len(corpus.words))}
@@ -113,7 +113,7 @@ def run(data: Any, options: Options) -> Embedder:
 
 
 def read(data: Any, options: Options) -> Corpus:
-    """The corpus that these options ask for, phrases joined."""
+    """Reads the corpus within the options' limits, with phrases joined."""
     brief = replace(options, on_epoch=None)
     if options.phrases is None:
         return read_words(data, brief, fit)
@@ -123,7 +123,11 @@ def read(data: Any, options: Options) -> Corpus:
 
 
 def beginning(options: Options) -> dict[str, Floats]:
-    """The vectors of the model to begin with, by word; none where none is asked for."""
+    """The vectors of the model to start from, by word; empty if there is none.
+
+    Raises:
+        UsageError: the model is not a table of words, or its vectors have another dimension.
+    """
     if options.init is None:
         return {}
     from omnivec.models.keyed import keyed
@@ -134,24 +138,24 @@ def beginning(options: Options) -> dict[str, Floats]:
     model = keyed(initial, f"init={options.init!r} is a model of {reads}, not a table of words")
     if model.dim != options.dim:
         raise UsageError(
-            f"init has vectors of {model.dim} components, dim={options.dim} asks for others: they must agree"
+            f"init has vectors of {model.dim} components, but dim={options.dim}: they must be equal"
         )
     return dict(zip(model.keys, model.vectors, strict=True))
 
 
 def fit(corpus: Corpus, options: Options, known: dict[str, Floats] | None = None) -> Trained:
-    """Learns vectors of a corpus's words.
+    """Trains vectors of a corpus's words.
 
-    Ctrl-C ends it early: what was learned by then stays, and a line on stderr says how much that is.
+    Ctrl-C ends training early: the vectors keep what was learned so far, and a line on stderr says how much that is.
 
     Args:
-        corpus: as `read_corpus` returns it.
-        options: how.
-        known: word -> (dim,) to begin with.
+        corpus: the corpus, from `read_corpus`.
+        options: the options of the recipe.
+        known: word -> initial vector (dim,).
 
     Raises:
-        UsageError: fewer than two words, or no sentence of two.
-        ModelError: numbers that are not finite.
+        UsageError: there are fewer than two words, or no sentence has two.
+        ModelError: the loss or a vector is not finite.
         MissingExtra: numba is not installed.
     """
     check_numba()
@@ -173,16 +177,14 @@ def fit(corpus: Corpus, options: Options, known: dict[str, Floats] | None = None
 def _check(corpus: Corpus) -> None:
     if len(corpus.words) < 2:
         raise UsageError(
-            f"only {corpus.words[0]!r} is frequent enough: a model needs two words, lower min_count"
+            f"only {corpus.words[0]!r} is frequent enough, but a model needs two words: lower min_count"
         )
     if int(np.diff(corpus.starts).max()) < 2:
-        raise UsageError(
-            f"no two words stand in one of the {len(corpus.starts) - 1:,} sentences: give longer ones"
-        )
+        raise UsageError(f"none of the {len(corpus.starts) - 1:,} sentences has two words: give longer ones")
 
 
 def _model(corpus: Corpus, words: list[str], options: Options, known: dict[str, Floats]) -> Tables:
-    """Tables to begin with: inputs known or from -1/dim to 1/dim, outputs 0."""
+    """The initial tables: inputs are known vectors or random from -1 / dim to 1 / dim, outputs are zeros."""
     from omnivec.tables.kernels import draws, trees, windows
 
     inputs = uniform((len(words), options.dim), options.seed, SPAN)
@@ -231,7 +233,7 @@ def _passes(corpus: Corpus, options: Options, model: Tables) -> Outcome:
 
 
 class _Epochs:
-    """Tells when a pass is over; shards of the next may have begun."""
+    """Calls `on_epoch` when an epoch is complete; shards of the next may have been begun by then."""
 
     def __init__(self, options: Options, words: int) -> None:
         self._options, self._words = options, words
@@ -240,7 +242,7 @@ class _Epochs:
         self._start = time.perf_counter()
 
     def add(self, shard: Shard, loss: float, count: int) -> None:
-        """A shard is done."""
+        """Counts a finished shard."""
         if self._options.on_epoch is None:
             return
         with self._lock:
