@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import threading
 import time
 
@@ -76,6 +77,21 @@ def test_interrupted_before_anything_was_learned_it_stops_as_ever():
 
     with pytest.raises(KeyboardInterrupt):
         run_epochs(STARTS, Schedule(1000, 0.1, 0.0, 1, 0), work, {})
+
+
+def test_interrupted_while_the_threads_begin_it_leaves_none_running(monkeypatch):
+    begin, begun = threading.Thread.start, []
+
+    def start(thread):
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with contextlib.suppress(KeyboardInterrupt):  # raised where the first thread has learned nothing yet
+        run_epochs(STARTS, Schedule(1_000_000, 0.1, 0.0, 3, 0), lambda shard: (1.0, 1), {})
+    assert len(begun) == 1 and not begun[0].is_alive()
 
 
 def test_the_line_says_how_much_is_kept():

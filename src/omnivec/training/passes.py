@@ -134,9 +134,9 @@ def run_epochs(
     report = _LossReport(schedule, int(starts[-1] - starts[0]))
     stopped = False
     with progress.bar("training", report.total, "words", schedule.show_progress_bar) as bar:
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             while report.words < report.total:
                 one = done.get()
                 if isinstance(one, BaseException):
@@ -150,7 +150,8 @@ def run_epochs(
         finally:
             stop.set()
             for thread in threads:
-                thread.join()
+                if thread.is_alive():  # Ctrl-C may come before all of them have begun.
+                    thread.join()
     if stopped:
         _reraise_if_nothing_learned(shards, done)
         say(stopped_line(shards.learned / report.total, schedule.epochs))
