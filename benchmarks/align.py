@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -72,7 +73,9 @@ def neighbours(
     return forth, alignment.recall(left[near], left[held], K)[0]
 
 
-def measured(left: np.ndarray, right: np.ndarray, known: np.ndarray, held: np.ndarray) -> Iterator[tuple]:
+def measured(
+    left: np.ndarray, right: np.ndarray, known: np.ndarray, held: np.ndarray
+) -> Iterator[tuple[Any, ...]]:
     """(method, recall from left to right, and back, strength, CPU seconds) of one split."""
     chance = min(1.0, K / len(held))
     yield "chance", chance, chance, 0.0, 0.0
@@ -101,7 +104,7 @@ def main() -> None:
     left = omnivec.load("efficientnet-lite0").encode([framed(one) for one in pictures])
     right = omnivec.load("all-MiniLM-L6-v2").encode([one["name"].lower() for one in emoji])
 
-    found: dict[tuple[str, str], list[tuple]] = {}
+    found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for protocol, _, known, held in splits([one["subcategory"] for one in emoji], given.seeds):
         for name, *values in measured(left, right, known, held):
             found.setdefault((protocol, name), []).append((len(held), *values))
@@ -118,7 +121,7 @@ def main() -> None:
     machine.write_csv(given.output, rows)
 
 
-def mean(columns: tuple[str, ...], values: list[tuple]) -> Iterator[tuple[str, float]]:
+def mean(columns: tuple[str, ...], values: list[tuple[Any, ...]]) -> Iterator[tuple[str, float]]:
     """The mean over the splits of each column."""
     yield from zip(columns, np.mean(values, 0).tolist(), strict=True)
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,8 @@ def main() -> None:
     asked = arguments.parse_args()
     if asked.part:
         part, *given = json.loads(asked.part)
-        print(json.dumps({"stream": stream, "shapes": shapes, "ceiling": ceiling}[part](*given)))
+        parts: dict[str, Callable[..., Any]] = {"stream": stream, "shapes": shapes, "ceiling": ceiling}
+        print(json.dumps(parts[part](*given)))
         return
     found = [alone("stream", asked.count), alone("shapes", asked.calls)]
     found += [alone("ceiling", size, name) for name in ("float32", "int8") for size in ("", *CEILINGS)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from peers import LIMIT, LOCAL, Place
 
@@ -50,7 +51,7 @@ def write_onnx(place: Place) -> None:
             super().__init__()
             self.model = AutoModel.from_pretrained(place.original)
 
-        def forward(self, input_ids, attention_mask, token_type_ids):
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
             return self.model(input_ids, attention_mask, token_type_ids).last_hidden_state
 
     names = ("input_ids", "attention_mask", "token_type_ids")

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
         made.text()
 
 
-def count_to(n: int, **settings: bool | None) -> None:
+def count_to(n: int, **settings: Any) -> None:
     with bar("indexing", n, "documents", **settings) as shown:
         for _ in range(n):
             shown.advance(1)
@@ -79,7 +80,7 @@ def test_a_download_inside_of_work_is_a_second_row_of_the_same_display(
     monkeypatch.setattr(sys, "stderr", screen.file)
     made: list[object] = []
     display = progress._display
-    monkeypatch.setattr(progress, "_display", lambda: (made.append(0), display())[1])
+    monkeypatch.setattr(progress, "_display", lambda: made.append(0) or display())
     with bar("indexing", 2, "documents") as shown:
         shown.advance(1)
         download = DownloadBar()

@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.fixture
 def machine():
     spec = importlib.util.spec_from_file_location("machine", BENCHMARKS / "machine.py")
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["machine"] = module
     spec.loader.exec_module(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -129,8 +130,9 @@ def test_the_default_is_both_for_words_and_vectors_for_the_rest(files: CommandLi
         [best, *_] = notes.search("foxes sleeping", 1)
         assert [best.text[a:b] for a, b in best.matches] == ["foxes", "sleep"]
         assert notes.search("foxes", 1, mode="vector")[0].matches == ()
+        unknown: Any = "fuzzy"
         with pytest.raises(UsageError, match="none of vector, text, hybrid"):
-            notes.search("foxes", mode="fuzzy")
+            notes.search("foxes", mode=unknown)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from omnivec.inputs import reading
 from omnivec.inputs.files import read as documents
 from omnivec.inputs.image import pixels
 from omnivec.inputs.image import thumbnail as thumbnails
+from omnivec.inputs.image.pixels import decode_image
 from omnivec.inputs.text import passages
 from omnivec.tasks import duplicates
 from omnivec.tasks.duplicates import find_copies
@@ -189,9 +190,7 @@ def test_a_page_shows_the_others(files: Path, monkeypatch: pytest.MonkeyPatch) -
     ]
     for error in RAISED:
         with monkeypatch.context() as patch:
-            broken = breaking(
-                thumbnails.decode_image, error, lambda picture, *_: picture.name.endswith("bad.png")
-            )
+            broken = breaking(decode_image, error, lambda picture, *_: picture.name.endswith("bad.png"))
             patch.setattr(thumbnails, "decode_image", broken)
             shown = page("a query", hits, lambda name: files / name)
         assert shown.count("<img") == 1

@@ -39,13 +39,19 @@ def run(command: str) -> str:
     return done.stdout
 
 
+def script(command: str) -> str:
+    """The name of the example that a command runs, without its suffix."""
+    [name] = re.findall(r"examples/(\w+)\.py", command)
+    return str(name)
+
+
 def test_every_example_is_listed() -> None:
     there = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert {re.match(r"examples/(\w+\.py)", command)[1] for command in COMMANDS} == there
+    assert {f"{script(command)}.py" for command in COMMANDS} == there
     assert {Path(name).stem for name in there} == set(PROMISED)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: re.search(r"/(\w+)\.py", command)[1])
+@pytest.mark.parametrize("command", COMMANDS, ids=script)
 def test_an_example_prints_what_it_promises(command: str, minilm: Path, lite0: Path) -> None:
-    name = re.search(r"/(\w+)\.py", command)[1]
+    name = script(command)
     assert re.match(PROMISED[name], run(command)), name

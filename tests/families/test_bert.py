@@ -31,7 +31,10 @@ from omnivec.testing import TEXTS, check_close, check_family, check_rejected, op
 from omnivec.weights import same_weights
 
 MAKERS = {"bert": checkpoints.bert, "roberta": checkpoints.roberta}
-ENGINES = {"openvino": openvino.compile_program, "torch": torch_ops.compile_program}
+ENGINES: dict[str, Callable[..., Any]] = {
+    "openvino": openvino.compile_program,
+    "torch": torch_ops.compile_program,
+}
 
 
 @pytest.fixture(scope="module", params=MAKERS)

@@ -220,7 +220,7 @@ def timm_names(model: Stated) -> dict[str, torch.Tensor]:
 def stated(architecture: str) -> Stated:
     maker, _, size = architecture.rpartition("efficientnet_")
     model = Stated(size, 1e-3 if maker else 1e-5, bool(maker))
-    return discriminate(model, quiet=branches(np.diff([-1, *model.ends])))
+    return discriminate(model, quiet=branches(np.diff([-1, *model.ends]).tolist()))
 
 
 def exact_states(model: Stated, batch: np.ndarray) -> list[torch.Tensor]:

@@ -132,7 +132,7 @@ def test_what_is_in_the_padding_does_not_matter(made: Made) -> None:
     _, folder, model = made
     batch = batch_of(model, [12, 5, 1], padding=3)
     assert (
-        read_model(folder).preparer.tokenizer.pad_id == 0
+        read_model(folder).texts.tokenizer.pad_id == 0
     )  # It has no padding token: 0 is a token of the text.
     noise = np.random.default_rng(1).integers(0, model.config.vocab_size, batch["ids"].shape)
     noisy = batch | {"ids": np.where(batch["mask"] == 1, batch["ids"], noise).astype(np.int32)}
@@ -203,7 +203,8 @@ def test_others_read_what_is_saved(made: Made, tmp_path: Path) -> None:
 @pytest.mark.parametrize("act", ["gelu", "relu", "silu"])
 @pytest.mark.parametrize("kind", ["openai-gpt", "gpt2"])
 def test_activations(tmp_path: Path, kind: str, act: str) -> None:
-    model = GPTS[kind].make(tmp_path, **{"afn" if kind == "openai-gpt" else "activation_function": act})
+    change: dict[str, Any] = {"afn" if kind == "openai-gpt" else "activation_function": act}
+    model = GPTS[kind].make(tmp_path, **change)
     batch = batch_of(model, [12, 7])
     check_close(states(tmp_path, "openvino", batch)[-1], expected_states(model, batch)[-1], act)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,7 @@ def test_what_is_spelt_right_is_taken_by_its_kind(announced, kind, expected):
 
 def test_what_a_family_leaves_out_has_its_default(announced):
     hooks = hooks_of(announced(NETWORK).load())
+    assert isinstance(hooks, NetworkHooks)
     assert (hooks.POOLING, hooks.pooling(None), hooks.OWN_CODE, hooks.SHAPES) == ("cls", "cls", False, None)
     assert hooks.canonical({"a": 1}) == {"a": 1} and hooks.adapt_weights({}, 7) == ({}, 7)
     assert hooks.check_supported({}) is None and hooks.torch_only_reason({}, None) is None
@@ -90,7 +92,7 @@ def obstacle(tensors, config):
 
 
 def test_hooks_keep_working_under_their_former_names(announced):
-    hooks = computed_hooks(announced(NETWORK + FORMER).load())
+    hooks: Any = computed_hooks(announced(NETWORK + FORMER).load())
     assert hooks.FLOAT32_REASON == "by a former name"
     with pytest.raises(RuntimeError, match="refuse"):
         hooks.check_supported({})
@@ -101,8 +103,10 @@ def test_hooks_keep_working_under_their_former_names(announced):
 
 def test_a_hook_of_towers_keeps_working_under_its_former_name(announced):
     added = "def tokenized(config, tokenizer):\n    return tokenizer\n"
-    hooks = computed_hooks(announced(TOWERS + added).load())
-    assert isinstance(hooks, TowerHooks) and hooks.with_tokenizer(1, 2) == 2
+    hooks: Any = computed_hooks(announced(TOWERS + added).load())
+    assert type(hooks) is TowerHooks
+    tokenizer: Any = object()
+    assert hooks.with_tokenizer(1, tokenizer) is tokenizer
 
 
 # What is added to a family, and what is said of it.
@@ -187,7 +191,7 @@ def test_our_own_families_are_of_the_kind_that_they_say():
 def test_a_family_is_checked_once(announced, monkeypatch):
     read = []
     right = inspect.getsource
-    monkeypatch.setattr(inspect, "getsource", lambda module: (read.append(module), right(module))[1])
+    monkeypatch.setattr(inspect, "getsource", lambda module: read.append(module) or right(module))
     family = announced(NETWORK)
     assert family.load() is family.load()
     assert [module.__name__ for module in read] == ["hooked_family"]

@@ -16,6 +16,7 @@ from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import clip
 from omnivec.models import registry
 from omnivec.models.model import read_config
+from omnivec.weights.open_clip import LEGACY_EOS, from_open_clip
 from towers import (
     LENGTH,
     SIZE,
@@ -163,11 +164,11 @@ def test_open_clip_reads_clips_vocabulary_files(tmp_path: Path) -> None:
 def test_neutral_words_of_open_clips_config_are_accepted() -> None:
     text = {"pool_type": "argmax", "no_causal_mask": False, "embed_cls": False, "norm_kwargs": {"eps": 1e-6}}
     vision = {"patch_dropout": 0.5, "pool_type": "tok", "ls_init_value": None, "layers": 12}
-    said = clip.from_open_clip(OPEN_CLIP | {"text_cfg": text, "vision_cfg": vision}, Path("file"))
+    said = from_open_clip(OPEN_CLIP | {"text_cfg": text, "vision_cfg": vision}, Path("file"))
     config = read_config(clip, said, Path())
     assert (config.text.layer_norm_eps, config.text.hidden_size, config.vision.num_attention_heads) == (
         1e-6,
         512,
         12,
     )
-    assert config.eos_token_id == clip.LEGACY_EOS
+    assert config.eos_token_id == LEGACY_EOS

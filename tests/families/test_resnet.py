@@ -118,7 +118,8 @@ def test_timms_and_torchvisions_folders(tmp_path: Path, name: str, kind: str) ->
 
 
 def test_a_torchvision_file_tells_its_architecture(tmp_path: Path) -> None:
-    for file, config in resnet.CLAIMS["files"].items():
+    claims: Any = resnet.CLAIMS
+    for file, config in claims["files"].items():
         folder = tmp_path / file.replace(".", "_")
         folder.mkdir()
         (folder / file).touch()

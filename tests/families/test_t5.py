@@ -130,7 +130,7 @@ def test_text_to_vector_equals_transformers(made: tuple[Path, Any]) -> None:
 
 
 def test_the_end_of_the_text_is_its_last_token(made: tuple[Path, Any]) -> None:
-    prepared = read_model(made[0]).preparer.rows(["the engine", ""])
+    prepared = read_model(made[0]).texts.rows(["the engine", ""])
     assert [row.arrays["ids"][-1] for row in prepared] == [1, 1]
     assert len(prepared[1].arrays["ids"]) == 1
 

@@ -71,11 +71,9 @@ def made(folder: Path, kind: str) -> Any:
 def expected(model: Any, kind: str, loaded: omnivec.Embedder) -> np.ndarray:
     with torch.no_grad():
         if "Text" not in kind:
-            factor, addend = loaded.model.preparer.processing.affine()
-            shown = [
-                loaded.model.preparer.prepare([loaded.model.preparer.decode(one)])[0][0].arrays["pixels"]
-                for one in pictures()
-            ]
+            preparer: Any = loaded.model.preparer
+            factor, addend = preparer.processing.affine()
+            shown = [preparer.prepare([preparer.decode(one)])[0][0].arrays["pixels"] for one in pictures()]
             pixels = np.stack([(one * factor + addend).transpose(2, 0, 1) for one in shown]).astype(
                 np.float32
             )

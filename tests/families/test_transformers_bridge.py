@@ -157,7 +157,8 @@ def test_vectors_equal_transformers_on_texts_by_themselves(made: tuple[Kind, Pat
     assert embedder.card["pooling"] == ["lasttoken" if is_causal else "mean"]
     expected = []
     for text in FULL:
-        ids = embedder.model.preparer.prepare([text])[0][0].arrays["ids"][None]
+        prepared: Any = embedder.model.texts.prepare([text])
+        ids = prepared[0][0].arrays["ids"][None]
         last = kind.states(model, ids, np.ones_like(ids))[-1][0]
         expected.append(last[-1] if is_causal else last.mean(0))
     check_close(embedder.encode(FULL), np.stack(expected), engine)
@@ -209,7 +210,8 @@ def test_what_openvino_cannot_do_exactly_runs_under_torch(tmp_path: Path, name: 
     torch_only = open_model(tmp_path, "torch")
     expected = []
     for text in FULL:
-        ids = torch_only.model.preparer.prepare([text])[0][0].arrays["ids"][None]
+        prepared: Any = torch_only.model.texts.prepare([text])
+        ids = prepared[0][0].arrays["ids"][None]
         expected.append(kind.states(model, ids, np.ones_like(ids))[-1][0].mean(0))
     check_close(torch_only.encode(FULL), np.stack(expected), "a batch against texts by themselves")
     check_close(torch_only.encode(FULL, batch_size=1), np.stack(expected), "one by one")
@@ -364,6 +366,7 @@ def test_it_learns_with_its_own_dropout(tmp_path: Path) -> None:
     learned = still.trained()
     choices = [Choice(engine=engine, precision="float32") for engine in encoders.ENGINES]
     a, b = (Network.of(learned, choice, tmp_path / "t.json") for choice in choices)
-    rows = [parts[0] for parts in model.preparer.prepare(["one text"])]
+    prepared: Any = model.preparer.prepare(["one text"])
+    rows = [parts[0] for parts in prepared]
     check_close(a.compute(rows, True), b.compute(rows, True), "learned weights on both engines")
     check_rejected(a.compute(rows, True), open_model(tmp_path).encode(["one text"]), "the published weights")

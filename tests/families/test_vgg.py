@@ -24,6 +24,7 @@ TABLE: dict[str, list[int | str]] = {
     "vgg16": [8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M"],
 }
 WIDTH = 48
+CLAIMS: Any = vgg.CLAIMS
 NAMES = ["vgg11", "vgg11_bn", "vgg16", "vgg16_bn"]
 
 
@@ -106,7 +107,7 @@ def test_published_forms_of_the_same_weights(made: tuple[dict[str, Any], Stated]
         check_close(ours.vectors("torch", batch), plain.vectors("torch", batch), source.name, 1e-7)
 
 
-@pytest.mark.parametrize("name", vgg.CLAIMS["where"]["architecture"])
+@pytest.mark.parametrize("name", CLAIMS["where"]["architecture"])
 def test_an_architecture_has_the_layers_of_its_name(name: str) -> None:
     config = vgg.Config(
         **{k: v for k, v in vgg.canonical({"architecture": name}).items() if k != "architecture"}
@@ -117,7 +118,7 @@ def test_an_architecture_has_the_layers_of_its_name(name: str) -> None:
 
 
 def test_a_torchvision_file_tells_its_architecture(tmp_path: Path) -> None:
-    for file, config in vgg.CLAIMS["files"].items():
+    for file, config in CLAIMS["files"].items():
         folder = tmp_path / file.replace(".", "_")
         folder.mkdir()
         (folder / file).touch()

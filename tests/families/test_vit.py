@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +51,7 @@ def test_a_picture_does_not_depend_on_its_batch(root: Path, engine: str) -> None
         check_close(one.run({"pixels": picture[None]})["4"][0], whole[i], f"picture {i} by itself")
 
 
-def with_function(module: Any, name: str, wrong: Callable[..., Any]) -> Forward:
+def with_function(module: Any, name: str, wrong: Any) -> Forward:
     """The family's forward with one function of a module replaced."""
 
     def forward(ops: Ops, p: Params, config: Any, batch: Any) -> Value:
@@ -107,7 +106,7 @@ WRONG: dict[str, tuple[str, Forward]] = {
     "height and width of the grid exchanged": ("vit", turned),
     "antialiased positions": ("dinov2", changed(vit, antialias=True)),
     "positions not antialiased": ("dinov2, registers", changed(vit, antialias=False)),
-    "positions laid corner on corner": ("vit", with_function(vit.grid, "resampled", aligned)),
+    "positions laid corner on corner": ("vit", with_function(grid, "resampled", aligned)),
     "positions shifted": ("vit", with_function(vit, "grid", SimpleNamespace(resampled=shifted))),
     "no layer scale": ("dinov2", with_function(vit, "_scaled", lambda p, name, y: y)),
     "the gate exchanged with what it opens": (

@@ -168,7 +168,8 @@ def test_timm_folders(
 def test_every_architecture_of_timm_that_is_claimed_has_a_config() -> None:
     widths = {"tiny": 192, "small": 384, "medium": 512, "base": 768, "large": 1024, "huge": 1280}
     widths |= {"giant": 1408, "gigantic": 1664, "7b": 4096}
-    for name in vit.CLAIMS["where"]["architecture"]:
+    claims: Any = vit.CLAIMS
+    for name in claims["where"]["architecture"]:
         width = 1536 if "giant" in name and "dinov2" in name else widths[name.split("_")[1]]
         published = timm_config(name, 224) | {"num_features": width}
         said = vit.canonical(known_keys(vit, published, Path("folder")))

@@ -263,7 +263,8 @@ def main() -> None:
         check_apart(answers, arrays)
         (root / "answers.json").write_text(json.dumps(answers, ensure_ascii=False, indent=1))
         packed = io.BytesIO()
-        np.savez(packed, **arrays)
+        by_name: dict[str, Any] = {**arrays}
+        np.savez(packed, **by_name)
         (root / "answers.npz").write_bytes(packed.getvalue())
         target = older.FOLDER / f"{told.name}{older.SUFFIX}"
         pack(root, target)

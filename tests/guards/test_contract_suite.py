@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from omnivec.store.indexes.exact import ExactIndex
 from omnivec.testing import check_close, check_family, check_index, check_rejected
 
 PIXELS = [np.random.default_rng(i).integers(0, 256, (40, 30 + i, 3), np.uint8) for i in range(3)]
-ITEMS = {
+ITEMS: dict[str, Any] = {
     "images": (small_models.of_images, PIXELS),
     "words of a table": (small_models.of_words, ["fox", "the lazy dog", "an engine"]),
     "towers": (small_models.of_both, [PIXELS[0], "two words", PIXELS[2]]),

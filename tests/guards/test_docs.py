@@ -17,7 +17,7 @@ import pytest
 import house
 import omnivec
 from omnivec.cli import common
-from omnivec.cli.main import COMMANDS, cli
+from omnivec.cli.group import COMMANDS, cli
 from omnivec.inputs.modality import get
 from omnivec.tasks.classify import SCALE
 from omnivec.tasks.duplicates import COSINE
@@ -232,8 +232,7 @@ def true_default(words: tuple[str, ...], option: click.Option) -> str | None:
 def test_help_names_the_true_default_of_every_option(words):
     context = click.Context(ALL_COMMANDS[words], info_name="omnivec")
     for option in ALL_COMMANDS[words].params:
-        record = option.get_help_record(context) if isinstance(option, click.Option) else None
-        if record is not None:
+        if isinstance(option, click.Option) and (record := option.get_help_record(context)) is not None:
             said = DEFAULT.search(" ".join(record[1].split()))
             assert (said and said["said"]) == true_default(words, option), f"{words}: {option.opts}"
 

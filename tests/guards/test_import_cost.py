@@ -77,7 +77,7 @@ def test_a_light_command_loads_no_engine(arguments, tmp_path):
 
 
 def test_the_help_of_every_command_loads_no_engine():
-    from omnivec.cli.main import COMMANDS
+    from omnivec.cli.group import COMMANDS
 
     code = "\n".join(command(name, "--help") for name in COMMANDS)
     assert loaded(code).isdisjoint(HEAVY)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_families_are_read_without_importing_them():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_family_has_its_parts_in_order(path):
     family = registry.families()[path.stem]
-    module = family.load()
+    module: Any = family.load()
     assert family.summary.endswith(".") and len(family.summary) < 100
     assert family.claims == module.CLAIMS and dict(family.known) == getattr(module, "KNOWN", {})
     if hasattr(module, "encoder"):  # A table: nothing is computed.

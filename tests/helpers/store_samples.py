@@ -35,7 +35,7 @@ def document(
     number: float = 0.0,
     parts: int = 1,
     root: str | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: Any = None,
 ) -> Document:
     return Document(
         id=name,

@@ -11,6 +11,7 @@ import stat
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from fake_hub import Answer, FakeHub, LoopbackServer, Request
 from fake_index import JSON, FakeFile, wheel
 from omnivec import hub as omnivec_hub
 from omnivec.errors import DownloadError, OmnivecError
-from omnivec.hub import pypi, served, transfer
+from omnivec.hub import pip_settings, pypi, served, transfer
 from omnivec.hub.index import _from_html, _from_json
 from omnivec.hub.transfer import NetworkSettings, WebPage, read_page
 from omnivec.hub.wheel import extract
@@ -178,7 +179,7 @@ class Flood(Pages):
     """
 
     def __init__(
-        self, rows: object, ending: str, each: int, pause: float = 0.0, status: int = 200, **headers: str
+        self, rows: object, ending: str, each: int, pause: float = 0.0, status: int = 200, **headers: Any
     ) -> None:
         super().__init__(rows, **headers)
         self.ending, self.each, self.pause, self.sent, self.status = ending, each, pause, 0, status
@@ -263,7 +264,7 @@ def test_who_hardly_sends_is_given_up(monkeypatch, ending):
         if ending == "/":
             read_page(f"{server.url}/", "*/*", slow)
         else:
-            patient = dataclasses.replace(pypi.read(), network=slow, indexes=(server.url,))
+            patient = dataclasses.replace(pip_settings.read(), network=slow, indexes=(server.url,))
             monkeypatch.setattr(pypi, "read", lambda: patient)
             resolve(monkeypatch, server)
 
@@ -407,7 +408,7 @@ def test_a_hub_that_refuses_or_redirects_with_a_body_without_an_end(monkeypatch,
 class FloodingHub(FakeHub):
     """A hub whose answer to a request for a file has a body without an end."""
 
-    def __init__(self, status: int, **headers: str) -> None:
+    def __init__(self, status: int, **headers: Any) -> None:
         super().__init__()
         self.flood = Flood([], "", 65_536, status=status, **headers)
         self.flood._server.server_close()

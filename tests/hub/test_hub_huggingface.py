@@ -271,7 +271,7 @@ def test_a_proxy_is_what_must_be_reachable(hub, monkeypatch):
     dead = f"http://127.0.0.1:{_closed_port()}"
     assert unreachable("http://hub.invalid", {"http": hub.url}) is None
     assert unreachable(hub.url, {"http": dead}) is None  # NO_PROXY names the loopback device
-    assert "refused" in unreachable("http://hub.invalid", {"http": dead}).lower()
+    assert "refused" in (unreachable("http://hub.invalid", {"http": dead}) or "").lower()
     assert unreachable("http://hub.invalid", {}) is not None
 
 

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,8 @@ class Tunnel(LoopbackServer):
     def __init__(self) -> None:
         super().__init__()
         self.asked_for: list[str] = []
-        self._server.RequestHandlerClass.do_CONNECT = lambda handler: self._serve(handler)
+        handlers: Any = self._server.RequestHandlerClass
+        handlers.do_CONNECT = lambda handler: self._serve(handler)
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         self.asked_for.append(f"{handler.command} {handler.path}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,8 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path, setting):
         if file.name == "empty.pem":
             file.touch()
         with pytest.raises(DownloadError, match=rf"certificates .*{file.name} cannot be used"):
-            NetworkSettings(**{setting: str(file)}).context("https://one")
+            settings: dict[str, Any] = {setting: str(file)}
+            NetworkSettings(**settings).context("https://one")
 
 
 def test_an_origin_is_scheme_host_and_port():

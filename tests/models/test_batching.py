@@ -51,7 +51,7 @@ class Counting:
         )
 
 
-def run(items: Sequence[Any], steps: Counting, plan: BatchOptions | None = None) -> Encoded:
+def run(items: Sequence[Any], steps: Any, plan: BatchOptions | None = None) -> Encoded:
     """The loop over a double that prepares and computes."""
     return batching.run(items, steps, steps, plan=plan or BatchOptions())
 

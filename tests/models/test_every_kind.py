@@ -48,11 +48,11 @@ def of_documents(folder: Path) -> Path:
 def joined(left: omnivec.Embedder, right: omnivec.Embedder) -> JointEmbedder:
     """Two models behind heads that were drawn."""
     random = np.random.default_rng(2)
-    sides = [
+    first, second = (
         Side(own.name, ((random.normal(size=(6, own.dim)).astype(np.float32), np.zeros(6, np.float32)),))
         for own in (left, right)
-    ]
-    return JointEmbedder.of(left, right, Joint(*sides, 10.0))
+    )
+    return JointEmbedder.of(left, right, Joint(first, second, 10.0))
 
 
 @pytest.fixture(scope="module")

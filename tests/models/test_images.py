@@ -181,7 +181,8 @@ def test_batches_of_images_are_as_small_as_the_budget(
     pixels = np.random.default_rng(0).integers(0, 256, (11, SIZE, SIZE, 3)).astype(np.uint8)
     whole = model.encode(list(pixels))
     assert sorted(rows) == [3, 8]
-    model.encoder.budget = int(2.9 * SIZE * SIZE)
+    encoder: Any = model.encoder
+    encoder.budget = int(2.9 * SIZE * SIZE)
     rows.clear()
     check_close(model.encode(list(pixels)), whole, "in batches of two")
     assert sorted(rows) == [1, 2, 2, 2, 2, 2]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_only_large_matrices_are_rounded() -> None:
 
 def test_the_engine_keeps_int8(folder: Path) -> None:
     """No product or table of the compiled graph has float weights."""
-    compiled = open_model(folder, precision="int8").encoder
+    compiled: Any = open_model(folder, precision="int8").encoder
     nodes = compiled._body._compiled.get_runtime_model().get_ops()
     facts = [{key: node.get_rt_info()[key].astype(str) for key in ("layerType",)} for node in nodes]
     weights_of = {
@@ -200,6 +201,7 @@ def test_the_command_prints_a_table_or_json(folder: Path, tmp_path: Path) -> Non
 
 
 def test_the_core_is_told_not_to_round_activations(folder: Path) -> None:
-    executable = open_model(folder, precision="int8").encoder._body
+    encoder: Any = open_model(folder, precision="int8").encoder
+    executable = encoder._body
     assert isinstance(executable, openvino.OpenVINOExecutable)
     assert executable._compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE") == 0

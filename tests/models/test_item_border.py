@@ -109,7 +109,7 @@ class Raising:
 
 
 def run(step: str, error: BaseException) -> Encoded:
-    steps = Raising(step, error)
+    steps: Any = Raising(step, error)
     return batching.run_whole(GOOD, steps) if step == "vectors" else batching.run(GOOD, steps, steps)
 
 
@@ -140,9 +140,9 @@ def test_what_ends_the_program_or_is_wrong_with_the_call_is_no_items(error: Base
 def test_a_fault_of_ours_is_named_with_its_place() -> None:
     class Faulty(Raising):
         def decode(self, item: int) -> int:
-            return 1 // (item - BAD) + omnivec.load(None) if item == BAD else item  # type: ignore[arg-type]
+            return 1 // (item - BAD) if item == BAD else item
 
-    faulty = Faulty("", Panic())
+    faulty: Any = Faulty("", Panic())
     encoded = batching.run(GOOD, faulty, faulty)
     assert encoded.failures.keys() == {2}
     assert "ZeroDivisionError" in encoded.failures[2]
@@ -206,7 +206,7 @@ TEXT_STEPS = [
     (TextPreparer, "prepare"),
 ]
 IMAGE_STEPS = [(ImagePreparer, name) for name in ("decode", "key", "size", "prepare")]
-TABLE_STEPS = [(TableModel, "decode"), (TableModel, "vectors")]
+TABLE_STEPS: list[tuple[type, str]] = [(TableModel, "decode"), (TableModel, "vectors")]
 KINDS: dict[str, tuple[list[Any], list[tuple[type, str]]]] = {
     "texts": ([TEXTS[0], MARKED_TEXT, *TEXTS[1:]], [*TEXT_STEPS, (Network, "compute")]),
     "images": ([PICTURES[0], MARKED_PICTURE, *PICTURES[1:]], [*IMAGE_STEPS, (Network, "compute")]),

@@ -242,7 +242,7 @@ def test_near_spellings_are_looked_for_when_the_message_is_shown(
     looked: list[str] = []
     real = difflib.get_close_matches
     monkeypatch.setattr(
-        difflib, "get_close_matches", lambda word, *rest: (looked.append(word), real(word, *rest))[1]
+        difflib, "get_close_matches", lambda word, *rest: looked.append(word) or real(word, *rest)
     )
     for ask in (model.vector, model.most_similar, model.__contains__):
         with contextlib.suppress(UsageError):
@@ -292,7 +292,8 @@ def test_neighbours_of_vectors_equal_gensim(model: omnivec.KeyedEmbedder) -> Non
         found = model.most_similar(positive, topn=4)
         assert [key for key, _ in found] == [key for key, _ in expected]
         np.testing.assert_allclose([score for _, score in found], [score for _, score in expected], atol=1e-6)
-    mixed = model.most_similar(["king", vector], ["man", row("the")], np.int64(3))
+    three: Any = np.int64(3)
+    mixed = model.most_similar(["king", vector], ["man", row("the")], three)
     one, other = (
         each / np.linalg.norm(each) for each in (vector, row("the"))
     )  # ours are of length 1, as keys' are

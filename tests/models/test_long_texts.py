@@ -45,12 +45,12 @@ def with_head(folder: Path, **changes: object) -> Path:
 
 
 def content(model: omnivec.Embedder, text: str) -> list[int]:
-    return model.model.preparer.tokenizer.ids([text], special=False)[0].tolist()
+    return model.model.texts.tokenizer.ids([text], special=False)[0].tolist()
 
 
 def states(model: omnivec.Embedder, reference: Any, ids: list[int]) -> np.ndarray:
     """transformers' last states of [CLS] ids [SEP], by themselves."""
-    around = [model.model.preparer.tokenizer.special_ids()[i].tolist() for i in (0, 1)]
+    around = [model.model.texts.tokenizer.special_ids()[i].tolist() for i in (0, 1)]
     with torch.no_grad():
         out = reference(input_ids=torch.tensor([around[0] + ids + around[1]])).last_hidden_state
     return out[0].numpy()
@@ -61,6 +61,7 @@ def test_the_tail_or_the_head_is_dropped(made: tuple[Path, Any]) -> None:
     ids = content(model, LONG)
     assert len(ids) > 3 * LIMIT
     tail, head = ids[: LIMIT - 2], ids[-(LIMIT - 2) :]
+    how: Any
     for how, kept in (("tail", tail), ("head", head)):
         got = model.run([LONG, "the engine"], truncate=how)
         check_close(got.vectors[0], states(model, reference, kept).mean(axis=0), how)
@@ -118,10 +119,10 @@ def test_vectors_of_length_one_stay_so(tmp_path: Path) -> None:
 def test_nothing_goes_uncounted(made: tuple[Path, Any], words: int, limit: int, how: str) -> None:
     from dataclasses import replace
 
-    from omnivec.inputs.text.text import ReadOptions
+    from omnivec.inputs.preparer import ReadOptions
     from omnivec.models.model import read_model
 
-    preparer = replace(read_model(made[0]).preparer, limit=limit)
+    preparer = replace(read_model(made[0]).texts, limit=limit)
     text = " ".join(LONG.split()[:words])
     total = len(preparer.tokenizer.ids([text], special=False)[0])
     with_prompt = len(preparer.tokenizer.ids([PROMPT + text], special=False)[0])
@@ -130,12 +131,14 @@ def test_nothing_goes_uncounted(made: tuple[Path, Any], words: int, limit: int, 
         "tail": ReadOptions(truncate="tail"),
         "head": ReadOptions(truncate="head"),
     }[how]
-    [parts] = preparer.prepare([text], reading)
+    prepared: Any = preparer.prepare([text], reading)
+    [parts] = prepared
     assert sum(part.seen + part.lost for part in parts) == total
     assert all(len(part.arrays["ids"]) <= limit for part in parts)
     assert how != "pool" or not any(part.lost for part in parts)
     prompted = ReadOptions(PROMPT, truncate=reading.truncate, chunk=reading.chunk)
-    [parts] = preparer.prepare([text], prompted)
+    prepared = preparer.prepare([text], prompted)
+    [parts] = prepared
     assert sum(part.seen + part.lost for part in parts) == with_prompt
 
 
@@ -158,7 +161,7 @@ def test_spans_are_pooled_after_one_pass(made: tuple[Path, Any], engine: str) ->
     middle = text.index("engine 2")
     spans = [(0, len(text)), (middle, middle + 8), (0, 6), (len(text) - 8, len(text))]
     last = states(model, reference, content(model, text))
-    places = model.model.preparer.tokenizer.spans(text)
+    places = model.model.texts.tokenizer.spans(text)
 
     def inside(start: int, end: int) -> np.ndarray:
         rows = [i + 1 for i, (a, b) in enumerate(places.tolist()) if a < end and b > start]
@@ -182,7 +185,7 @@ def test_a_span_knows_what_stands_around_it(made: tuple[Path, Any]) -> None:
 
 def test_spans_of_a_text_beyond_the_limit(made: tuple[Path, Any]) -> None:
     model, reference = open_model(made[0]), made[1]
-    ids, places = content(model, LONG), model.model.preparer.tokenizer.spans(LONG)
+    ids, places = content(model, LONG), model.model.texts.tokenizer.spans(LONG)
     expected = np.zeros((len(ids), 64), np.float32)
     for window in windows(len(ids), LIMIT - 2):
         own = states(model, reference, ids[window.first : window.end])[1:-1]

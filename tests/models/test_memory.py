@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,7 +247,7 @@ def test_one_batch_that_no_longer_fits_costs_only_itself(
 ) -> None:
     """The process grows behind the model's back until a long text has no room, but a short one has."""
     model = open_model(folder)
-    network = model.encoder
+    network: Any = model.encoder
     now = process.resident()
     network.guard = Guard(MemoryLimits(now + 100 * MB, each=2 * MB, budget=96, streams=1)).check
     monkeypatch.setattr(process, "resident", lambda: now)
@@ -273,8 +274,9 @@ def test_batches_obey_a_ceiling(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert max(sizes) > 900
     sizes.clear()
     narrow = open_model(folder)
-    narrow.encoder.budget = 200
-    narrow.encoder.guard = Guard(MemoryLimits(process.resident() + 500 * MB, 20_000, 200, 1)).check
+    network: Any = narrow.encoder
+    network.budget = 200
+    network.guard = Guard(MemoryLimits(process.resident() + 500 * MB, 20_000, 200, 1)).check
     check_close(narrow.encode(texts), whole, "under a ceiling")
     assert 96 < max(sizes) <= 200
 

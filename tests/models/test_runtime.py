@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,19 +25,19 @@ def never() -> str:
 
 
 def choose(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], can: bool, trial: str = "float32", **given: object
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], can: bool, trial: Any = "float32", **given: object
 ) -> runtime.Runtime:
     monkeypatch.delenv("OMNIVEC_PRECISION", raising=False)
     monkeypatch.setattr(runtime, "cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr(openvino, "cpu_can_bfloat16", lambda: can)
-    asked = {
+    asked: dict[str, Any] = {
         "engine": None,
         "precision": None,
         "device": None,
         "threads": None,
         "deterministic": False,
     } | given
-    return decide(**asked, trial=lambda: trial)  # type: ignore[arg-type]
+    return decide(**asked, trial=lambda: trial)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +79,13 @@ def test_the_environment_may_fix_the_precision(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_gpu_needs_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose(monkeypatch, set(), False, device="cuda").engine == "torch"
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'omnivec\[train\]'"):
         choose(monkeypatch, set(), False, engine="torch")
 
 
 @pytest.mark.parametrize("wrong", [{"engine": "onnx"}, {"precision": "int4"}, {"threads": 0}])
-def test_wrong_choices_name_the_right_ones(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, object]) -> None:
+def test_wrong_choices_name_the_right_ones(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         choose(monkeypatch, set(), False, **wrong)
 
@@ -136,7 +138,7 @@ def test_deterministic_vectors_do_not_depend_on_threads(tmp_path: Path) -> None:
         compiled = Network.of(
             read_model(tmp_path / "m"), Choice(threads=threads, deterministic=True), tmp_path / "t.json"
         )
-        rows = compiled.preparer.prepare(texts, ReadOptions())
+        rows: Any = compiled.preparer.prepare(texts, ReadOptions())
         vectors.append(np.concatenate([compiled.compute([row], alone=False) for [row] in rows]))
     assert np.array_equal(vectors[0], vectors[1])
     assert np.array_equal(vectors[0], vectors[2])

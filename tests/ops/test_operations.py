@@ -20,7 +20,10 @@ from omnivec.ops import torch as torch_engine
 from omnivec.ops.base import EngineSettings, Input, Ops, Params
 from omnivec.weights import Tensor
 
-ENGINES = {"openvino": openvino_engine.compile_program, "torch": torch_engine.compile_program}
+ENGINES: dict[str, Callable[..., Any]] = {
+    "openvino": openvino_engine.compile_program,
+    "torch": torch_engine.compile_program,
+}
 Arrays = dict[str, np.ndarray]
 
 

@@ -118,8 +118,9 @@ def test_vectors_are_read_whole_by_keys_and_from_a_key_on(catalogue):
 
 def test_several_spaces_keep_apart(catalogue):
     catalogue.put_space(space("image", dim=2, metric="dot"))
-    both = document("a", ["x"])
-    both.passages[0].vectors["image"] = np.ones((1, 2), np.float32)
+    text = document("a", ["x"])
+    vectors = {**text.passages[0].vectors, "image": np.ones((1, 2), np.float32)}
+    both = replace(text, passages=(replace(text.passages[0], vectors=vectors),))
     catalogue.write([both, document("b", ["y"])])
     assert catalogue.vectors("image")[0].tolist() == [1]
     assert catalogue.vectors("text")[0].tolist() == [1, 2]

@@ -191,7 +191,7 @@ def test_the_best_are_chosen_by_sqlite_and_not_here(texts):
     everything = texts.text_search("common week 東京", 1000)
     with texts._connections.snapshot() as connection:
         rows = []
-        connection.row_factory = lambda cursor, row: (rows.append(row), row)[1]
+        connection.row_factory = lambda cursor, row: rows.append(row) or row
         try:
             best = texts.text_search("common week 東京", 3)
         finally:

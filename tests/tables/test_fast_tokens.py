@@ -43,8 +43,9 @@ def bert(normalizer=None, cut=None, added=(), longest=100, prefix="##"):
     if longest != 100:  # the trainer sets its own
         backend.model.max_input_chars_per_word = longest
     backend.add_tokens(list(added))
+    vocabulary = backend.get_vocab()
     backend.post_processor = processors.BertProcessing(
-        ("[SEP]", backend.token_to_id("[SEP]")), ("[CLS]", backend.token_to_id("[CLS]"))
+        ("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"])
     )
     return backend
 

@@ -182,8 +182,8 @@ def test_a_head_by_hand():
 def test_what_is_no_pairs_is_said(method):
     fit = alignment.METHODS[method]
     with pytest.raises(UsageError, match="pairs of"):
-        fit(np.ones((3, 2)), np.ones((4, 2)), 0.1)
-    bad = np.ones((4, 2))
+        fit(np.ones((3, 2), np.float32), np.ones((4, 2), np.float32), 0.1)
+    bad = np.ones((4, 2), np.float32)
     bad[2, 1] = np.inf
     with pytest.raises(UsageError, match="right: 1 of 8 numbers are not finite"):
-        fit(np.eye(4), bad, 0.1)
+        fit(np.eye(4, dtype=np.float32), bad, 0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +151,7 @@ def test_nothing_has_no_groups():
 
 
 def test_what_cannot_be_meant_is_refused():
+    wrong: Any
     for wrong in (np.zeros(3, np.int64), np.zeros((3, 1), np.uint64)):
         with pytest.raises(UsageError, match=r"\(n,\) uint64"):
             by_hash(wrong)

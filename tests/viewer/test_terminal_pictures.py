@@ -66,7 +66,7 @@ def test_kitty_gets_a_png_in_chunks(name):
     image = Image.open(paths()[name]).convert("RGB").resize((300, 200))
     keys, shown = read_kitty(kitty(image))
     assert (keys["a"], keys["f"], keys["q"]) == ("T", "100", "2")
-    assert shown.format == "PNG" and np.array_equal(shown, image)
+    assert shown.format == "PNG" and np.array_equal(np.asarray(shown), np.asarray(image))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,9 @@ def test_kitty_keeps_the_shape_within_its_cells(size, side):
 
 def test_iterm_gets_a_file_with_its_size():
     image = Image.open(paths()["china"]).resize((300, 200))
-    keys, payload = re.fullmatch(r"\x1b\]1337;File=([^:]*):([\w+/=]+)\a", iterm(image)).groups()
+    whole = re.fullmatch(r"\x1b\]1337;File=([^:]*):([\w+/=]+)\a", iterm(image))
+    assert whole is not None
+    keys, payload = whole.groups()
     said, content = dict(pair.split("=") for pair in keys.split(";")), base64.b64decode(payload)
     assert (said["inline"], said["size"], said["preserveAspectRatio"]) == ("1", str(len(content)), "1")
     assert (said["width"], said["height"]) == (str(COLUMNS), str(ROWS))

@@ -176,7 +176,7 @@ def test_heads_of_other_tasks_are_left_out(tmp_path: Path) -> None:
     check_close(states(folder), GOLDEN["plain#states"], "with a classifier")
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another kind": ({"peft_type": "IA3"}, r"adapter_config\.json: peft_type 'IA3' is not covered.*merge"),
     "prompts": ({"peft_type": "PROMPT_TUNING"}, "peft_type 'PROMPT_TUNING'"),
     "loha": ({"peft_type": "LOHA"}, "peft_type 'LOHA'"),

@@ -13,6 +13,7 @@ import tracemalloc
 import zipfile
 import zlib
 from collections import OrderedDict
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -369,7 +370,7 @@ def test_a_buffer_that_is_a_number(tmp_path):
 
     class Numbers:
         def __reduce__(self):
-            return np._core.numeric._frombuffer, (10**11, np.dtype("f4"), (2, 3), "C")
+            return import_module("numpy._core.numeric")._frombuffer, (10**11, np.dtype("f4"), (2, 3), "C")
 
     vectors = KeyedVectors(3)
     vectors.add_vectors(["a", "b"], np.ones((2, 3), np.float32))

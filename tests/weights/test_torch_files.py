@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_a_module_state_dict_with_its_metadata(store):
 def test_the_new_format_is_mapped_in_place(tmp_path):
     torch.save({"a": torch.ones(100)}, tmp_path / "model.pt")
     tensor = read(tmp_path / "model.pt")["a"]
-    owner = tensor.data
+    owner: Any = tensor.data
     while owner is not None and not isinstance(owner, mmap.mmap):
         owner = owner.base
     assert owner is not None
@@ -147,7 +148,7 @@ def test_nested_checkpoints_come_back_whole(store):
         "size": torch.Size([2, 3]),
         "set": {1, 2},
     }
-    loaded = read_torch(store(saved))
+    loaded: Any = read_torch(store(saved))
     assert loaded["epoch"] == 3 and loaded["list"][1] == (1, "two", None) and loaded["set"] == {1, 2}
     assert loaded["args"] == {"rate": 0.1, "kinds": ["a"]}
     assert loaded["device"] == "cpu" and loaded["dtype"] == "torch.float16" and loaded["size"] == (2, 3)
@@ -217,7 +218,7 @@ def test_names_that_look_near_are_refused_too(tmp_path, name):
 def test_one_file_cannot_spoil_the_next(tmp_path):
     # BUILD writes an attribute on the class that stands for argparse.Namespace.
     spoil, plain = b"cargparse\nNamespace\n(N}Vgreeting\nVhello\nstb.", b"cargparse\nNamespace\n."
-    found = []
+    found: list[Any] = []
     for name, code in (("spoil.pt", spoil), ("plain.pt", plain)):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("x/data.pkl", code)
@@ -242,7 +243,7 @@ def described(*storage, offset=0, size=(2,), stride=(1,)):
     return buffer.getvalue()
 
 
-FORGED = {
+FORGED: dict[str, tuple[dict[str, Any], str]] = {
     "beyond its storage": ({"offset": 3}, "leaves its storage of 4 elements"),
     "a long stride": ({"stride": (4,)}, "leaves its storage"),
     "a negative stride": ({"offset": 3, "stride": (-1,)}, "leaves its storage"),

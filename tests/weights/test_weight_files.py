@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,10 @@ def test_a_changed_byte_raises_nothing_else(tmp_path, data):
 
 
 def test_save_is_read_by_the_library_and_leaves_nothing_behind(tmp_path):
-    arrays = {"turned": np.arange(6, dtype=np.float32).reshape(2, 3).T, "one": np.array(3, np.int64)}
+    arrays: dict[str, Any] = {
+        "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "one": np.array(3, np.int64),
+    }
     save(tmp_path / "model.safetensors", arrays, {"k": "v"})
     with safe_open(tmp_path / "model.safetensors", "np") as reference:
         assert reference.metadata() == {"k": "v"}

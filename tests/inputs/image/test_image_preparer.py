@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ CLIP = Processing((224, 224), (224, 224), mean=(0.48, 0.45, 0.4), std=(0.27, 0.2
 
 
 def prepared(preparer: ImagePreparer, *items):
-    return [row for (row,) in preparer.prepare([preparer.decode(item) for item in items])]
+    rows: Any = preparer.prepare([preparer.decode(item) for item in items])
+    return [row for (row,) in rows]
 
 
 def test_what_the_loop_asks_of_a_preparer():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def images() -> list[Image.Image]:
 def shown(processing: Processing, image: Image.Image) -> np.ndarray:
     """The model's pixels (h, w, 3) uint8."""
     preparer = ImagePreparer(processing)
-    ((row,),) = preparer.prepare([preparer.decode(image)])
+    rows: Any = preparer.prepare([preparer.decode(image)])
+    ((row,),) = rows
     return row.arrays["pixels"]
 
 

@@ -257,8 +257,9 @@ def test_an_image_of_every_mode_with_a_white_is_shown(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_numbers_without_a_white_are_refused_by_name(mode: str) -> None:
+    error: Any = ImagePreparer(CROPPED).prepare([read_header(Image.new(mode, (5, 5)))])[0]
     with pytest.raises(ItemError, match=f"mode {mode}"):
-        raise ImagePreparer(CROPPED).prepare([read_header(Image.new(mode, (5, 5)))])[0]
+        raise error
 
 
 ARRAYS = {

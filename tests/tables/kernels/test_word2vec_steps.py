@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def settings(**given):
     return windows.WindowSettings(**chosen, width=windows.width_of(DIM))
 
 
-def tables(seed=0):
+def tables(seed=0) -> tuple[Any, Any]:
     random = np.random.default_rng(seed)
     inputs, outputs = windows.zeros(WORDS, DIM), windows.zeros(WORDS, DIM)
     for table in (inputs, outputs):

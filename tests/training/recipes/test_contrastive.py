@@ -316,8 +316,8 @@ def test_prompts_stand_before_the_texts(folder: Path, pairs: Pairs, tmp_path: Pa
     shutil.copytree(folder, prompted)
     card = {"prompts": {"query": "query: ", "passage": "passage: "}}
     (prompted / "config_sentence_transformers.json").write_text(json.dumps(card))
-    triples = [(*pair, f"not {i}") for i, pair in enumerate(pairs)]
-    written = [(f"query: {a}", f"passage: {p}", f"passage: {n}") for a, p, n in triples]
+    triples: Pairs = [(*pair, f"not {i}") for i, pair in enumerate(pairs)]
+    written: Pairs = [(f"query: {a}", f"passage: {p}", f"passage: {n}") for a, p, n in triples]
 
     def learned(rows: Pairs, prompts: bool) -> str:
         return digest(made(rows, model=prompted, steps=2, prompts=prompts).model)

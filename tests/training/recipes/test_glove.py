@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from omnivec import progress
+
 pytest.importorskip("numba")
 
 from omnivec.errors import ModelError, UsageError
@@ -88,7 +90,7 @@ def test_ctrl_c_keeps_what_was_learned(
     entries = len(glove.count(corpus, Options(**SMALL)))
     after_three = fit(corpus, Options(**{**SMALL, "epochs": 3}))
     counts = glove.count(corpus, Options(**SMALL))
-    monkeypatch.setattr(glove.progress, "bar", lambda *_: Interrupted(3 * entries))
+    monkeypatch.setattr(progress, "bar", lambda *_: Interrupted(3 * entries))
     fitted = glove.factorise(counts, Options(**SMALL))
     assert fitted.stopped
     assert fitted.costs == after_three.costs
@@ -101,7 +103,7 @@ def test_ctrl_c_before_anything_is_learned_is_an_interruption(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = glove.count(corpus, Options(**SMALL))
-    monkeypatch.setattr(glove.progress, "bar", lambda *_: Interrupted(1))
+    monkeypatch.setattr(progress, "bar", lambda *_: Interrupted(1))
 
     def stop(report: object, one: object) -> None:
         raise KeyboardInterrupt
