@@ -155,7 +155,7 @@ def test_only_the_most_frequent_are_kept():
         (b"good " * 9 + b"rare\xe9", "not UTF-8 at byte 49"),
         (b"\xff\xfea\0 \0b\0", "is UTF-16"),
         (b"a\0b " * 9, "zero bytes at byte 1"),
-        (b"x" * 2**23, "without white space"),
+        (b"x" * 2**23, "without whitespace"),
     ],
 )
 def test_what_is_no_text_is_said_in_one_line(tmp_path, content, why):

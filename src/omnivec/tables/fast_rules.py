@@ -144,6 +144,7 @@ def _glues_blanks(cut: Part) -> bool:
 
 
 def _words(backend: tokenizers.Tokenizer) -> _Words | None:
+    """The parameters of a tokenizer's model; None if it is neither WordPiece nor WordLevel, or has too long words."""
     from tokenizers import models
 
     model = backend.model
@@ -256,6 +257,7 @@ def _reserved(backend: tokenizers.Tokenizer, letters: _Bytes) -> list[bytes] | N
 
 
 def _to_spellings(tokens: Mapping[str, int]) -> Spellings:
+    """The hash table of tokens (in UTF-8) and their ids."""
     from omnivec.tables.kernels import spellings
 
     return spellings.of([token.encode() for token in tokens], list(tokens.values()))

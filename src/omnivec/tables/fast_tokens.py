@@ -122,6 +122,7 @@ class FastTokenizer:
         return cutter if _equal(kernel_ids, self._plain(texts, None, self.tokenizer.special_ids())) else None
 
     def _plain(self, texts: Sequence[str], room: int | None, around: tuple[Ids, Ids]) -> FlatIds:
+        """The ids of texts by the tokenizer alone: at most `room` of content, between the special ids `around`."""
         rows = self.tokenizer.ids(texts, special=False)
         ids = [np.concatenate([around[0], row[:room], around[1]]) for row in rows]
         lost = [max(len(row) - room, 0) if room is not None else 0 for row in rows]
@@ -130,10 +131,11 @@ class FastTokenizer:
     def _cut(
         self, cutter: Cutter, texts: Sequence[bytes], room: int | None, around: tuple[Ids, Ids]
     ) -> FlatIds:
+        """The ids of texts in UTF-8 by the kernel; `room` and `around` as in `_plain`."""
         from omnivec.tables.kernels import wordpiece
 
         try:
-            memory = self._memories.pop()
+            memory = self._memories.pop()  # a cache that no other thread is using
         except IndexError:
             memory = _Memory()
         memory.make_room()
@@ -228,6 +230,7 @@ def _slices(texts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _joined(parts: Sequence[FlatIds]) -> FlatIds:
+    """The ids of several runs of texts as one."""
     if len(parts) == 1:
         return parts[0]
     counts = [np.diff(part.offsets) for part in parts]

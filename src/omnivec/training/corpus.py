@@ -236,7 +236,7 @@ def _last_blank(block: Bytes, length: int, path: Path) -> int:
         if len(blank):
             return max(length - tail, 0) + int(blank[-1]) + 1
     if length > BLOCK:
-        raise UsageError(f"{path} holds {length:,} bytes without white space: is it a text of words?")
+        raise UsageError(f"{path} holds {length:,} bytes without whitespace: is it a text of words?")
     return 0
 
 
@@ -378,7 +378,7 @@ def _scanned(
     source: _TextSource,
     threads: int,
     in_memory: int,
-    wanted: bool | None,
+    show_progress_bar: bool | None,
     meanwhile: Callable[[], object] | None,
 ) -> tuple[_Scanner, _Pile, list[tuple[int, Places]], list[Numbers]]:
     """Scans all blocks.
@@ -403,7 +403,7 @@ def _scanned(
 
     pile = _Pile(in_memory)
     blocks: list[tuple[int, Places]] = []
-    with progress.bar("reading", source.size, "bytes", wanted) as bar:
+    with progress.bar("reading", source.size, "bytes", show_progress_bar) as bar:
         for i, length, ids, ends in in_order(scan, source.blocks, threads):
             if not blocks:
                 aside(meanwhile)

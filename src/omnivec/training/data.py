@@ -153,8 +153,8 @@ def _of_file(path: Path, columns: Columns) -> Rows:
                 header = columns.header(path, row)
                 if header or not number:
                     continue
-            wanted = header or range(len(row) if columns.unnamed is None else columns.unnamed)
-            row = [row[i] if i < len(row) else "" for i in wanted]
+            indices = header or range(len(row) if columns.unnamed is None else columns.unnamed)
+            row = [row[i] if i < len(row) else "" for i in indices]
         yield f"{unit} {number}", row
 
 

@@ -164,12 +164,12 @@ def check_finite(tables: Mapping[str, NDArray[np.float32]], when: str, lr: float
     for name, table in tables.items():
         bad = 0
         for first in range(0, len(table), ROWS):
-            part = table[first : first + ROWS]
-            bad += int(np.count_nonzero(~np.isfinite(np.einsum("ij,ij->i", part, part))))
+            block = table[first : first + ROWS]
+            bad += int(np.count_nonzero(~np.isfinite(np.einsum("ij,ij->i", block, block))))
         if bad:
             raise ModelError(
-                f"{when}: {bad:,} of {len(table):,} {name} are not finite, or of no finite length, at lr={lr:g}: use a "
-                "smaller lr"
+                f"{when}: {bad:,} of {len(table):,} {name} are not finite, or overflow when squared, at lr={lr:g}: use "
+                "a smaller lr"
             )
 
 

@@ -81,7 +81,9 @@ class Common:
     def __post_init__(self) -> None:
         check_limits(self, {name: limits for name, limits in LIMITS.items() if hasattr(self, name)})
         if self.min_lr is not None and self.min_lr > self.rate:
-            raise UsageError(f"min_lr={self.min_lr} is above lr={self.rate}: the learning rate falls")
+            raise UsageError(
+                f"min_lr={self.min_lr} is above lr={self.rate}: the learning rate falls, so give a lower min_lr"
+            )
         settle(self, {"lr": self.rate, "threads": open_cpus()})
 
     @property

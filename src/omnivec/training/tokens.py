@@ -91,9 +91,9 @@ def choose(tokenizer_json: Mapping[str, Any], counts: NDArray[np.int64], most: i
         )
     words = dict(zip(usable, spelled(list(usable), list(usable.values()), tokenizer_json), strict=True))
     seen = {token: int(counts[number]) if number < len(counts) else 0 for token, number in usable.items()}
-    wanted = [token for token in usable if token not in base and (seen[token] or words[token])]
-    wanted.sort(key=lambda token: (-seen[token], usable[token]))
-    tokens = sorted(base | set(wanted[: most - len(base)]), key=usable.__getitem__)
+    candidates = [token for token in usable if token not in base and (seen[token] or words[token])]
+    candidates.sort(key=lambda token: (-seen[token], usable[token]))
+    tokens = sorted(base | set(candidates[: most - len(base)]), key=usable.__getitem__)
     pairs = [pair for pair in model["vocab"] if pair[0] in set(tokens)] if unigram else None
     content = {
         **tokenizer_json,

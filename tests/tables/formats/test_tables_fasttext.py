@@ -232,7 +232,7 @@ def test_every_truncation_is_named(tmp_path):
         (8, struct.pack("<i", 4), "input matrix of"),
         (32, struct.pack("<i", 9), "loss 9"),
         (64, struct.pack("<2i", 2**31 - 1, 2**31 - 1), "2147483647 entries of a dictionary"),
-        (84, struct.pack("<q", 5), "5 n-grams that pruning left do not each have a row"),
+        (84, struct.pack("<q", 5), "5 n-grams left by pruning do not each have a row"),
         (94, b"\7", "truncated|cut short|damaged"),
         (-1, b"\x7f", "NaN|damaged"),
     ],

@@ -47,7 +47,7 @@ def read_word2vec_binary(path: Path, limit: int = 0, errors: str = "strict", *, 
         if whole and (rest := rest.strip() or stream.read(_FIRST_LINE).strip()):
             raise WeightsError(
                 f"{path}: its first line says {header.keys} rows of {header.dim} numbers, but {rest[:20]!r} follows "
-                "after them: one of the two is wrong"
+                "them: the first line is wrong, or the file damaged"
             )
     if not keys:
         raise WeightsError(f"{path} holds no vectors")
@@ -72,29 +72,29 @@ def _begin(path: Path, stream: BinaryIO, size: int, limit: int, dim: int) -> tup
         )
     # A row takes at least a space and its numbers; allocate nothing for a first line that claims more rows than fit.
     possible = (size - len(line) - 1) // (4 * header.dim + 1)
-    wanted = min(header.keys, limit or header.keys)
-    if wanted > possible:
+    rows = min(header.keys, limit or header.keys)
+    if rows > possible:
         raise WeightsError(
             f"{path}: its first line says {header.keys} rows of {header.dim} numbers, its {path.stat().st_size} bytes "
             f"hold at most {possible}: truncated or damaged"
         )
     stream.seek(len(line) + 1)
-    return Header(wanted, header.dim), wanted == header.keys, True
+    return Header(rows, header.dim), rows == header.keys, True
 
 
-def _rows(path: Path, stream: BinaryIO, wanted: Header, exact: bool) -> tuple[list[bytes], Floats, bytes]:
+def _rows(path: Path, stream: BinaryIO, header: Header, exact: bool) -> tuple[list[bytes], Floats, bytes]:
     """Keys, vectors, and the bytes that were read beyond the last row."""
-    if not wanted.keys:
+    if not header.keys:
         return [], np.zeros((0, 0), np.float32), b""
     keys: list[bytes] = []
-    vectors = np.empty((wanted.keys, wanted.dim), np.float32)
+    vectors = np.empty((header.keys, header.dim), np.float32)
     rest = b""
-    while len(keys) < wanted.keys:
+    while len(keys) < header.keys:
         block = stream.read(_WINDOW)
         window = rest + block
-        block_keys, places, end = _scan(window, wanted.keys - len(keys), 4 * wanted.dim)
+        block_keys, places, end = _scan(window, header.keys - len(keys), 4 * header.dim)
         if places:
-            rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(window, np.uint8), 4 * wanted.dim)
+            rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(window, np.uint8), 4 * header.dim)
             numbers = rows[places].view("<f4")
             check_finite(path, numbers, len(keys) + 1)
             vectors[len(keys) : len(keys) + len(places)] = numbers
@@ -102,9 +102,9 @@ def _rows(path: Path, stream: BinaryIO, wanted: Header, exact: bool) -> tuple[li
         rest = window[end:]
         if not block and not exact and not rest.strip():
             break
-        if not places and (not block or len(rest) > _LONGEST_KEY + 4 * wanted.dim):
+        if not places and (not block or len(rest) > _LONGEST_KEY + 4 * header.dim):
             raise WeightsError(
-                f"{path}: truncated or damaged: row {len(keys) + 1} of {wanted.keys} "
+                f"{path}: truncated or damaged: row {len(keys) + 1} of {header.keys} "
                 f"at byte {stream.tell() - len(rest)}"
             )
     return keys, vectors[: len(keys)], rest
@@ -115,7 +115,7 @@ def _scan(window: bytes, most: int, size: int) -> tuple[list[bytes], list[int], 
 
     Args:
         window: bytes that begin with a row.
-        most: stop after so many rows.
+        most: stop after this many rows.
         size: bytes of the numbers of a row.
     """
     keys: list[bytes] = []

@@ -172,10 +172,10 @@ def _dictionary(bounds: Bounds, raw: Bytes, position: int, errors: str) -> _Dict
 
 def _pruned(bounds: Bounds, raw: Bytes, position: int, count: int) -> NDArray[np.int32]:
     """The bucket of each row of a pruned model, from the file's (bucket, row) pairs."""
-    end = bounds.span(f"{count} n-grams that pruning left", position, count, 8)
+    end = bounds.span(f"{count} n-grams left by pruning", position, count, 8)
     pairs = as_elements(raw[position:end], np.dtype("<i4")).reshape(count, 2)
     if not np.array_equal(np.sort(pairs[:, 1]), np.arange(count)):
-        raise bounds.error(f"{count} n-grams that pruning left do not each have a row: damaged")
+        raise bounds.error(f"{count} n-grams left by pruning do not each have a row of their own: damaged")
     buckets = np.empty(count, np.int32)
     buckets[pairs[:, 1]] = pairs[:, 0]
     return buckets

@@ -79,16 +79,16 @@ class _SavedObject:
         return self.checked(matrix, names, matrix.shape == (count, dim), f"{what} need ({count}, {dim})")
 
     def checked(self, array: NDArray[Any], names: tuple[str, ...], fits: bool, due: str) -> Floats:
-        """The matrix `array` as float32.
+        """A matrix as float32.
 
         Args:
             array: the matrix.
-            names: of the array; the first is used in the error.
-            fits: whether its shape is the expected one.
+            names: names of the attribute; the first is used in the error.
+            fits: whether the matrix has the expected shape.
             due: the expected shape, for the error.
 
         Raises:
-            WeightsError: it does not fit, is not of floats, or is not finite.
+            WeightsError: the matrix does not fit, is not of floats, or is not finite.
         """
         if not fits or array.dtype.kind != "f":
             raise WeightsError(
@@ -154,58 +154,58 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, (bool, int, float, str)) and len(brief(value)) < 100
 
 
-def _table(part: _SavedObject, fasttext: bool) -> Table:
-    keys = next((part.attributes[name] for name in KEYS if name in part.attributes), None)
+def _table(saved: _SavedObject, fasttext: bool) -> Table:
+    keys = next((saved.attributes[name] for name in KEYS if name in saved.attributes), None)
     if not isinstance(keys, list) or not keys:
-        raise part.unreadable()
-    if odd := [key for key in keys if type(key) not in (str, int)]:
-        raise WeightsError(f"{part.path}: a key {brief(odd[0])} is neither text nor a number: damaged")
-    dim = _dim(part)
-    word_rows = part.rows(OWN_ROWS, len(keys), dim, f"{len(keys)} keys")
-    rows = part.rows(VECTORS, len(keys), dim, f"{len(keys)} keys") if word_rows is None else word_rows
+        raise saved.unreadable()
+    if bad_keys := [key for key in keys if type(key) not in (str, int)]:
+        raise WeightsError(f"{saved.path}: a key {brief(bad_keys[0])} is neither text nor a number: damaged")
+    dim = _dim(saved)
+    word_rows = saved.rows(OWN_ROWS, len(keys), dim, f"{len(keys)} keys")
+    rows = saved.rows(VECTORS, len(keys), dim, f"{len(keys)} keys") if word_rows is None else word_rows
     if rows is None:
-        raise part.unreadable()
+        raise saved.unreadable()
     return Table(
         [str(key) for key in keys],
         rows,
-        counts=_counts(part, keys),
-        subwords=_subwords(part, dim),
+        counts=_counts(saved, keys),
+        subwords=_subwords(saved, dim),
         kind="fasttext" if fasttext else "static",
     )
 
 
-def _dim(part: _SavedObject) -> int:
+def _dim(saved: _SavedObject) -> int:
     """The dimension of the vectors, from vector_size, or from the matrix for objects of gensim before version 1."""
-    stated = part.attributes.get("vector_size")
+    stated = saved.attributes.get("vector_size")
     if type(stated) is int:
         return stated
-    matrix = part.array(OWN_ROWS)
-    matrix = part.array(VECTORS) if matrix is None else matrix
+    matrix = saved.array(OWN_ROWS)
+    matrix = saved.array(VECTORS) if matrix is None else matrix
     return matrix.shape[1] if matrix is not None and matrix.ndim == 2 else 0
 
 
-def _subwords(part: _SavedObject, dim: int) -> Subwords | None:
-    grams = part.array(GRAM_ROWS)
+def _subwords(saved: _SavedObject, dim: int) -> Subwords | None:
+    grams = saved.array(GRAM_ROWS)
     if grams is None or not len(grams):
         return None
-    if part.attributes.get("compatible_hash") is False:
+    if saved.attributes.get("compatible_hash") is False:
         raise WeightsError(
-            f"{part.path}: its n-grams use the hash function of gensim before 3.7: train it again with a newer gensim"
+            f"{saved.path}: its n-grams use the hash function of gensim before 3.7: train it again with a newer gensim"
         )
-    lengths = [part.attributes.get(name) for name in ("min_n", "max_n")]
+    lengths = [saved.attributes.get(name) for name in ("min_n", "max_n")]
     min_n, max_n = (each if isinstance(each, int) else 0 for each in lengths)
-    buckets = part.attributes.get("bucket")
+    buckets = saved.attributes.get("bucket")
     number = buckets if type(buckets) is int else len(grams)
-    check_ngrams(Bounds.of(part.path), min_n, max_n, 1, number)
-    rows = part.rows(GRAM_ROWS, number, dim, f"{number} buckets")
+    check_ngrams(Bounds.of(saved.path), min_n, max_n, 1, number)
+    rows = saved.rows(GRAM_ROWS, number, dim, f"{number} buckets")
     return None if rows is None else Subwords(rows, min_n, max_n)
 
 
-def _counts(part: _SavedObject, keys: list[Any]) -> NDArray[np.int64] | None:
+def _counts(saved: _SavedObject, keys: list[Any]) -> NDArray[np.int64] | None:
     """How often each key occurred: an array in gensim 4, a record per key in earlier versions; None without either."""
-    expandos, vocab = part.attributes.get("expandos"), part.attributes.get("vocab")
+    expandos, vocab = saved.attributes.get("expandos"), saved.attributes.get("vocab")
     if isinstance(expandos, dict) and isinstance(expandos.get("count"), Saved):
-        counts = as_array(part.path, expandos["count"], "count")
+        counts = as_array(saved.path, expandos["count"], "count")
         return counts.astype(np.int64) if counts.shape == (len(keys),) and counts.dtype.kind in "iu" else None
     if isinstance(vocab, dict) and all(isinstance(vocab.get(key), Saved) for key in keys):
         key_counts = [vocab[key].attributes().get("count") for key in keys]

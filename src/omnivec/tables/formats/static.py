@@ -126,11 +126,11 @@ def _tokens(folder: Path, tokenizer: bytes, rows: int) -> list[str]:
         if isinstance(vocabulary, list):  # Unigram: pairs of token and score
             vocabulary = {pair[0]: number for number, pair in enumerate(vocabulary)}
         ids = dict(vocabulary) | {each["content"]: each["id"] for each in described.get("added_tokens") or ()}
-        if odd := [
+        if bad_tokens := [
             token for token, number in ids.items() if type(token) is not str or type(number) is not int
         ]:
             raise TypeError(
-                f"token {brief(odd[0])} is not a string, or its id {brief(ids[odd[0]])} is not an integer"
+                f"token {brief(bad_tokens[0])} is not a string, or its id {brief(ids[bad_tokens[0]])} is not an integer"
             )
         last = max(ids.values(), default=-1)
         first = min(ids.values(), default=0)

@@ -239,7 +239,7 @@ class _Reading:
                     raise WeightsError(
                         f"{self.path}, line {number}: {error}; the key {shown!r} needs {self.dim} numbers"
                     ) from error
-        raise WeightsError(f"{self.path}, lines {numbers[0]} to {numbers[-1]}: not all are numbers")
+        raise WeightsError(f"{self.path}, lines {numbers[0]} to {numbers[-1]}: not all values are numbers")
 
     def _new(self, keys: list[str]) -> list[int] | None:
         """The rows of a block whose keys are new and allowed; None for all."""

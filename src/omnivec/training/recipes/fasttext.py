@@ -116,7 +116,7 @@ def fit(corpus: Corpus, options: Options) -> FastTextVectors:
     subwords = kernels.WordRows(*with_words(ngrams))
     inputs = uniform((words + len(buckets), options.dim), options.seed, SPAN)
     width = inputs.shape[1]
-    alias, tree, most = windows.targets_of(corpus.counts, options.negative)
+    alias, tree, most_targets = windows.targets_of(corpus.counts, options.negative)
     text = windows.Sentences(corpus.ids, corpus.starts, draws.keep_table(corpus.counts, options.sample))
     outputs = windows.zeros(words + windows.copied(tree, workers(options)), options.dim)
     model = windows.Tables(inputs, outputs, alias, tree)
@@ -130,7 +130,9 @@ def fit(corpus: Corpus, options: Options) -> FastTextVectors:
     )
     longest = int(np.diff(corpus.starts).max())
     copies = windows.crowns(tree, words, width, workers(options))
-    per_thread = PerThread(lambda thread: kernels.ring(options.window, most, width, longest, copies(thread)))
+    per_thread = PerThread(
+        lambda thread: kernels.ring(options.window, most_targets, width, longest, copies(thread))
+    )
 
     def work(shard: Shard) -> tuple[float, int]:
         loss, count = kernels.learn(
