@@ -111,28 +111,32 @@ def test_a_hook_of_towers_keeps_working_under_its_former_name(announced):
 
 # What is added to a family, and what is said of it.
 WRONG = {
-    "a constant": ("network", 'POOLNG = "max"', r"hooked_family\.py:15: POOLNG is no hook .*mean POOLING\?$"),
+    "a constant": (
+        "network",
+        'POOLNG = "max"',
+        r"hooked_family\.py:15: POOLNG is not a hook .*mean POOLING\?$",
+    ),
     "a constant with a type": ("network", "PREPROCESING: dict = {}", "mean PREPROCESSING"),
     "one of several": ("network", "OWN_COD, _X = True, 1", "mean OWN_CODE"),
     "behind a condition": ("network", "if True:\n    IN_OUTS = ()", "mean IN_OUT"),
     "a function": ("network", "def chek_supported(published): ...", "mean check_supported"),
     "a function by assignment": ("network", "cannonical = dict", "mean canonical"),
-    "a class": ("network", "class Publishd: ...", "Publishd is no hook"),
+    "a class": ("network", "class Publishd: ...", "Publishd is not a hook"),
     "a helper": (
         "network",
         "def scaled(x): ...",
-        "scaled is no hook of a family of networks; a helper's name",
+        "scaled is not a hook of a family of networks; a helper's name",
     ),
     "a helper's constant": ("network", "EPS = 1e-12", "a helper's name begins with an underscore"),
-    "the hook of another kind": ("table", 'POOLING = "cls"', "POOLING is no hook of a family of tables"),
+    "the hook of another kind": ("table", 'POOLING = "cls"', "POOLING is not a hook of a family of tables"),
     "a former name of another kind's": (
         "table",
         "def tokenized(x): ...",
-        "tokenized is no hook of a family of tables",
+        "tokenized is not a hook of a family of tables",
     ),
     "of towers": ("towers", "def with_tokeniser(config, tokenizer): ...", "mean with_tokenizer"),
     "of a tower": ("towers", "def forward_vidio(): ...", "mean forward_video"),
-    "of a table": ("table", "def encodr(table): ...", "encodr is no hook of a family of tables"),
+    "of a table": ("table", "def encodr(table): ...", "encodr is not a hook of a family of tables"),
 }
 
 
@@ -160,7 +164,7 @@ def test_a_required_hook_that_is_missing_is_named(announced, name):
 
 
 def test_a_table_whose_encoder_is_misspelt_is_told_so(announced):
-    with pytest.raises(ModelError, match=r"encodr is no hook .*; did you mean encoder\?"):
+    with pytest.raises(ModelError, match=r"encodr is not a hook .*; did you mean encoder\?"):
         announced(TABLE.replace("encoder", "encodr")).load()
 
 

@@ -264,7 +264,7 @@ def test_what_transformers_does_not_know_either_is_refused(tmp_path: Path) -> No
         read_model(tmp_path)
     ONLY_TORCH["funnel"][0].make(tmp_path / "funnel", architectures=["FunnelBaseModel"])
     with pytest.raises(
-        UnsupportedModel, match=r"'funnel' gives \(1, 6, 64\) for 11 tokens: no vector for each"
+        UnsupportedModel, match=r"'funnel' gives \(1, 6, 64\) for 11 tokens, not a vector for each"
     ):
         read_model(tmp_path / "funnel")
     (tmp_path / "config.json").write_text(config)

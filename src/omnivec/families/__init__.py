@@ -1,1 +1,1 @@
-"""One file is one family of models; its name is the family's name. `registry` finds them without importing."""
+"""Families of models: one file each, named as the family. `models.registry` lists them without importing them."""

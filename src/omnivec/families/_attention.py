@@ -12,7 +12,23 @@ def packed_attention(
 ) -> Value:
     """Multi-head self-attention with rotary positions and one matrix "Wqkv", before its output projection.
 
-    x (n, t, hidden) -> (n, t, hidden). Of `config` it reads num_attention_heads, hidden_size and attention_dropout.
+    A worked example with hidden_size 8 and h = 2 heads, so d = 4: the map gives 24 numbers for each token, the queries
+    of both heads, then their keys, then their values. As (n, 6, t, 4), `heads` has these along its second axis:
+
+        0      1      2      3      4        5
+        q 0    q 1    k 0    k 1    v 0      v 1
+        heads[:, :h]  heads[:, h:2h]  heads[:, 2h:]
+
+    Args:
+        ops: the engine.
+        p: the weights, "Wqkv.weight" (3 * hidden, hidden) and perhaps "Wqkv.bias".
+        config: has num_attention_heads, hidden_size and attention_dropout.
+        x: (n, t, hidden).
+        bias: added to the attention scores; see `Ops.attention`.
+        rotated: cosines and sines of the positions; see `Ops.rotary`.
+
+    Returns:
+        (n, t, hidden).
     """
     h, d = config.num_attention_heads, config.hidden_size // config.num_attention_heads
     heads = ops.transpose(ops.reshape(ops.linear(x, p["Wqkv"]), (0, 0, 3 * h, d)), (0, 2, 1, 3))

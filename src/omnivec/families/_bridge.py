@@ -1,6 +1,6 @@
-"""Networks of the library transformers, built from a config and run with weights that are given to them.
+"""Networks of the library transformers, built from a config and run with weights that are passed to them.
 
-The weights are never transformers' to read: they are matched by their names, and none is left to chance.
+transformers reads no weights: they are read by omnivec and matched by name, and no weight keeps a random value.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from omnivec.validation.reasons import one_line
 from omnivec.weights.tensor import FLOATING, Tensor, from_array
 
 UNLIMITED = 1 << 20
-"""A limit far beyond what memory holds, for networks that have none."""
+"""The limit of networks without one, in tokens: far more than memory holds."""
 
-# Where config.json says how many places there are.
+# Keys of config.json that may state the number of positions.
 LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_seq_length", "seq_length")
 
-# The token whose segment is 2, not 0, in what their tokenizers put around a text.
+# Which token of a text has segment 2 instead of 0, as these models' tokenizers set it.
 MARKED = {"funnel": "first", "xlnet": "last"}
 
 # Legacy buffers that transformers ignores in every checkpoint.
 COMPUTED = r"\b(inv_freq|position_ids|token_type_ids)$"
 
-# Dropout rates by their keys, or one for all.
+# Dropout rates by their keys in config.json, or one rate for all.
 Rates = tuple[tuple[str, float], ...] | float
 
 # The dictionary of a torch module that holds a weight, and its key there.
@@ -42,17 +42,17 @@ Slot = tuple[dict[str, Any], str]
 
 @functools.lru_cache(maxsize=4)
 def network(config_json: str, dropouts: Rates, padded: bool = True) -> BridgedNetwork:
-    """The network of a config; see `Config` for what it takes."""
+    """The network of a config, which must not be changed; the arguments are fields of `transformers.Config`."""
     return BridgedNetwork(json.loads(config_json), dropouts, padded)
 
 
 class BridgedNetwork:
-    """A network of transformers whose weights are given with each call; safe to call from several threads.
+    """A network of transformers whose weights are passed with each call; several threads may call it.
 
     Attributes:
-        names: the weights that it takes; of those that are tied the first name.
-        vocab_size: rows of the table of tokens.
-        pad_id: the id that it takes for padding.
+        names: names of the weights that it takes; tied weights have their first name.
+        vocab_size: rows of the embedding table.
+        pad_id: id of the padding token.
         max_length: longest text in tokens.
     """
 
@@ -74,20 +74,20 @@ class BridgedNetwork:
         _forget(self._module)
 
     def __call__(self, inputs: Sequence[Any], p: Params, training: bool = False) -> list[Any]:
-        """All hidden states that it gives, and last its result: ids and mask (n, t) -> tensors."""
+        """Runs the network: ids and mask (n, t) -> the hidden states that it returns, the last one at the end."""
         ids, mask = inputs
         with self._lock, self._holding([p[name] for name in self.names], ids.device):
             self._module.train(training)
             try:
                 return self._run(ids, mask) if self._padded else self._run_by_length(ids, mask)
-            # Networks raise whatever they like for what they cannot run.
+            # Networks raise exceptions of any type.
             except Exception as exc:
                 raise ModelError(
                     f"{self._kind}: transformers could not run a batch {tuple(ids.shape)}: {_one_line(exc)}"
                 ) from exc
 
     def states(self, batch: Mapping[str, Any], p: Params) -> list[Any]:
-        """The same on the CPU, from arrays to arrays."""
+        """Runs the network on the CPU, with arrays in place of tensors."""
         import torch
 
         with torch.no_grad():
@@ -96,7 +96,7 @@ class BridgedNetwork:
 
     @functools.cached_property
     def graph(self) -> Any:
-        """It as an OpenVINO graph that takes ids, mask and then its weights in the order of `names`."""
+        """The network as an OpenVINO graph whose inputs are ids, mask and then the weights in the order of `names`."""
         import torch
 
         from omnivec.ops.converted import convert
@@ -105,7 +105,7 @@ class BridgedNetwork:
             with self._holding(values, ids.device):
                 return tuple(self._run(ids, mask))
 
-        # Only the path through the network is recorded: zeros that take no memory stand for its weights.
+        # Tracing records operations, not values, so expanded zeros, which take no memory, serve as weights.
         zeros = [torch.zeros(1).expand(shape) for shape in self._shapes.values()]
         mask = (torch.arange(11) < torch.tensor([[11], [6]])).int()
         with self._lock, torch.no_grad(), warnings.catch_warnings():
@@ -120,10 +120,10 @@ class BridgedNetwork:
             return convert(script)
 
     def match(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights that it takes, under its names; what belongs to heads is left out.
+        """The weights that the network takes, by its names for them; those of heads are left out.
 
         Raises:
-            WeightsError: some are missing or of another shape, or it has no place for some.
+            WeightsError: weights are missing or have another shape, or the network has no place for some.
         """
         prefix = f"{self._base.base_model_prefix}."
         tensors = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
@@ -154,7 +154,7 @@ class BridgedNetwork:
         return {name: matched[name] for name in self.names}
 
     def _is_beside(self, name: str, tensor: Tensor) -> bool:
-        """Whether a weight may be left over: of a head, a decoder or a pooler, or one that transformers ignores."""
+        """Whether a weight may be ignored: it is of a head, a decoder or a pooler, or transformers ignores it too."""
         ignored = (*(self._base._keys_to_ignore_on_load_unexpected or ()), COMPUTED)
         children = {child for child, _ in self._module.named_children()} - {"pooler"}
         path = name.removeprefix(f"{self._within}.") if self._within else name
@@ -166,7 +166,7 @@ class BridgedNetwork:
         )
 
     def _computed(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """Of weights that a checkpoint lacks those that follow from the config, which are not published."""
+        """Those of these weights, missing in a checkpoint, that are not published since the config determines them."""
         prefix = f"{self._base.base_model_prefix}."
         patterns = [
             *(self._base._keys_to_ignore_on_load_missing or ()),
@@ -184,7 +184,7 @@ class BridgedNetwork:
 
     @contextmanager
     def _holding(self, values: Sequence[Any], device: Any) -> Iterator[None]:
-        """The network with these weights, on their device, until the end of the block."""
+        """Puts these weights into the network, and its buffers on their device, until the end of the block."""
         for module in self._module.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None and buffer.device != device and buffer.device.type != "meta":
@@ -206,7 +206,7 @@ class BridgedNetwork:
         return [*(outputs.hidden_states or ()), outputs.last_hidden_state]
 
     def _run_by_length(self, ids: Any, mask: Any) -> list[Any]:
-        """The texts of each length by themselves, so that nothing is padded."""
+        """Runs texts of equal length together, so that none is padded."""
         lengths = mask.sum(1)
         outputs: list[Any] = []
         for length in lengths.unique().tolist():
@@ -220,15 +220,15 @@ class BridgedNetwork:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of config.json is a number, and no truth value."""
+    """Whether a value of config.json is a number and not a boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _configured(published: Mapping[str, Any], dropouts: Rates) -> Any:
-    """transformers' record of a config.
+    """The transformers config object of a config.json.
 
     Raises:
-        ModelError: a value that cannot be.
+        ModelError: transformers refuses a value.
     """
     from transformers import AutoConfig
 
@@ -247,7 +247,7 @@ def _configured(published: Mapping[str, Any], dropouts: Rates) -> Any:
 
 
 def _built(config: Any, initialised: bool) -> Any:
-    """The network of a config; unless it is initialised its weights are whatever lies in memory."""
+    """Builds the network of a config; without initialisation, its weights are uninitialised memory."""
     import torch
     from transformers import AutoModel
     from transformers.initialization import no_init_weights
@@ -265,16 +265,16 @@ def _built(config: Any, initialised: bool) -> Any:
         )
     for module in (base, base.get_encoder() if config.is_encoder_decoder else base):
         if isinstance(getattr(module, "pooler", None), torch.nn.Module):
-            module.pooler = torch.nn.Identity()  # It stands behind the hidden states, and is often untrained.
+            module.pooler = torch.nn.Identity()  # It follows the hidden states, and is often untrained.
     return base
 
 
 def _table(base: Any) -> Any:
-    """The module that looks tokens up."""
+    """The embedding module of a network's tokens."""
     try:
         return base.get_input_embeddings()
     except NotImplementedError as exc:
-        raise UnsupportedModel(f"model_type {base.config.model_type!r} has no table of tokens") from exc
+        raise UnsupportedModel(f"model_type {base.config.model_type!r} has no embedding table") from exc
 
 
 def _weights(base: Any, within: str) -> tuple[dict[str, list[Slot]], dict[str, list[str]]]:
@@ -301,7 +301,7 @@ def _weights(base: Any, within: str) -> tuple[dict[str, list[Slot]], dict[str, l
 
 
 def _forget(module: Any) -> None:
-    """Takes the weights out of a network: what is not given again would be an error, not a random number."""
+    """Removes the weights from a network, so that one that is not set again raises an error instead of being random."""
     import torch
 
     empties: dict[int, Any] = {}
@@ -315,7 +315,7 @@ def _forget(module: Any) -> None:
 
 
 def _arguments(module: Any) -> frozenset[str]:
-    """What a network's forward takes, of what may be given to it."""
+    """Which of the arguments that may be passed a network's forward takes."""
     asked = ("input_ids", "attention_mask", "token_type_ids", "output_hidden_states", "return_dict")
     parameters = inspect.signature(module.forward).parameters
     loose = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
@@ -324,7 +324,7 @@ def _arguments(module: Any) -> frozenset[str]:
 
 
 def _max_length(config: Any, module: Any, table: Any) -> int:
-    """How many tokens a text may have: fewer than there are places where these begin behind the padding's."""
+    """The longest text in tokens: the number of positions, less those up to the padding's where they start after it."""
     limits = [getattr(config, name, None) for name in LIMITS]
     places = next((int(limit) for limit in limits if isinstance(limit, int) and limit > 0), UNLIMITED)
     for submodule in module.modules():
@@ -340,7 +340,7 @@ def _max_length(config: Any, module: Any, table: Any) -> int:
 
 
 def _segments(mask: Any, marked: str) -> Any:
-    """Segments (n, t): 2 for the first or the last real token, else 0."""
+    """Segments (n, t): 2 for the first or the last token that is not padding, else 0."""
     count = mask.cumsum(1) * mask
     return 2 * (count == (1 if marked == "first" else mask.sum(1, keepdim=True))).long()
 

@@ -1,8 +1,8 @@
-"""What the file of a family may define: its hooks, with their types and what holds where one is not defined.
+"""The hooks that the file of a family may define, with their types and defaults.
 
-A family is a module. It is one of three kinds: a network (`NetworkHooks`), a network with a tower for each modality
-(`TowerHooks`), or a table of keys (`TableHooks`). An attribute without a value here is required; all others have a
-default. `check_hooks` holds a module to this, and `hooks_of` is how the rest of omnivec reads it.
+A family is a module of one of three kinds: a network (`NetworkHooks`), a network with a tower for each modality
+(`TowerHooks`), or a table of keys (`TableHooks`). A hook without a value here is required; all others have a default.
+`check_hooks` checks a module, and the rest of omnivec reads it by `hooks_of`.
 """
 
 from __future__ import annotations
@@ -32,116 +32,116 @@ ConfigJson = Mapping[str, Any]
 """config.json as published, or those keys of it that the family reads."""
 Tensors = Mapping[str, Tensor]
 Program = Callable[[Ops, Params, Any, Any], Value]
-"""(ops, weights, config, batch) -> what is pooled: (n, t, dim) float32."""
+"""(ops, weights, config, batch) -> the vectors that are pooled: (n, t, dim) float32."""
 
 
 class Encoder(Protocol):
-    """What a family makes of a table."""
+    """Computes vectors of texts from a table of keys."""
 
     @property
     def unit(self) -> str:
-        """What `seen` counts: "words", "tokens"."""
+        """The unit that `seen` counts: "words", "tokens"."""
 
     @property
     def nothing(self) -> str:
-        """Why a text of which nothing was seen has no vector."""
+        """Why a text without any known word has no vector, for messages."""
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
-        """Vectors (n, dim) of texts, and how many words of each they are made of; those of none are not looked at."""
+        """Vectors (n, dim) of texts, and the number of words (n,) in each; the vector of a text with 0 is not used."""
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Start and end offsets (n, 2), end exclusive, in characters, of each word that the table sees."""
+        """Start and end offsets (n, 2), end exclusive, in characters, of each word that the vector depends on."""
 
     def words(self, text: str) -> list[str]:
-        """The words of a text that the table sees, as it spells them."""
+        """The words of a text that its vector depends on, as the table spells them."""
 
     def rows(self) -> Floats:
         """The vector of each key (n, dim)."""
 
     def row(self, key: str) -> Floats | None:
-        """The vector (dim,) of a key, or of a word that has one all the same."""
+        """The vector (dim,) of a key, or of another word for which the family has one; None for neither."""
 
 
 @runtime_checkable
 class Labels(Protocol):
-    """What an encoder whose table was trained on labels has besides."""
+    """The further method of an encoder whose table was trained on labels."""
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Of each label for each text: (n, labels) float32."""
+        """The probability of each label for each text: (n, labels) float32."""
 
 
 class Hooks:
     """The hooks of every family."""
 
     CLAIMS: Mapping[str, Any]
-    """A literal, read without importing: which models the family answers for; see docs/families.md."""
+    """A literal, read without importing: the models that belong to the family; see docs/families.md."""
 
     KNOWN: Mapping[str, Mapping[str, Any]] = {}
     """A literal, read without importing: short name of a model -> sources, sha256, licence, dim, length, example."""
 
 
 class ComputedHooks(Hooks):
-    """The hooks of a family whose vectors are computed from tensors: configuration, weights, and what they need."""
+    """The hooks of a family whose vectors are computed from tensors: config.json and weights."""
 
     Config: type[Any]
-    """A frozen dataclass of what the forward needs of config.json. It has `dim`, the width of what is pooled; of texts
-    `max_length`, the longest in tokens, and `vocab_size`; and where they differ from these `usual_length`, the limit of
-    a folder that states none, and `prefix`, how many states at the front are no tokens of the item."""
+    """A frozen dataclass of the keys of config.json that the forward pass needs. It has `dim`, the width of the vectors
+    that are pooled; for texts `max_length`, the longest in tokens, and `vocab_size`. It may have `usual_length`, the
+    limit for a folder that states none, and `prefix`, the number of leading states that are not of the item itself."""
 
     Published: type[Any] | None = None
     """A dataclass of further keys that `canonical`, `check_supported` and `load_original` read; `dict` for a family
     that reads and checks the whole file."""
 
     ALIASES: Mapping[str, str] = {}
-    """Published key -> the field of `Config` that it is another spelling of."""
+    """A published key -> the field of `Config` for which it is another name."""
 
     SHAPES: Mapping[str, tuple[str, ...]] | None = None
     """Name of a tensor -> for each of its axes the field of `Config` that it has to equal, a product "a * b", or "" for
-    any length. None where the family holds its weights against the config itself."""
+    any length. None if the family compares weights and config itself."""
 
     OWN_CODE: bool = False
-    """Whether models with an `auto_map` are read: the family computes what that code does, which is never run."""
+    """Whether models with an `auto_map` are accepted: the family computes what that code does; it is never run."""
 
     IN_OUT: Sequence[str] = ()
     """The model types whose linear maps are stored as (in, out)."""
 
     FLOAT32_REASON: str = ""
-    """Why bfloat16 is not taken by itself: one line, shown as the reason for float32."""
+    """Why bfloat16 is not chosen automatically: one line, shown as the reason for float32."""
 
     USUAL_LENGTH: int | None = None
-    """The limit in tokens of a folder that states none; None for `Config.max_length`."""
+    """The limit in tokens for a folder that states none; None for `Config.max_length`."""
 
     POOLING: str = "mean"
-    """How tokens are pooled where the folder does not say."""
+    """How tokens are pooled if the folder does not specify it."""
 
     PREPROCESSING: Mapping[str, Any] | None = None
-    """Of images, in timm's words, for folders that do not say."""
+    """Preprocessing of images, as timm's config states it, for folders that do not specify it."""
 
     PREFIXES: Sequence[str] = ()
-    """Prefixes of published names that are stripped."""
+    """Prefixes that are stripped from published names."""
 
     LAYOUTS: Sequence[Row] = ()
     """Other published namings, as rows of `weights.rename`: a pattern, and the names that replace it."""
 
     def check_supported(self, published: ConfigJson) -> None:
-        """Raises `UnsupportedModel` for variants that annotations cannot tell; the file is named by the caller."""
+        """Raises `UnsupportedModel` for variants that types cannot rule out; the caller adds the file's name."""
 
     def canonical(self, published: ConfigJson) -> ConfigJson:
-        """The published config in one spelling, where values change too."""
+        """The published config with the keys and values of `Config`, where renaming by `ALIASES` is not enough."""
         return published
 
     def load_original(
         self, folder: Path, published: ConfigJson
     ) -> tuple[ConfigJson, Weights, Tokenizer | None] | None:
-        """Config, weights and tokenizer of a folder in its makers' own layout; None where it is in the usual one."""
+        """Config, weights and tokenizer of a folder in its publisher's own layout; None if it has the usual one."""
         return None
 
     def adapt_weights(self, tensors: dict[str, Tensor], config: Any) -> tuple[dict[str, Tensor], Any]:
-        """Weights and config where both follow from one another."""
+        """Weights and config, changed where one depends on the other."""
         return tensors, config
 
     def torch_only_reason(self, tensors: Tensors, config: Any) -> str | None:
-        """Why OpenVINO cannot run a model; None where it can."""
+        """Why OpenVINO cannot run a model; None if it can."""
         return None
 
 
@@ -149,11 +149,11 @@ class NetworkHooks(ComputedHooks):
     """The hooks of a family with one program."""
 
     forward: Program
-    """The model, in the order its paper tells it. Of texts `batch` has `ids` and `mask` (n, t) integers and `limit`,
-    the most that t may be; of images `pixels` (n, 3, h, w) float32."""
+    """The model, in the order of its paper. For texts, `batch` has `ids` and `mask` (n, t), integers, and `limit`, the
+    most that t may be; for images, `pixels` (n, 3, h, w) float32."""
 
     def pooling(self, config: Any) -> str:
-        """How tokens are pooled where the folder does not say and it depends on the config; by default `POOLING`."""
+        """How tokens are pooled if the folder does not specify it and it depends on the config; else `POOLING`."""
         return self.POOLING
 
 
@@ -168,19 +168,19 @@ class TowerHooks(ComputedHooks):
     """The modalities that a model reads, texts first."""
 
     def with_tokenizer(self, config: Any, tokenizer: Tokenizer) -> Any:
-        """The config with what only the model's tokenizer knows, such as its padding."""
+        """The config, completed with facts of the model's tokenizer, such as the padding token."""
         return config
 
     def logits(self, config: Any, tensors: Tensors) -> tuple[float, float | None] | None:
-        """Learned scale and bias of cosines of two modalities; None where nothing was learned."""
+        """Learned scale and bias for cosines between two modalities; None if none were learned."""
         return None
 
 
 class TableHooks(Hooks):
-    """The hooks of a family of tables: nothing is computed but which rows an item means."""
+    """The hooks of a family of tables, whose vectors are combined from rows instead of computed by a network."""
 
     encoder: Callable[[Table], Encoder]
-    """What makes vectors of texts and knows those of keys."""
+    """Makes the encoder of a table."""
 
 
 KINDS: Mapping[type[Hooks], str] = {
@@ -208,7 +208,7 @@ def forwards() -> tuple[str, ...]:
 
 
 def hooks_of(module: Any) -> NetworkHooks | TowerHooks | TableHooks:
-    """The hooks of a family: what its module defines, former names included, and the defaults of the rest."""
+    """The hooks of a family: those that its module defines, by former names too, and defaults for the rest."""
     kind = _kind(module)
     hooks, names = kind(), _names(kind)
     former = {
@@ -222,7 +222,7 @@ def hooks_of(module: Any) -> NetworkHooks | TowerHooks | TableHooks:
 
 
 def computed_hooks(module: Any) -> NetworkHooks | TowerHooks:
-    """The hooks of a family whose vectors are computed; ModelError of a family of tables."""
+    """The hooks of a family whose vectors are computed; ModelError for a family of tables."""
     hooks = hooks_of(module)
     if isinstance(hooks, TableHooks):
         raise ModelError(f"{module.__name__} is a family of tables, and computes nothing from config.json")
@@ -237,14 +237,14 @@ def program(hooks: NetworkHooks | TowerHooks, tower: str = "") -> Program:
 
 @functools.cache
 def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHooks]:
-    """Which kind of family a module is.
+    """Checks the hooks of a module and returns which kind of family it is.
 
     Every public function that the module itself defines, and every public constant in capitals, has to be a hook of
-    its kind: a misspelt one would otherwise be passed over. Helpers are private (`_layer`) or imported. Classes and
-    type aliases may have any name that is not mistaken for a hook.
+    its kind: a misspelt hook would otherwise be ignored. Helpers must be private (`_layer`) or imported. Classes and
+    type aliases may have any name that does not resemble a hook.
 
     Raises:
-        ModelError: a required hook is missing, or a name is no hook; with the line and the nearest hook.
+        ModelError: a required hook is missing, or a name is not a hook; with the line and the closest hook.
     """
     kind, defined = _kind(module), _defined(module)
     known, where = _names(kind), Path(module.__file__ or module.__name__).name
@@ -255,7 +255,7 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
         if FORMER_NAMES.get(name, name) in known or name.startswith("_") or (_is_class(name) and not near):
             continue
         meant = f"did you mean {near[0]}?" if near else "a helper's name begins with an underscore"
-        raise ModelError(f"{where}:{line}: {name} is no hook of {KINDS[kind]}; {meant}")
+        raise ModelError(f"{where}:{line}: {name} is not a hook of {KINDS[kind]}; {meant}")
     missing = [name for name in _required(kind) if not hasattr(module, name)]
     if kind is TowerHooks and not any(hasattr(module, name) for name in forwards()):
         missing.append(" or ".join(forwards()[:2]))
@@ -265,7 +265,7 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
 
 
 def _is_class(name: str) -> bool:
-    """Whether a name is written as those of classes are, and neither as a constant's nor as a function's."""
+    """Whether a name is written like a class's, neither like a constant's nor like a function's."""
     return not (name.isupper() or name.islower())
 
 
@@ -291,7 +291,7 @@ def _required(kind: type[Hooks]) -> list[str]:
 
 
 def _defined(module: ModuleType) -> dict[str, int]:
-    """Name -> line of what a module defines itself, at its top level; what it imports is not among it."""
+    """Name -> line of everything that a module defines at its top level, imports excepted."""
     return dict(_bound(ast.parse(inspect.getsource(module)).body))
 
 

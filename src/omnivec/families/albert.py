@@ -17,11 +17,11 @@ CLAIMS = {"model_type": ["albert"], "modality": "text"}
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it.
+    """The keys of config.json that the forward pass depends on.
 
     Attributes:
-        num_hidden_groups: sets of weights; each serves an equal share of the layers, in order.
-        inner_group_num: blocks in a layer, each with weights of its own.
+        num_hidden_groups: number of sets of weights; each is shared by an equal number of consecutive layers.
+        inner_group_num: number of blocks in a layer, each with its own weights.
     """
 
     vocab_size: Size
@@ -50,7 +50,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read: where it says something else, the model computes something else."""
+    """Further keys of config.json, checked since other values would mean a different computation."""
 
     position_embedding_type: Annotated[str, Among(("absolute",))] = "absolute"
 
@@ -67,13 +67,13 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     for i in range(config.num_hidden_layers):
         group = i * config.num_hidden_groups // config.num_hidden_layers
         for j in range(config.inner_group_num):
-            part = p[f"encoder.albert_layer_groups.{group}.albert_layers.{j}"]
-            x = ops.state(_layer(ops, part, config, x, bias))
+            block = p[f"encoder.albert_layer_groups.{group}.albert_layers.{j}"]
+            x = ops.state(_layer(ops, block, config, x, bias))
     return x
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
-    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    """One post-norm block: norm(x + attention(x)), then norm(x + feed-forward(x))."""
     y = ops.dropout(_attention(ops, p["attention"], config, x, bias), config.hidden_dropout_prob)
     x = ops.layer_norm(x + y, p["attention.LayerNorm"], config.layer_norm_eps)
     y = ops.linear(ACTIVATIONS[config.hidden_act](ops, ops.linear(x, p["ffn"])), p["ffn_output"])
@@ -101,7 +101,7 @@ SHAPES = {
 PREFIXES = ("albert.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
-    # Heads and buffers that no embedding uses.
+    # Heads and buffers that embeddings do not need.
     (r"(predictions|sop_classifier|classifier|qa_outputs|pooler|pooler_classifier)\..*", None),
     (r"embeddings\.(position_ids|token_type_ids)", None),
 ]

@@ -16,13 +16,13 @@ from omnivec.validation.typed import Among, Count, Divides, Index, Rate, Size
 
 CLAIMS = {"model_type": ["bert", "roberta", "xlm-roberta", "camembert", "electra"], "modality": "text"}
 
-# Their positions begin behind the padding's.
+# Model types whose positions begin after that of the padding, pad_token_id.
 _ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it."""
+    """The keys of config.json that the forward pass depends on."""
 
     model_type: str
     vocab_size: Size
@@ -50,7 +50,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read: where it says something else, the model computes something else."""
+    """Further keys of config.json, checked since other values would mean a different computation."""
 
     position_embedding_type: Annotated[str, Among(("absolute",))] = "absolute"
     is_decoder: Annotated[bool, Among((False,))] = False
@@ -72,16 +72,20 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _position(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
-    """Vectors of the places: BERT counts from 0; RoBERTas count what is no padding, from pad_token_id + 1."""
+    """Position embeddings: BERT counts all tokens from 0, RoBERTa all but padding from pad_token_id + 1.
+
+    With pad_token_id 1, the ids 0 9 2 1 1 have the positions 0 1 2 3 4 in BERT and 2 3 4 1 1 in RoBERTa.
+    """
     table = p["embeddings.position_embeddings.weight"]
     if config.model_type not in _ROBERTAS:
         return ops.embedding(ops.arange(batch.ids, 1), table)
-    real = ops.not_equal(batch.ids, config.pad_token_id)
-    return ops.embedding(ops.cast(ops.cumsum(real, 1) * real + config.pad_token_id, "int32"), table)
+    not_padding = ops.not_equal(batch.ids, config.pad_token_id)
+    positions = ops.cumsum(not_padding, 1) * not_padding + config.pad_token_id
+    return ops.embedding(ops.cast(positions, "int32"), table)
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
-    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    """One post-norm block: norm(x + attention(x)), then norm(x + feed-forward(x))."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
     y = ops.linear(_attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
     x = ops.layer_norm(x + ops.dropout(y, rate), p["attention.output.LayerNorm"], eps)
@@ -113,7 +117,7 @@ LAYOUTS = [
     # TensorFlow's names of a layer norm, in checkpoints of 2019.
     (r"(.*LayerNorm)\.gamma", r"\1.weight"),
     (r"(.*LayerNorm)\.beta", r"\1.bias"),
-    # Heads and buffers that no embedding uses.
+    # Heads and buffers that embeddings do not need.
     (r"(cls|lm_head|classifier|qa_outputs|pooler|discriminator_predictions)\..*", None),
     (r"generator_(predictions|lm_head)\..*", None),
     (r"embeddings\.(position_ids|token_type_ids)", None),

@@ -2,8 +2,8 @@
 
 Radford et al. 2021, arXiv:2103.00020; Cherti et al. 2022, arXiv:2212.07143; Zhai et al. 2023, arXiv:2303.15343;
 Tschannen et al. 2025, arXiv:2502.14786, at a fixed resolution. Weights are named as transformers' `CLIPModel` and
-`SiglipModel` save them, or one tower alone as `CLIPTextModel`, `CLIPVisionModelWithProjection` and their kin do;
-OpenCLIP's own files are read too, with towers that are vision transformers.
+`SiglipModel` save them, or a single tower as `CLIPTextModel`, `CLIPVisionModelWithProjection` and similar classes do.
+OpenCLIP's own files are read too, if the image tower is a vision transformer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLAIMS = {
     "modality": "text",
 }
 
-# model_type of a tower alone -> that of the model it is half of, and which half.
+# model_type of a single tower -> the model_type of the whole model, and the tower's modality.
 _ALONE: Mapping[str, tuple[str, ModalityName]] = {
     "clip_text_model": ("clip", "text"),
     "clip_vision_model": ("clip", "image"),
@@ -49,7 +49,7 @@ _ALONE: Mapping[str, tuple[str, ModalityName]] = {
     "siglip_vision_model": ("siglip", "image"),
 }
 
-# SigLIP 2 pads Gemma's vocabulary with 0, which its configs leave unsaid.
+# SigLIP 2 with Gemma's vocabulary pads with token 0, which its configs do not state.
 _GEMMA_VOCABULARY = 256000
 
 
@@ -66,19 +66,19 @@ class Tower(NamedTuple):
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forwards depend on it.
+    """The keys of config.json that the forward passes depend on.
 
     Attributes:
-        model_type: "clip" or "siglip"; of a tower alone that of transformers' class.
+        model_type: "clip" or "siglip"; for a single tower, the model_type of transformers' class.
         dim: length of a vector.
-        vocab_size: of the texts.
+        vocab_size: number of tokens of the text tower.
         max_position_embeddings: longest text in tokens.
-        eos_token_id: of CLIP: the token whose place stands for the text; 2 means the one of the highest id.
-        pad_token_id: of SigLIP, which reads its padding.
+        eos_token_id: for CLIP, the token whose state becomes the text's vector; 2 stands for the token of highest id.
+        pad_token_id: for SigLIP, whose attention includes padding.
         image_size: width and height of an image in pixels.
-        patch_size: of a patch.
-        text: the transformer of texts.
-        vision: that of images.
+        patch_size: width and height of a patch in pixels.
+        text: the transformer for texts.
+        vision: the transformer for images.
     """
 
     model_type: str
@@ -99,13 +99,13 @@ class Config:
 
     @property
     def is_clip(self) -> bool:
-        """Whether it is of CLIP, and not of SigLIP."""
+        """Whether the model is CLIP, not SigLIP."""
         return self.model_type.startswith("clip")
 
 
 @dataclass(frozen=True)
 class Half:
-    """One of the two transformers, as published."""
+    """The published keys that both towers have."""
 
     hidden_size: Size | None = None
     num_hidden_layers: Count | None = None
@@ -117,7 +117,7 @@ class Half:
 
 @dataclass(frozen=True)
 class Texts(Half):
-    """That of texts."""
+    """The published keys of a text tower."""
 
     vocab_size: Size | None = None
     max_position_embeddings: Size | None = None
@@ -127,7 +127,7 @@ class Texts(Half):
 
 @dataclass(frozen=True)
 class Pictures(Half):
-    """That of images."""
+    """The published keys of an image tower."""
 
     image_size: Side | tuple[Side, Side] | None = None
     patch_size: Side | tuple[Side, Side] | None = None
@@ -136,7 +136,7 @@ class Pictures(Half):
 
 @dataclass(frozen=True, kw_only=True)
 class Published(Texts, Pictures):
-    """What is read of config.json: the tables of both towers, or the keys of one alone."""
+    """The keys of config.json that are read: the tables of both towers, or the keys of a single one."""
 
     model_type: str
     projection_dim: Size | None = None
@@ -146,7 +146,7 @@ class Published(Texts, Pictures):
     vision_config_dict: Pictures | None = None
 
 
-# What the published configs leave out.
+# Defaults of keys that published configs leave out.
 _DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "clip": {
         "text_config": {
@@ -194,20 +194,20 @@ _DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 
 def _part(published: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A tower's published config with its defaults; in old files "..._config_dict" counts instead, as a whole."""
+    """A tower's published config with defaults; "..._config_dict", which old files have, replaces "..._config"."""
     raw = published.get(f"{name}_dict") or published.get(name) or {}
     stated = {key: value for key, value in raw.items() if value is not None}
     return {"attention_dropout": 0.0} | dict(_DEFAULTS[published["model_type"]][name]) | stated
 
 
 def towers(published: Mapping[str, Any]) -> tuple[ModalityName, ...]:
-    """What a model reads, texts first."""
+    """The modalities that a model reads, texts first."""
     alone = _ALONE.get(published["model_type"])
     return (alone[1],) if alone else ("text", "image")
 
 
 def _whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config of a tower alone as that of a model of both, of which the other is never used."""
+    """The config of a single tower as that of a model of both; the other tower is never used."""
     alone = _ALONE.get(published["model_type"])
     if alone is None:
         return published
@@ -218,7 +218,7 @@ def _whole(published: Mapping[str, Any]) -> Mapping[str, Any]:
 def adapt_weights(
     tensors: dict[str, weights.Tensor], config: Config
 ) -> tuple[dict[str, weights.Tensor], Config]:
-    """Weights and config of a tower alone: under the names of the whole, and as wide as its weights make vectors."""
+    """For a single tower: weights by the names of the whole model, and the config with the dim of its weights."""
     if config.model_type not in _ALONE:
         return tensors, config
     part, tower, last = (
@@ -261,7 +261,7 @@ def _tower(config: Mapping[str, Any], name: str) -> Tower:
 
 
 def with_tokenizer(config: Config, tokenizer: Tokenizer) -> Config:
-    """The config with the padding of the model's tokenizer, which configs of SigLIP leave unsaid."""
+    """The config with the padding token of the model's tokenizer, which configs of SigLIP do not state."""
     return replace(config, pad_token_id=tokenizer.pad_id)
 
 
@@ -269,7 +269,7 @@ def check_supported(published: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for variants that compute something else."""
     model_type = published["model_type"]
     if model_type == "open_clip":
-        return  # `load_original` reads what there is to refuse.
+        return  # `load_original` checks open_clip_config.json.
     if model_type == "siglip2":
         raise UnsupportedModel(
             "siglip2 (NaFlex) takes images of any shape, which is not covered; take a SigLIP 2 of fixed resolution, "
@@ -280,11 +280,13 @@ def check_supported(published: Mapping[str, Any]) -> None:
         if not isinstance(vision[key], int):
             raise UnsupportedModel(f"vision_config.{key} {vision[key]}: only squares are covered")
     if vision.get("vision_use_head") is False:
-        raise UnsupportedModel("vision_use_head false: this image tower makes no vector of its patches")
+        raise UnsupportedModel(
+            "vision_use_head false: this image tower does not pool its patches into a vector"
+        )
 
 
 def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
-    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, 1, dim) float32, projected and not yet of length 1."""
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, 1, dim) float32, projected but not normalised."""
     tower_weights, tower, is_clip = p["text_model"], config.text, config.is_clip
     ids = batch.ids if is_clip else _padded(ops, config, batch)
     x = ops.embedding(ids, tower_weights["embeddings.token_embedding.weight"])
@@ -297,7 +299,7 @@ def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def forward_image(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
-    """batch.pixels (n, 3, image_size, image_size) float32, normalised -> (n, 1, dim) float32, as of texts."""
+    """batch.pixels (n, 3, image_size, image_size) float32, normalised -> (n, 1, dim) float32, as for texts."""
     tower_weights, tower, is_clip = p["vision_model"], config.vision, config.is_clip
     x = ops.conv(batch.pixels, tower_weights["embeddings.patch_embedding"], [config.patch_size] * 2, [0, 0])
     x = ops.transpose(ops.reshape(x, (0, 0, -1)), (0, 2, 1))
@@ -319,13 +321,13 @@ def forward_image(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _projected(ops: Ops, p: Params, config: Config, x: Value, name: str) -> Value:
-    """States (n, hidden) -> (n, 1, dim) in the space of both; as they are of a tower alone that lacks the way there."""
+    """States (n, hidden) -> (n, 1, dim) in the common space; unchanged for a single tower without a projection."""
     alone = config.model_type in _ALONE and name not in p
     return x[:, None] if alone else ops.linear(x, p[name])[:, None]
 
 
 def _padded(ops: Ops, config: Config, batch: Any) -> Value:
-    """Ids (n, max_position_embeddings): SigLIP was trained on texts of one length, whose padding it sees."""
+    """Ids (n, max_position_embeddings): SigLIP was trained on texts padded to one length, without a mask."""
     length, token = config.max_position_embeddings, config.pad_token_id
     ids = ops.where(batch.mask, batch.ids, ops.constant(np.full(1, token, np.int32)))
     rest = ops.expand(ops.constant(np.full((1, length), token, np.int32)), ids)
@@ -333,7 +335,10 @@ def _padded(ops: Ops, config: Config, batch: Any) -> Value:
 
 
 def _end(ops: Ops, config: Config, batch: Any) -> Value:
-    """Place (n,) of each text's first end; 0 for a text without one."""
+    """Position (n,) of the first end token of each text; 0 for a text without one.
+
+    For the ids 9 4 7 7 and eos_token_id 7: hit is 0 0 1 1, its running sum 0 0 1 2, so before is 1 1 0 0: position 2.
+    """
     ids = batch.ids * batch.mask
     if config.eos_token_id == LEGACY_EOS:
         hit = 1.0 - ops.not_equal(ids - ops.max(ids, 1, keep=True), 0)
@@ -352,7 +357,7 @@ def _encoder(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) ->
 
 
 def _layer(ops: Ops, p: Params, tower: Tower, x: Value, bias: Value | None) -> Value:
-    """One block: attention, then the feed-forward network, each of the normalised input and added to it."""
+    """One pre-norm block: x + attention(norm(x)), then x + feed-forward(norm(x))."""
     y = ops.layer_norm(x, p["layer_norm1"], tower.layer_norm_eps)
     x = x + _attention(ops, p["self_attn"], tower, y, y, bias)
     return x + _network(ops, p["mlp"], tower, ops.layer_norm(x, p["layer_norm2"], tower.layer_norm_eps))
@@ -375,20 +380,20 @@ def _network(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
 
 
 def _look(ops: Ops, p: Params, tower: Tower, x: Value) -> Value:
-    """SigLIP's pooling: a learned probe looks at all patches (n, t, hidden) -> (n, 1, hidden)."""
+    """SigLIP's pooling: a learned probe attends to all patches, (n, t, hidden) -> (n, 1, hidden)."""
     y = _attention(ops, p["attention"], tower, ops.expand(p["probe"], x), x, None)
     return y + _network(ops, p["mlp"], tower, ops.layer_norm(y, p["layernorm"], tower.layer_norm_eps))
 
 
 def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float | None]:
-    """What turns a cosine of this space into a logit: scale and bias.
+    """The scale and the bias by which a cosine becomes a logit.
 
-    A model with a bias was trained with a sigmoid of each pair (SigLIP); without, None, with a softmax over the
-    candidates (CLIP): see `tasks.zero_shot`.
+    A model with a bias was trained with a sigmoid for each pair (SigLIP); one without, None, with a softmax over the
+    candidates (CLIP): see `vectors.labels.zero_shot`.
 
     Args:
         config: of the model.
-        tensors: its weights; a checkpoint without a scale has CLIP's at its limit, 100.
+        tensors: its weights; if they have no scale, it is CLIP's maximum, 100.
     """
     learned = {
         name: float(tensors[name].float32().reshape(-1)[0])
@@ -401,18 +406,18 @@ def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float 
 def load_original(
     folder: Path, published: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], weights.Weights, Tokenizer] | None:
-    """The config, in transformers' terms, the weights and the tokenizer of OpenCLIP's own files; None for others.
+    """The config, as transformers would state it, weights and tokenizer of OpenCLIP's own files; None for others.
 
     Raises:
         ModelError: open_clip_config.json or the tokenizer is missing.
-        UnsupportedModel: towers that are not covered, or weights that are none of CLIP.
+        UnsupportedModel: a tower that is not covered, or weights of another kind of model.
     """
     if published["model_type"] != "open_clip":
         return None
     file = folder / "open_clip_config.json"
     raw = read_json(file, {}, dict)
     if not isinstance(raw.get("model_cfg"), dict):
-        raise ModelError(f"{file} has no model_cfg: it describes no model")
+        raise ModelError(f"{file} has no model_cfg, so it does not describe a model")
     config = from_open_clip(raw["model_cfg"], file) | {"preprocess_cfg": raw.get("preprocess_cfg") or {}}
     files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     place = next((folder / name for name in files if (folder / name).is_file()), folder)
@@ -440,7 +445,7 @@ _QKV = ("q_proj", "k_proj", "v_proj")
 
 
 def _open_clip(prefix: str, tower: str) -> list[weights.Row]:
-    """OpenCLIP's (and OpenAI's) names of a transformer."""
+    """The rows for OpenCLIP's and OpenAI's names of a transformer."""
     block, layer = rf"{prefix}transformer\.resblocks\.(\d+)\.", rf"{tower}.encoder.layers.\1."
     return [
         (block + r"attn\.in_proj_(weight|bias)", tuple(rf"{layer}self_attn.{name}.\2" for name in _QKV)),
@@ -470,7 +475,7 @@ LAYOUTS: list[weights.Row] = [
         r"(?:vision_model\.)?head\.attention\.in_proj_(weight|bias)",
         tuple(rf"vision_model.head.attention.{name}.\1" for name in _QKV),
     ),
-    # Buffers, and the sizes that OpenAI keeps among the weights.
+    # Buffers, and the sizes that OpenAI stores among the weights.
     (r".*\.position_ids|(?:text\.)?attn_mask|input_resolution|context_length|vocab_size", None),
 ]
 

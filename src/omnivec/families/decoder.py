@@ -2,7 +2,7 @@
 
 Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Jiang et al. 2023, arXiv:2310.06825; Yang et al. 2024,
 arXiv:2407.10671; Yang et al. 2025, arXiv:2505.09388; Gemma Team 2024, arXiv:2403.08295 and 2408.00118, and 2025,
-arXiv:2503.19786. Weights are named as transformers' `LlamaModel` and its like save them.
+arXiv:2503.19786. Weights are named as transformers' `LlamaModel` and similar classes save them.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ CLAIMS = {
     "modality": "text",
 }
 
-# A config whose auto_map names code of the folder's own is taken, as far as `check_supported` lets it through.
+# Models whose auto_map names code in the folder are accepted, if `check_supported` does not refuse them.
 OWN_CODE = True
 
 POOLING = "lasttoken"
 
-# Gemma multiplies by 1 + w in its norms, and its embeddings by sqrt(hidden).
+# Model types whose norms multiply by 1 + w and whose embeddings are multiplied by sqrt(hidden).
 _GEMMA = ("gemma", "gemma2", "gemma3_text")
-# Queries and keys are normalised, head by head.
+# Model types that normalise queries and keys, head by head.
 _NORMED_HEADS = ("qwen3", "gemma3_text")
-# What attention and the network put out is normalised too, before it is added.
+# Model types that normalise the outputs of attention and network too, before adding them.
 _NORMED_OUTPUTS = ("gemma2", "gemma3_text")
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 Layer = Annotated[str, Among((_FULL, _SLIDING))]
-# How far scores go; 0 for any distance.
+# A bound of attention scores; 0 for none.
 Limit = Annotated[float, Between(0.0, 1e6)]
 
-# What a config.json that leaves it out means; what it says is null stays null.
+# Defaults of keys that config.json leaves out; a key that is null stays null.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
@@ -87,11 +87,11 @@ class Config:
     Attributes:
         hidden_act: of the gated network.
         attention_scale: the factor on the products of queries and keys.
-        attn_logit_softcapping: scores are bent to stay within plus and minus this; 0 for straight ones.
-        layer_types: of each layer, "full_attention" or "sliding_attention".
-        sliding_window: of the latter: places less than this apart see each other.
-        rope_parameters: of each of these, its rotary positions; see `ops.rotary`.
-        bidirectional: whether a token sees those behind it too.
+        attn_logit_softcapping: bound of the soft-capped attention scores; 0 for no capping. See `Ops.attention`.
+        layer_types: for each layer, "full_attention" or "sliding_attention".
+        sliding_window: in sliding attention, tokens attend to each other if less than this many positions apart.
+        rope_parameters: for each type of layer, its rotary positions; see `ops.rotary`.
+        bidirectional: whether a token attends to later ones too.
     """
 
     model_type: str
@@ -125,7 +125,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read."""
+    """Further keys of config.json that are read."""
 
     hidden_activation: Activation | None = None
     query_pre_attn_scalar: Positive = 256.0
@@ -142,7 +142,7 @@ class Published:
 
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
-    """The published config in one spelling: old and new names of rotary positions, windows and activations."""
+    """The published config with old and new names of rotary positions, windows and activations made one."""
     model_type = published["model_type"]
     merged = {**_DEFAULTS[model_type], **published}
     heads = merged["num_attention_heads"]
@@ -152,7 +152,7 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     return merged | {
         "num_key_value_heads": merged.get("num_key_value_heads") or heads,
         "head_dim": width,
-        # Gemma's first configs say "gelu" where its tanh formula is meant.
+        # In Gemma's first configs, "gelu" means the tanh formula.
         "hidden_act": "gelu_pytorch_tanh" if act == "gelu" and model_type == "gemma" else act,
         "layer_types": layers,
         "sliding_window": _window(merged) if _SLIDING in layers else 0,
@@ -165,13 +165,12 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _layer_types(published: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which layers attend within a window: listed, or by the rule of the model type."""
+    """The type of each layer, as listed in the config or by the rule of the model type."""
     model_type, count = published["model_type"], int(published["num_hidden_layers"])
     if model_type in ("llama", "gemma") or published.get("sliding_window") is None:
         return (_FULL,) * count
-    if (
-        model_type == "mistral" and published.get("layer_types") is None
-    ):  # With them transformers takes it for a Ministral.
+    # With layer_types, transformers reads a Mistral config as that of a Ministral.
+    if model_type == "mistral" and published.get("layer_types") is None:
         return (_SLIDING,) * count
     if model_type in ("qwen2", "qwen3") and not published.get("use_sliding_window"):
         return (_FULL,) * count
@@ -184,16 +183,16 @@ def _layer_types(published: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _window(published: Mapping[str, Any]) -> int:
-    """Places less than this apart see each other."""
+    """The window: tokens attend to each other if less than this many positions apart."""
     width = int(published["sliding_window"])
     if published.get("use_bidirectional_attention"):
-        return width // 2 + 1  # The published window is the sum of both sides.
-    # Looking both ways, the published window is the furthest that is seen.
+        return width // 2 + 1  # Here, the published window counts both sides together.
+    # Without causality, the published window is the largest distance, included.
     return width if published.get("is_causal", True) else width + 1
 
 
 def _ropes(published: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The rotary positions of each type of layer; Gemma 3 turns its sliding layers by a base of their own."""
+    """The rotary positions of each type of layer; sliding layers of Gemma 3 have a separate base."""
     table = published.get("rope_scaling") or published.get("rope_parameters") or {}
     longest, theta = published["max_position_embeddings"], published.get("rope_theta") or 1e4
     if published["model_type"] != "gemma3_text":
@@ -208,12 +207,12 @@ def _ropes(published: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, d
 
 
 def _bidirectional(published: Mapping[str, Any]) -> bool:
-    """Whether the config says that tokens see those behind them: `is_causal`, or Gemma 3's own flag."""
+    """Whether tokens attend to later ones: by `is_causal`, or by Gemma 3's `use_bidirectional_attention`."""
     return not published.get("is_causal", True) or bool(published.get("use_bidirectional_attention"))
 
 
 def check_supported(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for the variants that compute something else."""
+    """Raises UnsupportedModel for variants that compute something else."""
     merged = {**_DEFAULTS[published["model_type"]], **published}
     if merged["model_type"] != "gemma3_text" and merged.get("use_bidirectional_attention"):
         raise UnsupportedModel(
@@ -222,7 +221,8 @@ def check_supported(published: Mapping[str, Any]) -> None:
     auto_model = (merged.get("auto_map") or {}).get("AutoModel")
     if auto_model and "is_causal" not in merged and "use_bidirectional_attention" not in merged:
         raise UnsupportedModel(
-            f"auto_map names a model of its own, {auto_model}: covered are those that say is_causal in config.json"
+            f"auto_map names code of the model's own, {auto_model}: such models are covered only if config.json has "
+            "is_causal"
         )
 
 
@@ -242,7 +242,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _view(ops: Ops, config: Config, layer_type: str, batch: Any) -> tuple[Value, tuple[Value, Value]]:
-    """What a type of layer sees: its bias on attention scores, and its rotary positions."""
+    """The bias on attention scores and the rotary positions of a type of layer."""
     bias = ops.padding_bias(batch.mask) if config.bidirectional else ops.causal_bias(batch.mask)
     if layer_type == _SLIDING:
         bias = bias + window_bias(ops, batch.ids, config.sliding_window)
@@ -252,7 +252,7 @@ def _view(ops: Ops, config: Config, layer_type: str, batch: Any) -> tuple[Value,
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tuple[Value, Value]) -> Value:
-    """One block: attention, then the gated network, each of a normalised input and added to it."""
+    """One pre-norm block: x + attention(norm(x)), then x + network(norm(x)); Gemma 2 and 3 also norm what is added."""
     y = _attention(ops, p["self_attn"], config, _norm(ops, p["input_layernorm"], config, x), bias, turn)
     if config.model_type not in _NORMED_OUTPUTS:
         x = x + y
@@ -263,7 +263,7 @@ def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, turn: tup
 
 
 def _norm(ops: Ops, p: Params, config: Config, x: Value) -> Value:
-    """By the root of the mean square."""
+    """RMS norm; Gemma's multiplies by 1 + weight."""
     weight = p["weight"] + 1.0 if config.model_type in _GEMMA else p["weight"]
     return ops.rms_norm(x, weight, config.rms_norm_eps)
 
@@ -303,9 +303,9 @@ SHAPES = {
 PREFIXES = ("model.", "0.auto_model.", "auto_model.", "module.")
 
 LAYOUTS = [
-    # Frequencies that older versions kept beside the weights.
+    # Frequencies that older versions stored among the weights.
     (r"(layers\.\d+\.self_attn\.)?rotary_emb\..*", None),
-    # Heads that no embedding uses.
+    # Heads that embeddings do not need.
     (r"(lm_head|score|classifier|qa_outputs)\..*", None),
 ]
 

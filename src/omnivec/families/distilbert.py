@@ -19,7 +19,7 @@ _EPS = 1e-12
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it.
+    """The keys of config.json that the forward pass depends on.
 
     Attributes:
         dim: width of a token's vector.
@@ -54,7 +54,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
-    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    """One post-norm block: norm(x + attention(x)), then norm(x + feed-forward(x))."""
     y = _attention(ops, p["attention"], config, x, bias)
     x = ops.layer_norm(x + y, p["sa_layer_norm"], _EPS)
     y = ops.linear(ACTIVATIONS[config.activation](ops, ops.linear(x, p["ffn.lin1"])), p["ffn.lin2"])
@@ -81,7 +81,7 @@ SHAPES = {
 PREFIXES = ("distilbert.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
-    # Heads and buffers that no embedding uses.
+    # Heads and buffers that embeddings do not need.
     (r"(vocab_transform|vocab_layer_norm|vocab_projector|pre_classifier|classifier|qa_outputs)\..*", None),
     (r"embeddings\.position_ids", None),
 ]

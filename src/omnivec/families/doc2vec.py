@@ -1,6 +1,6 @@
-"""Vectors of whole documents, known by their tags; those of new documents are inferred (Doc2Vec).
+"""Vectors of whole documents: of trained ones by their tags, of new ones by inference (Doc2Vec).
 
-Le and Mikolov 2014, arXiv:1405.4053. Inference is training with the words left as they are, so it needs Numba.
+Le and Mikolov 2014, arXiv:1405.4053. Inference trains the document's vector with fixed words, so it needs Numba.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CLAIMS = {"model_type": ["doc2vec"], "modality": "text"}
 
 
 def encoder(table: Table) -> DocumentEncoder:
-    """By the words of the table's documents."""
+    """The encoder of a table."""
     return DocumentEncoder(table)
 
 
 class DocumentEncoder:
-    """Texts by inference; tags by their rows."""
+    """Vectors of texts by inference, and of tags by their rows."""
 
     unit = UNIT
 
@@ -37,8 +37,8 @@ class DocumentEncoder:
 
     @cached_property
     def cutter(self) -> KeyCutter:
-        """Text to words."""
-        # Training dropped rare words whole: their parts would be words that it has not seen there.
+        """Splits texts into words."""
+        # In training, rare words were dropped whole; splitting them further would give words that were not seen there.
         return KeyCutter(self._words.keys, whole=True)
 
     @cached_property
@@ -50,7 +50,7 @@ class DocumentEncoder:
         settings, words = self._table.settings, self._words
         if words.output is None or words.counts is None or not set(KEPT) <= settings.keys():
             raise UsageError(
-                "this table does not say how it was trained: vectors of its tags alone are known"
+                "this table does not say how it was trained, so it has vectors of its tags only: none can be inferred"
             )
         beyond = np.array(settings.get("beyond") or np.zeros(self._table.dim), np.float32)
         inputs = np.concatenate([words.vectors, beyond[None]])
@@ -59,16 +59,16 @@ class DocumentEncoder:
         )
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
-        """Each depends on its own words and the seed of the training alone; frequent words are left out at times."""
+        """The inferred vectors, each depending on its text and the training's seed; frequent words are subsampled."""
         rows, offsets = self.cutter.flat(texts)
         return infer(self._learned, rows.astype(np.int32), offsets, self._table.dim, threads)
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Characters of each known word."""
+        """Start and end offsets of each known word."""
         return self.cutter.spans(text)
 
     def words(self, text: str) -> list[str]:
-        """The known words."""
+        """The known words of a text."""
         return self.cutter.words(text)
 
     def rows(self) -> Floats:

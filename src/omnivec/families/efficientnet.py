@@ -1,8 +1,9 @@
 """EfficientNet B0 to B7 and Lite: inverted bottlenecks for images, scaled in width, depth and size.
 
-Tan and Le 2019, arXiv:1905.11946; Lite drops the squeeze and takes ReLU6, in TensorFlow's repository. Weights are named
-as transformers' `EfficientNetModel` saves them; the names of timm and of the package efficientnet_lite_pytorch are
-read too. Beside a state dict a config.json of `{"architecture": "tf_efficientnet_b0"}`, timm's name of it, is enough.
+Tan and Le 2019, arXiv:1905.11946; Lite, from TensorFlow's repository, has ReLU6 and no squeeze and excitation. Weights
+are named as transformers' `EfficientNetModel` saves them; the names of timm and of the package
+efficientnet_lite_pytorch are read too. For a state dict, a config.json of `{"architecture": "tf_efficientnet_b0"}`,
+timm's name, is enough.
 """
 
 from __future__ import annotations
@@ -66,10 +67,10 @@ CLAIMS = {
 
 POOLING = "mean"
 
-# What happens to a picture where the folder does not say.
+# The preprocessing of images for folders that do not specify it.
 PREPROCESSING = IMAGENET
 
-# Width and depth beside B0's (section 4 of the paper); Lite's first and last stage stay as B0 has them.
+# Width and depth relative to B0 (section 4 of the paper); Lite does not scale the depth of the first and last stage.
 _SCALES = {
     "b0": (1.0, 1.0),
     "b1": (1.0, 1.1),
@@ -96,19 +97,20 @@ _ACTS: Mapping[str, Callable[[Ops, Value], Value]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it.
+    """The keys of config.json that the forward pass depends on.
 
     Attributes:
-        depths: blocks in each stage.
-        channels: of the stem's map, then of each stage's.
-        kernel_sizes: of each stage's depthwise convolutions.
-        strides: of each stage's first block.
-        expand_ratios: of each stage; where it is 1, its blocks do not expand.
-        hidden_dim: channels of the last map.
-        squeeze_expansion_ratio: 0 where blocks do not squeeze.
-        padding: of convolutions that stride: "same" as TensorFlow's by the size of their map, "even" as many zeros
-            on each side, "stated" as transformers': one less before, but in the blocks of `depthwise_padding`.
-        drop_connect_rate: of the last block, in training.
+        depths: number of blocks in each stage.
+        channels: of the stem's output, then of each stage's.
+        kernel_sizes: of the depthwise convolutions of each stage.
+        strides: of the first block of each stage.
+        expand_ratios: of each stage; blocks with a ratio of 1 do not expand.
+        hidden_dim: channels of the last feature map.
+        squeeze_expansion_ratio: 0 for blocks without squeeze and excitation.
+        padding: of convolutions with a stride: "same" as in TensorFlow, depending on the size of the map; "even", as
+            many zeros on each side; "stated" as in transformers: one zero less before, except in the blocks listed in
+            `depthwise_padding`.
+        drop_connect_rate: of the last block, in training; smaller in those before it.
     """
 
     depths: Annotated[tuple[Count, ...], Filled()]
@@ -130,13 +132,13 @@ class Config:
         return self.hidden_dim
 
 
-# Of all channels, of all blocks.
+# A factor on all numbers of channels, or of blocks.
 Factor = Annotated[float, Between(0.01, 100.0)]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read."""
+    """Further keys of config.json that are read."""
 
     architecture: str = ""
     width_coefficient: Factor = 2.0
@@ -150,7 +152,7 @@ class Published:
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A published config in the record's words; of timm's only the architecture's name counts."""
+    """A published config with the keys of `Config`; of timm's, only the architecture's name is used."""
     if "architecture" in published:
         return _named(published["architecture"])
     width, scale = published["width_coefficient"], published["depth_coefficient"]
@@ -186,22 +188,25 @@ def _named(architecture: str) -> dict[str, Any]:
 
 
 def _rounded(channels: float, unit: int = 8) -> int:
-    """The nearest multiple of a unit, if need be the next one: no more than a tenth is lost."""
-    near = max(unit, int(channels + unit / 2) // unit * unit)
-    return near + unit if near < 0.9 * channels else near
+    """The nearest multiple of a unit; the next larger one if the nearest is more than a tenth too small."""
+    nearest = max(unit, int(channels + unit / 2) // unit * unit)
+    return nearest + unit if nearest < 0.9 * channels else nearest
 
 
 def adapt_weights(
     tensors: Mapping[str, weights.Tensor], config: Config
 ) -> tuple[dict[str, weights.Tensor], Config]:
-    """timm's blocks, counted within their stage, counted through."""
-    counted = {}
+    """Renumbers timm's blocks, which are numbered within their stage, from 0 to the last block of the network.
+
+    With depths (1, 2, ...), "blocks.0.0.", "blocks.1.0." and "blocks.1.1." become "encoder.blocks." 0, 1 and 2.
+    """
+    renumbered = {}
     for name, tensor in tensors.items():
         if match := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.*)", name):
-            stage, place, rest = int(match[1]), int(match[2]), match[3]
-            name = f"encoder.blocks.{sum(config.depths[:stage]) + place}.{rest}"
-        counted[name] = replace(tensor, name=name)
-    return counted, config
+            stage, block, rest = int(match[1]), int(match[2]), match[3]
+            name = f"encoder.blocks.{sum(config.depths[:stage]) + block}.{rest}"
+        renumbered[name] = replace(tensor, name=name)
+    return renumbered, config
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -222,7 +227,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _block(ops: Ops, p: Params, config: Config, x: Value, stage: int, first: bool, number: int) -> Value:
-    """Expand, filter each channel by itself, squeeze and excite, project; added to the input but in a first block."""
+    """Expansion, depthwise convolution, squeeze and excitation, projection; all but first blocks add the input."""
     act, eps, kernel = _ACTS[config.hidden_act], config.batch_norm_eps, config.kernel_sizes[stage]
     ratio, stride, y = config.expand_ratios[stage], config.strides[stage] if first else 1, x
     if ratio != 1:
@@ -240,13 +245,13 @@ def _block(ops: Ops, p: Params, config: Config, x: Value, stage: int, first: boo
 
 
 def _excitation(ops: Ops, p: Params, act: Callable[[Ops, Value], Value], x: Value) -> Value:
-    """How much each channel counts, from the means of all: x (n, c, h, w) -> (n, c, 1, 1) of 0 to 1."""
+    """The weight of each channel, computed from the means of all: x (n, c, h, w) -> (n, c, 1, 1), 0 to 1."""
     y = act(ops, ops.conv(ops.mean(x, (2, 3), keep=True), p["reduce"], (1, 1), (0, 0)))
     return ops.sigmoid(ops.conv(y, p["expand"], (1, 1), (0, 0)))
 
 
 def _padding(config: Config, kernel: int, stated: tuple[int, int]) -> Padding:
-    """Zeros around a map; `stated` where it is transformers' rule that counts."""
+    """The padding of a convolution with a stride; `stated` is transformers', for `config.padding` "stated"."""
     if config.padding == "same":
         return "same"
     each = stated if config.padding == "stated" else (kernel // 2, kernel // 2)
@@ -254,18 +259,19 @@ def _padding(config: Config, kernel: int, stated: tuple[int, int]) -> Padding:
 
 
 def _norm(ops: Ops, p: Params, x: Value, eps: float) -> Value:
-    """Batch norm, which in training remembers 0.99 of what it knew."""
+    """Batch norm; in training, running statistics change by a share of 0.01 with each batch."""
     return ops.batch_norm(x, p, eps, 0.01)
 
 
 def _connected(ops: Ops, x: Value, rate: float) -> Value:
-    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): in training a share of the pictures skips the block."""
+    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): in training, a share of the images skips the block."""
     if not ops.training:
         return x
     return x * ops.dropout(ops.expand(ops.constant(np.ones((1, 1, 1, 1), np.float32)), x), rate)
 
 
-# Measured with Lite0 on 23 photographs. Its narrow ends of blocks are added up without an activation between them.
+# Measured with Lite0 on 23 photographs. The narrow outputs of blocks are added without activations between them, so
+# rounding errors add up.
 FLOAT32_REASON = (
     "bfloat16 turns this family's vectors of photographs by up to 1 - cosine = 1e-2, 2e-3 on average"
 )
@@ -278,9 +284,9 @@ PREFIXES = ("efficientnet.", "timm_model.", "backbone.", "model.", "module.")
 
 LAYOUTS = [
     (r".*\.num_batches_tracked", None),
-    # Heads that no embedding uses.
+    # Heads that embeddings do not need.
     (r"(classifier|_fc)\..*", None),
-    # timm's names; blocks are counted through afterwards. Those of the first stage do not expand.
+    # timm's names; `adapt_weights` renumbers the blocks. Those of the first stage do not expand, so "conv_pw" projects.
     (r"conv_stem\.(.*)", r"embeddings.convolution.\1"),
     (r"bn1\.(.*)", r"embeddings.batchnorm.\1"),
     (r"conv_head\.(.*)", r"encoder.top_conv.\1"),

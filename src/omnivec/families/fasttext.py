@@ -1,7 +1,7 @@
 """fastText: words as the sum of their character n-grams, so that words never seen have vectors too.
 
-Bojanowski et al. 2017, arXiv:1607.04606; a text is the mean of its words' vectors at length 1, as fastText's own
-program has it.
+Bojanowski et al. 2017, arXiv:1607.04606. The vector of a text is the mean of its words' unit vectors, as in fastText's
+own program.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ CLAIMS = {"model_type": ["fasttext"], "modality": "text"}
 
 
 def encoder(table: Table) -> FastTextEncoder:
-    """By the table's keys, and by n-grams for all other words; of a classifier by the bag of all that it hashes."""
+    """The encoder of a table: by words and character n-grams, or for a classifier by all that it hashes."""
     return ClassifierEncoder(table) if is_classifier(table) else FastTextEncoder(table)
 
 
 class FastTextEncoder:
-    """Texts by their words, known or not."""
+    """Vectors of texts by their words: keys of the table, and others by their n-grams."""
 
     unit = UNIT
-    nothing = "it has no word that the table has an n-gram of"
+    nothing = "the table has no n-gram of any of its words"
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     @cached_property
     def cutter(self) -> KeyCutter:
-        """Text to words."""
+        """Splits texts into words."""
         return KeyCutter(self._table.keys, lambda word: self._made(word) is not None)
 
     @cached_property
@@ -48,7 +48,7 @@ class FastTextEncoder:
         return composed(self._table)
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
-        """The mean of each text's words at length 1, weighted where the table has weights for them."""
+        """The mean of the unit vectors of each text's words, weighted if the table has weights."""
         listed = [self.cutter.words(text) for text in texts]
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in listed])]).astype(np.int64)
         places = {word: i for i, word in enumerate(dict.fromkeys(word for words in listed for word in words))}
@@ -66,11 +66,11 @@ class FastTextEncoder:
         return pooled(rows, ids, offsets, weights=weighted, threads=threads), np.diff(offsets)
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Characters of each word that has a vector."""
+        """Start and end offsets of each word that has a vector."""
         return self.cutter.spans(text)
 
     def words(self, text: str) -> list[str]:
-        """The words that have a vector."""
+        """The words of a text that have a vector."""
         return self.cutter.words(text)
 
     def rows(self) -> Floats:
@@ -78,7 +78,7 @@ class FastTextEncoder:
         return self._composed
 
     def row(self, key: str) -> Floats | None:
-        """The vector of a word, known or made of its n-grams."""
+        """The vector of a word: of a key, or made of its n-grams; None if the table has none of them."""
         row = self.cutter.rows.get(key)
         return self._made(key) if row is None else self._composed[row]
 
@@ -88,7 +88,7 @@ class FastTextEncoder:
 
 
 class ClassifierEncoder(FastTextEncoder):
-    """Texts as a classifier sees them: the mean of all rows, of words, their n-grams and n-grams of words.
+    """Vectors of texts as a classifier computes them: the mean of the rows of words, character and word n-grams.
 
     Joulin et al. 2017, arXiv:1607.01759.
     """
@@ -116,19 +116,19 @@ class ClassifierEncoder(FastTextEncoder):
         )
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
-        """The mean of each text's rows; white space parts its words, which are taken as they are."""
+        """The mean of each text's rows; its words are split at white space and not normalised."""
         rows = self._bag.rows(texts)
         return rows.means(self._inputs), np.diff(rows.starts)
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
-        """Of each label for each text: (n, labels) float32, by a softmax.
+        """The probability of each label for each text, by a softmax: (n, labels) float32.
 
         Raises:
             UnsupportedModel: the classifier was trained with another loss.
         """
         loss = self._table.settings.get("loss") or "softmax"
         if not self._table.settings.get("labels"):
-            raise UnsupportedModel("a classifier without labels: nothing can be predicted")
+            raise UnsupportedModel("a classifier without labels cannot predict any")
         if loss != "softmax" or self._table.output is None:
-            raise UnsupportedModel(f"a classifier with the loss {loss!r}: softmax is covered")
+            raise UnsupportedModel(f"a classifier with the loss {loss!r}: only softmax is covered")
         return softmax(self.vectors(texts)[0], np.asarray(self._table.output, np.float32))

@@ -1,4 +1,4 @@
-"""GPT, GPT-2 and GPT-Neo: transformer decoders of text, each token seeing those before it.
+"""GPT, GPT-2 and GPT-Neo: transformer decoders of text, in which a token attends to those before it.
 
 Radford et al. 2018 and 2019 (OpenAI); Black et al. 2021, doi:10.5281/zenodo.5297715. Weights are named and laid out
 as transformers' `OpenAIGPTModel`, `GPT2Model` and `GPTNeoModel` save them.
@@ -25,11 +25,11 @@ IN_OUT = ("openai-gpt", "gpt2")
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it.
+    """The keys of config.json that the forward pass depends on.
 
     Attributes:
         attention_layers: "global" or "local" for each layer.
-        window_size: of local attention: the last places that are seen, the own one included.
+        window_size: in local attention, a token attends to this many of the last tokens, itself included.
     """
 
     model_type: str
@@ -65,7 +65,7 @@ class Config:
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
 
-# Spellings of GPT and GPT-2, then of GPT-Neo.
+# Names of GPT and GPT-2, then of GPT-Neo.
 ALIASES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -81,13 +81,13 @@ ALIASES = {
 }
 
 
-# So many times these kinds of layers, in turn.
+# Types of consecutive layers, and how many times they are repeated.
 Repeat = tuple[tuple[Annotated[str, Among(("global", "local"))], ...], Count]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read: the activation of GPT, the layers of GPT-Neo."""
+    """Further keys of config.json that are read: the activation of GPT, the layers of GPT-Neo."""
 
     afn: Activation = "gelu"
     attention_types: tuple[Repeat, ...] | None = None
@@ -96,7 +96,10 @@ class Published:
 
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
-    """The published config with the kinds of its layers spelt out, and what each of the three takes for granted."""
+    """The published config with the type of each layer, and with the defaults of its model type.
+
+    GPT-Neo's attention_types [[["global", "local"], 2]] becomes ("global", "local", "global", "local").
+    """
     config = dict(published)
     if config["model_type"] == "gpt_neo":
         repeats = config.get("attention_types") or [[["global", "local"], 12]]
@@ -104,7 +107,7 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
         return config | {"attention_layers": layers, "scale_attn_weights": False}
     config["attention_layers"] = ("global",) * config["n_layer"]
     if config["model_type"] == "openai-gpt":
-        # GPT writes "gelu" for what others call "gelu_new".
+        # GPT's "gelu" is the activation that others call "gelu_new".
         act = config.pop("afn", None) or "gelu"
         config["activation_function"] = "gelu_new" if act == "gelu" else act
     return config
@@ -124,7 +127,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
         biases["local"] = causal + window_bias(ops, batch.ids, config.window_size)
     for i, layer_type in enumerate(config.attention_layers):
         x = _layer(ops, p[f"h.{i}"], config, x, biases[layer_type], config.scale(i))
-        # As published, the last hidden state is the normalised one; GPT's layers end in a norm of their own.
+        # As published, the last hidden state is the normalised one; the layers of GPT already end with a norm.
         if i + 1 == config.num_hidden_layers and config.model_type != "openai-gpt":
             x = ops.layer_norm(x, p["ln_f"], config.layer_norm_epsilon)
         x = ops.state(x)
@@ -132,7 +135,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, scale: float) -> Value:
-    """One block: attention and feed-forward network, each added to its input. GPT normalises sums, others inputs."""
+    """One block of attention and feed-forward network: post-norm in GPT, pre-norm in GPT-2 and GPT-Neo."""
     eps, rate = config.layer_norm_epsilon, config.residual_dropout
     if config.model_type == "openai-gpt":
         x = x + ops.dropout(_attention(ops, p["attn"], config, x, bias, scale), rate)
@@ -182,9 +185,9 @@ SHAPES = {
 PREFIXES = ("transformer.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
-    # Triangles of ones and constants that older versions kept beside the weights.
+    # Causal masks and constants that older versions stored among the weights.
     (r"h\.\d+\.attn\.(attention\.)?(masked_)?bias", None),
-    # Heads that no embedding uses.
+    # Heads that embeddings do not need.
     (r"(lm_head|multiple_choice_head|score|classifier|qa_outputs)\..*", None),
 ]
 

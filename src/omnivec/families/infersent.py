@@ -1,7 +1,7 @@
-"""InferSent: the maximum over a bidirectional LSTM's states, over vectors of whole words.
+"""InferSent: the maximum over the states of a bidirectional LSTM, whose inputs are word vectors.
 
 Conneau et al. 2017, arXiv:1705.02364, section 3.2.3. The LSTM's weights are named as published. A folder holds them
-beside the word vectors that they were trained with, or all of it in one file, as `save` writes it.
+beside the word vectors that they were trained with, or both in one file, as `save` writes it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ POOLING = "max"
 
 @dataclass(frozen=True)
 class Config:
-    """What config.json says, or what follows from the weights.
+    """The configuration, from config.json or from the weights.
 
     Attributes:
         version: 1 (GloVe) or 2 (fastText).
-        vocab_size: words with a vector.
+        vocab_size: number of words with a vector.
         word_emb_dim: width of a word's vector.
         enc_lstm_dim: width of a state, in each direction.
-        max_length: most words of a text, those around it included. The network has no limit of its own.
+        max_length: most words of a text, begin and end marks included. The network itself has no limit.
     """
 
     version: Annotated[int, Among(_VERSIONS)]
@@ -58,7 +58,13 @@ class Config:
 
 @dataclass(frozen=True)
 class Version:
-    """What the two published models differ in: their word vectors, the words around a text, what a word is."""
+    """What the two published models differ in.
+
+    Attributes:
+        vectors: file of the word vectors.
+        around: the words that mark the begin and the end of a text.
+        pattern: by which texts are split into words.
+    """
 
     vectors: str
     around: tuple[str, str]
@@ -73,7 +79,7 @@ _VERSIONS = {
 
 @dataclass(frozen=True)
 class Published:
-    """What else config.json may say: the files of its makers, and how many of their words to read."""
+    """Further keys of config.json: names of the published files, and how many of their words to read."""
 
     weights: str = ""
     word_vectors: str = ""
@@ -83,10 +89,10 @@ class Published:
 def load_original(
     folder: Path, published: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], weights.Weights, Tokenizer] | None:
-    """The config, weights and tokenizer of a folder as its makers publish it; None where `save` wrote it.
+    """The config, weights and tokenizer of a folder with the published files; None for one written by `save`.
 
-    config.json may name the files ("weights", "word_vectors") and read the first "words" of the vectors only: all
-    2.2 million of GloVe take 2.6 GB of memory and a minute or two; written with `save` they are mapped at once.
+    config.json may name the files ("weights", "word_vectors") and limit the vectors to the first "words": all 2.2
+    million of GloVe take 2.6 GB of memory and a minute or two, while a folder written by `save` is mapped at once.
 
     Raises:
         WeightsError: a file is missing, damaged, or not of this network.
@@ -99,14 +105,14 @@ def load_original(
     )
     name = "enc_lstm.weight_ih_l0"
     if name not in lstm:
-        raise WeightsError(f"{folder}: the weights lack {name!r}: they are none of InferSent")
+        raise WeightsError(f"{folder}: the weights lack {name!r}, so they are not InferSent's")
     gates, width = lstm[name].shape
     table = read_text(
         _file(folder, str(published.get("word_vectors") or version.vectors)),
         int(published.get("words") or 0),
         dim=width,
         always=version.around,
-        blanks=False,  # no text has a word with one inside
+        blanks=False,  # words are split at blanks, so a key with one inside would never match
         errors="replace",
     )
     words = table.keys
@@ -119,7 +125,7 @@ def load_original(
 
 def _file(folder: Path, name: str) -> Path:
     if Path(name).name != name:
-        raise WeightsError(f"{folder}/config.json names {name!r}, which is no file of this folder")
+        raise WeightsError(f"{folder}/config.json names {name!r}, which is not a file in this folder")
     if not (folder / name).is_file():
         raise WeightsError(f"{folder} has no {name}: put it there, or name another in config.json")
     return folder / name

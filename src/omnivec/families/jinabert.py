@@ -22,7 +22,7 @@ CLAIMS = {
     "modality": "text",
 }
 
-# The auto_map of its configs names its makers' own code, which this family is written after.
+# The auto_map of its configs names the publisher's own code, whose computation this family repeats.
 OWN_CODE = True
 
 _GATES = {"geglu": "gelu", "reglu": "relu"}
@@ -30,7 +30,7 @@ _GATES = {"geglu": "gelu", "reglu": "relu"}
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it."""
+    """The keys of config.json that the forward pass depends on."""
 
     vocab_size: Size
     hidden_size: Size
@@ -51,13 +51,13 @@ class Config:
 
     @property
     def max_length(self) -> int:
-        """Longest text in tokens, special tokens included: as published, since no table of positions ends."""
+        """Longest text in tokens, special tokens included: as published, though ALiBi itself has no limit."""
         return self.max_position_embeddings
 
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read: where it says something else, the model computes something else."""
+    """Further keys of config.json, checked since other values would mean a different computation."""
 
     position_embedding_type: Annotated[str, Among(("alibi",))] = "alibi"
     is_decoder: Annotated[bool, Among((False,))] = False
@@ -77,7 +77,10 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _linear_bias(ops: Ops, config: Config, batch: Any) -> Value:
-    """ALiBi to both sides, before a head's slope: -|i - j| for places i, j, far more on padding: (n, 1, t, t)."""
+    """Symmetric ALiBi without the heads' slopes (n, 1, t, t): -|i - j| for positions i and j.
+
+    Padding gets -1e4 or less, whichever head's slope multiplies it.
+    """
     place = ops.cast(ops.arange(batch.ids, 1), "float32")
     step = place[None, :] - place[:, None]
     flattest = float(_slopes(config.num_attention_heads).min())
@@ -87,7 +90,8 @@ def _linear_bias(ops: Ops, config: Config, batch: Any) -> Value:
 def _slopes(heads: int) -> NDArray[np.float32]:
     """The slope of each head, 2^(-8k / heads) for k = 1 ... heads: Press et al. 2021, section 3.
 
-    Where the number of heads is no power of two, those of the next lower power, then every other one of the double.
+    If the number of heads is not a power of two, the slopes of the next lower power p are followed by every other slope
+    of 2p. For 6 heads: 2^-2, 2^-4, 2^-6, 2^-8, then 2^-1 and 2^-3.
     """
     power = 1 << (heads.bit_length() - 1)
     odd = np.arange(1, 2 * (heads - power), 2) / 2
@@ -95,7 +99,7 @@ def _slopes(heads: int) -> NDArray[np.float32]:
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
-    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    """One post-norm block: norm(x + attention(x)), then norm(x + feed-forward(x))."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
     y = ops.linear(_attention(ops, p["attention.self"], config, x, bias), p["attention.output.dense"])
     y = ops.layer_norm(x + ops.dropout(y, rate), p["attention.output.LayerNorm"], eps)
@@ -105,7 +109,7 @@ def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
 
 
 def _feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> tuple[Value, Params]:
-    """The network before its residual, and the norm behind it; the two gated forms put their gate first or last."""
+    """The output of the feed-forward network, and the norm that follows. "up_gated_layer" has the gate last."""
     rate, inner = config.hidden_dropout_prob, config.intermediate_size
     act = _GATES.get(config.feed_forward_type, config.hidden_act)
     if config.feed_forward_type == "original":
@@ -143,7 +147,7 @@ SHAPES = {
 PREFIXES = ("bert.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
-    # Heads and buffers that no embedding uses.
+    # Heads and buffers that embeddings do not need.
     (r"(cls|lm_head|classifier|qa_outputs|pooler)\..*", None),
     (r"embeddings\.(position_ids|token_type_ids)", None),
     (r"encoder\.alibi", None),

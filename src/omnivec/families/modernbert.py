@@ -1,4 +1,4 @@
-"""ModernBERT: rotary positions, local and global attention in turn, gated feed-forward networks.
+"""ModernBERT: rotary positions, alternating local and global attention, gated feed-forward networks.
 
 Warner et al. 2024, arXiv:2412.13663. Weights are named as transformers' `ModernBertModel` saves them.
 """
@@ -19,18 +19,18 @@ from omnivec.validation.typed import Among, Base, Count, Divides, Length, Positi
 CLAIMS = {"model_type": ["modernbert"], "modality": "text"}
 
 _GLOBAL, _LOCAL = "full_attention", "sliding_attention"
-# Of each kind of layer: the base of its rotary positions by its older name, and where none is given.
+# For each type of layer: the older key for the base of its rotary positions, and the default of that base.
 _BASES = {_GLOBAL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta", 10_000.0)}
 
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it.
+    """The keys of config.json that the forward pass depends on.
 
     Attributes:
-        local_attention: width of the window of local attention: a token sees half of it to either side.
-        layer_types: of each layer, "full_attention" or "sliding_attention".
-        rope_parameters: of each of these, its rotary positions; see `ops.rotary`.
+        local_attention: window of local attention: a token attends to half of it on either side.
+        layer_types: for each layer, "full_attention" or "sliding_attention".
+        rope_parameters: for each type of layer, its rotary positions; see `ops.rotary`.
     """
 
     vocab_size: Size
@@ -61,7 +61,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read, by its older names too."""
+    """Further keys of config.json that are read, older names included."""
 
     global_attn_every_n_layers: Count = 3
     global_rope_theta: Base = 160_000.0
@@ -71,7 +71,7 @@ class Published:
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published config with `layer_types` and `rope_parameters`, which older files say in other words."""
+    """The published config with `layer_types` and `rope_parameters`, for which older files have other keys."""
     every, count = published.get("global_attn_every_n_layers", 3), published["num_hidden_layers"]
     types = published.get("layer_types") or [_LOCAL if i % every else _GLOBAL for i in range(count)]
     longest = published.get("max_position_embeddings", Config.max_position_embeddings)
@@ -102,8 +102,8 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
-    """One block: attention, then the feed-forward network, each of a normalised input and added to it."""
-    # The embeddings are normalised already, so the first layer has no norm of its own.
+    """One pre-norm block: x + attention(norm(x)), then x + feed-forward(norm(x))."""
+    # The embeddings are already normalised, so the first layer has no norm before attention.
     y = ops.layer_norm(x, p["attn_norm"], config.norm_eps) if "attn_norm" in p else x
     y = ops.linear(packed_attention(ops, p["attn"], config, y, bias, rotated), p["attn.Wo"])
     x = x + ops.dropout(y, config.attention_dropout)
@@ -121,7 +121,7 @@ SHAPES = {
 PREFIXES = ("model.", "0.auto_model.", "auto_model.", "module.")
 
 LAYOUTS = [
-    # Heads that no embedding uses.
+    # Heads that embeddings do not need.
     (r"(head|decoder|classifier)\..*", None),
 ]
 

@@ -14,14 +14,14 @@ from omnivec.validation.typed import Among, Count, Divides, Rate, Size
 
 CLAIMS = {"model_type": ["mpnet"], "modality": "text"}
 
-# As published, whatever the config says of padding and of distances.
+# The published code has these constants, whatever the config says about padding and distances.
 _PADDING = 1
 _BUCKETS, _FURTHEST = 32, 128
 
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it."""
+    """The keys of config.json that the forward pass depends on."""
 
     vocab_size: Size
     hidden_size: Size
@@ -40,13 +40,13 @@ class Config:
 
     @property
     def max_length(self) -> int:
-        """Longest text in tokens, special tokens included: positions begin behind the padding's."""
+        """Longest text in tokens, special tokens included: positions begin after that of the padding."""
         return self.max_position_embeddings - _PADDING - 1
 
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read: where it says something else, the model computes something else."""
+    """Further keys of config.json, checked since other values would mean a different computation."""
 
     hidden_act: Annotated[str, Among(("gelu",))] = "gelu"
     relative_attention_num_buckets: Annotated[int, Among((_BUCKETS,))] = _BUCKETS
@@ -54,10 +54,10 @@ class Published:
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.ids (n, t) and batch.mask (n, t) integers -> (n, t, hidden) float32."""
-    real = ops.not_equal(batch.ids, _PADDING)
-    place = ops.cast(ops.cumsum(real, 1) * real + _PADDING, "int32")
+    not_padding = ops.not_equal(batch.ids, _PADDING)
+    positions = ops.cast(ops.cumsum(not_padding, 1) * not_padding + _PADDING, "int32")
     x = ops.embedding(batch.ids, p["embeddings.word_embeddings.weight"])
-    x = x + ops.embedding(place, p["embeddings.position_embeddings.weight"])
+    x = x + ops.embedding(positions, p["embeddings.position_embeddings.weight"])
     x = ops.layer_norm(x, p["embeddings.LayerNorm"], config.layer_norm_eps)
     x = ops.state(ops.dropout(x, config.hidden_dropout_prob))
     bias = relative_bias(ops, p["encoder.relative_attention_bias.weight"], x, _BUCKETS, _FURTHEST)
@@ -68,7 +68,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
-    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    """One post-norm block: norm(x + attention(x)), then norm(x + feed-forward(x))."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
     y = _attention(ops, p["attention.attn"], config, x, bias)
     x = ops.layer_norm(x + ops.dropout(y, rate), p["attention.LayerNorm"], eps)
@@ -96,7 +96,7 @@ SHAPES = {
 PREFIXES = ("mpnet.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
-    # Heads and buffers that no embedding uses.
+    # Heads and buffers that embeddings do not need.
     (r"(lm_head|classifier|qa_outputs|pooler)\..*", None),
     (r"embeddings\.position_ids", None),
 ]

@@ -19,7 +19,7 @@ from omnivec.validation.typed import Among, Base, Count, Divides, Positions, Pos
 
 CLAIMS = {"model_type": ["nomic_bert"], "modality": "text"}
 
-# The auto_map of its configs names its makers' own code, which this family is written after.
+# The auto_map of its configs names the publisher's own code, whose computation this family repeats.
 OWN_CODE = True
 
 _GATES = {"swiglu": "silu", "geglu": "gelu"}
@@ -27,12 +27,12 @@ _GATES = {"swiglu": "silu", "geglu": "gelu"}
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it.
+    """The keys of config.json that the forward pass depends on.
 
     Attributes:
         rope_parameters: the rotary positions; see `ops.rotary`.
         max_trained_positions: longest text in training, in tokens.
-        rotary_scaling_factor: how far positions are stretched behind those of the training; None for not at all.
+        rotary_scaling_factor: by how much positions beyond those of the training are stretched; None for no stretching.
     """
 
     vocab_size: Size
@@ -58,14 +58,15 @@ class Config:
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included.
 
-        Stretched positions end where training did: beyond, a vector would depend on the longest text of its batch.
+        With stretched positions the limit is that of the training: beyond it, the stretching depends on the longest
+        text of a batch, and so would every vector in it.
         """
         if self.rotary_scaling_factor:
             return min(self.max_trained_positions, self.max_position_embeddings)
         return self.max_position_embeddings
 
 
-# The published names are GPT-2's; transformers has BERT's.
+# The published configs have GPT-2's names; those of transformers have BERT's.
 ALIASES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -80,7 +81,7 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read: where it says something else, the model computes something else."""
+    """Further keys of config.json, checked since other values would mean a different computation."""
 
     prenorm: Annotated[bool, Among((False,))] = False
     parallel_block: Annotated[bool, Among((False,))] = False
@@ -98,7 +99,7 @@ class Published:
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The published config with the words of transformers for its rotary positions and the gate's activation."""
+    """The published config with transformers' keys for the rotary positions and the gate's activation."""
     rope = published.get("rope_parameters") or {"rope_theta": published["rotary_emb_base"]}
     longest = published.get("n_positions") or published["max_position_embeddings"]
     act = published.get("hidden_act") or _GATES[published["activation_function"]]
@@ -106,10 +107,10 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_supported(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for the variants that compute something else."""
-    # The published code writes only what is not its default, and by default there are no rotary positions.
+    """Raises UnsupportedModel for variants that compute something else."""
+    # The published code leaves out keys that have their defaults, and by default there are no rotary positions.
     if "n_embd" in published and "rotary_emb_fraction" not in published:
-        raise UnsupportedModel("rotary_emb_fraction is not said: only 1.0 is covered")
+        raise UnsupportedModel("rotary_emb_fraction is missing, which means 0.0: only 1.0 is covered")
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
@@ -127,7 +128,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, bias: Value, rotated: tuple[Value, Value]) -> Value:
-    """One block: attention, then the feed-forward network, each added to its input and then normalised."""
+    """One post-norm block: norm(x + attention(x)), then norm(x + feed-forward(x))."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
     y = ops.linear(packed_attention(ops, p["attn"], config, x, bias, rotated), p["attn.out_proj"])
     x = ops.layer_norm(x + ops.dropout(y, rate), p["norm1"], eps)
@@ -145,7 +146,7 @@ SHAPES = {
 PREFIXES = ("bert.", "nomic_bert.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
-    # Heads that no embedding uses.
+    # Heads that embeddings do not need.
     (r"(cls|pooler|classifier)\..*", None),
 ]
 

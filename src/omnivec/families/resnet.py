@@ -1,8 +1,8 @@
 """ResNet: residual networks of 18 to 152 layers for images, v1 and v1.5.
 
 He et al. 2015, arXiv:1512.03385; v1.5 strides in a bottleneck's 3x3 convolution instead of its first 1x1. Weights are
-named as transformers' `ResNetModel` saves them; timm's and torchvision's names are read too. Beside a state dict a
-config.json of `{"architecture": "resnet50"}` is enough, and none is needed beside a file as torchvision names it.
+named as transformers' `ResNetModel` saves them; timm's and torchvision's names are read too. For a state dict, a
+config.json of `{"architecture": "resnet50"}` is enough; a file with torchvision's file name needs none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLAIMS = {
         "resnet50-0676ba61.pth": {"architecture": "resnet50"},
         "resnet101-63fe2227.pth": {"architecture": "resnet101"},
         "resnet152-394f9c45.pth": {"architecture": "resnet152"},
-        # Trained anew, and judged on pictures of which the shorter side has 232 pixels.
+        # torchvision's second weights, evaluated on images whose shorter side has 232 pixels.
         "resnet50-11ad3fa6.pth": {"architecture": "resnet50", "pretrained_cfg": {"crop_pct": 0.9655}},
         "resnet101-cd907fc2.pth": {"architecture": "resnet101", "pretrained_cfg": {"crop_pct": 0.9655}},
         "resnet152-f82ba261.pth": {"architecture": "resnet152", "pretrained_cfg": {"crop_pct": 0.9655}},
@@ -38,10 +38,10 @@ CLAIMS = {
 
 POOLING = "mean"
 
-# What happens to a picture where the folder does not say.
+# The preprocessing of images for folders that do not specify it.
 PREPROCESSING = {**IMAGENET, "interpolation": "bilinear"}
 
-# Of timm's and torchvision's: layers in each stage, and their kind.
+# Architectures of timm and torchvision: number of layers in each stage, and their type.
 _ARCHITECTURES = {
     "resnet18": ((2, 2, 2, 2), "basic"),
     "resnet34": ((3, 4, 6, 3), "basic"),
@@ -51,7 +51,7 @@ _ARCHITECTURES = {
 }
 _WIDTHS = {"basic": (64, 128, 256, 512), "bottleneck": (256, 512, 1024, 2048)}
 
-# The convolution of a layer that makes as many channels as its stage has.
+# Index of the last convolution in a layer, whose channels are those of the stage.
 _LAST = {"basic": 1, "bottleneck": 2}
 
 _EPS = 1e-5
@@ -59,7 +59,7 @@ _EPS = 1e-5
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it."""
+    """The keys of config.json that the forward pass depends on."""
 
     depths: Annotated[tuple[Count, ...], Filled()]
     hidden_sizes: Annotated[tuple[Size, ...], Length("depths")]
@@ -76,7 +76,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read."""
+    """Further keys of config.json that are read."""
 
     architecture: str = ""
     num_channels: Colours = 3
@@ -84,7 +84,7 @@ class Published:
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A published config in transformers' words; of timm's only the architecture's name counts."""
+    """A published config with transformers' keys; of timm's, only the architecture's name is used."""
     depths, layer_type = _ARCHITECTURES.get(published.get("architecture") or "", ((), ""))
     config = (
         {"depths": depths, "layer_type": layer_type, "hidden_sizes": _WIDTHS[layer_type]}
@@ -95,7 +95,7 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def adapt_weights(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor], Config]:
-    """Both as they are; ModelError where the config states another width than the last stage of the weights has."""
+    """Weights and config unchanged; ModelError if the config's last width is not that of the weights."""
     last = f"encoder.stages.{len(config.depths) - 1}.layers.0.layer.{_LAST[config.layer_type]}.convolution.weight"
     rows = tensors[last].shape[0] if last in tensors else config.dim
     if rows != config.dim:
@@ -119,7 +119,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, stride: int) -> Value:
-    """Two or three convolutions, added to their input, which where shapes differ is projected."""
+    """Two or three convolutions, added to their input, which is projected if the shapes differ."""
     steps = [(3, stride), (3, 1)]
     if config.layer_type == "bottleneck":
         early, late = (stride, 1) if config.downsample_in_bottleneck else (1, stride)
@@ -133,7 +133,7 @@ def _layer(ops: Ops, p: Params, config: Config, x: Value, stride: int) -> Value:
 
 
 def _convolution(ops: Ops, p: Params, x: Value, kernel: int, stride: int) -> Value:
-    """A convolution without a bias, and its batch norm."""
+    """A convolution without bias, followed by a batch norm."""
     y = ops.conv(x, p["convolution"], (stride, stride), (kernel // 2, kernel // 2))
     return ops.batch_norm(y, p["normalization"], _EPS)
 
@@ -142,7 +142,7 @@ PREFIXES = ("resnet.", "timm_model.", "backbone.", "model.", "module.")
 
 LAYOUTS = [
     (r".*\.num_batches_tracked", None),
-    # Heads that no embedding uses.
+    # Heads that embeddings do not need.
     (r"(fc|classifier)\..*", None),
     # timm's and torchvision's names.
     (r"conv1\.(.*)", r"embedder.embedder.convolution.\1"),

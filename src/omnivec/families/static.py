@@ -24,12 +24,12 @@ CLAIMS = {"model_type": ["static", "model2vec"], "modality": "text"}
 
 
 def encoder(table: Table) -> StaticEncoder | TokenEncoder:
-    """By the table's own tokenizer where it has one, else by its keys as words."""
+    """The encoder of a table: by its tokenizer if it has one, else by its keys as words."""
     return StaticEncoder(table) if table.tokenizer is None else TokenEncoder(table)
 
 
 class StaticEncoder:
-    """Texts by the words that are keys of a table."""
+    """Vectors of texts by those words that are keys of a table."""
 
     unit = UNIT
 
@@ -39,36 +39,36 @@ class StaticEncoder:
 
     @cached_property
     def cutter(self) -> KeyCutter:
-        """Text to words."""
+        """Splits texts into words."""
         return KeyCutter(self._table.keys)
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
-        """The mean of each text's words, weighted where the table has weights."""
+        """The mean of the vectors of each text's words, weighted if the table has weights."""
         rows, offsets = self.cutter.flat(texts)
         table, weights = self._table.vectors, self._table.weights
         means = pooled(table, rows.astype(np.int32), offsets, weights=weights, threads=threads)
         return means, np.diff(offsets)
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Characters of each known word."""
+        """Start and end offsets of each known word."""
         return self.cutter.spans(text)
 
     def words(self, text: str) -> list[str]:
-        """The known words."""
+        """The known words of a text."""
         return self.cutter.words(text)
 
     def rows(self) -> Floats:
-        """The table."""
+        """The vector of each key."""
         return self._table.vectors
 
     def row(self, key: str) -> Floats | None:
-        """The row of a key."""
+        """The vector of a key; None if the table does not have it."""
         row = self.cutter.rows.get(key)
         return None if row is None else self._table.vectors[row]
 
 
 class TokenEncoder:
-    """Texts by the tokens of a tokenizer whose ids are the table's rows; unknown tokens count for nothing."""
+    """Vectors of texts by the tokens of a tokenizer whose ids are the table's rows; unknown tokens are left out."""
 
     unit = "tokens"
     nothing = "it has no token that the table knows"
@@ -78,7 +78,7 @@ class TokenEncoder:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """As published."""
+        """The published tokenizer."""
         return tokenizer_of(
             self._table.tokenizer or b"", self._table.settings.get("drop_unknown") is not False
         )
@@ -92,26 +92,26 @@ class TokenEncoder:
         return {key: row for row, key in enumerate(self._table.keys)}
 
     def vectors(self, texts: Sequence[str], threads: int = 1) -> tuple[Floats, Ints]:
-        """The mean of each text's tokens, weighted where the table has weights."""
+        """The mean of the vectors of each text's tokens, weighted if the table has weights."""
         flat = self._fast.flat_ids(texts, special=False, threads=threads)
         table, weights = self._table.vectors, self._table.weights
         means = pooled(table, flat.ids, flat.offsets, weights=weights, threads=threads)
         return means, np.diff(flat.offsets)
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Characters of each token."""
+        """Start and end offsets of each token."""
         return self.tokenizer.spans(text)
 
     def words(self, text: str) -> list[str]:
-        """The tokens."""
+        """The tokens of a text."""
         [ids] = self.tokenizer.ids([text], special=False)
         return [self._table.keys[i] for i in ids.tolist()]
 
     def rows(self) -> Floats:
-        """The table."""
+        """The vector of each key."""
         return self._table.vectors
 
     def row(self, key: str) -> Floats | None:
-        """The row of a token."""
+        """The vector of a token; None if the table does not have it."""
         row = self._places.get(key)
         return None if row is None else self._table.vectors[row]

@@ -19,10 +19,10 @@ CLAIMS = {"model_type": ["t5", "mt5", "umt5"], "modality": "text"}
 
 POOLING = "mean"
 
-# Tokens, for a folder that states no limit; relative positions reach any length.
+# The limit in tokens for a folder that states none; relative positions themselves have no limit.
 USUAL_LENGTH = 512
 
-# The activation of each feed_forward_proj. A gated network's GELU is the tanh formula, the other's is exact.
+# The activation of each feed_forward_proj: with a gate, "gelu" is the tanh formula, without one the exact function.
 _FEED_FORWARDS: dict[str, Callable[[Ops, Value], Value]] = {
     "relu": lambda ops, x: ops.relu(x),
     "gelu": lambda ops, x: ops.gelu(x),
@@ -36,7 +36,7 @@ _TABLE = "layer.0.SelfAttention.relative_attention_bias.weight"
 
 @dataclass(frozen=True)
 class Config:
-    """The published config.json, as far as the forward depends on it."""
+    """The keys of config.json that the forward pass depends on."""
 
     model_type: str
     vocab_size: Size
@@ -58,18 +58,18 @@ class Config:
 
     @property
     def max_length(self) -> int:
-        """Longest text in tokens: far beyond what memory holds, since relative positions have no end."""
+        """Longest text in tokens: more than memory holds, since relative positions have no limit."""
         return 1 << 20
 
     @property
     def network(self) -> str:
-        """The kind of feed-forward network: a key of _FEED_FORWARDS."""
+        """The type of feed-forward network: a key of _FEED_FORWARDS."""
         return self.feed_forward_proj or ("relu" if self.model_type == "t5" else "gated-gelu")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read: where it says something else, the model computes something else."""
+    """Further keys of config.json, checked since other values would mean a different computation."""
 
     is_decoder: Annotated[bool, Among((False,))] = False
     dense_act_fn: str | None = None
@@ -77,7 +77,7 @@ class Published:
 
 
 def check_supported(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel where a config says its feed-forward network twice, and differently."""
+    """Raises UnsupportedModel if two keys of a config contradict each other about the feed-forward network."""
     feed_forward = published.get("feed_forward_proj") or (
         "gated-gelu" if published.get("model_type") in ("mt5", "umt5") else "relu"
     )
@@ -100,7 +100,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     count, furthest = config.relative_attention_num_buckets, config.relative_attention_max_distance
     for i in range(config.num_layers):
         x, block = ops.state(x), p[f"encoder.block.{i}"]
-        # The first block's table of distances serves all blocks of T5; each of UMT5's has its own.
+        # All blocks of T5 share the first block's table of distances; each block of UMT5 has its own.
         if i == 0 or config.model_type == "umt5":
             bias = relative_bias(ops, block[_TABLE], x, count, furthest) + padding
         x = x + _self_attention(ops, block["layer.0"], config, x, bias)
@@ -110,7 +110,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
-    """What attention adds to the stream. Its products are not scaled: the weights were initialised for that."""
+    """What attention adds to x. Products are not scaled by d^-0.5: T5's initial weights allow for that."""
     h, d, rate = config.num_heads, config.d_kv, config.dropout_rate
     y = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon)
     q, k, v = (
@@ -122,7 +122,7 @@ def _self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) 
 
 
 def _feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
-    """What the feed-forward network adds to the stream: wo(act(wi x)), or gated wo(act(wi_0 x) * wi_1 x)."""
+    """What the feed-forward network adds to x: wo(act(wi x)), or with a gate wo(act(wi_0 x) * wi_1 x)."""
     y, p = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon), p["DenseReluDense"]
     act = _FEED_FORWARDS[config.network]
     if config.network.startswith("gated-"):
@@ -143,7 +143,7 @@ PREFIXES = ("transformer.", "0.auto_model.", "auto_model.", "model.", "module.")
 
 LAYOUTS = [
     (r"encoder\.embed_tokens\.weight", "shared.weight"),
-    # What generates text, and heads that no embedding uses.
+    # The decoder, and heads that embeddings do not need.
     (r"(decoder|lm_head|classifier|classification_head|qa_outputs)\..*", None),
 ]
 

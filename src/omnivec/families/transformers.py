@@ -1,7 +1,7 @@
 """Any other text model that the library transformers knows.
 
-Its network is built from config.json by transformers; the weights are read here and given to it by their names. Code
-from a model's folder is never run. On a CPU the network is converted into a graph, which has to equal it.
+transformers builds the network from config.json; the weights are read here and passed to it by their names. Code from
+a model's folder is never run. On a CPU the network is converted to an OpenVINO graph, whose results have to be equal.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from omnivec.weights.tensor import FLOATING
 
 CLAIMS = {"model_type": [], "otherwise": True, "modality": "text"}
 
-# A config whose auto_map names code of the folder's own is run by transformers' own class, as transformers does unless
-# it is told to trust the code.
+# A model whose auto_map names code in its folder is run by transformers' own class instead, as transformers itself does
+# without trust_remote_code.
 OWN_CODE = True
 
-# The whole config.json is read, by transformers.
+# transformers reads and checks the whole config.json.
 Published = dict
 
 _TOLERANCE = 1e-4
 """Largest difference in float32, relative to the largest value, between a converted network and itself."""
 
-# Tokens, for such a network in a folder that states no limit.
+# The limit in tokens for a network without one in a folder that states none.
 _USUAL = 512
 
-# What config.json holds beside what its vectors hang on.
+# Keys of config.json on which vectors do not depend.
 _BESIDE = (
     r"_attn_implementation|_name_or_path|architectures|attn_implementation|auto_map|dtype|finetuning_task|"
     r"gradient_checkpointing|id2label|initializer_range|label2id|num_labels|output_.*|problem_type|return_dict|"
@@ -46,18 +46,18 @@ _BESIDE = (
 
 @dataclass(frozen=True)
 class Config:
-    """What config.json says, and what the network showed when it first ran.
+    """The content of config.json, and facts about the network that were found by running it.
 
     Attributes:
         model_type: as transformers names it.
-        vocab_size: rows of the table of tokens.
+        vocab_size: rows of the embedding table.
         max_length: longest text in tokens, special tokens included.
-        said: config.json as JSON, without what changes no vector.
-        dropouts: its rates by their keys; or one rate for all of them.
+        said: config.json as JSON, without keys on which vectors do not depend.
+        dropouts: dropout rates by their keys; or one rate for all of them.
         dim: width of a token's vector.
-        states: which of the tensors that the network gives are hidden states of every token; the last is its result.
-        causal: whether no token sees those behind it.
-        padded: whether padding leaves the vectors of a text as they are.
+        states: which of the network's output tensors have a state for every token; the last one is its result.
+        causal: whether no token attends to later ones.
+        padded: whether the vectors of a text do not change when it is padded.
     """
 
     model_type: str
@@ -72,17 +72,17 @@ class Config:
 
     @property
     def usual_length(self) -> int:
-        """The limit in tokens where the folder states none."""
+        """The limit in tokens if the folder states none."""
         return _USUAL if self.max_length == UNLIMITED else self.max_length
 
     @property
     def network(self) -> BridgedNetwork:
-        """Its network, without weights."""
+        """The network of this config, without weights."""
         return network(self.said, self.dropouts, self.padded)
 
 
 def check_supported(published: Mapping[str, Any]) -> None:
-    """Raises MissingExtra without transformers, UnsupportedModel for what it does not know itself."""
+    """Raises MissingExtra without transformers, and UnsupportedModel for a model that it does not know."""
     model_type = published.get("model_type")
     if any(importlib.util.find_spec(library) is None for library in ("torch", "transformers")):
         raise MissingExtra(
@@ -102,17 +102,17 @@ def check_supported(published: Mapping[str, Any]) -> None:
         )
     if published.get("quantization_config"):
         raise UnsupportedModel(
-            "quantization_config: weights quantized by others are not read; use the model that they were made from"
+            "quantization_config: quantized weights are not read; use the model from which they were made"
         )
 
 
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
-    """The config in this family's words."""
+    """The fields of `Config`, from a published config."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     config = {key: value for key, value in published.items() if not re.fullmatch(_BESIDE, key)}
     networks = MODEL_MAPPING_NAMES[config["model_type"]]
-    if not isinstance(networks, str):  # Of several the checkpoint names its own.
+    if not isinstance(networks, str):  # If there are several networks, config.json names one.
         config["architectures"] = [name for name in published.get("architectures") or () if name in networks]
     rates = tuple(
         sorted(
@@ -133,7 +133,7 @@ def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
 def adapt_weights(
     stored: Mapping[str, weights.Tensor], config: Config
 ) -> tuple[dict[str, weights.Tensor], Config]:
-    """The weights that the network takes, under its names, and the config with what it showed with them.
+    """The weights that the network takes, by its names, and the config with facts found by running it with them.
 
     Raises:
         WeightsError: weights are missing or of another shape, or the network has no place for some.
@@ -143,7 +143,7 @@ def adapt_weights(
 
 
 def pooling(config: Config) -> str:
-    """How tokens are pooled where the folder does not say: the last has seen all, or all have."""
+    """How tokens are pooled if the folder does not specify it: in a causal model, only the last attends to all."""
     return "lasttoken" if config.causal else "mean"
 
 
@@ -154,7 +154,10 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def torch_only_reason(tensors: Mapping[str, weights.Tensor], config: Config) -> str | None:
-    """Why OpenVINO cannot run this network: it is converted and compared with itself; None where both agree."""
+    """Why OpenVINO cannot run this network; None if its converted form computes the same vectors.
+
+    The network is converted, and both forms are run on batches of several lengths and paddings.
+    """
     if not config.padded:
         return "padding changes this network's vectors: torch runs texts of each length by themselves"
     from omnivec.ops import openvino
@@ -184,7 +187,7 @@ def torch_only_reason(tensors: Mapping[str, weights.Tensor], config: Config) -> 
 
 
 def _shown(config: Config, tensors: Mapping[str, weights.Tensor]) -> dict[str, Any]:
-    """What the network does, seen on one text: as it is, behind padding, and with another last token."""
+    """Facts about the network, found by running it on one text: as it is, padded, and with another last token."""
     params, built = _params(tensors), config.network
     plain = _batch(config, (11,), 0)
     longer = {
@@ -197,7 +200,7 @@ def _shown(config: Config, tensors: Mapping[str, weights.Tensor]) -> dict[str, A
     per_token = [i for i, state in enumerate(first) if state.ndim == 3 and state.shape[:2] == (1, 11)]
     if last not in per_token:
         raise UnsupportedModel(
-            f"model_type {config.model_type!r} gives {first[last].shape} for 11 tokens: no vector for each"
+            f"model_type {config.model_type!r} gives {first[last].shape} for 11 tokens, not a vector for each"
         )
     if last - 1 in per_token and np.array_equal(first[last - 1], first[last]):
         per_token.remove(last - 1)
@@ -212,7 +215,7 @@ def _shown(config: Config, tensors: Mapping[str, weights.Tensor]) -> dict[str, A
 
 
 def _batch(config: Config, lengths: Sequence[int], padding: int) -> dict[str, Any]:
-    """Random ids of these lengths (n, t) int32, padded to the longest and `padding` more, and their mask."""
+    """A batch of random texts of these lengths: ids and mask (n, t) int32, with `padding` columns of padding more."""
     width, pad = max(lengths) + padding, config.network.pad_id
     ids = np.random.default_rng(width).integers(0, config.vocab_size, (len(lengths), width))
     ids = np.where(ids == pad, (pad + 1) % config.vocab_size, ids)
@@ -221,7 +224,7 @@ def _batch(config: Config, lengths: Sequence[int], padding: int) -> dict[str, An
 
 
 def _difference(a: Any, b: Any, mask: Any) -> float:
-    """The largest difference at real tokens, relative to the largest value of b; infinite where shapes differ."""
+    """The largest difference outside padding, relative to the largest value of b; infinite if shapes differ."""
     if a.shape != b.shape or not np.isfinite(a).all():
         return float("inf")
     real = mask == 1
@@ -229,7 +232,7 @@ def _difference(a: Any, b: Any, mask: Any) -> float:
 
 
 def _params(tensors: Mapping[str, weights.Tensor]) -> Params:
-    """Weights as torch tensors that share the file's memory where it is float32."""
+    """Weights as torch tensors; those stored as float32 share the file's memory."""
     import torch
 
     floating = {name: tensor for name, tensor in tensors.items() if tensor.dtype in FLOATING}

@@ -1,8 +1,8 @@
 """VGG: plain stacks of 3x3 convolutions for images, 11 to 19 layers, with and without batch norm.
 
 Simonyan and Zisserman 2014, arXiv:1409.1556, table 1. Weights are named as torchvision saves them; timm's names are
-read too. Beside a state dict a config.json of `{"architecture": "vgg16"}` is enough, and none is needed beside a file
-as torchvision names it. The vector is what the last hidden layer says, 4096 numbers.
+read too. For a state dict, a config.json of `{"architecture": "vgg16"}` is enough; a file with torchvision's file name
+needs none. The vector is the output of the last hidden layer, 4096 numbers.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ CLAIMS = {
 }
 # fmt: on
 
-# There is one place only.
+# The output has a single position, so the mean changes nothing.
 POOLING = "mean"
 
-# What happens to a picture where the folder does not say.
+# The preprocessing of images for folders that do not specify it.
 PREPROCESSING = {**IMAGENET, "interpolation": "bilinear"}
 
 # Convolutions in each stage: columns A, B, D and E of the paper's table.
@@ -54,17 +54,17 @@ _DEPTHS = {
 
 _EPS = 1e-5
 
-# Places along each side of the map that the first hidden layer takes in.
+# Height and width of the feature map that the first hidden layer takes.
 _SIDE = 7
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the architecture's name says.
+    """The configuration, which follows from the architecture's name.
 
     Attributes:
-        depths: convolutions in each stage.
-        batch_norm: whether each is followed by one.
+        depths: number of convolutions in each stage.
+        batch_norm: whether each convolution is followed by a batch norm.
         num_features: width of the hidden layers.
         drop_rate: of the hidden layers, in training.
     """
@@ -82,14 +82,14 @@ class Config:
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read."""
+    """Further keys of config.json that are read."""
 
     architecture: str
     model_args: Plain | None = None
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The architecture's name taken apart, beside what else is said."""
+    """The published config with the fields of `Config` that the architecture's name implies."""
     name, _, norm = published["architecture"].partition("_")
     return {**published, "depths": _DEPTHS[name], "batch_norm": norm == "bn"}
 
@@ -97,7 +97,7 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
 def adapt_weights(
     tensors: Mapping[str, weights.Tensor], config: Config
 ) -> tuple[dict[str, weights.Tensor], Config]:
-    """timm's hidden layers, convolutions that cover the whole map, as the matrices that they are."""
+    """The weights with timm's hidden layers, convolutions over the whole map, reshaped to matrices."""
     flat = dict(tensors)
     for name in ("classifier.0.weight", "classifier.3.weight"):
         if name in tensors:
@@ -109,18 +109,18 @@ def adapt_weights(
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.pixels (n, 3, h, w) float32, normalised -> (n, 1, num_features) float32.
 
-    From 224 pixels a side the last map has 7 places a side; from others it is averaged to as many, as torchvision does.
+    For images of 224 x 224 pixels the last map is 7 x 7; for other sizes it is averaged to 7 x 7, as in torchvision.
     """
-    x, place = batch.pixels, 0
+    x, module = batch.pixels, 0  # the number of a module in torchvision's nn.Sequential
     for depth in config.depths:
         for _ in range(depth):
-            x = ops.conv(x, p[f"features.{place}"], (1, 1), (1, 1))
+            x = ops.conv(x, p[f"features.{module}"], (1, 1), (1, 1))
             if config.batch_norm:
-                x = ops.batch_norm(x, p[f"features.{place + 1}"], _EPS)
+                x = ops.batch_norm(x, p[f"features.{module + 1}"], _EPS)
             x = ops.relu(x)
-            place += 3 if config.batch_norm else 2
+            module += 3 if config.batch_norm else 2
         x = ops.max_pool(x, (2, 2), (2, 2), (0, 0))
-        place += 1
+        module += 1
         ops.state(rows(ops, x))
     x = ops.reshape(ops.adaptive_mean(x, (_SIDE, _SIDE)), (0, 1, -1))
     x = ops.state(ops.relu(ops.linear(x, p["classifier.0"])))
@@ -137,7 +137,7 @@ PREFIXES = ("timm_model.", "backbone.", "model.", "module.")
 
 LAYOUTS = [
     (r".*\.num_batches_tracked", None),
-    # Heads that no embedding uses.
+    # Heads that embeddings do not need.
     (r"(classifier\.6|head)\..*", None),
     # timm's names.
     (r"pre_logits\.fc1\.(.*)", r"classifier.0.\1"),

@@ -53,7 +53,7 @@ CLAIMS = {
             "vit_huge_plus_patch16_dinov3", "vit_huge_plus_patch16_dinov3_qkvb", "vit_7b_patch16_dinov3",
         ],
     },
-    # What the makers of DINO, MAE and DINOv2 publish: weights alone.
+    # The files of DINO, MAE and DINOv2 as first published: weights without a config.json.
     "files": {
         "dino_deitsmall16_pretrain.pth":
             {"model_type": "vit", "hidden_size": 384, "patch_size": 16, "layer_norm_eps": 1e-6},
@@ -88,12 +88,12 @@ CLAIMS = {
 }
 # fmt: on
 
-# What happens to a picture where the folder does not say.
+# The preprocessing of images for folders that do not specify it.
 PREPROCESSING = IMAGENET
 
 _CLS, _DISTILLATION, _REGISTERS = "cls_token", "distillation_token", "register_tokens"
 
-# What each model_type is where its config.json does not say.
+# Defaults of each model_type for keys that its config.json leaves out.
 _KINDS: dict[str, dict[str, Any]] = {
     "vit": {},
     "deit": {"tokens": (_CLS, _DISTILLATION), "placed": 2},
@@ -110,7 +110,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "dinov3_vit": {"layer_norm_eps": 1e-5, "tokens": (_CLS, _REGISTERS), "placed": 0, "rope_theta": 100.0},
 }
 
-# Of the models whose files say no more than their width: layers and heads.
+# (layers, heads) by width, for models whose files state the width only.
 _OF_WIDTH = {192: (12, 3), 384: (12, 6), 512: (12, 8), 768: (12, 12), 1024: (24, 16), 1280: (32, 16)}
 _OF_WIDTH |= {1408: (40, 16), 1536: (40, 24), 1664: (48, 16), 4096: (40, 32)}
 
@@ -120,11 +120,11 @@ class Config:
     """The published config.json, as far as the forward depends on it, in the spelling of `canonical`.
 
     Attributes:
-        image_size: height and width in pixels of the grid that the learned positions were made for.
-        tokens: what stands before the patches, in order; the registers may be several.
-        placed: how many of these have a row among the learned positions: the first ones.
-        antialias: how learned positions are fitted to other grids; see `ops.grid.resampled`.
-        rope_theta: base of the rotary positions; 0 where positions are learned.
+        image_size: height and width in pixels of the images for which the learned positions were trained.
+        tokens: names of the tokens before the patches, in order; "register_tokens" may be several.
+        placed: how many of these, counted from the first, have learned positions.
+        antialias: whether learned positions are resampled to other grids with antialiasing; see `ops.grid.resampled`.
+        rope_theta: base of the rotary positions; 0 if positions are learned.
         pool: "cls", or "mean" over the patches.
     """
 
@@ -151,12 +151,12 @@ class Config:
 
     @property
     def image_size_positions(self) -> int:
-        """Rows of the learned positions, for a picture of `image_size`."""
+        """Rows of the table of learned positions, for an image of `image_size`."""
         return self.placed + math.prod(self.grid(self.image_size))
 
     @property
     def prefix(self) -> int:
-        """Tokens before the patches, which a mean leaves out."""
+        """Number of tokens before the patches, which mean pooling leaves out."""
         return sum(self.num_register_tokens if name == _REGISTERS else 1 for name in self.tokens)
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -177,7 +177,7 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Published:
-    """What else of config.json is read, or is read in other words: transformers' and timm's."""
+    """Further keys of config.json that are read, of transformers and of timm."""
 
     model_type: str = ""
     image_size: Sides = 224
@@ -193,7 +193,7 @@ class Published:
 
 
 def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A config.json of transformers or timm in the words of `Config`."""
+    """A config.json of transformers or timm with the keys of `Config`."""
     config = (
         {**_KINDS[published["model_type"]], **published} if "model_type" in published else _timm(published)
     )
@@ -232,14 +232,14 @@ def check_supported(published: Mapping[str, Any]) -> None:
         raise UnsupportedModel(f"global_pool {pool!r}: {name} is covered with 'token' only")
     if set(published.get("model_args") or ()) - {"img_size", "dynamic_img_size"}:
         raise UnsupportedModel(
-            f"model_args {published['model_args']}: of {name} only img_size may be another"
+            f"model_args {published['model_args']}: for {name} only img_size may be changed"
         )
 
 
 def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
-    """batch.pixels (n, 3, h, w) float32, normalised, batch.size (h, w) its ints -> (n, t, hidden) float32.
+    """batch.pixels (n, 3, h, w) float32, normalised, and batch.size, the ints (h, w) -> (n, t, hidden) float32.
 
-    t is config.prefix and then a token for each patch, row by row. The states are those before the last norm.
+    The t tokens are config.prefix tokens and one for each patch, row by row. States are those before the last norm.
     """
     x = ops.state(_embeddings(ops, p["embeddings"], config, batch))
     turn = _rotation(ops, config, batch.size) if config.rope_theta else None
@@ -249,7 +249,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _embeddings(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
-    """The tokens before the patches and the patches, with learned positions where there are any."""
+    """The tokens before the patches, and the patches, with learned positions unless positions are rotary."""
     x = rows(ops, ops.conv(batch.pixels, p["patch_embeddings.projection"], config.patch_size, (0, 0)))
     before = [p[name] for name in config.tokens]
     if not config.rope_theta:
@@ -262,14 +262,14 @@ def _embeddings(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _rotation(ops: Ops, config: Config, size: tuple[int, int]) -> tuple[Value, Value]:
-    """Cosines and sines of every token's place, as `Ops.rotary` takes them; those before the patches stay."""
+    """Cosines and sines for every token, as `Ops.rotary` takes them; tokens before the patches are not rotated."""
     width = config.hidden_size // config.num_attention_heads
     cos, sin = grid.rotation(config.grid(size), config.prefix, config.rope_theta, width)
     return ops.constant(cos), ops.constant(sin)
 
 
 def _layer(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Value] | None) -> Value:
-    """One block: attention, then the feed-forward network, each of a normalised input and added to it."""
+    """One pre-norm block: x + attention(norm(x)), then x + feed-forward(norm(x))."""
     rate, eps = config.hidden_dropout_prob, config.layer_norm_eps
     y = _attention(ops, p["attention.attention"], config, ops.layer_norm(x, p["layernorm_before"], eps), turn)
     y = ops.dropout(ops.linear(y, p["attention.output.dense"]), rate)
@@ -279,12 +279,12 @@ def _layer(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value, Val
 
 
 def _scaled(p: Params, name: str, y: Value) -> Value:
-    """What a block adds, each channel by a factor of its own where the model has them."""
+    """LayerScale: y with each channel multiplied by a learned factor, if the model has them."""
     return y * p[f"{name}.lambda1"] if name in p else y
 
 
 def _feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
-    """Two linear maps with an activation between them; where there is a gate, it is the one that is activated."""
+    """Two linear maps with an activation between them; if there is a gate, the activation is applied to it only."""
     act, y = ACTIVATIONS[config.hidden_act], ops.linear(x, p["intermediate.dense"])
     y = act(ops, ops.linear(x, p["gate.dense"])) * y if "gate" in p else act(ops, y)
     return ops.linear(y, p["output.dense"])
@@ -304,16 +304,16 @@ def _attention(ops: Ops, p: Params, config: Config, x: Value, turn: tuple[Value,
 
 
 def pooling(config: Config) -> str:
-    """How tokens are pooled where the folder does not say."""
+    """How tokens are pooled if the folder does not specify it."""
     return config.pool
 
 
-# Architectures of timm with a gate.
+# Parts of the names of timm's architectures with a gate.
 _GATED = ("vit_giant_patch14_dinov2", "vit_giant_patch14_reg4_dinov2", "plus_patch16_dinov3", "vit_7b_")
 
 
 def _timm(published: Mapping[str, Any]) -> dict[str, Any]:
-    """timm's config.json in transformers' words: it says little beside the architecture's name."""
+    """timm's config.json with the keys of `Config`, most of which follow from the architecture's name."""
     name, args = published["architecture"], published.get("model_args") or {}
     config = {
         "hidden_size": published["num_features"],
@@ -340,14 +340,14 @@ def _timm(published: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pools(architecture: str) -> bool:
-    """Whether timm's mean over an architecture's patches follows its last norm, as here; others have it before."""
+    """Whether timm takes an architecture's mean over patches after the last norm, as here, and not before it."""
     return "_gap_" in architecture or "_dinov3" in architecture
 
 
 def adapt_weights(
     tensors: Mapping[str, weights.Tensor], config: Config
 ) -> tuple[dict[str, weights.Tensor], Config]:
-    """The weights, the gate with a matrix of its own: timm has it in one with what it opens, under fc1's name."""
+    """The weights with separate matrices for the gate and what it multiplies, which timm stores as one, named fc1."""
     halves: list[weights.Row] = []
     for name, tensor in tensors.items():
         block, matched, end = name.partition(".intermediate.dense.")
@@ -373,8 +373,20 @@ _END = r"\.(weight|bias)"
 _PATCHES = r"embeddings.patch_embeddings.projection.\1"
 _SELF = r"encoder.layer.\1.attention.attention."
 
+# Published names -> the names that `forward` uses, which are transformers' `ViTModel`'s. The first row whose pattern
+# matches a whole name applies; a name without a match stays. Worked examples, for a width of 4:
+#
+#     blocks.0.norm1.bias           (4,)     encoder.layer.0.layernorm_before.bias
+#     blocks.0.attn.qkv.weight      (12, 4)  encoder.layer.0.attention.attention.query.weight  (4, 4), its rows 0 to 3
+#                                            and ...key.weight (rows 4 to 7) and ...value.weight (rows 8 to 11)
+#     layer.0.attention.q_proj.weight        encoder.layer.0.attention.attention.query.weight
+#     blocks.0.mlp.w12.weight       (16, 4)  encoder.layer.0.gate.dense.weight  (8, 4)
+#                                            and encoder.layer.0.intermediate.dense.weight  (8, 4)
+#     blocks.0.ls1.gamma            (4,)     encoder.layer.0.layer_scale1.lambda1
+#     pos_embed                     (1, 5, 4)  embeddings.position_embeddings
+#     head.weight                            dropped: None
 LAYOUTS: list[weights.Row] = [
-    # The parts of a block in the words of timm and DINO's makers, of DINOv2 and 3, and of transformers' modules.
+    # The blocks, by the names of timm and DINO, of DINOv2 and 3, and of transformers' modules.
     (rf"{_BLOCK}(?:norm1|layernorm_before){_END}", r"encoder.layer.\1.layernorm_before.\2"),
     (rf"{_BLOCK}(?:norm2|layernorm_after){_END}", r"encoder.layer.\1.layernorm_after.\2"),
     (
@@ -396,14 +408,14 @@ LAYOUTS: list[weights.Row] = [
         rf"{_BLOCK}(?:ls|layer_scale|gamma_)([12])(?:\.gamma|\.lambda1)?",
         r"encoder.layer.\1.layer_scale\2.lambda1",
     ),
-    # What surrounds the blocks.
+    # Everything around the blocks.
     (r"cls_token", r"embeddings.cls_token"),
     (r"dist_token", r"embeddings.distillation_token"),
     (r"reg_token|register_tokens", r"embeddings.register_tokens"),
     (r"pos_embed", r"embeddings.position_embeddings"),
     (r"(?:patch_embed\.proj|embeddings\.patch_embeddings)\.(weight|bias)", _PATCHES),
     (r"norm\.(weight|bias)", r"layernorm.\1"),
-    # Heads, decoders and masks that no embedding uses.
+    # Heads, decoders and mask tokens that embeddings do not need.
     (r"(pooler|classifier|cls_classifier|distillation_classifier|head|head_dist)\..*", None),
     (r"decoder.*|(embeddings\.)?mask_token", None),
 ]
