@@ -64,7 +64,7 @@ def decoded(
         WeightsError: a key is not valid UTF-8 and `errors` is "strict"; names its place and bytes.
     """
     try:
-        # Decoding all keys at once is twice as fast; it works where no key contains the separator.
+        # Decoding all keys at once is twice as fast; it works if no key contains the separator.
         joined = b"\n".join(raw).decode().split("\n")
         return (joined if len(joined) == len(raw) else [key.decode() for key in raw]), 0
     except UnicodeDecodeError:
@@ -84,7 +84,7 @@ def decoded(
 
 
 def first_rows(keys: Sequence[str]) -> list[int] | None:
-    """The rows whose key did not occur in an earlier row; None where all keys are distinct."""
+    """The rows whose key did not occur in an earlier row; None if all keys are distinct."""
     seen = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
     return None if len(seen) == len(keys) else sorted(seen.values())
 
@@ -110,7 +110,7 @@ def taken(table: Table, rows: Sequence[int] | slice, duplicates: int = 0) -> Tab
 
 
 def _output(table: Table, rows: Sequence[int] | slice) -> Floats | None:
-    """The output rows that belong to `rows`; all of them where they belong to labels or tree nodes, not to keys."""
+    """The output rows of `rows`; all output rows if they belong to labels or tree nodes and not to keys."""
     if table.output is None or is_classifier(table) or len(table.output) != len(table):
         return table.output
     return table.output[rows]
@@ -155,7 +155,7 @@ def encoded(keys: Sequence[str], form: str) -> list[bytes]:
 
 
 def utf8(key: str) -> bytes:
-    """A key in UTF-8; UsageError where it contains a lone surrogate."""
+    """A key in UTF-8; UsageError if it contains a lone surrogate."""
     try:
         return key.encode()
     except UnicodeEncodeError as error:

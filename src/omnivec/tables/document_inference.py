@@ -103,8 +103,8 @@ def infer(
     """Vectors (documents, dim) float32 of new documents, and the number of words (documents,) int64 used of each.
 
     A vector depends only on the document's words and the seed, not on the other documents. It is trained for as many
-    passes as in training, at the same learning rates. Each pass subsamples the words again; where none is left, the
-    pass uses all.
+    passes as in training, at the same learning rates. Each pass subsamples the words again; if none is left, the pass
+    uses all.
 
     Args:
         learned: the trained model.

@@ -65,7 +65,7 @@ class Cutter:
 
     Attributes:
         rules: how texts are split.
-        vocabulary: the word pieces; empty where the kernel does not split words.
+        vocabulary: the word pieces; empty if the kernel does not split words.
     """
 
     rules: Rules
@@ -91,7 +91,7 @@ class _Bytes:
 
 
 def cutter_for(tokenizer: Tokenizer) -> Cutter | None:
-    """The kernel's parameters for a tokenizer; None where a component may look across whitespace, or without numba."""
+    """The kernel's parameters for a tokenizer; None if a component may look across whitespace, or without numba."""
     backend = tokenizer.backend
     normalizers = [part["type"] for part in _parts(backend.normalizer, "normalizers")]
     cuts = _parts(backend.pre_tokenizer, "pretokenizers")
@@ -236,8 +236,8 @@ def _cutter(tokenizer: Tokenizer, letters: _Bytes, words: _Words | None, glued: 
 def _reserved(backend: tokenizers.Tokenizer, letters: _Bytes) -> list[bytes] | None:
     """The added tokens, normalised byte by byte; the tokenizer extracts them first, so they make a text heavy.
 
-    None where a token is empty. Where a token is matched in normalised text, `letters` is changed so that any
-    non-ASCII or dropped character makes a text heavy.
+    None if a token is empty. If a token is matched in normalised text, `letters` is changed so that any non-ASCII or
+    dropped character makes a text heavy.
     """
     from omnivec.tables.kernels import wordpiece
 

@@ -1,8 +1,8 @@
-"""Token ids of many texts in one flat array: the tokenizer's exact ids, by a compiled kernel where that is possible.
+"""Token ids of many texts in one flat array: the tokenizer's exact ids, by a compiled kernel if possible.
 
 `Tokenizer.ids` takes over a microsecond per token, which is most of a static model's time. Here a compiled kernel
 splits texts at whitespace and splits ASCII words into word pieces; any other chunk is given to the tokenizer once, and
-its ids are cached. This is exact only where no component of the tokenizer looks across whitespace: `fast_rules`
+its ids are cached. This is exact only if no component of the tokenizer looks across whitespace: `fast_rules`
 inspects the components and chooses one of three modes.
 
 Example, with BERT's rules and the vocabulary [UNK] 0, [CLS] 1, [SEP] 2, un 3, ##able 4, hello 5, "," 6, caf 7, ##e 8,
@@ -204,7 +204,7 @@ def _looked_up(tokenizer: Tokenizer, text: NDArray[np.uint8], spans: NDArray[np.
 
 
 def _encoded(texts: Sequence[str]) -> list[bytes] | None:
-    """The texts in UTF-8; None where one of them cannot be encoded."""
+    """The texts in UTF-8; None if one of them cannot be encoded."""
     try:
         return [text.encode() for text in texts]
     except (AttributeError, UnicodeEncodeError):

@@ -29,7 +29,7 @@ class KeyCutter:
 
     Attributes:
         rows: the row of each key.
-        lower: whether texts are lower-cased, which is so where no key has upper case.
+        lower: whether texts are lower-cased, because no key has upper case.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class KeyCutter:
                         yield word, piece.start(), piece.end()
 
     def _as_key(self, word: str) -> str | None:
-        """The key that a word matches, as it is or in lower case; None where there is none."""
+        """The key that a word matches, as it is or in lower case; None if there is none."""
         if not self.lower and word in self.rows:
             return word
         low = word.lower()

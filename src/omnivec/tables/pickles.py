@@ -89,7 +89,7 @@ class Saved:
         self.state = state
 
     def attributes(self) -> dict[str, Any]:
-        """The saved object's attributes by name; empty where its state is not a dict."""
+        """The saved object's attributes by name; empty if its state is not a dict."""
         return self.state if isinstance(self.state, dict) else {}
 
 

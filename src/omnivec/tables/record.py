@@ -32,8 +32,8 @@ class Subwords:
         vectors: (n, dim), one row per bucket; may be a memory map.
         min_n: length of the shortest n-gram, in characters of "<word>", brackets included.
         max_n: length of the longest; 0 for none (the buckets of a classifier may hold word n-grams only).
-        buckets: (n,) int32, ascending: the bucket of each row; None where there is a row for every bucket.
-        number: the number of buckets that n-grams are hashed to, where `buckets` is not None.
+        buckets: (n,) int32, ascending: the bucket of each row; None if there is a row for every bucket.
+        number: the number of buckets that n-grams are hashed to, if `buckets` is not None.
     """
 
     vectors: Floats
@@ -115,7 +115,7 @@ def kind_of(table: Table) -> Kind:
 
 
 def contradiction(table: Table) -> str | None:
-    """Why a table's content does not fit its stated kind, for an error message; None where it does."""
+    """Why a table's content does not fit its stated kind, for an error message; None if it fits."""
     implied, kind = kind_of(table), table.kind
     if implied not in ("static", kind):
         content = "words of documents" if implied == "doc2vec" else "n-grams or labels"

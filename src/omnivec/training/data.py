@@ -111,7 +111,7 @@ def each_row(
     Raises:
         UsageError: the file does not exist, or rows cannot be used; the first few are named.
     """
-    where, rows = _open(data, columns, expected, other)
+    name, rows = _open(data, columns, expected, other)
     bad: list[str] = []
     seen = wrong = 0
     for place, row in rows:
@@ -125,8 +125,8 @@ def each_row(
             bad += [f"{place}: {error}"] * (wrong <= SHOWN)
     if wrong:
         more = f"; and {wrong - SHOWN} more" if wrong > SHOWN else ""
-        raise UsageError(f"{where}: {wrong} of {seen} rows cannot be used ({'; '.join(bad)}{more})")
-    return where
+        raise UsageError(f"{name}: {wrong} of {seen} rows cannot be used ({'; '.join(bad)}{more})")
+    return name
 
 
 def _open(
@@ -174,10 +174,10 @@ def read_pairs(data: Any) -> list[Pair]:
     def take(row: Any) -> None:
         pairs.append(_pair(row, len(pairs[0]) if pairs else 0))
 
-    where = each_row(data, PAIR, take, "(anchor, positive) tuples")
+    name = each_row(data, PAIR, take, "(anchor, positive) tuples")
     if len(pairs) < 2:
         raise UsageError(
-            f"{where}: {len(pairs)} pairs; at least 2 are needed, since a pair's negatives are the other pairs"
+            f"{name}: {len(pairs)} pairs; at least 2 are needed, since a pair's negatives are the other pairs"
         )
     return pairs
 

@@ -46,13 +46,13 @@ def read_labelled(data: Any) -> list[Labelled]:
             labels.
     """
     examples: list[Labelled] = []
-    where = each_row(
+    name = each_row(
         data, LABELLED, lambda row: examples.extend(_examples(row)), "(text, label) tuples", _marked
     )
     labels = {one.label for one in examples}
     if len(labels) < 2:
         raise UsageError(
-            f"{where}: {len(examples)} texts of {len(labels)} labels; at least 2 labels are needed"
+            f"{name}: {len(examples)} texts of {len(labels)} labels; at least 2 labels are needed"
         )
     return examples
 

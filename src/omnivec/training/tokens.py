@@ -100,11 +100,11 @@ def choose(tokenizer_json: Mapping[str, Any], counts: NDArray[np.int64], most: i
         "added_tokens": [],
         "model": {**model, "vocab": pairs or {token: i for i, token in enumerate(tokens)}},
     }
-    where = tokens.index(unknown) if unknown in usable else None
+    unknown_id = tokens.index(unknown) if unknown in usable else None
     if unigram:
-        content["model"]["unk_id"] = where
+        content["model"]["unk_id"] = unknown_id
     ids = np.array([usable[token] for token in tokens], np.int32)
-    return Vocabulary(tokens, ids, [w for t in tokens if (w := words[t])], _bytes(content), where)
+    return Vocabulary(tokens, ids, [w for t in tokens if (w := words[t])], _bytes(content), unknown_id)
 
 
 def _whole(
@@ -117,8 +117,8 @@ def _whole(
     size = max([*named, len(counts) - 1]) + 1
     tokens = [named.get(number, f"[row {number}]") for number in range(size)]
     words = [word for word in spelled(list(numbers), list(numbers.values()), tokenizer_json) if word]
-    where = None if unknown is None else numbers.get(unknown)
-    return Vocabulary(tokens, np.arange(size, dtype=np.int32), words, _bytes(tokenizer_json), where)
+    unknown_id = None if unknown is None else numbers.get(unknown)
+    return Vocabulary(tokens, np.arange(size, dtype=np.int32), words, _bytes(tokenizer_json), unknown_id)
 
 
 def _letter(token: str, prefix: str) -> bool:

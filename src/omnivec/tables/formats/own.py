@@ -223,7 +223,7 @@ def _subwords(
 
 
 def _part(folder: Path, tensors: Weights, name: str) -> Floats:
-    """A tensor as float32, restored where it is stored as int8; its rank and numbers are checked."""
+    """A tensor as float32, restored if it is stored as int8; its rank and numbers are checked."""
     tensor = tensors[name]
     if len(tensor.shape) != (1 if name.endswith("weights") else 2):
         raise WeightsError(f"{folder}: {name} has shape {tensor.shape}")

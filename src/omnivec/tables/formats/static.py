@@ -105,7 +105,7 @@ def _table(folder: Path, part: Path, settings: dict[str, Any]) -> Table:
 
 
 def _mapped(folder: Path, tensors: Weights, rows: Floats) -> Floats:
-    """The row of each token: `rows`, or rows[mapping] where there is a mapping."""
+    """The row of each token: `rows`, or rows[mapping] if there is a mapping."""
     if "mapping" not in tensors:
         return rows
     mapping = tensors["mapping"].data

@@ -48,7 +48,10 @@ LIMITS = {
     "scale": (1e-6, INF),
     "seed": (0, 2**63 - 1),
 }
-DATA = "a .csv, .tsv, .jsonl or .parquet with the columns left and right; paths where a model reads no text"
+DATA = (
+    "a .csv, .tsv, .jsonl or .parquet with the columns left and right: texts, or paths of files for a model that "
+    "reads no text"
+)
 COLUMNS = Columns({side: (side,) for side in SIDES}, unnamed=2)
 METHODS = (*alignment.METHODS, "contrastive")
 SMALLER_SPACE = 256
@@ -211,9 +214,9 @@ def read_items(data: Any, read_as: Sequence[Callable[[str, Path], Any]]) -> list
             (row[0], row[1]) if folder is None else (read_as[0](row[0], folder), read_as[1](row[1], folder))
         )
 
-    where = each_row(data, COLUMNS, take, "(left, right) pairs")
+    name = each_row(data, COLUMNS, take, "(left, right) pairs")
     if len(pairs) < 4:
-        raise UsageError(f"{where}: {len(pairs)} pairs; at least 4 are needed, and thousands work better")
+        raise UsageError(f"{name}: {len(pairs)} pairs; at least 4 are needed, and thousands work better")
     return pairs
 
 

@@ -28,9 +28,7 @@ from omnivec.training.loop import LoopOptions, TrainingStep, fit
 from omnivec.training.recipe_registry import check_limits
 from omnivec.training.trainable import Trainable
 
-DATA = (
-    "a .csv, .tsv, .jsonl or .parquet with the columns anchor and positive, and negative where there is one"
-)
+DATA = "a .csv, .tsv, .jsonl or .parquet with the columns anchor and positive, and optionally negative"
 
 INF = float("inf")
 PROBED = 1_000

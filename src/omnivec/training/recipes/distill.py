@@ -125,8 +125,8 @@ class Bags:
         """The concatenated ids of the texts with these numbers, and the offset of each."""
         lengths = self.offsets[rows + 1] - self.offsets[rows]
         starts = np.cumsum(lengths) - lengths
-        where = np.repeat(self.offsets[rows] - starts, lengths) + np.arange(int(lengths.sum()))
-        return self.ids[where].astype(np.int64), starts
+        places = np.repeat(self.offsets[rows] - starts, lengths) + np.arange(int(lengths.sum()))
+        return self.ids[places].astype(np.int64), starts
 
 
 @dataclass(frozen=True, eq=False)
