@@ -12,7 +12,8 @@ from pathlib import Path
 
 import house
 
-PROJECT = tomllib.loads((house.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((house.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 TEST_COMMAND = "pip install -e '.[dev]' && pytest"
 
@@ -51,6 +52,13 @@ def test_the_package_and_its_citation_name_the_same_authors():
     citation = (house.ROOT / "CITATION.cff").read_text(encoding="utf-8")
     authors = re.findall(r"^  - name: (.+)$", citation, re.M)
     assert authors == [author["name"] for author in PROJECT["authors"]]
+
+
+def test_the_floor_of_coverage_is_a_per_cent_below_the_stated_figure():
+    report = PYPROJECT["tool"]["coverage"]["report"]
+    stated = (house.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    [figure] = re.findall(r"`\.ci/coverage -n 0 -m fast`: ([\d.]+) % of the lines", stated)
+    assert report["fail_under"] == int(float(figure)) - 1
 
 
 def test_dependencies_are_what_is_imported():
