@@ -111,6 +111,7 @@ def softmax(hidden: NDArray[np.float32], outputs: NDArray[np.float32]) -> NDArra
 
 def _joined(first: Ragged, second: Ragged) -> Ragged:
     """Row i of the result is row i of `first` followed by row i of `second`."""
+    # Number the rows of both in the order of the result: 0, 2, 4, ... and 1, 3, 5, ...; then sort values by that.
     counts = np.stack([np.diff(first.starts), np.diff(second.starts)], 1)
     rows = np.arange(counts.size).reshape(counts.shape)
     order = np.argsort(np.repeat(np.append(rows[:, 0], rows[:, 1]), counts.T.ravel()), kind="stable")

@@ -142,7 +142,7 @@ def count(
 
 
 def index(ids: NDArray[np.int32], starts: NDArray[np.int64], words: int, windows: Windows) -> Places:
-    """The inverted index of a corpus, as `count` takes it."""
+    """Makes the inverted index of a corpus; the arguments are those of `count`."""
     indptr = np.zeros(words + 1, np.int64)
     _tally(ids, indptr[1:])
     np.cumsum(indptr, out=indptr)

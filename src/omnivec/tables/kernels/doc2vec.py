@@ -156,6 +156,7 @@ def _infer(
     text = documents.text
     for s in range(first, last):
         begin, end, at = text.starts[s], text.starts[s + 1], s * documents.vectors.shape[1]
+        # The draws depend on the document's words alone, whatever other documents are inferred with it.
         state = first_state(seed, 0)
         for i in range(begin, end):
             state = advance(state ^ (np.uint64(text.ids[i]) << np.uint64(20)) | np.uint64(1))
@@ -197,7 +198,7 @@ def _document(
     """One pass over the first `count` words of `mine.sentence`; returns losses, their number and the next state."""
     width, loss, losses = vectors.shape[1], 0.0, 0
     state = draw_negatives(model, settings, mine, count, state)
-    for i in range(-AHEAD, count):
+    for i in range(-AHEAD, count):  # positions below 0 only prefetch
         fetch_targets(model, settings, mine, i + AHEAD, count)
         if way.kind != DBOW and i + AHEAD + settings.window < count:
             fetch(model.inputs, int(mine.sentence[i + AHEAD + settings.window]) * width, width)

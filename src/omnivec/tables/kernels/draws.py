@@ -96,6 +96,7 @@ def advance(state: Any) -> Any:
 @shared
 def below(state: Any, limit: int) -> Any:
     """A random number from 0 to limit - 1."""
+    # The upper 32 bits of the scrambled state, as a fraction of 2**32, times the limit: no slow modulo.
     return np.int64(
         ((uint64(state) * uint64(2685821657736338717)) >> uint64(32)) * uint64(limit) >> uint64(32)
     )
@@ -104,6 +105,7 @@ def below(state: Any, limit: int) -> Any:
 @shared
 def draw(state: Any, table: Any) -> Any:
     """A random row of an alias table."""
+    # The upper half of the scrambled state chooses an entry, the lower half between its two rows.
     mixed = uint64(state) * uint64(2685821657736338717)
     place = ((mixed >> uint64(32)) * uint64(len(table))) >> uint64(32)
     entry = uint64(table[place])

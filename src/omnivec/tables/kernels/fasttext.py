@@ -122,6 +122,7 @@ def _sentence(
     mine, size, span, width = around.mine, settings.window, 2 * settings.window + 1, settings.width
     loss, losses = 0.0, 0
     state = draw_negatives(model, settings, mine, count, state)
+    # Position i + size enters the ring, i is the centre, and i - size leaves; the others are skipped at either end.
     for i in range(-max(size, AHEAD), count + size):
         if 0 <= i + size < count:
             _enter(subwords, model.inputs, around, i + size, count, span, width)
@@ -194,8 +195,8 @@ def _mean_around(
         value = splat(0.0)
         for j in range(low, high):
             if j != centre:
-                row_count = subwords.starts[mine.sentence[j] + 1] - subwords.starts[mine.sentence[j]]
-                value = fma(splat(row_count / rows), load(around.means, j % span * width + d), value)
+                word_rows = subwords.starts[mine.sentence[j] + 1] - subwords.starts[mine.sentence[j]]
+                value = fma(splat(word_rows / rows), load(around.means, j % span * width + d), value)
         store(mine.hidden, d, value)
 
 

@@ -251,7 +251,7 @@ def _learn(tables: Tables, matrix: Logarithms, blocks: NDArray[np.int64], parame
         begin, end = matrix.starts[blocks[i]], matrix.starts[blocks[i] + 1]
         for entry in range(begin, end):
             ahead = entry + AHEAD
-            if ahead >= end:
+            if ahead >= end:  # continue in the next block
                 ahead = min(ahead - end + next_start, len(matrix.columns) - 1)
             context = np.int64(matrix.columns[ahead]) * stride
             for k in range(0, stride, LANES):

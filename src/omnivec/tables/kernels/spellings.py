@@ -75,7 +75,7 @@ def step(tag: Any, letter: Any) -> Any:
 
 @lean
 def _slot(table: Any, tag: Any, letters: Any, begin: Any, end: Any) -> Any:
-    """The slot that holds the spelling letters[begin:end], or the free one where it belongs."""
+    """The slot that holds the spelling letters[begin:end], or the free slot that it would take."""
     mask = np.int64(len(table.slots) - 1)
     slot = np.int64(tag ^ (tag >> HALF)) & mask
     while True:

@@ -28,7 +28,7 @@ class Tree(NamedTuple):
     Attributes:
         starts: (v + 1,) the offset of each word's path in `nodes` and `labels`.
         nodes: inner nodes on the paths, from the leaf up, numbered 0 to v - 2; the root is v - 2.
-        labels: the target at each node: 1 where the path comes from its first child, 0 where from its second.
+        labels: the target at each node: 1 if the path comes from its first child, 0 if from its second.
     """
 
     starts: Places

@@ -126,6 +126,7 @@ def scan(
                 letters += at - begin
                 many += 1
         if words.starts[size] + letters + PADDING > len(words.spelled):
+            # No room for these words: go back to the first of them, and drop the sentence ends after it.
             while sentence > 0 and ends[sentence - 1] > token:
                 sentence -= 1
             at = here

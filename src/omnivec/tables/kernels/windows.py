@@ -62,7 +62,7 @@ WATCHED = 64
 
 
 class Sentences(NamedTuple):
-    """The training text.
+    """The sentences of the training text.
 
     Attributes:
         ids: (n,) words of all sentences, as rows of the vocabulary.
@@ -277,6 +277,7 @@ def errors(
         va, vb = fma(x, load(outputs, a + k), va), fma(x, load(outputs, b + k), vb)
         vc, vd = fma(x, load(outputs, c + k), vc), fma(x, load(outputs, d + k), vd)
         ve, vf = fma(x, load(outputs, e + k), ve), fma(x, load(outputs, f + k), vf)
+    # Lanes 0 to 5 of `products` are the six dot products; the other lanes repeat some of them.
     tail = fold(ve, vf)
     quarters = fold(fold(fold(va, vb), fold(vc, vd)), fold(tail, tail))
     products = fold(quarters, quarters)
@@ -364,7 +365,7 @@ def prepare(model: Tables, settings: WindowSettings, mine: Scratch, place: int) 
         for many in range(1, settings.negative + 1):
             word = mine.drawn[place * settings.negative + many - 1]
             places[many], labels[many] = np.int64(word) * width, 0.0
-            rates[many] = 0.0 if word == centre else 1.0
+            rates[many] = 0.0 if word == centre else 1.0  # the centre cannot be its own negative
         many = settings.negative + 1
     else:
         begin = model.tree.starts[centre]
@@ -372,7 +373,7 @@ def prepare(model: Tables, settings: WindowSettings, mine: Scratch, place: int) 
         for t in range(many):
             places[t] = _row(mine.crown, model.tree.nodes[begin + t]) * width
             labels[t], rates[t] = model.tree.labels[begin + t], 1.0
-    while many % GROUP != 0:
+    while many % GROUP != 0:  # pad the last group with a valid row and rate 0
         places[many], rates[many] = places[0], 0.0
         many += 1
     return many

@@ -72,7 +72,7 @@ def _sentence(
     width = settings.width
     loss, watched = 0.0, 0
     state = draw_negatives(model, settings, mine, count, state)
-    for p in range(-AHEAD, count):
+    for p in range(-AHEAD, count):  # positions below 0 only prefetch
         fetch_targets(model, settings, mine, p + AHEAD, count)
         if p + AHEAD + settings.window < count:
             fetch(model.inputs, int(mine.sentence[p + AHEAD + settings.window]) * width, width)
@@ -97,6 +97,7 @@ def _sentence(
             step_hidden(model.outputs, width, mine, many, rate)
         for i in range(inputs):
             add(model.inputs, mine.around[i], mine.changes, i * width if settings.skipgram else 0, width)
+        # Windows are sampled at random, by bits of the state, and not at regular positions of a sentence.
         if (np.uint64(state) >> np.uint64(20)) % np.uint64(WATCHED) == 0:
             loss += loss_of(mine, predicting, many, rate)
             watched += predicting
