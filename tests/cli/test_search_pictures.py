@@ -127,7 +127,7 @@ def test_a_page_is_written_beside_the_results(album: CommandLine) -> None:
         ("none/found.html", "a folder that does not exist"),
         (".", "is a folder"),
         ("-", "a file"),
-        ("orange.png", "is no name of a page"),
+        ("orange.png", "is not the name of a page"),
         ("mine.html", "is a document of"),
     ]:
         wrong = album("search", "fox", "--html", name)

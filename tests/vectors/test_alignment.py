@@ -174,7 +174,7 @@ def test_a_head_by_hand():
         Projection((first, last))(np.array([[0.0, 2.0]], np.float32)), [[0.5**0.5] * 2]
     )
     assert Projection((first, last)).dims == (2, 2)
-    with pytest.raises(UsageError, match="vectors of 3 components, and this head takes 2"):
+    with pytest.raises(UsageError, match="vectors of 3 components, but this head takes 2"):
         Projection((first,))(np.ones((1, 3), np.float32))
 
 

@@ -142,7 +142,7 @@ def test_samples_of_one_value_still_tell_hits_apart():
 
 
 def test_what_makes_no_background_is_said():
-    with pytest.raises(UsageError, match="19 scores make no background: at least 20"):
+    with pytest.raises(UsageError, match="19 scores are too few for a background: at least 20"):
         background(np.arange(19))
     with pytest.raises(UsageError, match="1 of 20 scores are not finite"):
         background([*range(19), np.inf])

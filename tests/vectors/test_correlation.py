@@ -33,5 +33,5 @@ def test_equals_scipy(values):
 
 @pytest.mark.parametrize(("one", "other"), [([1], [1]), ([1, 2], [1, 2, 3]), ([], [])])
 def test_lists_that_do_not_fit(one, other):
-    with pytest.raises(UsageError, match="as many, and at least 2"):
+    with pytest.raises(UsageError, match="both need the same number, at least 2"):
         spearman(one, other)

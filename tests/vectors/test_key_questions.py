@@ -100,9 +100,12 @@ def test_another_spelling_of_the_question_is_no_answer(vectors):
     ("call", "named"),
     [
         (lambda v: most_similar(v, []), "needs a positive row"),
-        (lambda v: most_similar(v, [], [1], method="mul"), "needs a positive row; 1 negative"),
-        (lambda v: most_similar(v, [COUNT]), "row 200 of 200"),
-        (lambda v: most_similar(v, [-1]), "row -1 of 200"),
+        (
+            lambda v: most_similar(v, [], [1], method="mul"),
+            "needs a positive row or vector; there are 1 negative",
+        ),
+        (lambda v: most_similar(v, [COUNT]), "row 200 does not exist: there are 200"),
+        (lambda v: most_similar(v, [-1]), "row -1 does not exist: there are 200"),
         (lambda v: most_similar(v, [1], method=UNKNOWN), "method='sub'"),
         (lambda v: analogies(v, np.zeros((1, 3), int), method=UNKNOWN), "method='sub'"),
         (lambda v: analogies(v[:3], np.zeros((1, 3), int)), "analogies in 3 vectors"),

@@ -67,9 +67,9 @@ def test_one_vector_none_and_zeros() -> None:
         (A, B[:, :5], "cosine", r"vectors of a have 33 components and those of b 5"),
         (A * np.nan, B, "dot", r"a: 231 of 231 numbers are NaN or infinite"),
         (A, [[np.inf, 1.0]], "euclidean", r"b: 1 of 2 numbers are NaN or infinite"),
-        ("king", "queen", "cosine", r"a is a str that is no array of numbers"),
-        (["a", "b"], B, "cosine", r"a is a list that is no array of numbers"),
-        ([[1, 2], [3]], B, "cosine", r"a is a list that is no array of numbers"),
+        ("king", "queen", "cosine", r"a is a str that is not an array of numbers"),
+        (["a", "b"], B, "cosine", r"a is a list that is not an array of numbers"),
+        ([[1, 2], [3]], B, "cosine", r"a is a list that is not an array of numbers"),
         (None, B, "cosine", r"a is a NoneType"),
         (np.ma.array(A, mask=A > 0), B, "cosine", r"a is an array with masked numbers"),
         (3.0, B, "cosine", r"a of shape \(\): vectors are \(n, dim\)"),
@@ -83,7 +83,7 @@ def test_what_is_no_vectors_and_no_metric_is_refused(a: Any, b: Any, metric: Any
 
 
 def test_pairs_need_as_many_of_both() -> None:
-    with pytest.raises(UsageError, match="a holds 7 vectors and b 4"):
+    with pytest.raises(UsageError, match="a has 7 vectors and b 4"):
         pairwise_similarity(A, B)
 
 
@@ -94,6 +94,6 @@ def test_a_nearness_beyond_float32_is_an_error_and_not_infinite(
     a, b = A[:2].astype(float), A[2:4].astype(float)
     for size in sizes:
         for call in (similarity, pairwise_similarity):
-            with pytest.raises(UsageError, match="beyond what float32 holds"):
+            with pytest.raises(UsageError, match="beyond the range of float32"):
                 call(a * size, b * size, metric)
     assert np.allclose(similarity(a * 1e15, b * 1e15, "dot"), (a @ b.T) * 1e30, rtol=1e-5)

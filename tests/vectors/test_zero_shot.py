@@ -79,7 +79,7 @@ def test_a_label_is_the_mean_direction_of_its_templates():
     np.testing.assert_allclose(average(vectors, 2), [[math.sqrt(0.5)] * 2] * 2, rtol=1e-6)
     np.testing.assert_allclose(average(vectors[:2], 2), [[1, 0], [0, 1]])
     for labels in (0, 3):
-        with pytest.raises(UsageError, match=f"4 vectors of {labels} labels"):
+        with pytest.raises(UsageError, match=f"4 vectors for {labels} labels"):
             average(vectors, labels)
 
 

@@ -214,8 +214,8 @@ def test_a_wrong_place_is_said_in_one_line(tmp_path):
     for path, why in [
         (tmp_path, "is a folder"),
         (tmp_path / "none" / "a.html", "folder that does not exist"),
-        (Path("-"), "never standard output"),
-        (tmp_path / "notes.txt", r"notes\.txt is no name of a page: give one that ends in \.html"),
+        (Path("-"), "not to standard output"),
+        (tmp_path / "notes.txt", r"notes\.txt is not the name of a page: give one that ends in \.html"),
     ]:
         with pytest.raises(UsageError, match=why) as caught:
             write_page(path, "x")

@@ -1,1 +1,1 @@
-"""Benchmarks: one small file for each, which reads its questions and scores a table of vectors."""
+"""Benchmarks of word vectors: each file reads the questions of one and scores a table of vectors."""

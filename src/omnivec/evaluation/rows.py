@@ -1,4 +1,4 @@
-"""Where the words of a benchmark stand in a table."""
+"""The rows of a benchmark's words in a table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from omnivec.validation.arguments import whole
 
 @dataclass(frozen=True, eq=False)
 class KeyRows:
-    """The first keys of a table by their spelling.
+    """The rows of a table's first keys by their spelling.
 
     Attributes:
-        rows: spelling -> row; of keys that are spelled alike the first.
-        spelling: (n,) a number for each row, equal for keys that are spelled alike.
-        any_case: whether capitals count.
+        rows: spelling -> row; the first row of keys with the same spelling.
+        spelling: (n,) a number for each row, equal for keys with the same spelling.
+        any_case: whether spellings that differ in case count as the same.
     """
 
     rows: Mapping[str, int]
@@ -27,13 +27,13 @@ class KeyRows:
     any_case: bool
 
     def find(self, words: Sequence[str]) -> list[int] | None:
-        """The rows of all words; None where one is unknown."""
+        """The rows of the words; None if one of them is unknown."""
         rows = [self.rows.get(word.upper() if self.any_case else word, -1) for word in words]
         return None if -1 in rows else rows
 
 
 def look_up(keys: Sequence[str], first: int, any_case: bool) -> KeyRows:
-    """The first so many keys of a table, whose keys stand in the order of their frequency."""
+    """The rows of the `first` most frequent keys of a table whose keys are sorted by frequency."""
     keys, first = texts(keys, "keys"), whole("first", first)
     rows: dict[str, int] = {}
     spelled = [key.upper() for key in keys[:first]] if any_case else keys[:first]

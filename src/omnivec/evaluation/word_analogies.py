@@ -1,6 +1,6 @@
-"""Google's analogies, "Athens is to Greece as Baghdad is to ...": how many does a table of words complete?
+"""Google's analogy questions, "Athens is to Greece as Baghdad is to ...": how many does a table of words answer?
 
-Mikolov et al. 2013, arXiv:1301.3781, section 4.1. Sections whose name begins with "gram" ask for syntax.
+Mikolov et al. 2013, arXiv:1301.3781, section 4.1. Sections whose name begins with "gram" are about syntax.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from omnivec.vectors.analogies import Method, analogies
 
 @dataclass(frozen=True)
 class Section:
-    """Questions of one kind: a is to b as c is to d."""
+    """Questions about one relation: a is to b as c is to d."""
 
     name: str
     questions: tuple[tuple[str, str, str, str], ...]
@@ -29,13 +29,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Score:
-    """How many questions of a section were completed.
+    """How many questions of a section were answered correctly.
 
     Attributes:
         name: of the section, or "semantic", "syntactic", "total".
-        correct: completed with the word that was expected.
-        asked: questions all of whose words the table knows.
-        unknown: others, which were not asked.
+        correct: number of questions answered with the expected word.
+        asked: number of questions all of whose words the table has.
+        unknown: number of the other questions, which were not asked.
     """
 
     name: str
@@ -45,44 +45,44 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """0 to 1, of the questions asked; 0 where none was."""
+        """Share of the asked questions that were answered correctly; 0 if none was asked."""
         return self.correct / self.asked if self.asked else 0.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """The scores of each section, and of several together."""
+    """The scores of all sections, and their sums."""
 
     sections: tuple[Score, ...]
 
     @property
     def semantic(self) -> Score:
-        """All sections that ask for meaning."""
+        """The sum over the sections about meaning."""
         return _sum("semantic", [one for one in self.sections if not one.name.startswith("gram")])
 
     @property
     def syntactic(self) -> Score:
-        """All sections that ask for grammar."""
+        """The sum over the sections about syntax."""
         return _sum("syntactic", [one for one in self.sections if one.name.startswith("gram")])
 
     @property
     def total(self) -> Score:
-        """All sections."""
+        """The sum over all sections."""
         return _sum("total", self.sections)
 
 
 def _sum(name: str, scores: Sequence[Score]) -> Score:
     correct, asked, unknown = (
-        sum(getattr(score, part) for score in scores) for part in ("correct", "asked", "unknown")
+        sum(getattr(score, count) for score in scores) for count in ("correct", "asked", "unknown")
     )
     return Score(name, correct, asked, unknown)
 
 
 def read_questions(path: Path) -> tuple[Section, ...]:
-    """Reads the file: ": name" begins a section, four words are a question.
+    """Reads a file of questions: a line ": name" begins a section, a line of four words is a question.
 
     Raises:
-        UsageError: the file cannot be read, or a line is neither.
+        UsageError: the file cannot be read, or a line has another form.
     """
     sections: list[tuple[str, list[tuple[str, str, str, str]]]] = []
     for number, line in enumerate(lines(path), 1):
@@ -109,14 +109,14 @@ def score_analogies(
     any_case: bool = True,
     method: Method = "add",
 ) -> Result:
-    """Asks a table all questions whose words it knows.
+    """Scores a table on all questions whose words it has.
 
     Args:
-        keys: (n,) in the order of their frequency.
+        keys: (n,), sorted by frequency.
         vectors: (n, dim).
-        sections: as `read_questions` gives them.
-        first: only so many keys are known, and may be answers.
-        any_case: whether "athens" is "Athens"; of several spellings the first counts.
+        sections: as `read_questions` returns them.
+        first: how many of the most frequent keys are used; others are neither known nor answers.
+        any_case: whether "athens" and "Athens" are the same word; the more frequent spelling is used.
         method: "add" (3CosAdd) or "mul" (3CosMul).
 
     Raises:

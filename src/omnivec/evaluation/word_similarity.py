@@ -1,4 +1,4 @@
-"""Word similarity, such as WordSim-353 and SimLex-999: do the cosines rank pairs of words as people do?"""
+"""Word similarity benchmarks, such as WordSim-353 and SimLex-999: do cosines rank pairs of words as people do?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from omnivec.vectors.unit import unit_table
 
 @dataclass(frozen=True)
 class Pair:
-    """Two words and how alike people find them."""
+    """Two words and how similar people judge them."""
 
     one: str
     other: str
@@ -32,9 +32,9 @@ class Similarity:
     """How well cosines rank the pairs.
 
     Attributes:
-        spearman: rank correlation with the people's scores; NaN where fewer than two pairs are known.
-        pairs: both of whose words the table knows.
-        unknown: others, which were left out.
+        spearman: rank correlation with people's scores; NaN for fewer than two known pairs.
+        pairs: number of pairs both of whose words the table has.
+        unknown: number of the other pairs, which were left out.
     """
 
     spearman: float
@@ -43,9 +43,9 @@ class Similarity:
 
 
 def read_pairs(path: Path) -> tuple[Pair, ...]:
-    """Reads a file with two words and a score on each line, parted by tabs, commas or blanks; "#" begins a comment.
+    """Reads a file with two words and a score on each line, separated by tabs, commas, semicolons or blanks.
 
-    A first line without a score names the columns.
+    Lines that begin with "#" are comments. A first line without a score is taken as a header.
 
     Raises:
         UsageError: the file cannot be read, or another line has no score.
@@ -72,11 +72,11 @@ def score_pairs(
     """Compares cosines with people's scores.
 
     Args:
-        keys: (n,) in the order of their frequency.
+        keys: (n,), sorted by frequency.
         vectors: (n, dim).
-        pairs: as `read_pairs` gives them.
-        first: only so many keys are known.
-        any_case: whether "Tiger" is "tiger"; of several spellings the first counts.
+        pairs: as `read_pairs` returns them.
+        first: how many of the most frequent keys are used.
+        any_case: whether "Tiger" and "tiger" are the same word; the more frequent spelling is used.
     """
     lookup = look_up(keys, first, any_case)
     scored = [(lookup.find((pair.one, pair.other)), pair.score) for pair in pairs]

@@ -1,4 +1,4 @@
-"""Pure functions on arrays of vectors; the names in `__all__` are imported when they are first asked for."""
+"""Pure functions on arrays of vectors; the names in `__all__` are imported at their first use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Two spaces brought into one from pairs of vectors: ridge regression, canonical correlations, a rotation.
+"""Maps two spaces into a common one, learned from pairs of vectors: ridge regression, CCA or a rotation.
 
-All that is learned is one affine map for each side, on vectors of length 1; what comes out is compared by its cosine.
-How strongly the maps are regularised is chosen on pairs that were held out.
+What is learned is one affine map for each side, applied to vectors of length 1; its results are compared by cosine. The
+regularisation is chosen on held-out pairs.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ Layer = tuple[Floats, Floats]
 Doubles = NDArray[np.float64]
 
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Regularisations that are tried: what is added to a covariance, as a share of its mean eigenvalue."""
+"""Regularisation strengths to choose from: what is added to a covariance, as a share of its mean eigenvalue."""
 
 SCALES = (1.0, 100.0)
+"""Smallest and largest scale of `fitted_scale`."""
 SCALED = 1000
-"""Pairs that a scale is fitted on, at most: the time goes with their square."""
+"""Most pairs that a scale is fitted to, which takes time quadratic in their number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A map into the joint space: linear layers with a ReLU between each two, on vectors scaled to length 1.
+    """A map into the joint space: linear layers with ReLUs between them, applied to vectors scaled to length 1.
 
     Attributes:
-        layers: at least one, each as wide as the next expects.
+        layers: (weight, bias) of each, at least one; the output of each is as wide as the input of the next.
     """
 
     layers: tuple[Layer, ...]
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Length of a vector before and behind it."""
+        """Lengths of the vectors that it takes and returns."""
         return self.layers[0][0].shape[1], self.layers[-1][0].shape[0]
 
     @cached_property
@@ -57,26 +58,26 @@ class Projection:
         """
         x = unit(np.asarray(vectors, np.float64))
         if x.shape[1] != self.dims[0]:
-            raise UsageError(f"vectors of {x.shape[1]} components, and this head takes {self.dims[0]}")
-        # What is subtracted here is large beside what is left: float32 would lose digits.
+            raise UsageError(f"vectors of {x.shape[1]} components, but this head takes {self.dims[0]}")
+        # The mean that is subtracted here is large compared with the difference: float32 would lose digits.
         for i, (weight, bias) in enumerate(self._exact):
             x = (np.maximum(x, 0.0) if i else x) @ weight + bias
         return unit(x).astype(np.float32)
 
     def project(self, vectors: Floats) -> Floats:
-        """Vectors (n, at least in) -> (n, out): of longer ones the first components, as the head may have seen them."""
+        """Vectors (n, in or more) -> (n, out), of the first `in` components, which may be all that training used."""
         return self(vectors[:, : self.dims[0]])
 
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """What was learned from pairs.
+    """The maps that were learned from pairs.
 
     Attributes:
-        left: the map of the one side.
-        right: that of the other.
-        strength: the regularisation that it was learned with; 0 for a method without.
-        scale: what cosines are multiplied by for a softmax; see `fitted_scale`.
+        left: the map of the left side.
+        right: the map of the right side.
+        strength: the regularisation strength; 0 for a method without.
+        scale: the factor on cosines before a softmax; see `fitted_scale`.
     """
 
     left: Projection
@@ -90,13 +91,13 @@ Fit = Callable[[Floats, Floats, float], Aligned]
 
 
 def ridge(left: Floats, right: Floats, strength: float = 0.1) -> Aligned:
-    """The right vector predicted from the left one by least squares, the weights' squares added to the error.
+    """Ridge regression: predicts right vectors from left ones, with a penalty on the squares of the weights.
 
-    Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634. The right side is only centred.
+    Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634. The map of the right side only centres it.
 
     Args:
         left: (n, a) vectors.
-        right: (n, b), the vector of each one's partner.
+        right: (n, b), row i being the partner of left row i.
         strength: of the penalty, as a share of the left covariance's mean eigenvalue.
     """
     a, b = _paired(left, right)
@@ -108,14 +109,14 @@ def ridge(left: Floats, right: Floats, strength: float = 0.1) -> Aligned:
 
 
 def procrustes(left: Floats, right: Floats, strength: float = 0.0) -> Aligned:
-    """The left space turned into the right one, all distances kept: the nearest orthogonal map.
+    """Orthogonal Procrustes: rotates the left space onto the right one, preserving all distances.
 
-    Schönemann 1966, doi:10.1007/BF02289451. Spaces of two lengths meet in as many directions as the smaller has.
+    Schönemann 1966, doi:10.1007/BF02289451. If the spaces differ in dim, they share as many directions as the smaller.
 
     Args:
         left: (n, a) vectors.
-        right: (n, b), the vector of each one's partner.
-        strength: unused; a rotation has nothing to regularise.
+        right: (n, b), row i being the partner of left row i.
+        strength: ignored; a rotation needs no regularisation.
     """
     a, b = _paired(left, right)
     (x, mean_x), (y, mean_y) = _centred(a), _centred(b)
@@ -124,16 +125,16 @@ def procrustes(left: Floats, right: Floats, strength: float = 0.0) -> Aligned:
 
 
 def cca(left: Floats, right: Floats, strength: float = 0.1, dim: int | None = None) -> Aligned:
-    """The directions in which partners go together, each scaled by the correlation that it has.
+    """Canonical correlation analysis: the directions in which partners correlate, each scaled by its correlation.
 
     Hotelling 1936, doi:10.1093/biomet/28.3-4.321, regularised as by Vinod 1976, doi:10.1016/0304-4076(76)90010-5;
-    scaled so that directions that go together little count little (Gong et al. 2014, arXiv:1212.4522, section 3.2).
+    scaled so that weakly correlated directions have little weight (Gong et al. 2014, arXiv:1212.4522, section 3.2).
 
     Args:
         left: (n, a) vectors.
-        right: (n, b), the vector of each one's partner.
+        right: (n, b), row i being the partner of left row i.
         strength: what is added to each covariance, as a share of its mean eigenvalue.
-        dim: how many directions; None for as many as the smaller space has.
+        dim: number of directions; None for the dim of the smaller space.
     """
     a, b = _paired(left, right)
     (x, mean_x), (y, mean_y) = _centred(a), _centred(b)
@@ -152,9 +153,9 @@ METHODS: dict[str, Fit] = {"ridge": ridge, "cca": cca, "procrustes": procrustes}
 
 
 def ranks(left: Floats, right: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Place of each row's partner among all of the other side by cosine, from 1: from left to right, and back.
+    """Rank of each row's partner among all rows of the other side by cosine, from 1: left to right, and right to left.
 
-    Ties count against it: a space in which all is alike finds nothing.
+    Ties count against the partner, so that a space of equal vectors gets the worst ranks.
 
     Args:
         left: (n, dim) vectors.
@@ -166,25 +167,25 @@ def ranks(left: Floats, right: Floats) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def recall(left: Floats, right: Floats, k: int = 10) -> tuple[float, float]:
-    """Share of rows whose partner is among the k nearest by cosine: from left to right, and back; see `ranks`."""
+    """Share of rows whose partner is among the k nearest by cosine: left to right, and right to left; see `ranks`."""
     forth, back = ranks(left, right)
     return float((forth <= k).mean()), float((back <= k).mean())
 
 
 def mean_reciprocal_rank(left: Floats, right: Floats) -> float:
-    """Mean of one over the rank of each row's partner, in both directions: 1 where all are found first."""
+    """Mean reciprocal rank of the partners, over both directions: 1 if every partner is the nearest."""
     return float((1.0 / np.concatenate(ranks(left, right))).mean())
 
 
 def fitted_scale(left: Floats, right: Floats) -> float:
-    """What cosines are multiplied by, so that a softmax over the other side's rows says how sure a partner is.
+    """The factor on cosines with which a softmax over the other side's rows gives the probability of each partner.
 
-    The likeliest in both directions (temperature scaling: Guo et al. 2017, arXiv:1706.04599, section 4.2), found by
-    halving, since the likelihood has one maximum; between 1 and 100, CLIP's limit.
+    It maximises the likelihood in both directions (temperature scaling: Guo et al. 2017, arXiv:1706.04599, section
+    4.2). The likelihood has one maximum, which is found by bisection between 1 and 100, CLIP's limit.
 
     Args:
-        left: (n, dim) vectors that the heads were not learned from; of more than `SCALED` the first.
-        right: (n, dim), each row's partner in the same row. Equal rows are no rivals of each other.
+        left: (n, dim) vectors that the maps were not learned from; of more than `SCALED`, the first are used.
+        right: (n, dim), row i being the partner of left row i. Equal rows do not count as alternatives to each other.
     """
     a, b = unit(left[:SCALED].astype(np.float64)), unit(right[:SCALED].astype(np.float64))
     cosines = a @ b.T
@@ -194,7 +195,7 @@ def fitted_scale(left: Floats, right: Floats) -> float:
     rivals = np.where(twins, -np.inf, cosines)
 
     def slope(scale: float) -> float:
-        """Of the likelihood: how much nearer a partner is than what the softmax expects."""
+        """Slope of the log-likelihood: cosines of partners minus the cosines that the softmax expects."""
         total = 0.0
         for axis in (0, 1):
             shares = np.exp(scale * (rivals - rivals.max(axis, keepdims=True)))
@@ -210,14 +211,16 @@ def fitted_scale(left: Floats, right: Floats) -> float:
 
 
 def split(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to learn from and rows held out, at random, each in order.
+    """Splits rows at random into those to learn from and those held out, each ascending.
 
     Raises:
         UsageError: too few rows for both.
     """
     held = max(round(count * share), 2)
     if count - held < 2:
-        raise UsageError(f"{count} pairs with {held} held out leave {count - held} to learn from: give more")
+        raise UsageError(
+            f"{count} pairs with {held} held out leave {count - held} to learn from, at least 2 are needed: give more"
+        )
     order = np.random.default_rng(seed).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])
 
@@ -230,30 +233,32 @@ def choose(
     share: float = 0.1,
     seed: int = 0,
 ) -> Aligned:
-    """The maps at the strength that finds most partners of pairs that were held out, learned again from all pairs.
+    """Chooses the strength with the best mean reciprocal rank on held-out pairs, and learns from all pairs with it.
 
     Args:
-        fit: a method, as `METHODS` has them.
+        fit: one of `METHODS`.
         left: (n, a) vectors.
-        right: (n, b), the vector of each one's partner.
+        right: (n, b), row i being the partner of left row i.
         strengths: to choose from.
         share: of the pairs that is held out.
-        seed: of which.
+        seed: by which they are drawn.
     """
     known, held = split(len(left), share, seed)
 
-    def held_out_recall(strength: float) -> float:
+    def held_out_rank(strength: float) -> float:
         made = fit(left[known], right[known], strength)
         return mean_reciprocal_rank(made.left(left[held]), made.right(right[held]))
 
-    best = max(strengths, key=held_out_recall) if len(strengths) > 1 else strengths[0]
+    best = max(strengths, key=held_out_rank) if len(strengths) > 1 else strengths[0]
     return fit(left, right, best)
 
 
 def _paired(left: Floats, right: Floats) -> tuple[Doubles, Doubles]:
     a, b = np.asarray(left), np.asarray(right)
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b) or len(a) < 2:
-        raise UsageError(f"pairs of {a.shape} and {b.shape}: (n, dim) each, as many, and at least 2")
+        raise UsageError(
+            f"pairs of {a.shape} and {b.shape}: both must be (n, dim), with the same n of at least 2"
+        )
     for name, rows in (("left", a), ("right", b)):
         if not np.isfinite(rows).all():
             raise UsageError(
@@ -268,15 +273,15 @@ def _centred(rows: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def _affine(weight: Doubles, mean: Doubles) -> Projection:
-    """weight (x - mean), as one layer."""
+    """The map weight (x - mean), as one layer."""
     return Projection(((weight.astype(np.float32), (-weight @ mean).astype(np.float32)),))
 
 
 def _whitener(rows: Doubles, strength: float) -> Doubles:
-    """The inverse root of a regularised covariance (d, d)."""
+    """The inverse square root of a regularised covariance (d, d)."""
     values, vectors = np.linalg.eigh(rows.T @ rows)
     values = np.maximum(values, 0.0)
-    # A floor, so that directions in which nothing varies are left out and not blown up.
+    # A floor, so that directions without variance are suppressed and not amplified.
     floor = max(strength * float(values.mean()), 1e-9 * float(values[-1]), 1e-30)
     white: Doubles = (vectors / np.sqrt(values + floor)) @ vectors.T
     return white

@@ -1,6 +1,6 @@
-"""Questions to vectors of keys: what is like these and unlike those, which does not belong, a is to b as c is to what.
+"""Similar keys, the odd one out, and analogies: a is to b as c is to what?
 
-Rows are compared by their cosine; a row of zeros is like nothing.
+Rows are compared by their cosine, which is 0 for a row of zeros.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from omnivec.vectors.unit import unit_table
 
 Method = Literal["add", "mul"]
 
-_EPSILON = 1e-6  # of 3CosMul, Levy and Goldberg's 0.001 in gensim's size
-_SCORES = 1 << 24  # that are held at once
+_EPSILON = 1e-6  # added to the denominator of 3CosMul; Levy and Goldberg have 0.001, gensim this value
+_SCORES = 1 << 24  # most scores in memory at a time
 
 
 def most_similar(
@@ -30,36 +30,36 @@ def most_similar(
     method: Method = "add",
     exclude: Sequence[int] = (),
 ) -> tuple[Ints, Floats]:
-    """The rows that are most like some vectors and unlike others, best first.
+    """The rows most similar to some vectors and dissimilar to others, best first.
 
     "add" (3CosAdd, Mikolov et al. 2013, arXiv:1301.3781): the cosine to the sum of the unit vectors, negative ones
-    subtracted. "mul" (3CosMul, Levy and Goldberg 2014, W14-1618): the product of the similarities to the positive ones
-    by that to the negative ones, each shifted to [0, 1].
+    subtracted. "mul" (3CosMul, Levy and Goldberg 2014, W14-1618): the product of the similarities to the positive
+    vectors divided by that to the negative ones, each shifted to [0, 1].
 
     Args:
         vectors: (n, dim).
-        positive: what to be like: rows, which are never among the answers, or vectors (dim,).
-        negative: what to be unlike, likewise.
+        positive: rows or vectors (dim,) to be similar to; these rows are not returned.
+        negative: rows or vectors (dim,) to be dissimilar to; these rows are not returned.
         k: how many.
         method: "add" or "mul".
-        exclude: rows that are not wanted, besides those given.
+        exclude: further rows that are not returned.
 
     Returns:
         rows (at most k,) int64 and their scores.
 
     Raises:
-        UsageError: nothing is given, or a row that there is not, or an unknown method, or k below 0.
+        UsageError: no row or vector, a row out of range, an unknown method, or k below 0.
     """
     wanted = whole("k", k, least=0)
     chosen = choice("method", method, get_args(Method))
     if not len(positive) and (chosen == "mul" or not len(negative)):
         raise UsageError(
-            f"most_similar by {chosen!r} needs a positive row; {len(negative)} negative were given"
+            f"most_similar by {chosen!r} needs a positive row or vector; there are {len(negative)} negative ones only"
         )
     count = len(vectors)
     rows_given = [int(one) for one in [*positive, *negative, *exclude] if not isinstance(one, np.ndarray)]
     if wrong := [row for row in rows_given if not 0 <= row < count]:
-        raise UsageError(f"row {wrong[0]} of {count}")
+        raise UsageError(f"row {wrong[0]} does not exist: there are {count}, counted from 0")
     rows = unit_table(vectors)
     near, far = (_directions(rows, some) for some in (positive, negative))
     if chosen == "add":
@@ -85,13 +85,13 @@ def _product(rows: Floats, directions: Floats) -> Floats:
 
 
 def odd_one_out(vectors: Floats) -> int:
-    """The row that is least like the mean of all, by the cosine; of equals the first.
+    """The row with the lowest cosine to the mean of all unit vectors; the first of equal ones.
 
     Args:
         vectors: (n, dim).
 
     Raises:
-        UsageError: there is none.
+        UsageError: there are no vectors.
     """
     if not len(vectors):
         raise UsageError("odd_one_out of 0 vectors: give at least one")
@@ -107,11 +107,12 @@ def analogies(
     Args:
         vectors: (n, dim).
         questions: (q, 3) rows of a, b and c.
-        same: (n,) rows with the same number are the same key, such as two spellings; the answer is none of the three.
+        same: (n,) a number for each row, equal for spellings of the same key. The question's keys are no answers, in
+            any spelling.
         method: "add" or "mul", as in `most_similar`.
 
     Returns:
-        (q,) the row that answers each.
+        (q,) the answering rows.
 
     Raises:
         UsageError: an unknown method, or fewer than four rows.
@@ -127,11 +128,11 @@ def analogies(
 
 
 def _scores(rows: Floats, questions: Ints, method: Method) -> Floats:
-    """(q, n): how well each row answers each question."""
+    """The score of each row as an answer to each question: (q, n)."""
     a, b, c = (rows[questions[:, place]] for place in range(3))
     if method == "add":
         return np.asarray((b - a + c) @ rows.T, np.float32)
-    # Twice the similarities, in place: the factors do not change which is the largest.
+    # Computed in place, with twice the similarities: the factors do not change which score is the largest.
     scores = b @ rows.T
     scores += 1
     other = c @ rows.T

@@ -1,10 +1,10 @@
-"""Scores of different spaces made comparable: how rare would a score be among things that have nothing to do with it?
+"""Makes scores of different spaces comparable: how rare is a score among those of unrelated items?
 
-A cosine of 0.3 may be the best in one space and the worst in another. Each query is therefore held against a sample
-of all vectors of the space, and a hit's score becomes its surprise: -log10 of the share of the sample that would
-score as high. Beyond the sample's upper fifth that share is continued as an exponential (peaks over a threshold,
-Balkema and de Haan 1974, doi:10.1214/aop/1176996548, with the shape of the normal's own limit), so that good hits
-are told apart however good they are.
+A cosine of 0.3 may be the best in one space and the worst in another. Each query is therefore compared with a sample
+of all vectors of the space, and the score of a hit becomes its surprise: -log10 of the share of the sample that scores
+as high. Within the sample's upper fifth and beyond it, the share is extrapolated by an exponential (peaks over
+threshold, Balkema and de Haan 1974, doi:10.1214/aop/1176996548; the exponential is the limit for normal scores), so
+that good hits differ in surprise however good they are.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from omnivec.errors import UsageError
 from omnivec.types import Floats, Ints
 
 LEAST = 20
-"""Scores that a background needs."""
+"""Fewest scores of a background."""
 
 TAIL = 0.2
-"""Share of a background that its exponential is fitted to."""
+"""Share of a background to which the exponential is fitted."""
 
 HITS = 0.25
-"""Share of that tail, at its top, whose size does not count."""
+"""Share of that tail, at its top, of which only the number is used, as these scores may be hits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """How a query scores against things at random.
+    """The distribution of a query's scores against random vectors of a space.
 
     Attributes:
         values: (m,) different scores, ascending, up to the threshold.
-        shares: (m,) float64, of the sample that lies above each, ties counted half.
-        scale: by which a score beyond the threshold multiplies its share by 1 / e.
+        shares: (m,) float64, the share of the sample above each, ties counted half.
+        scale: the difference of scores beyond the threshold that divides the share by e.
     """
 
     values: NDArray[np.float64]
@@ -45,7 +45,7 @@ class Background:
 
     @property
     def threshold(self) -> float:
-        """Where the exponential begins."""
+        """The score at which the exponential begins."""
         return float(self.values[-1])
 
 
@@ -53,16 +53,15 @@ def background(scores: ArrayLike) -> Background:
     """The background of one query.
 
     Args:
-        scores: of the query and a random sample of the space's vectors, higher is better, at least `LEAST`; a few
-            hundred do. A few of them may be hits
-            themselves: up to HITS of TAIL, the twentieth part, they change little.
+        scores: of the query against a random sample of the space's vectors, higher is better; at least `LEAST`, a few
+            hundred are enough. Up to a share of HITS * TAIL, one in twenty, may be hits without changing it much.
 
     Raises:
         UsageError: too few scores, or some that are not finite.
     """
     sample = np.sort(np.asarray(scores, np.float64).reshape(-1))
     if len(sample) < LEAST:
-        raise UsageError(f"{len(sample)} scores make no background: at least {LEAST} are needed")
+        raise UsageError(f"{len(sample)} scores are too few for a background: at least {LEAST} are needed")
     if not np.isfinite(sample).all():
         raise UsageError(f"{int((~np.isfinite(sample)).sum())} of {len(sample)} scores are not finite")
     count = len(sample)
@@ -75,11 +74,11 @@ def background(scores: ArrayLike) -> Background:
 
 
 def _scale(sample: NDArray[np.float64], excess: NDArray[np.float64]) -> float:
-    """The likeliest mean of exponential excesses whose largest are known only to be large: they may be hits."""
+    """The maximum-likelihood scale of exponential excesses, the largest censored because they may be hits."""
     kept = len(excess) - int(len(excess) * HITS)
     censored = float(excess[:kept].sum() + (len(excess) - kept) * excess[kept - 1]) / kept
     spread = float(sample[-1] - sample[0])
-    # What there is instead, for samples that are mostly ties.
+    # The others are fallbacks for samples that are mostly ties.
     for scale in (censored, float(excess.mean()), spread / len(sample)):
         if scale > 1e-9 * max(spread, abs(float(sample[-1])), 1e-30):
             return scale
@@ -89,7 +88,7 @@ def _scale(sample: NDArray[np.float64], excess: NDArray[np.float64]) -> float:
 def surprise(scores: ArrayLike, of: Background) -> NDArray[np.float64]:
     """-log10 of the share of the background that scores as high: 1 for the best tenth, 2 for the best hundredth, ...
 
-    It rises with the score, without a limit, and does not change when all scores of a space are shifted or scaled.
+    It increases with the score without limit, and does not change if all scores of a space are shifted or scaled.
 
     Args:
         scores: (...) of the query's hits.
@@ -108,15 +107,15 @@ def rank_together(
     """The best hits of one query over several spaces.
 
     Args:
-        scores: of each space the scores (n,) of its hits, as its own search gave them.
-        backgrounds: the query's, one for each space.
+        scores: for each space, the scores (n,) of its hits, as its search returned them.
+        backgrounds: of the query, one for each space.
         k: how many.
 
     Returns:
-        Of each of at most k hits, best first: the place of its space, its place in that space's scores, its surprise.
+        Three arrays for at most k hits, best first: index of the space, index in the scores of that space, surprise.
 
     Raises:
-        UsageError: not one background for each space.
+        UsageError: the number of backgrounds is not that of the spaces, or there are none.
     """
     if len(scores) != len(backgrounds) or not scores:
         raise UsageError(f"{len(scores)} spaces and {len(backgrounds)} backgrounds: one is needed for each")

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation, ties included."""
+"""Spearman's rank correlation, with ties."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from omnivec.errors import UsageError
 
 
 def ranks(values: ArrayLike) -> NDArray[np.float64]:
-    """The place of each value in their order, from 1; equal ones share the mean of their places."""
+    """The rank of each value, from 1; equal values have the mean of their ranks."""
     array = np.asarray(values, np.float64)
     _, group, sizes = np.unique(array, return_inverse=True, return_counts=True)
     last = np.cumsum(sizes)
@@ -20,14 +20,16 @@ def ranks(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:
-    """Correlation of the ranks of two lists of values, -1 to 1; NaN where all values of one are equal.
+    """Correlation of the ranks of two lists of values, -1 to 1; NaN if all values of one are equal.
 
     Raises:
         UsageError: lists of different lengths, or of fewer than two values.
     """
     first, second = ranks(one), ranks(other)
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
-        raise UsageError(f"spearman of {first.shape} and {second.shape} values: as many, and at least 2")
+        raise UsageError(
+            f"spearman of {first.shape} and {second.shape} values: both need the same number, at least 2"
+        )
     first -= first.mean()
     second -= second.mean()
     spread = math.sqrt(float(first @ first) * float(second @ second))

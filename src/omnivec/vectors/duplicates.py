@@ -1,8 +1,8 @@
-"""What is there more than once: groups of rows that are nearly equal, by 64-bit hashes or by vectors.
+"""Duplicates: groups of nearly equal rows, by 64-bit hashes or by vectors.
 
-Nearness is passed on: where a is near b and b near c, all three are one group. Exact pairs are found, none is guessed;
-the work is n^2 / 2 comparisons in blocks, a minute for 100,000. Where nearness is only a reason to look closer, there
-are pairs instead of groups, block by block.
+Groups are transitive: if a is near b and b near c, all three are one group. All pairs are compared, n^2 / 2 of them, in
+blocks, which takes a minute for 100,000 rows. Callers that examine candidates further get pairs instead of groups,
+block by block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Hashes = NDArray[np.uint64]
 Pairs = NDArray[np.int64]
 """(m, 2) rows, the lower first."""
 
-_PAIRS = 1 << 22  # compared at once
+_PAIRS = 1 << 22  # compared at a time
 
 
 def by_hash(hashes: Hashes, distance: int = 8) -> list[Ints]:
@@ -32,13 +32,13 @@ def by_hash(hashes: Hashes, distance: int = 8) -> list[Ints]:
 
     Args:
         hashes: (n,) uint64. A hash of 0, that of an image without any structure, is in no group.
-        distance: the most bits in which neighbours differ.
+        distance: the most bits in which the hashes of neighbours differ.
 
     Returns:
         Groups of two or more rows, each ascending, ordered by their first.
 
     Raises:
-        UsageError: hashes of another kind, or a distance that is none.
+        UsageError: hashes of another dtype or shape, or a distance out of range.
     """
     _check_hashes(hashes, distance)
     values, group = np.unique(hashes, return_inverse=True)
@@ -69,15 +69,15 @@ def hash_pairs(hashes: Hashes, distance: int = 8) -> Iterator[Pairs]:
 
 
 def vector_pairs(vectors: Floats, cosine: float, most: int) -> Iterator[Pairs]:
-    """Pairs of rows of which one is among the other's nearest, the nearest pairs of a block first.
+    """Pairs of rows of which one is among the other's nearest neighbours; the nearest pairs of a block come first.
 
     Args:
         vectors: (n, dim); a row of zeros is in no pair.
-        cosine: the least of a pair.
-        most: neighbours of a row that are looked at. A pair may come twice, once from either side.
+        cosine: the least cosine of a pair.
+        most: number of nearest neighbours of each row. A pair may be returned twice, once for either row.
 
     Raises:
-        UsageError: vectors that are no matrix, a cosine that is none, or less than one neighbour.
+        UsageError: vectors that are not a matrix, a cosine out of range, or less than one neighbour.
     """
     _check_vectors(vectors, cosine)
     if most < 1:
@@ -98,7 +98,7 @@ def vector_pairs(vectors: Floats, cosine: float, most: int) -> Iterator[Pairs]:
 
 
 def joined(count: int, pairs: Pairs) -> list[Ints]:
-    """The groups of `count` rows that pairs (m, 2) join, as `by_hash` orders them."""
+    """The groups that pairs (m, 2) of `count` rows form, ordered as by `by_hash`."""
     parent = np.arange(count)
     _join(parent, pairs[:, 0], pairs[:, 1])
     return _groups(parent)
@@ -107,25 +107,24 @@ def joined(count: int, pairs: Pairs) -> list[Ints]:
 def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Ints]:
     """Groups of vectors that are nearly parallel.
 
-    Which cosine tells copies from look-alikes hangs on the model. Of EfficientNet-Lite0 and 23 photographs: different
-    ones reach 0.53, copies cut to 90 % of each side have 0.91 and more, to 80 % 0.81, to 70 % 0.67; models trained on
-    pairs of images and texts lie higher throughout. 0.9 is for copies and light crops; lower it for
-    heavier ones, and look at the pairs about the threshold first.
+    Which cosine separates copies from similar images depends on the model. With EfficientNet-Lite0 and 23 photographs,
+    different ones have up to 0.53, copies cropped to 90 % of each side 0.91 and more, to 80 % 0.81, to 70 % 0.67;
+    models trained on pairs of images and texts have higher cosines throughout. 0.9 is for copies and light crops; for
+    heavier crops lower it, after looking at the pairs near the threshold.
 
     Args:
         vectors: (n, dim); a row of zeros is in no group.
-        cosine: the least between neighbours.
+        cosine: the least cosine between neighbours.
 
     Returns:
         Groups of two or more rows, each ascending, ordered by their first.
 
     Raises:
-        UsageError: vectors that are no matrix, or a cosine that is none.
+        UsageError: vectors that are not a matrix, or a cosine out of range.
     """
     _check_vectors(vectors, cosine)
-    drawn = np.flatnonzero(
-        vectors.any(axis=1)
-    )  # a row of zeros is at right angles to all, and would join them
+    # A row of zeros has a cosine of 0 with all rows, and would join them if `cosine` is 0 or less.
+    drawn = np.flatnonzero(vectors.any(axis=1))
     rows = unit_table(vectors[drawn])
     least = cosine - 1e-6  # equal vectors have a cosine of 1, less rounding
 
@@ -137,20 +136,20 @@ def by_vector(vectors: Floats, cosine: float = 0.9) -> list[Ints]:
 
 def _check_hashes(hashes: Hashes, distance: int) -> None:
     if hashes.dtype != np.uint64 or hashes.ndim != 1:
-        raise UsageError(f"hashes {hashes.dtype} {hashes.shape}: (n,) uint64 is due")
+        raise UsageError(f"hashes {hashes.dtype} {hashes.shape}: must be (n,) uint64")
     if not 0 <= distance <= 64:
         raise UsageError(f"distance={distance}: 0 to 64 bits")
 
 
 def _check_vectors(vectors: Floats, cosine: float) -> None:
     if vectors.ndim != 2:
-        raise UsageError(f"vectors {vectors.shape}: (n, dim) is due")
+        raise UsageError(f"vectors {vectors.shape}: must be (n, dim)")
     if not -1 <= cosine <= 1:
         raise UsageError(f"cosine={cosine}: -1 to 1")
 
 
 def _near_hashes(hashes: Hashes, distance: int) -> Callable[[slice, slice], NDArray[np.bool_]]:
-    """Which of some rows and others differ in at most `distance` bits."""
+    """A function that compares two slices of rows: which of their pairs differ in at most `distance` bits?"""
     counts = _bit_counts()
     parts = np.ascontiguousarray(hashes).view(np.uint16).reshape(-1, 4)
 
@@ -173,7 +172,7 @@ def _bit_counts() -> NDArray[np.uint8]:
 
 
 def _labels(count: int, near: Callable[[slice, slice], NDArray[np.bool_]], start: int = 0) -> Ints:
-    """The least row that each of `count` is joined with, itself where there is none."""
+    """For each of `count` rows the smallest row of its group, which is itself for a row without neighbours."""
     parent = np.arange(count)
     for rows, others in _blocks(start, count):
         one, other = np.nonzero(near(rows, others))
@@ -182,7 +181,7 @@ def _labels(count: int, near: Callable[[slice, slice], NDArray[np.bool_]], start
 
 
 def _blocks(start: int, count: int) -> Iterator[tuple[slice, slice]]:
-    """Pairs of blocks that cover each pair of rows once."""
+    """Pairs of blocks that cover each pair of rows."""
     side = int(_PAIRS**0.5)
     for i in range(start, count, side):
         for j in range(i, count, side):
@@ -190,7 +189,11 @@ def _blocks(start: int, count: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _join(parent: Ints, one: Ints, other: Ints) -> None:
-    """Joins rows pairwise: `parent` leads from each to the least of its group, before and after."""
+    """Joins the groups of rows pairwise, in place: `parent` has the smallest row of each row's group.
+
+    With parent 0 1 2 3 and the pairs (1, 0) and (2, 1), the first round sets parent to 0 0 1 3, then path compression
+    to 0 0 0 3; in the second round, all pairs are in one group.
+    """
     while True:
         first, second = parent[one], parent[other]
         apart = first != second
@@ -203,7 +206,7 @@ def _join(parent: Ints, one: Ints, other: Ints) -> None:
 
 
 def _groups(labels: Ints) -> list[Ints]:
-    """Rows of equal label, where there are two or more; label -1 is no group."""
+    """Groups of two or more rows with equal labels; rows with label -1 are in no group."""
     order = np.argsort(labels, kind="stable")
     order = order[labels[order] >= 0]
     edges = np.flatnonzero(np.diff(labels[order])) + 1

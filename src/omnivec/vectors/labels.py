@@ -1,4 +1,4 @@
-"""Classes without training: each image (or text, or sound) is held against descriptions of the classes.
+"""Zero-shot classification: each image (or text, or sound) is compared with descriptions of the classes.
 
 Radford et al. 2021, arXiv:2103.00020, section 3.1 (softmax, ensembles of prompts); Zhai et al. 2023,
 arXiv:2303.15343 (sigmoid). The vectors of both must lie in one space.
@@ -24,19 +24,19 @@ def zero_shot(items: Floats, labels: Floats, scale: float = 100.0, bias: float |
     Args:
         items: (n, dim) vectors of images, of any length.
         labels: (k, dim) vectors of the labels' descriptions, in the same space.
-        scale: what cosines are multiplied by: the model's own, or CLIP's limit of 100.
-        bias: added to them, of a model trained with a sigmoid; None for one trained with a softmax.
+        scale: the factor on cosines: the model's own, or CLIP's limit of 100.
+        bias: added to the scaled cosines, for a model trained with a sigmoid; None for one trained with a softmax.
 
     Returns:
-        (n, k) float32. With a bias each label is judged by itself and a row need not sum to 1; without, it does.
+        (n, k) float32. With a bias, labels are independent of each other; without one, each row sums to 1.
 
     Raises:
-        UsageError: vectors of two lengths, no label, or numbers that are not finite.
+        UsageError: vectors of different lengths, no label, or numbers that are not finite.
     """
     images, texts = _unit(items, "items"), _unit(labels, "labels")
     if images.shape[1] != texts.shape[1]:
         raise UsageError(
-            f"items have {images.shape[1]} components and labels {texts.shape[1]}: they are of two spaces"
+            f"items have {images.shape[1]} components and labels {texts.shape[1]}: they are of different spaces"
         )
     if not len(texts):
         raise UsageError("no labels: give at least one")
@@ -47,7 +47,7 @@ def zero_shot(items: Floats, labels: Floats, scale: float = 100.0, bias: float |
 
 
 def fill(templates: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Each label in each template, "a photo of a {}": labels * templates texts, those of a label together.
+    """Each label in each template, such as "a photo of a {}": labels * templates texts, those of a label together.
 
     Raises:
         UsageError: no template, or one without its {}.
@@ -60,21 +60,21 @@ def fill(templates: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 
 def average(vectors: Floats, labels: int) -> Floats:
-    """One vector for each label: the mean of its templates' unit vectors, at length 1.
+    """One vector for each label: the mean of its templates' unit vectors, scaled to length 1.
 
     Args:
         vectors: (labels * templates, dim), in the order of `fill`.
-        labels: how many.
+        labels: number of labels.
 
     Returns:
         (labels, dim) float32.
 
     Raises:
-        UsageError: a number of vectors that is no multiple of the labels.
+        UsageError: the number of vectors is not a multiple of that of the labels.
     """
     rows = _unit(vectors, "vectors")
     if labels < 1 or not len(rows) or len(rows) % labels:
-        raise UsageError(f"{len(rows)} vectors of {labels} labels: as many are needed for each")
+        raise UsageError(f"{len(rows)} vectors for {labels} labels: each label needs the same number")
     means = rows.reshape(labels, -1, rows.shape[1]).mean(1)
     return _unit(means, "means").astype(np.float32)
 
@@ -95,7 +95,7 @@ def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    # By the side on which the exponential is small: no overflow, and no loss of small probabilities.
+    # By exp of a negative number: it does not overflow, and small probabilities lose no digits.
     small = np.exp(-np.abs(logits))
     shares: NDArray[np.float64] = np.where(logits >= 0, 1.0, small) / (1.0 + small)
     return shares

@@ -1,4 +1,4 @@
-"""Nearness of vectors by a metric: of each with each, or of pairs. Higher is nearer; distances are negative."""
+"""Similarity of vectors by a metric, of all pairs or row by row. Higher is more similar; distances are negative."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ from omnivec.vectors.unit import unit
 Doubles = NDArray[np.float64]
 
 _CLOSE = 1e-6
-"""Share of the squared norms below which |x|² + |y|² - 2 x·y has lost too many digits to be a squared distance."""
+"""Share of the squared norms below which |x|² + |y|² - 2 x·y has too few correct digits to be a squared distance."""
 
 _NUMBERS = 1 << 22
-"""That are held at once for distances taken from differences."""
+"""Most numbers in memory at a time for distances computed from differences."""
 
 
 def similarity(a: Any, b: Any, metric: Metric = "cosine") -> Floats:
-    """Nearness of vectors, each of `a` to each of `b`.
+    """Similarity of each vector of `a` to each of `b`.
 
     Args:
         a: (n, dim), or (dim,) for one vector.
         b: (m, dim), or (dim,).
-        metric: "cosine", which is 0 where one vector is 0; "dot"; "euclidean", the negative distance.
+        metric: "cosine", which is 0 if one vector is 0; "dot"; "euclidean", the negative distance.
 
     Returns:
         (n, m) float32.
 
     Raises:
-        UsageError: another metric, something that is no vectors, two lengths, or numbers that are not finite or
-            give one that is not.
+        UsageError: an unknown metric, arguments that are not vectors, different lengths, or numbers that are not finite
+            or whose similarity is not.
     """
     chosen = choice("metric", metric, get_args(Metric))
     x, y = _pair(a, b)
     if chosen == "cosine":
         return _unit(x) @ _unit(y).T
-    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` says so
+    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` raises
         nearness = x @ y.T if chosen == "dot" else 0 - np.sqrt(_squared_distances(x, y))  # not -0.0
     return _rounded(nearness)
 
 
 def pairwise_similarity(a: Any, b: Any, metric: Metric = "cosine") -> Floats:
-    """Nearness of each vector of `a` to that of `b` in the same place: (n, dim) twice -> (n,) float32.
+    """Similarity of each vector of `a` (n, dim) to the vector of `b` (n, dim) in the same row: (n,) float32.
 
     Raises:
-        UsageError: as `similarity`; and two numbers of vectors.
+        UsageError: as `similarity`; or different numbers of vectors.
     """
     chosen = choice("metric", metric, get_args(Metric))
     x, y = _pair(a, b)
     if len(x) != len(y):
-        raise UsageError(f"a holds {len(x)} vectors and b {len(y)}: pairs need as many of both")
+        raise UsageError(f"a has {len(x)} vectors and b {len(y)}: pairs need the same number of both")
     if chosen == "cosine":
         x, y = (rows.astype(np.float64) for rows in (_unit(x), _unit(y)))
-    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` says so
+    with np.errstate(over="ignore", invalid="ignore"):  # `_rounded` raises
         nearness = 0 - np.sqrt(((x - y) ** 2).sum(1)) if chosen == "euclidean" else (x * y).sum(1)
     return _rounded(nearness)
 
 
 def _pair(a: Any, b: Any) -> tuple[Doubles, Doubles]:
     x, y = _vectors(a, "a"), _vectors(b, "b")
-    # An empty list does not say how long its vectors would be.
+    # An empty list does not tell the length of its vectors.
     x = x if x.shape[1] or len(x) else np.zeros((0, y.shape[1]))
     y = y if y.shape[1] or len(y) else np.zeros((0, x.shape[1]))
     if x.shape[1] != y.shape[1]:
         raise UsageError(
-            f"vectors of a have {x.shape[1]} components and those of b {y.shape[1]}: they are of two spaces"
+            f"vectors of a have {x.shape[1]} components and those of b {y.shape[1]}: they are of different spaces"
         )
     return x, y
 
@@ -77,16 +77,16 @@ def _pair(a: Any, b: Any) -> tuple[Doubles, Doubles]:
 def _vectors(value: Any, name: str) -> Doubles:
     """An argument as vectors (n, dim) in float64."""
     if np.ma.is_masked(value):
-        raise UsageError(f"{name} is an array with masked numbers: fill them, or leave their vectors out")
+        raise UsageError(f"{name} is an array with masked numbers: fill them, or leave out their vectors")
     try:
         array = np.asarray(value)
         rows = array.astype(np.float64) if array.dtype.kind in "biuf" else None
-    # Lists of two lengths; tensors that are on a GPU or have a gradient.
+    # Lists of different lengths; tensors on a GPU or with a gradient.
     except (TypeError, ValueError, RuntimeError):
         rows = None
     if rows is None:
         raise UsageError(
-            f"{name} is a {type(value).__name__} that is no array of numbers: give vectors (n, dim), such as "
+            f"{name} is a {type(value).__name__} that is not an array of numbers: give vectors (n, dim), such as "
             "model.encode(texts)"
         )
     if rows.ndim == 1:
@@ -100,14 +100,14 @@ def _vectors(value: Any, name: str) -> Doubles:
 
 
 def _unit(rows: Doubles) -> Floats:
-    """Rows of length 1; zeros stay zeros. Divided by the largest component first: no norm overflows or vanishes."""
+    """Rows scaled to length 1; zeros stay zeros. First divided by the largest component, so that no norm overflows."""
     largest = np.abs(rows).max(axis=1, initial=0, keepdims=True)
     scaled = rows / np.where(largest > 0, largest, 1)
     return unit(scaled).astype(np.float32)
 
 
 def _squared_distances(x: Doubles, y: Doubles) -> Doubles:
-    """(n, m): by products where that keeps the digits, else by differences."""
+    """Squared distances (n, m): by products if that is accurate, else by differences."""
     sizes = (x**2).sum(1)[:, None] + (y**2).sum(1)
     squares = sizes - 2 * (x @ y.T)
     rows, columns = np.nonzero(squares <= _CLOSE * sizes)
@@ -124,6 +124,6 @@ def _rounded(values: Doubles) -> Floats:
         rounded: Floats = values.astype(np.float32)
     if not np.isfinite(rounded).all():
         raise UsageError(
-            "a nearness is beyond what float32 holds, 3.4e38: scale the vectors, or take metric='cosine'"
+            "a similarity is beyond the range of float32, 3.4e38: scale the vectors, or use metric='cosine'"
         )
     return rounded

@@ -13,9 +13,9 @@ Real = TypeVar("Real", np.float32, np.float64)
 
 
 def unit(vectors: NDArray[Real]) -> NDArray[Real]:
-    """Vectors (n, dim) at length 1, in their dtype; zeros stay zeros.
+    """Vectors (n, dim) scaled to length 1, in their dtype; zeros stay zeros.
 
-    In float32 a length below 1e-12 counts as that, as in `torch.nn.functional.normalize`.
+    In float32, a length below 1e-12 counts as 1e-12, as in `torch.nn.functional.normalize`.
     """
     dtype = vectors.dtype.type
     least = 1e-12 if dtype is np.float32 else np.finfo(np.float64).smallest_subnormal
@@ -25,9 +25,9 @@ def unit(vectors: NDArray[Real]) -> NDArray[Real]:
 
 
 def unit_table(vectors: Floats) -> Floats:
-    """The same of a table of millions of rows: its norms take no second table of squares.
+    """`unit` for a table of millions of rows: it needs no second table for the squares.
 
-    Sums are rounded in another order, so the last bit of a component may be another than that of `unit`.
+    Sums are rounded in a different order, so that components may differ from those of `unit` in the last bit.
     """
     rows = np.asarray(vectors, np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))

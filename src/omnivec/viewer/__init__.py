@@ -1,1 +1,1 @@
-"""What people look at: thumbnails, pictures in a terminal, and a page of what a search found."""
+"""Showing results: thumbnails, images in a terminal, and an HTML page of search results."""

@@ -1,4 +1,4 @@
-"""What a search found as one page that needs no network: markup, style and thumbnails in a single file."""
+"""Search results as an HTML page in a single file, with style and thumbnails, that needs no network."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from omnivec.validation.reasons import of_item
 from omnivec.viewer.thumbnails import data_uri
 
 Thumbnail = Callable[[Path, int, int], Any]
-"""A file, and the width and height that it has to fit in -> a PIL image."""
+"""(file, largest width, largest height) -> a PIL image."""
 
 SIDE = 256
-"""Most pixels of a thumbnail's sides."""
+"""Largest width and height of a thumbnail in pixels."""
 
 _LONG_TEXT, _MANY_LINES = 600, 6
 _LONGEST_TITLE = 80
 
-# Shown as escapes: what has no shape of its own, stands for bytes that are no UTF-8, or lets text run the other way
-# round, beyond its end too. A name is one line of it, and has no use for the marks that texts of some scripts need.
+# Characters that are shown as escapes: control characters, surrogates, which stand for bytes that are not UTF-8, and
+# those that change the direction of the text around them. In names, which are one line, also line breaks and
+# directional marks, which texts in some scripts need.
 _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069"
 _IN_TEXTS = re.compile(f"[{_UNSAFE}]")
 _IN_NAMES = re.compile(f"[{_UNSAFE}\\t\\n\\u061c\\u200e\\u200f\\u2028\\u2029]")
@@ -49,12 +50,12 @@ _PAGE = """<!doctype html>
 
 
 def page(query: str | Path, hits: Sequence[Hit], file_of: Callable[[str], Path]) -> str:
-    """The page of a search, HTML.
+    """The HTML page of a search.
 
     Args:
-        query: what was asked: a text, or the file of an image, which is then shown.
-        hits: what was found, best first.
-        file_of: id of a document -> its file; one that is not there gets no link.
+        query: a text, or the file of an image, which is then shown.
+        hits: the results, best first.
+        file_of: id of a document -> its file; files that do not exist are not linked.
     """
     sections: dict[str, list[str]] = {}  # that of the best hit stands first
     for rank, hit in enumerate(hits, 1):
@@ -72,19 +73,19 @@ def page(query: str | Path, hits: Sequence[Hit], file_of: Callable[[str], Path])
 
 
 def check_page(path: Path) -> None:
-    """UsageError where no page can be written under this name: known before there is any work to lose."""
+    """Raises UsageError if no page can be written to this path; called before the work whose results it shows."""
     if str(path) == "-":
-        raise UsageError("a page is a file, never standard output: name one, such as found.html")
+        raise UsageError("a page is written to a file, not to standard output: name one, such as found.html")
     check_target(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{path} is no name of a page: give one that ends in .html")
+        raise UsageError(f"{path} is not the name of a page: give one that ends in .html")
 
 
 def write_page(path: Path, content: str) -> None:
-    """Writes a page, whole or not at all; an older one is replaced.
+    """Writes a page atomically; an existing one is replaced.
 
     Raises:
-        UsageError: a folder that is not there, or the name of a folder.
+        UsageError: the path is a folder, or in a folder that does not exist.
         OmnivecError: the file cannot be written.
     """
     check_page(path)
@@ -93,7 +94,7 @@ def write_page(path: Path, content: str) -> None:
 
 
 def _thumbnail(modality: str) -> Thumbnail | None:
-    """What makes the thumbnails of a modality; None where it is shown by its text."""
+    """The function that makes thumbnails of a modality; None for one that is shown by its text."""
     record = modalities().get(modality)
     return None if record is None else record.thumbnail
 
@@ -121,7 +122,7 @@ def _passage(rank: int, hit: Hit, file: Path) -> str:
 
 
 def _body(text: str) -> str:
-    """A text; of a long one the beginning, and the whole when it is asked for."""
+    """The markup of a text; a long one is folded, and unfolds by a click."""
     if not text:
         return ""
     if len(text) > _LONG_TEXT or text.count("\n") >= _MANY_LINES:
@@ -147,20 +148,20 @@ def _named(hit: Hit, file: Path) -> str:
 
 
 def _linked(kind: str, content: str, file: Path) -> str:
-    """Markup that leads to a file; to nothing where there is none, as with texts that were added from memory."""
+    """Markup with a link to a file; without one if there is no file, as for texts that were added from memory."""
     try:
-        there = file.is_file()
-    except OSError:  # A folder that may not be entered, or an id too long for a name.
-        there = False
+        exists = file.is_file()
+    except OSError:  # The folder cannot be entered, or an id is too long for the name of a file.
+        exists = False
     return (
         f'<a class="{kind}" href="{_uri(file)}">{content}</a>'
-        if there
+        if exists
         else f'<span class="{kind}">{content}</span>'
     )
 
 
 def _image(file: Path, modality: str) -> str:
-    """The thumbnail of a file, or why there is none; "" of a modality without."""
+    """The thumbnail of a file, or why there is none; "" for a modality without thumbnails."""
     make = _thumbnail(modality)
     if make is None:
         return ""
@@ -179,12 +180,12 @@ def _uri(file: Path) -> str:
 
 
 def _text(text: str) -> str:
-    """A text between tags."""
+    """Escapes a text for use between tags."""
     return html.escape(_IN_TEXTS.sub(_escaped, text.replace("\r\n", "\n")))
 
 
 def _name(name: str) -> str:
-    """A name between tags or in an attribute, on one line."""
+    """Escapes a name for use between tags or in an attribute, on one line."""
     return html.escape(_IN_NAMES.sub(_escaped, name))
 
 

@@ -1,4 +1,4 @@
-"""Pictures in a terminal: kitty's graphics protocol, iTerm2's inline images, or coloured half blocks.
+"""Images in a terminal: kitty's graphics protocol, iTerm2's inline images, or coloured half blocks.
 
 https://sw.kovidgoyal.net/kitty/graphics-protocol and https://iterm2.com/documentation-images.html
 """
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ROWS, COLUMNS = 8, 32
-"""Most cells of a terminal that a picture takes; a cell is taken to be twice as high as wide."""
+"""Most cells of a terminal that an image takes; a cell is assumed to be twice as high as wide."""
 
-_CHUNK = 4096  # base64 characters in one of kitty's escape codes, at most
+_CHUNK = 4096  # most base64 characters in one of kitty's escape codes
 _HALF = "▀"
 
 
 @dataclass(frozen=True)
 class ImageProtocol:
-    """One way to show a picture.
+    """A protocol for showing an image in a terminal.
 
     Attributes:
-        width: pixels of the picture it draws, at most.
-        height: likewise.
-        draw: a picture of that size -> what is printed, without a line end after it.
+        width: most pixels of an image's width.
+        height: most pixels of its height.
+        draw: an image of at most that size -> the text to print, without a final line end.
     """
 
     width: int
@@ -40,20 +40,20 @@ class ImageProtocol:
     draw: Callable[[Image.Image], str]
 
     def show(self, path: Path, thumbnail: Callable[[Path, int, int], Image.Image]) -> str:
-        """What shows the thumbnail of a file; ItemError where the file is gone or damaged.
+        """The text that shows the thumbnail of a file; ItemError if the file is missing or damaged.
 
         Args:
             path: of the file.
-            thumbnail: of its modality.
+            thumbnail: (file, largest width, largest height) -> an image.
         """
         return self.draw(thumbnail(path, self.width, self.height))
 
 
 def kitty(image: Image.Image) -> str:
-    """Kitty's graphics protocol: a PNG in chunks, told to be silent (q=2), since nobody reads the terminal's answer."""
+    """Kitty's graphics protocol: a PNG in chunks; q=2 suppresses the terminal's answer, which nobody would read."""
     payload = base64.b64encode(png(image)).decode()
     chunks = [payload[i : i + _CHUNK] for i in range(0, len(payload), _CHUNK)]
-    # One side alone: the terminal, which knows its cells, finds the other without a distortion.
+    # One side only: the terminal knows the size of its cells, and computes the other without distortion.
     side = f"c={COLUMNS}" if image.width * ROWS * 2 > image.height * COLUMNS else f"r={ROWS}"
     keys = [f"a=T,f=100,q=2,{side},", *[""] * (len(chunks) - 1)]
     more = [*[1] * (len(chunks) - 1), 0]
@@ -63,14 +63,14 @@ def kitty(image: Image.Image) -> str:
 
 
 def iterm(image: Image.Image) -> str:
-    """iTerm2's inline images: a whole file, and the cells that it fits in."""
+    """iTerm2's inline images: a whole file, and the cells that it is fitted into."""
     content = smallest(image)[1]
     keys = f"inline=1;size={len(content)};width={COLUMNS};height={ROWS};preserveAspectRatio=1"
     return f"\x1b]1337;File={keys}:{base64.b64encode(content).decode()}\a"
 
 
 def half_blocks(image: Image.Image) -> str:
-    """Two pixels a cell, in 24-bit colours: the upper one is the letter's, the lower one its background."""
+    """Two pixels in each cell, in 24-bit colours: the upper is the foreground of "▀", the lower its background."""
     pixels = np.asarray(image).tolist()
     return "\n".join(_line(pixels[top : top + 2]) for top in range(0, len(pixels), 2))
 
@@ -93,27 +93,30 @@ _SHARP = 512, 256
 KITTY, ITERM = ImageProtocol(*_SHARP, kitty), ImageProtocol(*_SHARP, iterm)
 HALF_BLOCKS = ImageProtocol(COLUMNS, 2 * ROWS, half_blocks)
 
-# What a terminal says of itself, and the way that it knows.
+# (environment variable, value, protocol) of the terminals that identify themselves.
 _KNOWN = (
     ("TERM", "xterm-kitty", KITTY),
     ("TERM", "xterm-ghostty", KITTY),
     ("TERM_PROGRAM", "ghostty", KITTY),
-    ("TERM_PROGRAM", "WezTerm", ITERM),  # kitty's may be switched off there, this one never is
+    ("TERM_PROGRAM", "WezTerm", ITERM),  # which also has kitty's protocol, but that can be turned off
     ("TERM_PROGRAM", "iTerm.app", ITERM),
 )
-_BETWEEN = ("screen", "tmux")  # multiplexers keep pictures from the terminal that they inherited the name of
+_BETWEEN = (
+    "screen",
+    "tmux",
+)  # multiplexers do not pass images on to the terminal whose variables they inherit
 
 
 def best_way(
     variables: Mapping[str, str], is_terminal: bool, encoding: str, wanted: bool | None = None
 ) -> ImageProtocol | None:
-    """The way in which pictures are shown; None where they are not.
+    """The protocol by which images are shown; None if they are not shown.
 
     Args:
         variables: of the environment.
-        is_terminal: whether the output is one, and no file or pipe.
+        is_terminal: whether the output is a terminal, not a file or a pipe.
         encoding: of the output.
-        wanted: True shows pictures also where nothing tells that they can be; False never does.
+        wanted: True shows images even if nothing tells that the terminal can; False never shows them.
     """
     if wanted is False or not (is_terminal or wanted):
         return None

@@ -1,4 +1,4 @@
-"""Thumbnails as files, and as text that can stand in a page."""
+"""Encoding thumbnails as image files and as data URIs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def smallest(image: Image.Image) -> tuple[str, bytes]:
-    """MIME type and bytes of an image's file: PNG for a drawing of few colours, JPEG for a photograph."""
+    """MIME type and bytes of the smaller of PNG (drawings of few colours) and JPEG (photographs)."""
     files = {"image/png": png(image), "image/jpeg": jpeg(image)}
     return min(files.items(), key=lambda file: len(file[1]))
 
