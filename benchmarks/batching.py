@@ -83,7 +83,7 @@ class Runner:
     """A model compiled for a policy; what it does is what omnivec does, less the handling of failures."""
 
     def __init__(self, model: omnivec.Embedder, policy: Policy, threads: int) -> None:
-        self._policy, self._preparer = policy, model.model.preparer
+        self._policy, self._preparer = policy, model.model.texts
         settings = EngineSettings(model.card["precision"], threads, policy.streams)
         own = model.model
         self._engine: Executable = openvino.compile_program(

@@ -68,8 +68,10 @@ def write_images(folder: Path, count: int) -> None:
     for i in range(count):
         original = originals[i % len(originals)]
         width, height = (int(side * rng.uniform(LEAST_CROP, 1)) for side in original.size)
-        left, upper = rng.integers(original.width - width + 1), rng.integers(original.height - height + 1)
-        scale = rng.integers(SMALLEST, LARGEST + 1) / max(width, height)
+        left, upper = (
+            int(rng.integers(room + 1)) for room in (original.width - width, original.height - height)
+        )
+        scale = int(rng.integers(SMALLEST, LARGEST + 1)) / max(width, height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         box = (left, upper, left + width, upper + height)
         image = original.resize(size, Image.Resampling.BILINEAR, box)

@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -133,14 +134,14 @@ def measure(
     times: dict[str, list[Spent]] = {engine: [] for engine in made}
     reference = None
     for _, engine in machine.in_turns(list(made), repetitions):
-        vectors, spent = machine.spent(lambda engine=engine: made[engine](texts))
+        vectors, spent = machine.spent(partial(made[engine], texts))
         times[engine].append(spent)
         reference = vectors if reference is None else reference
         if not np.allclose(vectors, reference, rtol=1e-4, atol=1e-5):
             sys.exit(f"{engine}: other vectors on {name}")
     rows = []
-    for engine, spent in times.items():
-        cpu, wall = (statistics.median(getattr(one, kind) for one in spent) for kind in ("cpu", "wall"))
+    for engine, took in times.items():
+        cpu, wall = (statistics.median(getattr(one, kind) for one in took) for kind in ("cpu", "wall"))
         rows.append(
             {
                 "set": name,

@@ -53,9 +53,9 @@ class TextSet:
 
 
 SETS = {
-    "short 8-30": TextSet(600, lambda random: random.integers(8, 31)),
+    "short 8-30": TextSet(600, lambda random: int(random.integers(8, 31))),
     "mixed 10-256": TextSet(300, lambda random: np.exp(random.uniform(np.log(10), np.log(257)))),
-    "long 256": TextSet(64, lambda random: random.integers(290, 400)),  # the engines cut at 256
+    "long 256": TextSet(64, lambda random: int(random.integers(290, 400))),  # the engines cut at 256
 }
 
 
@@ -120,7 +120,7 @@ def start(names: Sequence[str], pythons: Mapping[str, str], root: Path, threads:
 
 def passages(path: Path, draw: Callable[[np.random.Generator], float], seed: int) -> Iterator[str]:
     """Endless fresh texts of drawn lengths: one after the other from the articles, at whole words."""
-    tokenizer, random = omnivec.load(MODEL).model.preparer.tokenizer, np.random.default_rng(seed)
+    tokenizer, random = omnivec.load(MODEL).model.texts.tokenizer, np.random.default_rng(seed)
     for article in machine.articles(path):
         text = article[:100_000]
         starts = [start for start, _ in tokenizer.spans(text).tolist()]
@@ -277,7 +277,7 @@ def compare(engines: Sequence[Engine], asked: argparse.Namespace, path: Path) ->
     """All sets, one after the other."""
     scores = {engine.peer.name: "" if asked.quick else similarity_score(engine) for engine in engines}
     model = omnivec.load(MODEL)
-    tokenizer = model.model.preparer.tokenizer
+    tokenizer = model.model.texts.tokenizer
     repetitions = min(2, asked.repetitions) if asked.quick else asked.repetitions
     done = []
     for kind, size in SETS.items():

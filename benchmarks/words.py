@@ -20,6 +20,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def measured(name: str, part: Part, task: Task, repetitions: int, words: int) ->
     for repetition, program in machine.in_turns(list(part), repetitions):
         now = Task(task.text, task.epochs, task.threads, task.seed + repetition)
         ready = part[program].prepare(now)
-        learned, spent = machine.spent(lambda p=program, n=now, r=ready: part[p].work(n, r))
+        learned, spent = machine.spent(partial(part[program].work, now, ready))
         took[program].append(spent)
         if learned is not None:
             worth[program].append(quality(*learned))

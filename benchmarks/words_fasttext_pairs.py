@@ -19,6 +19,7 @@ import argparse
 import itertools
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,10 +189,7 @@ def main() -> None:
         "omnivec": ours,
         "gensim": gensim,
         "fastText": program,
-        **{
-            name: lambda corpus, task, v=variant: pairwise(v, corpus, task)
-            for name, variant in VARIANTS.items()
-        },
+        **{name: partial(pairwise, variant) for name, variant in VARIANTS.items()},
     }
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--megabytes", type=int, default=5, help="of wiki17m")

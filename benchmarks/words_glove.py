@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,7 @@ def counting(corpus: Corpus, repetitions: int) -> list[Row]:
                 lambda: cooccurrence.count(corpus.ids, corpus.starts, words, windows)
             )
         else:
-            values, spent = machine.spent(
-                lambda k=keys: hash_map(corpus.ids, corpus.starts, words, WINDOW, k)
-            )
+            values, spent = machine.spent(partial(hash_map, corpus.ids, corpus.starts, words, WINDOW, keys))
             filled = keys[keys != EMPTY], values[keys != EMPTY]
         took[name].append(spent.cpu)
     equal = compare(counts, *filled)
@@ -166,7 +165,7 @@ def against(program: Program, corpus: Corpus, epochs: int) -> Iterator[Row]:
     taken = program.train(epochs)
     for done in range(CHECKPOINT, epochs + 1, CHECKPOINT):
         counts = glove.count(corpus, options) if counts is None else counts
-        fitted, spent = machine.spent(lambda c=counts, e=done: glove.factorise(c, replaced(options, e)))
+        fitted, spent = machine.spent(partial(glove.factorise, counts, replaced(options, done)))
         counts = None
         yield row(f"train {done}", "omnivec", spent.cpu, entries * done) | quality(
             corpus.words, fitted.vectors

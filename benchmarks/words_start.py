@@ -58,7 +58,7 @@ def clocks() -> tuple[float, float]:
 
 def one(recipe: str, text: Path) -> dict[str, float]:
     """Reads and begins to train in this process; seconds of reading, and from there to the first rate."""
-    module = importlib.import_module(f"omnivec.training.recipes.{recipe}")
+    module: Any = importlib.import_module(f"omnivec.training.recipes.{recipe}")
     options = module.Options(epochs=1, show_progress_bar=True)
     read_at, last = [], module.fit
 

@@ -175,7 +175,7 @@ def test_any_json_at_any_key_is_a_model_or_an_error_that_names_the_file(folders,
         file.write_text(json.dumps(changed(said, path, value)))
         model = omnivec.load(source, threads=1)
         item = PICTURE if name == "images" else "one text"
-        vector = (model.left if name == "joint" else model).encode(item)
+        vector = getattr(model, "left", model).encode(item)
     except ModelError as error:
         # Settings that ask for other weights than there are may be right, and the weights wrong.
         named = "config.json" in str(error) or file.name in str(error) or "the weights lack" in str(error)

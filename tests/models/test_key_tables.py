@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from omnivec.tables.io import write_table
 from omnivec.tables.record import MODEL_TYPES, Subwords, Table
 from omnivec.testing import check_family
 
+SEVEN: Any = 7
 NAMES = ["user 17", "user 4", "item/9", "naïve café", "user"]
 VECTORS = np.random.default_rng(2).standard_normal((5, 6)).astype(np.float32)
 
@@ -62,7 +64,7 @@ def test_the_kind_stands_in_the_file(table, tmp_path):
         ("nobody", r"'nobody' is a text"),
         (Key("nobody"), r"'nobody': not among the table's 5 keys"),
         (Key("User 17"), "not among the table's 5 keys"),
-        (Key(7), "7, an int: not among"),
+        (Key(SEVEN), "7, an int: not among"),
         (np.zeros((4, 4, 3), np.uint8), "is an image, and this model reads keys alone"),
         (object(), r"is no key: give Key\(name\)"),
     ],
@@ -83,6 +85,7 @@ def test_options_of_texts_and_weights_of_words_are_refused(table):
 
 def test_a_table_of_words_embeds_its_keys_beside_texts(tmp_path):
     model = omnivec.load(small_models.of_words(tmp_path / "model"))
+    assert isinstance(model, omnivec.KeyedEmbedder)
     got = model.encode(["quick fox", Key("fox"), "dog", Key("quick")])
     assert np.array_equal(got[1], model.vector("fox")) and np.array_equal(got[3], model.vector("quick"))
     assert np.array_equal(got[[0, 2]], model.encode(["quick fox", "dog"]))
@@ -148,4 +151,5 @@ def test_a_stated_kind_that_contradicts_the_content_is_refused(tmp_path, case):
 def test_every_kind_reads_a_table_of_keys_and_vectors_alone(tmp_path, kind):
     write_table(tmp_path / "table", Table(WORDS, ROWS, kind=kind), "omnivec")
     model = omnivec.load(tmp_path / "table")
+    assert isinstance(model, omnivec.KeyedEmbedder)
     assert model.table.kind == kind and np.array_equal(model.vector("green"), ROWS[1])

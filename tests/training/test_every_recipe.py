@@ -81,7 +81,7 @@ def test_defaults_are_trained_saved_loaded_and_used(recipe: str, folder: Path, t
         if recipe == "phrases":
             assert phrases.load(saved) == model
             continue
-        loaded = omnivec.load(saved)
+        loaded: Any = omnivec.load(saved)
         if recipe == "align":  # both sides read texts, so that one of them must be meant
             loaded, model = loaded.left, getattr(model, "left", model)
         vectors = loaded.encode(LINES[:3])

@@ -67,9 +67,11 @@ def test_what_was_learned_is_saved_said_and_loads(recipe, tmp_path):
         process.communicate()
         os.close(terminal)
     assert process.returncode == 130 and output == f"saved to {saved}\n"
-    assert LINE.search(ended) and "Traceback" not in begun + ended
-    assert int(LINE.search(ended)[1]) < EPOCHS
+    line = LINE.search(ended)
+    assert line is not None and "Traceback" not in begun + ended
+    assert int(line[1]) < EPOCHS
     model = omnivec.load(saved)
+    assert isinstance(model, omnivec.KeyedEmbedder)
     assert np.isfinite(model.vectors).all() and model.vectors.shape[1] == 16
     assert len(model.keys) == 18 and np.abs(model.vectors).max() > 1 / 16  # beyond what it began with
     if recipe == "word2vec":

@@ -338,6 +338,7 @@ def test_a_save_that_was_committed_and_killed_is_ended_by_load(
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     assert [path for path in (tmp_path / "m").iterdir() if path.name.startswith(".omnivec-save-")]
     model = omnivec.load(tmp_path / "m")
+    assert isinstance(model, omnivec.KeyedEmbedder)
     assert model.keys == ["x", "y", "z"]
     assert not [path for path in (tmp_path / "m").iterdir() if path.name.startswith(".omnivec-save-")]
 
@@ -368,6 +369,7 @@ def test_two_that_save_at_once_leave_one_whole_model(tmp_path: Path) -> None:
 def test_a_model_is_saved_over_the_folder_that_it_is_mapped_from(tmp_path: Path) -> None:
     save(tmp_path / "m", old())
     model = omnivec.load(tmp_path / "m")
+    assert isinstance(model, omnivec.KeyedEmbedder)
     expected = model.vectors.copy()
     save(tmp_path / "m", new())
     np.testing.assert_array_equal(model.vectors, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import fasttext
 import numpy as np
@@ -196,7 +197,7 @@ def test_a_quantised_model_is_what_fasttext_makes_of_it(tmp_path, given, how):
         np.testing.assert_allclose(vector, model.get_word_vector(word), atol=1e-6, rtol=0)
     for word in ("cats", "w77x", "zz"):
         np.testing.assert_allclose(unseen(table, word), model.get_word_vector(word), atol=1e-6, rtol=0)
-    judge = omnivec.load(tmp_path / "m.ftz")
+    judge: Any = omnivec.load(tmp_path / "m.ftz")
     for line in ("w5 the cat3", "the the cat1"):
         labels, odds = model.predict(line, k=3)
         ours = judge.predict([line], k=3)[0]

@@ -173,6 +173,7 @@ def test_what_cannot_be_embedded_costs_its_pair_only(models: tuple[Embedder, Emb
     expected = train("align", pairs, left=models[0], right=models[1], strength=0.1, held_out=0.0)
     bad: list[Any] = [*pairs[:30], (object(), "x"), ("y", b"no text"), *pairs[30:]]
     found = train("align", bad, left=models[0], right=models[1], strength=0.1, held_out=0.0)
+    assert isinstance(found, JointEmbedder) and isinstance(expected, JointEmbedder)
     said = capsys.readouterr().err
     assert "left item of pair 30 is left out" in said and "2 of 62 pairs are left out" in said
     check_close(found.left.encode(TEXTS[:5]), expected.left.encode(TEXTS[:5]), "without the bad pairs", 1e-4)

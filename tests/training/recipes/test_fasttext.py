@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from omnivec import KeyedEmbedder
+
 pytest.importorskip("numba")
 
 import small_corpus
@@ -76,6 +78,7 @@ def test_help_and_limits():
 def test_what_is_trained_embeds_at_once(corpus):
     options = {**SMALL, "bucket": 5000, "epochs": 3}
     model = train("fasttext", small_corpus.sentences(), **options)
+    assert isinstance(model, KeyedEmbedder)
     found = fit(corpus, Options(**options))
     np.testing.assert_allclose(model.vectors, found.vectors, atol=1e-6)
     assert model.encode("horsehorse").shape == (20,) and model.encode("horsehorse").any()

@@ -201,7 +201,9 @@ def test_a_saved_table_says_what_the_rate_fell_to(given, least, tmp_path):
     assert config["settings"] == {"lr": 0.025, "min_lr": pytest.approx(least)}
     config["settings"] = {}  # as before it said so
     (folder / "config.json").write_text(json.dumps(config))
-    assert np.array_equal(omnivec.load(folder).vectors, model.vectors)
+    again = omnivec.load(folder)
+    assert isinstance(again, omnivec.KeyedEmbedder) and isinstance(model, omnivec.KeyedEmbedder)
+    assert np.array_equal(again.vectors, model.vectors)
 
 
 def test_every_option_is_described_without_importing_the_recipe():
