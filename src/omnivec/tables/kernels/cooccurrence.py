@@ -8,8 +8,9 @@ the sums are the same for any number of threads.
 Example, sentences [0, 1, 0] and [2], Windows(size=2):
 
     index of 0      positions 0, 2; before 0, 2; behind 2, 0       words of the window on either side
-    row of 0        1 at distance 1 and 0 at distance 2, then 0 at 2 and 1 at 1: column 1 has 2.0, column 0 has 1.0
-    row of 1        0 twice at distance 1: column 0 has 2.0
+    row of 0        around position 0: 1 at distance 1, 0 at distance 2; around position 2: the same
+                    column 1 is 1 + 1 = 2.0, column 0 is 1/2 + 1/2 = 1.0
+    row of 1        around position 1: 0 at distance 1, twice: column 0 is 2.0
     row of 2        empty
 """
 

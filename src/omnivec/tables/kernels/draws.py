@@ -9,8 +9,8 @@ Example, weights [1, 2, 5], which are [0.375, 0.75, 1.875] of the mean weight:
 
     entry       0                       1                       2
     table       0x60000000_00000002     0xC0000000_00000002     0xFFFFFFFF_00000002
-    meaning     0 by 0.375, else 2      1 by 0.75, else 2       2
-    drawn in all: row 0 0.375 / 3, row 1 0.75 / 3, row 2 (0.625 + 0.25 + 1) / 3
+    meaning     p(0) = 0.375, else 2    p(1) = 0.75, else 2     always 2
+    each entry is chosen with probability 1 / 3, so row 0 is drawn with probability 0.125, row 1 0.25, row 2 0.625
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def keep_table(counts: NDArray[np.int64], sample: float) -> NDArray[np.uint32]:
     """The probability with which subsampling keeps each word (v,), as thresholds below 2**32.
 
     By the formula of word2vec.c for section 2.3: min(1, sqrt(r) + r), where r is `sample` divided by the word's share
-    of the corpus. With sample=0.01, words of 90 %, 9 % and 1 % of the corpus are kept by 0.117, 0.444 and 1.
+    of the corpus. With sample=0.01, words that make up 90 %, 9 % and 1 % of the corpus are kept with probability
+    0.117, 0.444 and 1.
 
     Args:
         counts: (v,) of all words of the corpus.
