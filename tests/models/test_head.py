@@ -253,7 +253,7 @@ def test_modules_that_cannot_be_run_are_refused(
 def test_damaged_settings_are_named(tmp_path: Path) -> None:
     checkpoints.bert(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"config\.json is no valid JSON"):
+    with pytest.raises(ModelError, match=r"config\.json is not valid JSON"):
         read_model(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError, match="lacks vocab_size"):

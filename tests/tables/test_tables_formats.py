@@ -278,9 +278,9 @@ def test_our_folder_keeps_everything_and_is_mapped(tmp_path):
     [
         ("keys.json", '["a"]', "vectors of .2, 4. for 1 keys, and config.json says that dim is 4"),
         ("keys.json", '["a", "a"]', "repeats 1 keys"),
-        ("keys.json", '{"a": 1}', "holds a dict where a list is due"),
+        ("keys.json", '{"a": 1}', "holds a dict, expected a list"),
         ("keys.json", "[1, 2]", "holds keys that are not strings"),
-        ("keys.json", "[", "no valid JSON"),
+        ("keys.json", "[", "not valid JSON"),
         ("words.json", '["w"]', "vectors of .3, 4. for 1 keys"),
         ("model.safetensors", "x", "truncated"),
     ],

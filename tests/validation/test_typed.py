@@ -156,7 +156,7 @@ UNREADABLE = {
 def test_a_file_that_is_no_json_is_named(tmp_path, name):
     path = tmp_path / "config.json"
     path.write_bytes(UNREADABLE[name])
-    with pytest.raises(ModelError, match=r"config\.json is no valid JSON"):
+    with pytest.raises(ModelError, match=r"config\.json is not valid JSON"):
         read_json(path)
 
 

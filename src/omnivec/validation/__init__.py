@@ -1,1 +1,1 @@
-"""Checks of what comes from outside: arguments, JSON files, and one-line descriptions of errors."""
+"""Checks of input: arguments, JSON files and records in them; and descriptions of errors in one line."""

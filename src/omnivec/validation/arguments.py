@@ -1,7 +1,7 @@
-"""Arguments that are numbers, flags or names, checked once: one line that has the name, the value and what is allowed.
+"""Checks of arguments that are numbers, flags or names; errors have their name, their value and what is allowed.
 
-NumPy's scalars are taken as Python's; a bool is no number, and a number no flag. `plain` says what a value of NumPy or
-pandas is in Python's own types.
+NumPy's scalars are accepted like Python's; a bool is not accepted as a number, nor a number as a flag. `plain` converts
+values of NumPy and pandas to Python's types.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 from omnivec.errors import UsageError
 
 SHOWN = 60
-"""Characters of a value in a message."""
+"""Most characters of a value in a message."""
 
 _MISSING = frozenset(("NoneType", "NAType", "NaTType"))
 """Types of None, pandas.NA and pandas.NaT."""
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value says that there is none: None, NaN, NaT, pandas.NA."""
+    """Whether a value stands for a missing one: None, NaN, NaT, pandas.NA."""
     if type(value).__name__ in _MISSING:
         return True
     if isinstance(value, Decimal):
@@ -38,9 +38,10 @@ def is_missing(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """NumPy's scalars and arrays as Python's, a Decimal as a number, a date, UUID or path as its text; all else as is.
+    """NumPy's scalars and arrays, Decimals, dates, UUIDs and paths as Python's types; other values unchanged.
 
-    Dates and times are in ISO 8601. A Decimal is an int where it is a whole number of 64 bits, else the nearest float.
+    Dates and times become texts in ISO 8601, UUIDs and paths texts. A Decimal becomes an int if it is a whole number of
+    at most 64 bits, else the nearest float.
     """
     if isinstance(value, np.ndarray):
         return list(value) if value.dtype.kind in "Mg" and value.ndim else value.tolist()
@@ -61,10 +62,10 @@ def plain(value: Any) -> Any:
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """A whole number from `least` to `most`.
+    """The argument as an int from `least` to `most`.
 
     Raises:
-        UsageError: it is none, or lies outside.
+        UsageError: it is not a whole number, or out of range.
     """
     allowed = f"at least {least}" if most is None else f"{least} to {most}"
     try:
@@ -79,15 +80,15 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
 
 
 def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number from `least` to `most`.
+    """The argument as a finite float from `least` to `most`.
 
     Raises:
-        UsageError: it is none, or lies outside.
+        UsageError: it is not a finite number, or out of range.
     """
     try:
-        fine = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-        number = float(value) if fine else math.nan
-    except OverflowError:  # a whole number beyond every float
+        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        number = float(value) if is_number else math.nan
+    except OverflowError:  # a whole number beyond the range of floats
         number = math.inf
     if not math.isfinite(number) or not least <= number <= most:
         bounds = [f"at least {least:g}"] * (least > -math.inf) + [f"at most {most:g}"] * (most < math.inf)
@@ -96,21 +97,21 @@ def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False; UsageError for anything else."""
+    """The argument as a bool; UsageError if it is neither True nor False."""
     if not isinstance(value, bool | np.bool_):
         raise UsageError(f"{name}={said(value)}: True or False")
     return bool(value)
 
 
 def path(name: str, value: Any) -> Path:
-    """A path, "~" expanded; UsageError where it is none, or empty."""
+    """The argument as a Path with "~" expanded; UsageError if it is not a path, or empty."""
     if not isinstance(value, str | Path) or value == "" or "\0" in characters(value):
         raise UsageError(f"{name}={said(value)}: a pathlib.Path or a str that is not empty")
     return expanded(Path(characters(value)))
 
 
 def expanded(path: Path) -> Path:
-    """The same with `~` as the home folder; of a user that there is not, as it is."""
+    """The path with `~` replaced by the home folder; unchanged if it names an unknown user's."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -118,19 +119,19 @@ def expanded(path: Path) -> Path:
 
 
 def characters(value: object) -> str:
-    """The characters of a str, a path or a number: an Enum of texts, whose str() is its name, by its value."""
+    """The characters of a str, a path or a number; of a str Enum, whose str() is its name, those of its value."""
     return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 def text(name: str, value: Any) -> str:
-    """A str; UsageError for anything else."""
+    """The argument as a str; UsageError for anything else."""
     if not isinstance(value, str):
         raise UsageError(f"{name}={said(value)}: a str")
     return characters(value)
 
 
 def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
-    """One of some values; UsageError, which lists them, for another."""
+    """The argument if it is one of the allowed values; UsageError, which lists them, if not."""
     text = characters(value) if isinstance(value, str) else value
     if not any(type(text) is type(one) and text == one for one in allowed):
         raise UsageError(f"{name}={said(value)} is none of {', '.join(map(str, allowed))}")
@@ -138,10 +139,10 @@ def choice(name: str, value: Any, allowed: Collection[Any]) -> Any:
 
 
 def quoted(value: Any, most: int = SHOWN) -> str:
-    """A value in a message: as Python writes it, on one line and no longer than that; its type where it cannot be.
+    """The repr of a value for a message, on one line and cut to `most` characters; its type if it has no repr.
 
-    Tables and arrays take many lines, a whole number may have too many digits to be written, and a user's object may
-    fail to say what it is.
+    The repr of tables and arrays has many lines, a whole number may have too many digits for one, and a user's object
+    may raise.
     """
     try:
         text = " ".join(repr(value).split())
@@ -152,6 +153,6 @@ def quoted(value: Any, most: int = SHOWN) -> str:
 
 
 def said(value: Any) -> str:
-    """`quoted`, with its type behind what is cut."""
+    """`quoted`, with the value's type after a repr that was cut."""
     text = quoted(value)
     return f"{text} ({type(value).__name__})" if len(text) > SHOWN else text

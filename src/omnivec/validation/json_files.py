@@ -1,4 +1,4 @@
-"""Small JSON files of models: read with one kind of error, written in ASCII."""
+"""Reading and writing the small JSON files of models."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ def read_json(path: Path, default: Any = _REQUIRED, kind: type | None = None) ->
 
     Args:
         path: of the file.
-        default: what it is where there is no such file.
-        kind: what the file must hold, `dict` or `list`; None for anything.
+        default: returned if there is no such file.
+        kind: the type that the file must hold, `dict` or `list`; None for any.
 
     Raises:
-        ModelError: the file is missing and has no default, cannot be read, or holds something else.
+        ModelError: the file is missing and there is no default, it cannot be read, or it holds another type.
     """
     try:
         if path.exists() and not path.is_dir() and not path.is_file():
-            raise ModelError(f"{path} is a pipe or a device, no file: it is not read")
+            raise ModelError(f"{path} is a pipe or a device, not a file, so it is not read")
         content = json.loads(path.read_text(encoding="utf-8-sig"), parse_int=_integer)
     except FileNotFoundError:
         if default is not _REQUIRED:
             return default
         raise ModelError(f"{path} is missing: the model's folder is incomplete") from None
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is no valid JSON ({error}): fetch the model again") from error
+        raise ModelError(f"{path} is not valid JSON ({error}): fetch the model again") from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {of_system(error)}") from error
     if kind is not None and not isinstance(content, kind):
-        raise ModelError(f"{path} holds a {type(content).__name__} where a {kind.__name__} is due")
+        raise ModelError(f"{path} holds a {type(content).__name__}, expected a {kind.__name__}")
     return content
 
 
 def _integer(digits: str) -> float:
-    """The number that digits mean; one that no float reaches is infinite, as it is with an exponent."""
+    """The int that digits denote; infinity if it is beyond the range of floats, as `json` reads 1e999."""
     return int(digits) if len(digits) <= 310 else math.copysign(math.inf, -1 if digits[0] == "-" else 1)
 
 
 def write_json(path: Path, content: object, indent: int | None = 2) -> None:
-    """Writes JSON in ASCII, so that even half a surrogate pair comes back."""
+    """Writes JSON in ASCII, so that lone surrogates are read back unchanged."""
     path.write_text(json.dumps(content, indent=indent, default=_plain) + "\n", encoding="ascii")
 
 
@@ -57,7 +57,13 @@ def _plain(value: Any) -> Any:
 
 
 def part_of(folder: Path, path: str, said_by: str) -> Path:
-    """The folder of a part that a model's own file names; ModelError where it leads out of the model's folder."""
+    """The path of a part that a file of a model names; ModelError if it leads out of the model's folder.
+
+    Args:
+        folder: of the model.
+        path: of the part, relative to it.
+        said_by: the file that names the part, for messages.
+    """
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise ModelError(f"{folder}/{said_by}: the path {path!r} leads out of the model's folder")
     return folder / path

@@ -1,7 +1,7 @@
-"""What is said of an exception, in one line with the way out: of the system's errors, of a library's, of our own.
+"""Describes exceptions in one line, with a remedy: those of the system, of libraries and of omnivec.
 
-One item's exception costs that item alone. `of_item` says what happened to it, and lets pass what is no item's: Ctrl-C
-and its like, and mistakes of the call, which are the same for every item.
+An exception that one item causes must fail that item only. `of_item` describes it, and raises exceptions again that are
+not caused by an item: Ctrl-C and the like, and errors in the call, which are the same for every item.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from omnivec.errors import ItemError, MissingExtra, OmnivecError, UsageError
 
 PASSING = (KeyboardInterrupt, SystemExit, GeneratorExit, UsageError, MissingExtra)
-"""Exceptions that are no item's: they end the program, or say what is wrong with the call."""
+"""Exceptions that an item does not cause: they end the program, or are errors in the call."""
 
 _PACKAGE = Path(__file__).parents[1]
 
-# Control characters, line and paragraph separators, and what stands for bytes that are no UTF-8.
+# Control characters, line and paragraph separators, and surrogates, which stand for bytes that are not UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-# What the system's words do not tell: the cause that is meant, and the way out. The others are said as the system does.
+# Cause and remedy of errors whose system message lacks them. Other errors get the system's message.
 _SYSTEM = {
     errno.EACCES: "permission denied: this user needs access to it and to its folders",
     errno.EPERM: "the system does not permit it: this user needs access to it",
@@ -32,9 +32,9 @@ _SYSTEM = {
     errno.EDQUOT: "your quota of its disk is used up; make room, or choose another place",
     errno.EROFS: "its disk is mounted read-only; choose another place",
     errno.ENAMETOOLONG: "its name is longer than the system allows; shorten it",
-    errno.ELOOP: "its links lead in circles; mend them",
+    errno.ELOOP: "its links lead in circles; repair them",
     errno.ENOENT: "does not exist; check the spelling, or whether its disk is mounted",
-    errno.ENOTDIR: "a part of its path is a file and no folder; check the spelling",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; check the spelling",
     errno.EISDIR: "it is a folder, not a file",
     errno.ESTALE: "its network drive has lost it; mount the drive again",
     errno.EBUSY: "another program holds it; close that, and try again",
@@ -44,10 +44,10 @@ _SYSTEM = {
 
 
 class LeftOut(ItemError):
-    """A file that was looked at and holds nothing to embed; found in a folder, it is left out and no failure.
+    """A file with nothing to embed. If it was found in a folder, it is left out and does not count as a failure.
 
     Attributes:
-        kind: why, in a word or two: what such files are counted under.
+        kind: the reason in a word or two, by which such files are counted.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -56,13 +56,13 @@ class LeftOut(ItemError):
 
 
 def named(error: ItemError, name: str) -> ItemError:
-    """The same error, of the same kind, whose message begins with a name."""
+    """An error of the same class whose message begins with a name."""
     message = f"{name}: {error}"
     return LeftOut(error.kind, message) if isinstance(error, LeftOut) else ItemError(message)
 
 
 def of_system(error: BaseException) -> str:
-    """The cause of an OSError and the way out, without the name of the file, which the caller has."""
+    """Cause and remedy of an OSError, without the name of the file, which the caller adds."""
     number = getattr(error, "errno", None)
     if number in (errno.EMFILE, errno.ENFILE):
         return _too_many(number)
@@ -71,22 +71,22 @@ def of_system(error: BaseException) -> str:
 
 
 def is_of_system(error: BaseException) -> bool:
-    """Whether an exception is the system's, of a kind that says nothing about what is in the file."""
+    """Whether an exception is an OSError that does not depend on the content of a file."""
     number = getattr(error, "errno", None)
     return isinstance(error, OSError) and (number in _SYSTEM or number in (errno.EMFILE, errno.ENFILE))
 
 
 def of_item(error: BaseException) -> str:
-    """Why one item failed; called where its exception was caught.
+    """Why one item failed; called in the except block.
 
     Args:
-        error: anything that was raised while one item was read, prepared or computed.
+        error: any exception that was raised while an item was read, prepared or computed.
 
     Returns:
-        One line. Of what nobody raised on purpose it names the exception and the place in omnivec.
+        One line. For an unexpected exception, it has the exception's class and the line in omnivec.
 
     Raises:
-        BaseException: the error itself where it is no item's: see `PASSING`.
+        BaseException: the error itself if no item causes it; see `PASSING`.
     """
     if isinstance(error, PASSING):
         raise error
@@ -112,10 +112,10 @@ def of_item(error: BaseException) -> str:
 
 
 def item_error(error: BaseException, name: str = "") -> ItemError:
-    """What was raised while one item was handled, as the ItemError of that item; see `of_item`.
+    """The ItemError for an exception that was raised while one item was processed; see `of_item`.
 
     Args:
-        error: that was caught; an ItemError is itself, since it names its item.
+        error: the exception; an ItemError is returned unchanged, since it names its item.
         name: of the item, for the message; "" where the caller adds it.
     """
     if isinstance(error, ItemError):
@@ -125,7 +125,7 @@ def item_error(error: BaseException, name: str = "") -> ItemError:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an exception on one line; the name of its class where it has none or cannot say it."""
+    """The message of an exception on one line; the name of its class if it has none, or if str() fails."""
     try:
         return " ".join(str(error).split()) or type(error).__name__
     except Exception:
@@ -136,12 +136,12 @@ def _too_many(number: int) -> str:
     if number == errno.ENFILE:
         return "too many open files on this machine; close programs that hold files"
     limit = _file_limit()
-    stated = f" (this process may have {limit:,})" if limit else ""
-    return f"too many open files{stated}: close some, such as collections with .close(), or raise the limit: ulimit -n"
+    allowed = f" (this process may have {limit:,})" if limit else ""
+    return f"too many open files{allowed}: close some, such as collections with .close(), or raise the limit: ulimit -n"
 
 
 def _file_limit() -> int | None:
-    """How many files this process may have open; None where the system does not say."""
+    """How many files this process may have open; None if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -150,7 +150,7 @@ def _file_limit() -> int | None:
 
 
 def _place(error: BaseException) -> str:
-    """The last line of omnivec that was running: ", media/text.py line 90"; "" where there is none."""
+    """The innermost line of omnivec in a traceback, such as ", inputs/text/text.py line 90"; "" if there is none."""
     place, trace = "", error.__traceback__
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
@@ -161,16 +161,16 @@ def _place(error: BaseException) -> str:
 
 
 def escaped(path: str | bytes | Path) -> str:
-    """A path that can be printed and stored: bytes of a name that are not UTF-8 are written as escapes."""
+    """A path as a text that can be printed and stored: bytes that are not UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def file_name(path: str | bytes | Path) -> str:
-    """How messages call a file: bytes of its name that are not UTF-8, or that no line can hold, as escapes."""
+    """The name of a file for messages: bytes that are not UTF-8, and characters that cannot be printed, as escapes."""
     name = escaped(path)
     return name if name.isprintable() else repr(name)
 
 
 def printable(text: str) -> str:
-    """A text for one line of a terminal: what would move the cursor or recolour the screen is escaped."""
+    """A text for one line of a terminal: characters that could move the cursor or change colours are escaped."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -1,4 +1,4 @@
-"""Records read from JSON by the annotations of their fields: types, ranges and choices, checked in this one place.
+"""Reads dataclasses from JSON, checking types, ranges and choices by the annotations of their fields.
 
     @dataclass(frozen=True)
     class Dense:
@@ -7,11 +7,11 @@
 
     dense = typed.read_file(Dense, folder / "config.json")
 
-Every field is a key of the file, or what its annotation's `Key` says. A key that is missing or null has the field's
-default; without one it is an error. What a file holds beside the fields is passed over. A field may be a bool, an
-int, a float (which takes an int, and is finite), a str, Any, a tuple (a list in JSON), a Mapping of such values by
-their names, another record, or one of several of these; `Annotated` adds ranges and choices, most often by one of the
-names at the end of the first part: Size, Count, Rate.
+Every field is a key of the file, or the key that `Key` in its annotation names. A key that is missing or null gets the
+field's default; without a default it is an error. Further keys of the file are ignored. A field may be a bool, an int,
+a float (an int is accepted too; it must be finite), a str, Any, a tuple (a list in JSON), a Mapping of such values by
+name, another record, or a union of these. `Annotated` adds ranges and choices, most often by one of the aliases below:
+Size, Count, Rate.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ class Between:
 
 @dataclass(frozen=True, eq=False)
 class Among:
-    """One of several values; another one is a variant that is not covered."""
+    """One of several values; any other is a variant that is not supported."""
 
     values: Collection[Any]
 
 
 @dataclass(frozen=True)
 class Divides:
-    """Another field of the record is a multiple of this one."""
+    """The value must divide another field of the record."""
 
     field: str
 
 
 @dataclass(frozen=True)
 class Length:
-    """Another field of the record says how many values this list has."""
+    """The list must be as long as another field of the record, a number or a list, states."""
 
     field: str
 
 
 @dataclass(frozen=True)
 class Filled:
-    """A list of at least one value."""
+    """The list must have at least one value."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What the field is called in the file, where that is no name of Python or not the record's word."""
+    """The key of the field in the file, if it is not the field's name."""
 
     name: str
 
@@ -76,21 +76,21 @@ class Key:
 LARGEST = 2**31 - 1
 
 Size = Annotated[int, Between(1, LARGEST)]
-"""Of an axis: a width, the rows of a table, a length in tokens."""
+"""The size of an axis: a width, the rows of a table, a length in tokens."""
 Count = Annotated[int, Between(1, 10_000)]
-"""Of layers, of stages, of blocks: what is repeated by the program, not by a matrix."""
+"""A number of layers, stages or blocks, over which a program loops."""
 Index = Annotated[int, Between(0, LARGEST)]
-"""Of a row; of things that may be none."""
+"""The index of a row, or a number that may be 0."""
 Rate = Annotated[float, Between(0.0, 1.0)]
-"""Of dropout; an epsilon."""
+"""A dropout rate or an epsilon."""
 Positions = Annotated[int, Between(1, 1 << 24)]
-"""Longest text in tokens, where no table of the weights ends it."""
+"""A longest text in tokens that no table of positions limits."""
 Positive = Annotated[float, Between(1e-6, 1e6)]
-"""A factor."""
+"""A positive factor."""
 Base = Annotated[float, Between(2.0, 1e12)]
-"""Of rotary positions."""
+"""A base of rotary positions."""
 Side = Annotated[int, Between(1, 4096)]
-"""Of an image or a patch, in pixels."""
+"""The height or width of an image or a patch, in pixels."""
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 60
@@ -100,17 +100,17 @@ _MISSING = object()
 def read(
     kind: type[Record], said: object, file: Path | str, error: type[OmnivecError] = ModelError
 ) -> Record:
-    """A record of what a file says.
+    """Reads a record from the content of a file.
 
     Args:
         kind: a dataclass.
-        said: the file's content, as `json` has it.
-        file: its name, for messages.
-        error: what is raised; where that is ModelError, a value that is none of its choices is an UnsupportedModel.
+        said: the content of the file, as `json` returns it.
+        file: name of the file, for messages.
+        error: class of the exception; if it is ModelError, a value not in `Among` raises UnsupportedModel instead.
 
     Raises:
-        OmnivecError: a value is missing, of another type, out of its range, or none of those that are covered: the
-            message names the file, the key, the value, and what is expected.
+        OmnivecError: a value is missing, of another type, out of range, or not supported; the message has the file, the
+            key, the value, and what is expected.
     """
     try:
         return _record(kind, said, "")
@@ -119,10 +119,10 @@ def read(
 
 
 def read_file(kind: type[Record], path: Path, default: Any = _MISSING) -> Record:
-    """A record of a JSON file; of the table `default` where there is none.
+    """Reads a record from a JSON file, or from the dict `default` if there is no such file.
 
     Raises:
-        ModelError: the file is missing and has no default, is no JSON, or as `read`.
+        ModelError: the file is missing and there is no default, it is not JSON, or as `read`.
     """
     said = read_json(path) if default is _MISSING else read_json(path, default)
     return read(kind, said, path)
@@ -131,16 +131,16 @@ def read_file(kind: type[Record], path: Path, default: Any = _MISSING) -> Record
 def checked(
     kinds: Iterable[type], said: object, file: Path | str, spellings: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The keys of a file that records have, each checked as `read` does; what is missing or null stays so.
+    """Those keys of a file that some records have, checked as by `read`; missing and null ones are left as they are.
 
     Args:
-        kinds: the records; of two with one key the first counts.
-        said: the file's content.
-        file: its name, for messages.
-        spellings: another key, with dots into tables -> the key of a record that it stands for.
+        kinds: the records; if two have the same key, the first is used.
+        said: the content of the file.
+        file: name of the file, for messages.
+        spellings: another name of a key -> the record's key; names with a dot, for nested tables, are ignored here.
 
     Raises:
-        OmnivecError: as `read`, but nothing is missing.
+        OmnivecError: as `read`, but not for missing keys.
     """
     known: dict[str, Any] = {}
     for kind in reversed(list(kinds)):
@@ -155,17 +155,17 @@ def checked(
 
 
 def table(kind: type, path: Path, default: Any = _MISSING) -> dict[str, Any]:
-    """The table in a JSON file, all of it; the keys that a record has are checked, and are as `checked` has them.
+    """The whole dict in a JSON file, with those keys that a record has checked and converted as by `checked`.
 
     Raises:
-        ModelError: as `read_file`, but nothing is missing.
+        ModelError: as `read_file`, but not for missing keys.
     """
     said = read_json(path, kind=dict) if default is _MISSING else read_json(path, default, dict)
     return overlaid(kind, said, path)
 
 
 def overlaid(kind: type, said: Mapping[str, Any], file: Path | str, at: str = "") -> dict[str, Any]:
-    """A table with the keys that a record has checked; `at` is the key in the file that the table stands at."""
+    """A dict with those keys that a record has checked and converted; `at` is the dict's own key, for messages."""
     try:
         known = _tables({key: hint for key, hint, _ in _fields(cast(Any, kind)).values()}, said, at)
     except _Wrong as wrong:
@@ -174,7 +174,7 @@ def overlaid(kind: type, said: Mapping[str, Any], file: Path | str, at: str = ""
 
 
 def rows(kind: type[Record], path: Path, default: Any = _MISSING) -> tuple[Record, ...]:
-    """The records of a JSON file that holds a list of tables.
+    """Reads records from a JSON file that holds a list of dicts.
 
     Raises:
         ModelError: as `read_file`.
@@ -187,22 +187,22 @@ def rows(kind: type[Record], path: Path, default: Any = _MISSING) -> tuple[Recor
 
 
 class _Wrong(Exception):
-    """A value that is not what is due at its key."""
+    """A value that is missing, not allowed or, unless `covered`, not supported; `expected` says what is allowed."""
 
-    def __init__(self, key: str, value: object, due: str, covered: bool = True) -> None:
+    def __init__(self, key: str, value: object, expected: str, covered: bool = True) -> None:
         super().__init__(key)
-        self.key, self.value, self.due, self.covered = key, value, due, covered
+        self.key, self.value, self.expected, self.covered = key, value, expected, covered
 
     def error(self, file: Path | str, kind: type[OmnivecError]) -> OmnivecError:
-        """What is said of it."""
+        """The exception to raise about it."""
         if self.value is _MISSING:
-            return kind(f"{file} lacks {self.key}: {self.due} is expected")
+            return kind(f"{file} lacks {self.key}: {self.expected} is expected")
         shown = _SHOWN.repr(self.value)
         if not self.covered:
             kind = UnsupportedModel if kind is ModelError else kind
-            return kind(f"{file}: {self.key} {shown} {self.due}")
-        held = f"{self.key} is {shown}" if self.key else f"it holds a {type(self.value).__name__}"
-        return kind(f"{file}: {held}, where {self.due} is expected")
+            return kind(f"{file}: {self.key} {shown} {self.expected}")
+        value = f"{self.key} is {shown}" if self.key else f"it holds a {type(self.value).__name__}"
+        return kind(f"{file}: {value}, where {self.expected} is expected")
 
 
 def keys(kind: type) -> set[str]:
@@ -211,18 +211,18 @@ def keys(kind: type) -> set[str]:
 
 
 def says_nothing(value: object) -> bool:
-    """Whether a value of a key that nobody here knows may be passed over: it is null, no, or empty."""
+    """Whether the value of an unknown key can be ignored: it is null, false or empty."""
     return value is None or value is False or value in ("", [], {})
 
 
 def is_required(kind: type, key: str) -> bool:
-    """Whether a record has to have something at a key of the file."""
-    return any(key == own and not optional for own, _, optional in _fields(kind).values())
+    """Whether a record needs a value for a key of the file."""
+    return any(key == known and not optional for known, _, optional in _fields(kind).values())
 
 
 @functools.cache
 def _fields(kind: Any) -> dict[str, tuple[str, Any, bool]]:
-    """Of each field of a record its key, its annotation, and whether it may be missing."""
+    """Each field of a record -> its key, its annotation, and whether it may be missing."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         field.name: (
@@ -244,17 +244,17 @@ def _record(kind: type[Record], said: object, at: str) -> Record:
         return said
     if not isinstance(said, Mapping):
         raise _Wrong(at, said, "a table")
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, (key, annotation, optional) in _fields(cast(Any, kind)).items():
         value = said.get(key)
         if value is not None:
-            given[name] = _value(annotation, value, _below(at, key))
+            values[name] = _value(annotation, value, _below(at, key))
         elif _may_be_null(annotation):
             if not optional:
-                given[name] = None
+                values[name] = None
         elif not optional:
-            raise _Wrong(_below(at, key), None if key in said else _MISSING, _due(annotation))
-    record = kind(**given)
+            raise _Wrong(_below(at, key), None if key in said else _MISSING, _expected(annotation))
+    record = kind(**values)
     for name, (key, annotation, _) in _fields(cast(Any, kind)).items():
         for note in _notes(annotation):
             _compare(record, note, getattr(record, name), _below(at, key))
@@ -262,7 +262,7 @@ def _record(kind: type[Record], said: object, at: str) -> Record:
 
 
 def _compare(record: Any, note: object, value: Any, at: str) -> None:
-    """Holds a field against another."""
+    """Compares a field with another one, for `Divides` and `Length`."""
     other = getattr(record, note.field) if isinstance(note, Divides | Length) else 0
     if isinstance(note, Divides) and other % value:
         raise _Wrong(at, value, f"a divisor of {note.field} ({other})")
@@ -281,27 +281,30 @@ def _tables(known: Mapping[str, Any], said: object, at: str) -> dict[str, Any]:
 
 
 def _value(annotation: Any, value: Any, at: str, tables: bool = False) -> Any:
-    """A value as its annotation has it: a list is a tuple, an int a float, a table a record or, as asked, a dict."""
+    """A value checked and converted by its annotation: lists to tuples, ints to floats, dicts to records.
+
+    With `tables`, as `checked` needs it, lists stay lists and dicts stay dicts.
+    """
     if get_origin(annotation) is Annotated:
-        found = _value(get_args(annotation)[0], value, at, tables)
+        converted = _value(get_args(annotation)[0], value, at, tables)
         for note in _notes(annotation):
-            _hold(note, found, at, annotation)
-        return found
+            _hold(note, converted, at, annotation)
+        return converted
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         choices = [each for each in get_args(annotation) if _is_of(each, value)]
         if not choices:
-            raise _Wrong(at, value, _due(annotation))
+            raise _Wrong(at, value, _expected(annotation))
         return _value(choices[0], value, at, tables)
     if not _is_of(annotation, value):
-        raise _Wrong(at, value, _due(annotation))
+        raise _Wrong(at, value, _expected(annotation))
     if annotation is float:
         return _finite(value, at)
     if origin is tuple:
-        return _list(get_args(annotation), value, at, tables, _due(annotation))
+        return _list(get_args(annotation), value, at, tables, _expected(annotation))
     if origin is Mapping:
-        own, inner = get_args(annotation)
-        for key in value if own is int else ():
+        key_type, inner = get_args(annotation)
+        for key in value if key_type is int else ():
             if not (key.isascii() and key.isdigit() and len(key) < 10):
                 raise _Wrong(_below(at, _SHOWN.repr(key)), value[key], "a whole number as its key")
         return {key: _value(inner, each, _below(at, str(key)), tables) for key, each in value.items()}
@@ -312,13 +315,13 @@ def _nested(kind: Any, value: Any, at: str, tables: bool) -> Any:
     if tables:
         for key, hint, optional in _fields(kind).values():
             if not optional and value.get(key) is None:
-                raise _Wrong(_below(at, key), None if key in value else _MISSING, _due(hint))
+                raise _Wrong(_below(at, key), None if key in value else _MISSING, _expected(hint))
         return _tables({key: hint for key, hint, _ in _fields(kind).values()}, value, at)
     return _record(kind, value, at)
 
 
 def _is_of(annotation: Any, value: object) -> bool:
-    """Whether a value is of the outermost type of an annotation; numbers and booleans are never one another."""
+    """Whether a value has the outermost type of an annotation; a bool is not a number, nor a number a bool."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     origin = get_origin(annotation)
@@ -349,25 +352,26 @@ def _finite(value: float, at: str) -> float:
     return number
 
 
-def _list(kinds: tuple[Any, ...], value: Any, at: str, tables: bool, due: str) -> Any:
+def _list(kinds: tuple[Any, ...], value: Any, at: str, tables: bool, expected: str) -> Any:
     if kinds[1:] == (...,):
         kinds = (kinds[0],) * len(value)
     if len(kinds) != len(value):
-        raise _Wrong(at, value, due)
+        raise _Wrong(at, value, expected)
     pairs = enumerate(zip(kinds, value, strict=True))
-    found = [_value(kind, each, f"{at}[{i}]", tables) for i, (kind, each) in pairs]
-    return found if tables else tuple(found)
+    converted = [_value(kind, each, f"{at}[{i}]", tables) for i, (kind, each) in pairs]
+    return converted if tables else tuple(converted)
 
 
 def _hold(note: object, value: Any, at: str, annotation: Any) -> None:
+    """Checks a value against `Between`, `Filled` or `Among`."""
     if isinstance(note, Between) and not note.low <= value <= note.high:
-        raise _Wrong(at, value, _due(annotation))
+        raise _Wrong(at, value, _expected(annotation))
     if isinstance(note, Filled) and not value:
         raise _Wrong(at, value, "at least one value")
     if isinstance(note, Among) and value not in note.values:
         choices = ", ".join(str(each) for each in note.values)
-        due = f"is none of {choices}" if len(note.values) > 1 else f"is not covered, only {choices} is"
-        raise _Wrong(at, value, due, covered=False)
+        what = f"is none of {choices}" if len(note.values) > 1 else f"is not covered, only {choices} is"
+        raise _Wrong(at, value, what, covered=False)
 
 
 def _may_be_null(annotation: Any) -> bool:
@@ -389,18 +393,18 @@ _NAMES: Mapping[Any, str] = {
 }
 
 
-def _due(annotation: Any) -> str:
-    """An annotation in words."""
+def _expected(annotation: Any) -> str:
+    """The values that an annotation allows, in words."""
     if get_origin(annotation) is Annotated:
         ranges = [note for note in _notes(annotation) if isinstance(note, Between)]
         within = f" from {ranges[-1].low:,} to {ranges[-1].high:,}" if ranges else ""
-        return _due(get_args(annotation)[0]) + within
+        return _expected(get_args(annotation)[0]) + within
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_due(each) for each in inner))
+        return " or ".join(dict.fromkeys(_expected(each) for each in inner))
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
     if origin is tuple:
         number = "" if inner[1:] == (...,) else f" of {len(inner)}"
-        return f"a list{number}, each {_due(inner[0])}"
+        return f"a list{number}, each {_expected(inner[0])}"
     return _NAMES.get(annotation, "a table")

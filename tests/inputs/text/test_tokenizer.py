@@ -370,7 +370,7 @@ DAMAGED = {
     "no model": ({"tokenizer.json": {}}, "no tokenizer can be made of tokenizer.json"),
     "cut settings": (
         {"vocab.txt": "a\n", "tokenizer_config.json": '{"do_'},
-        "tokenizer_config.json is no valid JSON",
+        "tokenizer_config.json is not valid JSON",
     ),
     "a list of settings": ({"vocab.txt": "a\n", "tokenizer_config.json": [1]}, "holds a list"),
     "cut merges": (
