@@ -100,6 +100,20 @@ def test_many_words_let_the_table_grow(tmp_path, monkeypatch):
     assert corpus.starts.tolist() == list(range(0, 300_001, MOST))
 
 
+def test_blank_lines_are_counted_once_when_the_table_grows():
+    from omnivec.tables.kernels import vocabulary
+
+    text = b"\n" * 50 + b"a" * 80 + b"\n"
+    padded = np.frombuffer(text + bytes(vocabulary.PADDING), np.uint8)
+    ids, ends = np.empty(len(text), np.int32), np.empty(2 * len(text), np.int64)
+    state = np.array([0, len(text), 0, 0, 0, ord("\n"), 1], np.int64)
+    words, grown = vocabulary.table(64, 4), 0
+    while not vocabulary.scan(padded, state, words, ids, ends):
+        words, grown = vocabulary.grown(words, len(text)), grown + 1
+    assert grown and state[3] == 1
+    assert ends[: state[4]].tolist() == [0] * 50 + [1]
+
+
 def test_several_files_and_packed_ones(tmp_path):
     for name, pack in (("a.txt", bytes), ("b.txt.gz", gzip.compress), ("c.bz2", bz2.compress)):
         (tmp_path / name).write_bytes(pack(f"in {name[0]} no line end".encode()))

@@ -105,7 +105,7 @@ def scan(
     batch = words.batch
     mask = len(words.records) - 1
     while at < length:
-        size, here = words.size[0], at
+        size, here, ended = words.size[0], at, sentence
         if size + AT_ONCE > len(words.first):
             break
         # The records of the next words are prefetched before the first of them is read.
@@ -126,10 +126,9 @@ def scan(
                 letters += at - begin
                 many += 1
         if words.starts[size] + letters + PADDING > len(words.spelled):
-            # No room for these words: go back to the first of them, and drop the sentence ends after it.
-            while sentence > 0 and ends[sentence - 1] > token:
-                sentence -= 1
-            at = here
+            # No room for these words: go back to before them. Their sentence ends are written again by the next call,
+            # and must not be kept twice: `ends` has one place for each byte of the text.
+            at, sentence = here, ended
             break
         for i in range(many):
             begin, span = np.int64(batch[i, 3]), np.int64(batch[i, 4])
