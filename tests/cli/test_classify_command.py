@@ -96,5 +96,5 @@ def test_an_image_among_texts_says_which_models_read_it(files: CommandLine, tiny
     done = files("classify", "-l", "fox,dog", "docs/a.txt", "pictures/p000.png", "-m", tiny)
     assert done.code == 3
     [line] = [line for line in done.errors if "p000.png" in line]
-    why = "an image by its name, and this model reads texts alone; take one of images, or of both"
+    why = "an image by its name, but this model reads only texts; use a model of images, or of both"
     assert line == f"omnivec: pictures/p000.png: {why}"

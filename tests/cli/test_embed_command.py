@@ -191,7 +191,7 @@ def test_what_is_cut_is_said(omni: CommandLine, tiny: Path) -> None:
         (["-", "--dim", "0"], 2, "1 to 32"),
         (["-", "--dim", "33"], 2, "1 to 32"),
         (["-", "--batch-size", "0"], 2, "at least 1"),
-        (["-", "--prompt-name", "query"], 2, "none of this model's prompts"),
+        (["-", "--prompt-name", "query"], 2, "not a prompt of this model"),
         (["-", "--precision", "int4"], 2, "int4"),
         (["absent.csv", "--column", "x"], 1, "cannot be read"),
         (["empty.csv", "--column", "x"], 1, "its columns: none"),

@@ -259,7 +259,7 @@ def test_options_of_texts_are_refused_by_a_model_of_images(
         image_model.stream,
     ):
         with pytest.raises(
-            UsageError, match=f"{name}=.* is an option of texts, and this model reads images alone"
+            UsageError, match=f"{name}=.* is an option of texts, but this model reads only images"
         ):
             call(image, **{name: value})
     assert image_model.encode(image, prompt="").shape == (image_model.dim,)
@@ -281,7 +281,7 @@ def test_options_of_texts_concern_the_texts_of_a_model_of_both(tmp_path: Path) -
     check_close(both[0], model.encode("a photo of a dog"), "the text")
     check_close(both[1], model.encode(image), "the image")
     for name, value in (("prompt", "a photo of "), ("truncate", "error"), ("chunk", "pool")):
-        with pytest.raises(UsageError, match=f"{name}=.* is an option of texts, and no item is a text"):
+        with pytest.raises(UsageError, match=f"{name}=.* is an option of texts, but no item is a text"):
             model.run([image, image], **{name: value})  # type: ignore[arg-type]
     found = model.run(["a dog", None, image])
     assert found.failures.keys() == {1}
@@ -302,9 +302,9 @@ def test_options_of_texts_concern_the_texts_of_a_model_of_both(tmp_path: Path) -
         ({"normalize_embeddings": "no"}, "normalize_embeddings='no': True or False"),
         ({"normalize_embeddings": 1}, "normalize_embeddings=1: True or False"),
         ({"show_progress_bar": "yes"}, "show_progress_bar='yes': True or False"),
-        ({"prompt": 3}, "prompt=3: a str"),
-        ({"prompt": np.zeros(3)}, "prompt=array.*: a str"),
-        ({"prompt_name": ["query"]}, r"prompt_name=\['query'\] is none of this model's prompts"),
+        ({"prompt": 3}, "prompt=3: must be a str"),
+        ({"prompt": np.zeros(3)}, "prompt=array.*: must be a str"),
+        ({"prompt_name": ["query"]}, r"prompt_name=\['query'\] is not a prompt of this model"),
         ({"truncate": "middle"}, "truncate='middle' is none of"),
         ({"truncate": True}, "truncate=True is none of"),
         ({"chunk": ["pool"]}, r"chunk=\['pool'\] is none of"),

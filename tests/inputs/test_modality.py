@@ -96,11 +96,11 @@ def test_models_refuse_what_they_do_not_read(
     sound = omnivec.Audio(np.zeros(4, np.float32), 16000)
     failures = text_model.run(["a", wave, sound, omnivec.Key("a")]).failures
     assert failures.keys() == {1, 2, 3}
-    assert failures[1].startswith(f"{wave}: a sound by its name, and this model reads texts alone")
-    assert "an Audio is a sound, and this model reads texts alone" in failures[2]
+    assert failures[1].startswith(f"{wave}: a sound by its name, but this model reads only texts")
+    assert "an Audio is a sound, but this model reads only texts" in failures[2]
     assert "a Key is a key" in failures[3]
     failures = image_model.run([omnivec.Series(np.zeros(3)), 7]).failures
-    assert "a Series is a series, and this model reads images alone" in failures[0]
+    assert "a Series is a series, but this model reads only images" in failures[0]
     assert "7, an int is no image" in failures[1]
 
 

@@ -314,13 +314,11 @@ def test_encode_and_run_in_its_unit(tones: ModuleType, chime: Path, folder: Path
     assert encoded.unit == "frames"
     assert (encoded.seen.tolist(), encoded.lost.tolist()) == ([4, 8], [0, 12])
     assert encoded.failures.keys() == {2, 3, 4}
-    assert "'a text' is a text, and this model reads tones alone" in encoded.failures[2]
+    assert "'a text' is a text, but this model reads only tones" in encoded.failures[2]
     np.testing.assert_allclose(model.encode(folder / "a.tone"), encoded.vectors[0], atol=1e-6)
     with pytest.raises(ItemErrors, match="20 frames, and the model hears 8"):
         model.encode([folder / "long.tone"], truncate="error")
-    with pytest.raises(
-        UsageError, match="prompt='x' is an option of texts, and this model reads tones alone"
-    ):
+    with pytest.raises(UsageError, match="prompt='x' is an option of texts, but this model reads only tones"):
         model.encode(tones.Tone(440, 1), prompt="x")
     with pytest.raises(UsageError, match="decode='exact' is an option of images"):
         omnivec.load(chime, decode="exact")
@@ -329,7 +327,7 @@ def test_encode_and_run_in_its_unit(tones: ModuleType, chime: Path, folder: Path
 def test_a_text_model_refuses_it(tones: ModuleType, tmp_path: Path) -> None:
     checkpoints.bert(tmp_path / "bert", width=32, layers=1)
     [why] = omnivec.load(tmp_path / "bert").run([tones.Tone(440, 1)]).failures.values()
-    assert why.endswith("a Tone is a tone, and this model reads texts alone; take one of tones, or of both")
+    assert why.endswith("a Tone is a tone, but this model reads only texts; use a model of tones, or of both")
 
 
 def test_a_collection_takes_it(tones: ModuleType, chime: Path, folder: Path, tmp_path: Path) -> None:

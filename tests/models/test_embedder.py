@@ -130,7 +130,7 @@ def test_a_model_that_is_nowhere_names_the_near_ones() -> None:
 
 def test_unstated_pooling_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     omnivec.load(folder)
-    assert "their mean is taken" in capsys.readouterr().err
+    assert "using their mean" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -134,7 +134,7 @@ def test_precision_is_provenance_and_not_identity(folder: Path) -> None:
     assert (small.provenance["precision"], small.card["precision"]) == ("int8", "int8")
     assert small.identity == exact.identity
     identity.check_same(small.identity, exact.identity, "text")
-    assert small.card["reasons"]["precision"] == "as asked"
+    assert small.card["reasons"]["precision"] == "as requested"
     assert "arithmetic" in small.card["reasons"]
 
 

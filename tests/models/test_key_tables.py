@@ -59,14 +59,14 @@ def test_the_kind_stands_in_the_file(table, tmp_path):
     [
         (
             "user 17",
-            r"'user 17' is a text, and this table has keys alone: give Key\('user 17'\), or take vector",
+            r"'user 17' is a text, but this table has only keys: give Key\('user 17'\), or call vector",
         ),
         ("nobody", r"'nobody' is a text"),
         (Key("nobody"), r"'nobody': not among the table's 5 keys"),
         (Key("User 17"), "not among the table's 5 keys"),
         (Key(SEVEN), "7, an int: not among"),
-        (np.zeros((4, 4, 3), np.uint8), "is an image, and this model reads keys alone"),
-        (object(), r"is no key: give Key\(name\)"),
+        (np.zeros((4, 4, 3), np.uint8), "is an image, but this model reads only keys"),
+        (object(), r"is not a key: give Key\(name\)"),
     ],
 )
 def test_what_is_no_key_of_the_table_fails_alone(table, item, why):
@@ -77,7 +77,7 @@ def test_what_is_no_key_of_the_table_fails_alone(table, item, why):
 
 
 def test_options_of_texts_and_weights_of_words_are_refused(table):
-    with pytest.raises(UsageError, match="this model reads keys alone"):
+    with pytest.raises(UsageError, match="this model reads only keys"):
         table.encode(Key("user"), prompt="query: ")
     with pytest.raises(UsageError, match="weighting='sif' is for the words of texts"):
         table.weighted("sif")

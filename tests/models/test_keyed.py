@@ -106,11 +106,11 @@ def test_analogies_equal_gensim(model: omnivec.KeyedEmbedder) -> None:
 
 
 def test_what_cannot_be_asked(model: omnivec.KeyedEmbedder) -> None:
-    with pytest.raises(UsageError, match=r"'kng': not among the table's 10 keys; near 'kng' are 'king'"):
+    with pytest.raises(UsageError, match=r"'kng': not among the table's 10 keys; similar to 'kng': 'king'"):
         model.vector("kng")
     with pytest.raises(UsageError, match="k=0"):
         model.most_similar("king", k=0)
-    with pytest.raises(UsageError, match="a table, whose words have one vector"):
+    with pytest.raises(UsageError, match="a table, in which a word has the same vector"):
         model.tokens("the king")
     with pytest.raises(UsageError, match="give at least 2"):
         model.odd_one_out(["king"])
@@ -150,7 +150,7 @@ def test_an_unknown_form_names_those_there_are(model: omnivec.KeyedEmbedder, tmp
 
 def test_a_file_that_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(bytes(range(256)))
-    with pytest.raises(UnsupportedModel, match="give the folder that holds it"):
+    with pytest.raises(UnsupportedModel, match="is not a table, give its folder"):
         omnivec.load(tmp_path / "model.bin")
 
 
@@ -276,7 +276,7 @@ def test_an_unknown_key_is_said_only_when_it_is_shown(
         patched.setattr(difflib, "get_close_matches", None)  # calling it would be a TypeError
         with pytest.raises(omnivec.UnknownKey) as raised:
             model.vector("KING")
-    assert str(raised.value) == "'KING': not among the table's 10 keys; near 'KING' are 'king'"
+    assert str(raised.value) == "'KING': not among the table's 10 keys; similar to 'KING': 'king'"
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
     assert model.spelled("KING") == model.spelled("king") == "king"
     with pytest.raises(omnivec.UnknownKey):
@@ -306,13 +306,16 @@ def test_neighbours_of_vectors_equal_gensim(model: omnivec.KeyedEmbedder) -> Non
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"positive": np.zeros(5)}, r"positive 0 is a float64 array of shape \(5,\): vectors are \(12,\)"),
+        (
+            {"positive": np.zeros(5)},
+            r"positive 0 is a float64 array of shape \(5,\): vectors must be \(12,\)",
+        ),
         ({"positive": np.full(12, np.nan)}, "of finite numbers"),
         ({"positive": ["king", 3.0]}, "positive 1 is 3.0, a float: give a key, or a vector"),
         ({"positive": ["king", None]}, "positive 1 is None"),
         ({"positive": {"king"}}, "a set has no order"),
         ({"positive": "king", "k": 3.0}, "k=3.0: a whole number, at least 1"),
-        ({"positive": "king", "k": 3, "topn": 3}, "mean the same"),
+        ({"positive": "king", "k": 3, "topn": 3}, "are the same option"),
         ({"positive": "king", "topn": "x"}, "topn='x': a whole number"),
         ({"positive": "king", "method": "cos"}, "method='cos' is none of add, mul"),
         ({}, "needs a positive row"),

@@ -150,7 +150,7 @@ def test_what_cannot_be_asked_for(made: tuple[Path, Any]) -> None:
         model.encode("x", chunk="late")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="span 1"):
         model.encode_spans("the engine", [(0, 3), (5, 99)])
-    with pytest.raises(UsageError, match="holds no token"):
+    with pytest.raises(UsageError, match="contains no token"):
         model.encode_spans("the   engine", [(4, 5)])
 
 
@@ -211,5 +211,5 @@ def test_every_token_is_kept_once(tokens: int, room: int) -> None:
 def test_spans_need_a_mean(tmp_path: Path) -> None:
     checkpoints.bert(tmp_path)
     folder = with_head(tmp_path, pooling_mode_mean_tokens=False, pooling_mode_cls_token=True)
-    with pytest.raises(UsageError, match="this model by cls"):
+    with pytest.raises(UsageError, match="this model uses cls"):
         open_model(folder).encode_spans("the engine", [(0, 3)])

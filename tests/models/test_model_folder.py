@@ -98,7 +98,7 @@ def _config(folder: Path) -> None:
 @row("config.json auto_map")
 def _code(folder: Path) -> None:
     change(folder / "config.json", auto_map={"AutoModel": "own.BertModel"})
-    refused(folder, r"config\.json: auto_map names a network of the folder's own code, own\.BertModel")
+    refused(folder, r"config\.json: auto_map names a network whose code is in the folder, own\.BertModel")
 
 
 @row("config.json quantization_config pruned_heads")
@@ -203,7 +203,7 @@ def _modules(folder: Path) -> None:
     (folder / "modules.json").write_text(json.dumps([listed[0], listed[0], *listed[1:]]))
     refused(folder, "has 2 networks")
     (folder / "modules.json").write_text(json.dumps([*listed, listed[1]]))
-    refused(folder, "several Poolings")
+    refused(folder, "several Pooling modules")
     (folder / "modules.json").write_text(json.dumps([listed[0], listed[2], listed[1]]))
     refused(folder, "Dense before the Pooling")
     (folder / "modules.json").write_text(json.dumps([listed[0], listed[4], *listed[1:4]]))
@@ -241,7 +241,9 @@ def _other_code(folder: Path) -> None:
     listed = json.loads((folder / "modules.json").read_text())
     listed[0]["type"] = "custom_st.Transformer"
     (folder / "modules.json").write_text(json.dumps(listed))
-    refused(folder, r"names the module 'custom_st\.Transformer', which is no code of sentence-transformers")
+    refused(
+        folder, r"names the module 'custom_st\.Transformer', whose code is not from sentence-transformers"
+    )
 
 
 @row("sentence_bert_config.json and its sisters: max_seq_length do_lower_case")
@@ -322,7 +324,7 @@ def _tasks(folder: Path) -> None:
         refused(folder, rf"sentence_bert_config\.json: {key}")
     file.write_text(before)
     change(file, modality_config={"text": {"method": "forward", "method_output_name": ["hidden_states", 1]}})
-    refused(folder, r"modality_config takes \['hidden_states', 1\] of 'forward'")
+    refused(folder, r"modality_config uses \['hidden_states', 1\] of 'forward'")
 
 
 @row("sentence_bert_config.json unpad_inputs")
@@ -432,7 +434,7 @@ def _dense(folder: Path) -> None:
         change(file, activation_function=name)
         refused(folder, "is none of")
     change(file, activation_function="torch.nn.modules.linear.Identity", bias=False)
-    refused(folder, "says bias false, and the weights have one")
+    refused(folder, "has bias false, but the weights have one")
     change(file, bias=True, in_features=31)
     with pytest.raises(ModelError, match=r"in_features is 31, but linear\.weight of the weights is"):
         read_models(folder)
@@ -440,7 +442,7 @@ def _dense(folder: Path) -> None:
     weights = load_file(folder / "2_Dense" / "model.safetensors")
     del weights["linear.bias"]
     save_file(weights, folder / "2_Dense" / "model.safetensors")
-    refused(folder, "says bias true, and the weights have none")
+    refused(folder, "has bias true, but the weights have none")
 
 
 @row("2_Dense/config.json module_input_name module_output_name")

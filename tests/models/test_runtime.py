@@ -60,7 +60,7 @@ def test_precision_by_cpu(
 def test_what_is_asked_for_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = choose(monkeypatch, {"amx_bf16"}, True, precision="float32", threads=3)
     assert (chosen.settings.precision, chosen.settings.threads, chosen.settings.streams) == ("float32", 3, 3)
-    assert chosen.reasons["precision"] == chosen.reasons["threads"] == "as asked"
+    assert chosen.reasons["precision"] == chosen.reasons["threads"] == "as requested"
     assert choose(monkeypatch, {"amx_bf16"}, True, deterministic=True).settings.precision == "float32"
 
 

@@ -132,7 +132,7 @@ def test_keys_that_are_no_utf8(tmp_path, form, capsys):
     loaded = omnivec.load(tmp_path / "t")
     assert loaded.keys == ["a\ufffdc", "b", "\ufffd\ufffdf"]
     said = capsys.readouterr().err
-    assert "2 of 3 keys are no UTF-8" in said and said.count("\n") == 1
+    assert "2 of 3 keys are not UTF-8" in said and said.count("\n") == 1
     assert omnivec.load(tmp_path / "t", errors="ignore").keys == ["ac", "b", "f"]
     with pytest.raises(WeightsError, match=r'is not UTF-8 .*load\(\.\.\., errors="replace"\)'):
         omnivec.load(tmp_path / "t", errors="strict")

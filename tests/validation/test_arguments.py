@@ -59,7 +59,7 @@ def test_numbers_flags_and_names() -> None:
 
 
 def test_a_model_that_is_no_name(text_model: omnivec.Embedder) -> None:
-    refused("model is an Embedder; it is loaded already: give a name or a folder", omnivec.load, text_model)
+    refused("model is an Embedder; it is already loaded: give a name or a folder", omnivec.load, text_model)
     refused("model is None: give a name", omnivec.load, None)
     refused("model is 3, an int: give a name", omnivec.load, 3)
 
@@ -75,7 +75,7 @@ def test_a_model_that_is_no_name(text_model: omnivec.Embedder) -> None:
         ({"precision": np.float32}, "precision=.*: a str"),
         ({"device": 0}, "device=0: a str"),
         ({"decode": "fast"}, "decode='fast' is none of reduced, exact"),
-        ({"decode": "exact"}, "decode='exact' is an option of images, and .* reads text alone: leave it out"),
+        ({"decode": "exact"}, "decode='exact' is an option of images, but .* reads only text: leave it out"),
         ({"dim": "x"}, "dim='x': a whole number, 1 to 32"),
         ({"max_memory": []}, r"max_memory=\[\] is not a size"),
     ],
@@ -105,7 +105,7 @@ def test_members_of_an_embedder(text_model: omnivec.Embedder, image_model: omniv
         ):
             refused("text is .*: give a str", call, value)
     for spans in ("x", [(0, 1.5)], [(0, 1), (2,)], [0, 1, 2], [("a", "b")], None):
-        refused("spans=.*: pairs of whole numbers", text_model.encode_spans, "a text", spans)
+        refused("spans=.*: must be pairs of whole numbers", text_model.encode_spans, "a text", spans)
     refused("layer='x': a whole number", text_model.tokens, "a text", layer="x")
     refused("layer=1.5: a whole number", text_model.tokens, "a text", layer=[0, 1.5])
     refused("task='search' is none of query, document", text_model.task_prompt, "search")

@@ -92,7 +92,7 @@ def test_a_base_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = write_adapter(tmp_path / "a", "plain", base_model_name_or_path="org/base", revision="v2")
     with pytest.raises(
-        ModelError, match=r"adapter_config\.json: the base model 'org/base@v2' is no folder here"
+        ModelError, match=r"adapter_config\.json: the base model 'org/base@v2' is not a folder and"
     ) as caught:
         read_model(folder)
     assert "\n" not in str(caught.value)
@@ -104,7 +104,7 @@ def test_a_base_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_adapter_of_an_adapter_is_refused(tmp_path: Path) -> None:
     first = made(tmp_path, "plain")
     second = write_adapter(tmp_path / "second", "rslora", base_model_name_or_path=str(first))
-    with pytest.raises(UnsupportedModel, match="is an adapter itself"):
+    with pytest.raises(UnsupportedModel, match="is itself an adapter"):
         read_model(second)
 
 

@@ -241,7 +241,7 @@ def misread(item: Any, reads: Sequence[str]) -> ItemError | None:
     one, is_file = get(actual).one, isinstance(item, PurePath)
     what = f"{item}: {one} by its name" if is_file else f"{shown(item)} is {one}"
     return ItemError(
-        f"{what}, and this model reads {plural(reads)} alone; take one of {get(actual).plural}, or of both"
+        f"{what}, but this model reads only {plural(reads)}; use a model of {get(actual).plural}, or of both"
     )
 
 

@@ -1,1 +1,1 @@
-"""What an embedder drives and what a user holds: networks, tables, towers, batching, loading, saving."""
+"""Embedders and the encoders behind them: networks, tables, towers, batching, loading, saving."""

@@ -1,8 +1,19 @@
-"""The loop: decode, sort by size, prepare, fill batches to a budget, run, restore the order.
+"""The batching loop: decode, sort by size, prepare, fill batches up to a budget, compute, restore the order.
 
-It knows no modality: a model says how an item is decoded, prepared and computed. Everything done to one item is inside
-that item's border: whatever is raised there, a lack of memory or a library's panic included, costs the item alone. A
-step over several items that fails is done again item by item.
+It is independent of the modality: a preparer says how items are decoded and prepared, a computer how batches are
+computed. An exception for one item, lack of memory and panics of libraries included, makes only this item fail. If a
+step over several items fails, it is repeated for each of them alone.
+
+Example: five texts of 5, 12, 3, 9 and 4 tokens, and a budget of 20. The cost of a batch is its number of rows times the
+cost of its longest row, because the others are padded to it.
+
+    order by size, longest first:  item 1 (12), item 3 (9), item 0 (5), item 4 (4), item 2 (3)
+    batch 1:  20 // 12 = 1 row:    [item 1]            costs 12
+    batch 2:  20 // 9 = 2 rows:    [item 3, item 0]    costs 2 * 9 = 18
+    batch 3:  20 // 4 = 5 rows:    [item 4, item 2]    costs 2 * 4 = 8; no more rows are left
+
+The vectors of batch 2 are written to rows 3 and 0 of the result, so that its rows are in the order of the items. If a
+sixth item equals item 1, it is not computed: row 1 is copied to row 5.
 """
 
 from __future__ import annotations
@@ -29,11 +40,11 @@ WINDOW = 8192
 
 
 class Computer(Protocol):
-    """What computes batches.
+    """Computes batches of prepared items.
 
     Attributes:
         dim: length of a vector.
-        budget: cost that one batch may hold.
+        budget: largest cost of a batch.
     """
 
     dim: int
@@ -41,14 +52,14 @@ class Computer(Protocol):
 
     @property
     def streams(self) -> int:
-        """Batches to compute at a time."""
+        """Number of batches to compute at the same time."""
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
-        """Vectors (n, dim) of one batch; `alone` says that no other batch runs beside it."""
+        """Computes the vectors (n, dim) of one batch; `alone` says that no other batch is computed at the same time."""
 
 
 class TableSteps(Protocol):
-    """The steps of a model that needs no batches: it takes as many items as there are, in any order.
+    """The steps of a model that needs no batches, because the cost of an item does not depend on the others.
 
     Attributes:
         dim: length of a vector.
@@ -58,26 +69,26 @@ class TableSteps(Protocol):
 
     @property
     def unit(self) -> str:
-        """What seen counts."""
+        """Unit of `seen`."""
 
     @property
     def nothing(self) -> str:
-        """Why an item of which nothing was seen has no vector."""
+        """Reason why an item has no vector if nothing of it was seen."""
 
     def decode(self, item: Any) -> Any:
-        """What the item holds; ItemError where it cannot be read."""
+        """Decodes an item; ItemError if it cannot be read."""
 
     def vectors(self, decoded: Sequence[Any], reading: ReadOptions) -> tuple[Floats, Ints]:
-        """Vectors (n, dim) of items, and how much of each they are made of (n,)."""
+        """Returns the vectors (n, dim) of items, and how much of each item was used (n,)."""
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How to batch.
+    """Options of the batching loop.
 
     Attributes:
-        rows: most items in a batch; 0 for as many as the budget holds.
-        done: called with the number of items that are finished.
+        rows: largest number of rows in a batch; 0 for as many as the budget allows.
+        done: called after each batch with the number of items that it has finished.
     """
 
     rows: int = 0
@@ -85,7 +96,7 @@ class BatchOptions:
 
 
 class _ItemPart(NamedTuple):
-    """A part of an item, ready for a batch."""
+    """A row of a batch: an item, or one of the parts that a long item was split into."""
 
     item: int
     part: int
@@ -93,7 +104,7 @@ class _ItemPart(NamedTuple):
 
 
 class _Run:
-    """One call of `run`: what is decoded, what is next, and where results go."""
+    """State of one call of `run`: decoded items, prepared rows that wait for a batch, and results."""
 
     def __init__(
         self,
@@ -133,7 +144,7 @@ class _Run:
         self.lock = threading.Lock()
 
     def batches(self) -> Iterator[list[_ItemPart]]:
-        """Batches, the costliest first; each holds what the budget allows at the cost of its longest row."""
+        """Yields batches, the costliest first, of as many rows as the budget allows at the cost of the longest row."""
         while self.order or self.waiting:
             chunk = self.preparer.chunk
             while self.order and len(self.waiting) < chunk:
@@ -146,7 +157,7 @@ class _Run:
                 yield batch
 
     def _prepare(self, indices: list[int]) -> None:
-        # What an item holds goes as soon as its arrays are there: photographs are large.
+        # Decoded items are released as soon as their arrays exist, because photographs are large.
         decoded = [self.decoded.pop(i) for i in indices]
         try:
             prepared = self.preparer.prepare(decoded, self.reading)
@@ -154,7 +165,7 @@ class _Run:
                 self._take(i, rows)
         except BaseException as error:
             why = of_item(error)
-            # What was taken before the failure is taken again.
+            # Rows of these items from before the failure are dropped: each item is prepared again alone.
             again = set(indices)
             self.waiting = [row for row in self.waiting if row.item not in again]
             if len(indices) == 1:
@@ -165,7 +176,7 @@ class _Run:
                 self._prepare([i])
 
     def _take(self, i: int, rows: Sequence[Prepared] | ItemError) -> None:
-        """An item's arrays, or why it has none."""
+        """Takes the prepared rows of an item, or the error that it failed with."""
         if isinstance(rows, ItemError):
             self.failures[i] = of_item(rows)
             return
@@ -175,7 +186,7 @@ class _Run:
         self.waiting += [_ItemPart(i, part, row) for part, row in enumerate(rows)]
 
     def compute(self, batch: list[_ItemPart], alone: bool) -> None:
-        """Computes a batch into its rows; where it fails, each row by itself."""
+        """Computes a batch and stores its vectors; if it fails, computes each row alone."""
         try:
             vectors = self.computer.compute([row.prepared for row in batch], alone)
             if self.projection is not None:
@@ -199,7 +210,7 @@ class _Run:
             self.plan.done(finished)
 
     def _put(self, row: _ItemPart, vector: Floats) -> bool:
-        """Takes a row's vector; whether its item is finished."""
+        """Stores the vector of a row; returns whether its item is finished."""
         parts = self.parts.get(row.item)
         if parts is not None:
             return parts.put(row.part, vector)
@@ -207,7 +218,7 @@ class _Run:
         return True
 
     def encoded(self) -> Encoded:
-        """What came out: parts joined, and what is equal copied from the one that was computed."""
+        """Returns the result, after averaging the parts of long items and copying the results of equal items."""
         for i, parts in self.parts.items():
             self.vectors[i] = parts.mean()
         for i, first in self.copies.items():
@@ -224,7 +235,7 @@ class _Run:
 
 
 class _Parts:
-    """The vectors of an item's parts, until they are averaged."""
+    """The vectors of the parts of an item, until all are there to be averaged."""
 
     def __init__(self, seen: Sequence[int], dim: int) -> None:
         self._weights = np.maximum(np.array(seen, np.float32), 1e-9)
@@ -232,14 +243,14 @@ class _Parts:
         self._left, self._lock = len(seen), threading.Lock()
 
     def put(self, part: int, vector: Floats) -> bool:
-        """Takes a part's vector; whether it was the last."""
+        """Stores the vector of a part; returns whether it was the last one missing."""
         self._vectors[part] = vector
         with self._lock:
             self._left -= 1
             return self._left == 0
 
     def mean(self) -> Floats:
-        """The mean by what each part has seen: the same whatever the order in which they came."""
+        """Returns the mean weighted by how much each part has seen; it does not depend on the order of computation."""
         mean: Floats = self._weights @ self._vectors / self._weights.sum()
         return mean
 
@@ -252,15 +263,18 @@ def run(
     plan: BatchOptions = BatchOptions(),
     projection: Projection | None = None,
 ) -> Encoded:
-    """Vectors of all items that have one, in their order, and why the others have none.
+    """Embeds items in batches; see the example in the module's docstring.
 
     Args:
-        items: in any order.
-        preparer: makes them ready.
-        computer: computes batches of them.
-        reading: how the preparer reads them.
-        plan: how to batch.
-        projection: what each batch of vectors goes through.
+        items: the items, in any order of size.
+        preparer: decodes and prepares them.
+        computer: computes batches of prepared items.
+        reading: options for the preparer.
+        plan: options of the loop.
+        projection: a learned head that is applied to each batch of vectors.
+
+    Returns:
+        The vectors of the items that succeeded, in their order, and the reasons of those that failed.
     """
     job = _Run(items, preparer, computer, reading, plan, projection)
     batches = job.batches()
@@ -286,7 +300,7 @@ def run(
         try:
             for future in futures:
                 future.result()
-        finally:  # Ctrl-C, or a fault of ours in one worker: the others end after their batch.
+        finally:  # after Ctrl-C or a bug in one worker, the others stop after their current batch
             stop.set()
     return job.encoded()
 
@@ -298,7 +312,7 @@ def run_whole(
     plan: BatchOptions = BatchOptions(),
     projection: Projection | None = None,
 ) -> Encoded:
-    """`run` for a model that needs no batches."""
+    """Embeds items with a model that needs no batches; arguments and result as for `run`."""
     decoded, listed, failures = [], [], dict[int, str]()
     for i, item in enumerate(items):
         try:
@@ -319,7 +333,7 @@ def run_whole(
         try:
             look_up(decoded[start:end], places[start:end])
         except BaseException as error:
-            of_item(error)  # lets pass what is no item's
+            of_item(error)  # raises again what is not the error of one item, such as Ctrl-C
             for i in range(start, end):
                 try:
                     look_up(decoded[i : i + 1], places[i : i + 1])
@@ -339,13 +353,13 @@ def scatter(
     runs: Mapping[Any, Callable[[Sequence[Any]], Encoded]],
     dim: int,
 ) -> Encoded:
-    """Vectors of items that several models read, each through its own, in the order of the items.
+    """Embeds items that are read by several models, and returns the results in the order of the items.
 
     Args:
-        items: in any order.
-        meant: of each item its model's key in `runs`; of one that has failed already anything.
-        failures: index of an item -> why it has no vector.
-        runs: what embeds the items of each key.
+        items: the items, in any order.
+        meant: for each item the key in `runs` of its model; any value for an item that has already failed.
+        failures: maps the index of each item that has already failed to the reason.
+        runs: maps each key to the function that embeds its items.
         dim: length of a vector.
     """
     vectors = np.zeros((len(items), dim), np.float32)
@@ -364,7 +378,7 @@ def scatter(
 
 
 def _kept(vectors: Floats, seen: Ints, lost: Ints, failures: Mapping[int, str], unit: str) -> Encoded:
-    """The record of vectors (n, dim) of n items, less those that have failed."""
+    """Makes the result for n items from arrays with n rows, by leaving out those that have failed."""
     if not failures:
         return Encoded(vectors, np.arange(len(vectors), dtype=np.int64), {}, seen, lost, unit)
     kept = np.array([i for i in range(len(vectors)) if i not in failures], np.int64)
@@ -372,7 +386,7 @@ def _kept(vectors: Floats, seen: Ints, lost: Ints, failures: Mapping[int, str], 
 
 
 def stream(items: Iterable[Any], run: Callable[[Sequence[Any]], Encoded]) -> Iterator[Encoded]:
-    """Windows of an iterable through `run`, in flat memory; indices count from the start of the iterable."""
+    """Applies `run` to windows of an iterable, in constant memory; indices count from the start of the iterable."""
     window: list[Any] = []
     start = 0
     for item in items:

@@ -1,4 +1,4 @@
-"""The embedder: a model on an engine, with batching; what a user holds."""
+"""`Embedder`, the public class of a loaded model: encoding, token vectors, similarity, saving."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Vectors of the parts of one text.
+    """Vectors of the tokens or words of one text.
 
     Attributes:
-        vectors: (n, width) float32, one for each token or word, special tokens left out.
-        spans: (n, 2) int64, first and behind-last character of each.
-        texts: the parts themselves.
+        vectors: (n, width) float32, one for each token or word, without the special tokens.
+        spans: (n, 2) int64, start and end offsets of each in characters, end exclusive.
+        texts: the n tokens or words, as they are in the text.
     """
 
     vectors: Floats
@@ -56,14 +56,14 @@ class Tokens:
 
 
 class Embedder:
-    """A loaded model; made by `omnivec.load`. Safe to use from several threads.
+    """A loaded model; made by `omnivec.load`. It may be used from several threads.
 
     Attributes:
-        encoder: what is run: a network, a table, or one for each modality.
-        name: what it was loaded as.
-        source: where its files came from.
-        folder: where they are.
-        training: how it was made, where it was made here.
+        encoder: computes the vectors: a network, a table, or one of these for each modality.
+        name: the name that it was loaded by.
+        source: where its files came from, such as "path" or "hf".
+        folder: folder of its files.
+        training: how it was trained, if it was trained by omnivec in this process; else None.
     """
 
     def __init__(self, encoder: Encoder, name: str, source: str, dim: int | None = None) -> None:
@@ -79,16 +79,16 @@ class Embedder:
 
     @property
     def model(self) -> Model:
-        """Its network as it was read: family, config, weights, head; of towers that of the first.
+        """The network as it was read: family, config, weights, head; of several towers, the first.
 
         Raises:
-            UsageError: a table, which has none.
+            UsageError: the model is a table.
         """
         return self._network("model").model
 
     @property
     def trainable(self) -> Model | None:
-        """Its network as it was read, where it is one and nothing else; None of a table, towers or a side."""
+        """The network as it was read, if the model is a single network without a learned head; else None."""
         return next((network.model for network in self.encoder.networks if network is self.encoder), None)
 
     @property
@@ -98,37 +98,37 @@ class Embedder:
 
     @property
     def metric(self) -> Metric:
-        """What nearness means in its space."""
+        """How similarity of its vectors is measured: "cosine", "dot" or "euclidean"."""
         return self.encoder.card.space.metric
 
     @property
     def modalities(self) -> tuple[ModalityName, ...]:
-        """What it embeds."""
+        """The modalities that it embeds."""
         return self.encoder.card.space.modalities
 
     @property
     def space(self) -> Space:
-        """Its vector space."""
+        """The vector space: dim, metric and modalities."""
         return Space(self.dim, self.metric, self.modalities)
 
     @property
     def max_length(self) -> int:
-        """Longest text in tokens, special tokens included; what is beyond is cut and counted."""
+        """Length limit of an item in the unit of its modality: tokens of a text, special tokens included, or pixels."""
         return self.encoder.card.limit
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What makes its vectors what they are; equal for the same model in another folder or precision."""
+        """Everything that determines its vectors; equal for the same model in another folder or precision."""
         return {**self.encoder.identity, "dim": self.dim}
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """How exactly it computes: engine, precision, versions."""
+        """Engine, precision and versions: what may change the last digits of a vector."""
         return self.encoder.provenance()
 
     @property
     def card(self) -> dict[str, Any]:
-        """The facts about the model and how it runs here, each choice with its reason."""
+        """Properties of the model and how it runs on this machine, with the reason for each choice."""
         facts = dict(registry.known().get(self.name, {}))
         return {
             "name": self.name,
@@ -160,29 +160,36 @@ class Embedder:
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Floats:
-        """Vectors of items.
+        """Embeds items; raises if one of them fails.
 
         Args:
-            items: one item (a str is a text, a pathlib.Path a file), or several; `items` says what is which.
-            batch_size: most items in a batch; None fills batches to a budget of tokens.
-            prompt_name: which of the model's prompts stands before each text.
-            prompt: a prompt given in words.
-            normalize_embeddings: True for vectors of length 1; None as the model does.
-            dim: only the first so many components, of length 1 again where the model's vectors are.
-            truncate: what a text beyond the model's limit loses: its "tail" or its "head"; "error" refuses it. Where
-                nothing is given as the model's folder says, which is the tail in nearly all.
-            chunk: "pool" reads such a text whole, in parts whose vectors are averaged by their lengths.
-            show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
-            convert_to_numpy: True, as they always are.
-            convert_to_tensor: False.
+            items: one item or an iterable of items: a str is a text, a pathlib.Path a file, a PIL image or
+                a uint8 array (h, w, 3) an image, a `Key` the key of a table.
+            batch_size: largest number of items in a batch; None fills batches up to a budget of tokens.
+            prompt_name: name of one of the model's prompts, which is put before each text.
+            prompt: a prompt that is put before each text, instead of a named one.
+            normalize_embeddings: True scales vectors to length 1; None leaves them as the model makes them.
+            dim: number of leading components to keep; unless normalize_embeddings is False, the result is scaled to
+                length 1 if the model's vectors are.
+            truncate: which end of a text beyond the model's limit is cut off, "tail" or "head"; "error" makes the text
+                fail. None is what the model's folder specifies, usually "tail".
+            chunk: "pool" embeds such a text whole, in parts whose vectors are averaged, weighted by their lengths.
+            show_progress_bar: whether to show progress on stderr; None shows it in a terminal or a notebook if the
+                work takes long.
+            convert_to_numpy: must be True; vectors are NumPy arrays.
+            convert_to_tensor: must be False.
 
         Returns:
-            (dim,) float32 for one item, (n, dim) for several, in the order given.
+            (dim,) float32 for one item, (n, dim) float32 for several, in their order.
 
         Raises:
-            ItemErrors: some items failed; .failures says why, .partial holds the others.
-            UsageError: no items, or an option that is none, or one of texts for a model that reads none. Of a model
-                of texts and images such an option concerns the texts among the items; there has to be one.
+            ItemErrors: some items failed; .failures has the reasons, .partial the vectors of the others.
+            UsageError: an option is invalid, or does not apply to any modality of the model or of the items.
+
+        Example:
+            >>> model = omnivec.load("all-MiniLM-L6-v2")
+            >>> model.encode(["a cat on a windowsill", "a kitten by the window"]).shape
+            (2, 384)
         """
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
         return self._encode(items, options, None, show_progress_bar, convert_to_numpy, convert_to_tensor)
@@ -202,11 +209,10 @@ class Embedder:
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Floats:
-        """Vectors of questions, behind the model's own prompt for them or the one given; see `encode`."""
+        """Embeds search queries, with the model's prompt for queries unless one is given; otherwise as `encode`."""
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
-        return self._encode(
-            items, options, self.task_prompt("query"), show_progress_bar, convert_to_numpy, convert_to_tensor
-        )
+        task = self.task_prompt("query")
+        return self._encode(items, options, task, show_progress_bar, convert_to_numpy, convert_to_tensor)
 
     def encode_document(
         self,
@@ -223,16 +229,10 @@ class Embedder:
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
     ) -> Floats:
-        """Vectors of what is to be found, behind the model's own prompt for it or the one given; see `encode`."""
+        """Embeds documents, with the model's prompt for documents unless one is given; otherwise as `encode`."""
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
-        return self._encode(
-            items,
-            options,
-            self.task_prompt("document"),
-            show_progress_bar,
-            convert_to_numpy,
-            convert_to_tensor,
-        )
+        task = self.task_prompt("document")
+        return self._encode(items, options, task, show_progress_bar, convert_to_numpy, convert_to_tensor)
 
     def run(
         self,
@@ -247,7 +247,17 @@ class Embedder:
         chunk: Chunk | None = None,
         show_progress_bar: bool | None = None,
     ) -> Encoded:
-        """Vectors of items, what failed and why, and how much of each item the model saw; see `encode`."""
+        """Embeds items without raising for those that fail; arguments as for `encode`.
+
+        Returns:
+            The vectors (m, dim) float32 of the m items that succeeded, the index of the item of each row, the reasons
+            of the failures, and how much of each item was read and cut off.
+
+        Example:
+            >>> encoded = model.run(["a cat", Path("missing.txt")])
+            >>> encoded.vectors.shape, encoded.kept, list(encoded.failures)
+            ((1, 384), array([0]), [1])
+        """
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
         return self._run(list(several(items)), options, None, show_progress_bar)
 
@@ -263,7 +273,16 @@ class Embedder:
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
     ) -> Iterator[Encoded]:
-        """`run` over an iterable larger than memory: an Encoded per window, indices from the iterable's start."""
+        """Embeds an iterable that may be larger than memory; arguments as for `encode`.
+
+        Returns:
+            An iterator with the result of `run` for each window of 8,192 items. Indices in `kept` and `failures` count
+            from the start of the iterable.
+
+        Example:
+            >>> for encoded in model.stream(open("sentences.txt")):
+            ...     write(encoded.kept, encoded.vectors)
+        """
         options = EncodeOptions(batch_size, prompt_name, prompt, normalize_embeddings, dim, truncate, chunk)
         card, plan = self.encoder.card, BatchOptions(options.rows())
         listed, reading = several(items), options.reading(card)
@@ -271,15 +290,15 @@ class Embedder:
         return _finished(windows, options.finish(card, self._dim))
 
     def similarity(self, a: Any, b: Any) -> Floats:
-        """Nearness of vectors in the model's metric: a (n, dim), b (m, dim) -> (n, m) float32, higher is nearer.
+        """Similarity in the model's metric: a (n, dim), b (m, dim) -> (n, m) float32; higher is more similar.
 
         Raises:
-            UsageError: something that is no vectors, or vectors of two lengths.
+            UsageError: an argument is not an array of vectors, or the vectors differ in length.
         """
         return similarity(a, b, self.metric)
 
     def similarity_pairwise(self, a: Any, b: Any) -> Floats:
-        """Nearness of the vectors of each pair: a (n, dim), b (n, dim) -> (n,) float32; see `similarity`."""
+        """Similarity of each pair of rows: a (n, dim), b (n, dim) -> (n,) float32; see `similarity`."""
         return pairwise_similarity(a, b, self.metric)
 
     def _encode(
@@ -291,7 +310,7 @@ class Embedder:
         convert_to_numpy: bool,
         convert_to_tensor: bool,
     ) -> Floats:
-        """`encode`, with a prompt for where the options name none."""
+        """Implements `encode`; `prompt` is used if the options name none."""
         if convert_to_numpy is not True or convert_to_tensor is not False:
             refuse_tensors(convert_to_numpy, convert_to_tensor)
         single = is_one(items)
@@ -317,11 +336,12 @@ class Embedder:
         return encoded
 
     def tokens(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
-        """A vector for each token of a text in its context, with its characters.
+        """Computes a contextual vector for each token of a text.
 
         Args:
-            text: one text; what is beyond the model's limit has no vectors.
-            layer: which hidden state: 0 the embeddings, 1 the first layer, -1 the last; several are averaged.
+            text: one text; tokens beyond the model's limit get no vectors.
+            layer: index of the hidden state: 0 for the embeddings, 1 for the first layer, -1 for the last; several are
+                averaged.
         """
         text = one_text(text, "text")
         network = self._network("tokens")
@@ -334,7 +354,7 @@ class Embedder:
         return Tokens(vectors, spans, tuple(text[a:b] for a, b in spans.tolist()))
 
     def words(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
-        """A vector for each word and punctuation mark of a text: the mean of its tokens' vectors; see `tokens`."""
+        """Computes a vector for each word and punctuation mark of a text, the mean over its tokens; see `tokens`."""
         text = one_text(text, "text")
         tokens = self.tokens(text, layer)
         words, vectors, spans = [], [], []
@@ -354,22 +374,22 @@ class Embedder:
     def encode_spans(
         self, text: str, spans: Spans, *, prompt: str = "", normalize_embeddings: bool | None = None
     ) -> Floats:
-        """Vectors of spans of one text, each in the context of the whole: late chunking.
+        """Embeds spans of one text, each in the context of the whole text (late chunking).
 
-        The text goes through the model once, in windows that overlap where it is beyond the limit, and the states of
-        each span's tokens are pooled. The span (0, len(text)) has the text's own vector.
+        The model reads the text once, in overlapping windows if it is beyond the limit, and the states of the tokens of
+        each span are pooled. The vector of the span (0, len(text)) is that of the text.
 
         Args:
-            text: the whole.
-            spans: (n, 2) first and behind-last character of each.
-            prompt: what stands before the text.
-            normalize_embeddings: True for vectors of length 1; None as the model does.
+            text: the whole text.
+            spans: (n, 2) start and end offsets of the spans in characters, end exclusive.
+            prompt: text that is put before the text.
+            normalize_embeddings: as for `encode`.
 
         Returns:
             (n, dim) float32.
 
         Raises:
-            UsageError: a span that is none or holds no token, or a model that pools otherwise than by the mean.
+            UsageError: a span is invalid or contains no token, or the model does not use mean pooling.
 
         Source: Günther et al. 2024, arXiv:2409.04701.
         """
@@ -380,14 +400,14 @@ class Embedder:
         return finish(vectors if projection is None else projection.project(vectors))
 
     def precision_loss(self, precision: str, texts: Any) -> PrecisionLoss:
-        """What a precision would cost on texts of one's own: measured against float32, in turns, on this machine.
+        """Measures what a lower precision costs on your own texts, compared with float32 on this machine.
 
         Args:
             precision: "int8" or "bfloat16".
-            texts: items of the kind that the model is for; some hundred or more say something about neighbours.
+            texts: items that the model reads; a hundred or more are needed to judge nearest neighbours.
 
         Raises:
-            UsageError: fewer than two different items, or one that the model cannot read: the message names its place.
+            UsageError: there are fewer than two different items, or one cannot be read; the message has its index.
         """
         network = self._network("precision_loss")
         listed = list(several(texts, "texts"))
@@ -405,22 +425,22 @@ class Embedder:
 
     def __reduce__(self) -> str:
         side_of = self.encoder.card.side_of
-        way = f"call omnivec.load({self.name!r}) there, once in each"
+        way = f"call omnivec.load({self.name!r}) in each process"
         if side_of:
-            way = f"load the {side_of} there, and take {self.name}"
-        raise ModelError(f"a loaded model cannot be sent to another process: {way}")
+            way = f"load the {side_of} in each process, and use its {self.name}"
+        raise ModelError(f"a loaded model cannot be pickled: {way}")
 
     def save(self, folder: str | Path) -> Path:
-        """Writes the model as a folder that `omnivec.load` reads; of a network others too, as sentence-transformers.
+        """Saves the model to a folder, which `omnivec.load` and, for a network, sentence-transformers can load.
 
-        Of an older model there, files of the same names are replaced; what else lies in the folder stays.
+        Files of an older model in the folder are replaced; other files in it are kept.
 
         Raises:
-            ModelError: the folder holds something else than a model, or cannot be written: said before any work.
+            ModelError: the folder contains something other than a model, or cannot be written.
         """
         if self.encoder.card.side_of:
             raise ModelError(
-                f"{self.name} is one side of a {self.encoder.card.side_of}, which is saved whole: call its save"
+                f"{self.name} is one side of a {self.encoder.card.side_of}, which is saved as a whole: call its save"
             )
         path = arguments.path("folder", folder)
         with model_folder(path) as fresh:
@@ -428,26 +448,28 @@ class Embedder:
         return expanded(path)
 
     def _network(self, member: str) -> Network:
-        """What computes states of tokens; UsageError for a table, which computes nothing."""
+        """Returns the network that computes states of tokens; UsageError if there is none, as in a table."""
         first = self.encoder.part(self.modalities[0])
         if first is not None and first.networks:
             return first.networks[0]
         if self.encoder.networks:
             raise UsageError(
-                f"{self.folder}: no network reads texts here, so there are no states of their tokens"
+                f"{self.folder}: no network of this model reads texts, so there are no token states"
             )
-        raise UsageError(f"{member}: {self.name} is a table, whose words have one vector in every context")
+        raise UsageError(
+            f"{member}: {self.name} is a table, in which a word has the same vector in every context"
+        )
 
     def _behind_head(self, network: Network) -> Encoder:
-        """A network behind the head that its vectors go through here, where there is one."""
+        """Returns the network followed by the learned head of this model, if it has one."""
         head = self.encoder.projection
         return network if head is None else Projected(network, head, self.encoder.card.side_of)
 
     def task_prompt(self, task: str) -> str:
-        """The model's prompt for "query" or "document", "" where it has none; a passage's goes by several names.
+        """Returns the model's prompt for the task "query" or "document"; "" if it has none.
 
-        The default prompt, which `encode` takes, is for neither: so it is in sentence-transformers, where both tasks
-        have an empty prompt unless the folder gives them another.
+        The prompt for documents has several names in published models. The default prompt of `encode` is never used
+        here: as in sentence-transformers, both tasks have an empty prompt unless the folder defines one.
         """
         arguments.choice("task", task, ("query", "document"))
         names = ("document", "passage", "corpus") if task == "document" else ("query",)

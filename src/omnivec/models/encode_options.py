@@ -1,4 +1,4 @@
-"""The options of one call of an embedder: checked before anything is read, and refused where they mean nothing."""
+"""The options of a call of `Embedder.encode`: checked before any item is read, refused if they do not apply."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from omnivec.validation.arguments import said
 from omnivec.vectors.unit import unit
 
 _SPECIFIC = ("prompt_name", "prompt", "truncate", "chunk")
-"""Options that are not for every modality: those that one obeys are in its `encode_options`."""
+"""Options that apply to some modalities only: those whose `encode_options` has them."""
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """Options as they were given, None where nothing was; see `Embedder.encode`."""
+    """The options as the caller gave them, None by default; see `Embedder.encode`."""
 
     batch_size: int | None = None
     prompt_name: str | None = None
@@ -35,7 +35,7 @@ class EncodeOptions:
     chunk: Chunk | None = None
 
     def specific(self) -> list[str]:
-        """Names of the options given that mean some modalities alone; a prompt of "" is none."""
+        """Returns the names of the given options that apply to some modalities only; "" counts as not given."""
         return [
             name
             for name in _SPECIFIC
@@ -43,27 +43,25 @@ class EncodeOptions:
         ]
 
     def rows(self) -> int:
-        """Most items in a batch; 0 for as many as a budget holds."""
+        """Returns the largest number of rows in a batch; 0 for as many as the budget allows."""
         return 0 if self.batch_size is None else arguments.whole("batch_size", self.batch_size)
 
     def reading(self, card: Card, default_prompt: str | None = None) -> ReadOptions:
-        """How texts are read.
+        """Returns the options for the preparer.
 
         Args:
-            card: of the model that reads them.
-            default_prompt: the prompt, where the options name none; None takes the model's own.
+            card: card of the model.
+            default_prompt: the prompt to use if the options name none; None for the default of the model.
 
         Raises:
-            UsageError: an option that is none of those there are, or that a model without texts cannot obey.
+            UsageError: an option is invalid, or applies to no modality of the model.
         """
         reads = card.space.modalities
         for name in self.specific():
             if not any(name in get(modality).encode_options for modality in reads):
-                raise UsageError(
-                    f"{self._of(name)}, and this model reads {plural(reads)} alone: leave it out"
-                )
+                raise UsageError(f"{self._of(name)}, but this model reads only {plural(reads)}: leave it out")
         if self.prompt is not None and not isinstance(self.prompt, str):
-            raise UsageError(f"prompt={said(self.prompt)}: a str, which stands before each text")
+            raise UsageError(f"prompt={said(self.prompt)}: must be a str, which is put before each text")
         if self.prompt is not None and self.prompt_name is not None:
             raise UsageError(
                 f"prompt={said(self.prompt)} and prompt_name={said(self.prompt_name)} are two prompts: give one of them"
@@ -77,36 +75,36 @@ class EncodeOptions:
         return ReadOptions(prompt, True, self.truncate, self.chunk)
 
     def refuse_unread(self, card: Card, items: Iterable[Any]) -> None:
-        """UsageError where an option is given to a model of several modalities, and means none of the items."""
+        """Raises UsageError if the model has several modalities and an option applies to none of the items."""
         if len(card.space.modalities) < 2 or not (specified := self.specific()):
             return
         present: set[ModalityName] = set()
         for item in items:
-            with suppress(Exception):  # an item that cannot say what it is fails by its place
+            with suppress(Exception):  # an item of unknown modality fails later, with its index
                 present.add(of(item))
         for name in specified if present & set(card.space.modalities) else ():
             if not any(name in get(modality).encode_options for modality in present):
                 one = next(record.one for record in modalities().values() if name in record.encode_options)
-                raise UsageError(f"{self._of(name)}, and no item is {one}: leave it out")
+                raise UsageError(f"{self._of(name)}, but no item is {one}: leave it out")
 
     def _of(self, name: str) -> str:
-        """An option and what it is for, in words."""
+        """Describes an option for a message: "truncate='head' is an option of texts"."""
         owner = next(record for record in modalities().values() if name in record.encode_options)
         return f"{name}={said(getattr(self, name))} is an option of {owner.plural}"
 
     def finish(self, card: Card, model_dim: int) -> Callable[[Floats], Floats]:
-        """What is done to finished vectors: truncated, and of length 1 where asked or where they were.
+        """Returns the function that truncates and normalises the model's vectors (n, dim).
 
         Args:
-            card: of the model that made them.
-            model_dim: components of the embedder's vectors, where the options name no other number.
+            card: card of the model.
+            model_dim: number of components to keep if the options name none.
         """
         normalize, whole = self.normalize_embeddings, card.space.dim
         if normalize is not None:
             normalize = arguments.flag("normalize_embeddings", normalize)
         width = model_dim if self.dim is None else checked_dim(self.dim, whole)
         cut = width < whole
-        shortened = cut or self.chunk is not None  # A mean of vectors of length 1 is shorter.
+        shortened = cut or self.chunk is not None  # the mean of vectors of length 1 is shorter than 1
         normalized = bool(normalize) or (shortened and normalize is None and card.normalizes)
 
         def finish(vectors: Floats) -> Floats:
@@ -117,18 +115,18 @@ class EncodeOptions:
 
 
 def named_prompt(card: Card, name: str | None) -> str:
-    """A prompt by its name; None for the model's default, "" where it has none."""
+    """Returns a prompt by its name; None is the default of the model, "" if it has none."""
     chosen = name if name is not None else card.default_prompt
     if chosen is None:
         return ""
     if not isinstance(chosen, str) or chosen not in card.prompts:
-        known = ", ".join(card.prompts) or "it has none"
-        raise UsageError(f"prompt_name={said(chosen)} is none of this model's prompts: {known}")
+        known = ", ".join(card.prompts) or "none"
+        raise UsageError(f"prompt_name={said(chosen)} is not a prompt of this model, which has: {known}")
     return str(card.prompts[chosen])
 
 
 def checked_dim(dim: int, whole: int) -> int:
-    """A number of components; UsageError where the model's vectors have not as many."""
+    """Returns a number of components; UsageError if the model's vectors have fewer."""
     try:
         return arguments.whole("dim", dim, 1, whole)
     except UsageError as error:
@@ -136,10 +134,10 @@ def checked_dim(dim: int, whole: int) -> int:
 
 
 def refuse_tensors(convert_to_numpy: bool, convert_to_tensor: bool) -> None:
-    """UsageError where something else than NumPy arrays is asked for."""
+    """Raises UsageError if the caller asks for anything other than NumPy arrays."""
     if arguments.flag("convert_to_tensor", convert_to_tensor) or not arguments.flag(
         "convert_to_numpy", convert_to_numpy
     ):
         raise UsageError(
-            "vectors are NumPy arrays: torch.from_numpy(model.encode(items)) makes a tensor of them, without a copy"
+            "vectors are NumPy arrays: torch.from_numpy(model.encode(items)) makes a tensor without a copy"
         )

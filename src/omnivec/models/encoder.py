@@ -1,4 +1,4 @@
-"""What an embedder drives: a network, a table, towers of several modalities, or one of these behind a learned head."""
+"""The protocol of encoders: a network, a table, towers of several modalities, or one of these with a learned head."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """A model that makes vectors of items.
+    """A model that computes vectors of items; an `Embedder` is a front end to one.
 
-    `Network`, `TableModel` and `Towers` are encoders; `Projected` is one around another. `models.loading` makes them
-    of folders.
+    `Network`, `TableModel` and `Towers` are encoders; `Projected` wraps another one. `models.loading` makes them from
+    folders.
     """
 
     @property
     def card(self) -> Card:
-        """The facts about it."""
+        """Properties of the model that do not depend on where it runs."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What makes its vectors what they are; equal for the same model in another folder, file or precision."""
+        """Everything that determines its vectors; equal for one model in any folder, file format and precision."""
 
     @property
     def networks(self) -> Sequence[Network]:
-        """What computes, and takes memory for batches; none of a table."""
+        """The networks that compute, and need memory for batches; empty for a table."""
 
     @property
     def projection(self) -> Projection | None:
-        """The learned head that vectors of its first modality go through; None where there is none."""
+        """The learned head that is applied to the vectors of the first modality; None if there is none."""
 
     def run(
         self,
@@ -50,34 +50,37 @@ class Encoder(Protocol):
         plan: BatchOptions,
         projection: Projection | None = None,
     ) -> Encoded:
-        """Vectors of items, in their order, and why the others have none.
+        """Embeds items.
 
         Args:
-            items: of its modalities.
-            reading: the options of the call.
-            plan: how to batch.
-            projection: a head for each batch of vectors to go through.
+            items: items of its modalities.
+            reading: options for the preparer.
+            plan: options of the batching loop.
+            projection: a learned head that is applied to each batch of vectors.
+
+        Returns:
+            The vectors of the items that succeeded, in their order, and the reasons of those that failed.
         """
 
     def part(self, modality: ModalityName) -> Encoder | None:
-        """The encoder of one modality; None where it does not read that."""
+        """Returns the encoder of one modality; None if it does not read this modality."""
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Start and end offsets (n, 2) in characters, end exclusive, of each token of a text."""
+        """Returns the start and end offsets (n, 2) of each token of a text in characters, end exclusive."""
 
     def reserved_tokens(self, prompt: str) -> int:
-        """Tokens of the limit that a prompt and the special tokens take."""
+        """Returns how many tokens of the limit a prompt and the special tokens use."""
 
     def facts(self) -> dict[str, Any]:
-        """How it pools, and how it runs here, each choice with its reason."""
+        """Returns how it pools and how it runs on this machine, with the reason for each choice."""
 
     def provenance(self) -> dict[str, str]:
-        """How exactly it computes: what may change a vector's last digits, not its meaning."""
+        """Returns engine, precision and versions: what may change the last digits of a vector."""
 
     def write(self, folder: Path, training: Training | None) -> None:
-        """Writes its files into an empty folder, or one that is not there.
+        """Writes its files into an empty folder, or a new one.
 
         Args:
-            folder: where to.
-            training: how it was made, for its card; None for a model that is as it was published.
+            folder: the folder.
+            training: how it was trained, for its card; None for a model that is as it was published.
         """

@@ -1,4 +1,4 @@
-"""The facts about a model that an embedder asks for, the same for every kind of encoder."""
+"""The properties of a model that an embedder needs, the same for every encoder."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 from omnivec.types import Space
 
 Logits = tuple[float, float | None]
-"""Scale and bias of cosines; see `vectors.labels.zero_shot`."""
+"""Scale and bias that turn a cosine into a logit; see `vectors.labels.zero_shot`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """The facts about an encoder that do not depend on where it runs.
+    """Properties of an encoder that do not depend on where it runs.
 
     Attributes:
-        folder: where it was read.
+        folder: folder that it was read from.
         family: name of its family.
-        space: its vector space, all components.
-        limit: longest item, in the unit of its first modality.
-        prompts: by name, as published.
-        default_prompt: name of the prompt that is used when none is asked for.
+        space: its vector space, with all components.
+        limit: length limit of an item, in the unit of its first modality.
+        prompts: maps the names of its prompts to their texts, as published.
+        default_prompt: name of the prompt that `encode` uses by default; None if there is none.
         normalizes: whether its vectors have length 1.
-        parameters: numbers in its weights.
+        parameters: number of parameters.
         stored: whether the weights are those in the folder.
-        logits: what turns a cosine of two modalities into a logit, as it was learned; None where nothing was.
-        undecoded: how many keys of a table are no UTF-8, and of how many: "3 of 12"; "" where all are.
-        side_of: the kind of model that it is one side of, and is saved with; "" for a model by itself.
+        logits: learned scale and bias that turn a cosine of two modalities into a logit; None if it has none.
+        undecoded: number of keys of a table that are not UTF-8, such as "3 of 12"; "" if all are.
+        side_of: the model that this encoder is one side of, and can only be saved with; "" for a complete model.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""What a model's folder says, file by file: where its parts lie, and what is refused because nothing here obeys it.
+"""Reads the configuration files of a model's folder, and refuses settings that are not supported.
 
 Folders of transformers, of sentence-transformers 2 to 6, and of peft; docs/load.md has the table of files and keys.
 """
@@ -20,16 +20,16 @@ from omnivec.weights.adapters import CONFIG, Adapter, read_adapter
 from omnivec.weights.checkpoints import has_weights
 from omnivec.weights.sentence_files import SentenceConfig, Transformer, modules
 
-# The settings of a Transformer module; the first that holds something counts.
+# Files with the settings of a Transformer module; the first one that is not empty is used.
 SENTENCE = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
-# First modules that hold a model of transformers.
+# Types of a first module that is a model of transformers.
 NETWORKS = ("Transformer", "CLIPModel")
 
-# Arguments of from_pretrained that a folder may pass and that change how fast, not what.
+# Arguments of from_pretrained that a folder may set, and that do not change vectors.
 FREE_ARGUMENTS = (
     *(
         "torch_dtype",
@@ -54,13 +54,13 @@ FREE_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model's folder, read.
+    """The content of the configuration files of a model's folder.
 
     Attributes:
-        folder: as it was named: the head's, the prompts'.
-        root: where the network's settings lie: the folder itself, or the one of its first module.
-        base: where config.json and the weights lie: `root`, or the model that an adapter was trained on.
-        adapter: what changes the base's weights; None for nothing.
+        folder: the model's folder, with the files of the head and the prompts.
+        root: folder with the settings of the network: `folder`, or that of its first module.
+        base: folder with config.json and the weights: `root`, or that of the model that an adapter was trained on.
+        adapter: the adapter that changes the weights of the base; None if there is none.
         published: config.json.
         sentence: settings of the Transformer module.
         card: config_sentence_transformers.json.
@@ -76,30 +76,30 @@ class ModelFolder:
 
     @property
     def tokenizer(self) -> Path:
-        """Where the tokenizer lies: an adapter may bring its own."""
+        """Folder of the tokenizer, which an adapter may replace."""
         return self.root if any((self.root / name).is_file() for name in TOKENIZERS) else self.base
 
     @property
     def lower(self) -> bool:
-        """Whether the Transformer module has its tokenizer lower-case texts."""
+        """Whether the Transformer module converts texts to lower case."""
         return bool(self.sentence.get("do_lower_case"))
 
     @property
     def tokenizer_settings(self) -> Mapping[str, Any]:
-        """What the Transformer module passes to its tokenizer."""
+        """Arguments that the Transformer module passes to its tokenizer."""
         return _table(self.sentence, "processor_kwargs", "tokenizer_args")
 
 
 def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
-    """What a model's folder says.
+    """Reads the configuration files of a model's folder.
 
     Args:
-        folder: of the model.
-        offline: whether the network is out of bounds for the base of an adapter; None as the environment says.
+        folder: folder of the model.
+        offline: whether the base model of an adapter must not be downloaded; None follows the environment.
 
     Raises:
-        ModelError: a file is missing or damaged, or the base of an adapter is nowhere.
-        UnsupportedModel: it says something that changes vectors and is not covered.
+        ModelError: a file is missing or damaged, or the base model of an adapter is not found.
+        UnsupportedModel: a setting that changes vectors is not supported.
     """
     root = transformer_folder(folder)
     adapter = read_adapter(root)
@@ -127,7 +127,7 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
 
 
 def transformer_folder(folder: Path) -> Path:
-    """Where config.json and the weights are: the folder itself, or the one that modules.json names."""
+    """Returns the folder with config.json and the weights: the folder itself, or the one that modules.json names."""
     for module in modules(folder):
         if module.kind in NETWORKS:
             return part_of(folder, module.path, "modules.json")
@@ -135,9 +135,9 @@ def transformer_folder(folder: Path) -> Path:
 
 
 def _base_of(adapter: Adapter, root: Path, offline: bool | None) -> Path:
-    """The folder of the model that an adapter was trained on.
+    """Returns the folder of the model that an adapter was trained on.
 
-    A folder that the adapter names counts first, then weights beside it, then a model of the hub.
+    It is the folder that the adapter names, or else that of the adapter if it has weights, or else a model of the hub.
     """
     name = adapter.base
     places = [root / name, Path(name)] if name else []
@@ -155,24 +155,24 @@ def _base_of(adapter: Adapter, root: Path, offline: bool | None) -> Path:
             base_folder = hub.resolve(name, known=registry.known(), offline=offline).folder
         except (ModelNotFound, DownloadError, UsageError) as error:
             raise ModelError(
-                f"{root}/{CONFIG}: the base model {name!r} is no folder here, and not to be had; put the path of "
+                f"{root}/{CONFIG}: the base model {name!r} is not a folder and cannot be downloaded; put the path of "
                 f"its folder there. {error}"
             ) from error
     base = transformer_folder(base_folder)
     if base.resolve() != root.resolve() and (base / CONFIG).is_file():
         raise UnsupportedModel(
-            f"{root}/{CONFIG}: its base model {base} is an adapter itself: merge that one first"
+            f"{root}/{CONFIG}: its base model {base} is itself an adapter: merge that one first"
         )
     return base
 
 
 def _table(settings: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """The first of some tables within settings that holds something."""
+    """Returns the first of some tables in the settings that is not empty."""
     return next((dict(settings[name]) for name in names if isinstance(settings.get(name), Mapping)), {})
 
 
 def _covered(output: str) -> list[tuple[str, str | None]]:
-    """What a Transformer module may take, a method and an output: tokens' states, or a joint model's vectors."""
+    """Returns the supported pairs of a method and an output of a Transformer module, for its own output."""
     if output == "token_embeddings":
         return [("forward", "last_hidden_state")]
     if output != "sentence_embedding":
@@ -181,11 +181,13 @@ def _covered(output: str) -> list[tuple[str, str | None]]:
 
 
 def _refuse_sentence(settings: Mapping[str, Any], root: Path) -> None:
-    """Raises UnsupportedModel for settings of the Transformer module that are not covered."""
+    """Raises UnsupportedModel for settings of the Transformer module that are not supported."""
     where = f"{root}/{next((name for name in SENTENCE if (root / name).is_file()), SENTENCE[0])}"
     task = settings.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
-        raise UnsupportedModel(f"{where}: transformer_task {task!r} makes no states of tokens; not covered")
+        raise UnsupportedModel(
+            f"{where}: transformer_task {task!r} does not give token states and is not covered"
+        )
     known = {*typed.keys(Transformer), *FREE_ARGUMENTS, "modality_config", "backend"}
     for name in settings:
         if name not in known and not typed.says_nothing(settings[name]):
@@ -196,20 +198,20 @@ def _refuse_sentence(settings: Mapping[str, Any], root: Path) -> None:
     output = settings.get("module_output_name", "token_embeddings")
     for modality, way in _table(settings, "modality_config").items():
         if modality not in names() or not isinstance(way, Mapping):
-            continue  # Of other items this library makes no use.
-        took = (way.get("method"), way.get("method_output_name"))
-        if took not in _covered(str(output)):
+            continue  # omnivec has no such modality
+        used = (way.get("method"), way.get("method_output_name"))
+        if used not in _covered(str(output)):
             raise UnsupportedModel(
-                f"{where}: modality_config takes {took[1]!r} of {took[0]!r} as {output!r} for {modality}; not covered"
+                f"{where}: modality_config uses {used[1]!r} of {used[0]!r} as {output!r} for {modality}; not covered"
             )
 
 
 def _refuse_config(published: Mapping[str, Any], base: Path) -> None:
-    """Raises UnsupportedModel for what config.json of any family may say and no family covers."""
+    """Raises UnsupportedModel for settings of config.json that no family supports."""
     if published.get("quantization_config"):
         raise UnsupportedModel(
-            f"{base}/config.json has a quantization_config: weights quantized by others are not read; use the model "
-            "that they were made from"
+            f"{base}/config.json has a quantization_config: quantized weights are not supported; use the model that "
+            "they were made from"
         )
     if published.get("pruned_heads"):
         raise UnsupportedModel(
@@ -218,16 +220,16 @@ def _refuse_config(published: Mapping[str, Any], base: Path) -> None:
 
 
 def refuse_own_code(published: Mapping[str, Any], known: bool, base: Path) -> None:
-    """Raises UnsupportedModel where config.json names a network of the folder's own code.
+    """Raises UnsupportedModel if config.json names a network whose code is in the model's folder.
 
     Args:
         published: config.json.
-        known: whether the family covers what such code computes, or says by itself what it does not.
-        base: where config.json lies.
+        known: whether the family computes the same as such code, or checks by itself whether it does.
+        base: folder of config.json.
     """
     auto_map = published.get("auto_map")
     if not known and isinstance(auto_map, Mapping) and auto_map.get("AutoModel"):
         raise UnsupportedModel(
-            f"{base}/config.json: auto_map names a network of the folder's own code, {auto_map['AutoModel']}: it is "
-            "never run, and may compute something else than its model_type says"
+            f"{base}/config.json: auto_map names a network whose code is in the folder, {auto_map['AutoModel']}: it is "
+            "never run, and may compute something other than its model_type says"
         )

@@ -1,7 +1,7 @@
-"""What follows a family's forward, as the model's folder says: pooling, Dense, LayerNorm, Normalize.
+"""The head of a model, after the forward function of its family: pooling, Dense, LayerNorm, Normalize.
 
-Read from a sentence-transformers folder (modules.json and a folder per module, the old and the new spellings). A
-folder without modules.json is pooled as its family is: by the mean over its tokens, or by the last.
+It is read from a folder of sentence-transformers (modules.json and a folder for each module, in old and new spellings).
+If there is no modules.json, the model is pooled by the default of its family: the mean over its tokens, or the last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from omnivec.validation import typed
 from omnivec.validation.json_files import part_of
 from omnivec.weights.sentence_files import Following, Pooling, modules
 
-# In the order in which several modes are joined.
+# In the order in which the vectors of several modes are concatenated.
 POOLING = {
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
@@ -41,14 +41,14 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class HeadModule:
-    """One module behind the pooling.
+    """One module after the pooling.
 
     Attributes:
         kind: "Dense", "LayerNorm" or "Normalize".
-        path: its folder in the model's, and the prefix of its weights.
-        activation: of a Dense: a key of ACTIVATIONS.
-        residual: whether a Dense adds its input to its output.
-        width: length of what comes out; 0 where it stays.
+        path: its folder, relative to that of the model, and the prefix of its weights.
+        activation: activation of a Dense module, a key of ACTIVATIONS.
+        residual: whether a Dense module adds its input to its output.
+        width: length of the output vector; 0 if it is that of the input.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class HeadModule:
     width: int = 0
 
     def apply(self, ops: Ops, p: Params, x: Value) -> Value:
-        """x (n, d) -> (n, width or d)."""
+        """Applies the module: x (n, d) -> (n, width or d)."""
         if self.kind == "Normalize":
             return ops.normalize(x)
         if self.kind == "LayerNorm":
@@ -72,14 +72,14 @@ class HeadModule:
 
 @dataclass(frozen=True)
 class Head:
-    """Pooling over tokens and the steps behind it.
+    """Pooling over tokens and the modules after it.
 
     Attributes:
-        pooling: modes, joined in this order.
-        include_prompt: whether the prompt's tokens are pooled too.
-        steps: what follows the pooling.
-        stated: whether the folder says so, or it is the default.
-        truncated: only so many components of a vector are kept, whose length stays as it is; None for all.
+        pooling: the modes, whose vectors are concatenated in this order.
+        include_prompt: whether the tokens of the prompt are pooled too.
+        steps: the modules after the pooling.
+        stated: whether the folder specifies the pooling; else it is the default of the family.
+        truncated: number of leading components of a vector to keep, without normalising again; None for all.
     """
 
     pooling: tuple[str, ...] = ("mean",)
@@ -89,14 +89,14 @@ class Head:
     truncated: int | None = None
 
     def pool(self, ops: Ops, x: Value, mask: Value | None, counted: Value, prefix: int = 0) -> Value:
-        """x (n, t, d) -> (n, modes * d).
+        """Pools the states of tokens: x (n, t, d) -> (n, modes * d).
 
         Args:
-            ops: of an engine.
+            ops: operations of an engine.
             x: states of tokens.
-            mask: (n, t) of 1 and 0; None where all tokens are real.
-            counted: `mask` without a prompt's tokens.
-            prefix: tokens before those of the content, where `mask` is None: a mean leaves them out.
+            mask: (n, t) 1 for tokens, 0 for padding; None if there is no padding.
+            counted: `mask` without the tokens of a prompt.
+            prefix: number of tokens before those of the content if `mask` is None; "mean" and "max" leave them out.
         """
         if mask is None:
             pooled = [_WHOLE[mode](ops, x, prefix) for mode in self.pooling]
@@ -106,16 +106,16 @@ class Head:
         return pooled[0] if len(pooled) == 1 else ops.concat(pooled, -1)
 
     def finish(self, ops: Ops, p: Params, x: Value) -> Value:
-        """The steps behind the pooling, in order."""
+        """Applies the modules after the pooling, then truncates."""
         for step in self.steps:
             x = step.apply(ops, p, x)
         return x if self.truncated is None else x[:, : self.truncated]
 
     @property
     def has_products(self) -> bool:
-        """Whether a matrix product follows the pooling: it then runs as a float32 program of its own.
+        """Whether a matrix product follows the pooling, so that the head must be a separate float32 program.
 
-        A product at the tail of a bfloat16 graph would take the whole residual stream down to bfloat16.
+        A product at the end of a bfloat16 graph would make the engine compute the residual stream in bfloat16.
         """
         return any(step.kind == "Dense" for step in self.steps)
 
@@ -125,7 +125,7 @@ class Head:
         return bool(self.steps) and self.steps[-1].kind == "Normalize" and self.truncated is None
 
     def dim(self, width: int) -> int:
-        """Length of a vector, for tokens of this width."""
+        """Length of a vector, given the width of the token states."""
         out = width * len(self.pooling)
         for step in self.steps:
             out = step.width or out
@@ -169,7 +169,7 @@ _POOLS = {
 }
 
 
-# Where all tokens are real: patches of images, behind a few that stand for the whole.
+# Without padding, as for images: a few tokens for the whole image, then one for each patch.
 _WHOLE = {
     "cls": lambda ops, x, prefix: x[:, 0],
     "max": lambda ops, x, prefix: ops.max(x[:, prefix:], 1),
@@ -178,28 +178,28 @@ _WHOLE = {
 }
 
 
-# What a Pooling says beside its record, and its weights say too.
+# Keys of a Pooling config that repeat what the weights imply.
 SAID_OF_WIDTH = ("word_embedding_dimension", "embedding_dimension", "pooling_output_dimension")
-# Where the classes lie that ACTIVATIONS names.
+# Full names of the torch classes in ACTIVATIONS.
 OF_TORCH = re.compile(r"torch\.nn\.(modules\.((activation|linear)\.)?)?\w+")
-# Modules that follow the pooling, and those that change no vector.
+# Modules that may follow the pooling, and modules that do not change vectors.
 FOLLOWING = ("Dense", "LayerNorm", "Normalize")
 NEUTRAL = ("Dropout",)
-# Of a joint model's own network nothing is pooled.
+# Modules of a model of several towers, which has no pooling.
 BEHIND_TOWERS = ("Transformer", "CLIPModel", "Normalize", *NEUTRAL)
-# What a module takes and gives.
+# Name of the input and output of a module.
 VECTOR = "sentence_embedding"
 
 
 def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weights.Tensor]]:
-    """The head of a model's folder and its weights, named by their module's folder.
+    """Reads the head in a model's folder and its weights, which are named by the folder of their module.
 
     Args:
-        folder: of the model.
-        default: the family's pooling, for a folder without modules.json.
+        folder: folder of the model.
+        default: pooling mode of the family, for a folder without modules.json.
 
     Raises:
-        UnsupportedModel: it has modules, or settings of modules, that are not covered.
+        UnsupportedModel: a module, or a setting of one, is not supported.
     """
     listed = modules(folder)
     if not listed and not (folder / "modules.json").exists():
@@ -218,7 +218,9 @@ def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weig
                     f"{folder}/modules.json has no Transformer before its Pooling: there are no tokens to pool"
                 )
             if head.pooling:
-                raise UnsupportedModel(f"{folder}/modules.json has several Poolings; one is covered")
+                raise UnsupportedModel(
+                    f"{folder}/modules.json has several Pooling modules; only one is covered"
+                )
             head = replace(
                 head, pooling=_modes(place, config), include_prompt=bool(config.get("include_prompt", True))
             )
@@ -227,22 +229,26 @@ def read_head(folder: Path, default: str = "mean") -> tuple[Head, dict[str, weig
             if head.pooling:
                 head = replace(head, steps=(*head.steps, step))
                 tensors.update(step_tensors)
-            # Before the pooling there is no vector yet to normalise: sentence-transformers goes on, too.
+            # Before the pooling there is no vector to normalise; sentence-transformers ignores the module as well.
             elif kind != "Normalize":
-                raise UnsupportedModel(f"{folder}/modules.json has {kind} before the Pooling; not covered")
+                raise UnsupportedModel(
+                    f"{folder}/modules.json has {kind} before the Pooling, which is not covered"
+                )
         elif kind not in ("Transformer", *NEUTRAL):
             raise UnsupportedModel(
                 f"{folder}/modules.json names the module {kind!r}; covered are Transformer, Pooling, Dense, "
                 "LayerNorm, Normalize, Dropout"
             )
     if not head.pooling:
-        raise UnsupportedModel(f"{folder}/modules.json has no Pooling: it yields no vector per text")
+        raise UnsupportedModel(
+            f"{folder}/modules.json has no Pooling, so it does not make one vector for each text"
+        )
     _check_types(folder, names)
     return head, tensors
 
 
 def check_towers(folder: Path) -> None:
-    """Raises UnsupportedModel where modules.json puts something behind a joint model of texts and images."""
+    """Raises UnsupportedModel if modules.json has unsupported modules after a model of several towers."""
     listed = modules(folder)
     names, kinds = [module.type for module in listed], [module.kind for module in listed]
     if unknown := [kind for kind in kinds if kind not in BEHIND_TOWERS]:
@@ -254,15 +260,15 @@ def check_towers(folder: Path) -> None:
 
 
 def _check_types(folder: Path, names: Sequence[str]) -> None:
-    """Raises UnsupportedModel for several networks, and for modules of a folder's own code that has a known name."""
+    """Raises UnsupportedModel for several networks, and for modules whose code is in the folder, under a known name."""
     networks = [name for name in names if name.rsplit(".", 1)[-1] in ("Transformer", "CLIPModel")]
     if len(networks) > 1:
-        raise UnsupportedModel(f"{folder}/modules.json has {len(networks)} networks; one is covered")
+        raise UnsupportedModel(f"{folder}/modules.json has {len(networks)} networks; only one is covered")
     for name in names:
         if not name.startswith("sentence_transformers."):
             raise UnsupportedModel(
-                f"{folder}/modules.json names the module {name!r}, which is no code of sentence-transformers: it is "
-                "never run"
+                f"{folder}/modules.json names the module {name!r}, whose code is not from sentence-transformers: it "
+                "is never run"
             )
 
 
@@ -296,21 +302,21 @@ def _step(place: Path, kind: str, path: str) -> tuple[HeadModule, dict[str, weig
     tensors = {f"{path}.{name}": tensor for name, tensor in weights.read(place).items()}
     if kind == "LayerNorm":
         return HeadModule(kind, path), tensors
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")  # As the class has it.
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")  # default of the class
     short = str(activation).rsplit(".", 1)[-1]
     if short not in ACTIVATIONS or not OF_TORCH.fullmatch(str(activation)):
         raise UnsupportedModel(f"{file}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
     residual = bool(config.get("use_residual", False))
-    biased = config.get("bias") in (None, True)  # As the class has it.
+    biased = config.get("bias") in (None, True)  # default of the class
     if biased != (f"{path}.linear.bias" in tensors):
         raise UnsupportedModel(
-            f"{file} says bias {str(biased).lower()}, and the weights have {'none' if biased else 'one'}"
+            f"{file} has bias {str(biased).lower()}, but the weights have {'none' if biased else 'one'}"
         )
     return HeadModule(kind, path, short, residual, _width(file, config, tensors, path)), tensors
 
 
 def _width(file: Path, config: Mapping[str, Any], tensors: Mapping[str, weights.Tensor], path: str) -> int:
-    """What a Dense makes, as its config.json and its weights say."""
+    """Returns the output width of a Dense module, after checking its config.json against its weights."""
     width, held = config.get("out_features"), tensors.get(f"{path}.linear.weight")
     taken = config.get("in_features")
     if width is None:

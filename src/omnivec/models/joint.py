@@ -1,4 +1,4 @@
-"""A joint model: two models and, for each, a learned head that brings its vectors into the space of both."""
+"""Joint models: two models, each with a learned head that maps its vectors into a common space."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class JointEmbedder(Embedder):
 
     @property
     def left(self) -> Embedder:
-        """The one model, in the joint space."""
+        """The left model, with vectors in the joint space."""
         return self._side("left")
 
     @property
     def right(self) -> Embedder:
-        """The other."""
+        """The right model, with vectors in the joint space."""
         return self._side("right")
 
     @property
     def scale(self) -> float:
-        """What cosines of the two sides are multiplied by for a softmax; see `vectors.labels.zero_shot`."""
+        """Factor of the cosines between the two sides in a softmax; see `vectors.labels.zero_shot`."""
         scale, _ = self.encoder.card.logits or (1.0, None)
         return scale
 
     @classmethod
     def of(cls, left: Embedder, right: Embedder, joint: Joint) -> JointEmbedder:
-        """Two loaded models, joined."""
+        """Joins two loaded models by heads that were trained."""
         towers = joined((left.encoder, right.encoder), joint, None)
         return cls(towers, f"{left.name} and {right.name}, aligned", "trained here: align")
 
@@ -55,15 +55,15 @@ class JointEmbedder(Embedder):
 
 
 def joined(encoders: Sequence[Encoder], joint: Joint, place: Path | None) -> Towers:
-    """The left and the right model, each with its head behind it.
+    """Joins the left and the right model, each followed by its head.
 
     Args:
-        encoders: both.
-        joint: heads, scale, and how they were learned.
-        place: the folder; None of what was trained here.
+        encoders: the left and the right model.
+        joint: heads and scale, and how they were trained.
+        place: folder of the joint model; None if it was just trained.
 
     Raises:
-        ModelError: a head that was learned from longer vectors, or a side that is a joint model itself.
+        ModelError: a head was trained on longer vectors, or a side is a joint model itself.
     """
     sides = {
         name: _headed(encoder, Projection(side.layers), f"{place or 'the joint model'}: {name}")
@@ -73,19 +73,19 @@ def joined(encoders: Sequence[Encoder], joint: Joint, place: Path | None) -> Tow
 
 
 def _headed(encoder: Encoder, head: Projection, what: str) -> Projected:
-    """A model with a head behind it."""
+    """Adds a head to a model, after checking that they fit."""
     if encoder.card.family == MODEL_TYPE:
-        raise ModelError(f"{what} is a joint model itself: join models that are none")
+        raise ModelError(f"{what} is itself a joint model: join single models")
     dim, taken = encoder.card.space.dim, head.dims[0]
     if dim < taken:
         raise ModelError(
-            f"{what}: its head takes {taken} components, and its model makes {dim}: they do not fit"
+            f"{what}: its head needs {taken} components, but its model has {dim}: they do not fit"
         )
     return Projected(encoder, head, KIND)
 
 
 def _together(sides: Mapping[str, Projected], joint: Joint, place: Path | None) -> Together:
-    """The facts about both sides together."""
+    """Returns the properties of the joint model."""
     read = {modality: side for side in sides.values() for modality in side.card.space.modalities}
     modalities = sorted(read, key=names().index)
     first = read[modalities[0]].card
@@ -104,16 +104,16 @@ def _together(sides: Mapping[str, Projected], joint: Joint, place: Path | None) 
 
 
 def _identity(towers: Towers) -> dict[str, Any]:
-    """All of the first tower, and of both sides what is not weights."""
+    """Returns the identity of the first tower, and those of both sides, with their weights combined into one hash."""
     identities = {name: dict(side.identity) for name, side in towers.sides.items()}
     left, right = (side.pop("weights") for side in identities.values())
-    # Of a copy in another precision too, as far as both sides can be told at it.
+    # One hash for each precision for which both sides have one.
     both = {grid: _digest(left[grid] + right[grid]) for grid in left if grid in right}
     return {**towers.first.identity, "family": MODEL_TYPE, "weights": both, "sides": identities}
 
 
 def _facts(joint: Joint, towers: Towers) -> dict[str, Any]:
-    """How both run here, and how they were joined."""
+    """Returns how both sides run on this machine, and how they were joined."""
     listed = {
         name: {
             "name": joint.sides[name].name,
@@ -131,7 +131,7 @@ def _facts(joint: Joint, towers: Towers) -> dict[str, Any]:
 
 
 def _write(joint: Joint, towers: Towers, folder: Path, training: Training | None) -> None:
-    """Both models and the heads, as `models.joint_folder` describes it."""
+    """Writes both models and the heads in the layout of `models.joint_folder`."""
     for name, side in towers.sides.items():
         side.write(folder / name, None)
     write_joint(joint, folder)

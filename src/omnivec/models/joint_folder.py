@@ -1,12 +1,12 @@
-"""A joint model's folder: two models and, for each, the head that brings its vectors into the space of both.
+"""The folder of a joint model: two models, each with the head that maps its vectors into a common space.
 
     config.json         {"model_type": "joint", "dim": ..., "metric": "cosine", "scale": ...,
                          "left": {"name": ..., "layers": 1}, "right": {...}, "training": {...}}
     heads.safetensors   left.0.weight (out, in), left.0.bias (out,), left.1.weight, ..., right.0.weight, ...
-    left/, right/       the models, each a folder of its own
+    left/, right/       the folders of the two models
 
-A vector of a side is its model's, scaled to length 1, through the side's linear layers with a ReLU between each two,
-scaled to length 1 again. A cosine of the two sides times the scale is a logit.
+The vector of the left or right model is scaled to length 1, passed through the linear layers of its head with a ReLU
+between each two, and scaled to length 1 again. A cosine between the two sides times the scale is a logit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEADS = "heads.safetensors"
 
 @dataclass(frozen=True)
 class _SideConfig:
-    """What config.json says of a side."""
+    """The entry of a side in config.json."""
 
     name: str
     layers: Count
@@ -42,7 +42,7 @@ class _SideConfig:
 
 @dataclass(frozen=True)
 class _Config:
-    """config.json, as far as it is read."""
+    """The keys of config.json that are read."""
 
     left: _SideConfig
     right: _SideConfig
@@ -51,7 +51,7 @@ class _Config:
 
 
 Layers = tuple[tuple[Floats, Floats], ...]
-"""A weight (out, in) and a bias (out,) each."""
+"""For each layer its weight (out, in) and bias (out,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,8 @@ class Side:
     """One of the two models.
 
     Attributes:
-        name: what it was loaded as when the head was learned.
-        layers: its head.
+        name: name that the model was loaded by when the head was trained.
+        layers: the layers of its head.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """What a joint model's folder says.
+    """The content of a joint model's folder, without the two models.
 
     Attributes:
-        left: the one side.
-        right: the other.
-        scale: of cosines between the two, for a softmax.
-        training: how it was made: method, pairs, recall on held-out ones.
+        left: the left side.
+        right: the right side.
+        scale: factor of the cosines between the two sides in a softmax.
+        training: how it was trained: method, number of pairs, recall on held-out pairs.
     """
 
     left: Side
@@ -85,7 +85,7 @@ class Joint:
 
     @property
     def sides(self) -> dict[str, Side]:
-        """Both, by name."""
+        """Both sides by their names, "left" and "right"."""
         return {"left": self.left, "right": self.right}
 
     @property
@@ -95,16 +95,16 @@ class Joint:
 
 
 def is_joint(folder: Path) -> bool:
-    """Whether a model's folder is a joint one, by its config.json alone."""
+    """Whether a folder is that of a joint model, according to its config.json."""
     return bool(read_json(folder / "config.json", {}, dict).get("model_type") == MODEL_TYPE)
 
 
 def write_joint(joint: Joint, folder: Path) -> None:
-    """Writes the config and the heads of a joint model; its models lie in the folder already.
+    """Writes the config and the heads of a joint model into its folder, which already contains the models.
 
     Raises:
-        WeightsError: the disk refused.
-        ModelError: so did it.
+        WeightsError: the heads cannot be written.
+        ModelError: the config cannot be written.
     """
     config: dict[str, Any] = {
         "model_type": MODEL_TYPE,
@@ -125,11 +125,11 @@ def write_joint(joint: Joint, folder: Path) -> None:
 
 
 def read_joint(folder: Path) -> Joint:
-    """A joint model's config and heads.
+    """Reads the config and the heads of a joint model.
 
     Raises:
-        ModelError: config.json is missing, or describes no joint model.
-        WeightsError: a head is incomplete, or its layers do not fit.
+        ModelError: config.json is missing or invalid.
+        WeightsError: a head is incomplete, or its layers do not fit together.
     """
     config = typed.read_file(_Config, folder / "config.json")
     tensors = read_safetensors(folder / HEADS)
@@ -141,7 +141,7 @@ def read_joint(folder: Path) -> Joint:
     if right.layers[-1][0].shape[0] != joint.dim:
         raise WeightsError(
             f"{folder}/{HEADS}: the left head makes {joint.dim} components, the right one "
-            f"{right.layers[-1][0].shape[0]}: they meet in no space"
+            f"{right.layers[-1][0].shape[0]}: they must be equal"
         )
     return joint
 
@@ -159,7 +159,7 @@ def _layers(tensors: Weights, side: str, count: int, folder: Path) -> Layers:
             or (layers and layers[-1][0].shape[0] != weight.shape[1])
         ):
             raise WeightsError(
-                f"{folder}/{HEADS}: layer {i} of {side} is {weight.shape} with a bias {bias.shape}: it does not fit"
+                f"{folder}/{HEADS}: layer {i} of {side}: weight {weight.shape} and bias {bias.shape} do not fit"
             )
         layers.append((weight, bias))
     if not layers:

@@ -1,4 +1,4 @@
-"""An embedder that knows keys: words, nodes, products, documents; what is near them, and what they add up to."""
+"""`KeyedEmbedder`: an embedder of a table of keys (words, nodes, products), with neighbours, analogies and labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Weighting = Literal["mean", "sif", "idf"]
 
 UNKNOWN_SHOWN = 3
 NEAR = 50_000
-"""The first so many keys, the most frequent, are looked through for near spellings."""
+"""Number of leading keys, the most frequent ones, that are searched for similar spellings."""
 
 SIF = 1e-3
 """Arora et al. 2017, section 3: a word's weight is a / (a + its share of the corpus)."""
@@ -49,22 +49,22 @@ class KeyedEmbedder(Embedder):
 
     @property
     def table(self) -> Table:
-        """Keys, vectors and what belongs to them."""
+        """The table: keys, vectors, subwords and settings."""
         return self.encoder.table
 
     @property
     def keys(self) -> list[str]:
-        """The keys, in the order of `vectors`; words by falling count where they were trained here."""
+        """The keys, in the order of `vectors`; for tables trained by omnivec, the most frequent first."""
         return list(self.table.keys)
 
     @cached_property
     def vectors(self) -> Floats:
-        """The vector of each key: (n, dim) float32."""
+        """The vectors of the keys: (n, dim) float32."""
         rows = self.encoder.lookup.rows()
         return rows if rows.shape[1] == self.dim else np.ascontiguousarray(rows[:, : self.dim])
 
     def __len__(self) -> int:
-        """How many keys there are."""
+        """Number of keys."""
         return len(self.table)
 
     def __iter__(self) -> Iterator[str]:
@@ -75,17 +75,17 @@ class KeyedEmbedder(Embedder):
         return isinstance(key, str) and key in self._places
 
     def __getitem__(self, keys: Any) -> Floats:
-        """The vector (dim,) of a key, or those (n, dim) of several; see `vector`."""
+        """Returns the vector (dim,) of a key, or the vectors (n, dim) of several; see `vector`."""
         if isinstance(keys, str) or (isinstance(keys, np.ndarray) and not keys.ndim):
             return self.vector(text(keys, "keys"))
         rows = [self.vector(key) for key in listed_texts(keys, "keys")]
         return np.array(rows, np.float32).reshape(-1, self.dim)
 
     def vector(self, key: str) -> Floats:
-        """The vector (dim,) of a key, or of a word that its subwords make up.
+        """Returns the vector (dim,) float32 of a key, or of a word that is made up of known subwords.
 
         Raises:
-            UnknownKey: the table does not have it; the message names the nearest spellings.
+            UnknownKey: the table does not have the key; the message lists those with the most similar spelling.
         """
         key = text(key, "key")
         row = self.encoder.lookup.row(key)
@@ -94,10 +94,10 @@ class KeyedEmbedder(Embedder):
         return np.asarray(row, np.float32)[: self.dim]
 
     def spelled(self, key: str) -> str:
-        """A key as the table has it: as given, or the first that differs in capitals alone, "King" for "king".
+        """Returns a key as the table spells it: unchanged, or the first that differs only in case, "King" for "king".
 
         Raises:
-            UnknownKey: there is neither.
+            UnknownKey: the table has neither.
         """
         key = text(key, "key")
         if self.encoder.lookup.row(key) is not None:
@@ -108,11 +108,11 @@ class KeyedEmbedder(Embedder):
         return spelling
 
     def similarity(self, a: Any, b: Any) -> Floats:
-        """Cosines of vectors, or of keys: n and m of them -> (n, m) float32; see `Embedder.similarity`."""
+        """Cosines of n and m vectors or keys: (n, m) float32; see `Embedder.similarity`."""
         return super().similarity(self._vectors_of(a), self._vectors_of(b))
 
     def similarity_pairwise(self, a: Any, b: Any) -> Floats:
-        """Cosines of vectors, or of keys, in the same place: (n,) float32."""
+        """Cosines of pairs of vectors or keys: (n,) float32; see `Embedder.similarity_pairwise`."""
         return super().similarity_pairwise(self._vectors_of(a), self._vectors_of(b))
 
     def most_similar(
@@ -124,25 +124,33 @@ class KeyedEmbedder(Embedder):
         *,
         topn: int | None = None,
     ) -> list[tuple[str, float]]:
-        """The keys that are most like some and unlike others, best first, with their scores.
+        """Finds the keys that are most similar to some keys and least similar to others.
 
-        king - man + woman is `most_similar(["king", "woman"], ["man"])`. The keys given are never among the answers.
+        king - man + woman is `most_similar(["king", "woman"], ["man"])`. The arguments are never among the results.
 
         Args:
-            positive: what to be like: a key, a vector (dim,), or several of them; words that only subwords know may be
-                among the keys.
-            negative: what to be unlike, likewise.
-            k: how many; 10 where it is not given.
-            method: "add": the cosine to the sum of unit vectors (3CosAdd, Mikolov et al. 2013, arXiv:1301.3781); "mul":
-                the product of similarities by that of dissimilarities (3CosMul, Levy and Goldberg 2014, W14-1618).
-            topn: k, by gensim's name.
+            positive: a key, a vector (dim,), or several of them, to be similar to; a key may be a word that is made up
+                of known subwords.
+            negative: the same, to be dissimilar to.
+            k: number of keys; 10 by default.
+            method: "add" ranks by the cosine to the sum of unit vectors (3CosAdd, Mikolov et al. 2013,
+                arXiv:1301.3781), "mul" by the product of the similarities divided by that of the dissimilarities
+                (3CosMul, Levy and Goldberg 2014, W14-1618).
+            topn: the same as k, by its name in gensim.
+
+        Returns:
+            Pairs (key, score), best first.
 
         Raises:
-            UnknownKey: a key that the table does not have.
-            UsageError: nothing to be like or unlike, a vector of another length, or k below 1.
+            UnknownKey: a key is not in the table.
+            UsageError: there are neither positive nor negative arguments, a vector has another length, or k is below 1.
+
+        Example:
+            >>> model = omnivec.load("words.vec")
+            >>> model.most_similar(["king", "woman"], ["man"], k=3)
         """
         if k is not None and topn is not None:
-            raise UsageError(f"k={said(k)} and topn={said(topn)} mean the same: give one of them")
+            raise UsageError(f"k={said(k)} and topn={said(topn)} are the same option: give one of them")
         count = whole("k", 10 if k is None else k) if topn is None else whole("topn", topn)
         wanted, unwanted = self._terms(positive, "positive"), self._terms(negative, "negative")
         rows, scores = most_similar(self.vectors, wanted, unwanted, count, method)
@@ -150,18 +158,18 @@ class KeyedEmbedder(Embedder):
         return [(keys[row], float(score)) for row, score in zip(rows.tolist(), scores, strict=True)]
 
     def odd_one_out(self, keys: Sequence[str]) -> str:
-        """The key that is least like the others.
+        """Returns the key that is least similar to the others.
 
         Raises:
-            UnknownKey: a key that the table does not have.
-            UsageError: fewer than two keys.
+            UnknownKey: a key is not in the table.
+            UsageError: there are fewer than two keys.
         """
         listed = listed_texts(keys, "keys")
         if len(listed) < 2:
             raise UsageError(f"odd_one_out of {len(listed)} keys: give at least 2")
         return listed[odd_one_out(self[listed])]
 
-    @overload  # a str is a sequence of str, and one text
+    @overload  # a str is one text, although it is a sequence of str
     def predict(  # type: ignore[overload-overlap]
         self, texts: str, k: int = 1, threshold: float = 0.0
     ) -> list[tuple[str, float]]: ...
@@ -172,23 +180,23 @@ class KeyedEmbedder(Embedder):
     ) -> list[list[tuple[str, float]]]: ...
 
     def predict(self, texts: Any, k: int = 1, threshold: float = 0.0) -> Any:
-        """The most probable labels of each text, best first, with their probabilities.
+        """Predicts the most probable labels of each text.
 
         Args:
-            texts: to be labelled, one or several.
-            k: labels for each, at most as many as there are.
-            threshold: labels that are less probable are left out; a text may have none left.
+            texts: one text or several.
+            k: largest number of labels for each text.
+            threshold: smallest probability; a text may have no label that reaches it.
 
         Returns:
-            (label, probability) pairs: a list for one text, a list of lists for several.
+            Pairs (label, probability), best first: a list for one text, a list of lists for several.
 
         Raises:
-            UsageError: a table that was not trained on labels, something that is no text, k below 1, or a threshold
-                that is no number from 0 to 1.
+            UsageError: the table was not trained on labels, an item is not a text, k is below 1, or the threshold is
+                not a number from 0 to 1.
         """
         lookup = self.encoder.lookup
         if not isinstance(lookup, Labels):
-            raise UsageError(f"{self.name} knows no labels: train one with the recipe fasttext_supervised")
+            raise UsageError(f"{self.name} has no labels: train a model with the recipe fasttext_supervised")
         count, least = whole("k", k), real("threshold", threshold, 0, 1)
         labels = self.table.settings["labels"]
         probable = lookup.probabilities(listed_texts(texts, "texts"))
@@ -200,19 +208,21 @@ class KeyedEmbedder(Embedder):
         return rows[0] if is_one(texts, "texts") else rows
 
     def weighted(self, weighting: Weighting, texts: Any = None) -> KeyedEmbedder:
-        """The same table whose texts are weighted means of their words.
+        """Returns the same table, with the vectors of texts as weighted means of the vectors of their words.
 
         Args:
-            weighting: "mean" for none; "sif" by how frequent a word is (Arora et al. 2017, section 3); "idf" by how
-                many of `texts` have it.
-            texts: what "idf" counts.
+            weighting: "mean" for equal weights, "sif" for weights by the frequency of a word (Arora et al. 2017,
+                section 3), "idf" for weights by the number of `texts` that contain it.
+            texts: the texts for "idf".
 
         Raises:
-            UsageError: "sif" for a table without counts, "idf" without texts; a table that reads no texts.
+            UsageError: "sif" for a table without counts, "idf" without texts, or a table that does not embed texts.
         """
         choice("weighting", weighting, get_args(Weighting))
         if written() not in self.modalities:
-            raise UsageError(f"weighting={weighting!r} is for the words of texts, and {self.name} reads none")
+            raise UsageError(
+                f"weighting={weighting!r} is for the words of texts, which {self.name} does not read"
+            )
         weights = None
         if weighting == "sif":
             weights = self._sif()
@@ -223,11 +233,19 @@ class KeyedEmbedder(Embedder):
         return KeyedEmbedder(model, self.name, self.source, self.dim)
 
     def export(self, path: str | Path, format: str) -> Path:
-        """Writes the table in a published form: "word2vec-text", "word2vec-binary", "glove", "fasttext-bin", ...
+        """Writes the table to a file in a published format.
+
+        Args:
+            path: path of the file.
+            format: "word2vec-text", "word2vec-binary", "glove", "fasttext-bin", or another that the message of the
+                error lists.
+
+        Returns:
+            The path of the file.
 
         Raises:
-            UsageError: a form that there is not, or that cannot hold the table; the message lists those there are.
-            WeightsError: the disk refused.
+            UsageError: the format is unknown, or cannot hold the table.
+            WeightsError: the file cannot be written.
         """
         place = arguments_path("path", path)
         card = self.encoder.card
@@ -241,7 +259,7 @@ class KeyedEmbedder(Embedder):
         return {key: row for row, key in enumerate(self.table.keys)}
 
     def _terms(self, terms: Any, what: str) -> list[int | Floats]:
-        """The rows of keys, and vectors: of keys that only subwords know, and those given."""
+        """Returns the rows of keys that the table has, and vectors of keys made up of subwords and of vectors."""
         if isinstance(terms, np.ndarray) and terms.dtype.kind in "fiu":
             listed = [terms] if terms.ndim == 1 else list(terms)
         else:
@@ -258,11 +276,11 @@ class KeyedEmbedder(Embedder):
         if not isinstance(one, np.ndarray) or one.dtype.kind not in "fiu":
             raise UsageError(f"{what} is {shown(one)}: give a key, or a vector ({self.dim},) as an array")
         if one.shape != (self.dim,) or not np.isfinite(one).all():
-            raise UsageError(f"{what} is {shown(one)}: vectors are ({self.dim},), of finite numbers")
+            raise UsageError(f"{what} is {shown(one)}: vectors must be ({self.dim},), of finite numbers")
         return one.astype(np.float32)
 
     def _vectors_of(self, values: Any) -> Any:
-        """Keys as their vectors; vectors as they are."""
+        """Replaces keys by their vectors; returns vectors unchanged."""
         column = values
         if isinstance(values, np.ndarray) or hasattr(values, "to_numpy"):
             array = np.asarray(values)
@@ -279,16 +297,16 @@ class KeyedEmbedder(Embedder):
         named = ", ".join(repr(key) for key in keys[:UNKNOWN_SHOWN])
         first = self._in_other_case(keys[0])
         length = len(keys[0])
-        # What differs more in length is no near spelling, and most of a table's keys do.
+        # Comparing keys is slow; most of them differ so much in length that they cannot be similar.
         some = [key for key in self.table.keys[:NEAR] if abs(len(key) - length) <= max(1, length // 2)]
         near = difflib.get_close_matches(keys[0], some, 3)
         if first is not None:
             near = [first, *(key for key in near if key != first)][:3]
-        meant = f"; near {keys[0]!r} are {', '.join(map(repr, near))}" if near else ""
+        meant = f"; similar to {keys[0]!r}: {', '.join(map(repr, near))}" if near else ""
         return f"{named}: not among the table's {len(self.table):,} keys{meant}"
 
     def _in_other_case(self, key: str) -> str | None:
-        """The first key that differs in capitals alone."""
+        """Returns the first key that differs only in case; None if there is none."""
         folded = key.casefold()
         return next((one for one in self.table.keys if one.casefold() == folded), None)
 
@@ -296,49 +314,49 @@ class KeyedEmbedder(Embedder):
         counts = self.table.counts
         if counts is None:
             raise UsageError(
-                "weighting='sif' needs the words' counts, and this table has none: give 'idf' and texts"
+                "weighting='sif' needs the counts of words, which this table does not have: use 'idf' with texts"
             )
         weights: Floats = (SIF / (SIF + counts / counts.sum())).astype(np.float32)
         return weights
 
     def _idf(self, texts: Any) -> Floats:
         if texts is None:
-            raise UsageError("weighting='idf' needs texts=: what words are counted in")
+            raise UsageError("weighting='idf' needs texts=, in which words are counted")
         frequencies, number = np.zeros(len(self.table), np.int64), 0
         for one in several(texts, "texts"):
             words = self.encoder.lookup.words(text(one, f"text {number}"))
             number += 1
             frequencies[[self._places[word] for word in set(words) & self._places.keys()]] += 1
         if not number:
-            raise UsageError("weighting='idf': texts holds nothing")
+            raise UsageError("weighting='idf': texts is empty")
         weights: Floats = np.log((1 + number) / (1 + frequencies)).astype(np.float32)
         return weights
 
 
 def keyed(model: Any, otherwise: str) -> KeyedEmbedder:
-    """A model as one of keys; UsageError, with the message `otherwise`, where it is none."""
+    """Returns `model` if it is a KeyedEmbedder; else raises UsageError with the message `otherwise`."""
     if not isinstance(model, KeyedEmbedder):
         raise UsageError(otherwise)
     return model
 
 
 def trained(table: Table, recipe: str) -> KeyedEmbedder:
-    """An embedder of a table that a recipe has made."""
+    """Makes an embedder of a table that a recipe has trained."""
     return KeyedEmbedder(table_model(table, Path(), stored=False), recipe, "trained here")
 
 
 def key_table(keys: Sequence[str], vectors: Floats, counts: Sequence[int] | None = None) -> KeyedEmbedder:
-    """An embedder of names that are known by their vectors alone: nodes of a graph, products, users.
+    """Makes an embedder of names that have vectors but no content: nodes of a graph, products, users.
 
     It embeds `Key(name)`; a str is a text, and fails.
 
     Args:
-        keys: (n,) names, each once.
-        vectors: (n, dim) numbers, finite.
-        counts: (n,) how often each was seen in training; None where nothing says so.
+        keys: (n,) different names.
+        vectors: (n, dim) finite numbers.
+        counts: (n,) how often each name was seen in training; None if unknown.
 
     Raises:
-        UsageError: names, vectors and counts that are not as many, a name twice, or numbers that are not finite.
+        UsageError: the arguments differ in length, a name occurs twice, or a number is not finite.
     """
     listed, matrix = listed_texts(keys, "keys"), np.asarray(vectors, np.float32)
     if matrix.ndim != 2 or len(matrix) != len(listed) or not matrix.size:

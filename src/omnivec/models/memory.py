@@ -1,4 +1,4 @@
-"""Batches that stay below a ceiling of the process's memory: what a batch takes is measured by running some."""
+"""Limits batches so that the process stays below a memory limit; the memory of a batch is measured by running some."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from omnivec.ops.process import as_mb, release
 from omnivec.ops.quantized import bytes_of
 
 SHORT = 256
-"""Greatest length of the items that are run before anything is measured: kernels and weights are packed then."""
+"""Largest length of the items run as a warm-up, in which the engine creates kernels and packs weights."""
 
 MARGIN = 1.25
-"""What several streams take, in what one was measured to take: each keeps buffers of its own."""
+"""Factor of the memory of several streams over that measured for one, because each has its own buffers."""
 
 SLACK = 48 * 10**6
-"""Bytes left for what grows a little at first: kernels of shapes not seen yet, the tokenizer, items at hand."""
+"""Bytes reserved for what still grows a little: kernels of new shapes, the tokenizer, decoded items."""
 
-WAYS_OUT = "give more, or take precision='int8' or fewer threads"
+WAYS_OUT = "raise it, or use precision='int8' or fewer threads"
 
 
 class Ceiling:
-    """Keeps the networks of one model together below a ceiling of the process's memory.
+    """Keeps all networks of one model together below a memory limit of the process.
 
     Args:
-        ceiling: bytes of the process.
-        choice: what the user fixes about execution.
+        ceiling: memory limit of the process in bytes.
+        choice: the options of execution that the user has set.
         trials: see `Network.of`.
     """
 
@@ -41,7 +41,7 @@ class Ceiling:
         self._parts: list[_MemoryShare] = []
 
     def network(self, model: Model) -> Network:
-        """A model on an engine; ModelError where its weights alone are above the ceiling."""
+        """Puts a model on an engine; ModelError if its weights alone exceed the limit."""
         chosen = runtime_of(model, self._choice, self._trials)
         before = process.resident()
         require(self._ceiling, before + bytes_of(model.tensors, chosen.precision))
@@ -51,28 +51,28 @@ class Ceiling:
         return network
 
     def keep(self) -> None:
-        """Fits batches and streams of all networks; called when the last one is made.
+        """Limits batches and streams of all networks; called after the last one is made.
 
         Raises:
-            ModelError: there is no room for an item of the greatest length.
+            ModelError: there is not enough memory for one item of the greatest length.
         """
         keep_below(self._ceiling, self._parts)
 
 
 class _MemoryShare:
-    """A network while its share of the memory is found.
+    """A network while its share of the memory is determined.
 
     Attributes:
-        network: which.
-        twin: bytes that it took when it was compiled and first ran: those of a second program, for several streams.
-        cold: bytes of the process before its first run, where all items are of one size; else 0.
+        network: the network.
+        twin: bytes that compiling it and its first runs took; a second program, for several streams, takes as much.
+        cold: bytes of the process before the first run if all items have the same size; else 0.
     """
 
     def __init__(self, network: Network, twin: int) -> None:
         self.network, self.twin, self.cold = network, twin, 0
 
     def warm(self) -> None:
-        """Runs the first items, for which an engine packs weights and makes kernels: after them memory is steady."""
+        """Runs a few items, for which the engine packs weights and creates kernels; later, its memory is stable."""
         network, start = self.network, process.resident()
         self.cold = start if network.is_fixed else 0
         for length in (1,) if network.is_fixed else (16, 32, 64, 128, SHORT):
@@ -81,11 +81,11 @@ class _MemoryShare:
         release(tensor.data for tensor in network.model.tensors.values())
 
     def fit(self, ceiling: int, others: int) -> None:
-        """Takes batches and streams that keep the process below a ceiling, found by running some; `warm` comes first.
+        """Limits batches and streams so that the process stays below a memory limit; called after `warm`.
 
         Args:
-            ceiling: bytes of the process.
-            others: those of them that the model's other programs may still take.
+            ceiling: memory limit of the process in bytes.
+            others: how many of these bytes the model's other networks may still take.
         """
         network, preparer = self.network, self.network.preparer
         streams = network.runtime.settings.streams
@@ -107,34 +107,34 @@ class _MemoryShare:
 
 
 class Fits(Protocol):
-    """What shares memory below a ceiling."""
+    """A network that shares the memory below a limit with others."""
 
     def warm(self) -> None:
-        """Takes what its first work takes."""
+        """Runs a few items, so that all memory that is only taken once is taken."""
 
     def fit(self, ceiling: int, others: int) -> None:
-        """Keeps the process below a ceiling, of which others may still take some."""
+        """Limits batches so that the process stays below `ceiling` bytes, of which others may still take `others`."""
 
 
 def keep_below(ceiling: int, parts: Sequence[Fits]) -> None:
-    """Divides what memory is left below a ceiling among the programs of a model, and fits each to its share.
+    """Divides the memory that is left below a limit among the networks of a model, and limits each to its share.
 
     Raises:
-        ModelError: one has no room for an item of its greatest length.
+        ModelError: the share of a network is too small for one item of the greatest length.
     """
     for part in parts:
         part.warm()
     left = ceiling - SLACK - process.resident()
     for i, part in enumerate(parts):
         share = left // (len(parts) - i)
-        # What those before were promised and have not taken yet stays theirs.
+        # The shares of the networks before, as far as they are not used yet, remain reserved.
         used = process.resident() + SLACK + share
         part.fit(ceiling, max(0, ceiling - used))
         left -= share
 
 
 def require(ceiling: int, needed: int) -> None:
-    """Raises ModelError where the weights alone, with what the process has, are above a ceiling."""
+    """Raises ModelError if the weights and the present memory of the process exceed a limit."""
     if needed > ceiling:
         raise ModelError(
             f"max_memory={as_mb(ceiling)} is too low: the process with this model's weights needs {as_mb(needed)}, and "
@@ -143,7 +143,7 @@ def require(ceiling: int, needed: int) -> None:
 
 
 def peak_of(call: Callable[[], object]) -> int:
-    """The most bytes that were resident while a call ran."""
+    """Returns the peak resident memory of the process in bytes during a call."""
     top, done = process.resident(), threading.Event()
 
     def watch() -> None:
@@ -163,14 +163,14 @@ def peak_of(call: Callable[[], object]) -> int:
 
 @dataclass(frozen=True)
 class MemoryLimits:
-    """What batches may take, so that the process stays below a ceiling.
+    """Limits of batches that keep the process below a memory limit. A place is a token or pixel of a batch.
 
     Attributes:
-        ceiling: bytes of the process.
-        each: bytes that a place of a batch takes.
-        budget: places of a batch.
-        streams: batches at a time.
-        held: places of the largest batch that has run: what it took, the engine has kept.
+        ceiling: memory limit of the process in bytes.
+        each: bytes for each place of a batch.
+        budget: largest number of places in a batch.
+        streams: number of batches to compute at the same time.
+        held: places of the largest batch so far, whose memory the engine keeps.
     """
 
     ceiling: int
@@ -181,37 +181,37 @@ class MemoryLimits:
 
 
 class Guard:
-    """Stands before each batch: other data of the process may have grown since the limits were found."""
+    """Checks before each batch that it fits, because other data of the process may have grown meanwhile."""
 
     def __init__(self, limits: MemoryLimits, unit: str = "tokens") -> None:
         self.limits, self._unit, self._largest = limits, unit, limits.held
 
     def check(self, places: int) -> None:
-        """Raises ItemError where a batch of so many places would lift the process above the ceiling."""
-        # What the largest batch took, the engine has kept.
+        """Raises ItemError if a batch of so many places could lift the process above the memory limit."""
+        # The engine keeps the memory of the largest batch, so only what exceeds it is new.
         now, more = process.resident(), max(0, places - self._largest) * self.limits.each
         if now + more > self.limits.ceiling:
             raise ItemError(
                 f"no memory for a batch of {places:,} {self._unit}: the process has {as_mb(now)} and it takes up to "
-                f"{as_mb(more)} more, max_memory is {as_mb(self.limits.ceiling)}; raise it, or let go of other data"
+                f"{as_mb(more)} more, max_memory is {as_mb(self.limits.ceiling)}; raise it, or free other data"
             )
         self._largest = max(self._largest, places)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What `fit` measures with.
+    """The network and the measurements that `fit` starts from.
 
     Attributes:
-        run: computes a batch of (rows, length).
+        run: computes a batch, given its number of rows and their length.
         longest: greatest length of an item.
-        budget: places that a batch may hold where memory does not matter.
-        streams: batches at a time that are wanted.
-        least: fewest streams that will do.
-        twin: bytes that a second compiled program takes, for several streams.
-        cold: where all items have the greatest length, as images have: bytes of the process before the first ran.
-        others: bytes below the ceiling that are promised to other programs.
-        unit: what lengths and places are counted in.
+        budget: largest number of places in a batch without a memory limit.
+        streams: preferred number of batches to compute at the same time.
+        least: smallest number of these that is acceptable.
+        twin: bytes that a second compiled program takes, which several streams need.
+        cold: bytes of the process before the first run if all items have the same size, as images have; else 0.
+        others: bytes below the limit that are reserved for other networks.
+        unit: unit of lengths and places.
     """
 
     run: Callable[[int, int], object]
@@ -226,14 +226,14 @@ class Probe:
 
 
 def fit(ceiling: int, probe: Probe) -> MemoryLimits:
-    """Batches that stay below a ceiling, found by growing ones; no batch runs that is not expected to fit.
+    """Determines the limits of batches by running growing ones; no batch is run that is not expected to fit.
 
     Raises:
-        ModelError: one item of the greatest length does not fit; the message says what would be needed.
+        ModelError: one item of the greatest length does not fit; the message has the memory that it needs.
     """
     longest, free = probe.longest, ceiling - probe.others
     first = longest if probe.cold else min(SHORT, longest)
-    # Of items of one size nothing shorter can be run: the first is held against none.
+    # If all items have the same size, no shorter one can be run: the first point is that without any item.
     points = [(0, probe.cold)] if probe.cold else []
     points.append((first, peak_of(lambda: probe.run(1, first))))
     lengths = sorted({3 * first // 2, *_doubled(2 * first, longest), longest})
@@ -246,11 +246,11 @@ def fit(ceiling: int, probe: Probe) -> MemoryLimits:
             break
         points.append((rows * longest, peak_of(lambda n=rows: probe.run(n, longest))))  # type: ignore[misc]
     if len(points) > 2 and not points[0][0]:
-        del points[0]  # What a first run packs is not what an item takes.
+        del points[0]  # the first run also packs weights, which is not memory of an item
     (start, base), (end, top) = points[0], points[-1]
     each = max((top - base) / max(end - start, 1), 1.0)
     for streams in range(probe.streams, 0, -1):
-        # What the first program has been measured to hold, it keeps.
+        # The first program keeps the memory that it has taken.
         held, share = (top + probe.twin, streams * MARGIN) if streams > 1 else (base, 1.0)
         budget = min(probe.budget, int((free - SLACK - held) / (each * share)))
         if budget >= longest or streams == 1:
@@ -258,12 +258,12 @@ def fit(ceiling: int, probe: Probe) -> MemoryLimits:
     if streams < probe.least:
         needed = SLACK + top + probe.twin + int(probe.least * MARGIN * each * longest)
         raise ModelError(_too_low(free, needed, probe) + ", or deterministic=False")
-    # Several streams are a program of their own, which has run nothing yet.
+    # Several streams need a second program, which has not run anything yet.
     return MemoryLimits(ceiling, each, max(budget, longest), streams, end if streams == 1 else 0)
 
 
 def _doubled(start: int, end: int) -> list[int]:
-    """start, 2 start, 4 start ... below end."""
+    """Returns start, 2 * start, 4 * start, ... below end."""
     out = []
     while start < end:
         out.append(start)
@@ -272,7 +272,7 @@ def _doubled(start: int, end: int) -> list[int]:
 
 
 def _refuse(free: int, points: list[tuple[int, int]], probe: Probe, length: int) -> None:
-    """Raises ModelError where an item of a length is not expected to fit, or has not."""
+    """Raises ModelError if an item of a length is not expected to fit, or did not fit."""
     if _expected(points, length) + SLACK > free:
         raise ModelError(_too_low(free, _expected(points, probe.longest) + SLACK, probe))
 
@@ -285,7 +285,7 @@ def _too_low(free: int, needed: int, probe: Probe) -> str:
 
 
 def _expected(points: list[tuple[int, int]], places: int) -> int:
-    """Bytes of the process with a larger batch than the last; attention may grow with the square of a length."""
+    """Extrapolates the bytes of the process to a larger batch; those of attention may grow quadratically."""
     if len(points) == 1 or places <= points[-1][0]:
         return points[-1][1]
     (t1, p1), (t2, p2) = points[-2:]

@@ -1,4 +1,4 @@
-"""A model: a family with a config, weights and a head; prepared, computed and finished, never looped over."""
+"""`Model`: a family with config, weights and head, read from a folder; and the checks of what is read."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ class Model:
     """A published model in memory, before it is put on an engine.
 
     Attributes:
-        folder: where it was read.
-        name: of its family, as `registry` has it.
-        family: the module of its family.
+        folder: folder that it was read from.
+        name: name of its family in `registry`.
+        family: module of its family.
         published: config.json.
-        config: the family's record of it.
-        tensors: weights under the family's names, those of the head under their folder's.
-        preparer: text to token ids.
-        head: pooling and what follows it.
-        prompts: by name, as published.
-        default_prompt: name of the prompt that is used when none is asked for.
-        metric: of its space.
-        stored: whether the tensors are those in the folder; False once they were trained, or where an adapter changed
-            them, whose base may lie elsewhere.
-        tower: of a family with a forward for each modality, which; "" for the only one.
-        unused: weights that the family's forward does without and other programs miss, such as a pooler's.
+        config: the family's `Config`, made from config.json.
+        tensors: the weights by the family's names; those of the head are named by the folder of their module.
+        preparer: makes arrays of items, such as token ids of texts.
+        head: pooling and the modules after it.
+        prompts: maps the names of its prompts to their texts, as published.
+        default_prompt: name of the prompt that `encode` uses by default; None if there is none.
+        metric: metric of its space.
+        stored: whether the tensors are those in the folder; False after training, and if an adapter has changed them,
+            because the adapter's base model may be in another folder.
+        tower: the modality, if the family has a forward function for each; "" if it has only one.
+        unused: weights that the family's forward function does not need, but other programs do, such as a pooler's.
     """
 
     folder: Path
@@ -69,12 +69,12 @@ class Model:
 
     @property
     def forward(self) -> Callable[..., Value]:
-        """The family's program, or that of its tower."""
+        """The family's forward function, or that of the tower."""
         return program(self.hooks, self.tower)
 
     @property
     def hooks(self) -> NetworkHooks | TowerHooks:
-        """What its family defines."""
+        """The hooks that the family defines."""
         return computed_hooks(self.family)
 
     @property
@@ -84,28 +84,28 @@ class Model:
 
     @property
     def texts(self) -> text.TextPreparer:
-        """Text to token ids; UsageError of a model of images."""
+        """The preparer of texts; UsageError if the model reads another modality."""
         if not isinstance(self.preparer, text.TextPreparer):
             raise UsageError(f"{self.folder}: a model of {get(self.preparer.modality).plural} has no tokens")
         return self.preparer
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """The arrays that its program takes."""
+        """The input arrays of its program."""
         arrays = self.preparer.inputs
         return arrays if self.head.include_prompt else (*arrays, text.COUNTED)
 
     def hidden(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
-        """The program of its hidden states: {"0": (n, t, d), ...}, the embeddings first, then each layer."""
+        """The program that computes the hidden states: {"0": (n, t, d), ...}, the embeddings, then each layer."""
         self.forward(ops, p, self.config, self.preparer.batch(ops, get))
         return {str(i): state for i, state in enumerate(ops.states)}
 
     def last(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
-        """The program of what is pooled, before it is: {"states": (n, t, d)}."""
+        """The program that computes the states before pooling: {"states": (n, t, d)}."""
         return {"states": self.forward(ops, p, self.config, self.preparer.batch(ops, get))}
 
     def body(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
-        """The program from arrays to pooled vectors, finished where no matrix product follows."""
+        """The program from arrays to pooled vectors; to finished ones if the head has no matrix product."""
         batch = self.preparer.batch(ops, get)
         hidden = self.forward(ops, p, self.config, batch)
         counted = batch.mask if self.head.include_prompt else get("counted")
@@ -117,23 +117,23 @@ class Model:
         return {"vectors": self.head.finish(ops, p, get("pooled"))}
 
     def torch_only_reason(self) -> str | None:
-        """Why only torch can run it; None where it is written in operations of both engines."""
+        """Returns why only torch can run the model; None if both engines can."""
         return self.hooks.torch_only_reason(self.tensors, self.config)
 
     @cached_property
     def logits(self) -> Logits | None:
-        """What turns a cosine of two modalities into a logit, as it was learned; None where nothing was."""
+        """Learned scale and bias that turn a cosine of two modalities into a logit; None if it has none."""
         hooks = self.hooks
         return hooks.logits(self.config, self.tensors) if isinstance(hooks, TowerHooks) else None
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """Hashes of the weights' content at each precision that they are known to; see `weights`."""
+        """Hashes of the content of the weights, one for each precision; see `weights.content_hashes`."""
         return weights.content_hashes(self.tensors)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What makes its vectors what they are; equal for the same model in another folder, file or precision."""
+        """Everything that determines its vectors; equal for one model in any folder, file format and precision."""
         config = {
             f.name: getattr(self.config, f.name) for f in fields(self.config) if "dropout" not in f.name
         }
@@ -155,18 +155,18 @@ class Model:
 
 
 def read_model(folder: Path) -> Model:
-    """A model from a folder in transformers' or sentence-transformers' layout; of several towers that of texts."""
+    """Reads a model from a folder of transformers or sentence-transformers; of several towers, the first."""
     return next(iter(read_models(folder).values()))
 
 
 def read_models(
     folder: Path, offline: bool | None = None, decode: Decode = "reduced"
 ) -> dict[ModalityName, Model]:
-    """The model in a folder, by its modality; of a family with a forward for each modality several, texts first.
+    """Reads the model in a folder; of several modalities, one model for each, texts first.
 
     Args:
-        folder: in transformers', sentence-transformers' or peft's layout.
-        offline: whether the network is out of bounds for the base of an adapter; None as the environment says.
+        folder: folder in the layout of transformers, sentence-transformers or peft.
+        offline: see `omnivec.load`.
         decode: see `omnivec.load`.
     """
     files = read_folder(folder, offline)
@@ -190,14 +190,14 @@ def read_models(
     if tokenizer is None and any(record.needs_tokenizer for record in records):
         tokenizer = load_tokenizer(files.tokenizer, files.tokenizer_settings, lower=files.lower)
     config, head, head_tensors = _headed(hooks, config, files, tokenizer, len(towers))
-    if hooks.SHAPES is not None:  # A network of transformers holds its weights against its config itself.
+    if hooks.SHAPES is not None:  # the bridge to transformers checks the weights itself
         check_vectors({**tensors, **head_tensors}, files.base)
     source = _source(files, family, config, published, tokenizer, decode)
     models: dict[ModalityName, Model] = {}
     for record in records:
         if record.preparer is None:
-            raise UnsupportedModel(f"{folder}: nothing here makes the arrays of {record.plural} for a model")
-        # In a form of its makers' own, and without tokens, a model is pooled as it was made: nothing is guessed.
+            raise UnsupportedModel(f"{folder}: {record.plural} cannot be prepared for a model yet")
+        # Pooling is not a guess if the model is in its authors' own format, or has no tokens.
         stated = head.stated or original is not None or not record.needs_tokenizer
         models[record.name] = Model(
             folder=folder,
@@ -226,7 +226,7 @@ def _source(
     tokenizer: Tokenizer | None,
     decode: Decode,
 ) -> PreparerSource:
-    """What preparers are made from."""
+    """Returns what preparers are made from."""
     return PreparerSource(
         family=family,
         config=config,
@@ -248,12 +248,12 @@ def _headed(
     tokenizer: Tokenizer | None,
     towers: int,
 ) -> tuple[Any, Head, dict[str, weights.Tensor]]:
-    """The config with what the tokenizer knows, the head, and its weights."""
+    """Returns the config, completed by facts from the tokenizer, the head, and the weights of the head."""
     length = files.card.get("truncate_dim")
     truncated = None if length is None else int(length)
     if isinstance(hooks, TowerHooks):
         check_towers(files.folder)
-        # Two towers share a space of unit vectors; of one alone its vector is taken as it is published.
+        # Two towers share a space of unit vectors; the vector of a single one is left as it is published.
         steps = (HeadModule("Normalize", ""),) if towers > 1 else ()
         known = config if tokenizer is None else hooks.with_tokenizer(config, tokenizer)
         return known, Head(("cls",), steps=steps, stated=True, truncated=truncated), {}
@@ -262,14 +262,15 @@ def _headed(
 
 
 def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """The keys of a published config that a family reads, each of its type and in its range.
+    """Returns the keys of a published config that a family reads, after checking their types and ranges.
 
-    They are the fields of its `Config`, under their own names and those of `ALIASES`, and the fields of `Published`,
-    which a family has where it reads more. `Published = dict` says that it reads them all, and checks them itself.
+    These are the fields of the family's `Config`, under their names and those in `ALIASES`, and the fields of its
+    `Published`, if it defines one because it reads more. `Published = dict` means that it reads and checks all keys
+    itself.
 
     Raises:
-        ModelError: a value is of another type, or out of its range.
-        UnsupportedModel: a variant that is not covered.
+        ModelError: a value has the wrong type, or is out of range.
+        UnsupportedModel: the config describes an unsupported variant.
     """
     hooks, known = computed_hooks(family), published
     if (more := hooks.Published) is not dict:
@@ -283,13 +284,14 @@ def known_keys(family: ModuleType, published: Mapping[str, Any], folder: Path) -
 
 
 def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) -> Any:
-    """The family's record of a published config, whose keys are checked as `known_keys` has it.
+    """Makes the family's `Config` from a published config, whose keys are checked by `known_keys`.
 
-    Where config.json has other spellings, a family says so in ALIASES (published key -> its own name) or, where
-    values change too, in `canonical`.
+    If keys of config.json have other names, the family lists them in ALIASES (published key: name of the field); if
+    values must be changed too, it defines `canonical`.
 
     Raises:
-        ModelError: a value is missing, or does not go with another.
+        ModelError: a value is missing, or values contradict each other.
+        UnsupportedModel: the config describes an unsupported variant.
     """
     file, keys = folder / "config.json", known_keys(family, published, folder)
     hooks = computed_hooks(family)
@@ -305,25 +307,26 @@ def read_config(family: ModuleType, published: Mapping[str, Any], folder: Path) 
     except (TypeError, ValueError, ArithmeticError) as error:
         if nulls := [key for key in keys if keys[key] is None and typed.is_required(hooks.Config, key)]:
             raise ModelError(f"{file} lacks {nulls[0]}: it is null") from error
-        raise ModelError(f"{file} has values that do not go together: {one_line(error)}") from error
+        raise ModelError(f"{file} has values that contradict each other: {one_line(error)}") from error
     if getattr(config, "max_length", 1) < 1:
-        raise ModelError(f"{file}: max_position_embeddings leaves no place for a token")
+        raise ModelError(f"{file}: max_position_embeddings leaves no room for a token")
     return config
 
 
 def check_shapes(
     shapes: Mapping[str, tuple[str, ...]], config: Any, tensors: Mapping[str, weights.Tensor], folder: Path
 ) -> None:
-    """Holds the sizes that a config states against the weights, before anything is made of that size.
+    """Checks that the sizes in a config are those of the weights, before anything of these sizes is allocated.
 
     Args:
-        shapes: name of a tensor -> for each of its axes the config's field, or a product "a * b"; "" for any length.
-        config: of the model.
+        shapes: maps the name of a tensor to the field of the config for each of its axes, or a product "a * b" of
+            fields; "" for any length.
+        config: config of the model.
         tensors: its weights.
-        folder: for messages.
+        folder: folder of the model, for messages.
 
     Raises:
-        ModelError: a size is another.
+        ModelError: a size differs.
     """
     for name, axes in shapes.items():
         shape = tensors[name].shape if name in tensors else None
@@ -339,10 +342,10 @@ def check_shapes(
 
 
 def check_vectors(tensors: Mapping[str, weights.Tensor], folder: Path) -> None:
-    """Holds biases and the weights of norms against their widths: engines would stretch a single number to any.
+    """Checks that biases and the weights of norms have the right widths: engines would broadcast a single number.
 
     Raises:
-        WeightsError: one is no vector, or has another length than the matrix or the norm that it belongs to.
+        WeightsError: one is not a vector, or its length is not that of the matrix or norm that it belongs to.
     """
     for name, tensor in tensors.items():
         stem, _, leaf = name.rpartition(".")
@@ -363,9 +366,10 @@ def check_vectors(tensors: Mapping[str, weights.Tensor], folder: Path) -> None:
 
 
 def _metric(name: Any) -> Metric:
-    """Of the space: as the folder names it, "cosine" where it names none.
+    """Returns the metric that the folder names, "cosine" by default.
 
-    A name that is not covered ("manhattan") stays: vectors do not hang on it, and what compares them refuses it.
+    An unsupported name ("manhattan") is kept: vectors do not depend on it, and the functions that compare vectors
+    refuse it.
     """
     metric: Metric = "cosine" if name is None else name
     return metric

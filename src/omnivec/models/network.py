@@ -1,4 +1,4 @@
-"""A model on an engine: its programs compiled, its batches computed."""
+"""A model on an engine: compiles its programs and computes batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a user may fix about execution; None leaves it to `runtime`."""
+    """The options of execution that a user may set; None leaves the choice to `runtime`."""
 
     engine: str | None = None
     precision: str | None = None
@@ -41,17 +41,17 @@ class Choice:
 
 
 class Network:
-    """A model's programs on an engine.
+    """A model whose programs are compiled on an engine.
 
     Attributes:
-        model: what is run.
-        preparer: items to arrays.
-        runtime: where and how exactly, with the reasons.
-        card: the facts about it.
+        model: the model.
+        preparer: makes arrays of items.
+        runtime: engine, device, precision and threads, with the reason for each.
+        card: properties of the model.
         dim: length of a vector.
-        budget: cost of a batch: tokens, or pixels.
-        guard: asked before each batch with its cost; raises ItemError where it has no room. None for no ceiling.
-        projection: None; see `Encoder`.
+        budget: largest cost of a batch, in tokens or pixels.
+        guard: called before each batch with its cost; raises ItemError if there is no memory for it. None for no limit.
+        projection: always None; see `Encoder`.
     """
 
     projection: Projection | None = None
@@ -72,17 +72,17 @@ class Network:
 
     @classmethod
     def of(cls, model: Model, choice: Choice, trials: Path) -> Network:
-        """A model on the engine that is chosen, or the best there is for it.
+        """Puts a model on the chosen engine, or on the best one for it.
 
         Args:
-            model: what is run.
-            choice: what the user fixes.
-            trials: a file that keeps which precision was faster on this machine.
+            model: the model.
+            choice: the options that the user has set.
+            trials: file in which the faster precision on this machine is stored.
         """
         return cls(model, runtime_of(model, choice, trials), trials)
 
     def at(self, precision: str) -> Network:
-        """The same model on the same engine in another precision."""
+        """Returns the same model on the same engine in another precision."""
         current = self.runtime
         if current.precision == precision:
             return self
@@ -92,12 +92,12 @@ class Network:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What makes its vectors what they are; equal for the same model in another folder, file or precision."""
+        """Everything that determines its vectors; equal for one model in any folder, file format and precision."""
         return self.model.identity
 
     @property
     def networks(self) -> Sequence[Network]:
-        """It alone."""
+        """A tuple of this network alone."""
         return (self,)
 
     def run(
@@ -107,7 +107,7 @@ class Network:
         plan: BatchOptions,
         projection: Projection | None = None,
     ) -> Encoded:
-        """Vectors of items, in their order, and why the others have none."""
+        """Embeds items; see `Encoder.run`."""
         if not self.model.head.include_prompt:
             reading = replace(reading, pool_prompt=False)
         if self.runtime.deterministic:
@@ -115,24 +115,24 @@ class Network:
         return batching.run(items, self.preparer, self, reading, plan, projection)
 
     def part(self, modality: ModalityName) -> Network | None:
-        """The encoder of one modality; None where it does not read that."""
+        """Returns the encoder of one modality; None if it does not read this modality."""
         return self if modality == self.preparer.modality else None
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Start and end offsets (n, 2) in characters, end exclusive, of each token of a text."""
+        """Returns the start and end offsets (n, 2) of each token of a text in characters, end exclusive."""
         return self.model.texts.tokenizer.spans(text)
 
     def reserved_tokens(self, prompt: str) -> int:
-        """Tokens of the limit that a prompt and the special tokens take."""
+        """Returns how many tokens of the limit a prompt and the special tokens use."""
         tokenizer = self.model.texts.tokenizer
         return len(tokenizer.ids([prompt])[0]) if prompt else tokenizer.special_count
 
     def write(self, folder: Path, training: Training | None) -> None:
-        """Writes its files into an empty folder, or one that is not there."""
+        """Writes its files into an empty folder, or a new one."""
         write_files(self.model, folder, training)
 
     def facts(self) -> dict[str, Any]:
-        """How it pools, and how it runs here, each choice with its reason."""
+        """Returns how it pools and how it runs on this machine, with the reason for each choice."""
         head, settings = self.model.head, self.runtime.settings
         return {
             "pooling": list(head.pooling),
@@ -148,7 +148,7 @@ class Network:
         }
 
     def provenance(self) -> dict[str, str]:
-        """How exactly it computes: what may change a vector's last digits, not its meaning."""
+        """Returns engine, precision and versions: what may change the last digits of a vector."""
         engine, settings = self.runtime.engine, self.runtime.settings
         return {
             "omnivec": VERSION,
@@ -160,11 +160,11 @@ class Network:
 
     @property
     def streams(self) -> int:
-        """Batches to compute at a time."""
+        """Number of batches to compute at the same time."""
         return self._body.bulk().streams
 
     def compute(self, rows: Sequence[Prepared], alone: bool) -> Floats:
-        """Vectors (n, dim) float32 of one batch."""
+        """Computes the vectors (n, dim) float32 of one batch; see `batching.Computer`."""
         if self.guard is not None:
             self.guard(len(rows) * max(row.cost for row in rows))
         batch = self.preparer.collate(rows, self.model.head.include_prompt)
@@ -175,16 +175,16 @@ class Network:
         return output
 
     def hidden(self, row: Prepared) -> list[Floats]:
-        """Hidden states (t, d) of one prepared item, the embeddings first, then each layer."""
+        """Computes the hidden states (t, d) of one prepared item: the embeddings, then the output of each layer."""
         states = self._states("hidden", self.model.hidden, row)
         return [states[str(i)] for i in range(len(states))]
 
     def last(self, row: Prepared) -> Floats:
-        """What of one prepared item would be pooled: (t, d)."""
+        """Computes the states (t, d) of one prepared item that are pooled."""
         return self._states("last", self.model.last, row)["states"]
 
     def finish(self, pooled: Floats) -> Floats:
-        """Vectors (n, dim) of pooled states (n, width)."""
+        """Applies the modules after the pooling: pooled states (n, width) -> vectors (n, dim)."""
         if not self.model.head.steps:
             return pooled
         finisher = self._tail or self._others.get("tail")
@@ -194,19 +194,19 @@ class Network:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether all items are of one size."""
+        """Whether all items have the same size."""
         return all(None not in i.shape[1:] for i in self.model.inputs)
 
     def probe(self, rows: int, length: int) -> None:
-        """Runs a batch of so many items of a length, to see what it takes."""
+        """Runs a batch of `rows` items of a length, to measure its memory."""
         self._body.run(_ones(self.model.inputs, rows, length))
 
     def limit(self, budget: int, streams: int, guard: Callable[[int], None], because: str) -> None:
-        """Takes smaller batches; called before the first run.
+        """Limits the size of batches; called before the first run.
 
         Args:
-            budget: cost of a batch.
-            streams: batches at a time.
+            budget: largest cost of a batch.
+            streams: number of batches to compute at the same time.
             guard: see the attribute.
             because: the reason, for the card.
         """
@@ -224,7 +224,7 @@ class Network:
         return self._compile(self.model.tail, (pooled,), self.model.tensors, exact)
 
     def _states(self, name: str, program: Program, row: Prepared) -> dict[str, Floats]:
-        """What a program that few calls need, compiled when the first does, makes of one item, less its padding."""
+        """Runs a rarely used program, compiled on first use, for one item; returns its outputs without padding."""
         if name not in self._others:
             self._others[name] = self._compile(
                 program, self.preparer.inputs, self._tensors, self.runtime.settings
@@ -235,7 +235,7 @@ class Network:
 
 
 def runtime_of(model: Model, choice: Choice, trials: Path) -> runtime.Runtime:
-    """Where and how exactly a model runs, with the reasons; see `Network.of`."""
+    """Decides how a model runs, with the reason for each choice; see `Network.of`."""
     return runtime.decide(
         choice.engine,
         choice.precision,
@@ -271,7 +271,7 @@ def _trial(model: Model, trials: Path) -> Precision:
 
 
 def _measure(model: Model) -> Mapping[Precision, float]:
-    """Seconds for the same batch in both precisions: interleaved, the best of five each."""
+    """Measures the seconds for the same batch in both precisions, interleaved; the best of five runs each."""
     compile_program = _compiler("openvino")
     sample = model.preparer.sample()
     batch = {i.name: sample[i.name] for i in model.inputs}
@@ -290,7 +290,7 @@ def _measure(model: Model) -> Mapping[Precision, float]:
 
 
 def _ones(inputs: Sequence[Input], rows: int, length: int) -> dict[str, NDArray[Any]]:
-    """A batch of so many items of a length, where sizes are open: what does not matter for memory is 1."""
+    """Makes a batch of `rows` items of a length, whose values are all 1."""
     shapes = {
         i.name: [size or (length if axis == 0 else 1) for axis, size in enumerate(i.shape[1:])]
         for i in inputs

@@ -1,4 +1,4 @@
-"""What a lower precision costs and gains, measured on texts: nearness of the vectors, neighbours kept, seconds."""
+"""Measures a lower precision on texts: similarity of the vectors to float32, equal neighbours, memory and speed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from omnivec.vectors.unit import unit
 Encode = Callable[[Sequence[str]], Floats]
 
 PARTS = 8
-"""The texts are encoded in so many parts, both precisions in turns, so that what else the machine does hits both."""
+"""The texts are encoded in so many parts, alternating the precisions, so that other load affects both."""
 
 NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
 class PrecisionLoss:
-    """A precision against float32, on the same texts and the same machine.
+    """The comparison of a precision with float32, on the same texts and machine.
 
     Attributes:
-        precision: what was measured.
-        texts: how many different ones.
-        cosine_mean, cosine_p1, cosine_min: of each text's two vectors: mean, first percentile, smallest.
-        same_nearest: share of the texts whose nearest neighbour among the others is the same.
-        same_10_nearest: share of the ten nearest that are among the ten nearest in float32 too.
-        bytes_float32, bytes: of the weights.
-        speed: CPU seconds of float32 / CPU seconds of this precision: above 1 is faster.
+        precision: the precision.
+        texts: number of different texts.
+        cosine_mean, cosine_p1, cosine_min: cosine of the two vectors of a text: mean, first percentile, smallest.
+        same_nearest: share of the texts whose nearest neighbour among the others is the same in both precisions.
+        same_10_nearest: share of the ten nearest neighbours that are among the ten nearest in float32 too.
+        bytes_float32, bytes: size of the weights in float32, and in this precision.
+        speed: CPU seconds of float32 divided by those of this precision; above 1 is faster.
     """
 
     precision: str
@@ -48,12 +48,12 @@ class PrecisionLoss:
 
 
 def compare(exact: Encode, other: Encode, texts: Sequence[str]) -> tuple[Floats, Floats, float]:
-    """Both vectors (n, dim) of texts, and the ratio of CPU seconds, exact / other; measured in turns."""
+    """Encodes texts with both functions, alternating; returns both arrays (n, dim) and CPU seconds exact / other."""
     seconds = [0.0, 0.0]
     vectors: tuple[list[Floats], list[Floats]] = ([], [])
     parts = [[texts[i] for i in part] for part in np.array_split(np.arange(len(texts)), PARTS) if len(part)]
     for encode in (exact, other):
-        encode(parts[0])  # Kernels and threads of a first call are no speed.
+        encode(parts[0])  # warm-up: the first call creates kernels and threads
     for turn, part in enumerate(parts):
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             start = time.process_time()
@@ -65,21 +65,21 @@ def compare(exact: Encode, other: Encode, texts: Sequence[str]) -> tuple[Floats,
 def measure(
     precision: str, exact: Encode, other: Encode, texts: Sequence[str], sizes: tuple[int, int]
 ) -> PrecisionLoss:
-    """The record of a precision.
+    """Compares a precision with float32.
 
     Args:
-        precision: its name.
-        exact: texts -> vectors (n, dim), in float32.
-        other: the same, in the precision.
-        texts: what is encoded; of equal ones one.
+        precision: name of the precision.
+        exact: maps texts to vectors (n, dim) in float32.
+        other: does the same in the precision.
+        texts: the texts; duplicates are encoded once.
         sizes: bytes of the weights in float32 and in the precision.
 
     Raises:
-        UsageError: fewer than two different texts.
+        UsageError: there are fewer than two different texts.
     """
     different = list({one if isinstance(one, Hashable) else id(one): one for one in texts}.values())
     if len(different) < 2:
-        raise UsageError(f"{len(different)} different texts: at least 2 are needed to have neighbours")
+        raise UsageError(f"{len(different)} different texts: at least 2 are needed to compare neighbours")
     a, b, speed = compare(exact, other, different)
     a, b = unit(a), unit(b)
     cosines = (a.astype(np.float64) * b).sum(axis=1)
@@ -99,7 +99,7 @@ def measure(
 
 
 def neighbours_kept(a: Floats, b: Floats, k: int) -> tuple[float, float]:
-    """Of unit vectors (n, dim) of the same items: shares of equal nearest and of the k nearest that are in both."""
+    """Returns the share of rows of a and b (n, dim), unit vectors, with the same nearest, and of common k nearest."""
     same = shared = 0
     count = min(k, len(a) - 1)
     step = max(1, 2**22 // len(a))
@@ -111,7 +111,7 @@ def neighbours_kept(a: Floats, b: Floats, k: int) -> tuple[float, float]:
 
 
 def _nearest(vectors: Floats, start: int, step: int, count: int) -> NDArray[np.int64]:
-    """(step, count) indices of the nearest others of some rows, the nearest first."""
+    """Returns the indices (step, count) of the nearest other rows of some rows, the nearest first."""
     scores = vectors[start : start + step] @ vectors.T
     rows = np.arange(len(scores))
     scores[rows, start + rows] = -np.inf

@@ -1,4 +1,4 @@
-"""An encoder with a learned head behind it: one side of a joint model."""
+"""An encoder followed by a learned head: one side of a joint model."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 
 class Projected:
-    """An encoder whose vectors go through a learned head, into a space that it shares with others.
+    """An encoder whose vectors are mapped by a learned head into a space that it shares with other encoders.
 
     Attributes:
-        inner: what makes the vectors.
-        projection: the head, from these or their first components.
-        card: the facts about it.
+        inner: the encoder that computes the vectors.
+        projection: the head, which takes these vectors or their leading components.
+        card: properties of the encoder with the head.
     """
 
     def __init__(self, inner: Encoder, projection: Projection, side_of: str) -> None:
-        """Puts a head behind an encoder.
+        """Adds a head to an encoder.
 
         Args:
-            inner: what makes the vectors.
+            inner: the encoder that computes the vectors.
             projection: the head.
-            side_of: the kind of model that it is one side of.
+            side_of: the model that it is one side of, such as "joint model".
         """
         self.inner, self.projection = inner, projection
         read = tuple(modality for modality in inner.card.space.modalities if inner.part(modality) is not None)
         space = Space(projection.dims[1], "cosine", read)
         self.card = replace(inner.card, space=space, normalizes=True, side_of=side_of)
-        # A head changes vectors, not how they are made.
+        # A head changes the vectors, but not how they are computed.
         self.networks = inner.networks
         self.spans, self.reserved_tokens = inner.spans, inner.reserved_tokens
         self.facts, self.provenance, self.write = inner.facts, inner.provenance, inner.write
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """What makes its vectors what they are."""
+        """Everything that determines its vectors."""
         digest = hashlib.sha256()
         for weight, bias in self.projection.layers:
             digest.update(json.dumps(weight.shape).encode() + weight.tobytes() + bias.tobytes())
@@ -61,10 +61,10 @@ class Projected:
         plan: BatchOptions,
         projection: Projection | None = None,
     ) -> Encoded:
-        """Vectors of items, in their order, and why the others have none."""
+        """Embeds items; see `Encoder.run`."""
         return self.inner.run(items, reading, plan, self.projection)
 
     def part(self, modality: ModalityName) -> Encoder | None:
-        """The encoder of one modality; None where it does not read that."""
+        """Returns the encoder of one modality; None if it does not read this modality."""
         inner = self.inner.part(modality)
         return None if inner is None else Projected(inner, self.projection, self.card.side_of)

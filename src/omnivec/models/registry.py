@@ -1,6 +1,6 @@
-"""Families by name: the file name in families/ is the family's name; entry points add others.
+"""The registry of families: one for each file in families/, named as the file, and those of entry points.
 
-What a family claims and knows is read from its file as literals, without importing it.
+The models that a family claims and knows are read from its file as literals, without importing it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from omnivec.validation.plugins import plugins
 GROUP = "omnivec.families"
 LITERALS = ("CLAIMS", "KNOWN")
 
-# A literal of a file as ruff formats it: up to the next line that begins with neither a space nor a closing bracket.
+# A literal as ruff formats it: it ends before the next line that begins with neither a space nor a closing bracket.
 _LITERAL = re.compile(rf"^(?:{'|'.join(LITERALS)}) = .*?(?=^[^\s)\]}}#]|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of a family before it is imported.
+    """The properties of a family that are known before it is imported.
 
     Attributes:
-        name: its file's name.
-        module: what to import.
+        name: name of its file.
+        module: name of its module.
         summary: first line of its docstring.
-        claims: model types it answers for ("model_type"), more of them "where" more is said, "files" that stand
-            for a config, and its "modality".
-        known: short name of a model -> its facts.
+        claims: the model types that it supports ("model_type"), those that depend on other keys too ("where"), files
+            that replace config.json ("files"), and its "modality".
+        known: maps the short names of models to their properties.
     """
 
     name: str
@@ -48,20 +48,23 @@ class Family:
 
     @property
     def patterns(self) -> tuple[Mapping[str, Sequence[Any]], ...]:
-        """Configs that it answers for: of each key the values that it may have.
+        """The configs that it supports, as patterns that map keys to their possible values.
 
-        Beside its "model_type"s, a family may claim "where", a part of another's: the same model types with more said.
+        Besides its "model_type", a family may claim some configs of another family: the pattern "where" has the model
+        types of the latter, and further keys.
         """
         plain = {"model_type": self.claims.get("model_type", ())}
         return (plain, self.claims["where"]) if "where" in self.claims else (plain,)
 
     def load(self) -> ModuleType:
-        """Imports the family, and checks its hooks.
+        """Imports the family and checks its hooks.
 
         Raises:
-            ModelError: a hook is misspelt or missing; see `families._hooks`.
+            ModelError: a hook is missing or unknown; see `families._hooks`.
         """
-        from omnivec.families._hooks import check_hooks  # Listing families imports none.
+        from omnivec.families._hooks import (
+            check_hooks,
+        )  # imported here, so that listing families imports none
 
         module = importlib.import_module(self.module)
         check_hooks(module)
@@ -70,7 +73,7 @@ class Family:
 
 @dataclass(frozen=True)
 class _Claimed:
-    """What of a config.json tells its family, beside what families claim."""
+    """The keys of config.json that select a family, besides those that families claim."""
 
     model_type: str | None = None
     architecture: str | None = None
@@ -78,10 +81,10 @@ class _Claimed:
 
 @functools.cache
 def families() -> Mapping[str, Family]:
-    """All families, by name."""
+    """Returns all families by name."""
     by_name = {}
     for path in sorted(Path(__file__).parents[1].joinpath("families").glob("[a-z]*.py")):
-        # Parsing all of every file would be a tenth of what a search from a shell computes.
+        # Only the docstring and the literals are parsed: whole files would take a tenth of the time of a search.
         source = path.read_text(encoding="utf-8")
         docstring, _, rest = source.partition("\n")
         short = "\n".join([docstring + '\n"""', *_LITERAL.findall(rest)])
@@ -94,7 +97,7 @@ def families() -> Mapping[str, Family]:
 
 
 def read_family(path: Path, module: str, source: str | None = None) -> Family:
-    """The literals CLAIMS and KNOWN and the docstring of a family's file, or of `source`, the part that holds them."""
+    """Reads the literals CLAIMS and KNOWN and the docstring of a family's file, or of `source`, an excerpt of it."""
     tree = ast.parse(path.read_text(encoding="utf-8") if source is None else source, str(path))
     literals: dict[str, Any] = {name: {} for name in LITERALS}
     for node in tree.body:
@@ -109,12 +112,12 @@ def read_family(path: Path, module: str, source: str | None = None) -> Family:
 
 
 def known() -> dict[str, Mapping[str, Any]]:
-    """Short name of each known model -> its facts, with its family's name under "family"."""
+    """Maps the short name of each known model to its properties, with the name of its family under "family"."""
     return {name: {**facts, "family": f.name} for f in families().values() for name, facts in f.known.items()}
 
 
 def config_of_files(folder: Path) -> Mapping[str, Any]:
-    """The config of a folder without config.json, as one of its files tells: families claim them under "files"."""
+    """Returns the config of a folder without config.json, from a file that a family claims under "files"."""
     for family in families().values():
         for name, config in family.claims.get("files", {}).items():
             if (folder / name).is_file():
@@ -123,7 +126,7 @@ def config_of_files(folder: Path) -> Mapping[str, Any]:
 
 
 def family_of_config(config: Mapping[str, Any], folder: Path) -> Family:
-    """The family that answers for a published config.json; of several the one whose claim says most."""
+    """Returns the family that supports a published config.json; of several, the one whose pattern has the most keys."""
     typed.checked([_Claimed], config, folder / "config.json")
     claims = [
         (len(pattern), family)

@@ -1,4 +1,4 @@
-"""What runs where, and how exactly: decided once per model, each choice with its reason."""
+"""Decides once for each model on engine, device, precision and threads, with a reason for each choice."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from omnivec.types import Precision
 EngineName = Literal["openvino", "torch"]
 
 VARIABLE = "OMNIVEC_PRECISION"
-"""The environment variable that fixes the precision where no argument does."""
+"""Environment variable that sets the precision if no argument does."""
 
 INT8 = "int8"
-"""The precision whose matrices are int8: its arithmetic is chosen as if none had been asked for."""
+"""The precision whose matrices are stored as int8; the precision of its arithmetic is chosen automatically."""
 
 PRECISIONS = (*get_args(Precision), INT8)
 
-# bfloat16 must beat float32 by this much in a trial: below it the exact one is worth more.
+# bfloat16 is chosen if it is faster than float32 by this factor in a trial; otherwise float32, which is exact.
 WORTHWHILE = 1.15
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The choices for one model.
+    """How one model runs.
 
     Attributes:
-        engine: what executes its operations.
-        settings: precision, threads, streams and device, as the engine takes them.
-        deterministic: whether a vector depends on its item alone: batches of one, one thread each.
-        reasons: choice -> why, one line each.
-        int8: whether matrices are rounded to int8; `settings.precision` is that of the arithmetic.
+        engine: the engine that executes its operations.
+        settings: precision, threads, streams and device, for the engine.
+        deterministic: whether a vector depends on its item alone: each batch has one item and uses one thread.
+        reasons: maps each choice to its reason, one line.
+        int8: whether matrices are stored as int8; `settings.precision` is then that of the arithmetic.
     """
 
     engine: EngineName
@@ -50,7 +50,7 @@ class Runtime:
 
     @property
     def precision(self) -> str:
-        """The precision by the name that a user asks for it."""
+        """The precision, by its name in `omnivec.load`."""
         return INT8 if self.int8 else self.settings.precision
 
 
@@ -64,22 +64,27 @@ def decide(
     torch_only_reason: Callable[[], str | None] = lambda: None,
     exact_because: str = "",
 ) -> Runtime:
-    """Fills in what the user left open.
+    """Chooses what the user has not set.
 
     Args:
         engine: "openvino", "torch" or None.
         precision: "float32", "bfloat16", "int8" or None.
         device: "cpu", "cuda", ... or None.
-        threads: how many, or None for as many as this process may use.
-        deterministic: see Runtime.
+        threads: number of threads, or None for as many as this process may use.
+        deterministic: see `Runtime`.
         trial: measures both precisions on this machine and returns the one to use.
-        torch_only_reason: why only torch can run the model, or None; asked where OpenVINO would.
-        exact_because: why bfloat16 is only for those who ask for it, as the model's family says; "" where it is not.
+        torch_only_reason: returns why only torch can run the model, or None; called if OpenVINO would be used.
+        exact_because: the family's reason why bfloat16 is never chosen automatically; "" if it may be.
+
+    Raises:
+        MissingExtra: torch is needed and not installed.
+        UnsupportedModel: OpenVINO is requested for a model that only torch can run.
+        UsageError: an option is invalid.
     """
     reasons: dict[str, str] = {}
     chosen = _engine(engine, device, torch_only_reason, reasons)
     place = device or "cpu"
-    reasons["device"] = "as asked" if device else "the engine's default"
+    reasons["device"] = "as requested" if device else "the engine's default"
     count = _threads(threads, reasons)
     requested = _requested_precision(precision, reasons)
     exact: Precision = "bfloat16" if requested == "bfloat16" else "float32"
@@ -104,7 +109,7 @@ def _engine(
         engine = "torch" if needs_torch else "openvino"
         reasons["engine"] = needs_torch or "the fastest on a CPU, no torch needed"
     elif engine in get_args(EngineName):
-        reasons["engine"] = "as asked"
+        reasons["engine"] = "as requested"
         if engine == "openvino" and (why := torch_only_reason()):
             raise UnsupportedModel(f"engine='openvino': {why}; use engine='torch'")
     else:
@@ -117,29 +122,29 @@ def _engine(
 def _threads(threads: int | None, reasons: dict[str, str]) -> int:
     if threads is not None:
         if threads < 1:
-            raise UsageError(f"threads={threads}: at least 1")
-        reasons["threads"] = "as asked"
+            raise UsageError(f"threads={threads}: must be at least 1")
+        reasons["threads"] = "as requested"
         return threads
     count = open_cpus()
-    reasons["threads"] = f"{count} CPUs are open to this process"
+    reasons["threads"] = f"{count} CPUs are available to this process"
     return count
 
 
 def _requested_precision(precision: str | None, reasons: dict[str, str]) -> str | None:
-    """The precision that the user fixes, by argument or environment."""
+    """Returns the precision that the user has set, by argument or environment variable; None if there is none."""
     requested = precision or os.environ.get(VARIABLE) or None
     if requested is None:
         return None
     if requested not in PRECISIONS:
         raise UsageError(f"precision={requested!r} is none of {', '.join(PRECISIONS)}")
-    reasons["precision"] = "as asked" if precision else f"{VARIABLE} says so"
+    reasons["precision"] = "as requested" if precision else f"set by {VARIABLE}"
     return requested
 
 
 def _precision(
     engine: EngineName, deterministic: bool, exact_because: str, trial: Callable[[], Precision]
 ) -> tuple[Precision, str]:
-    """The precision of matrix products where the user fixes none, and why."""
+    """Chooses the precision of matrix products, with the reason, if the user has not set it."""
     if deterministic or engine == "torch":
         return "float32", "deterministic" if deterministic else "torch's default"
     if exact_because:
@@ -154,13 +159,13 @@ def _precision(
 
 
 def open_cpus() -> int:
-    """The CPUs that this process may use, not what the machine has: containers and taskset restrict it."""
+    """Returns the number of CPUs that this process may use, which containers and taskset can restrict."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets of the CPU as Linux names them; empty where it does not say."""
+    """Returns the instruction sets of the CPU by their names in Linux; empty on other systems."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             for line in lines:
@@ -173,7 +178,7 @@ def cpu_flags() -> frozenset[str]:
 
 @functools.cache
 def cpu_name() -> str:
-    """The CPU's name and its vector instruction sets: what a measurement belongs to."""
+    """Returns the name of the CPU and its vector instruction sets, which identify a measurement."""
     name = platform.processor() or platform.machine()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -187,17 +192,17 @@ def cpu_name() -> str:
 
 
 def trials_file() -> Path:
-    """The file of the cache that keeps which precision was faster on this machine."""
+    """Returns the file of the cache in which the faster precision on this machine is stored."""
     return cache_folder() / "trials.json"
 
 
 def kept_trial(file: Path, key: str, measure: Callable[[], Mapping[Precision, float]]) -> Precision:
-    """The precision that a trial on this machine chose; measured once and kept in a file of the cache.
+    """Returns the faster precision on this machine, which is measured once and stored in a file of the cache.
 
     Args:
-        file: where results are kept; a file that cannot be read or written only costs the measurement.
-        key: what the result belongs to: CPU, engine version, kind of model.
-        measure: seconds for the same work in each precision.
+        file: file of the results; if it cannot be read or written, the measurement is repeated.
+        key: identifies the result: CPU, engine version, family and size of the model.
+        measure: returns the seconds for the same work in each precision.
     """
     trials = read_kept(file)
     if isinstance(trials.get(key), dict) and trials[key].get("precision") in get_args(Precision):

@@ -1,4 +1,4 @@
-"""Models written in sentence-transformers' layout: what others and `load` read back."""
+"""Writes models in the layout of sentence-transformers, which it and `load` can read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from omnivec.types import Floats
 from omnivec.validation.json_files import write_json
 from omnivec.weights.card import CARD, Training, card_of
 
-# Small files that decide what the model sees, and licences: they travel with it. All else is written anew, or is about
-# the model that it was made from: its card, its training data, its scores.
+# Small files that are copied: they determine how the model reads items, or are licences. All other files are written
+# new, or describe the model that this one was made from: its card, its training data, its scores.
 OF_TOKENIZER = (
     "added_tokens.json",
     "merges.txt",
@@ -33,22 +33,22 @@ COPIED = (*OF_TOKENIZER, "preprocessor_config.json", "processor_config.json", "L
 
 
 def write_files(model: Model, folder: Path, training: Training | None) -> None:
-    """Writes a model's files into an empty folder, or one that is not there.
+    """Writes the files of a model into an empty folder, or a new one.
 
     Args:
-        model: what is written.
-        folder: where to.
-        training: how it was made, for its card; None for one that is as it was published.
+        model: the model.
+        folder: the folder.
+        training: how it was trained, for its card; None for a model that is as it was published.
 
     Raises:
-        ModelError: the model's own tokenizer is gone.
+        ModelError: the files of the model's tokenizer are gone.
     """
     folder.mkdir(exist_ok=True)
     for source in (transformer_folder(model.folder), model.folder):
         for path in sorted({path for pattern in COPIED for path in source.glob(pattern)}):
             shutil.copyfile(path, folder / path.name)
     (folder / CARD).write_bytes(card_of(model.folder, model.stored, training))
-    # The weights are written as float32, whatever they were read as: readers go by what the config says.
+    # The weights are written as float32, whatever they were read as, and readers rely on the dtype in the config.
     write_json(
         folder / "config.json",
         {k: v for k, v in model.published.items() if k != "torch_dtype"} | {"dtype": "float32"},
@@ -58,7 +58,7 @@ def write_files(model: Model, folder: Path, training: Training | None) -> None:
     body |= {name: t.float32() for name, t in model.unused.items()}
     weights.save(folder / "model.safetensors", body, {"format": "pt"})
     if not get(model.preparer.modality).needs_tokenizer:
-        return  # Nothing follows that the folder would have to say.
+        return  # the remaining files are only needed for texts
     _write_tokenizer(model, folder)
     settings: dict[str, Any] = {
         "prompts": dict(model.prompts),
@@ -77,7 +77,7 @@ def write_files(model: Model, folder: Path, training: Training | None) -> None:
 
 
 def _write_tokenizer(model: Model, folder: Path) -> None:
-    """Writes the tokenizer that the model has, where its files are gone by now or hold another one."""
+    """Writes the tokenizer of the model, if the copied files are missing or are those of another one."""
     tokenizer = model.texts.tokenizer
     if tokenizer.files() and _reads_as(folder, tokenizer.digest(), model.texts.lower):
         return
@@ -123,7 +123,7 @@ def _write_head(model: Model, folder: Path) -> None:
 
 
 def _step_config(step: HeadModule, tensors: dict[str, Floats]) -> dict[str, Any]:
-    """What sentence-transformers reads of a module with weights."""
+    """Returns the config.json that sentence-transformers expects for a module with weights."""
     if step.kind == "LayerNorm":
         return {"dimension": len(tensors["norm.weight"])}
     width, taken = tensors["linear.weight"].shape

@@ -1,6 +1,6 @@
-"""A model that is a table: nothing is computed but which rows an item means, and their mean.
+"""Models that are tables of vectors: the vector of an item is the mean of the rows that it selects.
 
-Families of this kind are a file of families/ too, with a function `encoder` in place of `forward`.
+The families of tables are files in families/ too, with a function `encoder` instead of `forward`.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 
 ENGINE = "table"
 UNLIMITED = 2**31 - 1
-"""The limit of what has none."""
+"""The length limit of models that have none."""
 
 
 class TableModel:
-    """A table as an encoder: nothing is computed but which rows an item means, and their mean.
+    """A table as an encoder: the vector of an item is the mean of the rows that it selects.
 
     Attributes:
-        table: keys, vectors and what belongs to them.
-        lookup: texts and keys to vectors, by its family.
-        threads: that cut and pool texts.
-        card: the facts about it.
+        table: keys, vectors, subwords and settings.
+        lookup: maps texts and keys to vectors; made by the family.
+        threads: number of threads that tokenize and pool texts.
+        card: properties of the model.
         dim: length of a vector.
-        projection: None; see `models.encoder.Encoder`.
+        projection: always None; see `models.encoder.Encoder`.
     """
 
     projection: Projection | None = None
@@ -69,16 +69,16 @@ class TableModel:
         threads: int = 1,
         reads: ModalityName | None = None,
     ) -> None:
-        """A table that was read, or made.
+        """Makes an encoder of a table.
 
         Args:
-            folder: where it was read; a file, or a folder.
-            name: of its family.
-            table: keys, vectors and what belongs to them.
-            lookup: texts and keys to vectors, by its family.
-            stored: whether it is as the folder has it.
-            threads: that cut and pool texts.
-            reads: what it embeds beside keys; None for texts, and that of keys for nothing else.
+            folder: file or folder that the table was read from.
+            name: name of its family.
+            table: keys, vectors, subwords and settings.
+            lookup: maps texts and keys to vectors; made by the family.
+            stored: whether the table is the same as in the folder.
+            threads: number of threads that tokenize and pool texts.
+            reads: the modality that it embeds besides keys; None for texts, "key" for none.
         """
         self.table, self.lookup, self.threads, self.dim = table, lookup, threads, table.dim
         settings = table.settings
@@ -99,22 +99,22 @@ class TableModel:
 
     @property
     def networks(self) -> Sequence[Network]:
-        """None: nothing is computed."""
+        """Empty: a table has no network."""
         return ()
 
     @property
     def unit(self) -> str:
-        """What `seen` counts."""
+        """Unit of `seen`."""
         return self.lookup.unit
 
     @property
     def nothing(self) -> str:
-        """Why a text of which nothing was seen has no vector."""
+        """Reason why a text has no vector if none of its words has one."""
         return self.lookup.nothing
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """What makes its vectors what they are; equal for the same table in another folder or file."""
+        """Everything that determines its vectors; equal for the same table in another folder or file format."""
         table, card = self.table, self.card
         keys = json.dumps([list(table.keys), list(table.words.keys) if table.words else []])
         subwords = table.subwords
@@ -139,16 +139,16 @@ class TableModel:
         plan: BatchOptions,
         projection: Projection | None = None,
     ) -> Encoded:
-        """Vectors of items, in their order, and why the others have none."""
+        """Embeds items; see `Encoder.run`."""
         return batching.run_whole(items, self, reading, plan, projection)
 
     def part(self, modality: ModalityName) -> TableModel | None:
-        """The encoder of one modality; None where it does not read that."""
-        # Keys of a table of words are looked up by their names, and not read.
+        """Returns the encoder of one modality; None if it does not read this modality."""
+        # Keys of a word table are looked up by their names; they are not a modality that is read.
         return self if modality == self.card.space.modalities[0] else None
 
     def decode(self, item: Any) -> str | Key:
-        """The text of an item, or a key that the table has; ItemError for anything else."""
+        """Returns the text of an item, or the key itself; ItemError if it is neither, or the table lacks the key."""
         if isinstance(item, Key):
             if not isinstance(item.name, str) or self.lookup.row(item.name) is None:
                 raise ItemError(f"{shown(item.name)}: not among the table's {len(self.table):,} keys")
@@ -159,13 +159,13 @@ class TableModel:
         if isinstance(item, str):
             name = shown(item)
             raise ItemError(
-                f"{name} is a text, and this table has {get(reads[0]).plural} alone: give Key({name}), or take "
+                f"{name} is a text, but this table has only {get(reads[0]).plural}: give Key({name}), or call "
                 f"vector({name})"
             )
-        raise misread(item, reads) or ItemError(f"{shown(item)} is no key: give {get(reads[0]).given}")
+        raise misread(item, reads) or ItemError(f"{shown(item)} is not a key: give {get(reads[0]).given}")
 
     def vectors(self, decoded: Sequence[str | Key], reading: ReadOptions) -> tuple[Floats, Ints]:
-        """Vectors (n, dim) of texts and keys, and how many words of each they are made of (n,)."""
+        """Returns the vectors (n, dim) of texts and keys, and the number of words that each is made of (n,)."""
         texts = [reading.prompt + one for one in decoded if not isinstance(one, Key)]
         if len(texts) == len(decoded):
             vectors, seen = self.lookup.vectors(texts, self.threads)
@@ -181,22 +181,22 @@ class TableModel:
         return vectors, seen
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Start and end offsets (n, 2) in characters, end exclusive, of each word that the table sees."""
+        """Returns the start and end offsets (n, 2) of each word of a text in characters, end exclusive."""
         return self.lookup.spans(text)
 
     def reserved_tokens(self, prompt: str) -> int:
-        """Words of the limit that a prompt takes."""
+        """Returns the number of words of a prompt."""
         return len(self.lookup.spans(prompt)) if prompt else 0
 
     def write(self, folder: Path, training: Training | None) -> None:
-        """Writes its files into an empty folder, or one that is not there."""
-        from omnivec.tables.formats.own import write_own  # A search writes no table.
+        """Writes its files into an empty folder, or a new one."""
+        from omnivec.tables.formats.own import write_own  # imported here, since a search does not need it
 
         write_own(folder, self.table)
         (folder / CARD).write_bytes(card_of(self.card.folder, self.card.stored, training))
 
     def facts(self) -> dict[str, Any]:
-        """How it pools, and how it runs here."""
+        """Returns how it pools and how it runs on this machine."""
         return {
             "pooling": ["mean"],
             "keys": len(self.table),
@@ -207,11 +207,11 @@ class TableModel:
         }
 
     def provenance(self) -> dict[str, str]:
-        """How exactly it computes."""
+        """Returns engine, precision and versions."""
         return {"omnivec": VERSION, "engine": ENGINE, "precision": "float32", "device": "cpu"}
 
     def _arrays(self) -> dict[str, Any]:
-        """Its matrices by name."""
+        """Returns the arrays of the table by name."""
         parts = {"": self.table} | ({} if self.table.words is None else {"words.": self.table.words})
         return {
             prefix + name: array
@@ -228,7 +228,7 @@ class TableModel:
 
 
 def is_table(place: Path) -> bool:
-    """Whether a model's file or folder is a table; a folder is judged by config.json and modules.json alone."""
+    """Whether a model is a table; every file is, and a folder is judged by its config.json and modules.json."""
     if not place.is_dir():
         return True
     config = read_json(place / "config.json", {}, dict)
@@ -239,11 +239,11 @@ def is_table(place: Path) -> bool:
 
 @dataclass(frozen=True)
 class RowSelection:
-    """Which rows of a table are read, and how.
+    """Options for reading a table.
 
     Attributes:
-        limit: the first so many; None for all.
-        errors: of keys that are no UTF-8: "strict", "replace" or "ignore".
+        limit: number of leading rows to read; None for all.
+        errors: how to decode keys that are not UTF-8: "strict", "replace" or "ignore".
     """
 
     limit: int | None = None
@@ -251,26 +251,24 @@ class RowSelection:
 
 
 def read_table_model(place: Path, threads: int | None = None, rows: RowSelection | None = None) -> TableModel:
-    """A table from a file or folder in one of `tables.io.FORMATS`."""
-    from omnivec.tables.io import read_table, sniff  # A network is no file of a table's forms.
+    """Reads a table from a file or folder in one of `tables.io.FORMATS`."""
+    from omnivec.tables.io import read_table, sniff  # imported here, since networks do not need it
 
     rows = rows or RowSelection()
     try:
         form = sniff(place)
     except UnsupportedModel as error:
-        raise UnsupportedModel(
-            f"{error}. Of a model that is no table give the folder that holds it"
-        ) from error
+        raise UnsupportedModel(f"{error}. If the model is not a table, give its folder") from error
     table = read_table(place, rows.limit or 0, form, errors=rows.errors)
-    # What some rows are is not what the file is: its identity is not kept as that of the file.
+    # If only some rows are read, the table is not that of the file, and its hash must not be stored as the file's.
     return table_model(table, place, rows == RowSelection(), threads)
 
 
 def table_model(table: Table, place: Path, stored: bool, threads: int | None = None) -> TableModel:
-    """A table as a model, by the family that it is of; `threads` by default as many as there are CPUs."""
+    """Makes an encoder of a table with the family for its kind; uses all CPUs unless `threads` is given."""
     family = registry.families().get(table.kind)
     if family is None:
-        raise UnsupportedModel(f"no family {table.kind!r} is there to read a table of its kind")
+        raise UnsupportedModel(f"there is no family {table.kind!r}, which this table needs")
     reads = family.claims.get("modality")
     encoder: Encoder = family.load().encoder(table)
     return TableModel(place, table.kind, table, encoder, stored, threads or open_cpus(), reads)

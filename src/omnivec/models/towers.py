@@ -1,4 +1,4 @@
-"""A model of several modalities: an encoder for each, whose vectors lie in one space (CLIP, SigLIP, joint models)."""
+"""Models of several modalities, with an encoder for each, whose vectors share a space (CLIP, SigLIP, joint models)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Sides = Mapping[str, Encoder]
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """What the sides of towers are together: a published family, or a joint model.
+    """How towers behave as a whole, which differs between published families and joint models.
 
     Attributes:
-        card: the facts about the whole.
+        card: properties of the whole model.
         identity: see `Encoder`.
         facts: see `Encoder`.
         write: see `Encoder`.
@@ -47,13 +47,13 @@ class Together:
 
 
 class Towers:
-    """Encoders of several modalities in one space.
+    """An encoder that consists of encoders for several modalities in one space.
 
     Attributes:
-        sides: encoders by name; each reads one modality, or several.
-        card: the facts about the whole.
+        sides: the encoders by name; each reads one or more modalities.
+        card: properties of the whole model.
         parts: the encoder of each modality, texts first.
-        shared: modalities that two sides read, so that an item does not say which is meant.
+        shared: modalities that two sides read, for which an item does not determine the side.
     """
 
     def __init__(self, sides: Sides, together: Together) -> None:
@@ -67,7 +67,7 @@ class Towers:
 
     @classmethod
     def of(cls, networks: Mapping[str, Network]) -> Towers:
-        """The networks of one published model, which share its weights."""
+        """Makes towers of the networks of one published model, which share its weights."""
         first = next(iter(networks.values()))
         model, space = first.model, first.card.space
         modalities = tuple(
@@ -78,34 +78,34 @@ class Towers:
 
     @property
     def networks(self) -> Sequence[Network]:
-        """What computes, tables left out."""
+        """The networks of all sides; tables have none."""
         return [network for side in self.sides.values() for network in side.networks]
 
     @property
     def projection(self) -> Projection | None:
-        """The learned head behind its first modality."""
+        """The learned head of the first modality; None if it has none."""
         return self.first.projection
 
     @property
     def first(self) -> Encoder:
-        """The encoder of its first modality."""
+        """The encoder of the first modality."""
         return next(iter(self.parts.values()))
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """What makes its vectors what they are."""
+        """Everything that determines its vectors."""
         return self._together.identity(self)
 
     def part(self, modality: ModalityName) -> Encoder | None:
-        """The encoder of one modality; None where it does not read that."""
+        """Returns the encoder of one modality; None if it does not read this modality."""
         return self.parts.get(modality)
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Start and end offsets (n, 2) in characters, end exclusive, of each token of a text."""
+        """Returns the start and end offsets (n, 2) of each token of a text in characters, end exclusive."""
         return self.first.spans(text)
 
     def reserved_tokens(self, prompt: str) -> int:
-        """Tokens of the limit that a prompt and the special tokens take."""
+        """Returns how many tokens of the limit a prompt and the special tokens use."""
         return self.first.reserved_tokens(prompt)
 
     def run(
@@ -115,10 +115,10 @@ class Towers:
         plan: BatchOptions,
         projection: Projection | None = None,
     ) -> Encoded:
-        """Vectors of items, each through the encoder of its modality, in their order; why the others have none.
+        """Embeds each item with the encoder of its modality; see `Encoder.run`.
 
         Raises:
-            UsageError: items that two sides read.
+            UsageError: two sides read the modality of an item.
         """
         failures: dict[int, str] = {}
         meant: list[ModalityName | None] = []
@@ -130,12 +130,12 @@ class Towers:
             except BaseException as error:
                 failures[i] = of_item(error)
             if modality is not None and modality not in self.parts:
-                failures[i] = f"this model reads {known}, and this is of the modality {modality}"
+                failures[i] = f"this model reads {known}, but the item is of the modality {modality}"
             meant.append(modality)
         if unclear := self.shared & set(meant):
             raise UsageError(
-                f"both models read {plural([min(unclear)])}, and an item does not say which is meant: take .left or "
-                ".right of the joint model, whose vectors lie in one space"
+                f"both sides of the joint model read {plural([min(unclear)])}, so the side must be named: use .left or "
+                ".right, whose vectors share one space"
             )
         runs = {
             modality: partial(part.run, reading=reading, plan=plan, projection=projection)
@@ -145,15 +145,15 @@ class Towers:
         return batching.scatter(items, meant, failures, runs, dim)
 
     def write(self, folder: Path, training: Training | None) -> None:
-        """Writes its files into an empty folder, or one that is not there."""
+        """Writes its files into an empty folder, or a new one."""
         self._together.write(self, folder, training)
 
     def facts(self) -> dict[str, Any]:
-        """How it runs here, of each side."""
+        """Returns how each side runs on this machine."""
         return self._together.facts(self)
 
     def provenance(self) -> dict[str, str]:
-        """How exactly it computes; of each tower where they differ."""
+        """Returns engine, precision and versions, for each modality where they differ."""
         values: dict[str, dict[str, str]] = {}
         for modality, part in self.parts.items():
             for name, value in part.provenance().items():

@@ -312,9 +312,11 @@ def test_folders_that_are_damaged_are_told(tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=said):
             read_joint(tmp_path)
 
-    spoilt("does not fit", left_0_bias=np.zeros(3, np.float32))
+    spoilt("do not fit", left_0_bias=np.zeros(3, np.float32))
     spoilt(
-        "meet in no space", right_0_weight=np.zeros((3, 16), np.float32), right_0_bias=np.zeros(3, np.float32)
+        "they must be equal",
+        right_0_weight=np.zeros((3, 16), np.float32),
+        right_0_bias=np.zeros(3, np.float32),
     )
     tensors = written()
     del tensors["right.0.bias"]
