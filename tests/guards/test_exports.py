@@ -52,6 +52,9 @@ def test_every_name_resolves():
 
 def test_documented_modules_are_there_under_their_former_paths():
     for former, name, module in (
+        ("omnivec.classifying", "Classifier", "omnivec.tasks.classify"),
+        ("omnivec.classifying", "classify", "omnivec.tasks.classify"),
+        ("omnivec.deduplicating", "find_copies", "omnivec.tasks.duplicates"),
         ("omnivec.lookup", "Encoder", "omnivec.models.table"),
         ("omnivec.typed", "Size", "omnivec.validation.typed"),
     ):
