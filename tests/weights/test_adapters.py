@@ -199,19 +199,23 @@ def test_what_is_not_covered_is_refused_by_name(tmp_path: Path, case: str) -> No
 
 
 CONTRADICTIONS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "other modules": ("plain", {"target_modules": ["key"]}, r"target_modules \['key'\] leaves out .*query"),
+    "other modules": ("plain", {"target_modules": ["key"]}, r"target_modules \['key'\] does not fit .*query"),
     "fewer modules": (
         "plain",
         {"target_modules": ["query"]},
-        r"target_modules \['query'\] leaves out .*value",
+        r"target_modules \['query'\] does not fit .*value",
     ),
     "excluded": ("plain", {"exclude_modules": ["layer.1.attention.self.query"]}, "exclude_modules .*query"),
-    "other layers": ("plain", {"layers_to_transform": [0]}, r"layers_to_transform \[0\] leaves .*layer\.1"),
+    "other layers": (
+        "plain",
+        {"layers_to_transform": [0]},
+        r"layers_to_transform \[0\] does not fit .*layer\.1",
+    ),
     "one layer": ("plain", {"layers_to_transform": 0, "layers_pattern": "layer"}, "layers_to_transform 0"),
     "another rank": ("plain", {"r": 8}, r"r is 8 at .*, but lora_A has the shape \(3, 16\)"),
     "a pattern's rank": ("plain", {"rank_pattern": {"value": 5}}, r"r is 5 at .*value"),
-    "no dora": ("dora", {"use_dora": False}, "use_dora False leaves out"),
-    "no bias": ("a bias of their own", {"lora_bias": None}, "lora_bias None leaves out"),
+    "no dora": ("dora", {"use_dora": False}, "use_dora False does not fit"),
+    "no bias": ("a bias of their own", {"lora_bias": None}, "lora_bias None does not fit"),
 }
 
 
@@ -236,13 +240,17 @@ def test_names_of_modules_fit_with_and_without_a_head(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     folder = made(tmp_path, "plain")
     write_adapter(folder, "plain", drop="layer.0.attention.self.value.lora_B")
-    with pytest.raises(WeightsError, match=r"layer\.0\.attention\.self\.value has one of lora_A and lora_B"):
+    with pytest.raises(
+        WeightsError, match=r"layer\.0\.attention\.self\.value has only one of lora_A and lora_B"
+    ):
         read_model(folder)
     write_adapter(folder, "dora", drop="magnitude")
     with pytest.raises(WeightsError, match="no lora_magnitude_vector"):
         read_model(folder)
     write_adapter(folder, "conv1d")
-    with pytest.raises(WeightsError, match=r"changes 'h\.0\.attn\.c_attn\.weight', which its base has not"):
+    with pytest.raises(
+        WeightsError, match=r"changes 'h\.0\.attn\.c_attn\.weight', which its base does not have"
+    ):
         read_model(folder)
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"adapter_model\.safetensors or adapter_model\.bin is missing"):
@@ -252,5 +260,5 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     _, tensors = adapter_of("plain")
     name = "base_model.model.encoder.layer.0.attention.self.query.lora_B.weight"
     save_file(tensors | {name: np.zeros((20, 3), np.float32)}, wide / "adapter_model.safetensors")
-    with pytest.raises(WeightsError, match=r"shape \(20, 16\), its base has \(16, 16\)"):
+    with pytest.raises(WeightsError, match=r"shape \(20, 16\), but its base has \(16, 16\)"):
         read_model(wide)

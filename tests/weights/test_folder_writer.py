@@ -346,7 +346,7 @@ def test_a_save_that_was_committed_and_killed_is_ended_by_load(
 def test_a_folder_that_is_just_being_written_is_no_model_yet(tmp_path: Path) -> None:
     with model_folder(tmp_path / "m") as fresh:
         (fresh / "config.json").write_text("{}")
-        with pytest.raises(ModelError, match="is just being written"):
+        with pytest.raises(ModelError, match="is being written now"):
             omnivec.load(tmp_path / "m")
 
 

@@ -63,9 +63,9 @@ def test_a_fused_tensor_is_shared_out_and_a_transposed_one_turned():
 
 
 def test_what_cannot_be_split_or_turned_is_named():
-    with pytest.raises(WeightsError, match=r"'a' of shape \(5,\) cannot be cut into 2 parts"):
+    with pytest.raises(WeightsError, match=r"'a' of shape \(5,\) cannot be split into 2 equal parts"):
         rename(weights(a=np.ones(5)), [("a", ("b", "c"))])
-    with pytest.raises(WeightsError, match=r"shape \(1, 1, 1\) is no matrix"):
+    with pytest.raises(WeightsError, match=r"shape \(1, 1, 1\) is not a matrix"):
         rename(weights(a=np.ones((1, 1, 1))), [("a", "b", "transpose")])
 
 

@@ -1,6 +1,6 @@
-"""Tensors from files: safetensors, torch checkpoints old and new (without torch), npz.
+"""Reads tensors from safetensors, torch checkpoints (old and new, without torch) and npz files.
 
-And what follows from them: canonical names and an identity that no file format changes.
+It also renames tensors to canonical names, and computes an identity of weights that does not depend on the file format.
 """
 
 from __future__ import annotations

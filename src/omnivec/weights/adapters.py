@@ -1,7 +1,7 @@
-"""LoRA adapters beside or instead of a model's weights, as peft saves them: merged into the weights at load.
+"""LoRA adapters as peft saves them, with or without the base model's weights; merged into the weights when loaded.
 
 Hu et al. 2021, arXiv:2106.09685: W + s B A, with s = alpha / r; Kalajdzievski 2023, arXiv:2312.03732 (rsLoRA):
-s = alpha / sqrt(r); Liu et al. 2024, arXiv:2402.09353 (DoRA): the rows of that, scaled to learned lengths.
+s = alpha / sqrt(r); Liu et al. 2024, arXiv:2402.09353 (DoRA): the rows of W + s B A, scaled to learned lengths.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from omnivec.weights.tensor import Tensor, Weights, from_array
 
 CONFIG = "adapter_config.json"
 ALPHA = 8.0
-"""peft's own lora_alpha, of a config that says none."""
+"""peft's default of lora_alpha."""
 
-# What adapter_config.json says and is obeyed, or held against the tensors; and what says how an adapter was trained.
+# Keys of adapter_config.json that are applied or compared with the tensors; and keys about training, which are ignored.
 OBEYED = (
     *("peft_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
     *(
@@ -52,16 +52,16 @@ SHOWN = (
     ),
     *("ensure_weight_tying", "eva_config", "parent_library"),
 )
-# Heads for other tasks, which no embedding uses.
+# Heads for other tasks, which embeddings do not need.
 HEADS = r"(.+\.)?(classifier|score|lm_head|pooler|cls|qa_outputs)(\..+)?"
 Factor = Annotated[float, Between(-1e9, 1e9)]
-# First values that change the base's weights too, which only peft can do again.
+# Initialisations that also changed the weights of the base, which only peft can repeat.
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)
 class _Config:
-    """adapter_config.json, as far as it is read; of some keys only whether they say anything."""
+    """The keys of adapter_config.json whose types are checked."""
 
     base_model_name_or_path: str | None = None
     revision: str | None = None
@@ -86,12 +86,12 @@ _WHOLE = re.compile(r"(?P<module>.+?)(?:\.modules_to_save(?:\.default)?|\.base_l
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter, as it lies in a folder.
+    """An adapter that was read from a folder.
 
     Attributes:
-        folder: where it was read.
-        config: adapter_config.json.
-        tensors: by their published names, less "base_model.model.".
+        folder: from which it was read.
+        config: content of adapter_config.json.
+        tensors: by their published names without "base_model.model.".
     """
 
     folder: Path
@@ -100,31 +100,31 @@ class Adapter:
 
     @property
     def base(self) -> str:
-        """The name of the model that it was trained on; "" where none is said."""
+        """The name of the model on which it was trained; "" if the config has none."""
         name, revision = (self.config.get(key) or "" for key in ("base_model_name_or_path", "revision"))
         is_local = Path(name).is_absolute() or name.startswith(".")
         return f"{name}@{revision}" if name and revision and not is_local else name
 
     def scale(self, module: str, rank: int) -> float:
-        """The factor on B A at one module."""
+        """The factor on B A for one module."""
         patterns = self.config.get("alpha_pattern") or {}
         alpha = patterns.get(_pattern_of(patterns, module), self.config.get("lora_alpha"))
         alpha = ALPHA if alpha is None else alpha
         return alpha / (rank**0.5 if self.config.get("use_rslora") else rank)
 
     def rank(self, module: str) -> int | None:
-        """The rank at one module, as its config has it; None where it says none."""
+        """The rank for one module by the config; None if the config has none."""
         patterns = self.config.get("rank_pattern") or {}
         rank: int | None = patterns.get(_pattern_of(patterns, module), self.config.get("r"))
         return rank
 
 
 def read_adapter(folder: Path) -> Adapter | None:
-    """The adapter in a folder; None where there is none.
+    """Reads the adapter in a folder; None if there is none.
 
     Raises:
         ModelError: its config cannot be read.
-        UnsupportedModel: it is of another kind than LoRA, or has a variant that is not covered.
+        UnsupportedModel: it is not LoRA, or a variant that is not covered.
         WeightsError: its weights are missing or damaged.
     """
     file = folder / CONFIG
@@ -135,7 +135,7 @@ def read_adapter(folder: Path) -> Adapter | None:
     weights_file = next((folder / name for name in ADAPTERS if (folder / name).is_file()), None)
     if weights_file is None:
         raise WeightsError(
-            f"{file} tells of an adapter, and {' or '.join(ADAPTERS)} is missing: fetch it again"
+            f"{file} describes an adapter, but {' or '.join(ADAPTERS)} is missing: fetch it again"
         )
     return Adapter(folder, config, {_shorter(name): tensor for name, tensor in read(weights_file).items()})
 
@@ -164,28 +164,28 @@ def _refuse(config: Mapping[str, Any], file: Path) -> None:
         for pattern in config.get(name) or {}:
             if not re.fullmatch(r"\^?[\w.-]+", pattern):
                 raise UnsupportedModel(
-                    f"{file}: {name} has {pattern!r}; covered are names and parts of names"
+                    f"{file}: {name} has {pattern!r}; only names and parts of names are covered, not other patterns"
                 )
 
 
 def _pattern_of(patterns: Iterable[str], module: str) -> str:
-    """The pattern that says something of a module: one that matches the end of its name."""
+    """The first pattern that matches the end of a module's name; the name itself if none does."""
     return next((one for one in patterns if re.fullmatch(rf"(.*\.)?({one})", module)), module)
 
 
 def _named(names: object, module: str) -> bool | None:
-    """Whether a list of modules has one, by the end of its name; None of what is no list.
+    """Whether a list of modules has this one, compared by the ends of names; None if `names` is not a list.
 
-    A regular expression is not asked: a foreign one may never come to an end.
+    A str is a regular expression, and is not evaluated: one from a file may take forever.
     """
     if not isinstance(names, list | tuple):
         return None
-    # Either may stand below a head that the other does not know.
+    # Either name may have a prefix that the other lacks.
     return any(f".{module}".endswith(f".{name}") or name.endswith(f".{module}") for name in names)
 
 
 def _has_layer(config: Mapping[str, Any], module: str) -> bool:
-    """Whether `layers_to_transform` has the layer that a module lies in, where both say one."""
+    """Whether `layers_to_transform` has the layer of a module; True if there is no such list, or no layer."""
     layers, pattern = (_listed(config.get(key)) for key in ("layers_to_transform", "layers_pattern"))
     names = "|".join(map(re.escape, pattern)) or "[^.]*"
     match = re.search(rf"(?:^|\.)(?:{names})\.(\d+)\.", module)
@@ -196,20 +196,20 @@ def _listed(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else () if value is None or value == "" else (value,)
 
 
-def _check_said(adapter: Adapter, module: str, parts: Mapping[str, Tensor]) -> None:
-    """Raises WeightsError where the config leaves out what there are tensors for: peft would not load them."""
+def _check_config(adapter: Adapter, module: str, parts: Mapping[str, Tensor]) -> None:
+    """Raises WeightsError if the config leaves out tensors that the file has for a module: peft would not load them."""
     config = adapter.config
-    unsaid = {
+    mismatches = {
         "target_modules": _named(config.get("target_modules"), module) is False,
         "exclude_modules": _named(config.get("exclude_modules"), module) is True,
         "layers_to_transform": not _has_layer(config, module),
         "use_dora": "magnitude_vector" in parts and not config.get("use_dora"),
         "lora_bias": "B.bias" in parts and not config.get("lora_bias"),
     }
-    if keys := [key for key, left_out in unsaid.items() if left_out]:
+    if keys := [key for key, left_out in mismatches.items() if left_out]:
         raise WeightsError(
-            f"{adapter.folder / CONFIG}: {keys[0]} {config.get(keys[0])!r} leaves out what the adapter's file holds "
-            f"for {module}: they do not belong together"
+            f"{adapter.folder / CONFIG}: {keys[0]} {config.get(keys[0])!r} does not fit the tensors that the adapter's "
+            f"file has for {module}: they do not belong together"
         )
     first = parts.get("A", parts.get("embedding_A"))
     rank = adapter.rank(module)
@@ -226,17 +226,17 @@ def merged(
     layouts: Sequence[Row] = (),
     in_out: bool = False,
 ) -> Weights:
-    """The weights with an adapter applied, in float32 where it changes them.
+    """The weights of a base with an adapter applied; those that it changes are float32.
 
     Args:
-        stored: of its base, by their published names.
-        adapter: see `read_adapter`.
-        prefixes: what names may begin with in one of both and not in the other.
-        layouts: of the family: what an adapter says of tensors that it drops is dropped too.
+        stored: weights of the base, by their published names.
+        adapter: as `read_adapter` returns it.
+        prefixes: prefixes that names of one of the two may have and the other's lack.
+        layouts: of the family; changes of tensors that they drop are ignored.
         in_out: whether linear maps are stored as (in, out).
 
     Raises:
-        WeightsError: some of it has no place among the weights, or another shape.
+        WeightsError: the adapter changes a tensor that the base does not have, or that has another shape.
     """
     tensors = dict(stored)
     modules: dict[str, dict[str, Tensor]] = {}
@@ -258,7 +258,7 @@ def merged(
         else:
             tensors[place] = replace(tensor, name=place)
     for module, parts in modules.items():
-        _check_said(adapter, module, parts)
+        _check_config(adapter, module, parts)
         place = _place(tensors, f"{module}.weight", prefixes)
         if place is None:
             _check_dropped(f"{module}.weight", adapter, prefixes, layouts)
@@ -269,7 +269,7 @@ def merged(
 
 
 def _place(tensors: Mapping[str, Tensor], name: str, prefixes: Sequence[str]) -> str | None:
-    """The name of a weight of the base that an adapter's name means."""
+    """The name of the base's weight to which an adapter's name refers; None if there is none."""
     names = _shortened(name, prefixes)
     tensor_name = next((one for one in names if one in tensors), None)
     if tensor_name is None:
@@ -279,7 +279,7 @@ def _place(tensors: Mapping[str, Tensor], name: str, prefixes: Sequence[str]) ->
 
 
 def _shortened(name: str, prefixes: Sequence[str]) -> list[str]:
-    """A name, and what is left of it without prefixes one after another."""
+    """A name, and its forms without one or more of the prefixes."""
     names = [name]
     for one in names:
         names += [one.removeprefix(p) for p in prefixes if one.startswith(p) and one != p]
@@ -287,7 +287,7 @@ def _shortened(name: str, prefixes: Sequence[str]) -> list[str]:
 
 
 def _check_dropped(name: str, adapter: Adapter, prefixes: Sequence[str], layouts: Sequence[Row]) -> None:
-    """Raises WeightsError unless a tensor is one that the family does without: of a head, or of a decoder."""
+    """Raises WeightsError unless a tensor is one that the family ignores, of a head or a decoder."""
     if re.fullmatch(HEADS, name):
         return
     for one in _shortened(name, prefixes):
@@ -295,23 +295,25 @@ def _check_dropped(name: str, adapter: Adapter, prefixes: Sequence[str], layouts
         if row is not None and row[1] is None:
             return
     raise WeightsError(
-        f"{adapter.folder}: the adapter changes {name!r}, which its base has not: they do not belong together"
+        f"{adapter.folder}: the adapter changes {name!r}, which its base does not have: they do not belong together"
     )
 
 
 def _changed(
     weight: Tensor, adapter: Adapter, module: str, parts: Mapping[str, Tensor], in_out: bool
 ) -> Floats:
-    """A weight of the base with the adapter's change."""
+    """A weight of the base with the adapter's change applied."""
     prefix = "embedding_" if "embedding_A" in parts else ""
     if f"{prefix}A" not in parts or f"{prefix}B" not in parts:
-        raise WeightsError(f"{adapter.folder}: {module} has one of lora_A and lora_B: the file is incomplete")
+        raise WeightsError(
+            f"{adapter.folder}: {module} has only one of lora_A and lora_B: the file is incomplete"
+        )
     a, b = (parts[f"{prefix}{side}"].float32() for side in "AB")
     rank = a.shape[0]
-    b = b.reshape(len(b), -1)  # Of a convolution (out, r, 1, 1).
+    b = b.reshape(len(b), -1)  # That of a convolution is (out, r, 1, 1).
     if b.shape[1] != rank:
         raise WeightsError(
-            f"{adapter.folder}: {module} has lora_A {a.shape} and lora_B {b.shape}: no rank fits"
+            f"{adapter.folder}: {module} has lora_A {a.shape} and lora_B {b.shape}: their ranks differ"
         )
     flips = bool(prefix) or (len(weight.shape) == 2 and in_out)
     delta = adapter.scale(module, rank) * (b @ a.reshape(rank, -1))
@@ -319,17 +321,17 @@ def _changed(
     shape = base.shape[::-1] if flips else base.shape
     if delta.size != base.size or (len(base.shape) == 2 and delta.shape != shape):
         raise WeightsError(
-            f"{adapter.folder}: {module} changes a weight of shape {delta.shape}, its base has {base.shape}"
+            f"{adapter.folder}: {module} changes a weight of shape {delta.shape}, but its base has {base.shape}"
         )
     base = base.T if flips else base
     changed = base + delta.reshape(base.shape)
     if "magnitude_vector" in parts:
         if prefix or len(base.shape) != 2:
-            raise UnsupportedModel(f"{adapter.folder}: use_dora at {module}: covered are linear maps")
+            raise UnsupportedModel(f"{adapter.folder}: use_dora at {module}: only linear maps are covered")
         lengths = parts["magnitude_vector"].float32().reshape(-1, 1)
         changed = changed * (lengths / np.linalg.norm(changed, axis=1, keepdims=True))
     elif adapter.config.get("use_dora"):
-        raise WeightsError(f"{adapter.folder}: use_dora, and {module} has no lora_magnitude_vector")
+        raise WeightsError(f"{adapter.folder}: use_dora is set, but {module} has no lora_magnitude_vector")
     result: Floats = np.ascontiguousarray(changed.T if flips else changed, np.float32)
     return result
 
@@ -337,7 +339,7 @@ def _changed(
 def _add_bias(
     tensors: dict[str, Tensor], place: str, adapter: Adapter, module: str, parts: Mapping[str, Tensor]
 ) -> None:
-    """What `lora_bias` adds to the module's own bias."""
+    """Adds the bias of `lora_bias` to the module's own."""
     if "B.bias" not in parts:
         return
     name = place.removesuffix("weight") + "bias"

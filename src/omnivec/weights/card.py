@@ -1,6 +1,6 @@
-"""A model's card: README.md, what a saved model says of itself.
+"""The model card, README.md, of a saved model.
 
-It names what the model was made from and how. It never holds samples of the data, and no path of this machine.
+It states from what and how the model was made. It has no samples of the data and no paths of this machine.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Training:
     """How a model was made.
 
     Attributes:
-        recipe: by its name.
-        bases: the models that it began with, by name.
-        options: the recipe's, as they were used.
+        recipe: name of the recipe.
+        bases: names of the models from which training started.
+        options: options of the recipe.
         data: facts about the data: sha256, size.
-        results: what was measured on data that were held out.
+        results: measurements on held-out data.
     """
 
     recipe: str
@@ -37,7 +37,7 @@ class Training:
 
 
 def name_of(model: str | PurePath) -> str:
-    """A model's name without the place where it lies on this machine."""
+    """A model's name, without the path of its folder on this machine."""
     text = str(model)
     if isinstance(model, PurePath) or PurePath(text).is_absolute() or text[:1] in "~." or Path(text).exists():
         return PurePath(text).name or "a local model"
@@ -45,11 +45,11 @@ def name_of(model: str | PurePath) -> str:
 
 
 def card(training: Training | None, licence: str | None = None) -> str:
-    """README.md of a model that is not as it was published.
+    """The model card of a model that was changed since it was published.
 
     Args:
-        training: how it was made; None where that is not known.
-        licence: of the model that it began with.
+        training: how it was made; None if that is not known.
+        licence: of the model from which training started.
     """
     published = [name for name in training.bases if name.count("/") == 1] if training else []
     head = {
@@ -103,12 +103,12 @@ def _cell(value: Any) -> str:
 
 
 def card_of(folder: Path, stored: bool, training: Training | None) -> bytes:
-    """README.md of a model that is saved: the published one as long as the model is as it was published.
+    """The model card for saving a model: the published one if the model is unchanged.
 
     Args:
-        folder: where it was read.
-        stored: whether it is as the folder has it.
-        training: how it was made, where it was made here.
+        folder: from which the model was read.
+        stored: whether the model is unchanged since then.
+        training: how it was trained; None if it was not trained here.
     """
     if training is None and stored and folder.is_dir():
         with contextlib.suppress(OSError):

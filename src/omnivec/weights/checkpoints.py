@@ -1,4 +1,4 @@
-"""The weights of a model: which file of its folder, its shards, the state dict inside a checkpoint."""
+"""Finds and reads the weights of a model: the file in its folder, its shards, the state dict in a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from omnivec.weights.safetensors import read_safetensors
 from omnivec.weights.tensor import Tensor, Weights, from_array, map_file
 from omnivec.weights.torchfile import read_torch
 
-# What a folder is searched for, in this order; a pattern counts only where it names a single file.
+# Files for which a folder is searched, in this order; a pattern counts only if it matches a single file.
 CANDIDATES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -26,23 +26,23 @@ CANDIDATES = (
     "*.npz",
     "*.pth",
 )
-# What changes a model's weights and is none by itself; see `adapters`.
+# Files with changes of a model's weights, not weights of their own; see `adapters`.
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
-# Where training scripts keep the state dict inside of a checkpoint.
+# Keys under which training scripts store the state dict in a checkpoint.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state")
 
-_NAMED = 256  # bytes that a tensor or a table takes beside its name
+_NAMED = 256  # bytes of memory for a tensor or a table, without its name
 
 
 def read(source: Path) -> Weights:
-    """The tensors of a model's folder or of one weight file.
+    """Reads the tensors of a model's folder or of one weight file.
 
     Args:
-        source: a folder, searched for `CANDIDATES` in their order; or a file: safetensors, npz, an index of
-            shards (`*.index.json`), or, by any other name, a torch checkpoint.
+        source: a folder, which is searched for `CANDIDATES` in their order; or a file: safetensors, npz, an index of
+            shards (`*.index.json`), or, with any other suffix, a torch checkpoint.
 
     Returns:
-        The tensors by their published names, where possible views of a map of the file.
+        The tensors by their published names; views of the memory-mapped file if possible.
 
     Raises:
         WeightsError: nothing is found, or a file is damaged, incomplete or unsafe.
@@ -59,7 +59,7 @@ def read(source: Path) -> Weights:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a folder holds weights of a model, an adapter's left aside."""
+    """Whether a folder holds weights of a model; those of an adapter do not count."""
     return any(_matches(folder, pattern) for pattern in CANDIDATES)
 
 
@@ -80,11 +80,11 @@ def _find(folder: Path) -> Path:
         raise WeightsError(
             f"{folder} has {len(several)} weight files ({', '.join(several[:5])}): name one of them."
         )
-    raise WeightsError(f"{folder} has no weights: {looked}; a file by another name can be given itself.")
+    raise WeightsError(f"{folder} has no weights: {looked}; pass the path of a file that has another name.")
 
 
 def _read_shards(index: Path) -> Weights:
-    """The tensors of all files that an index names."""
+    """Reads the tensors of all files that an index names."""
     try:
         shard_of = json.loads(map_file(index).tobytes())["weight_map"]
         shards = sorted(set(shard_of.values()))
@@ -106,7 +106,7 @@ def _read_shards(index: Path) -> Weights:
         metadata |= shard_tensors.metadata
     if missing := [name for name in shard_of if name not in tensors]:
         raise WeightsError(
-            f"{index}: {len(missing)} of {len(shard_of)} tensors are in none of its {len(shards)} shards, "
+            f"{index}: {len(missing)} of {len(shard_of)} tensors are missing in its {len(shards)} shards, "
             f"such as {missing[0]!r}."
         )
     return Weights(tensors, (index, *files), metadata)
@@ -115,7 +115,7 @@ def _read_shards(index: Path) -> Weights:
 def _inside(index: Path, shard: object) -> Path:
     """The path of a shard, which must lie in the folder of its index."""
     if not isinstance(shard, str) or not shard:
-        raise WeightsError(f"{index}: {brief(shard)} is no file name.")
+        raise WeightsError(f"{index}: {brief(shard)} is not a file name.")
     for pure in (PurePosixPath(shard), PureWindowsPath(shard)):
         if pure.anchor or ".." in pure.parts or pure.suffix == ".json":
             raise WeightsError(
@@ -123,20 +123,20 @@ def _inside(index: Path, shard: object) -> Path:
             )
     file = index.parent / shard
     try:
-        there = file.is_file()
-    except (OSError, ValueError) as exc:  # a name that is too long, or holds a zero
-        raise WeightsError(f"{index}: shard {brief(shard)} is no file name: {of_system(exc)}.") from exc
-    if not there:
+        exists = file.is_file()
+    except (OSError, ValueError) as exc:  # a name that is too long, or has a NUL
+        raise WeightsError(f"{index}: shard {brief(shard)} is not a file name: {of_system(exc)}.") from exc
+    if not exists:
         raise WeightsError(f"{index}: shard {shard[:200]} is missing in {index.parent}: download it again.")
     return file
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch checkpoint, by their names in the state dict."""
+    """Reads the tensors of a torch checkpoint, by their names in the state dict."""
     checkpoint = read_torch(path)
     if not isinstance(checkpoint, Mapping):
         raise WeightsError(
-            f"{path} holds a {type(checkpoint).__name__}, no table of tensors: give a state dict."
+            f"{path} holds a {type(checkpoint).__name__}, not a dict of tensors: give a state dict."
         )
     while inner := next((name for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), None):
         checkpoint = checkpoint[inner]
@@ -149,14 +149,15 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _leaves(bounds: Bounds, table: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of nested tables, named by their path.
+    """The tensors of nested dicts, named by their paths.
 
-    A table that is part of several is reached once for each: names multiply, and are counted as what they take.
+    A dict that is contained in several others is reached once through each, so the number of names may grow
+    exponentially; their memory is counted.
     """
     for key, value in table.items():
         if isinstance(value, (Tensor, Mapping)):
             if not isinstance(key, (str, int)):
-                raise bounds.error(f"a tensor named {brief(key)}, which is no text")
+                raise bounds.error(f"a tensor named {brief(key)}, which is not a text")
             bounds.spend("the names of its tensors", len(prefix) + _NAMED)
         if isinstance(value, Tensor):
             yield f"{prefix}{key}", value

@@ -1,11 +1,11 @@
-"""A model's folder is written beside what it replaces, then moved into its place file by file.
+"""Saves a model to a folder: its files are written beside those that they replace, then moved one by one.
 
     folder/.omnivec-save-<16 hex digits>/new/...       the new files, while they are being written
-    folder/.omnivec-save-<16 hex digits>/plan.json     written last: what is to be moved and removed
+    folder/.omnivec-save-<16 hex digits>/plan.json     written last: which files are to be moved and removed
 
-A process killed before the plan is there leaves the old model, one killed after it the new one: whoever loads or saves
-next moves the rest. `omnivec_files.json` lists the files of a saved model with their sha256: those are ours to replace
-or, when the next model has no such file, to remove. Whatever else lies in the folder stays.
+If the process is killed before the plan exists, the old model remains; if it is killed afterwards, the next process
+that loads or saves the model moves the remaining files. `omnivec_files.json` lists the files of a saved model with
+their sha256: only these are replaced, or removed if the next model has no such file. All other files stay.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LISTED = "omnivec_files.json"
 _STAGE = re.compile(r"\.omnivec-save-[0-9a-f]{16}")
 _NEW, _PLAN = "new", "plan.json"
 
-# What a loader looks for beside the weights: one of an older model would change what the new one is.
+# Files that a loader reads beside the weights: one that is left from an older model would change the new one.
 OBEYED = (
     "adapter_config.json",
     "added_tokens.json",
@@ -54,16 +54,16 @@ OBEYED = (
     "vocab.json",
     "vocab.txt",
 )
-# What else a model's folder that has no list of its own may be expected to hold, and so is replaced.
+# Further files that belong to a model in a folder without a list, and may be replaced.
 _USUAL = ("model.safetensors", "[0-9]_*/config.json", "[0-9]_*/model.safetensors")
-# The same in folders of omnivec, by the model_type in config.json.
+# Such files in folders of omnivec's own formats, by the model_type in config.json.
 _OF_TYPE = {
     "static": ("keys.json",),
     "fasttext": ("keys.json",),
     "doc2vec": ("keys.json", "words.json"),
     "joint": ("heads.safetensors", "left/*", "right/*"),
 }
-# Weights by the names that models are published with: a data.bin or best.pt may be anybody's.
+# Usual names of published weights; other names, such as data.bin or best.pt, may belong to something else.
 _WEIGHTS = (
     "*model.safetensors",
     "model-*-of-*.safetensors",
@@ -73,7 +73,7 @@ _WEIGHTS = (
     "tf_model.h5",
     "flax_model.msgpack",
 )
-# What the head of a model's card says, and that of another text with a head does not.
+# Keys in the front matter of a model card, by which it is told from other Markdown files with front matter.
 _OF_CARD = re.compile(
     rb"^(library_name|pipeline_tag|base_model|model-index|model_name|license|language)\s*:", re.M
 )
@@ -81,11 +81,13 @@ _ALWAYS = ("config.json", "model.safetensors", CARD)
 
 
 def check_folder(folder: Path) -> Path:
-    """Where a model's files go; links are followed. Called before there is any work to lose.
+    """Checks that a model can be saved to a folder, and returns its path with links followed.
+
+    It is called before long work, so that an error does not lose its results.
 
     Raises:
-        UsageError: the root of the file system.
-        WeightsError: a file, a folder that holds something else than a model, or one that cannot be written.
+        UsageError: the folder is the root of the file system.
+        WeightsError: it is a file, holds something other than a model, or cannot be written.
     """
     place = Path(os.path.realpath(expanded(folder)))
     if place.parent == place:
@@ -109,14 +111,14 @@ def check_folder(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def model_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to write a model to; its files take their places in `folder` when the block ends well.
+    """Yields an empty folder to write a model to; after the block, its files are moved to `folder`.
 
-    Of an older model there, files of the same names are replaced, and those that it alone had are removed; nothing
-    that omnivec did not write is.
+    Files of an older model in `folder` are replaced if the new one has files of the same names, and removed if not;
+    files that omnivec did not write are not touched.
 
     Raises:
         UsageError: as `check_folder`.
-        WeightsError: so too; or the disk refused.
+        WeightsError: as `check_folder`; or the disk is full or fails.
     """
     place = check_folder(folder)
     made: list[Path] = []
@@ -124,7 +126,7 @@ def model_folder(folder: Path) -> Iterator[Path]:
         made = _make(place)
         stage = place / f".omnivec-save-{secrets.token_hex(8)}"
         (stage / _NEW).mkdir(parents=True)
-        with locked(stage):  # until it is gone: nobody takes it for one that was left behind
+        with locked(stage):  # so that no other process takes it for one that was left behind
             try:
                 yield stage / _NEW
                 _list(stage / _NEW)
@@ -145,10 +147,10 @@ def model_folder(folder: Path) -> Iterator[Path]:
 
 
 def recover(folder: Path) -> None:
-    """Ends what a killed process left of a save: to be called before a model's folder is read.
+    """Completes a save that a killed process began; to be called before a model's folder is read.
 
     Raises:
-        ModelError: the folder is between two models and cannot be written.
+        ModelError: the folder is between two models and cannot be written, or is being written now.
     """
     try:
         if not _stages(folder):
@@ -158,15 +160,15 @@ def recover(folder: Path) -> None:
         names = _names(folder)
     except OSError as error:
         raise ModelError(
-            f"{folder} is between two models, as a save was interrupted, and cannot be written to end it "
-            f"({of_system(error)}): load it once where it can be"
+            f"{folder} is between two models, as a save was interrupted, and cannot be written to complete it "
+            f"({of_system(error)}): load it once as a user who may write to it"
         ) from error
     if names and all(_STAGE.fullmatch(name) for name in names):
-        raise ModelError(f"{folder} is just being written: load it when that is done")
+        raise ModelError(f"{folder} is being written now: load it when that is done")
 
 
 class _Old:
-    """What a folder holds, and whose it is."""
+    """The content of an existing folder, and which of it belongs to a model."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -180,7 +182,7 @@ class _Old:
         config = _json(place / "config.json")
         model_type = config.get("model_type") if isinstance(config, dict) else None
         self._usual: tuple[str, ...] = ()
-        # Without a list, or where another program has written a model since.
+        # There is no list, or another program has written a model since.
         if not self.listed or ("config.json" in self.listed and not self.unchanged("config.json")):
             self._usual = (
                 *OBEYED,
@@ -190,7 +192,7 @@ class _Old:
 
     @property
     def is_model(self) -> bool:
-        """Whether there is a model: by our list, or by a description of one and weights."""
+        """Whether the folder holds a model: it has omnivec's list, or a config and weights."""
         if self.listed:
             return True
         config, modules = _json(self.place / "config.json"), _json(self.place / "modules.json")
@@ -206,20 +208,23 @@ class _Old:
         )
 
     def unchanged(self, name: str) -> bool:
-        """Whether a file is one that omnivec wrote, as it wrote it."""
+        """Whether omnivec wrote this file and it was not changed since."""
         if name not in self.listed or _blocked(self.place, name) or (self.place / name).is_symlink():
             return False
         return _digest(self.place / name) == self.listed[name]
 
     def foreign(self, names: Iterable[str], new: Path | None = None) -> list[str]:
-        """Those among the names of files here that are not the model's; equal ones in `new` do no harm."""
+        """Those of the existing files that do not belong to a model and may not be replaced.
+
+        Files whose content equals that of the same file in `new` do not count.
+        """
         return [name for name in names if not self._replaceable(name, new)]
 
     def _replaceable(self, name: str, new: Path | None) -> bool:
         path = self.place / name
         if _blocked(self.place, name) or path.is_symlink() or not path.is_file():
             return False
-        if name == CARD:  # It may be the user's own text; a model's card begins with facts.
+        if name == CARD:  # It may be the user's own text; a model card has front matter.
             return self.unchanged(name) or _is_card(path)
         if name in self.listed or any(fnmatchcase(name, pattern) for pattern in self._usual):
             return True
@@ -227,7 +232,7 @@ class _Old:
 
 
 def _is_card(path: Path) -> bool:
-    """Whether a README.md begins with facts about a model."""
+    """Whether a README.md is a model card, by its front matter."""
     before, head, *_ = [*path.read_bytes().split(b"---", 2), b""]
     return not before and _OF_CARD.search(head) is not None
 
@@ -243,13 +248,13 @@ def _refuse(folder: Path, names: list[str], why: str = "which the new model woul
     if names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
         raise WeightsError(
-            f"{folder} holds {shown}, {why}, and which is not of a model that omnivec wrote: move it away, or "
+            f"{folder} holds {shown}, {why}, and which does not belong to a model that omnivec wrote: move it away, or "
             "choose another folder"
         )
 
 
 def _make(place: Path) -> list[Path]:
-    """Makes a folder and its parents; returns those that were not there."""
+    """Makes a folder and its parents; returns those that did not exist before."""
     new = []
     for each in (place, *place.parents):
         if each.exists():
@@ -262,7 +267,7 @@ def _make(place: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[str]:
-    """The files below a folder, by their paths with "/", those that say what the others are last."""
+    """The paths of the files below a folder, with "/", sorted; those that describe the others come last."""
     paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
     return sorted(paths, key=lambda name: (name in (LISTED, "config.json", "modules.json"), name))
 
@@ -282,11 +287,11 @@ def _flush(stage: Path) -> None:
 
 
 def _commit(folder: Path, place: Path, stage: Path) -> None:
-    """Decides what becomes of each file, writes it down, and does it."""
+    """Decides which files are moved and removed, writes the plan, and carries it out."""
     _check_content(folder, place)
     old, names = _Old(place), _files(stage / _NEW)
-    there = [name for name in names if os.path.lexists(place / name) or _blocked(place, name)]
-    _refuse(folder, old.foreign((name for name in there if name != LISTED), stage / _NEW))
+    existing = [name for name in names if os.path.lexists(place / name) or _blocked(place, name)]
+    _refuse(folder, old.foreign((name for name in existing if name != LISTED), stage / _NEW))
     gone = {name: digest for name, digest in old.listed.items() if name not in names and old.unchanged(name)}
     left = [
         name
@@ -298,20 +303,20 @@ def _commit(folder: Path, place: Path, stage: Path) -> None:
         write_json(draft, {"move": names, "remove": gone})
     try:
         _follow(place, stage)
-    except BaseException:  # Ctrl-C too: what has begun is ended, or left to who comes next
+    except BaseException:  # Also after Ctrl-C, the plan is completed, or left to the next process.
         with contextlib.suppress(OSError):
             _follow(place, stage)
         raise
 
 
 def _blocked(place: Path, name: str) -> bool:
-    """Whether a file or a link stands where a folder of the new model is due."""
+    """Whether a parent folder of the new file `name` exists as a file or a link."""
     inside = [place / parent for parent in PurePosixPath(name).parents if str(parent) != "."]
     return any(part.is_symlink() or (part.exists() and not part.is_dir()) for part in inside)
 
 
 def _follow(place: Path, stage: Path) -> None:
-    """Does what a plan says, from wherever an earlier attempt was ended."""
+    """Carries out a plan, continuing an earlier attempt if there was one."""
     plan = json.loads((stage / _PLAN).read_text(encoding="utf-8"))
     removed: Mapping[str, str] = plan["remove"]
     for name, digest in removed.items():
@@ -329,7 +334,7 @@ def _follow(place: Path, stage: Path) -> None:
 
 
 def _remove_empty(place: Path, name: PurePosixPath) -> None:
-    """Removes the folders of a removed file that hold nothing any more."""
+    """Removes those parent folders of a removed file that are empty now."""
     for parent in name.parents:
         if str(parent) == ".":
             return
@@ -340,7 +345,7 @@ def _remove_empty(place: Path, name: PurePosixPath) -> None:
 
 
 def _recover(place: Path) -> None:
-    """Ends the saves of processes that are gone: those that have a plan by following it, the others by removal."""
+    """Completes the saves of processes that no longer run if they have a plan, and removes those without one."""
     for stage in _stages(place):
         if not abandoned(stage):
             continue
@@ -360,7 +365,7 @@ def _stages(place: Path) -> list[Path]:
 
 
 def _digest(path: Path) -> str:
-    """The sha256 of a file; "" where there is none."""
+    """The sha256 of a file; "" if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -369,7 +374,7 @@ def _digest(path: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    """What a JSON file holds; None where it cannot be read."""
+    """The content of a JSON file; None if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

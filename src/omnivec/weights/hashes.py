@@ -1,7 +1,7 @@
-"""What weights are, whatever file, folder, order or precision they come in.
+"""Hashes of weights that do not depend on the file, the format, the order of tensors or the precision.
 
-A checkpoint stored in float32 is hashed three times: as it is, and rounded to each half precision as a
-re-save would round it. So a half-precision copy, which knows only its own hash, still finds its original.
+A checkpoint stored in float32 is hashed three times: as it is, and rounded to each half precision as saving it in that
+precision would round it. So a half-precision copy, which has a single hash, matches its original.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from omnivec.weights.tensor import FLOATING, Array, Tensor
 
 Grid = Literal["float32", "float16", "bfloat16"]
 
-# Values per hash: what a processor core keeps in its cache. The digests hang on it, so it never changes.
+# Values in each hash; they fit into the cache of a processor core. Digests depend on this number: never change it.
 CHUNK = 1 << 18
 MOST_EXACT_FIRST: tuple[Grid, ...] = ("float32", "float16", "bfloat16")
 
 
 def content_hashes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The identity of weights: sha256 over names, shapes and values, at each precision that can be compared.
+    """The identity of weights: sha256 over names, shapes and values, at each precision in which they can be compared.
 
-    Floating values are hashed as "float32" and rounded (to nearest, ties to even) to "float16" and
-    "bfloat16"; where a tensor is stored in half precision, at that one alone (bfloat16 where both occur).
-    All other values are hashed as int64.
+    Floating values are hashed as "float32", and rounded (to nearest, ties to even) as "float16" and "bfloat16". If any
+    tensor is stored in half precision, there is only the hash at that precision (bfloat16 if both occur). All other
+    values are hashed as int64.
 
     Returns:
         Precision -> 64 hexadecimal digits.
@@ -51,7 +51,7 @@ def content_hashes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def same_weights(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
-    """Whether two `content_hashes` are of the same weights: the most exact precision of both decides."""
+    """Whether two `content_hashes` are of the same weights, compared at the most exact precision that both have."""
     for grid in MOST_EXACT_FIRST:
         if grid in a and grid in b:
             return a[grid] == b[grid]
@@ -59,7 +59,7 @@ def same_weights(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
 
 
 def _grids(dtypes: set[str]) -> tuple[Grid, ...]:
-    """The precisions in which a checkpoint of these element types can be told from another."""
+    """The precisions at which a checkpoint with these element types is hashed."""
     if "BF16" in dtypes:
         return ("bfloat16",)
     if "F16" in dtypes:
@@ -68,7 +68,7 @@ def _grids(dtypes: set[str]) -> tuple[Grid, ...]:
 
 
 def _digest_chunk(tensor: Tensor, start: int, grids: tuple[Grid, ...]) -> list[bytes]:
-    """One digest for each grid."""
+    """The digest of one chunk of a tensor at each precision."""
     values = tensor.data.reshape(-1)[start : start + CHUNK]
     if tensor.dtype not in FLOATING:
         return [hashlib.sha256(values.astype("<i8").data).digest()] * len(grids)
@@ -77,7 +77,7 @@ def _digest_chunk(tensor: Tensor, start: int, grids: tuple[Grid, ...]) -> list[b
 
 
 def _round(floats: Floats, grid: Grid) -> Array:
-    """The bits of the values on a grid; every NaN becomes the same one, as re-saving may change it."""
+    """The bits of values rounded to a precision; all NaNs get the same bits, as saving a file again may change them."""
     if grid == "bfloat16":
         bits = _bfloat16(floats)
     elif grid == "float16":
@@ -92,7 +92,12 @@ def _round(floats: Floats, grid: Grid) -> Array:
 
 
 def _bfloat16(floats: Floats) -> Array:
-    """The upper halves (n,) uint16 of float32 values, to nearest, ties to even; NaN is undefined."""
+    """float32 values rounded to bfloat16, to nearest, ties to even: (n,) uint16; undefined for NaN.
+
+    bfloat16 is the upper half of float32. Adding 0x7FFF, plus 1 if the upper half is odd, carries into it if it has to
+    be rounded up: 0x3F80_8000, a tie, has the even upper half 0x3F80 and becomes 0x3F80_FFFF, so 0x3F80; the tie
+    0x3F81_8000 becomes 0x3F82_0000, so 0x3F82.
+    """
     bits = floats.view(np.uint32)
     rounded = bits >> 16
     rounded &= 1

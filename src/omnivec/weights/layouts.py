@@ -1,4 +1,19 @@
-"""From the names that a checkpoint was published with to the names that a family is written in."""
+r"""Renames the tensors of a checkpoint from published names to those that the family's code uses.
+
+A worked example of `strip_prefixes`, then `rename`:
+
+    published                                   prefixes ("model.", "module.")   layouts
+    module.model.h.0.attn.qkv.weight  (12, 4)   h.0.attn.qkv.weight    layers.0.q.weight, .k.weight, .v.weight  (4, 4)
+    module.model.h.0.proj             (3, 5)    h.0.proj               layers.0.out.weight  (5, 3)
+    module.model.h.0.norm.weight      (4,)      h.0.norm.weight        h.0.norm.weight  (no row matches)
+    module.model.head.weight          (2, 4)    head.weight            dropped
+
+    layouts = [
+        (r"h\.(\d+)\.attn\.qkv\.weight", (r"layers.\1.q.weight", r"layers.\1.k.weight", r"layers.\1.v.weight")),
+        (r"h\.(\d+)\.proj", r"layers.\1.out.weight", "transpose"),
+        (r"head\..*", None),
+    ]
+"""
 
 from __future__ import annotations
 
@@ -12,9 +27,9 @@ import numpy as np
 from omnivec.errors import WeightsError
 from omnivec.weights.tensor import Tensor, Weights
 
-# A pattern, matched against the whole name; the canonical name as a template of the pattern's groups ("\1"),
-# None to drop the tensor, or several names to share out a fused tensor equally along its first axis;
-# "transpose" for a matrix that was stored as (in, out), before it is shared out.
+# A pattern, which has to match the whole name; then the new name as a template with the pattern's groups ("\1"), None
+# to drop the tensor, or several names for equal parts of a fused tensor along its first axis; then perhaps
+# "transpose", for a matrix that is stored as (in, out), which is done before it is split.
 Name = str | tuple[str, ...] | None
 Row = tuple[str, Name] | tuple[str, Name, Literal["transpose"]]
 
@@ -22,22 +37,22 @@ _Rule = tuple[re.Pattern[str], Name, bool]
 
 
 def rename(weights: Weights, layouts: Sequence[Row]) -> Weights:
-    """The tensors under their canonical names: the first row that matches wins, without one a name stays.
+    """The tensors by their canonical names: the first matching row applies; a name without a match stays.
 
     Raises:
-        WeightsError: two different tensors land on one name, or a fused tensor cannot be shared out.
+        WeightsError: two different tensors get the same name, or a fused tensor cannot be split equally.
     """
     rows = [(re.compile(row[0]), row[1], len(row) == 3) for row in layouts]
     return _collect(weights, (landed for tensor in weights.values() for landed in _apply(tensor, rows)))
 
 
 def strip_prefixes(weights: Weights, prefixes: Sequence[str]) -> Weights:
-    """The tensors without the longest of `prefixes` that more than half of their names begin with.
+    """The tensors without those of `prefixes` that more than half of the names begin with, the longest first.
 
-    Names that begin otherwise stay as they are. A prefix under another ("module.bert.") goes too, none twice.
+    Names without the prefix stay as they are. Nested prefixes ("module.bert.") are removed one by one, each once.
 
     Raises:
-        WeightsError: two different tensors land on one name, or would: one file holds two models.
+        WeightsError: two different tensors get the same name, or would: the file holds two models.
     """
     left = sorted(prefixes, key=len, reverse=True)
     while True:
@@ -51,7 +66,7 @@ def strip_prefixes(weights: Weights, prefixes: Sequence[str]) -> Weights:
 
 
 def _refuse_second(weights: Weights, prefixes: Sequence[str]) -> None:
-    """Raises WeightsError where a tensor is there with and without a prefix, and differs: either may be meant."""
+    """Raises WeightsError if a tensor exists with and without a prefix and the two differ: either could be meant."""
     for name, tensor in weights.items():
         for bare in (name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)):
             if bare in weights and not _same(weights[bare], tensor):
@@ -61,7 +76,7 @@ def _refuse_second(weights: Weights, prefixes: Sequence[str]) -> None:
 
 
 def _apply(tensor: Tensor, rows: Sequence[_Rule]) -> Iterator[tuple[Tensor, str]]:
-    """The tensors, with their names, that one published tensor becomes."""
+    """The tensors that one published tensor becomes, with their new names."""
     rule, match = next(((rule, m) for rule in rows if (m := rule[0].fullmatch(tensor.name))), (None, None))
     if rule is None or match is None:
         yield tensor, tensor.name
@@ -78,7 +93,7 @@ def _apply(tensor: Tensor, rows: Sequence[_Rule]) -> Iterator[tuple[Tensor, str]
 def _split(tensor: Tensor, count: int) -> Iterator[Tensor]:
     if not tensor.shape or tensor.shape[0] % count:
         raise WeightsError(
-            f"tensor {tensor.name!r} of shape {tensor.shape} cannot be cut into {count} parts."
+            f"tensor {tensor.name!r} of shape {tensor.shape} cannot be split into {count} equal parts."
         )
     for part in np.split(tensor.data, count):
         yield replace(tensor, shape=part.shape, data=part)
@@ -87,14 +102,14 @@ def _split(tensor: Tensor, count: int) -> Iterator[Tensor]:
 def _transpose(tensor: Tensor) -> Tensor:
     if len(tensor.shape) > 2:
         raise WeightsError(
-            f"tensor {tensor.name!r} of shape {tensor.shape} is no matrix that could be transposed."
+            f"tensor {tensor.name!r} of shape {tensor.shape} is not a matrix and cannot be transposed."
         )
     data = np.require(tensor.data.T, requirements=["C", "W"])
     return replace(tensor, shape=data.shape, data=data)
 
 
 def _collect(source: Weights, landed: Iterator[tuple[Tensor, str]]) -> Weights:
-    """The tensors under their new names; the same content twice under one name is one tensor."""
+    """The tensors by their new names; two tensors of the same name and content count as one."""
     tensors: dict[str, Tensor] = {}
     origins: dict[str, str] = {}
     for tensor, name in landed:
@@ -106,7 +121,7 @@ def _collect(source: Weights, landed: Iterator[tuple[Tensor, str]]) -> Weights:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Equal bit by bit, so that NaN equals itself."""
+    """Whether two tensors are equal bit by bit, so that NaN equals itself."""
     bits = np.dtype(f"u{a.data.itemsize}")
     return (a.dtype, a.shape) == (b.dtype, b.shape) and bool(
         np.array_equal(a.data.view(bits), b.data.view(bits))

@@ -1,4 +1,4 @@
-"""OpenCLIP's model_cfg in transformers' words."""
+"""Converts OpenCLIP's model_cfg to the config that transformers has for the same model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from omnivec.errors import UnsupportedModel
 from omnivec.validation import typed
 from omnivec.validation.typed import Count, Rate, Side, Size
 
-# Configs of before 2023 all say so, whatever their end of text is: it then is the token of the highest id.
+# eos_token_id in all configs from before 2023, whatever the end token is: it then is the token of the highest id.
 LEGACY_EOS = 2
 
-# What OpenCLIP's records may hold beside the sizes: nothing but these values, or training's own business.
+# Keys of OpenCLIP's configs whose other values would mean a different computation, with the supported values; and keys
+# that may have any value, since they are sizes or concern training only.
 OPEN_CLIP_NEUTRAL: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "text_cfg": {
         "pool_type": ("argmax",),
@@ -45,14 +46,14 @@ OPEN_CLIP_FREE = (
 
 @dataclass(frozen=True)
 class Norm:
-    """norm_kwargs of a tower in OpenCLIP's words."""
+    """OpenCLIP's norm_kwargs of a tower."""
 
     eps: Rate | None = None
 
 
 @dataclass(frozen=True)
 class OpenHalf:
-    """A tower in OpenCLIP's words, as far as it is read."""
+    """The keys that are read of a tower in OpenCLIP's config."""
 
     width: Size | None = None
     layers: Count | tuple[Count, ...] | None = None
@@ -69,7 +70,7 @@ class OpenHalf:
 
 @dataclass(frozen=True)
 class OpenClip:
-    """OpenCLIP's model_cfg, as far as it is read."""
+    """The keys of OpenCLIP's model_cfg that are read."""
 
     embed_dim: Size
     text_cfg: OpenHalf
@@ -79,11 +80,11 @@ class OpenClip:
 
 
 def from_open_clip(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """OpenCLIP's model_cfg as transformers' config of the same model; `file` is where it stands, for messages.
+    """OpenCLIP's model_cfg as transformers' config of the same model; `file` is its file, for messages.
 
     Raises:
-        ModelError: a value is missing, or cannot be.
-        UnsupportedModel: a tower that is no plain transformer.
+        ModelError: a value is missing, or not allowed.
+        UnsupportedModel: a tower that is not a plain transformer.
     """
     typed.read(OpenClip, config, file)
     known = typed.checked([OpenClip], config, file)
@@ -94,13 +95,13 @@ def from_open_clip(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     if vision.get("timm_model_name") or text.get("hf_model_name"):
         named = vision.get("timm_model_name") or text.get("hf_model_name")
         raise UnsupportedModel(
-            f"OpenCLIP's tower {named!r} is another library's; covered are its own transformers of text and images: "
-            "look for the same model in transformers' layout (config.json)"
+            f"OpenCLIP's tower {named!r} is from another library; only OpenCLIP's own transformers are covered: look "
+            "for the same model in transformers' layout (config.json)"
         )
     if not isinstance(vision.get("layers", 12), int):
         raise UnsupportedModel(
-            f"OpenCLIP's image tower with layers {vision['layers']} is a ResNet; covered are vision transformers, "
-            "such as ViT-B-32"
+            f"OpenCLIP's image tower with layers {vision['layers']} is a ResNet; only vision transformers are "
+            "covered, such as ViT-B-32"
         )
     for name in ("text_cfg", "vision_cfg"):
         _refuse_parts(name, config[name])

@@ -1,4 +1,4 @@
-"""safetensors files: a header of JSON, then raw tensors; read by mapping, written by the library."""
+"""safetensors files, which are a JSON header and raw tensors; read by memory mapping, written by the library."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 def read_safetensors(path: Path) -> Weights:
-    """The tensors of one file, each a view of its map; only a misaligned tensor is copied.
+    """Reads the tensors of one file as views of its memory map; only misaligned tensors are copied.
 
     Raises:
-        WeightsError: the file is truncated or damaged, or has an element type that is not known.
+        WeightsError: the file is truncated or damaged, or has an unknown element type.
     """
     raw = map_file(path)
     start, header = _header(path, raw)
@@ -40,20 +40,20 @@ def read_safetensors(path: Path) -> Weights:
 
 
 def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file: whole or not at all.
+    """Writes a safetensors file atomically.
 
     Args:
-        path: of the file; an old one is replaced once the new one is complete.
+        path: of the file; an existing one is replaced once the new one is complete.
         tensors: arrays by name.
-        metadata: strings to keep beside them.
+        metadata: strings to store in the file's header.
 
     Raises:
-        WeightsError: an element type that the format does not have, or a disk that refused.
+        WeightsError: an element type that the format does not have, or the disk is full or fails.
     """
     from safetensors.numpy import save_file
 
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    # A folder waits for the disk once it has all its files.
+    # The writer of the folder flushes all files to the disk at the end.
     with written(path, durable=False, error=WeightsError) as scratch:
         try:
             save_file(arrays, scratch, dict(metadata) if metadata else None)
@@ -63,11 +63,11 @@ def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] |
 
 
 def _header(path: Path, raw: Bytes) -> tuple[int, dict[str, Any]]:
-    """Where the tensors start, and the header's table."""
+    """The offset of the first tensor, and the header's content."""
     size = int.from_bytes(raw[:8].tobytes(), "little")
     if len(raw) < 8 or size > MAX_HEADER or 8 + size > len(raw):
         raise WeightsError(
-            f"{path}: truncated or no safetensors file: a header of {size} bytes (at most {MAX_HEADER}) "
+            f"{path}: truncated, or not a safetensors file: a header of {size} bytes (at most {MAX_HEADER}) "
             f"in a file of {len(raw)}."
         )
     try:
@@ -77,12 +77,12 @@ def _header(path: Path, raw: Bytes) -> tuple[int, dict[str, Any]]:
             f"{path}: the header of {size} bytes is not readable JSON: {one_line(exc)}."
         ) from exc
     if not isinstance(header, dict):
-        raise WeightsError(f"{path}: the header of {size} bytes is no table of tensors.")
+        raise WeightsError(f"{path}: the header of {size} bytes is not a table of tensors.")
     return 8 + size, header
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are unique."""
+    """A JSON object as a dict; ValueError if a name occurs twice."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError(f"{len(pairs) - len(table)} names occur twice")
@@ -90,7 +90,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entry(bounds: Bounds, name: str, row: object) -> tuple[str, tuple[int, ...], int, int]:
-    """Element type, shape, begin and end of one tensor, checked by themselves."""
+    """Element type, shape, start and end offset of one tensor, checked against the file's size."""
     named = f"tensor {brief(name)}"
     match row:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]}:
@@ -111,12 +111,12 @@ def _entry(bounds: Bounds, name: str, row: object) -> tuple[str, tuple[int, ...]
 def _check_layout(
     path: Path, entries: Mapping[str, tuple[str, tuple[int, ...], int, int]], size: int
 ) -> None:
-    """The tensors lie one behind the other and fill the file: no overlap, no hole, nothing cut off."""
+    """Checks that the tensors follow each other without overlaps and gaps, and fill the file."""
     position = 0
     for name, (_, _, begin, end) in sorted(entries.items(), key=lambda entry: entry[1][2:]):
         if begin != position:
             raise WeightsError(
-                f"{path}: tensor {brief(name)} begins at byte {begin} where byte {position} is due."
+                f"{path}: tensor {brief(name)} begins at byte {begin}, expected at byte {position}."
             )
         position = end
     if position != size:

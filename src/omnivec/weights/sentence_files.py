@@ -1,4 +1,4 @@
-"""The JSON files of a folder of sentence-transformers, as records: what is read of them, and what it may be."""
+"""The JSON files in a folder of sentence-transformers as records: the keys that are read, and their types."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Module:
     """A row of modules.json.
 
     Attributes:
-        type: the class, with the module of Python that it lies in.
-        path: its folder below the model's; "" for the model's own.
+        type: the class, with its Python module.
+        path: its folder, relative to the model's; "" for the model's folder itself.
     """
 
     type: Annotated[str, Filled()]
@@ -25,13 +25,13 @@ class Module:
 
     @property
     def kind(self) -> str:
-        """The class alone."""
+        """The name of the class without its module."""
         return self.type.rsplit(".", 1)[-1]
 
 
 @dataclass(frozen=True)
 class SentenceConfig:
-    """config_sentence_transformers.json."""
+    """The keys of config_sentence_transformers.json that are read."""
 
     prompts: Mapping[str, str] | None = None
     default_prompt_name: str | None = None
@@ -42,7 +42,7 @@ class SentenceConfig:
 
 @dataclass(frozen=True)
 class Transformer:
-    """sentence_bert_config.json, and what it is called for other types."""
+    """The keys of sentence_bert_config.json, or its counterpart for other model types, that are read."""
 
     max_seq_length: Positions | None = None
     do_lower_case: bool | None = None
@@ -58,7 +58,7 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Pooling:
-    """config.json of a Pooling."""
+    """The keys of a Pooling module's config.json that are read."""
 
     pooling_mode: str | tuple[str, ...] | None = None
     pooling_mode_cls_token: bool | None = None
@@ -72,7 +72,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Following:
-    """config.json of a module behind the Pooling."""
+    """The keys of the config.json of a module after the Pooling that are read."""
 
     in_features: Size | None = None
     out_features: Size | None = None
@@ -84,9 +84,9 @@ class Following:
 
 
 def modules(folder: Path) -> tuple[Module, ...]:
-    """The modules of a model's folder; none where it has no modules.json.
+    """The modules of a model's folder; () if it has no modules.json.
 
     Raises:
-        ModelError: a row lacks its type or its path, or the file is damaged.
+        ModelError: a module has no type or no path, or the file is damaged.
     """
     return typed.rows(Module, folder / "modules.json", ())

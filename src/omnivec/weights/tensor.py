@@ -1,4 +1,4 @@
-"""A tensor as it lies in a file, and a set of tensors by name."""
+"""A tensor as it is stored in a file, and a mapping of tensors by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from omnivec.validation.reasons import of_system
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
-# safetensors' names. NumPy has no bfloat16: its bits are carried as uint16.
+# safetensors' names of element types. NumPy has no bfloat16, whose bits are stored as uint16.
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -42,11 +42,11 @@ class Tensor:
     """One tensor of a weight file.
 
     Attributes:
-        name: as published; "" for a tensor that stands alone.
+        name: as published; "" for a tensor without a name.
         dtype: safetensors' name of its element type: "F32", "BF16", "I64", ...
         shape: of the tensor.
-        data: C-contiguous, writeable array of that shape; where the file allows it a view of a copy-on-write
-            map, so that writing to it never reaches the file. bfloat16 is viewed as uint16.
+        data: C-contiguous, writeable array of that shape. If possible it is a view of a copy-on-write memory map, so
+            that writing to it does not change the file. bfloat16 is viewed as uint16.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Tensor:
     data: Array
 
     def float32(self) -> Floats:
-        """The values as float32: F32 as it is, without a copy; F16 and BF16 exactly; others rounded."""
+        """The values as float32: F32 without a copy, F16 and BF16 exactly, others rounded."""
         if self.dtype == "BF16":
             return (self.data.astype(np.uint32) << 16).view(np.float32)
         return self.data.astype(np.float32, copy=False)
@@ -65,8 +65,8 @@ class Weights(Mapping[str, Tensor]):
     """Tensors by name, in the order of their files.
 
     Attributes:
-        files: the files that they were read from.
-        metadata: the strings that the files carry beside their tensors.
+        files: from which they were read.
+        metadata: the strings that the files store beside their tensors.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Weights(Mapping[str, Tensor]):
 
 
 def map_file(path: Path) -> Bytes:
-    """The bytes of a file as a copy-on-write map: pages stay the file's until somebody writes to them.
+    """The bytes of a file as a copy-on-write memory map: only pages that are written to are copied.
 
     Raises:
         WeightsError: the file cannot be opened or is empty.
@@ -101,27 +101,27 @@ def map_file(path: Path) -> Bytes:
     try:
         if path.stat().st_size == 0:
             raise WeightsError(f"{path} is empty (0 bytes): download or copy it again.")
-        # Mode "c" and not "r": OpenVINO takes only writeable arrays without a copy.
+        # Mode "c", not "r": OpenVINO copies arrays that are not writeable.
         return np.memmap(path, np.uint8, mode="c").view(np.ndarray)
     except OSError as exc:
         raise WeightsError(f"{path} cannot be read: {of_system(exc)}.") from exc
 
 
 def as_elements(raw: Bytes, dtype: np.dtype[Any]) -> Array:
-    """The elements (n,) that lie in `raw`, without a copy where their address is a multiple of their size."""
+    """The elements (n,) in `raw`, without a copy if their address is a multiple of their size."""
     aligned = raw if raw.ctypes.data % dtype.itemsize == 0 else raw.copy()
     return aligned.view(dtype)
 
 
 def from_array(name: str, array: Array) -> Tensor:
-    """A tensor of any NumPy array of a known element type and either byte order.
+    """A tensor from a NumPy array of a known element type, in either byte order.
 
     Raises:
-        WeightsError: the element type is none that weights have.
+        WeightsError: the element type is not known.
     """
     little = array.dtype.newbyteorder("<")
     if little not in NAMES:
         raise WeightsError(f"tensor {name!r} has element type {array.dtype}; known are {', '.join(DTYPES)}.")
-    # Not ascontiguousarray, which turns a scalar into a vector.
+    # Not by ascontiguousarray, which turns a scalar into a vector.
     data = np.require(array.astype(little, copy=False), requirements=["C", "W"])
     return Tensor(name, NAMES[little], data.shape, data)

@@ -1,9 +1,9 @@
-"""torch's checkpoint files, old and new, without torch and without running what they hold.
+"""Reads torch's checkpoint files, old and new, without torch and without running code in them.
 
-A checkpoint is a pickle, a small program that may call anything. Here it may call a dozen harmless names
-that build tensors; every other name is refused before it is looked up. Tensors are described by the pickle
-and lie outside of it as storages: in the zip format (torch 1.6 and later) one member `archive/data/<key>`
-each, in the format before it one behind the other at the end of the file.
+A checkpoint is a pickle, a small program that may call any function. Here it may use a dozen harmless names that build
+tensors; all others are refused and never imported. The pickle describes tensors, whose elements are stored outside of
+it in storages: in the zip format (torch 1.6 and later), each is a member `archive/data/<key>`; in the older format,
+they follow each other at the end of the file.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ TORCH_DTYPES = (
 )
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-LONGEST_NAME = 4096  # characters of the keys on the way to a tensor
+LONGEST_NAME = 4096  # most characters of a tensor's name, which is the path of keys that leads to it
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """The elements that one or more tensors share; `start` and `count` cut a view out of the root `key`."""
+    """A storage that tensors may share: `count` elements from `start` of the root storage `key`."""
 
     key: str
     dtype: str
@@ -75,20 +75,20 @@ class _StridedView:
 
 
 class _PlainRecord:
-    """Stands for a record of plain values, such as the arguments of a training script."""
+    """Base of stand-ins for records of plain values, such as the arguments of a training script."""
 
 
 Load = Callable[[str, str], Array]  # key, dtype -> the elements of a root storage
 
 
 def read_torch(path: Path) -> object:
-    """The object in a torch file: containers and plain values as saved, tensors as `Tensor` leaves.
+    """Reads the object in a torch file: containers and plain values as they were saved, tensors as `Tensor`.
 
-    Tensors that shared memory share it still (except one that is not contiguous, which is copied). A leaf's
-    name is its path: the keys on the way to it, joined by dots.
+    Tensors that shared memory when saved still do, except those that are not contiguous, which are copied. The name of
+    a tensor is the path of keys that leads to it, joined by dots.
 
     Raises:
-        WeightsError: the file is damaged, is no torch file, or would run code.
+        WeightsError: the file is damaged, is not a torch file, or would run code.
     """
     path = Path(path)
     raw = map_file(path)
@@ -103,7 +103,9 @@ def _read_zip(bounds: Bounds, raw: Bytes) -> object:
         members = {member.filename: member for member in archive.infolist()}
         pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise WeightsError(f"{path}: a zip with {len(pickles)} members */data.pkl, a torch file has one.")
+            raise WeightsError(
+                f"{path}: a zip file with {len(pickles)} members */data.pkl; a torch file has one."
+            )
         root, described = pickles[0].removesuffix("data.pkl"), members[pickles[0]]
         byteorder = members.get(f"{root}byteorder")
         big = byteorder is not None and unpacked(bounds, archive, byteorder, most=16) == b"big"
@@ -126,11 +128,13 @@ def _read_legacy(bounds: Bounds, raw: Bytes) -> object:
     path = bounds.path
     with path.open("rb") as stream:
         if _Unpickler(bounds, _next_pickle(stream)).load() != LEGACY_MAGIC:
-            raise WeightsError(f"{path}: no torch file: no zip, and not the old format's magic number.")
+            raise WeightsError(
+                f"{path}: not a torch file: neither a zip file, nor with the old format's magic number."
+            )
         protocol, system = (_Unpickler(bounds, _next_pickle(stream)).load() for _ in range(2))
         if protocol != LEGACY_PROTOCOL:
             raise WeightsError(
-                f"{path}: old torch format, protocol {brief(protocol)}; known is {LEGACY_PROTOCOL}."
+                f"{path}: old torch format, protocol {brief(protocol)}; only {LEGACY_PROTOCOL} is known."
             )
         unpickler = _Unpickler(bounds, _next_pickle(stream))
         described = unpickler.load()
@@ -153,7 +157,7 @@ def _read_legacy(bounds: Bounds, raw: Bytes) -> object:
 
 
 def _next_pickle(stream: BinaryIO) -> bytes:
-    """The bytes of the pickle that begins here; the stream then stands behind it."""
+    """Reads the pickle at the position of a stream."""
     begin = stream.tell()
     for _ in pickletools.genops(stream):
         pass
@@ -170,7 +174,7 @@ def _elements(raw: Bytes, dtype: str, big: bool) -> Array:
 
 
 class _Unpickler(RestrictedUnpickler):
-    """What torch's checkpoints may name."""
+    """An unpickler that allows the names in torch's checkpoints."""
 
     def __init__(self, bounds: Bounds, data: bytes) -> None:
         known: dict[tuple[str, str], Any] = {
@@ -190,10 +194,10 @@ class _Unpickler(RestrictedUnpickler):
             },
         }
         super().__init__(bounds, data, known, "re-save as safetensors.", encoding="utf-8")
-        self.dtypes: dict[str, str] = {}  # of the root storages met so far
+        self.dtypes: dict[str, str] = {}  # of the root storages read so far
 
     def persistent_load(self, pid: object, /) -> _Storage:
-        """The storage that a tensor is a view of: ("storage", type, key, device, count[, view])."""
+        """The storage that ("storage", type, key, device, count[, view]) describes."""
         match pid:
             case ("storage", str(dtype), str(key), _, int(count), *rest):
                 view: Any = rest[0] if rest else None
@@ -205,20 +209,20 @@ class _Unpickler(RestrictedUnpickler):
 
 
 class _Builder:
-    """Replaces what the pickle described by what it is: views by tensors, records by dicts."""
+    """Builds the objects that the pickle describes: tensors for strided views, dicts for records."""
 
     def __init__(self, bounds: Bounds, load: Load) -> None:
         self.bounds = bounds
         self.load = load
         self.roots: dict[tuple[str, str], Array] = {}
-        self.done: dict[int, Any] = {}  # shared parts are built once, by the identity of what described them
+        self.done: dict[int, Any] = {}  # objects by the id() of their description: shared ones are built once
         self.begun: set[int] = set()
 
     def build(self, described: object, name: str = "") -> object:
-        """The object itself; `name` is the path that led to it."""
+        """The object that is described; `name` is the path that leads to it."""
         if id(described) not in self.done:
             if id(described) in self.begun:
-                raise self.bounds.error(f"{brief(name)} holds itself: damaged")
+                raise self.bounds.error(f"{brief(name)} contains itself: damaged")
             self.begun.add(id(described))
             self.done[id(described)] = self._build(described, name)
         return self.done[id(described)]
@@ -253,7 +257,7 @@ class _Builder:
                 f"tensor {brief(name)} of shape {size}, strides {brief(stride)} and offset {brief(view.offset)} "
                 f"leaves its storage of {len(elements)} elements"
             )
-        # Tensors may share a storage, and repeat it by strides of 0: what they all hold together is counted.
+        # Tensors may share a storage, or repeat it by strides of 0, so the elements of all tensors are counted.
         self.bounds.spend(f"tensor {brief(name)} of shape {size}", count * elements.itemsize)
         strides = [step * elements.itemsize for step in stride]
         data = np.lib.stride_tricks.as_strided(elements[view.offset :], size, strides)

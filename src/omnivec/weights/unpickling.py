@@ -1,8 +1,8 @@
-"""Pickles as data: an unpickler that can name nothing but what its reader lists, within what a file may take.
+"""Reads pickles as data: only listed names may be used, and memory is limited by the size of the file.
 
-A pickle is a small program that may call whatever it names, and may ask for more memory than it has bytes: by a forged
-number of a memo entry, by one byte for an empty set, or by copying a list again and again. It is read over once before
-it is run, and what it will make is counted.
+A pickle is a small program that may call any function that it names, and may take far more memory than it has bytes: by
+a forged memo index, by one byte for an empty set, or by copying a list again and again. It is scanned once before it is
+run, and the memory that it will take is counted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from omnivec.errors import WeightsError
 from omnivec.validation.reasons import one_line
 from omnivec.weights.bounds import Bounds, brief
 
-# Bytes that an instruction makes where that is more than `_OTHER`, and those that a text or number has beside its own.
+# Bytes of memory for the result of an opcode, if more than `_OTHER`; a text or bytes take `_HEAD` and their length.
 _MADE = {
     "EMPTY_SET": 216,
     "FROZENSET": 216,
@@ -42,27 +42,27 @@ _MADE = {
 _OTHER = 16
 _HEAD = 56
 _MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
-MOST_WIDE = 1000  # whole numbers of more than 64 bits: any number of them could be chosen to have one hash
+MOST_WIDE = 1000  # integers of more than 64 bits: many with the same hash would make a dict or set slow
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """An unpickler that can name nothing but what it is given."""
+    """An unpickler that resolves listed names only."""
 
     def __init__(
         self, bounds: Bounds, data: bytes, known: Mapping[tuple[str, str], Any], advice: str, encoding: str
     ) -> None:
-        """Takes a pickle.
+        """Checks a pickle and prepares to load it.
 
         Args:
-            bounds: of the file that it lies in.
+            bounds: of the file.
             data: the pickle.
-            known: what a module and a name stand for; made anew for each file, since a pickle may write attributes to
-                whatever it can name.
-            advice: what to do with a file that names something else.
-            encoding: of the texts of Python 2.
+            known: (module, name) -> the object to use. It must be made again for each file, since a pickle may set
+                attributes of the objects that it names.
+            advice: what to do with a file that uses other names, for messages.
+            encoding: of texts from Python 2.
 
         Raises:
-            WeightsError: it asks for more than the file may take.
+            WeightsError: the pickle would take more memory than the file may.
         """
         check_program(bounds, data)
         super().__init__(io.BytesIO(data), encoding=encoding)
@@ -71,7 +71,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         self.advice = advice
 
     def find_class(self, module: str, name: str, /) -> object:
-        """Only what is listed; a name is never imported."""
+        """The object listed for a name; nothing is ever imported."""
         try:
             return self.known[module, name]
         except KeyError:
@@ -82,28 +82,28 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 @contextmanager
 def damage(path: Path, what: str) -> Iterator[None]:
-    """Whatever is raised while a file is unpickled becomes a WeightsError: a damaged pickle can fail in any way.
+    """Turns any exception inside the block into a WeightsError, since a damaged pickle can raise anything.
 
     Args:
         path: of the file.
-        what: it should be: "torch file".
+        what: what the file should be, such as "torch file".
     """
     try:
         yield
     except WeightsError:
         raise
     except RecursionError as error:
-        raise WeightsError(f"{path}: its tables lie too deep in one another: damaged.") from error
+        raise WeightsError(f"{path}: its tables are nested too deeply: damaged.") from error
     except Exception as error:
         why = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: a damaged {what}, or none at all ({why[:300]}).") from error
+        raise WeightsError(f"{path}: damaged, or not a {what} ({why[:300]}).") from error
 
 
 def check_program(bounds: Bounds, data: bytes) -> None:
-    """Counts what a pickle makes before it is run.
+    """Counts the memory that a pickle would take, before it is run.
 
     Raises:
-        WeightsError: that is more than the file may take.
+        WeightsError: it is more than the file may take.
     """
     made = wide = 0
     for opcode, argument, _ in pickletools.genops(data):
@@ -122,12 +122,12 @@ def check_program(bounds: Bounds, data: bytes) -> None:
 
 
 def counted(bounds: Bounds, make: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that copies what it is given, such as `list`: the copies are counted as what the file takes."""
+    """Wraps a function that copies its argument, such as `list`, so that the memory of the copies is counted."""
 
     def copy(*parts: Any) -> Any:
         for part in parts:
             if not isinstance(part, (list, tuple, set, frozenset, dict, str, bytes)):
-                raise bounds.error(f"a {type(part).__name__} where a list, a table or a text is due")
+                raise bounds.error(f"a {type(part).__name__}, expected a list, a dict or a text")
             bounds.spend("what its pickle copies", 8 * len(part) + _HEAD)
         return make(*parts)
 

@@ -1,7 +1,7 @@
-"""Members of zip archives (npz, torch), unpacked within what their file may be unpacked to.
+"""Reads members of zip archives (npz, torch), with a limit on the memory of unpacked data.
 
-A member states the size that it unpacks to, and several entries may point to the same bytes: what is unpacked is added
-up before it is done. bzip2 and lzma are not read: they unpack a block whole, whatever was asked for.
+Members state their unpacked sizes, and several may share the same packed bytes, so sizes are added up before anything
+is unpacked. bzip2 and lzma are refused: they unpack a block at a time, however few bytes are read.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of 
 def unpacked(
     bounds: Bounds, archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int | None = None
 ) -> bytearray:
-    """The bytes of a member, writeable.
+    """Unpacks a member to a writeable bytearray.
 
     Args:
         bounds: of the archive's file.
-        archive: open.
-        member: of it.
-        most: bytes that it may have; None: as many as the file may be unpacked to.
+        archive: the open archive.
+        member: of the archive.
+        most: most bytes of the member; None for the limit of the file.
 
     Raises:
-        WeightsError: it states more, or is packed by another method than deflate.
+        WeightsError: the member is larger, or packed by a method other than deflate.
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise bounds.error(
-            f"{member.filename[:80]!r} is packed by method {member.compress_type}: deflate is read"
+            f"{member.filename[:80]!r} is packed by method {member.compress_type}: only deflate is read"
         )
     if most is not None:
         bounds.number(f"a size of {member.filename[:80]!r}", member.file_size, 0, most)
@@ -42,7 +42,7 @@ def unpacked(
     content = bytearray(member.file_size)
     end = 0
     with archive.open(member) as stream:
-        # The checksum is compared where reading meets the end.
+        # zipfile compares the checksum at the end of the member.
         while piece := stream.read(_PIECE):
             content[end : end + len(piece)] = piece
             end += len(piece)
@@ -52,17 +52,17 @@ def unpacked(
 
 
 def member_bytes(bounds: Bounds, archive: zipfile.ZipFile, member: zipfile.ZipInfo, raw: Bytes) -> Bytes:
-    """The bytes of a member: in place in `raw`, a map of the archive, where it is stored as it is, else unpacked.
+    """The bytes of a member: a view of `raw`, the memory-mapped archive, if it is stored unpacked; else unpacked.
 
     Raises:
-        WeightsError: it lies outside of the file, or unpacks to more than the file may.
+        WeightsError: the member is outside of the file, or takes more memory than the file may.
     """
     if member.compress_type != zipfile.ZIP_STORED:
         return np.frombuffer(unpacked(bounds, archive, member), np.uint8)
-    # The local header repeats the name and has padding of its own: only it says where the data begin.
+    # The data follow the local header, whose name and extra field may be longer than in the central directory.
     bounds.span("a zip member's header", member.header_offset, 30)
     signature, name_size, extra_size = _HEADER.unpack_from(raw.data, member.header_offset)
     if signature != b"PK\x03\x04":
-        raise bounds.error(f"no zip member at byte {member.header_offset}")
+        raise bounds.error(f"there is no zip member at byte {member.header_offset}")
     begin = member.header_offset + 30 + name_size + extra_size
     return raw[begin : bounds.span(f"{member.filename[:80]!r}", begin, member.file_size)]

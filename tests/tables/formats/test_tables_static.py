@@ -178,7 +178,7 @@ def test_unigram_and_added_tokens(tmp_path):
     [
         ("tokenizer.json", "{}", "the vocabulary in tokenizer.json cannot be read"),
         ("tokenizer.json", None, "tokenizer.json cannot be read"),
-        ("config.json", "{", "no valid JSON"),
+        ("config.json", "{", "not valid JSON"),
         ("model.safetensors", None, "has no weights"),
         ("model.safetensors", "short", "truncated"),
     ],
