@@ -219,11 +219,11 @@ class Late:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
-whole = exporting.Source.check
+whole = exporting.ItemSource.check
 def check(self):
     Late()
     time.sleep(20)
-exporting.Source.check = check
+exporting.ItemSource.check = check
 """
     (omni.folder / "a.txt").write_text("text")
     done = omni("embed", "a.txt", "-m", tiny, before=lost)

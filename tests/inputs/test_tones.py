@@ -36,7 +36,7 @@ from omnivec.inputs.content import Content, Piece
 from omnivec.inputs.modality import Canaries, Modality, misread
 from omnivec.inputs.preparer import PLAIN
 from omnivec.ops.base import Input
-from omnivec.ops.process import Room
+from omnivec.ops.process import MemoryReservation
 from omnivec.types import Prepared
 
 FRAMES, BEATS = 4, 2  # in a second
@@ -81,7 +81,7 @@ def passages(content, model, cutting):
 @dataclass(frozen=True, eq=False)
 class TonePreparer:
     limit: int
-    room: Room = field(default_factory=Room)
+    room: MemoryReservation = field(default_factory=MemoryReservation)
     modality = "tone"
     unit = "frames"
     budget = 256

@@ -174,7 +174,7 @@ def decode_image(
         min_size: says which size is enough; a JPEG file is then decoded at 1/2, 1/4 or 1/8 of its sides, whichever is
             the least that is not below it (libjpeg's scaled inverse DCT). None decodes all pixels.
         max_pixels: an image with more is refused; files change.
-        take: is told how many bytes decoding takes, before it does; see `ops.process.Room`.
+        take: is told how many bytes decoding takes, before it does; see `ops.process.MemoryReservation`.
 
     Raises:
         ItemError: damaged, cut off, or of a kind whose values are no colours; one line that names it.
