@@ -279,7 +279,7 @@ def test_a_redirect_leads_to_addresses_only(monkeypatch):
                 else answer
             )
 
-    with Astray([row()]) as server, pytest.raises(DownloadError, match="is no http or https address"):
+    with Astray([row()]) as server, pytest.raises(DownloadError, match="is not an http or https URL"):
         resolve(monkeypatch, server)
 
 

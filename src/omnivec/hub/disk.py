@@ -1,4 +1,4 @@
-"""Writing to a disk that may be full, shared with other processes, or pulled away halfway."""
+"""Errors of a disk that is full, read-only or removed, and checks of space and of files' hashes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def disk_errors(folder: Path, needed: int, setting: str) -> Iterator[None]:
-    """Translates what the disk under `folder` refuses; `setting` is the variable that names another one.
+    """Turns an OSError inside the block into a DownloadError about the disk of `folder`.
+
+    Args:
+        folder: in which the block writes.
+        needed: bytes that the block writes.
+        setting: the environment variable by which another folder can be chosen, for the message.
 
     Raises:
-        DownloadError: full (with the bytes needed and free), read-only, not permitted.
+        DownloadError: the disk is full (with the bytes needed and free), or cannot be written.
     """
     try:
         yield
@@ -30,24 +35,24 @@ def disk_errors(folder: Path, needed: int, setting: str) -> Iterator[None]:
 
 
 def refused(exc: OSError, folder: Path, needed: int, setting: str) -> DownloadError:
-    """What to tell the user about `exc`, raised by a write under `folder`."""
+    """The DownloadError for an OSError that was raised by writing below `folder`; see `disk_errors`."""
     reason = of_system(exc)
-    way_out = f"set {setting} to a folder elsewhere"
+    remedy = f"set {setting} to a folder elsewhere"
     if exc.errno not in _FULL:
-        return DownloadError(f"cannot write to {folder}: {reason}; {way_out}")
+        return DownloadError(f"cannot write to {folder}: {reason}; {remedy}")
     return DownloadError(
         f"no room at {folder} ({reason}): {megabytes(needed)} needed, {megabytes(free_bytes(folder))} free; "
-        f"make room, or {way_out}"
+        f"make room, or {remedy}"
     )
 
 
 def is_disk_trouble(error: BaseException) -> bool:
-    """Whether `error` is about this machine's disk, so that another source would not help."""
+    """Whether `error` is caused by a full disk here, so that another source would not help."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
 
 
 def check_room(folder: Path, needed: int, setting: str) -> None:
-    """Refuses before the first byte what would fill the disk.
+    """Checks, before anything is written, that the disk has enough space.
 
     Raises:
         DownloadError: less than `needed` bytes are free.
@@ -58,22 +63,22 @@ def check_room(folder: Path, needed: int, setting: str) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that holds `folder`, or will hold it."""
+    """Free bytes on the disk of `folder`, which need not exist yet."""
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     return shutil.disk_usage(existing).free
 
 
 def digest(file: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """The sha256 of a file, in hexadecimal digits."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def verify(folder: Path, sha256: Mapping[str, str], source: object) -> None:
-    """Checks the files of `folder` that have a known hash, and deletes one that differs.
+    """Compares the files of `folder` with their known hashes, and deletes one that differs.
 
     Raises:
-        DownloadError: a file that is not the published one, with both hashes.
+        DownloadError: a file has another hash; the message has both.
     """
     for name, expected in sha256.items():
         file = folder / name
@@ -81,7 +86,7 @@ def verify(folder: Path, sha256: Mapping[str, str], source: object) -> None:
             continue
         actual = digest(file)
         if actual != expected:
-            file.resolve().unlink()  # in the hub's cache the file is a link to the data
+            file.resolve().unlink()  # in the hub's cache, the file is a link to its content
             file.unlink(missing_ok=True)
             raise DownloadError(
                 f"{name} from {source} has sha256 {actual}, expected {expected}: damaged, or another edition; "

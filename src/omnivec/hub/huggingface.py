@@ -1,4 +1,4 @@
-"""A repository of the Hugging Face hub, through huggingface_hub into the cache that all its users share."""
+"""Downloads a repository of the Hugging Face hub by huggingface_hub, into the cache that all its users share."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from omnivec.validation.reasons import one_line
 
 _HUB = "https://huggingface.co"
 _ANSWER_SECONDS = 5.0
-# Who sends less than this many bytes a second for so many seconds on end is given up.
+# A download is given up if the server sends fewer bytes a second than this, for this many seconds.
 _SLOWEST, _PATIENCE = 1000, 30.0
 _SETTING = "HF_HUB_CACHE"
-_STATE = threading.Lock()  # of what is changed of the hub's library
+_STATE = threading.Lock()  # held while state of huggingface_hub is changed
 _in_fetch: ContextVar[bool] = ContextVar("_in_fetch", default=False)
-_gathered: list[int] = []  # DOWNLOAD_CHUNK_SIZE as it was, once for each file that is being downloaded
+_gathered: list[int] = []  # the original DOWNLOAD_CHUNK_SIZE, once for each file that is being downloaded
 
 
 def fetch(repository: Repository, wanted: ModelRequest, report: Reporter) -> Resolved:
-    """The useful files of `repository`, at one commit.
+    """Downloads the useful files of `repository` at one commit.
 
-    The endpoint is HF_ENDPOINT, the token HF_TOKEN or that of `hf auth login`.
+    The endpoint is HF_ENDPOINT; the token is HF_TOKEN, or that of `hf auth login`.
 
     Raises:
-        ModelNotFound: no such repository or revision, or it has no weights.
-        DownloadError: gated, unreachable, cut, disk full, wrong checksum.
+        ModelNotFound: there is no such repository or revision, or it has no weights.
+        DownloadError: it is gated or not reachable, the connection broke off, the disk is full, or a hash is wrong.
     """
     endpoint = (os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
     check_url(endpoint, "HF_ENDPOINT")
@@ -63,13 +63,13 @@ def fetch(repository: Repository, wanted: ModelRequest, report: Reporter) -> Res
         )
     _prepare()
     begun = time.monotonic()
-    needed = [0]  # known once the hub has listed the files
+    needed = [0]  # set by `_download` once the hub has listed the files
     try:
         with _headers_alone():
             commit, size = _download(repository, endpoint, report, needed)
     except OmnivecError:
         raise
-    # Its HTTP library, and so what it raises, changes from one major version to the next.
+    # Major versions of huggingface_hub use different HTTP libraries, which raise different exceptions.
     except Exception as exc:
         raise _explain(exc, repository, endpoint, needed[0]) from exc
     snapshot = repository_folder(repository) / "snapshots" / commit
@@ -82,17 +82,17 @@ def fetch(repository: Repository, wanted: ModelRequest, report: Reporter) -> Res
 
 
 def _prepare() -> None:
-    """Settings that huggingface_hub reads when it is imported."""
-    # Nobody agreed to be counted by asking for a vector.
+    """Sets variables that huggingface_hub reads when it is imported."""
+    # Users of omnivec have not agreed to telemetry.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # A stalled connection is resumed up to five times: at its 10 s each, a dead one would hang for a minute.
+    # A stalled connection is resumed up to five times: with the default of 10 s, a dead one would take a minute.
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "4")
 
 
 def _download(repository: Repository, endpoint: str, report: Reporter, needed: list[int]) -> tuple[str, int]:
-    """The commit, and the bytes of its useful files, all of them in the hub's cache when this returns.
+    """Downloads the useful files of a repository to the hub's cache; returns the commit and the number of bytes.
 
-    File by file, not as a snapshot: that way each request has a time limit, and weights can come last.
+    Files are downloaded one by one, not as a snapshot, so that each request has a time limit and weights come last.
     """
     from huggingface_hub import hf_hub_download
 
@@ -133,10 +133,10 @@ def _download(repository: Repository, endpoint: str, report: Reporter, needed: l
 
 @contextmanager
 def _as_it_comes() -> Iterator[None]:
-    """Has the hub's library tell of bytes as they arrive, until no thread needs it any more.
+    """Makes huggingface_hub write and report bytes as they arrive, as long as any thread is inside such a block.
 
-    It gathers 10 MB before it writes them and tells the bar. A connection that is cut would lose them, and a server
-    that sends a byte every few seconds, which no time limit of a single read ends, would go unnoticed.
+    By default it collects 10 MB before it writes them and updates the progress bar. A connection that breaks off would
+    lose them, and a server that sends a byte every few seconds, which exceeds no read timeout, would not be noticed.
     """
     from huggingface_hub import constants
 
@@ -153,24 +153,24 @@ def _as_it_comes() -> Iterator[None]:
 
 
 def _list(repository: Repository, endpoint: str) -> RepositoryListing:
-    """What the hub says of a repository: HfApi.model_info would hold its page whole, whatever its size."""
+    """The hub's description of a repository; HfApi.model_info is not used, since it reads a page of any size."""
     url = f"{endpoint}/api/models/{repository.name}/revision/{quote(repository.revision, safe='')}?blobs=true"
     try:
         page = json.loads(_read_page(url))
     except (ValueError, RecursionError) as exc:
-        raise DownloadError(f"{url} is no description of a repository: {one_line(exc)}") from exc
+        raise DownloadError(f"{url} is not a description of a repository: {one_line(exc)}") from exc
     return typed.read(RepositoryListing, page, url, DownloadError)
 
 
 def _read_page(url: str) -> bytes:
-    """The page, by the hub's client and with its token."""
+    """Reads a page of limited size with huggingface_hub's HTTP client and token."""
     from huggingface_hub import get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     limits, parts = _FileLimits(MAX_PAGE, url), []
     with get_session().stream("GET", url, headers=build_hf_headers(), timeout=_ANSWER_SECONDS) as response:
         hf_raise_for_status(response)
-        for part in response.iter_bytes():  # Unpacked: it is what takes memory.
+        for part in response.iter_bytes():  # Decompressed bytes, which are those that take memory.
             limits.took(len(part))
             parts.append(part)
     return b"".join(parts)
@@ -178,9 +178,9 @@ def _read_page(url: str) -> bytes:
 
 @contextmanager
 def _headers_alone() -> Iterator[None]:
-    """Has the hub's client read nothing but the headers of refusals and redirects, in answer to this thread.
+    """Makes huggingface_hub's client read only the headers of errors and redirects, for requests of this thread.
 
-    It would hold their bodies whole, whatever their size.
+    By default it reads their bodies, of any size, into memory.
     """
     from huggingface_hub import get_session
 
@@ -196,51 +196,54 @@ def _headers_alone() -> Iterator[None]:
 
 
 def _drop_body(response: Any) -> None:
-    """A hook of the hub's client, which it calls before it reads a body; it does nothing for other users of it."""
+    """A hook that the client calls before it reads a body; requests from outside of `fetch` are left alone."""
     if _in_fetch.get() and not response.is_success:
         response.stream.close()
-        response.stream = type(response)(response.status_code).stream  # that of an answer without a body
+        response.stream = type(response)(
+            response.status_code
+        ).stream  # the stream of a response without a body
 
 
 def _ask_for(file: str, repository: Repository, commit: str, endpoint: str) -> str | None:
-    """Makes sure that a file is served: hf_hub_download itself waits minutes for a silent server.
+    """Checks that the server answers for a file, for which hf_hub_download itself would wait for minutes.
 
-    What it makes paths of, the commit and the etag, is checked too.
+    The commit and the etag, from which huggingface_hub makes paths, are checked too.
 
     Returns:
-        The sha256 that the server states; None for none. Of files that lie in large storage, as weights do, the etag
-        is one.
+        The sha256 that the server states, or None. The etag of files in large-file storage, such as weights, is one.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(repository.name, file, revision=commit, endpoint=endpoint)
     metadata = get_hf_file_metadata(url, timeout=_ANSWER_SECONDS, endpoint=endpoint)
     if metadata.commit_hash not in (None, commit):
-        raise DownloadError(f"{url} is of the commit {metadata.commit_hash!r}, where {commit} is expected")
+        raise DownloadError(f"{url} is from the commit {metadata.commit_hash!r}, where {commit} is expected")
     if metadata.etag is not None:
         check_name(metadata.etag, f"{url}: its etag")
     return metadata.etag if re.fullmatch("[0-9a-f]{64}", metadata.etag or "") else None
 
 
 def _write_reference(repository: Repository, commit: str) -> None:
-    """Notes the commit of a branch or tag as the hub's cache does; last, so that a noted commit is whole."""
+    """Writes the commit of a branch or tag as the hub's cache does; last, so that it refers to a complete snapshot."""
     if repository.revision == commit:
         return
     reference = repository_folder(repository) / "refs" / repository.revision
     reference.parent.mkdir(parents=True, exist_ok=True)
-    with written(reference, durable=False, error=DownloadError) as fresh:  # it can be asked for again
+    with written(
+        reference, durable=False, error=DownloadError
+    ) as fresh:  # if it is lost, it is downloaded again
         fresh.write_text(commit, "ascii")
 
 
 class _FileLimits:
-    """What one file of a server may be: no more bytes than it stated, and not too slowly."""
+    """Limits for one file from a server: no more bytes than expected, and a minimum speed."""
 
     def __init__(self, most: int, label: str) -> None:
         self._most, self._label, self._received = most, label, 0
         self._pace = Pace(_SLOWEST, _PATIENCE)
 
     def took(self, count: int) -> None:
-        """Raises DownloadError where these bytes are too many, or those of the last while too few."""
+        """Counts received bytes; raises DownloadError if they are too many, or if they come too slowly."""
         self._received += count
         if self._received > self._most:
             raise DownloadError(
@@ -251,9 +254,9 @@ class _FileLimits:
 
 
 def _bar(progress: Progress, most: int, label: str) -> type:
-    """A class that takes the place of the hub's own bar, with what is asked of one: bytes.
+    """A class with the interface of huggingface_hub's progress bar, which reports bytes to `progress`.
 
-    It ends a download that goes on beyond the size that was stated, or hardly goes on.
+    It also ends a download that is larger than stated, or too slow.
     """
     limits = _FileLimits(most, label)
 
@@ -277,7 +280,7 @@ def _bar(progress: Progress, most: int, label: str) -> type:
             limits.took(int(n or 0))
 
         def update_transfer(self, n: float | None = 1) -> None:
-            """Bytes on the wire, fewer than those on the disk: not counted twice."""
+            """Ignores bytes on the wire, which `update` has counted as bytes on the disk."""
 
         def set_postfix_str(self, text: str = "", refresh: bool = True) -> None:
             pass
@@ -295,7 +298,7 @@ def _bar(progress: Progress, most: int, label: str) -> type:
 
 
 def _explain(exc: Exception, repository: Repository, endpoint: str, needed: int) -> OmnivecError:
-    """What huggingface_hub raised, in omnivec's words."""
+    """The omnivec error for an exception of huggingface_hub."""
     from huggingface_hub import errors
 
     if isinstance(exc, errors.LocalEntryNotFoundError) and isinstance(exc.__cause__, Exception):
@@ -335,7 +338,7 @@ def _explain(exc: Exception, repository: Repository, endpoint: str, needed: int)
         return refused(exc, hub_cache_folder(), needed, _SETTING)
     reason = _first_line(exc)
     return DownloadError(
-        f"the download of {name} from {endpoint} broke off ({reason}); try again: it goes on"
+        f"the download of {name} from {endpoint} broke off ({reason}); try again: it continues where it stopped"
     )
 
 

@@ -1,4 +1,4 @@
-"""What package indexes offer: the simple API as JSON (PEP 691) or HTML (PEP 503), and folders of wheels."""
+"""Finds wheels in package indexes (the simple API as JSON, PEP 691, or HTML, PEP 503) and in folders."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from omnivec.validation.arguments import expanded
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _VERSIONS_SHOWN = 5
-_LONGEST = 200  # characters of a wheel's name: more is put around it in the cache
-_MOST_TAGS = (
-    64  # that a wheel's name stands for: "a.b-c.d-e.f" are eight, and a page may hold a million names
-)
+_LONGEST = 200  # most characters of a wheel's file name, to which the cache adds more
+# Most tags in a wheel's name: "a.b-c.d-e.f" stands for eight, and a page may have a million names.
+_MOST_TAGS = 64
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Wheel:
     """A wheel that an index offers.
 
     Attributes:
-        file: its name.
-        package: as its name says, as indexes spell it.
-        url: where it is: http, https or file.
-        version: as its name says.
-        sha256: as the index says, in hex; None where it does not.
-        size: in bytes; None where the index does not say.
-        yanked: whether its publisher advises against it.
+        file: its file name.
+        package: the package in its file name, normalised.
+        url: its URL: http, https or file.
+        version: the version in its file name.
+        sha256: as the index states it, in hexadecimal digits; None if the index states none.
+        size: in bytes; None if the index states none.
+        yanked: whether its publisher has withdrawn it.
     """
 
     file: str
@@ -55,18 +54,18 @@ class Wheel:
 
     @property
     def universal(self) -> bool:
-        """Whether it is for every platform."""
+        """Whether the wheel is for all platforms."""
         return self.file.endswith("-none-any.whl")
 
 
 def choose(package: Package, settings: PipSettings) -> Wheel:
-    """The newest release of `package`, or the version that it pins.
+    """Chooses the wheel of the newest release of `package`, or of the version that it pins.
 
-    What a wheel says about Python and platforms does not matter: nothing in it is run.
+    Requirements of Python versions and platforms are ignored, since no code in the wheel is run.
 
     Raises:
         ModelNotFound: no index has such a wheel.
-        DownloadError: none has, and some could not be asked.
+        DownloadError: no index that could be read has it, but some could not be read.
     """
     pinned = parse_version(package.version) if package.version else None
     offered: list[Wheel] = []
@@ -103,12 +102,12 @@ def _nothing_fits(package: Package, offered: list[Wheel], places: list[str]) -> 
             f"version {package.version}" if package.version else "release (only prereleases or yanked ones)"
         )
         return f"the package index has no {which} of {package.name}, but {names}: pin one of them with =="
-    asked = ", ".join(places) or "nothing, for pip's settings name no index"
+    asked = ", ".join(places) or "nothing, as pip's settings name no index"
     return f"the package index has no wheel of {package.name} (asked: {asked})"
 
 
 def _wheels(place: str, network: NetworkSettings) -> Iterator[Wheel]:
-    """The wheels at a folder, a file URL or a page."""
+    """The wheels in a folder, at a file URL, or linked on a page."""
     scheme = urlsplit(place).scheme
     if scheme in ("http", "https"):
         return _from_server(place, network)
@@ -118,7 +117,7 @@ def _wheels(place: str, network: NetworkSettings) -> Iterator[Wheel]:
 
 
 def _from_folder(path: Path) -> Iterator[Wheel]:
-    """Wheels in a folder, or linked to by its index.html, or by a page itself."""
+    """The wheels in a folder, or linked in its index.html, or linked in the HTML file `path`."""
     page = path if path.is_file() else path / "index.html"
     try:
         if page.is_file():
@@ -140,7 +139,7 @@ def _from_server(url: str, network: NetworkSettings) -> Iterator[Wheel]:
     if page is None:
         return
     for each in _from_json(page) if page.kind.endswith("json") else _from_html(page):
-        # A server has no business to send this machine to its own files.
+        # A server must not lead to files of this machine.
         with contextlib.suppress(DownloadError):
             check_url(each.url, page.url)
             yield each
@@ -151,7 +150,7 @@ def _from_json(page: WebPage) -> Iterator[Wheel]:
     try:
         files = offers(json.loads(page.text), place)
     except (ValueError, RecursionError) as exc:
-        raise DownloadError(f"{place} is no page of a package index: {exc}") from exc
+        raise DownloadError(f"{place} is not a page of a package index: {exc}") from exc
     failures = []
     for raw in files:
         try:
@@ -160,16 +159,16 @@ def _from_json(page: WebPage) -> Iterator[Wheel]:
         except (DownloadError, ValueError) as error:
             failures.append(str(error))
             continue
-        yanked = file.yanked is not False  # a reason, even an empty one, is a yes
+        yanked = file.yanked is not False  # a str is the reason, even an empty one
         if wheel := _wheel(file.filename, url, hashed, file.size, yanked):
             yield wheel
     if failures and len(failures) == len(files):
-        raise DownloadError(f"{place} is no page of a package index: {failures[0]}")
+        raise DownloadError(f"{place} is not a page of a package index: {failures[0]}")
 
 
 def _from_html(page: WebPage) -> Iterator[Wheel]:
     for url, yanked in _links(page):
-        with contextlib.suppress(DownloadError, ValueError):  # a link that is none costs only itself
+        with contextlib.suppress(DownloadError, ValueError):  # an invalid link does not fail the others
             parts = urlsplit(url)
             _, named, stated = parts.fragment.partition("sha256=")
             hashed = sha256(stated.partition("&")[0], page.url) if named else None
@@ -183,7 +182,7 @@ def _from_html(page: WebPage) -> Iterator[Wheel]:
 def _wheel(
     file: str, url: str, sha256: str | None, size: int | None = None, yanked: bool = False
 ) -> Wheel | None:
-    """The wheel called `file`; None for anything else, such as an sdist."""
+    """The wheel with the file name `file`; None for other files, such as an sdist."""
     tags = file.removesuffix(".whl").split("-")[-3:]
     if len(file) > _LONGEST or math.prod(each.count(".") + 1 for each in tags) > _MOST_TAGS:
         return None
@@ -194,8 +193,8 @@ def _wheel(
     return Wheel(file, package, url, version, sha256, size, yanked)
 
 
-# One tag, or what lies before the next; read from left to right and never back: the standard library's parser takes
-# time that grows with the square of a page that was made to hurt.
+# One tag, or the text before the next. Possessive quantifiers (++, *+) never backtrack: the standard library's parser
+# takes quadratic time for a malicious page.
 _TAG = re.compile(
     r"""
       (?: [^<]++ | <(?![a-zA-Z!?/]) )++
@@ -215,7 +214,7 @@ _ATTRIBUTE = re.compile(
 
 
 def _links(page: WebPage) -> Iterator[tuple[str, bool]]:
-    """The links of a page: absolute URL, and whether it is yanked (PEP 592)."""
+    """The links of a page: absolute URL, and whether the file is yanked (PEP 592)."""
     base = page.url
     for tag in _TAG.finditer(page.text):
         name = (tag["name"] or "").lower()
@@ -231,7 +230,7 @@ def _links(page: WebPage) -> Iterator[tuple[str, bool]]:
         try:
             url = urljoin(base, href)
         except ValueError:
-            continue  # as "http://[": no address
+            continue  # not a URL, such as "http://["
         if name == "base":
             base = url
         else:

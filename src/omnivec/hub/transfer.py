@@ -1,4 +1,18 @@
-"""Bytes over HTTP with the standard library: proxies, certificates, credentials, downloads that resume."""
+"""HTTP with the standard library: proxies, certificates, credentials, and downloads that resume.
+
+A worked example of `download`. An earlier attempt was cut off and left 300 bytes in the file `part`; the index states
+1,000 bytes. The request has the header "Range: bytes=300-". What happens depends on the answer:
+
+    206, Content-Range: bytes 300-999/1000    the 700 bytes are appended
+    206, Content-Range: bytes 0-999/1000      another range: `part` is deleted, the next attempt begins at 0
+    200                                       the server ignores ranges: `part` is written again from its beginning
+    416, Content-Range: bytes */300           the file has 300 bytes: `part` is complete
+    416, anything else                        the file has changed: `part` is deleted, the next attempt begins at 0
+    408, 429, 500, 502, 503, 504, no answer   the next attempt resumes at byte 300
+    403, 404, another status                  DownloadError; `part` stays as it is
+
+Attempts go on while `part` grows; after four in a row without a new byte, DownloadError is raised, and `part` stays.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +41,7 @@ from omnivec.hub.report import Reporter, megabytes
 from omnivec.hub.served import MAX_FILE, MAX_PAGE, check_url
 
 _CONNECT_SECONDS = 1.5
-_PROBE_SECONDS = 2.0  # includes the look-up of the name, which no timeout of a socket covers
+_PROBE_SECONDS = 2.0  # includes the DNS lookup, which a socket's timeout does not cover
 _ATTEMPTS_WITHOUT_NEWS = 4
 _BLOCK = 1 << 18
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
@@ -36,17 +50,17 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """How servers are reached.
+    """Settings for connections to servers.
 
     Attributes:
-        timeout: seconds that a server may be silent.
+        timeout: seconds to wait for a silent server.
         certificates: file or folder of certificate authorities; None for the system's.
         client_certificate: file with this client's certificate and key.
-        proxy: URL of a proxy for everything; None for what the environment says.
+        proxy: URL of a proxy for all connections; None for those in the environment.
         trusted_hosts: "host" or "host:port" whose certificates are not checked.
         credentials: origin ("https://host:port") -> (user, password).
-        slowest: bytes a second; who sends less for `patience` seconds on end is given up.
-        patience: seconds, beyond `timeout`.
+        slowest: bytes a second; a connection that is slower for `timeout` + `patience` seconds is given up.
+        patience: see `slowest`.
     """
 
     timeout: float = 15.0
@@ -66,9 +80,9 @@ class NetworkSettings:
         return urllib.request.getproxies()
 
     def open(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        """The answer to a GET; foreign exceptions pass, see `why`."""
+        """Sends a GET request and returns the response; exceptions of urllib are not translated, see `why`."""
         opener = urllib.request.OpenerDirector()
-        for handler in (  # none for ftp:, data: and file:, which no server has to send us to
+        for handler in (  # without handlers of ftp:, data: and file:, to which a server must not redirect
             urllib.request.ProxyHandler(self.proxies),
             _Http(self),
             _Redirects(self),
@@ -83,17 +97,17 @@ class NetworkSettings:
         return response
 
     def authorise(self, request: urllib.request.Request) -> None:
-        """Adds the credentials for the server of `request`, to this request alone, none that it leads to."""
+        """Adds the credentials for the server of `request`; they are not sent on to the target of a redirect."""
         pair = self.credentials.get(origin_of(request.full_url)) or _from_netrc(request.full_url)
         if pair is not None:
             token = base64.b64encode(":".join(pair).encode()).decode("ascii")
             request.add_unredirected_header("Authorization", f"Basic {token}")
 
     def context(self, url: str) -> ssl.SSLContext:
-        """How the server of `url` proves who it is.
+        """The TLS context for the server of `url`.
 
         Raises:
-            DownloadError: a file of certificates that cannot be used.
+            DownloadError: a file of certificates cannot be used.
         """
         parts = urlsplit(url)
         try:
@@ -115,18 +129,18 @@ class NetworkSettings:
 
 
 class TooSlow(DownloadError):
-    """A server that sends next to nothing."""
+    """A server that sends data too slowly."""
 
 
 class Pace:
-    """Whether bytes come fast enough: `slowest` a second, over each stretch of more than `patience` seconds."""
+    """Measures whether bytes arrive fast enough: at least `slowest` a second, over periods of `patience` seconds."""
 
     def __init__(self, slowest: float, patience: float) -> None:
         self._slowest, self._patience = slowest, patience
         self._begun, self._received = time.monotonic(), 0
 
     def is_too_slow(self, count: int) -> bool:
-        """Whether a stretch ends with these `count` bytes, of which too few came."""
+        """Counts bytes; whether a period ends now in which too few arrived."""
         self._received += count
         passed = time.monotonic() - self._begun
         if passed <= self._patience:
@@ -137,7 +151,7 @@ class Pace:
 
 
 class _Paced(io.RawIOBase):
-    """What a server sends, headers and all, as long as it comes fast enough."""
+    """The raw stream of a response, headers included, which raises TooSlow if it is too slow."""
 
     def __init__(self, raw: io.RawIOBase, network: NetworkSettings) -> None:
         self._raw, self._network = raw, network
@@ -160,7 +174,7 @@ class _Paced(io.RawIOBase):
 def _paced(
     connection_class: type[http.client.HTTPConnection], network: NetworkSettings
 ) -> type[http.client.HTTPConnection]:
-    """A kind of connection whose answers are `_Paced`."""
+    """A class of connections whose responses are read through `_Paced`."""
 
     class Response(http.client.HTTPResponse):
         def __init__(
@@ -176,7 +190,7 @@ def _paced(
 
 
 class _Http(urllib.request.HTTPHandler):
-    """HTTP and TLS from whoever sends fast enough; a context per server: a redirect may lead from a trusted host."""
+    """HTTP and HTTPS with a minimum speed. Each server has its own TLS context: a redirect may leave a trusted host."""
 
     https_request = urllib.request.HTTPHandler.http_request
 
@@ -193,7 +207,7 @@ class _Http(urllib.request.HTTPHandler):
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects that take along no credentials but those of the server they lead to."""
+    """Follows redirects with the credentials of the target server only."""
 
     def __init__(self, network: NetworkSettings) -> None:
         self._network = network
@@ -203,20 +217,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         check_url(newurl, without_credentials(req.full_url))
         fresh = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
-        fp.close()  # its body, which urllib would read whole
+        fp.close()  # urllib would read the whole body
         if fresh is not None and not (req.type == "https" and fresh.type == "http"):
             self._network.authorise(fresh)
         return fresh
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of `url`, the port always stated."""
+    """Scheme, host and port of `url`; a default port is added."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{parts.port or _PORTS.get(parts.scheme, 0)}"
 
 
 def without_credentials(url: str) -> str:
-    """`url` without user and password: the only form that is shown."""
+    """`url` without user and password, the form for all messages."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
@@ -231,7 +245,7 @@ def _from_netrc(url: str) -> tuple[str, str] | None:
 
 
 def unreachable(url: str, proxies: Mapping[str, str] | None = None) -> str | None:
-    """Why no connection to the server of `url`, or to its proxy, is up within 2 s; None when one is."""
+    """Why no connection to the server of `url`, or to its proxy, succeeds within 2 s; None if one does."""
     try:
         parts = urlsplit(url)
         proxies = urllib.request.getproxies() if proxies is None else proxies
@@ -240,7 +254,7 @@ def unreachable(url: str, proxies: Mapping[str, str] | None = None) -> str | Non
             parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         address = (parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 1080))
     except ValueError as exc:
-        return f"no address: {exc}"
+        return f"not a URL: {exc}"
     outcome: list[str | None] = []
 
     def connect() -> None:
@@ -257,7 +271,7 @@ def unreachable(url: str, proxies: Mapping[str, str] | None = None) -> str | Non
 
 
 def why(exc: Exception) -> str:
-    """A foreign network exception, in one short line."""
+    """A short line about an exception of urllib, http.client or ssl."""
     if isinstance(exc, urllib.error.HTTPError):
         if exc.code in (401, 403):
             return (
@@ -276,7 +290,7 @@ def why(exc: Exception) -> str:
 
 @dataclass(frozen=True)
 class WebPage:
-    """A page: where it was in the end, its content type, its text."""
+    """A page: its URL after redirects, its content type, its text."""
 
     url: str
     kind: str
@@ -284,7 +298,7 @@ class WebPage:
 
 
 def read_page(url: str, accept: str, network: NetworkSettings) -> WebPage | None:
-    """A page; None when the server has none there.
+    """Reads a page; None if the server has no such page.
 
     Raises:
         DownloadError: any other failure.
@@ -306,11 +320,11 @@ def read_page(url: str, accept: str, network: NetworkSettings) -> WebPage | None
 
 
 class _Again(Exception):
-    """An attempt that is worth another."""
+    """An attempt failed, but another may succeed."""
 
 
 def _limited(response: http.client.HTTPResponse, most: int, url: str) -> Iterator[bytes]:
-    """The blocks of an answer as they come; DownloadError where there are more bytes than expected."""
+    """The blocks of a response as they arrive; DownloadError if there are more bytes than expected."""
     received = 0
     while block := response.read1(_BLOCK):
         received += len(block)
@@ -324,18 +338,19 @@ def _limited(response: http.client.HTTPResponse, most: int, url: str) -> Iterato
 def download(
     url: str, part: Path, *, size: int | None, network: NetworkSettings, report: Reporter, label: str
 ) -> None:
-    """The bytes of `url` into the file `part`, going on where an earlier attempt or process stopped.
+    """Downloads `url` to the file `part`, continuing where an earlier attempt or process stopped.
 
     Args:
-        url: what to get.
-        part: the file; on a failure of the network, or an interrupt, it keeps what is there.
-        size: how many bytes are expected; None where the index does not say.
-        network: how to reach the server.
-        report: is told the bytes.
-        label: what the progress bar says.
+        url: of the file.
+        part: the file on disk; after a failure of the network, or an interrupt, it keeps the bytes received so far.
+        size: number of bytes expected; None if the index does not state it.
+        network: settings for the connection.
+        report: receives the progress.
+        label: for the progress bar.
 
     Raises:
-        DownloadError: refused, cut again and again, or the disk is full; then `part` is gone.
+        DownloadError: the server refuses, or the connection is cut again and again; or the disk is full or the file
+            larger than expected, and then `part` is deleted.
     """
     fruitless = 0
     while True:
@@ -373,7 +388,7 @@ def _attempt(url: str, part: Path, network: NetworkSettings, report: Reporter, l
         exc.close()
         if exc.code == 416 and held:
             if exc.headers.get("Content-Range", "") == f"bytes */{held}":
-                return  # everything was here already
+                return  # `part` was complete
             part.unlink()
             raise _Again("the file changed on the server") from exc
         if exc.code in _TRANSIENT:
@@ -386,7 +401,7 @@ def _attempt(url: str, part: Path, network: NetworkSettings, report: Reporter, l
 
 
 def _start(response: http.client.HTTPResponse, held: int) -> int:
-    """Where in the file the answer begins: `held`, or 0 from a server that knows no ranges."""
+    """The offset in the file at which the response begins: `held`, or 0 from a server that ignores ranges."""
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return held if response.status == 206 and match and int(match[1]) == held else 0
 
@@ -396,7 +411,7 @@ def _receive(
 ) -> None:
     if response.status == 206 and start == 0 and _length(part):
         part.unlink()
-        raise _Again("the server sent another part than asked for")
+        raise _Again("the server sent another range than was requested")
     length = response.headers.get("Content-Length")
     coming = int(length) if length and length.isascii() and length.isdigit() and len(length) < 20 else None
     total = None if coming is None else start + coming
@@ -429,7 +444,7 @@ def _receive(
 
 
 def _blocks(response: http.client.HTTPResponse, most: int, url: str) -> Iterator[bytes]:
-    """As `_limited`; what the network does is worth another attempt."""
+    """`_limited`, with `_Again` for failures of the network."""
     try:
         yield from _limited(response, most, url)
     except (OSError, http.client.HTTPException) as exc:

