@@ -120,7 +120,7 @@ def test_only_files_in_a_folder_and_only_the_best_of_each_document(files: Comman
     one = files("search", "fox", "--json", "--under", "b/other.txt", cwd=files.folder / "docs")
     assert [row["document"] for row in one.rows] == ["docs/b/other.txt"]
     nothing = files("search", "fox", "--under", "doc")
-    assert (nothing.code, len(nothing.errors)) == (2, 1) and "roots are: docs" in nothing.err
+    assert (nothing.code, len(nothing.errors)) == (2, 1) and "indexed paths: docs" in nothing.err
 
 
 def test_the_default_is_both_for_words_and_vectors_for_the_rest(files: CommandLine, tiny: Path) -> None:

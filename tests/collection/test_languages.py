@@ -70,7 +70,7 @@ def test_only_a_fifth_of_the_texts_or_more_is_worth_a_line(tmp_path: Path) -> No
     line = warning(many, "own", tmp_path)
     assert line is not None and "\n" not in line
     assert line.startswith(
-        "20% of the texts look German, or another language, and own was made for English: "
+        "20% of the texts look German, or another language, but own was made for English: "
     )
     assert "multilingual-e5-small" in line
     (tmp_path / "README.md").write_text("---\nlanguage:\n- en\n- de\n---\n")

@@ -48,7 +48,7 @@ def test_a_model_of_both_may_be_added_for_images_alone(
 ) -> None:
     with Collection(tmp_path / "a.omni", model=tiny) as notes:
         notes.add("a text")
-    with pytest.raises(IdentityError, match="or take it for images alone: --model image=NAME"):
+    with pytest.raises(IdentityError, match="or use it only for images: --model image=NAME"):
         Collection(tmp_path / "a.omni", model=clip)
     with Collection(tmp_path / "a.omni", models={"image": clip}) as notes:
         notes.sync(docs)
@@ -92,7 +92,7 @@ def test_a_folder_of_a_model_is_found_from_everywhere_and_moves_with_the_collect
     Path("there/models").rename("there/moved")
     with (
         Collection("there/a.omni") as notes,
-        pytest.raises(CollectionError, match="say where it is: --model"),
+        pytest.raises(CollectionError, match="give its new path: --model"),
     ):
         notes.search("text")
     with Collection("there/a.omni", "there/moved/own") as notes:

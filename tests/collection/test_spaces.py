@@ -199,7 +199,7 @@ def test_a_query_of_words_where_no_model_reads_it(tmp_path: Path, cache: Path, v
             with pytest.raises(UsageError) as raised:
                 notes.search("a fox", mode=mode)
             said = str(raised.value)
-            assert f"{vit} reads no text" in said and "\n" not in said
+            assert f"{vit} does not read text" in said and "\n" not in said
             for part in ("'image' (1 vector)", "omnivec train align", "--model image=hf:openai/clip"):
                 assert part in said
         assert notes.search("a fox", mode="text") == []
@@ -210,7 +210,7 @@ def test_a_query_of_words_where_no_model_reads_it(tmp_path: Path, cache: Path, v
 
 def test_an_image_as_a_query(both: Collection, docs: Path) -> None:
     both.add("only a text so far")
-    with pytest.raises(UsageError, match=r"'text' \(1 vector\) .* reads no image.*--model hf:openai"):
+    with pytest.raises(UsageError, match=r"'text' \(1 vector\) .* does not read image.*--model hf:openai"):
         both.search(docs / "sub/p001.png")
     both.sync(docs)
     for query in (

@@ -196,7 +196,7 @@ def test_what_makes_other_vectors_is_refused_by_name(
 
 
 def test_another_model_of_the_same_size_is_refused(made: Path, other: Path, omni: CommandLine) -> None:
-    with pytest.raises(IdentityError, match=r"weights differ\. Recorded: bert, 32 .* Given: bert, 32 "):
+    with pytest.raises(IdentityError, match=r"weights differ\. Recorded: bert, 32 .* Current: bert, 32 "):
         Collection(made, model=other)
     write_files(omni.folder, {"a.txt": prose(50)})
     for arguments in (("index", "a.txt"), ("search", "fox"), ("search", "fox", "--mode", "hybrid")):

@@ -350,9 +350,9 @@ def test_a_collection_takes_it(tones: ModuleType, chime: Path, folder: Path, tmp
         found = notes.search(tones.Tone(330, 1), 9)
         assert {one.span for one in found if one.document == "made"} == {(0, 4), (4, 6)}
         assert {one.span for one in found if one.document.endswith("long.tone")} == {(0, 4), (4, 8), (8, 10)}
-        with pytest.raises(UsageError, match="mode='text' looks for words, and the query is a tone"):
+        with pytest.raises(UsageError, match="mode='text' searches by words, but the query is a tone"):
             notes.search(tones.Tone(330, 1), mode="text")
-        with pytest.raises(UsageError, match="reads no text; a joint model does, such as one made by"):
+        with pytest.raises(UsageError, match="does not read text; a joint model does, such as one made by"):
             notes.search("a high tone")
         assert notes.delete("made") == 1 and notes.check() == []
     with Collection(

@@ -1,1 +1,1 @@
-"""Collections: where models and the store meet."""
+"""Collections, which combine models with the store."""

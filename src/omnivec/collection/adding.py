@@ -1,4 +1,4 @@
-"""Items from memory on their way into a collection."""
+"""`Collection.add`: reads items, skips unchanged ones, and passes the others on to be embedded and committed."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from omnivec.store.writing import json_text
 from omnivec.validation.reasons import of_item, of_system
 
 WINDOW = 512
-"""Items that are compared with the collection together."""
+"""Number of items that are compared with the collection together."""
 
 
 @dataclass
 class Added:
-    """What `add` did.
+    """The result of `Collection.add`.
 
     Attributes:
-        ids: of the items, in their order; "" for one that failed before it had an id.
+        ids: ids of the items, in their order; "" for an item that failed before it had an id.
         kept: indices of the items that are in the collection.
-        failures: index of an item -> why it is not in.
-        notes: index of an item -> what of it was left out, though the rest is in.
-        new: documents that were not there before.
-        changed: documents whose content or metadata was replaced.
-        unchanged: items that were there as they are.
-        passages: passages written.
-        lost: tokens that the model's limit cut off.
+        failures: maps the index of each item that is not in the collection to the reason.
+        notes: maps the index of an item to what was left out of it, such as later frames of an animation.
+        new: number of new documents.
+        changed: number of documents whose content or metadata was replaced.
+        unchanged: number of items that were in the collection unchanged.
+        passages: number of passages written.
+        lost: number of tokens that the model's limit cut off.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Item:
-    """One item to add: what, under which id (None for one of its own), with which metadata."""
+    """One item to add, with its id (None for the default) and metadata."""
 
     content: Any
     id: str | None
@@ -73,7 +73,7 @@ def items_of(
     ids: Any,
     metadata: Any,
 ) -> list[Item]:
-    """The items of a call, each with its id and metadata; UsageError where the numbers do not fit."""
+    """Combines items with their ids and metadata; UsageError if their numbers differ or an id is invalid."""
     listed = list(several(items))
     names: list[str] | list[None] = [None] * len(listed) if ids is None else texts(ids, "ids")
     one_for_all = {} if metadata is None else metadata
@@ -92,7 +92,7 @@ def items_of(
             continue
         if not name or name != storable(name):
             raise UsageError(
-                f"id {i} is {name!r}: an id is a text of at least one character, all of them UTF-8"
+                f"id {i} is {name!r}: an id must have at least one character, and be valid UTF-8"
             )
         if name in seen:
             raise UsageError(f"the id {name!r} is given twice")
@@ -101,7 +101,7 @@ def items_of(
 
 
 def _rows(metadata: Any) -> list[Any]:
-    """The metadata of several items."""
+    """Returns the metadata of several items as a list."""
     if has_columns(metadata):
         ways = {"to_pylist": "to_pylist()", "to_dicts": "to_dicts()", "to_dict": "to_dict('records')"}
         way = next(
@@ -113,7 +113,7 @@ def _rows(metadata: Any) -> list[Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """An item that was read: what `Draft` needs but its passages."""
+    """An item that was read: the fields of a `Draft` without its passages."""
 
     id: str
     content: Content
@@ -124,7 +124,7 @@ class _Ready:
 
 
 class Adding:
-    """One call of `Collection.add`; `shown` counts its items."""
+    """One call of `Collection.add`; `shown` is its progress bar."""
 
     def __init__(self, catalogue: Catalogue, names: FileNames, spaces: Spaces, shown: Bar) -> None:
         self._catalogue, self._names, self._shown = catalogue, names, shown
@@ -136,7 +136,7 @@ class Adding:
         self.added = Added()
 
     def run(self, items: Sequence[Item]) -> Added:
-        """Embeds and commits what is new or changed."""
+        """Embeds and commits the items that are new or changed."""
         waiting: list[_Ready | None] = []
         held = 0
         for i, item in enumerate(items):
@@ -157,7 +157,7 @@ class Adding:
         return self.added
 
     def _read(self, i: int, item: Item) -> _Ready | None:
-        """What an item is; None where it cannot be read."""
+        """Reads an item; returns None if it fails."""
         try:
             ready = self._ready(item)
         except BaseException as error:
@@ -169,7 +169,7 @@ class Adding:
         return ready
 
     def _window(self, first: int, ready: Sequence[_Ready | None]) -> None:
-        """Takes some items: which of them are there as they are, and the others to the indexer."""
+        """Compares a window of items with the collection, and passes on those that are new or changed."""
         names = [one.id for one in ready if one is not None and one.id not in self._places]
         known = {entry.id: entry for entry in self._catalogue.documents(ids=names)}
         self._known.update(known)
@@ -178,7 +178,7 @@ class Adding:
                 self._take(i, one, known.get(one.id))
 
     def _take(self, i: int, one: _Ready, before: DocumentEntry | None) -> None:
-        if one.id in self._places:  # The same content a second time needs no second vector.
+        if one.id in self._places:  # equal content is embedded only once
             self._places[one.id].append(i)
             self._shown.advance(1)
             return
@@ -224,10 +224,10 @@ class Adding:
             self.added.new += 1
 
     def _ready(self, item: Item) -> _Ready:
-        """What an item is, before it is cut; ItemError where it cannot be read or named."""
+        """Reads an item and determines its id, metadata and file; ItemError if one of these is invalid."""
         content = content_of(item.content)
         if isinstance(content.item, str) and not content.item.strip():
-            raise ItemError("an empty text has nothing to be found by")
+            raise ItemError("an empty text cannot be searched for")
         try:
             facts = json.loads(json_text({**content.facts, **item.metadata}, "metadata"))
         except UsageError as error:
@@ -240,15 +240,15 @@ class Adding:
         return _Ready(name, content, facts, path, *_place_of(item.content))
 
     def _refuse_double(self, name: str, digest: bytes, facts: Mapping[str, Any]) -> None:
-        """An item may come twice in a call, but not as two different documents under one id."""
+        """Raises ItemError if an earlier item of the call has the same id with other content or metadata."""
         first = self._firsts.setdefault(name, (digest, facts))
         if first != (digest, facts):
             what = "metadata" if first[0] == digest else "content"
-            raise ItemError(f"its id {name!r} is that of an item before it with other {what}: give ids")
+            raise ItemError(f"its id {name!r} is also that of an earlier item with other {what}: give ids")
 
 
 def _place_of(item: Any) -> tuple[int, int]:
-    """A file's size and the device it lies on, by which a sync tells a missing file from a missing disk."""
+    """Returns the size and the device of a file; a sync needs the device to tell a lost file from a lost disk."""
     try:
         status = item.stat() if isinstance(item, Path) else None
     except OSError as error:

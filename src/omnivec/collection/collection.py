@@ -1,4 +1,4 @@
-"""The collection: documents, passages, metadata and vectors in one directory; where models and stores meet."""
+"""`Collection`: documents, passages, metadata and vectors in one directory, with the models that embed them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from omnivec.collection.spaces import ModelSource, RequestedModels, Spaces
 from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
 from omnivec.inputs import modality as modalities
 from omnivec.inputs.content import MAX_BYTES, Content
-from omnivec.inputs.items import paths as given_paths
+from omnivec.inputs.items import paths as checked_paths
 from omnivec.inputs.items import texts
 from omnivec.inputs.reading import content_of
 from omnivec.models.embedder import Embedder
@@ -30,31 +30,38 @@ from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Hit, Keys, ModalityName
 from omnivec.validation import arguments
 
-if TYPE_CHECKING:  # A search writes nothing and reads no file: it does not wait for what does.
+if TYPE_CHECKING:  # imported when needed, so that a search does not wait for modules that write
     from omnivec.collection.adding import Added
     from omnivec.collection.syncing import Event, Options, SyncReport
 
 _MOST = 2**40
-"""More passages than there can be: who asks for more gets all, and SQLite a number that it can hold."""
+"""Largest k; more passages than a collection can have, and a number that SQLite can hold."""
 
 
 class Collection:
-    """Documents and their vectors in one directory; safe for several threads, and for several processes.
+    """Documents and their vectors in one directory; may be used by several threads and processes.
 
     Args:
-        folder: the directory; made where there is none, unless `create` is False.
-        model: what embeds all that it takes, texts or images or both: a name as in `load`, a folder, or an
-            Embedder. None takes the models that made the collection, and the defaults for what is new in it.
-        models: the same by modality, in place of `model`: {"text": ..., "image": ...}, or one of them.
-        create: whether a collection that is not there is made.
-        readonly: refuse every change; needs no right to write.
-        index: what finds the nearest vectors: "exact" compares all; a name that another package announces may be of
-            one that proposes candidates. Of this handle alone; nothing of it is stored.
+        folder: the directory; created if it does not exist, unless `create` is False.
+        model: embeds everything that it reads, texts or images or both: a name as for `load`, a folder, or an
+            `Embedder`. None uses the models that made the collection, and the default models for new modalities.
+        models: the same for each modality, instead of `model`: {"text": ..., "image": ...}, or only one of them.
+        create: whether to create a collection that does not exist.
+        readonly: whether to refuse every change; needs no permission to write.
+        index: name of the vector index: "exact" compares all vectors; other packages may add approximate ones. It
+            applies to this object only and is not stored.
 
     Raises:
-        CollectionError: there is none, or it cannot be opened.
+        CollectionError: the collection does not exist, or cannot be opened.
         IdentityError: a model is not the one that made the vectors.
         UsageError: there is no such index.
+
+    Example:
+        >>> notes = omnivec.Collection("notes.omni", model="all-MiniLM-L6-v2")
+        >>> notes.add(["budget for next year", "a cat on a windowsill"], ids=["budget", "cat"]).new
+        2
+        >>> notes.search("a kitten", k=1)[0].document
+        'cat'
     """
 
     def __init__(
@@ -81,7 +88,7 @@ class Collection:
             raise
 
     def close(self) -> None:
-        """Closes the files; safe to call twice."""
+        """Closes the files; may be called more than once."""
         self._catalogue.close()
 
     def __enter__(self) -> Collection:
@@ -93,11 +100,11 @@ class Collection:
         self.close()
 
     def __len__(self) -> int:
-        """How many documents there are."""
+        """Number of documents."""
         return self.counts().documents
 
     def __contains__(self, document: object) -> bool:
-        """Whether there is a document of this id, or of this file where a pathlib.Path is given."""
+        """Whether there is a document with this id, or from this file if it is a pathlib.Path."""
         if isinstance(document, Path):
             document = self._names.of(arguments.expanded(document))
         return isinstance(document, str) and bool(self._catalogue.documents(ids=[document]))
@@ -111,16 +118,16 @@ class Collection:
         made = "".join(f"; {name} by {one.model!r}" for name, one in spaces.items())
         return f"{place}: {counts.documents:,} documents, {counts.passages:,} passages{made}>"
 
-    # The models.
+    # Models.
 
     @property
     def model(self) -> Embedder:
-        """What embeds texts, loaded when first asked for and known to be the one that made their vectors."""
+        """The model of texts; loaded on first use, and checked to be the one that made their vectors."""
         return self._spaces.model(modalities.written())
 
     @property
     def models(self) -> Mapping[str, Embedder]:
-        """Name of each recorded space -> its model, loaded when it is looked up."""
+        """Maps the name of each space to its model, which is loaded when it is looked up."""
         return self._spaces
 
     # Writing.
@@ -133,20 +140,26 @@ class Collection:
         *,
         show_progress_bar: bool | None = None,
     ) -> Added:
-        """Adds items, or replaces those whose id is there; equal content is not embedded again.
+        """Adds items, and replaces documents that have the same ids; unchanged content is not embedded again.
 
         Args:
-            items: one item or several: a str is a text, a pathlib.Path a file of text or an image, a PIL image or
-                uint8 (h, w, 3) an image.
-            ids: one for each; None names texts and images in memory by the hash of their content, files by their path.
-            metadata: one for each, or one for all; JSON's types.
-            show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
+            items: one item or an iterable: a str is a text, a pathlib.Path a text or image file, a PIL image or a uint8
+                array (h, w, 3) an image.
+            ids: an id for each item; by default, the path of a file, and the hash of the content of other items.
+            metadata: a dict of JSON types for each item, or one for all.
+            show_progress_bar: whether to show progress on stderr; None shows it in a terminal or a notebook if the
+                work takes long.
 
         Returns:
-            What was done. When `add` returns, it is on disk.
+            What was added, changed and unchanged. When `add` returns, it is committed to disk.
 
         Raises:
-            ItemErrors: some items failed; the others are in, .partial says which.
+            ItemErrors: some items failed; the others are in the collection, see .partial.
+            UsageError: the number of ids or metadata is not that of the items, or an id is invalid or given twice.
+
+        Example:
+            >>> notes.add(["budget for 2026"], ids=["budget 2026"], metadata={"year": 2026})
+            <Added: 1 new, 0 changed, 0 unchanged, 0 failed; 1 passages, 0 tokens cut off>
         """
         from omnivec.collection.adding import Adding, items_of
 
@@ -170,46 +183,49 @@ class Collection:
         wait: float | None = 60.0,
         show_progress_bar: bool | None = None,
     ) -> SyncReport:
-        """Brings folders and files in: what is new or changed is embedded, what is provably gone is removed.
+        """Updates the collection from files: embeds new and changed ones, removes documents whose files are gone.
 
         Args:
-            paths: folders and files; None for those that were synced before.
-            hidden: whether files and folders whose name begins with a dot are taken.
-            encoding: of files of text that are not UTF-8 and do not name their own, one or several: the first that can
-                read the file. Each document keeps its encoding for later runs.
-            max_bytes: largest file.
-            dry_run: only say what would be done.
-            on_event: called for each document after the commit that holds it.
-            say: is told, in one line, when another process has to be waited for.
-            wait: seconds to wait for another sync of this collection; None for as long as it takes.
-            show_progress_bar: progress on stderr; None in a terminal or a notebook, once it lasts.
+            paths: folders and files; None uses those of earlier calls.
+            hidden: whether to include files and folders whose names begin with a dot.
+            encoding: one or more encodings for text files that are not UTF-8 and do not name theirs; see docs/cli.md.
+            max_bytes: largest size of a file.
+            dry_run: whether to only report what would be done.
+            on_event: called for each document, after the commit that contains it.
+            say: called with one line if another process has to be waited for.
+            wait: seconds to wait for another sync of this collection; None waits without limit.
+            show_progress_bar: as for `add`.
+
+        Returns:
+            The report, such as of `report = notes.sync("docs/")`: report.new, report.removed, report.failed.
 
         Raises:
             CollectionBusy: another sync took longer than `wait`.
+            UsageError: there are no paths, now or from earlier calls, or an option is invalid.
         """
         named = paths is not None
         if paths is None:
             paths = [self.path_of(root) for root in self.roots()]
             if not paths:
-                raise UsageError(f"nothing was brought into {self.folder} yet: name files or folders")
-        roots = list(given_paths(paths))
+                raise UsageError(f"no files were added to {self.folder} yet: name files or folders")
+        roots = list(checked_paths(paths))
         dry_run, hidden = arguments.flag("dry_run", dry_run), arguments.flag("hidden", hidden)
         max_bytes = arguments.whole("max_bytes", max_bytes)
         from omnivec.collection.syncing import Options
         from omnivec.inputs.files.read import checked_encodings
 
         options = Options(hidden, checked_encodings(encoding), max_bytes, dry_run, show_progress_bar, named)
-        if dry_run:  # Changes nothing: it waits for nobody, and needs no model.
+        if dry_run:  # it changes nothing, so it needs neither the lock nor a model
             return self._sync(roots, options, on_event)
         with writer_lock(self.folder, None if wait is None else arguments.real("wait", wait, 0), say):
             before = set(self._spaces.records())
             report = self._sync(roots, options, on_event)
         now = set(self._spaces.records())
-        if now != before and len(now) > 1:  # Said once; `collection status` says it again.
-            closed = (line for one in modalities.readable() for line in self.unreached(one))
-            report.warnings += dict.fromkeys(closed)
+        if now != before and len(now) > 1:  # reported once; `omnivec collection status` repeats it
+            unreached = (line for one in modalities.readable() for line in self.unreached(one))
+            report.warnings += dict.fromkeys(unreached)
         if report.passages or report.removed:
-            # Commands that search open the collection to read: they use the matrix files, and do not write them.
+            # Searches may open the collection read-only, so the matrix files that they use are written now.
             for space in self._spaces.records():
                 matrix.load(self._catalogue, self.folder, space)
         return report
@@ -222,16 +238,16 @@ class Collection:
         return Sync(self._catalogue, self._names, self._spaces, options, on_event or _ignore).run(roots)
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Removes documents; returns how many there were."""
+        """Removes documents by their ids; returns how many of them existed."""
         return self._catalogue.delete(texts(ids, "ids"))
 
     # Reading.
 
     def get(self, ids: str | Sequence[str]) -> list[DocumentEntry]:
-        """The documents of some ids, one or several, in their order.
+        """Returns the documents with some ids, one or several, in their order.
 
         Raises:
-            UnknownKey: there is none of an id.
+            UnknownKey: there is no document with one of the ids.
         """
         named = texts(ids, "ids")
         entries = {entry.id: entry for entry in self._catalogue.documents(ids=list(dict.fromkeys(named)))}
@@ -249,22 +265,28 @@ class Collection:
         under: str | Path | None = None,
         per_document: bool = False,
     ) -> list[Hit]:
-        """The k passages that answer a query best, of all spaces whose model reads it.
+        """Finds the passages that match a query best, in all spaces whose model reads it.
 
         Args:
-            query: a str is a text, a pathlib.Path a file whose content is sought, a PIL image or uint8 (h, w, 3) an
-                image.
-            k: how many.
-            where: a filter on metadata: {"year": {"$gte": 2024}}; see docs/collection.md.
-            mode: "vector" by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion); None is
-                "hybrid" for a text, and "vector" for an image or where no passage has words.
-            under: a folder, or a file, that the documents found must be files of.
-            per_document: show each document by its best passage alone, so that one long file does not fill all places.
+            query: a str is a text, a pathlib.Path a file, a PIL image or a uint8 array (h, w, 3) an image.
+            k: largest number of results.
+            where: a filter on metadata, such as {"year": {"$gte": 2024}}; see docs/collection.md.
+            mode: "vector" searches by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion); None
+                is "hybrid" for a text, and "vector" for an image or if no passage has words.
+            under: only documents from this file, or from files in this folder.
+            per_document: whether to return only the best passage of each document.
+
+        Returns:
+            At most k hits, best first.
 
         Raises:
             ItemError: the query cannot be read.
-            FilterError: `where` cannot be read.
-            UsageError: no space has a model that reads such a query, or an image is to be found by its words.
+            FilterError: `where` cannot be parsed.
+            UsageError: no space has a model that reads the query, or an image is searched for by words.
+
+        Example:
+            >>> [hit.document for hit in notes.search("plans for money", k=3, where={"year": {"$gte": 2025}})]
+            ['budget 2026']
         """
         if mode is not None:
             mode = arguments.choice("mode", mode, get_args(Mode))
@@ -275,9 +297,7 @@ class Collection:
             mode = HYBRID if in_words and self._catalogue.has_words() else BY_MEANING
         if not in_words and mode != BY_MEANING:
             one = modalities.get(asked.modality).one
-            raise UsageError(
-                f"mode={mode!r} looks for words, and the query is {one}: mode='vector' finds by it"
-            )
+            raise UsageError(f"mode={mode!r} searches by words, but the query is {one}: use mode='vector'")
         vectors = self._query_vectors(asked) if mode != WORDS else {}
         with self._catalogue.snapshot():
             recorded = self._spaces.recorded(modalities.written())
@@ -294,19 +314,19 @@ class Collection:
             return hits(self._catalogue, ranked, None if mode == BY_MEANING else asked.text)
 
     def _allowed(self, where: Mapping[str, Any] | None, under: str | Path | None) -> Keys | None:
-        """Keys of the only passages that may be found; None for all."""
+        """Returns the keys of the passages that may be found; None for all."""
         allowed = None if where is None else self._catalogue.passage_keys(where)
         if under is None:
             return allowed
         below = self._catalogue.keys_under(self._names.of(arguments.path("under", under)))
         if not len(below):
             raise UsageError(
-                f"no document of {self.folder} is a file in {under}; roots are: {', '.join(self.roots()) or 'none'}"
+                f"no document of {self.folder} is a file in {under}; indexed paths: {', '.join(self.roots()) or 'none'}"
             )
         return below if allowed is None else np.intersect1d(allowed, below, assume_unique=True)
 
     def unreached(self, modality: ModalityName) -> tuple[str, ...]:
-        """What a query of a modality cannot find, because no model there reads it: one line for each such space."""
+        """Describes the spaces that queries of a modality cannot search, because their model does not read it."""
         return self._spaces.unsearchable_spaces(arguments.choice("modality", modality, modalities.names()))
 
     def recommend(
@@ -316,9 +336,18 @@ class Collection:
         k: int = 10,
         where: Mapping[str, Any] | None = None,
     ) -> list[Hit]:
-        """Passages near the documents one likes and far from those one does not, none of them among the hits.
+        """Finds passages that are similar to some documents and dissimilar to others, which are not among the results.
 
-        In each space that holds something liked, the target is mean(like) + (mean(like) - mean(unlike)).
+        In each space that contains a liked document, the query is mean(like) + (mean(like) - mean(unlike)).
+
+        Args:
+            like: ids of documents to be similar to, at least one.
+            unlike: ids of documents to be dissimilar to.
+            k: largest number of results.
+            where: a filter on metadata, as for `search`.
+
+        Returns:
+            At most k hits, best first.
 
         Raises:
             UsageError: an id is not in the collection, or `like` is empty.
@@ -346,7 +375,7 @@ class Collection:
         return self._catalogue.keys_of(names)
 
     def _query_vectors(self, asked: Content) -> dict[str, Floats]:
-        """Name of each space whose model reads such a query -> the query's vector (dim,) there."""
+        """Maps the name of each space whose model reads the query to the vector (dim,) of the query in it."""
         spaces = self._spaces.spaces_for_query(asked.modality)
         closed = () if spaces else self._spaces.unsearchable_spaces(asked.modality)
         if closed:
@@ -354,62 +383,64 @@ class Collection:
         return {name: self._spaces[name].encode_query(asked.item) for name in spaces}
 
     def documents(self, where: Mapping[str, Any] | None = None) -> list[DocumentEntry]:
-        """The documents, by id; those that pass a filter."""
+        """Returns the documents that pass a filter, or all, sorted by id."""
         return self._catalogue.documents(where)
 
     def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        """Why a filter passes nothing: one line for each field that no document has, or has with another type only."""
+        """Explains why a filter passes nothing: a line for each field that no document has, or has with other types."""
         return self._catalogue.unmatched(where)
 
     def counts(self) -> Counts:
-        """How much there is: documents, passages, vectors, bytes, tokens cut off."""
+        """Returns the numbers of documents, passages, vectors, bytes and tokens cut off."""
         return self._catalogue.counts()
 
     def roots(self) -> tuple[str, ...]:
-        """The folders and files that were synced."""
+        """Returns the folders and files that were synced."""
         return self._catalogue.roots()
 
     def space(self) -> SpaceRecord | None:
-        """The vector space of texts and its maker, or the only one; None while nothing was added."""
+        """Returns the vector space of texts and its model, or else the first space; None if there is none."""
         return self._spaces.recorded(modalities.written()) or next(iter(self.spaces().values()), None)
 
     def spaces(self) -> dict[str, SpaceRecord]:
-        """All vector spaces with their makers, by name: "text", "image", or "text+image" where one model takes both."""
+        """Returns all vector spaces by name: "text", "image", or "text+image" if one model embeds both."""
         return self._spaces.records()
 
     def check(self) -> list[str]:
-        """Problems of the files, one line each; empty where all is well."""
+        """Checks the files; returns the problems, one line each."""
         return self._catalogue.check() + matrix.problems(self._catalogue, self.folder)
 
     def unverified(self) -> list[str]:
-        """What `check` could not verify, one line each: an earlier version wrote no checksum, the next write does."""
+        """Returns what `check` cannot verify, one line each: content without a checksum, from earlier versions."""
         return self._catalogue.unverified()
 
     def backup(self, folder: str | Path) -> None:
-        """Copies the collection, as it is now, to a folder that is not there yet; it may be read and written meanwhile.
+        """Copies the present state of the collection to a new folder; others may read and write it meanwhile.
 
-        The copy is checked, and takes its name when it is whole. Copying the files by other means is safe only while
-        nobody has the collection open.
+        The copy is checked before it appears under its name. Copying the files by other means is safe only while no
+        process has the collection open.
 
         Raises:
-            CollectionError: the folder is there or cannot be written; CollectionDamaged: this collection is not sound.
+            CollectionError: the folder exists, or cannot be written.
+            CollectionDamaged: this collection is damaged.
         """
         copies.back_up(self._catalogue, arguments.path("folder", folder))
 
     @staticmethod
     def restore(source: str | Path, folder: str | Path, *, aside: bool = False) -> Path | None:
-        """Puts a copy of a backup in the place of a collection.
+        """Restores a collection from a backup, which is copied.
 
         Args:
-            source: the backup's folder.
-            folder: the collection's; what handles have open there, they will report as replaced.
-            aside: a collection that is there is renamed; else it is refused.
+            source: folder of the backup.
+            folder: folder of the collection; objects that have it open will report that it was replaced.
+            aside: whether to rename an existing collection; otherwise it is refused.
 
         Returns:
-            What the collection that was there is called now; None where there was none.
+            The new path of an existing collection; None if there was none.
 
         Raises:
-            CollectionError: something is there, or cannot be written; CollectionDamaged: the backup is not sound.
+            CollectionError: something exists at `folder`, or it cannot be written.
+            CollectionDamaged: the backup is damaged.
         """
         return copies.restore(
             arguments.path("source", source),
@@ -418,14 +449,14 @@ class Collection:
         )
 
     def vacuum(self) -> int:
-        """Makes the files as small as what they hold; returns how many bytes were given back.
+        """Shrinks the files after documents were removed; returns the number of bytes freed.
 
-        After a large removal some of it happens by itself with each write.
+        After a large removal, each write also frees some of the space.
         """
         return self._catalogue.vacuum()
 
     def path_of(self, document: str) -> Path:
-        """The file of a document that came from one."""
+        """Returns the file of a document that came from a file."""
         return self._names.path(arguments.text("document", document))
 
 
@@ -439,7 +470,7 @@ def preview(
     on_event: Callable[[Event], None] | None = None,
     show_progress_bar: bool | None = None,
 ) -> SyncReport:
-    """What `sync` would do to a collection that is not there yet; makes none. See `Collection.sync`."""
+    """Reports what `Collection.sync` would do to a collection that does not exist yet, without creating it."""
     from omnivec.collection.syncing import Options, Sync
     from omnivec.inputs.files.read import checked_encodings
 
@@ -447,7 +478,7 @@ def preview(
     names, handler = FileNames(arguments.path("folder", folder).absolute().parent), on_event or _ignore
     with TemporaryDirectory() as scratch, Catalogue.open(Path(scratch), create=True) as empty:
         sync = Sync(empty, names, Spaces(empty, RequestedModels()), options, handler)
-        return sync.run(list(given_paths(paths)))
+        return sync.run(list(checked_paths(paths)))
 
 
 def _ignore(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""The ids of files in a collection: their paths, as seen from the folder that the collection lies in."""
+"""Ids of files in a collection: their paths relative to the folder that contains the collection."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FileNames:
-    """Ids of files: POSIX paths relative to a base where they lie below it, by its name or the one that links lead to.
+    """Converts between files and their ids, POSIX paths relative to the folder `base`.
 
-    All others are absolute.
+    A path outside of `base`, both as it is written and with links resolved, stays absolute.
     """
 
     base: Path
 
     def of(self, path: Path) -> str:
-        """The id of a file."""
-        whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links: the id is the name as given
+        """Returns the id of a file."""
+        whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links, but ids are paths as written
         bases = (base for base in (self.base, self._real) if whole.is_relative_to(base))
         base = next(bases, None)
         return (whole if base is None else whole.relative_to(base)).as_posix()
 
     def path(self, name: str) -> Path:
-        """The file of an id."""
+        """Returns the file of an id."""
         return self.base / name
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Whether two models are the same: by what they are made of, and by the vectors that they make."""
+"""Checks whether a model is the one that made a collection: by its identity, and by the vectors of canary items."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from omnivec.types import Floats
 
 
 def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
-    """The model's identity, from the cache while its files are unchanged: hashing weights takes a moment."""
+    """Returns a model's identity, from the cache if its files are unchanged, because hashing the weights takes time."""
     if not model.encoder.card.stored:
         return json_of(model.identity)
     place, state = str(model.folder.resolve()), [model.dim, _state(model.folder)]
@@ -35,36 +35,36 @@ def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
 
 
 def _seal(entry: Mapping[str, Any]) -> str:
-    """A hash of what is kept of a model: an entry that was changed since is made again."""
+    """Returns a hash of a cache entry, by which changed entries are detected."""
     content = json.dumps([entry.get("state"), entry.get("identity")], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def json_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as it comes back from JSON: tuples are lists."""
+    """Returns a record as it is after a round trip through JSON, with lists instead of tuples."""
     return dict(json.loads(json.dumps(dict(record))))
 
 
 def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:
-    """Names of canary items of all that a model reads, with the vectors that it makes of them."""
+    """Returns the names and vectors of the canary items of all modalities that a model reads."""
     records = [modality.get(name).canaries for name in modality.names() if name in model.modalities]
     made = [(name, record.make) for record in records for name in record.names]
-    # A table may know no word of some.
+    # A table may have no vector for some of them.
     return tuple((made[i][0], vector) for i, vector in model.run([make(name) for name, make in made]))
 
 
 def _known(name: str, modalities: Sequence[str]) -> Canaries | None:
-    """The canaries that a recorded name is one of; None where a later version made it, and nothing here can."""
+    """Returns the canaries that include a recorded name; None if a later version of omnivec has added it."""
     records = [modality.get(one).canaries for one in modality.names() if one in modalities]
     for record in sorted(records, key=lambda one: -len(one.prefix)):
         if name.startswith(record.prefix):
-            # A text is its own name, in every version.
+            # The name of a text canary is the text, so it is known in every version.
             return record if record.names and (not record.prefix or name in record.names) else None
     return None
 
 
 def check_same(recorded: Mapping[str, Any], current: Mapping[str, Any], space: str) -> None:
-    """Raises IdentityError, with both identities, unless both are of one model."""
+    """Raises IdentityError, with both identities, unless they are those of the same model."""
     before, now = _plain(recorded), _plain(current)
     different = [key for key in before if key != "weights" and before[key] != now.get(key)]
     if not weights.same_weights(recorded["weights"], current["weights"]):
@@ -72,13 +72,13 @@ def check_same(recorded: Mapping[str, Any], current: Mapping[str, Any], space: s
     if different:
         raise IdentityError(
             f"space {space!r} was made by another model: {', '.join(different)} differ. "
-            f"Recorded: {describe(recorded)}. Given: {describe(current)}. "
+            f"Recorded: {describe(recorded)}. Current: {describe(current)}. "
             "Open the collection with the model that made it, or make a new collection"
         )
 
 
 def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity without what earlier versions wrote of images: the hash of their preprocessing as "tokenizer"."""
+    """Removes what earlier versions wrote for images: the hash of the preprocessing under "tokenizer"."""
     plain = {key: _plain(value) if isinstance(value, Mapping) else value for key, value in identity.items()}
     if "tokenizer" in plain and isinstance(plain.get("preprocessing"), Mapping):
         record = json.dumps(identity["preprocessing"], sort_keys=True)
@@ -88,7 +88,7 @@ def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, space: str) -> float:
-    """Raises IdentityError where the model no longer makes the recorded vectors; returns the largest 1 - cosine."""
+    """Raises IdentityError if the model no longer makes the recorded vectors; returns the largest 1 - cosine."""
     named = [(name, vector, _known(name, model.modalities)) for name, vector in recorded]
     known = [(name, vector, record) for name, vector, record in named if record is not None]
     if not known:
@@ -109,7 +109,7 @@ def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, sp
 
 
 def describe(identity: Mapping[str, Any]) -> str:
-    """An identity in a few words: family, width, and the first digits of its weights' and tokenizer's hashes."""
+    """Describes an identity: family, dim, metric, and the first digits of the hashes of weights and tokenizer."""
     hashes, tokenizer = identity["weights"], _plain(identity).get("tokenizer")
     family, dim, metric = (identity.get(key, "?") for key in ("family", "dim", "metric"))
     exact = next((grid for grid in ("float32", "float16", "bfloat16") if grid in hashes), "none")
@@ -119,7 +119,7 @@ def describe(identity: Mapping[str, Any]) -> str:
 
 
 def _state(folder: Path) -> list[list[Any]]:
-    # A table may be one file.
+    # The model may be a single file, a table.
     files = sorted(path for path in (folder, *folder.rglob("*")) if path.is_file())
     states = [(path, path.stat()) for path in files]
     return [[path.relative_to(folder).as_posix(), s.st_size, s.st_mtime_ns, s.st_ino] for path, s in states]

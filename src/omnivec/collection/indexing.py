@@ -1,4 +1,4 @@
-"""Documents on their way into a catalogue: embedded together, written in one transaction, then reported."""
+"""Embeds documents together, writes them to the catalogue in one transaction, then reports them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from omnivec.store.sqlite import Catalogue
 from omnivec.types import Encoded, Ints, ModalityName
 
 PASSAGES = 512
-"""Most passages that are embedded and committed together: what a killed run may have to do again."""
+"""Largest number of passages in a commit, and so the work that a killed process loses."""
 
 SECONDS = 3.0
-"""How long embedding what is committed together should take, and how long anything waits for more to come."""
+"""Target time for embedding the passages of a commit, and the longest time that a document waits for others."""
 
 FIRST = 32
-"""Passages of the first commit, before it is known how fast the model is."""
+"""Number of passages in the first commit, when the speed of the model is not known."""
 
 BYTES = 64 * 2**20
-"""Bytes of waiting items, from which on they are embedded and committed too: a dozen photographs."""
+"""Size of the waiting items in bytes at which they are committed: a dozen photographs."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,7 +36,7 @@ class Draft:
     """A document that waits for its vectors; see `store.records.Document`.
 
     Attributes:
-        content: what was read of it.
+        content: the content that was read.
         pieces: its passages.
     """
 
@@ -53,19 +53,19 @@ class Draft:
 
     @property
     def modality(self) -> ModalityName:
-        """What kind of thing it is."""
+        """Modality of the content."""
         return self.content.modality
 
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a draft.
+    """The result of writing a draft.
 
     Attributes:
-        id: of the document.
-        passages: how many were committed.
-        lost: tokens that the model's limit cut off.
-        failure: why it is not in, one line; None where it is.
+        id: id of the document.
+        passages: number of passages committed.
+        lost: number of tokens that the model's limit cut off.
+        failure: why the document was not written, one line; None if it was.
     """
 
     id: str
@@ -75,13 +75,13 @@ class Written:
 
 
 class Indexer:
-    """Takes the drafts of one space; reports each after the commit that holds it, never before.
+    """Collects, embeds and commits the drafts of one space; reports each after the commit that contains it.
 
     Args:
-        catalogue: where they go.
-        writer: what makes their vectors.
-        on_written: is told what became of each.
-        clock: seconds from any beginning.
+        catalogue: catalogue to write to.
+        writer: the space and its model.
+        on_written: called with the result for each draft.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Indexer:
         self._enough, self._since = FIRST, 0.0
 
     def put(self, draft: Draft) -> None:
-        """Takes a draft, and commits when enough have come together."""
+        """Adds a draft, and commits if enough drafts are waiting."""
         self._since = self._since if self._waiting else self._clock()
         self._waiting.append(draft)
         self._count += len(draft.pieces)
@@ -107,7 +107,7 @@ class Indexer:
             self.flush()
 
     def flush(self) -> None:
-        """Embeds and commits what is waiting, then reports it."""
+        """Embeds and commits the waiting drafts, then reports them."""
         drafts, self._waiting, self._count, self._held = self._waiting, [], 0, 0
         if not drafts:
             return
@@ -165,13 +165,13 @@ class Indexer:
 
 
 class Indexing:
-    """Contents to drafts to the indexer of their space: what `add` and `sync` share.
+    """Passes drafts to the indexer of their space; shared by `add` and `sync`.
 
     Args:
-        catalogue: where they go.
-        writer: what makes the vectors of a modality, its space claimed.
-        cutting: modality -> how it is cut; asked when the first comes that is.
-        on_written: is told what became of each, after the commit.
+        catalogue: catalogue to write to.
+        writer: returns the space and the model of a modality, after recording the space.
+        cutting: returns how items of a modality are split into passages; called for the first of them.
+        on_written: called with the result for each draft, after the commit.
     """
 
     def __init__(
@@ -186,22 +186,22 @@ class Indexing:
         self._indexers: dict[str, Indexer] = {}
 
     def pipeline(self, name: ModalityName) -> str:
-        """How documents of a modality are made: those made otherwise are made anew."""
+        """Returns the version and settings by which documents of a modality are made; changed ones are made again."""
         record = modality.get(name)
         return self._cutting(name).pipeline(record.pipeline) if record.is_cut else record.pipeline
 
     def pieces(self, content: Content) -> list[Piece]:
-        """The passages of what was read; ItemError where there is none, or no model for it."""
+        """Splits content into passages; ItemError if there are none, or no model for the modality."""
         return pieces_of(content, self._writer(content.modality).model, self._cutting)
 
     def put(self, draft: Draft) -> None:
-        """Takes a draft."""
+        """Passes a draft to the indexer of its space."""
         writer = self._writer(draft.modality)
         if writer.space not in self._indexers:
             self._indexers[writer.space] = Indexer(self._catalogue, writer, self._on_written)
         self._indexers[writer.space].put(draft)
 
     def flush(self) -> None:
-        """Embeds and commits all that is waiting."""
+        """Embeds and commits all waiting drafts."""
         for indexer in self._indexers.values():
             indexer.flush()

@@ -1,7 +1,7 @@
-"""Whether texts are in languages that their model was made for: what it declares, against a cheap look at the texts.
+"""Checks whether texts are in the languages that a model declares, by a simple detection of languages.
 
-Scripts tell most; languages in Latin letters are told by their commonest words. What is neither clear nor known, such
-as code, counts as nothing: the look is to warn where a model can hardly do its work, not to name every language.
+Most languages are recognised by their script, those in Latin script by their most frequent words. Unclear or unknown
+texts, such as code, are not counted: the purpose is a warning if a model is unsuitable, not to name every language.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from omnivec.models import registry
 from omnivec.validation.json_files import read_json
 
 SAMPLE = 2000
-"""Characters that are looked at, of each text."""
+"""Number of characters of each text that are examined."""
 
 SHARE = 0.2
-"""Of all texts, from which on those in other languages are worth a line."""
+"""Share of texts in undeclared languages at which a warning is given."""
 
 MULTILINGUAL = (
     "hf:intfloat/multilingual-e5-small",
     "hf:sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
 )
-"""Models that read some hundred, and some fifty languages."""
+"""Models for about a hundred, and about fifty languages."""
 
-# Name of a script or language -> its letters, and the codes of the languages that are written so.
+# Name of a script or language: its letters, and the codes of the languages that are written in it.
 _SCRIPTS: dict[str, tuple[str, frozenset[str]]] = {
     "Japanese": ("\u3040-\u30ff", frozenset(("ja",))),
     "Korean": ("\u1100-\u11ff\u3130-\u318f\uac00-\ud7af", frozenset(("ko",))),
@@ -52,7 +52,7 @@ _SCRIPTS: dict[str, tuple[str, frozenset[str]]] = {
 _LETTERS = {name: re.compile(f"[{letters}]") for name, (letters, _) in _SCRIPTS.items()}
 _LEAST_LETTERS = 8
 
-# Code -> name, and words that hardly any text of it does without, and that the others have not.
+# Code: name, and words that are in nearly every text in the language, and in few texts in the others.
 _WORDS: dict[str, tuple[str, frozenset[str]]] = {
     code: (name, frozenset(words.split()))
     for code, name, words in (
@@ -92,11 +92,11 @@ _CODE = re.compile(r"[a-z]{2,3}\Z")
 
 
 def declared(name: str, folder: Path) -> frozenset[str]:
-    """Codes of the languages that a model is declared to be for; none where that is not known.
+    """Returns the codes of the languages that a model declares; empty if it declares none.
 
     Args:
-        name: of the model; of a known one the registry says it.
-        folder: of the model: its card, README.md, says it in `language`, else config.json.
+        name: name of the model; for known models, the registry has the languages.
+        folder: folder of the model; the languages are in its README.md under `language`, or in config.json.
     """
     listed = registry.known().get(name, {}).get("languages") or _of_card(folder) or _of_config(folder)
     codes = [str(one).strip().strip("\"'").lower().partition("-")[0] for one in listed]
@@ -126,13 +126,13 @@ def _of_config(folder: Path) -> list[Any]:
 
 
 def language_of(text: str) -> str | None:
-    """The name of the language or script that a text is in, as far as a look tells; None where it does not."""
+    """Returns the name of the language or script of a text; None if it is not clear."""
     some = text[:SAMPLE]
     letters = sum(map(str.isalpha, some))
     if not some.isascii() and letters:
         counts = {name: len(pattern.findall(some)) for name, pattern in _LETTERS.items()}
         kana = counts["Japanese"]
-        if kana and kana * 10 >= counts["Chinese"]:  # Japanese is written with Chinese letters too.
+        if kana and kana * 10 >= counts["Chinese"]:  # Japanese also uses Chinese characters
             counts["Japanese"] += counts.pop("Chinese")
         name, most = max(counts.items(), key=lambda item: item[1])
         if most >= _LEAST_LETTERS and most * 2 >= letters:
@@ -148,21 +148,21 @@ def language_of(text: str) -> str | None:
 
 
 class Tally:
-    """The languages of some texts."""
+    """Counts the languages of texts."""
 
     def __init__(self) -> None:
         self._found: Counter[str | None] = Counter()
 
     def add(self, text: str) -> None:
-        """One text more."""
+        """Counts a text."""
         self._found[language_of(text)] += 1
 
     def __len__(self) -> int:
-        """How many texts there were."""
+        """Number of texts."""
         return self._found.total()
 
     def foreign(self, languages: Iterable[str]) -> tuple[str, float] | None:
-        """The commonest language that is none of these, and the share of texts in such; None where they are few."""
+        """Returns the most frequent other language and the share of texts in others; None if it is below `SHARE`."""
         codes = set(languages)
         others = Counter({name: n for name, n in self._found.items() if name and not _codes(name) & codes})
         share = others.total() / max(1, len(self))
@@ -170,14 +170,14 @@ class Tally:
 
 
 def _codes(name: str) -> frozenset[str]:
-    """The codes of the languages that a name of `language_of` may stand for."""
+    """Returns the codes of the languages that a name returned by `language_of` may mean."""
     if name in _SCRIPTS:
         return _SCRIPTS[name][1]
     return frozenset(code for code, (language, _) in _WORDS.items() if language == name)
 
 
 def warning(tally: Tally, name: str, folder: Path) -> str | None:
-    """One line where many texts are in languages that their model does not declare; None where all is well."""
+    """Returns a warning, one line, if many texts are in languages that the model does not declare; else None."""
     languages = declared(name, folder)
     foreign = tally.foreign(languages) if languages else None
     if foreign is None:
@@ -185,7 +185,7 @@ def warning(tally: Tally, name: str, folder: Path) -> str | None:
     known = [_WORDS[code][0] if code in _WORDS else code for code in sorted(languages)]
     made = ", ".join(known[:3]) + (f" and {len(known) - 3} more" if len(known) > 3 else "")
     return (
-        f"{foreign[1]:.0%} of the texts look {foreign[0]}, or another language, and {name} was made for {made}: "
-        f"they are hardly found by their meaning; models of many languages are {' and '.join(MULTILINGUAL)}: "
+        f"{foreign[1]:.0%} of the texts look {foreign[0]}, or another language, but {name} was made for {made}: "
+        f"searching them by meaning will work poorly; multilingual models are {' and '.join(MULTILINGUAL)}: "
         "omnivec index --collection NEW --model NAME PATHS"
     )

@@ -1,4 +1,18 @@
-"""What is nearest to a query: in one space by its own scores, in several by how surprising their scores are."""
+"""Ranking of passages: in one space by their scores, in several spaces by how rare such scores are.
+
+Example of `fused`, reciprocal rank fusion with the constant 60. By vector the passages are 7, 3, 9, by words 3, 5.
+
+    passage 7:  1 / 61            = 0.01639   first by vector
+    passage 3:  1 / 62 + 1 / 61   = 0.03252   second by vector, first by words
+    passage 9:  1 / 63            = 0.01587   third by vector
+    passage 5:           1 / 62   = 0.01613   second by words
+
+The order is 3, 7, 5, 9. If passage 7 is an image, which words cannot find, its rank counts twice, 2 / 61 = 0.03279, and
+it comes first.
+
+Example of `_interleaved`, for spaces that are too small for a background: lists of 3 and 1 hits, k = 3. The hits are
+(list 0, place 0), (list 1, place 0), (list 0, place 1), with the scores 1 / 61, 1 / 61, 1 / 62.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +32,13 @@ from omnivec.types import Floats, Ints, Keys
 from omnivec.vectors import calibration
 
 SAMPLE = 2_000
-"""Passages of a space, drawn once for each of its states, whose scores are a query's background there."""
+"""Size of the random sample of a space's passages whose scores are the background of a query."""
 
 CANDIDATES = 4
-"""How many times the hits that are wanted an approximate index is asked for; their exact scores choose among them."""
+"""An approximate index is asked for this many times k candidates, which are then ranked by their exact scores."""
 
 STALE = 0.1
-"""Of the vectors of a space, how many may have come or gone since an approximate index was built of it."""
+"""Share of a space's vectors that may be added or removed before its approximate index is built again."""
 
 RRF = 60
 """The constant of reciprocal rank fusion: Cormack, Clarke, Buettcher 2009."""
@@ -32,7 +46,7 @@ RRF = 60
 
 @dataclass(frozen=True)
 class Ranked:
-    """A passage that was found: its key, its score, higher is better, and the space."""
+    """A passage with its score, higher is better, and its space."""
 
     key: int
     score: float
@@ -41,13 +55,13 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """An approximate index, and the keys of the state of its space that it was built from."""
+    """An approximate index, and the keys of the vectors that it was built from."""
 
     index: VectorIndex
     keys: Keys
 
     def fits(self, record: SpaceRecord, loaded: matrix.Loaded) -> bool:
-        """Whether few enough vectors came or went since; those that came are all compared."""
+        """Whether few enough vectors were added or removed since then; added ones are all compared exactly."""
         if (self.index.dim, self.index.metric) != (record.dim, record.metric):
             return False
         changed = np.setxor1d(self.keys, loaded.keys)
@@ -59,12 +73,12 @@ class _Searched:
     """A space in one state of the catalogue.
 
     Attributes:
-        state: of the catalogue.
-        loaded: all its vectors.
+        state: the state of the catalogue.
+        loaded: all vectors of the space.
         index: searches them exactly.
-        sample: keys of the background.
-        candidates: proposes what is searched; None where all is.
-        tail: keys that came after `candidates` was built.
+        sample: keys of the sample for the background.
+        candidates: the approximate index; None if all vectors are compared.
+        tail: keys of vectors that were added after `candidates` was built.
     """
 
     state: tuple[int, int]
@@ -78,7 +92,7 @@ class _Searched:
     def of(
         cls, state: tuple[int, int], loaded: matrix.Loaded, index: VectorIndex, candidates: _Candidates | None
     ) -> _Searched:
-        """The same passages for the same keys, whoever asks."""
+        """Draws the sample, which is always the same for the same keys."""
         keys = np.unique(loaded.keys)
         tail = keys[:0] if candidates is None else np.setdiff1d(keys, candidates.keys)
         if len(keys) > SAMPLE:
@@ -86,13 +100,13 @@ class _Searched:
         return cls(state, loaded, index, keys, candidates, tail)
 
     def nearest(self, vector: Floats, k: int, allowed: Keys | None) -> tuple[Keys, Floats]:
-        """Keys and scores of at most k passages, best first; of an approximate index the best of its candidates."""
+        """Returns keys and exact scores of at most k passages, best first; of an approximate index's candidates."""
         if self.candidates is not None and k < len(self.index):
             allowed = self._proposed(self.candidates.index, vector, k, allowed)
         return self._exact(vector, k, allowed)
 
     def background(self, vector: Floats) -> calibration.Background:
-        """How this query scores here against things at random."""
+        """Returns the distribution of the query's scores over the sample."""
         return calibration.background(self._exact(vector, len(self.sample), self.sample)[1])
 
     def _exact(self, vector: Floats, k: int, allowed: Keys | None) -> tuple[Keys, Floats]:
@@ -101,7 +115,7 @@ class _Searched:
         return keys[0][valid], scores[0][valid]
 
     def _proposed(self, index: VectorIndex, vector: Floats, k: int, allowed: Keys | None) -> Keys | None:
-        """The only keys that are compared: candidates and the tail; all that are allowed where these are too few."""
+        """Returns the keys to compare: candidates and the tail, or all that are allowed if these are too few."""
         most = min(CANDIDATES * k, len(index))
         if most < k or (allowed is not None and len(allowed) <= most):
             return allowed
@@ -113,17 +127,17 @@ class _Searched:
 
 
 def _among(keys: Keys, listed: Keys) -> Keys:
-    """Those of some keys that are in an ascending list."""
+    """Returns those of some keys that are in an ascending list."""
     places = np.minimum(np.searchsorted(listed, keys), len(listed) - 1)
     members: Keys = keys[listed[places] == keys]
     return members
 
 
 class Ranking:
-    """The nearest passages of a catalogue, its spaces held in memory while nothing is written."""
+    """Finds the nearest passages of a catalogue; keeps its spaces in memory until something is written."""
 
     def __init__(self, catalogue: Catalogue, folder: Path, index: IndexClass | None = None) -> None:
-        """Ranks by the candidates of an index; None compares all vectors."""
+        """Opens nothing yet; `index` is the class of an approximate index, or None to compare all vectors."""
         self._catalogue, self._folder = catalogue, folder
         self._exact = index_class(EXACT)
         self._class = index or self._exact
@@ -131,16 +145,17 @@ class Ranking:
         self._searched: dict[str, _Searched] = {}
 
     def nearest(self, vectors: Mapping[str, Floats], k: int, allowed: Keys | None = None) -> list[Ranked]:
-        """The k passages nearest to a query; the caller holds a snapshot.
+        """Finds the k passages nearest to a query; the caller holds a snapshot.
 
-        Where one space has passages, scores are its own. Of several, each hit's score is its surprise
-        (`vectors.calibration`); where one of them has fewer than `calibration.LEAST` passages, which make no
-        background, hits are taken in turns, and their score is 1 / (60 + rank in their space).
+        If only one space has passages, the scores are those of its metric. If several have, the score is -log10 of the
+        share of random passages that score as high (`vectors.calibration`); if one of them has fewer than
+        `calibration.LEAST` passages, too few for this, the hits of the spaces alternate, and their score is
+        1 / (60 + rank in the space).
 
         Args:
-            vectors: name of a space -> the query's vector (dim,) in it.
-            k: how many.
-            allowed: the only keys that may be found; None means all.
+            vectors: maps the name of a space to the vector (dim,) of the query in it.
+            k: number of passages.
+            allowed: keys of the passages that may be found; None for all.
         """
         searched = {name: self._of(name) for name in vectors}
         asked = {name: searcher for name, searcher in searched.items() if len(searcher.index)}
@@ -154,7 +169,7 @@ class Ranking:
         listed = list(asked)
         scores = [nearest[name][1] for name in listed]
         if min(len(searcher.sample) for searcher in asked.values()) < calibration.LEAST:
-            spaces, places, values = _in_turns([len(one) for one in scores], k)
+            spaces, places, values = _interleaved([len(one) for one in scores], k)
         else:
             backgrounds = [searcher.background(vectors[name]) for name, searcher in asked.items()]
             spaces, places, values = calibration.rank_together(scores, backgrounds, k)
@@ -164,7 +179,7 @@ class Ranking:
         ]
 
     def _of(self, space: str) -> _Searched:
-        """A space in the state that the snapshot sees; made again after a write."""
+        """Returns a space in the state of the snapshot; it is loaded again after a write."""
         with self._lock:
             state, known = self._catalogue.changes(), self._searched.get(space)
             if known is None or known.state != state or not known.loaded.unchanged():
@@ -179,7 +194,7 @@ class Ranking:
     def _candidates(
         self, record: SpaceRecord, loaded: matrix.Loaded, known: _Candidates | None
     ) -> _Candidates | None:
-        """What proposes candidates in a space: as it was while little has changed, else built anew."""
+        """Returns the approximate index of a space: the present one if little has changed, else a new one."""
         if self._class is self._exact or not len(loaded.keys):
             return None
         if known is not None and known.fits(record, loaded):
@@ -187,8 +202,8 @@ class Ranking:
         return _Candidates(self._class(record.dim, record.metric, loaded.keys, loaded.vectors), loaded.keys)
 
 
-def _in_turns(lengths: Sequence[int], k: int) -> tuple[Ints, Ints, Floats]:
-    """The first of each list, the second of each, ...: list, place in it and score of at most k."""
+def _interleaved(lengths: Sequence[int], k: int) -> tuple[Ints, Ints, Floats]:
+    """Takes the first of each list, then the second of each, ...: list, place and score of at most k hits."""
     lists = np.repeat(np.arange(len(lengths)), lengths)
     places = np.concatenate([np.arange(n) for n in lengths])
     order = np.lexsort((lists, places))[:k]
@@ -201,16 +216,19 @@ def fused(
     space: str,
     wordless: Container[int] = (),
 ) -> list[Ranked]:
-    """Reciprocal rank fusion: the sum of 1 / (60 + rank) over both lists; ties to the smaller key.
+    """Reciprocal rank fusion: the sum of 1 / (60 + rank) over both lists; the smaller key wins ties.
 
-    A passage without words, such as an image, can only be in one of the lists, where its rank counts for both:
-    otherwise any text that is in both would stand above the best image.
+    A passage without words, such as an image, can only be in one of the lists, so its rank there counts twice:
+    otherwise every text that is in both lists would come before the best image.
 
     Args:
-        by_vector: best first.
-        by_words: (key, score), best first.
-        space: of passages that only words have found.
-        wordless: keys of the passages that words cannot find.
+        by_vector: passages found by vectors, best first.
+        by_words: (key, score) of passages found by words, best first.
+        space: name of the space for passages found only by words.
+        wordless: keys of the passages without words.
+
+    Returns:
+        All passages of both lists, best first.
     """
     scores: dict[int, float] = {}
     for rank, one in enumerate(by_vector, 1):
@@ -223,9 +241,9 @@ def fused(
 
 
 def target(like: Floats, unlike: Floats) -> Floats:
-    """What is near vectors (n, dim) that one likes and far from those (m, dim) that one does not: (dim,).
+    """Returns a vector (dim,) near the vectors `like` (n, dim) and far from `unlike` (m, dim).
 
-    mean(like) + (mean(like) - mean(unlike)), or mean(like) where there is nothing unlike.
+    It is mean(like) + (mean(like) - mean(unlike)), or mean(like) if `unlike` is empty.
     """
     wanted = like.mean(axis=0)
     return np.asarray(2 * wanted - unlike.mean(axis=0) if len(unlike) else wanted, np.float32)

@@ -1,4 +1,4 @@
-"""A question to a collection: by meaning, by words, or by both; what is found, and where its words stand."""
+"""Search in a collection by vectors, by words, or by both, and making hits of the results."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ WORDS: Mode = "text"
 HYBRID: Mode = "hybrid"
 
 BY_WORDS = "text search"
-"""In place of a space, of what was found by its words alone."""
+"""Replaces the name of the space for passages that were found only by their words."""
 
 _DEEP = 50
-"""Passages of each list that a hybrid search fuses, at least."""
+"""Smallest number of passages in each of the lists that a hybrid search fuses."""
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked.
+    """A query with its options.
 
     Attributes:
-        text: its words; "" of an image.
-        vectors: name of each space whose model reads it -> its vector (dim,) there.
-        mode: by what passages are found.
-        k: how many.
-        allowed: the only passages that may be found; None means all.
-        per_document: whether each document is shown by its best passage alone.
-        space: that is named for passages which only words have found, in hybrid mode.
+        text: text of the query; "" for an image.
+        vectors: maps the name of each space whose model reads the query to its vector (dim,) in it.
+        mode: "vector", "text" or "hybrid".
+        k: number of results.
+        allowed: keys of the passages that may be found; None for all.
+        per_document: whether to return only the best passage of each document.
+        space: name of the space for passages that were found only by words in hybrid mode.
     """
 
     text: str
@@ -51,10 +51,10 @@ class Question:
 
 
 def answer(catalogue: Catalogue, ranking: Ranking, question: Question) -> list[Ranked]:
-    """The k passages that answer a question best; the caller holds a snapshot."""
+    """Returns the k passages that match best; the caller holds a snapshot."""
     depth = question.k
     while True:
-        ranked = _found(catalogue, ranking, question, depth)
+        ranked = _ranked(catalogue, ranking, question, depth)
         if not question.per_document:
             return ranked[: question.k]
         best = _first_of_each_document(catalogue, ranked)
@@ -63,8 +63,8 @@ def answer(catalogue: Catalogue, ranking: Ranking, question: Question) -> list[R
         depth *= 4
 
 
-def _found(catalogue: Catalogue, ranking: Ranking, question: Question, depth: int) -> list[Ranked]:
-    """What is found, best first: all there is, or at least as many passages as `depth`."""
+def _ranked(catalogue: Catalogue, ranking: Ranking, question: Question, depth: int) -> list[Ranked]:
+    """Returns at least `depth` passages, or all that match, best first."""
     if question.mode == HYBRID:
         deep = max(_DEEP, 4 * depth)
         near = ranking.nearest(question.vectors, deep, question.allowed)
@@ -86,15 +86,15 @@ def _first_of_each_document(catalogue: Catalogue, ranked: list[Ranked]) -> list[
 
 
 def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -> list[Hit]:
-    """Passages that were found, as users see them.
+    """Makes hits of ranked passages.
 
     Args:
-        catalogue: that holds them; the caller holds a snapshot.
-        ranked: best first.
-        words: of the query, to be marked where they stand; None marks nothing.
+        catalogue: the catalogue; the caller holds a snapshot.
+        ranked: the passages, best first.
+        words: text of the query, whose words are located in the passages; None locates nothing.
 
     Raises:
-        CollectionDamaged: a passage of a modality that nobody knows.
+        CollectionDamaged: a passage has an unknown modality.
     """
     keys = np.array([one.key for one in ranked], np.int64)
     passages = catalogue.passages(keys, whole=True)
@@ -102,7 +102,7 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
     if unknown := {passage.modality for passage in passages.values()} - units.keys():
         raise damaged(
             catalogue.folder / FILE,
-            f"a passage is of the modality {min(unknown)!r}, which no installed package brings",
+            f"a passage has the modality {min(unknown)!r}, which no installed package provides",
         )
     marked = {} if words is None else catalogue.matches(words, keys)
     return [

@@ -1,7 +1,22 @@
-"""The vector spaces of a collection and the models that make them: which takes what, loaded when it is needed.
+"""The vector spaces of a collection and their models, which are loaded when they are needed.
 
-A space is called by the modalities whose items go into it: "text", "image", or "text+image" where one model takes both.
-What was recorded when the first vector came in holds; a model that was asked for and is another is refused.
+A space is named by the modalities of its items: "text", "image", or "text+image" if one model embeds both. Its model is
+recorded with the first vector, and later another model is refused.
+
+Example: a new collection with RequestedModels(default="hf:openai/clip-vit-base-patch32"), which reads texts and images.
+
+    name("text")   "text+image": the same model is requested for both, and neither has a space yet
+    writer("text") records the space "text+image" with its dim, metric, identity and canaries
+
+A new collection with by_modality={"image": "efficientnet-lite0"}, which reads images only:
+
+    name("image")              "image"
+    name("text")               "text", made by the default model of texts
+    after texts and images were added:
+    spaces_for_query("text")   ["text"]: a text cannot be compared with vectors in "image"
+    unsearchable_spaces("text")  a line that says so for "image", and names a joint model
+
+If the first collection is opened with model="all-MiniLM-L6-v2", which is not the recorded model: IdentityError.
 """
 
 from __future__ import annotations
@@ -37,16 +52,16 @@ from omnivec.types import Metric, ModalityName
 from omnivec.validation.arguments import said
 
 ModelSource = str | Path | Embedder
-"""A model: its name, its folder, or itself."""
+"""A model: its name, its folder, or a loaded embedder."""
 
 
 @dataclass(frozen=True)
 class RequestedModels:
-    """The models that were asked for.
+    """The models that the caller requests.
 
     Attributes:
-        default: one for all that it takes.
-        by_modality: one for the items of a modality.
+        default: the model for all modalities that it reads.
+        by_modality: maps a modality to its model; empty if `default` is set.
     """
 
     default: ModelSource | None = None
@@ -54,7 +69,7 @@ class RequestedModels:
 
     @classmethod
     def of(cls, model: ModelSource | None, models: Mapping[str, ModelSource] | None) -> RequestedModels:
-        """The arguments of a collection; UsageError where they cannot be meant."""
+        """Checks the arguments `model` and `models` of a collection."""
         if models is None:
             return cls(model)
         fits = isinstance(models, Mapping) and models and set(models) <= set(readable())
@@ -67,20 +82,20 @@ class RequestedModels:
         return cls(None, cast(Mapping[ModalityName, ModelSource], dict(models)))
 
     def holds(self, model: Embedder) -> bool:
-        """Whether this is a model that was handed in, loaded."""
+        """Whether the caller has passed this loaded embedder."""
         return any(model is source for source in (self.default, *self.by_modality.values()))
 
 
 @dataclass(frozen=True)
 class Writer:
-    """What makes the vectors of a modality: the name of their space, and its model."""
+    """The name of the space of a modality, and the model that makes its vectors."""
 
     space: str
     model: Embedder
 
 
 class Spaces(Mapping[str, Embedder]):
-    """Name of a space -> its model, loaded when it is asked for and known to be the one that made the vectors."""
+    """Maps the name of a space to its model, which is loaded on access and checked to have made the vectors."""
 
     def __init__(self, catalogue: Catalogue, requested: RequestedModels) -> None:
         self._catalogue, self._requested = catalogue, requested
@@ -93,19 +108,19 @@ class Spaces(Mapping[str, Embedder]):
         self._refuse_others()
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the spaces that were recorded."""
+        """Iterates over the names of the recorded spaces."""
         return iter(self.records())
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of recorded spaces."""
         return len(self.records())
 
     def __getitem__(self, name: str) -> Embedder:
-        """The model of a space.
+        """Returns the model of a space.
 
         Raises:
             CollectionError: the recorded model cannot be loaded.
-            IdentityError: another model than the one that made the vectors.
+            IdentityError: the model is not the one that made the vectors.
         """
         with self._lock:
             loaded = self._models.get(name)
@@ -115,32 +130,32 @@ class Spaces(Mapping[str, Embedder]):
             if recorded is None and name not in map(self.name, readable()):
                 raise KeyError(name)
             model = loaded or self._load(name, recorded)
-            if recorded is not None:  # Also where another process recorded it after the model was loaded.
+            if recorded is not None:  # also if another process has recorded it since the model was loaded
                 self._check_same(recorded, self._identity(model))
                 self._known.add(name)
             self._models[name] = model
             return model
 
     def records(self) -> dict[str, SpaceRecord]:
-        """The spaces that hold or held vectors, by name.
+        """Returns the recorded spaces by name, including those whose vectors were all deleted.
 
         Raises:
-            CollectionDamaged: what is recorded of one cannot be read.
+            CollectionDamaged: a record cannot be read.
         """
         records = self._catalogue.spaces()
         for name, one in records.items():
             if not _is_readable(one):
                 raise damaged(
-                    self._catalogue.folder / FILE, f"what is recorded of the space {name!r} is incomplete"
+                    self._catalogue.folder / FILE, f"the record of the space {name!r} is incomplete"
                 )
         return records
 
     def recorded(self, modality: ModalityName) -> SpaceRecord | None:
-        """The space that items of a modality are in; None while none was added."""
+        """Returns the recorded space of a modality; None if there is none yet."""
         return next((one for name, one in self.records().items() if modality in name.split("+")), None)
 
     def name(self, modality: ModalityName) -> str:
-        """The name of the space that items of a modality are in, or will be."""
+        """Returns the name of the recorded space of a modality, or of the one that will be recorded."""
         recorded = self.recorded(modality)
         if recorded is not None:
             return recorded.name
@@ -153,21 +168,21 @@ class Spaces(Mapping[str, Embedder]):
         return "+".join(together)
 
     def model(self, modality: ModalityName) -> Embedder:
-        """What embeds items of a modality."""
+        """Returns the model of a modality."""
         return self[self.name(modality)]
 
     def spaces_for_query(self, modality: ModalityName) -> list[str]:
-        """The recorded spaces in which a query of a modality can be asked; no model is loaded to know."""
+        """Returns the recorded spaces whose model reads queries of a modality; loads no model."""
         return [name for name, one in self.records().items() if modality in reads(one)]
 
     def unsearchable_spaces(self, modality: ModalityName) -> tuple[str, ...]:
-        """Why a query of a modality cannot be asked in each of the other spaces, one line each."""
+        """Explains for each of the other spaces why queries of a modality cannot search it, one line each."""
         closed = [one for one in self.records().values() if modality not in reads(one)]
         counts = self._catalogue.counts().vectors if closed else {}
         return tuple(_closed(one, counts[one.name], modality) for one in closed if counts.get(one.name))
 
     def cutting(self, modality: ModalityName) -> Cutting:
-        """How items of a modality are cut for their model, which is loaded only where nothing is recorded of it."""
+        """Returns how items of a modality are split into passages; loads the model if its limit is not recorded."""
         recorded = self.recorded(modality)
         limit = None if recorded is None else _recorded_limit(recorded, modality)
         if limit is None:
@@ -176,10 +191,10 @@ class Spaces(Mapping[str, Embedder]):
         return Cutting(limit)
 
     def writer(self, modality: ModalityName) -> Writer:
-        """What makes vectors of a modality, its space recorded and its canaries checked: what every write needs.
+        """Returns the space and model of a modality, for writing: the space is recorded, and its canaries are checked.
 
         Raises:
-            ItemError: nobody asked for a model of this modality, and the default cannot be had.
+            ItemError: no model was requested for this modality, and the default one cannot be loaded.
         """
         with self._lock:
             if modality in self._lacking:
@@ -187,24 +202,24 @@ class Spaces(Mapping[str, Embedder]):
             while modality not in self._writers:
                 name = self._available(modality)
                 recorded = self.records().get(name) or self._claim(name, self[name])
-                if recorded.name == name:  # Else another process was first, and divided them otherwise.
+                if recorded.name == name:  # else another process has just recorded other spaces: try again
                     identity.check_canaries(recorded.canaries, self[name], name)
                     self._writers[modality] = Writer(name, self[name])
             return self._writers[modality]
 
     def _available(self, modality: ModalityName) -> str:
-        """The name of a modality's space, its model loaded; ItemError where that is a default and not to be had."""
+        """Loads the model of a modality and returns the name of its space; ItemError if a default cannot be loaded."""
         try:
             name = self.name(modality)
-            self[name]  # Loaded here, so that what fails is told apart.
+            self[name]  # load the model here, where errors are handled
         except OmnivecError as error:
             chosen = self.recorded(modality) is not None or self._asked(modality) is not None
             if chosen or modality == written():
                 raise
             record, way = record_of(modality), f"(--model {modality}=NAME, models={{{modality!r}: NAME}})"
             self._lacking[modality] = (
-                f"{record.default_model}, which embeds {record.plural} unless another is named {way}, cannot be had: "
-                f"{error}"
+                f"{record.default_model}, which embeds {record.plural} unless another is named {way}, cannot be "
+                f"loaded: {error}"
                 if record.default_model
                 else f"no model of {record.plural} is named {way}"
             )
@@ -212,10 +227,10 @@ class Spaces(Mapping[str, Embedder]):
         return name
 
     def _claim(self, name: str, model: Embedder) -> SpaceRecord:
-        """The space, recorded as made by this model; IdentityError where another process was first with another."""
+        """Records the space with its model; IdentityError if another process has just recorded it with another."""
         if model.metric not in get_args(Metric):
             raise UnsupportedModel(
-                f"{self._called(model)} is to be compared by {model.metric!r}; a collection compares by "
+                f"the metric of {self._called(model)} is {model.metric!r}; a collection supports "
                 f"{', '.join(get_args(Metric))}"
             )
         claimed = SpaceRecord(
@@ -232,25 +247,25 @@ class Spaces(Mapping[str, Embedder]):
         return recorded
 
     def _identity(self, model: Embedder) -> dict[str, Any]:
-        """The model's identity; of one that was handed in, the files may have changed since it was loaded."""
+        """Returns the identity of a model; computed if the caller has loaded it, as its files may have changed."""
         if self._requested.holds(model):
             return identity.json_of(model.identity)
         return identity.identity_of(model, hub.cache_folder() / "identities.json")
 
     def _asked(self, modality: ModalityName) -> ModelSource | None:
-        """The model that was asked for items of a modality."""
+        """Returns the model that was requested for a modality; None if there is none."""
         default = self._requested.default
         if default is None:
             return self._requested.by_modality.get(modality)
         return default if modality in self._takes(default) else None
 
     def _is_free(self, modality: ModalityName, model: ModelSource) -> bool:
-        """Whether items of a modality, none of which is in yet, will be embedded by this model."""
+        """Whether a modality has no space yet and `model` is requested for it."""
         asked = self._asked(modality)
         return asked is not None and _same(asked, model) and self.recorded(modality) is None
 
     def _takes(self, source: ModelSource) -> tuple[ModalityName, ...]:
-        """What a model embeds; one whose name is recorded is not loaded to know it."""
+        """Returns the modalities that a model reads, without loading it if they are recorded."""
         if not isinstance(source, Embedder):
             name = self._called(source)
             recorded = next((one for one in self.records().values() if one.model == name), None)
@@ -259,9 +274,10 @@ class Spaces(Mapping[str, Embedder]):
         return self._embedder(source).modalities
 
     def _called(self, source: ModelSource) -> str:
-        """What is recorded of a model: its name, or where its folder is, to be found from every working directory.
+        """Returns the name or folder by which a model is recorded, which does not depend on the working directory.
 
-        Below the folder that holds the collection that is "./" and the way from there: both can be moved together.
+        If the model is in the folder that contains the collection, it is a path relative to this folder, "./models/x",
+        so that both can be moved together.
         """
         path = hub.local(source.source if isinstance(source, Embedder) else source)
         if path is None:
@@ -270,13 +286,13 @@ class Spaces(Mapping[str, Embedder]):
         return f"./{path.relative_to(base).as_posix()}" if path.is_relative_to(base) else str(path)
 
     def _meant(self, recorded: str) -> str:
-        """The name or folder that `_called` wrote down."""
+        """Returns the name or folder for what `_called` has recorded."""
         return str(self._catalogue.folder.parent / recorded) if recorded.startswith("./") else recorded
 
     def _check_same(self, recorded: SpaceRecord, current: Mapping[str, Any]) -> None:
         try:
             identity.check_same(recorded.identity, current, recorded.name)
-        except IdentityError as error:  # The collection may have been found, not named.
+        except IdentityError as error:  # the user may not have named the collection
             raise IdentityError(f"{self._catalogue.folder}: {error}") from error
 
     def _embedder(self, source: ModelSource) -> Embedder:
@@ -288,12 +304,12 @@ class Spaces(Mapping[str, Embedder]):
         return self._loaded[name]
 
     def _load(self, name: str, recorded: SpaceRecord | None) -> Embedder:
-        """The model of a space: the one asked for, else the recorded one, else the default."""
+        """Loads the model of a space: the requested one, else the recorded one, else the default."""
         modalities = name.split("+")
         asked = next((one for one in map(self._asked, modalities) if one is not None), None)
         default = record_of(modalities[0]).default_model
         made = self._meant(recorded.model) if recorded is not None else default
-        source = made if asked is None else asked  # a table has a length, which may be 0
+        source = made if asked is None else asked  # not `asked or made`: an empty table is falsy
         if source == "":
             raise UsageError(f"no model of {plural(modalities)} is named")
         try:
@@ -301,7 +317,7 @@ class Spaces(Mapping[str, Embedder]):
         except OmnivecError as error:
             if asked is None and recorded is not None:
                 folder = self._catalogue.folder
-                moved = "; if it was moved, say where it is: --model FOLDER, model=FOLDER"
+                moved = "; if it was moved, give its new path: --model FOLDER, model=FOLDER"
                 raise CollectionError(
                     f"{folder} was made by {source!r}, which cannot be loaded: {error}"
                     + (moved if Path(str(source)).is_absolute() else "")
@@ -315,9 +331,9 @@ class Spaces(Mapping[str, Embedder]):
         return model
 
     def _refuse_others(self) -> None:
-        """Refuses models that were asked for and are not the recorded ones; those of the same name are taken on trust.
+        """Refuses requested models that are not the recorded ones.
 
-        Whoever uses one finds out whether it still is what it was.
+        A model with the recorded name is not loaded for that: it is checked when it is used.
         """
         for modality in readable() if self.records() else ():
             recorded, asked = self.recorded(modality), self._asked(modality)
@@ -332,13 +348,13 @@ class Spaces(Mapping[str, Embedder]):
                 if not free or self._requested.default is None:
                     raise
                 raise IdentityError(
-                    f"{error}; or take it for {plural(free[:1])} alone: --model {free[0]}=NAME, "
+                    f"{error}; or use it only for {plural(free[:1])}: --model {free[0]}=NAME, "
                     f"models={{{free[0]!r}: NAME}}"
                 ) from error
 
 
 def _is_readable(space: SpaceRecord) -> bool:
-    """Whether the parts of a record that are used here are there, and of their types."""
+    """Whether the fields of a record that are used here exist and have the right types."""
     recorded, listed = space.identity, space.provenance.get("modalities", [])
     parts = [recorded.get("weights"), recorded.get("preprocessing", {}), recorded.get("towers", {})]
     return (
@@ -350,13 +366,13 @@ def _is_readable(space: SpaceRecord) -> bool:
 
 
 def reads(space: SpaceRecord) -> tuple[ModalityName, ...]:
-    """What the model of a space embeds; of a space that does not say it, what its identity tells."""
+    """Returns the modalities that the model of a space reads; if they are not recorded, by its identity."""
     modalities = space.provenance.get("modalities") or [written(), *space.identity.get("towers", ())]
     return tuple(cast(list[ModalityName], modalities))
 
 
 def _rivals(name: str) -> list[str]:
-    """Names of the spaces that would share a modality with this one."""
+    """Returns the names of all possible spaces that share a modality with this one."""
     modalities, all_of_them = set(name.split("+")), readable()
     counts = range(1, len(all_of_them) + 1)
     return [
@@ -368,18 +384,18 @@ def _rivals(name: str) -> list[str]:
 
 
 def _joint_model(modalities: set[str]) -> str:
-    """A model that embeds these, for messages; "MODEL" where none is known."""
+    """Returns a model that embeds some modalities, for messages; "MODEL" if none is known."""
     records = [known_modalities()[one] for one in modalities if one in known_modalities()]
     known = (one.joint_model for one in records if modalities <= {one.name, written()})
     return next(filter(None, known), "MODEL")
 
 
 def _recorded_limit(space: SpaceRecord, modality: ModalityName) -> int | None:
-    """The limit of a space's model for a modality, in its unit; None where its identity does not say it."""
+    """Returns the length limit of a space's model for a modality, in its unit; None if it is not recorded."""
     made = space.identity
     if modality in made.get("towers", {}):
         made = made["towers"][modality]
-    elif reads(space)[0] != modality:  # What is not said of a tower is of the first modality.
+    elif reads(space)[0] != modality:  # the other facts are those of the first modality
         return None
     limit = made.get("preprocessing", {}).get("limit")
     return limit if type(limit) is int else None
@@ -391,12 +407,12 @@ def _same(a: ModelSource, b: ModelSource) -> bool:
 
 
 def _closed(space: SpaceRecord, vectors: int, modality: ModalityName) -> str:
-    """One line: what was not searched, why, and the way out."""
+    """Says in one line that a space was not searched, why, and how to change that."""
     joint, modalities = _joint_model({modality, *space.name.split("+")}), space.name.split("+")
     option = joint if written() in modalities else f"{modalities[0]}={joint}"
     such = f"{joint} or one" if joint != "MODEL" else "one"
     return (
         f"the space {space.name!r} ({vectors:,} vector{'s' if vectors != 1 else ''}) cannot be searched by {modality}: "
-        f"its model {space.model} reads no {modality}; a joint model does, such as {such} made by "
+        f"its model {space.model} does not read {modality}; a joint model does, such as {such} made by "
         f" `omnivec train align`: omnivec index --collection NEW --model {option} PATHS"
     )

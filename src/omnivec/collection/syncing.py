@@ -1,4 +1,4 @@
-"""A folder and a collection brought together: new and changed files in, and out only what is provably gone."""
+"""`Collection.sync`: adds new and changed files, and removes documents whose files are provably gone."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from omnivec.store.sqlite import Catalogue
 from omnivec.types import ModalityName
 from omnivec.validation.reasons import LeftOut, escaped, named
 
-# A file changed again within the clock's grain of its reading keeps its time: that time proves nothing.
+# A file that is changed twice within the resolution of the clock keeps its time, so a recent time proves nothing.
 _GRAIN_NS = 2_000_000_000
-_LONG_AGO_NS = 2**62  # 146 years: what is further off need not fit into the catalogue's 64 bits.
+_LONG_AGO_NS = 2**62  # 146 years; the difference to an even older time may not fit into 64 bits
 _UNSETTLED = -1
-# Kinds of what is left out that hold provably nothing.
+# Reasons for leaving a file out that prove that it contains nothing.
 _NOTHING = ("empty", "without text")
 
-# Behind how a text was cut: the encoding it was read with, where the file itself did not tell. Before version 3 of the
-# schema it was that of the whole run, which says nothing about a single file.
+# In a recorded pipeline, these precede the encoding that a text was read with, if the file itself does not name it.
+# Before version 3 of the schema it was the encoding of the whole run, which may not be that of the file.
 READ_AS = " read as "
 _OF_THE_RUN = " encoding="
 
@@ -43,15 +43,15 @@ Status = Literal["new", "changed", "unchanged", "removed", "failed"]
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to one document, told after it is committed.
+    """What happened to one document, reported after it is committed.
 
     Attributes:
-        document: its id; for a file that could not be read, its path.
-        status: new, changed, unchanged, removed or failed.
-        passages: how many it has now.
-        lost: tokens that the model's limit cut off.
-        why: of a failure.
-        note: what else of it is not in, such as the frames of an animation behind the first.
+        document: id of the document; for a file that could not be read, its path.
+        status: "new", "changed", "unchanged", "removed" or "failed".
+        passages: number of its passages.
+        lost: number of tokens that the model's limit cut off.
+        why: reason of a failure.
+        note: what was left out of it, such as later frames of an animation.
     """
 
     document: str
@@ -64,21 +64,21 @@ class Event:
 
 @dataclass
 class SyncReport:
-    """What a sync did.
+    """The result of `Collection.sync`.
 
     Attributes:
-        new: documents that were not there before.
-        changed: documents whose content was replaced.
-        unchanged: documents that were as they are.
-        removed: documents whose files are provably gone.
-        failed: path -> why it could not be read; an earlier version of it stays.
-        kept: document whose file was not seen -> why it is not known to be gone.
-        notes: path -> what of it was left out, though the rest is in.
-        warnings: what whoever searches the collection should know, one line each.
-        left_out: path of what a folder holds and has nothing to embed -> its kind: "empty", "binary", "FIFO", ...
-        skipped: lower-case suffix -> files left out because they promise nothing that can be read.
-        passages: passages written.
-        lost: tokens that the model's limit cut off.
+        new: number of new documents.
+        changed: number of documents whose content was replaced.
+        unchanged: number of unchanged documents.
+        removed: number of documents that were removed because their files are provably gone.
+        failed: maps the path of each file that could not be read to the reason; an earlier version of it stays.
+        kept: maps each document whose file was not seen to the reason why it may still exist.
+        notes: maps paths to what was left out of the file, such as later frames of an animation.
+        warnings: what users who search the collection should know, one line each.
+        left_out: maps the path of each file without anything to embed to the reason: "empty", "binary", "FIFO", ...
+        skipped: counts the files that no model reads, by lower-case suffix.
+        passages: number of passages written.
+        lost: number of tokens that the model's limit cut off.
         dry_run: whether this is only what would be done.
     """
 
@@ -107,16 +107,16 @@ class SyncReport:
 
 @dataclass(frozen=True)
 class Options:
-    """How a sync reads.
+    """Options of a sync.
 
     Attributes:
-        hidden: whether files and folders whose name begins with a dot are taken.
-        encoding: of files that are not UTF-8 and do not name their own, one or several: the first that can read it.
-            A document is read with the same one again where none is given.
-        max_bytes: largest file.
-        dry_run: only say what would be done.
-        show_progress_bar: progress on stderr; None as `progress` says.
-        named: whether the roots were named for this run: then one that holds nothing is a failure.
+        hidden: whether to include files and folders whose names begin with a dot.
+        encoding: encodings for files that are not UTF-8 and do not name their encoding; the first that can decode a
+            file is used. If empty, a document is read again with the encoding of its last reading.
+        max_bytes: largest size of a file.
+        dry_run: whether to only report what would be done.
+        show_progress_bar: whether to show progress on stderr; None for the default, see `progress`.
+        named: whether the caller has named the roots; a root without anything to embed is then a failure.
     """
 
     hidden: bool = False
@@ -128,17 +128,17 @@ class Options:
 
 
 class Names(Protocol):
-    """Ids of files in a collection, and back."""
+    """Converts between files and their ids in a collection; see `file_names.FileNames`."""
 
     def of(self, path: Path) -> str:
-        """The id of a file: relative to the folder that holds the collection where it lies below it."""
+        """Returns the id of a file."""
 
     def path(self, name: str) -> Path:
-        """The file of an id."""
+        """Returns the file of an id."""
 
 
 class Sync:
-    """One run over some roots."""
+    """One call of `Collection.sync`."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Sync:
         options: Options,
         on_event: Callable[[Event], None],
     ) -> None:
-        from omnivec.collection.languages import Tally  # a search looks at no language
+        from omnivec.collection.languages import Tally  # imported here, since a search does not need it
 
         self._catalogue, self._names = catalogue, names
         self._options, self._on_event = options, on_event
@@ -166,10 +166,10 @@ class Sync:
         self.report = SyncReport(dry_run=options.dry_run)
 
     def run(self, roots: Sequence[Path]) -> SyncReport:
-        """Looks through the roots, brings in what they hold, then removes what is gone from under them."""
+        """Scans the roots, adds new and changed files, then removes documents whose files are gone."""
         self._before = self._catalogue.signatures()
         walks = [listing for path in roots if (listing := self._walk(path)) is not None]
-        files = self._found(walks)
+        files = self._files(walks)
         wanted = self._options.show_progress_bar
         with bar("indexing", len(files), "documents", wanted) as self._shown:
             for entry, root in files.values():
@@ -180,30 +180,30 @@ class Sync:
         return self.report
 
     def _warn(self) -> None:
-        """Notes where the texts that came in are in other languages than their model is for."""
+        """Adds a warning to the report if many of the added texts are in languages that their model is not made for."""
         from omnivec.collection.languages import warning
 
-        if self._languages and self.report.passages:  # A run over images alone needs no model of texts.
+        if self._languages and self.report.passages:  # images alone need no model of texts
             model = self._spaces.model(modality.written())
             line = warning(self._languages, model.name, model.folder)
             self.report.warnings += [line] if line else []
 
     def _cutting(self, name: ModalityName) -> Cutting:
-        """How documents of a modality are cut."""
-        # What changes nothing needs no model: where none is in yet, none is to be compared.
-        untold = self._options.dry_run and self._spaces.recorded(name) is None
-        return Cutting(0) if untold else self._spaces.cutting(name)
+        """Returns how documents of a modality are split into passages."""
+        # A dry run loads no model; without a recorded space there are no documents to compare the settings with.
+        unneeded = self._options.dry_run and self._spaces.recorded(name) is None
+        return Cutting(0) if unneeded else self._spaces.cutting(name)
 
     def _walk(self, root: Path) -> Walk | None:
-        """The walk through a root; None where its name cannot be kept."""
+        """Returns the walk through a root; None if its name cannot be stored."""
         if escaped(root) != str(root):
             self._fail(escaped(root), f"{escaped(root)}: its name is not valid UTF-8; rename it")
             return None
         options = self._options
         return walk(root, hidden=options.hidden, max_bytes=options.max_bytes, wanted=is_readable)
 
-    def _found(self, walks: Sequence[Walk]) -> dict[str, tuple[FileEntry, str]]:
-        """Id of each file under the roots -> the file, and the first root that it was found under."""
+    def _files(self, walks: Sequence[Walk]) -> dict[str, tuple[FileEntry, str]]:
+        """Maps the id of each file under the roots to the file and the first root that it was found under."""
         known = set(self._catalogue.roots())
         files: dict[str, tuple[FileEntry, str]] = {}
         with bar("looking for files", None, "files", self._options.show_progress_bar) as shown:
@@ -255,7 +255,7 @@ class Sync:
         self._put(entry, root, content, mtime)
 
     def _put(self, entry: FileEntry, root: str, content: Content, mtime_ns: int) -> None:
-        """Hands a file that is new or changed to the indexer."""
+        """Passes a new or changed file to the indexer."""
         name = self._names.of(entry.path)
         if content.modality == modality.written():
             self._languages.add(content.text)
@@ -280,7 +280,7 @@ class Sync:
         )
 
     def _encodings(self, before: Signature | None) -> tuple[str, ...]:
-        """The encodings to read a file with: those of this run, else the one that it was read with before."""
+        """Returns the encodings to try for a file: those of this run, or else the one of its last reading."""
         remembered = _parsed_pipeline(before.pipeline)[1] if before is not None else None
         return self._options.encoding or ((remembered,) if remembered else ())
 
@@ -293,14 +293,14 @@ class Sync:
         return same and self._is_current(before.pipeline)
 
     def _is_current(self, recorded: str) -> bool:
-        """Whether a file that has not changed would become the same document again, as far as that shows unread."""
+        """Whether an unchanged file would give the same document again, as far as is known without reading it."""
         pipeline, encoding, certain = _parsed_pipeline(recorded)
         encodings, modality = self._options.encoding, _made_by(pipeline)
         same = certain and (not encodings or encoding is None or encoding in encodings)
         return same and modality is not None and pipeline == self._indexing.pipeline(modality)
 
     def _is_made_so(self, recorded: str, content: Content) -> bool:
-        """Whether a document was made of this content as this run would make it."""
+        """Whether a document was made from this content with the same settings as in this run."""
         pipeline, encoding, _ = _parsed_pipeline(recorded)
         return pipeline == self._indexing.pipeline(content.modality) and encoding == content.encoding
 
@@ -310,7 +310,7 @@ class Sync:
             self._catalogue.touch(self._touched)
 
     def _advance(self) -> None:
-        """One document more is done."""
+        """Advances the progress bar by one document."""
         if self._shown is not None:
             self._shown.advance(1)
 
@@ -338,10 +338,10 @@ class Sync:
         self._on_event(Event(written.id, status, written.passages, written.lost, note=note))
 
     def _refuse(self, entry: FileEntry, error: ItemError) -> None:
-        """A file that cannot be taken: a failure where it was named itself, or could not be read.
+        """Reports a file that cannot be added; it is a failure if the user has named it, or if it cannot be read.
 
-        What was read and holds nothing is left out, and its earlier version with it: that is provably gone. Other
-        kinds of what is left out, such as a binary file, prove nothing.
+        A file in a folder that was read and has no content is left out, and its earlier version is removed, because its
+        content is provably gone. Other reasons for leaving a file out, such as binary content, do not prove this.
         """
         self._advance()
         if entry.path in self._named or not isinstance(error, LeftOut):
@@ -358,7 +358,7 @@ class Sync:
             self._emptied.append(name)
 
     def _fail(self, path: str, why: str) -> None:
-        if path in self.report.failed:  # Two roots may hold it.
+        if path in self.report.failed:  # it may be under two roots
             return
         known = self._names.of(Path(path)) in self._before
         why = f"{why} (its earlier version stays)" if known else why
@@ -366,7 +366,7 @@ class Sync:
         self._on_event(Event(path, "failed", why=why))
 
     def _prune(self, walks: Sequence[Walk]) -> None:
-        """Removes documents whose files lay under these roots and are provably gone, whichever root is asked."""
+        """Removes documents whose files were under these roots and are provably gone according to each of them."""
         listings = {listing.root: listing for listing in walks}
         seen = {root for name in self._seen for root in _roots_of(self._names.path(name), listings)}
         empty = {root for root in listings if root not in seen and _holds_no_file(root)}
@@ -375,7 +375,7 @@ class Sync:
             if document.path is None or document.id in self._seen:
                 continue
             path = self._names.path(document.id)
-            # What was named itself, and not found in a folder, is not the folder's to remove while it is there.
+            # A file that the user has named, and that still exists, is kept even if its folder is walked without it.
             if document.root in (None, document.id) and os.path.exists(path):  # noqa: PTH110
                 continue
             doubts = [self._not_gone(listings[r], document, r in empty) for r in _roots_of(path, listings)]
@@ -391,13 +391,13 @@ class Sync:
             self._on_event(Event(name, "removed"))
 
     def _not_gone(self, listing: Walk, document: DocumentEntry, empty: bool) -> str | None:
-        """Why a document that was not seen may still exist; None where it is provably gone."""
+        """Explains why a file that was not seen may still exist; None if it is provably gone."""
         path = self._names.path(document.id)
         if (category := listing.left_out.get(escaped(path))) in UNPROVEN:
             return f"its file is now left out: {category}"
         if empty:
-            return f"{listing.root} holds no file now: a disk that is not mounted looks the same"
-        # Devices get new numbers when a system starts: files that were seen again show old and new.
+            return f"{listing.root} contains no files now: a disk that is not mounted looks the same"
+        # Device numbers change when a system restarts; files that were seen again give the new number of a device.
         device = self._devices.get(document.device, document.device)
         if not listing.covers(path, device):
             return f"{path.parent} could not be listed, or its disk is not mounted"
@@ -405,21 +405,21 @@ class Sync:
 
 
 def metadata_of(entry: FileEntry, name: str) -> dict[str, Any]:
-    """What a file says about itself, for filters: path, name, suffix, size in bytes, and when it was changed."""
+    """Returns the metadata of a file for filters: path, name, suffix, size in bytes, and time of modification."""
     facts = {
         "path": name,
         "name": entry.path.name,
         "suffix": entry.path.suffix.lower(),
         "size": entry.size,
     }
-    with suppress(ValueError, OverflowError, OSError):  # A time that no calendar holds is left out.
+    with suppress(ValueError, OverflowError, OSError):  # a time out of the range of datetime is left out
         changed = datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC)
         facts["modified"] = changed.isoformat(timespec="seconds")
     return facts
 
 
 def _parsed_pipeline(recorded: str) -> tuple[str, str | None, bool]:
-    """How a text was cut, the encoding it was read with, and whether it is certain that it was read with that."""
+    """Splits a recorded pipeline into the settings, the encoding, and whether the encoding is certain."""
     for mark in (READ_AS, _OF_THE_RUN):
         cutting, marked, encoding = recorded.partition(mark)
         if marked:
@@ -428,16 +428,16 @@ def _parsed_pipeline(recorded: str) -> tuple[str, str | None, bool]:
 
 
 def _made_by(pipeline: str) -> ModalityName | None:
-    """The modality of a document that was made this way; None where its name and version are not known here."""
+    """Returns the modality of a recorded pipeline; None if its name and version are unknown."""
     made = pipeline.partition(" ")[0]
     return next((name for name in modality.readable() if modality.get(name).pipeline == made), None)
 
 
 def _roots_of(path: Path, listings: Mapping[Path, Walk]) -> list[Path]:
-    """The roots that a file lies under, itself among them."""
+    """Returns the roots that a file is under, including the file itself."""
     return [folder for folder in (path, *path.parents) if folder in listings]
 
 
 def _holds_no_file(folder: Path) -> bool:
-    """Whether a folder is there without any file in it: a disk that is not mounted looks the same."""
+    """Whether a folder exists without any file in it, which is also the case if a disk is not mounted."""
     return os.path.isdir(folder) and not any(files for _, _, files in os.walk(folder))  # noqa: PTH112
