@@ -69,7 +69,7 @@ class BridgedNetwork:
         self._slots, self._aliases = _weights(self._base, self._within)
         self.names = tuple(self._slots)
         self._buffers = {name for name, _ in self._base.named_buffers()}
-        self._shapes = {name: tuple(held[0][0][held[0][1]].shape) for name, held in self._slots.items()}
+        self._shapes = {name: tuple(slots[0][0][slots[0][1]].shape) for name, slots in self._slots.items()}
         self._takes = _arguments(self._module)
         _forget(self._module)
 
@@ -190,8 +190,8 @@ class BridgedNetwork:
                 if buffer is not None and buffer.device != device and buffer.device.type != "meta":
                     module._buffers[name] = buffer.to(device)
         try:
-            for held, value in zip(self._slots.values(), values, strict=True):
-                for table, key in held:
+            for slots, value in zip(self._slots.values(), values, strict=True):
+                for table, key in slots:
                     table[key] = value
             yield
         finally:

@@ -104,8 +104,8 @@ def _download(repository: Repository, endpoint: str, report: Reporter, needed: l
     if listing.sha is not None:
         commit(listing.sha, place)
     if listing.sha is None or not weights(files):
-        held = ", ".join(sorted(sizes)[:8]) or "nothing"
-        raise ModelNotFound(f"{repository} has no weights that omnivec reads (it has {held})")
+        names = ", ".join(sorted(sizes)[:8]) or "nothing"
+        raise ModelNotFound(f"{repository} has no weights that omnivec reads (it has {names})")
     needed[0] = sum(sizes[file] for file in files)
     stated = _ask_for(files[0], repository, listing.sha, endpoint)
     snapshot = repository_folder(repository) / "snapshots" / listing.sha

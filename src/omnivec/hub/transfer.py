@@ -381,13 +381,13 @@ def _length(part: Path) -> int:
 
 
 def _attempt(url: str, part: Path, network: NetworkSettings, report: Reporter, label: str, most: int) -> None:
-    held = _length(part)
+    offset = _length(part)
     try:
-        response = network.open(url, {"Range": f"bytes={held}-"} if held else {})
+        response = network.open(url, {"Range": f"bytes={offset}-"} if offset else {})
     except urllib.error.HTTPError as exc:
         exc.close()
-        if exc.code == 416 and held:
-            if exc.headers.get("Content-Range", "") == f"bytes */{held}":
+        if exc.code == 416 and offset:
+            if exc.headers.get("Content-Range", "") == f"bytes */{offset}":
                 return  # `part` was complete
             part.unlink()
             raise _Again("the file changed on the server") from exc
@@ -397,13 +397,13 @@ def _attempt(url: str, part: Path, network: NetworkSettings, report: Reporter, l
     except (OSError, http.client.HTTPException) as exc:
         raise _Again(why(exc)) from exc
     with response:
-        _receive(response, part, _start(response, held), report, label, most)
+        _receive(response, part, _start(response, offset), report, label, most)
 
 
-def _start(response: http.client.HTTPResponse, held: int) -> int:
-    """The offset in the file at which the response begins: `held`, or 0 from a server that ignores ranges."""
+def _start(response: http.client.HTTPResponse, offset: int) -> int:
+    """The offset in the file at which the response begins: `offset`, or 0 from a server that ignores ranges."""
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return held if response.status == 206 and match and int(match[1]) == held else 0
+    return offset if response.status == 206 and match and int(match[1]) == offset else 0
 
 
 def _receive(

@@ -91,10 +91,10 @@ def _check(member: zipfile.ZipInfo, source: object) -> None:
 
 def _check_together(members: list[zipfile.ZipInfo], archive: Path, source: object) -> None:
     """Refuses too much content, and names that are the same file on some systems."""
-    total, held = sum(member.file_size for member in members), archive.stat().st_size
-    if len(members) > _MOST_FILES or total > _SPARE + _RATIO * held:
+    total, size = sum(member.file_size for member in members), archive.stat().st_size
+    if len(members) > _MOST_FILES or total > _SPARE + _RATIO * size:
         raise DownloadError(
-            f"{source} is refused: {len(members):,} files of {megabytes(total)} in a wheel of {megabytes(held)}"
+            f"{source} is refused: {len(members):,} files of {megabytes(total)} in a wheel of {megabytes(size)}"
         )
     seen: dict[str, str] = {}
     for member in members:

@@ -147,8 +147,8 @@ def _newest(
     """The newest intact matrix file whose state is in the catalogue's history, and that state."""
     names = _states(catalogue, space)
     # Files only: opening a pipe would block.
-    there = [file for file in folder.glob("matrix-*.f32") if file.name in names and file.is_file()]
-    for file in sorted(there, key=lambda file: -names[file.name][0]):
+    usable = [file for file in folder.glob("matrix-*.f32") if file.name in names and file.is_file()]
+    for file in sorted(usable, key=lambda file: -names[file.name][0]):
         loaded = _read(file, catalogue.id(), dim)
         if loaded is not None:
             return names[file.name], loaded

@@ -98,13 +98,13 @@ _MISSING = object()
 
 
 def read(
-    kind: type[Record], said: object, file: Path | str, error: type[OmnivecError] = ModelError
+    kind: type[Record], content: object, file: Path | str, error: type[OmnivecError] = ModelError
 ) -> Record:
     """Reads a record from the content of a file.
 
     Args:
         kind: a dataclass.
-        said: the content of the file, as `json` returns it.
+        content: the content of the file, as `json` returns it.
         file: name of the file, for messages.
         error: class of the exception; if it is ModelError, a value not in `Among` raises UnsupportedModel instead.
 
@@ -113,7 +113,7 @@ def read(
             key, the value, and what is expected.
     """
     try:
-        return _record(kind, said, "")
+        return _record(kind, content, "")
     except _Wrong as wrong:
         raise wrong.error(file, error) from None
 
@@ -124,18 +124,18 @@ def read_file(kind: type[Record], path: Path, default: Any = _MISSING) -> Record
     Raises:
         ModelError: the file is missing and there is no default, it is not JSON, or as `read`.
     """
-    said = read_json(path) if default is _MISSING else read_json(path, default)
-    return read(kind, said, path)
+    content = read_json(path) if default is _MISSING else read_json(path, default)
+    return read(kind, content, path)
 
 
 def checked(
-    kinds: Iterable[type], said: object, file: Path | str, spellings: Mapping[str, str] | None = None
+    kinds: Iterable[type], content: object, file: Path | str, spellings: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Those keys of a file that some records have, checked as by `read`; missing and null ones are left as they are.
 
     Args:
         kinds: the records; if two have the same key, the first is used.
-        said: the content of the file.
+        content: the content of the file.
         file: name of the file, for messages.
         spellings: another name of a key -> the record's key; names with a dot, for nested tables, are ignored here.
 
@@ -149,7 +149,7 @@ def checked(
         if "." not in key and name in known:
             known.setdefault(key, known[name])
     try:
-        return _tables(known, said, "")
+        return _tables(known, content, "")
     except _Wrong as wrong:
         raise wrong.error(file, ModelError) from None
 
@@ -160,17 +160,17 @@ def table(kind: type, path: Path, default: Any = _MISSING) -> dict[str, Any]:
     Raises:
         ModelError: as `read_file`, but not for missing keys.
     """
-    said = read_json(path, kind=dict) if default is _MISSING else read_json(path, default, dict)
-    return overlaid(kind, said, path)
+    content = read_json(path, kind=dict) if default is _MISSING else read_json(path, default, dict)
+    return overlaid(kind, content, path)
 
 
-def overlaid(kind: type, said: Mapping[str, Any], file: Path | str, at: str = "") -> dict[str, Any]:
+def overlaid(kind: type, content: Mapping[str, Any], file: Path | str, at: str = "") -> dict[str, Any]:
     """A dict with those keys that a record has checked and converted; `at` is the dict's own key, for messages."""
     try:
-        known = _tables({key: hint for key, hint, _ in _fields(cast(Any, kind)).values()}, said, at)
+        known = _tables({key: hint for key, hint, _ in _fields(cast(Any, kind)).values()}, content, at)
     except _Wrong as wrong:
         raise wrong.error(file, ModelError) from None
-    return {**said, **known}
+    return {**content, **known}
 
 
 def rows(kind: type[Record], path: Path, default: Any = _MISSING) -> tuple[Record, ...]:
@@ -179,9 +179,9 @@ def rows(kind: type[Record], path: Path, default: Any = _MISSING) -> tuple[Recor
     Raises:
         ModelError: as `read_file`.
     """
-    said = read_json(path, kind=list) if default is _MISSING else read_json(path, default, list)
+    content = read_json(path, kind=list) if default is _MISSING else read_json(path, default, list)
     try:
-        return tuple(_record(kind, each, f"[{i}]") for i, each in enumerate(said))
+        return tuple(_record(kind, each, f"[{i}]") for i, each in enumerate(content))
     except _Wrong as wrong:
         raise wrong.error(path, ModelError) from None
 
@@ -239,21 +239,21 @@ def _notes(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
 
 
-def _record(kind: type[Record], said: object, at: str) -> Record:
-    if isinstance(said, kind):
-        return said
-    if not isinstance(said, Mapping):
-        raise _Wrong(at, said, "a table")
+def _record(kind: type[Record], content: object, at: str) -> Record:
+    if isinstance(content, kind):
+        return content
+    if not isinstance(content, Mapping):
+        raise _Wrong(at, content, "a table")
     values: dict[str, Any] = {}
     for name, (key, annotation, optional) in _fields(cast(Any, kind)).items():
-        value = said.get(key)
+        value = content.get(key)
         if value is not None:
             values[name] = _value(annotation, value, _below(at, key))
         elif _may_be_null(annotation):
             if not optional:
                 values[name] = None
         elif not optional:
-            raise _Wrong(_below(at, key), None if key in said else _MISSING, _expected(annotation))
+            raise _Wrong(_below(at, key), None if key in content else _MISSING, _expected(annotation))
     record = kind(**values)
     for name, (key, annotation, _) in _fields(cast(Any, kind)).items():
         for note in _notes(annotation):
@@ -270,13 +270,13 @@ def _compare(record: Any, note: object, value: Any, at: str) -> None:
         raise _Wrong(at, value, f"a list as long as {note.field} says ({_SHOWN.repr(other)})")
 
 
-def _tables(known: Mapping[str, Any], said: object, at: str) -> dict[str, Any]:
-    if not isinstance(said, Mapping):
-        raise _Wrong(at, said, "a table")
+def _tables(known: Mapping[str, Any], content: object, at: str) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        raise _Wrong(at, content, "a table")
     return {
-        key: None if said[key] is None else _value(annotation, said[key], _below(at, key), tables=True)
+        key: None if content[key] is None else _value(annotation, content[key], _below(at, key), tables=True)
         for key, annotation in known.items()
-        if key in said
+        if key in content
     }
 
 

@@ -140,11 +140,11 @@ def cca(left: Floats, right: Floats, strength: float = 0.1, dim: int | None = No
     (x, mean_x), (y, mean_y) = _centred(a), _centred(b)
     white_x, white_y = _whitener(x, strength), _whitener(y, strength)
     u, correlations, v = np.linalg.svd(white_x @ (x.T @ y) @ white_y, full_matrices=False)
-    kept = slice(None, dim)
-    scale = correlations[kept, None]
+    used = slice(None, dim)
+    scale = correlations[used, None]
     return Aligned(
-        _affine(scale * (u.T[kept] @ white_x), mean_x),
-        _affine(scale * (v[kept] @ white_y), mean_y),
+        _affine(scale * (u.T[used] @ white_x), mean_x),
+        _affine(scale * (v[used] @ white_y), mean_y),
         strength,
     )
 
@@ -216,13 +216,14 @@ def split(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArr
     Raises:
         UsageError: too few rows for both.
     """
-    held = max(round(count * share), 2)
-    if count - held < 2:
+    held_out = max(round(count * share), 2)
+    left = count - held_out
+    if left < 2:
         raise UsageError(
-            f"{count} pairs with {held} held out leave {count - held} to learn from, at least 2 are needed: give more"
+            f"{count} pairs with {held_out} held out leave {left} to learn from, at least 2 are needed: give more"
         )
     order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[held:]), np.sort(order[:held])
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def choose(
@@ -243,13 +244,13 @@ def choose(
         share: of the pairs that is held out.
         seed: by which they are drawn.
     """
-    known, held = split(len(left), share, seed)
+    known, held_out = split(len(left), share, seed)
 
-    def held_out_rank(strength: float) -> float:
+    def reciprocal_rank(strength: float) -> float:
         made = fit(left[known], right[known], strength)
-        return mean_reciprocal_rank(made.left(left[held]), made.right(right[held]))
+        return mean_reciprocal_rank(made.left(left[held_out]), made.right(right[held_out]))
 
-    best = max(strengths, key=held_out_rank) if len(strengths) > 1 else strengths[0]
+    best = max(strengths, key=reciprocal_rank) if len(strengths) > 1 else strengths[0]
     return fit(left, right, best)
 
 

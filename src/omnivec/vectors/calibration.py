@@ -75,8 +75,10 @@ def background(scores: ArrayLike) -> Background:
 
 def _scale(sample: NDArray[np.float64], excess: NDArray[np.float64]) -> float:
     """The maximum-likelihood scale of exponential excesses, the largest censored because they may be hits."""
-    kept = len(excess) - int(len(excess) * HITS)
-    censored = float(excess[:kept].sum() + (len(excess) - kept) * excess[kept - 1]) / kept
+    uncensored = len(excess) - int(len(excess) * HITS)
+    censored = (
+        float(excess[:uncensored].sum() + (len(excess) - uncensored) * excess[uncensored - 1]) / uncensored
+    )
     spread = float(sample[-1] - sample[0])
     # The others are fallbacks for samples that are mostly ties.
     for scale in (censored, float(excess.mean()), spread / len(sample)):
