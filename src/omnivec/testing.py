@@ -343,7 +343,8 @@ def check_index(make: Callable[[int, Metric], VectorIndex], seed: int = 0, recal
     one must return candidates without duplicates.
 
     Args:
-        make: called with (dim, metric); returns an empty index.
+        make: the class of the index, which is called with (dim, metric, keys, vectors) too, as a collection does; or a
+            function of (dim, metric) that returns an empty index.
         seed: seed of the random vectors.
         recall: for an approximate index, the least share of the 10 nearest keys that must be among 40 candidates, on
             average over the queries.
@@ -364,9 +365,13 @@ def check_index(make: Callable[[int, Metric], VectorIndex], seed: int = 0, recal
         index.add(keys[:120], vectors[:120])
         index.add(keys[120:], vectors[120:])
         queries = rng.standard_normal((20, 16)).astype(np.float32)
-        check = _check_found if index.exact else partial(_check_candidates, recall=recall)
+        # An index of the first protocol, which had no `exact` and which no collection called, is exact.
+        exact = getattr(index, "exact", None)
+        check = partial(_check_candidates, recall=recall) if exact is False else _check_found
         check(index, keys, vectors, queries, None)
         check(index, keys, vectors, queries, np.sort(keys[::3]))
+        if isinstance(make, type) and exact is not None:
+            _check_built(make, metric, check, keys, vectors, queries)
         index.remove(keys[:50])
         check(index, keys[50:], vectors[50:], queries, None)
         if len(index) != 150:
@@ -389,6 +394,23 @@ def _scores(
     if allowed is not None:
         scores[:, ~np.isin(keys, allowed)] = -np.inf
     return scores
+
+
+def _check_built(
+    make: type, metric: Metric, check: Callable[..., None], keys: Keys, vectors: Floats, queries: Floats
+) -> None:
+    """Checks an index that is made with its vectors, as a collection makes it: keys ascending, arrays read-only."""
+    order = np.argsort(keys)
+    given = keys[order], vectors[order]
+    for array in given:
+        array.setflags(write=False)
+    try:
+        built = make(16, metric, *given)
+    except TypeError as error:
+        raise AssertionError(
+            f"{make.__name__}(dim, metric, keys, vectors), as a collection calls it: {error}"
+        ) from error
+    check(built, keys, vectors, queries, None)
 
 
 def _check_found(

@@ -168,6 +168,35 @@ def test_a_collection_takes_an_index_of_another_package_by_its_name(announced, t
     assert sorted(places[hit.id] for hit in got) == [places[hit.id] for hit in got]
 
 
+@pytest.mark.parametrize(
+    ("modules", "why"),
+    [
+        (
+            ["nowhere"],
+            "cannot be had from the module nowhere .ModuleNotFoundError: No module named 'nowhere'.",
+        ),
+        (["small_models:WORDS"], "from the module small_models .AttributeError: .* no attribute 'INDEX'."),
+        (["first", "second"], "2 packages provide the index 'mine', in the modules first and second"),
+    ],
+)
+def test_a_package_with_a_broken_index_is_named(tmp_path, monkeypatch, modules, why):
+    for module in modules:
+        info = tmp_path / f"package_{module.partition(':')[0]}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: package-{module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(
+            f"[{index_registry.GROUP}]\nmine = {module}\nexact = nowhere\n"
+        )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    index_registry.indexes.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=why):
+            Collection(tmp_path / "notes.omni", index="mine")
+        Collection(tmp_path / "notes.omni", index="exact").close()
+    finally:
+        index_registry.indexes.cache_clear()
+
+
 def test_an_index_that_there_is_not_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(UsageError, match=r"no index 'annoy'; there are: exact$"):
         Collection(tmp_path / "notes.omni", index="annoy")

@@ -163,6 +163,7 @@ def test_a_modality_that_breaks_the_contract_is_named(
     [
         ("MODALITY = 1 / 0", "cannot be had from the module smells .ZeroDivisionError: division by zero."),
         ("", "cannot be had from the module smells .AttributeError: .*MODALITY"),
+        ("MODALITY = {'name': 'smell'}", "MODALITY is .*, not a Modality"),
         ("MODALITY = made('text')", "two modalities are called 'text'"),
         ("MODALITY = made('Smell')", "'Smell': a name is of a-z"),
         (

@@ -414,5 +414,5 @@ def _closed(space: SpaceRecord, vectors: int, modality: ModalityName) -> str:
     return (
         f"the space {space.name!r} ({vectors:,} vector{'s' if vectors != 1 else ''}) cannot be searched by {modality}: "
         f"its model {space.model} does not read {modality}; a joint model does, such as {such} made by "
-        f" `omnivec train align`: omnivec index --collection NEW --model {option} PATHS"
+        f"`omnivec train align`: omnivec index --collection NEW --model {option} PATHS"
     )

@@ -8,6 +8,7 @@ A family is a module of one of three kinds: a network (`NetworkHooks`), a networ
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import functools
 import inspect
@@ -261,7 +262,20 @@ def check_hooks(module: ModuleType) -> type[NetworkHooks | TowerHooks | TableHoo
         missing.append(" or ".join(forwards()[:2]))
     if missing:
         raise ModelError(f"{where}: {missing[0]} is missing, which {KINDS[kind]} defines")
+    if kind is not TableHooks:
+        _check_config(module, where)
     return kind
+
+
+def _check_config(module: Any, where: str) -> None:
+    """Raises ModelError unless `Config` is a dataclass with what every model of its modality is asked for."""
+    config = module.Config
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        raise ModelError(f"{where}: Config is not a dataclass: write @dataclass(frozen=True) above it")
+    reads_text = getattr(module, "CLAIMS", {}).get("modality") == modality.written()
+    for name in ("dim", *(("max_length",) if reads_text else ())):
+        if not hasattr(config, name) and name not in config.__dataclass_fields__:
+            raise ModelError(f"{where}: Config has no {name}: add a field or a property of this name")
 
 
 def _is_class(name: str) -> bool:

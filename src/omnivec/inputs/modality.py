@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.items import shown
-from omnivec.validation.plugins import plugins
+from omnivec.validation.plugins import only, plugins
 from omnivec.validation.reasons import one_line
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def modalities() -> Mapping[str, Modality]:
         if _DEFINES in path.read_text(encoding="utf-8")
     ]
     records = [importlib.import_module(module).MODALITY for module in module_names]
-    records += [_of_plugin(name, module) for name, module in plugins(GROUP).items()]
+    records += [_of_plugin(name, only("modality", name, found)) for name, found in plugins(GROUP).items()]
     ordered = sorted(records, key=lambda record: (record.rank, record.name))
     by_name = {record.name: record for record in ordered}
     for record in ordered:
@@ -155,7 +155,9 @@ def modalities() -> Mapping[str, Modality]:
 def _of_plugin(name: str, module: str) -> Modality:
     """The record of another package; UsageError, naming it, where its module cannot be imported or has none."""
     try:
-        record: Modality = importlib.import_module(module).MODALITY
+        record = importlib.import_module(module).MODALITY
+        if not isinstance(record, Modality):
+            raise TypeError(f"MODALITY is {shown(record)}, not a Modality")
     except Exception as error:
         why = f"{type(error).__name__}: {one_line(error)}"
         raise UsageError(

@@ -102,15 +102,23 @@ class Model:
 
     def last(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program that computes the states before pooling: {"states": (n, t, d)}."""
-        return {"states": self.forward(ops, p, self.config, self.preparer.batch(ops, get))}
+        return {"states": self._states(ops, p, self.preparer.batch(ops, get))}
 
     def body(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from arrays to pooled vectors; to finished ones if the head has no matrix product."""
         batch = self.preparer.batch(ops, get)
-        hidden = self.forward(ops, p, self.config, batch)
+        hidden = self._states(ops, p, batch)
         counted = batch.mask if self.head.include_prompt else get("counted")
         pooled = self.head.pool(ops, hidden, batch.mask, counted, getattr(self.config, "prefix", 0))
         return {"vectors": pooled if self.head.has_products else self.head.finish(ops, p, pooled)}
+
+    def _states(self, ops: Ops, p: Params, batch: Any) -> Value:
+        states = self.forward(ops, p, self.config, batch)
+        if states is None:
+            raise ModelError(
+                f"{self.family.__file__}: its forward function returned None, not states (n, t, dim)"
+            )
+        return states
 
     def tail(self, ops: Ops, get: Callable[[str], Value], p: Params) -> dict[str, Value]:
         """The program from pooled vectors to finished ones."""
@@ -138,7 +146,8 @@ class Model:
             f.name: getattr(self.config, f.name) for f in fields(self.config) if "dropout" not in f.name
         }
         return {
-            "family": self.name,
+            # By its file's name: so collections record a family of another package, whatever its entry point is called.
+            "family": Path(self.family.__file__ or self.name).stem,
             "weights": self.hashes,
             "config": config,
             **self.preparer.identity,

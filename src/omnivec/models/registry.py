@@ -11,16 +11,21 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from omnivec.errors import ModelError, UnsupportedModel
+from omnivec import progress
+from omnivec.errors import ModelError, OmnivecError, UnsupportedModel, UsageError
 from omnivec.validation import typed
-from omnivec.validation.plugins import plugins
+from omnivec.validation.plugins import only, plugins
+from omnivec.validation.reasons import one_line
 
 GROUP = "omnivec.families"
+OWN = "omnivec.families."
+CLAIM_KEYS = ("model_type", "modality", "where", "files", "otherwise")
+KNOWN_KEYS = ("sources", "sha256", "licence", "dim", "length")
 LITERALS = ("CLAIMS", "KNOWN")
 
 # A literal as ruff formats it: it ends before the next line that begins with neither a space nor a closing bracket.
@@ -60,13 +65,25 @@ class Family:
         """Imports the family and checks its hooks.
 
         Raises:
-            ModelError: a hook is missing or unknown; see `families._hooks`.
+            ModelError: a hook is missing or unknown, see `families._hooks`; or the module, which is another package's,
+                cannot be imported.
         """
         from omnivec.families._hooks import (
             check_hooks,
         )  # imported here, so that listing families imports none
 
-        module = importlib.import_module(self.module)
+        try:
+            module = importlib.import_module(self.module)
+        except OmnivecError:
+            raise
+        except Exception as error:
+            if self.module.startswith(OWN):
+                raise
+            why = f"{type(error).__name__}: {one_line(error)}"
+            raise ModelError(
+                f"family {self.name!r} of another package: its module {self.module} cannot be imported ({why}): mend "
+                "that package, or uninstall it"
+            ) from error
         check_hooks(module)
         return module
 
@@ -81,7 +98,10 @@ class _Claimed:
 
 @functools.cache
 def families() -> Mapping[str, Family]:
-    """Returns all families by name."""
+    """Returns all families by name.
+
+    A family of another package that cannot be read is left out, with a line on stderr that says why.
+    """
     by_name = {}
     for path in sorted(Path(__file__).parents[1].joinpath("families").glob("[a-z]*.py")):
         # Only the docstring and the literals are parsed: whole files would take a tenth of the time of a search.
@@ -89,11 +109,51 @@ def families() -> Mapping[str, Family]:
         docstring, _, rest = source.partition("\n")
         short = "\n".join([docstring + '\n"""', *_LITERAL.findall(rest)])
         by_name[path.stem] = read_family(path, f"omnivec.families.{path.stem}", short)
-    for name, module in plugins(GROUP).items():
-        spec = importlib.util.find_spec(module)
-        if spec is not None and spec.origin is not None:
-            by_name[name] = read_family(Path(spec.origin), module)
+    for name, modules in plugins(GROUP).items():
+        try:
+            if name in by_name:
+                raise UsageError("omnivec has a family of this name")
+            by_name[name] = _of_plugin(name, only("family", name, modules))
+        except Exception as error:
+            reason = (
+                one_line(error)
+                if isinstance(error, OmnivecError)
+                else f"{type(error).__name__}: {one_line(error)}"
+            )
+            progress.say(f"the family {name!r} of another package is left out: {reason}")
     return by_name
+
+
+def _of_plugin(name: str, module: str) -> Family:
+    """The family of another package, read from its module's file; an error, of any kind, if it cannot be used."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ModelError(f"there is no module {module}")
+    family = replace(read_family(Path(spec.origin), module), name=name)
+    for what, entries, known_keys in (
+        ("CLAIMS", family.claims, CLAIM_KEYS),
+        *((f"KNOWN[{model!r}]", facts, None) for model, facts in family.known.items()),
+    ):
+        if not isinstance(entries, Mapping):
+            raise ModelError(f"{module}: {what} must be a dict")
+        if known_keys and (unknown := set(entries) - set(known_keys)):
+            raise ModelError(
+                f"{module}: {what} has {min(unknown)!r}, which is none of {', '.join(known_keys)}"
+            )
+        if known_keys is None and (missing := [key for key in KNOWN_KEYS if key not in entries]):
+            raise ModelError(f"{module}: {what} has no {missing[0]!r}")
+    if not family.claims:
+        progress.say(
+            f"{module} has no CLAIMS, a literal dict that names its model types: no model is of this family"
+        )
+    if not isinstance(family.claims.get("model_type", ()), list | tuple):
+        raise ModelError(f"{module}: model_type in CLAIMS must be a list of strings")
+    return family
 
 
 def read_family(path: Path, module: str, source: str | None = None) -> Family:
@@ -101,19 +161,26 @@ def read_family(path: Path, module: str, source: str | None = None) -> Family:
     tree = ast.parse(path.read_text(encoding="utf-8") if source is None else source, str(path))
     literals: dict[str, Any] = {name: {} for name in LITERALS}
     for node in tree.body:
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and node.targets[0].id in literals
-        ):
-            literals[node.targets[0].id] = ast.literal_eval(node.value)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Name) and target.id in literals:
+            try:
+                literals[target.id] = ast.literal_eval(node.value)
+            except ValueError as error:
+                raise ModelError(
+                    f"{path.name}:{node.lineno}: {target.id} must be a literal, since it is read without importing the "
+                    "module"
+                ) from error
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
     return Family(path.stem, module, summary, literals["CLAIMS"], literals["KNOWN"])
 
 
 def known() -> dict[str, Mapping[str, Any]]:
     """Maps the short name of each known model to its properties, with the name of its family under "family"."""
-    return {name: {**facts, "family": f.name} for f in families().values() for name, facts in f.known.items()}
+    # Families of other packages come last, and cannot take the name of a model that omnivec knows.
+    listed = [(name, facts, f.name) for f in families().values() for name, facts in f.known.items()]
+    return {name: {**facts, "family": family} for name, facts, family in [*listed, *listed[::-1]]}
 
 
 def config_of_files(folder: Path) -> Mapping[str, Any]:

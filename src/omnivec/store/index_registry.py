@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from omnivec.errors import UsageError
+from omnivec.errors import OmnivecError, UsageError
 from omnivec.store.indexes.base import VectorIndex
 from omnivec.types import Floats, Keys, Metric
-from omnivec.validation.plugins import plugins
+from omnivec.validation.plugins import only, plugins
+from omnivec.validation.reasons import one_line
 
 GROUP = "omnivec.indexes"
 EXACT = "exact"
@@ -34,21 +35,31 @@ class IndexClass(Protocol):
 
 
 @functools.cache
-def indexes() -> Mapping[str, str]:
-    """Name of each index -> its module."""
+def indexes() -> Mapping[str, Sequence[str]]:
+    """Name of each index -> its module, or several where packages use one name; omnivec's own names stay its own."""
     files = sorted(Path(__file__).with_name("indexes").glob("[a-z]*.py"))
-    built_in = {path.stem: f"omnivec.store.indexes.{path.stem}" for path in files if path.stem != "base"}
-    return {**built_in, **plugins(GROUP)}
+    built_in = {path.stem: [f"omnivec.store.indexes.{path.stem}"] for path in files if path.stem != "base"}
+    return {**plugins(GROUP), **built_in}
 
 
 def index_class(name: str) -> IndexClass:
     """Imports the index of this name.
 
     Raises:
-        UsageError: there is no such index; the message lists all.
+        UsageError: there is no such index; the message lists all. Or its module cannot be imported or has no INDEX.
     """
-    module = indexes().get(name)
-    if module is None:
+    modules = indexes().get(name)
+    if modules is None:
         raise UsageError(f"no index {name!r}; there are: {', '.join(indexes())}")
-    index: IndexClass = importlib.import_module(module).INDEX
+    module = only("index", name, modules)
+    try:
+        index: IndexClass = importlib.import_module(module).INDEX
+    except OmnivecError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise UsageError(
+            f"index {name!r} of another package cannot be had from the module {module} ({why}): mend that package, or "
+            "choose another index"
+        ) from error
     return index
