@@ -68,32 +68,32 @@ SEVERAL: dict[str, Any] = {
     "arrow chunks": pa.chunked_array([TEXTS[:1], TEXTS[1:]]),
 }
 NONE: dict[str, tuple[Any, str]] = {
-    "None": (None, "None is no item: give a str"),
-    "a number": (5, r"5, an int is no item"),
-    "a bool": (True, "True is no item"),
-    "NaN": (float("nan"), "nan, a missing value is no item"),
-    "NumPy's number": (np.float32(2), r"is no item"),
+    "None": (None, "None is not an item: give a str"),
+    "a number": (5, r"5, an int is not an item"),
+    "a bool": (True, "True is not an item"),
+    "NaN": (float("nan"), "nan, a missing value is not an item"),
+    "NumPy's number": (np.float32(2), r"is not an item"),
     "characters": (collections.UserString("abc"), r"read by its characters or numbers: give str\(text\)"),
     "bytes that change": (bytearray(b"abc"), r"a bytearray would be read by its characters or numbers"),
     "a view of bytes": (memoryview(b"abc"), r"a memoryview would be read by"),
     "an array of characters": (array.array("u", "abc"), r"an array would be read by"),
-    "a decimal": (Decimal(1), r"is no item"),
+    "a decimal": (Decimal(1), r"is not an item"),
     "NaT": (np.datetime64("NaT"), "a missing value"),
     "a float image": (
         np.zeros((4, 4, 3)),
-        r"a float64 array of shape \(4, 4, 3\) holds no items: an image is given as",
+        r"a float64 array of shape \(4, 4, 3\) contains no items: give an image as",
     ),
     "a vector": (np.zeros(8, np.float32), r"a float32 array of shape \(8,\)"),
-    "integers": (np.arange(3), "holds no items"),
-    "bytes in a row": (np.arange(3, dtype=np.uint8), "holds no items"),
-    "five axes": (np.zeros((1, 1, 2, 2, 3), np.uint8), "holds no items"),
+    "integers": (np.arange(3), "contains no items"),
+    "bytes in a row": (np.arange(3, dtype=np.uint8), "contains no items"),
+    "five axes": (np.zeros((1, 1, 2, 2, 3), np.uint8), "contains no items"),
     "a table of str": (np.array([TEXTS]), "give one of its columns"),
     "records": (np.zeros(2, [("text", "U3")]), "give one of its columns"),
-    "a tensor": (torch.zeros(2, 3), r"a Tensor of shape \(2, 3\) holds numbers"),
+    "a tensor": (torch.zeros(2, 3), r"a Tensor of shape \(2, 3\) contains numbers"),
     "a DataFrame": (DataFrame(), r"a DataFrame is a table: give one of its columns, such as table\['text'\]"),
     "an arrow table": (pa.table({"text": TEXTS}), "a Table is a table: give one of its columns"),
-    "a dict": ({"a": 1}, r"a dict holds names and values: give list\(d.values\(\)\)"),
-    "a counter": (collections.Counter("ab"), r"a Counter holds names and values"),
+    "a dict": ({"a": 1}, r"a dict has keys and values: give list\(d.values\(\)\)"),
+    "a counter": (collections.Counter("ab"), r"a Counter has keys and values"),
     "a set": ({"a"}, r"a set has no order, .* give sorted\(items\)"),
     "a frozenset": (frozenset("a"), "a frozenset has no order"),
     "an open file": (io.StringIO("a\nb"), "an open file may be one item or many"),
@@ -286,7 +286,7 @@ def test_options_of_texts_concern_the_texts_of_a_model_of_both(tmp_path: Path) -
     found = model.run(["a dog", None, image])
     assert found.failures.keys() == {1}
     assert found.failures[1].startswith(
-        "None is no item: give a str, an image as PIL or uint8 (h, w, 3) has it, "
+        "None is not an item: give a str, an image as PIL or uint8 (h, w, 3) has it, "
     )
 
 

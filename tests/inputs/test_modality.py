@@ -68,7 +68,9 @@ def test_an_item_is_what_it_says(item: object, name: str) -> None:
     ids=shown,
 )
 def test_anything_else_is_refused_and_not_guessed(item: object) -> None:
-    with pytest.raises(ItemError, match=r"is no item: give a str, an image as .*, Key\(name\), or a pathlib"):
+    with pytest.raises(
+        ItemError, match=r"is not an item: give a str, an image as .*, Key\(name\), or a pathlib"
+    ):
         modality.of(item)
 
 
@@ -82,9 +84,9 @@ def test_what_nothing_reads_yet_is_refused_by_its_name(tmp_path: Path, name: str
     path = tmp_path / name
     path.write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt ")
     assert not reading.is_readable(path)
-    with pytest.raises(ItemError, match=rf"{name}: {what} by its name, and nothing here reads \w+$"):
+    with pytest.raises(ItemError, match=rf"{name}: {what} by its name, but \w+ cannot be read yet$"):
         reading.read(path)
-    with pytest.raises(ItemError, match="is a key, and a collection takes no keys"):
+    with pytest.raises(ItemError, match="is a key, but collections do not support keys"):
         reading.content_of(omnivec.Key("a"))
 
 
@@ -161,16 +163,16 @@ def test_a_modality_that_breaks_the_contract_is_named(
 @pytest.mark.parametrize(
     ("source", "why"),
     [
-        ("MODALITY = 1 / 0", "cannot be had from the module smells .ZeroDivisionError: division by zero."),
-        ("", "cannot be had from the module smells .AttributeError: .*MODALITY"),
+        ("MODALITY = 1 / 0", "cannot be loaded from the module smells .ZeroDivisionError: division by zero."),
+        ("", "cannot be loaded from the module smells .AttributeError: .*MODALITY"),
         ("MODALITY = {'name': 'smell'}", "MODALITY is .*, not a Modality"),
-        ("MODALITY = made('text')", "two modalities are called 'text'"),
-        ("MODALITY = made('Smell')", "'Smell': a name is of a-z"),
+        ("MODALITY = made('text')", "two modalities are named 'text'"),
+        ("MODALITY = made('Smell')", "'Smell': a name consists of a-z"),
         (
             "MODALITY = made('smell', pipeline='text/1')",
-            "pipeline 'text/1' of the modality 'smell': smell/VERSION",
+            "pipeline 'text/1' of the modality 'smell': must be smell/VERSION",
         ),
-        ("MODALITY = made('smell', pipeline='smell/1 2')", "without blanks"),
+        ("MODALITY = made('smell', pipeline='smell/1 2')", "without spaces"),
     ],
 )
 def test_a_package_with_a_broken_modality_is_named(

@@ -293,7 +293,9 @@ def test_it_is_known_by_its_name_its_values_and_its_files(tones: ModuleType) -> 
     assert (
         modality.of(tones.Tone(440, 1)) == modality.of(Path("a.TONE")) == modality.of(b"tone 440 1") == "tone"
     )
-    with pytest.raises(omnivec.ItemError, match=r"7, an int is no item: .*, Tone\(frequency, seconds\), or"):
+    with pytest.raises(
+        omnivec.ItemError, match=r"7, an int is not an item: .*, Tone\(frequency, seconds\), or"
+    ):
         modality.of(7)
 
 

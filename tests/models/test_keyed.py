@@ -222,7 +222,7 @@ def test_static_embeddings_of_sentence_transformers(tmp_path: Path, normalize: b
 def test_a_table_makes_a_collection(model: omnivec.KeyedEmbedder, folder: Path, tmp_path: Path) -> None:
     texts = ["the cat sat", "king and queen", "a man and a woman", "xyzzy"]
     with omnivec.Collection(tmp_path / "notes.omni", model=folder) as notes:
-        with pytest.raises(ItemErrors, match="item 3: the model's tokenizer sees nothing"):
+        with pytest.raises(ItemErrors, match="item 3: the model's tokenizer finds no tokens"):
             notes.add(texts, ids=["cat", "royal", "people", "nothing"])
         assert [hit.document for hit in notes.search("queen", k=1)] == ["royal"]
     with omnivec.Collection(tmp_path / "notes.omni", model=folder) as notes:

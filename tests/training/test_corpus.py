@@ -186,7 +186,7 @@ def test_what_is_no_text_is_said_in_one_line(tmp_path, content, why):
     [
         (Path("nowhere.txt"), "nowhere.txt cannot be read: does not exist"),
         (".", "is a folder"),
-        (7, "data: 7, an int is no item"),
+        (7, "data: 7, an int is not an item"),
         (b"bytes", "data is bytes: give the path of a text"),
         ([], "holds no sentence"),
         (["a", ["b"]], "item 1 is a list: expected a str, as the first is"),

@@ -154,7 +154,7 @@ def test_bad_files_are_named(tmp_path: Path, name: str, content: str | bytes | N
     ("data", "message"),
     [
         ([], "0 pairs"),
-        (7, "data: 7, an int is no item"),
+        (7, "data: 7, an int is not an item"),
         ({"anchor": "a"}, "data is a dict, which holds columns"),
         ([("a", "b"), ("a",)], "item 1: 1 texts, expected 2"),
         ([("a", "b"), "ab"], "item 1: 'ab'"),

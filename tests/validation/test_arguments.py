@@ -128,8 +128,8 @@ def test_a_collection_counts_holds_and_gets(notes: omnivec.Collection) -> None:
 
 def test_arguments_of_a_collection(notes: omnivec.Collection, tmp_path: Path) -> None:
     for wrong, why in (
-        (1, "1, an int is no item"),
-        (None, "None is no item"),
+        (1, "1, an int is not an item"),
+        (None, "None is not an item"),
         ({"fox": 1}, "a dict"),
         ([1], "id 0 is 1"),
     ):
@@ -142,7 +142,7 @@ def test_arguments_of_a_collection(notes: omnivec.Collection, tmp_path: Path) ->
     assert len(notes.search("fox", np.int64(1))) == 1
     refused("mode='words' is none of", notes.search, "fox", mode="words")
     for query in (["fox"], None, {"a": 1}, 3.0):
-        with pytest.raises(ItemError, match="is no item: give a str"):
+        with pytest.raises(ItemError, match="is not an item: give a str"):
             notes.search(query)
     for paths, why in (
         ([None], "path 0 is None"),
@@ -213,7 +213,7 @@ def test_labels_are_predicted_as_by_scikit_learn(text_model: omnivec.Embedder) -
 
 def test_other_functions(image_model: omnivec.Embedder, tmp_path: Path) -> None:
     refused("cosine='x': a number, at least -1, at most 1", find_copies, [], image_model, cosine="x")
-    refused("paths: None is no item", find_copies, None, image_model)
+    refused("paths: None is not an item", find_copies, None, image_model)
     found = find_copies(str(tmp_path / "none.png"), image_model)
     assert list(found.failures) == [tmp_path / "none.png"]
     refused("key 1 is None", score_pairs, ["a", None], np.zeros((2, 3)), [Pair("a", "b", 1.0)])
@@ -256,7 +256,7 @@ def test_what_cannot_be_written_is_said_by_its_type(
     with pytest.raises(FilterError, match=kind):
         notes.search("fox", where={"year": {"$gt": given}})
     if given is HUGE:
-        refused(f"items: {kind}, an int is no item", text_model.run, given)
+        refused(f"items: {kind}, an int is not an item", text_model.run, given)
 
 
 @pytest.mark.parametrize("models", [3, [("text", "a")], {1: "a", "text": "b"}, {}, {"sound": "a"}])

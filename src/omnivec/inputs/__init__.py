@@ -1,1 +1,1 @@
-"""What can be given to a model: one folder for each modality, and files that are walked, read and cut."""
+"""Inputs of models: a file or folder for each modality, and `files` for walking, reading and splitting files."""

@@ -1,4 +1,4 @@
-"""Sound, in seconds: Audio(samples, rate), or a file of sound."""
+"""The modality of sound, measured in seconds: Audio(samples, rate), or an audio file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was read of a file or an item: the item, its hash, what is known of it, and its passages."""
+"""The content of a file or an item: the item, its hash, its metadata, and how it is split into passages."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 from omnivec.types import ModalityName
 
 MAX_BYTES = 64 * 2**20
-"""Of a file that is read; a larger one is refused."""
+"""Largest size of a file; larger ones are refused."""
 
 OVERLAP = 32
+"""Largest number of tokens that a passage repeats from the one before."""
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What was read of a file or an item.
+    """The content of a file or an item.
 
     Attributes:
-        modality: its name.
-        digest: SHA-256 of a file's bytes, of a text in UTF-8, or of what else the item consists of.
-        item: what is embedded where it is not cut: the text, the image with its header read.
-        text: what full-text search sees; "" where there are no words.
-        line: character -> line in the source, of a file of text.
-        facts: for filters, in JSON's types: width and height of an image, in pixels.
-        note: what of it is not in, though it is no failure; None where all is.
-        encoding: the one of those given that a file of text was read with; None where it told by itself.
-        held: bytes of memory that it takes until it is embedded, about.
+        modality: name of the modality.
+        digest: SHA-256 of the bytes of a file, of a text in UTF-8, or of the data of another item.
+        item: the item to embed if it is not split: the text, or the image with its header read.
+        text: text for full-text search; "" if there is none.
+        line: maps an offset in characters to the line in a text file.
+        facts: metadata for filters, in JSON types, such as width and height of an image in pixels.
+        note: what was left out, such as later frames of an animation; None if nothing was.
+        encoding: which of the caller's encodings a text file was read with; None if the file determines its encoding.
+        held: approximate bytes of memory that it takes until it is embedded.
     """
 
     modality: ModalityName
@@ -43,12 +44,12 @@ class Content:
 
 @dataclass(frozen=True)
 class Cutting:
-    """How documents are cut, in the unit of their modality.
+    """How documents are split into passages, in the unit of their modality.
 
     Attributes:
-        limit: of the model.
-        length: most in a passage; 0 for as the modality has it.
-        overlap: most that a passage repeats from the one before.
+        limit: length limit of the model.
+        length: largest length of a passage; 0 for the default of the modality.
+        overlap: largest length that a passage repeats from the one before.
     """
 
     limit: int
@@ -56,7 +57,7 @@ class Cutting:
     overlap: int = OVERLAP
 
     def pipeline(self, pipeline: str) -> str:
-        """The way from content to passages in words: a document that was cut otherwise is cut anew."""
+        """Appends the settings to a pipeline; a document with another recorded pipeline is split again."""
         return f"{pipeline} limit={self.limit} length={self.length} overlap={self.overlap}"
 
 
@@ -65,11 +66,11 @@ class Piece:
     """A passage before it has a vector.
 
     Attributes:
-        start: where it begins, in the modality's `span_unit`; 0 where it is the whole of something without an extent.
-        end: where it ends, exclusive.
-        line: first line in the source, from 1; None where there are no lines.
-        text: what full-text search sees; "" where there are no words.
-        item: what is embedded.
+        start: start in the document, in the modality's `span_unit`; 0 for a modality without an extent.
+        end: end in the document, exclusive.
+        line: line of the source in which it begins, counted from 1; None if the source has no lines.
+        text: text for full-text search; "" if there is none.
+        item: the item to embed.
     """
 
     start: float

@@ -1,15 +1,16 @@
-"""One gate for what a user gave as items: one, or several in order; what is neither is refused with the way out.
+"""Decides whether an argument is one item or several, and refuses everything else with an alternative.
 
-Every function and command that takes items, texts, labels, ids or paths asks here, so that a value has one meaning:
+All functions and commands that take items, texts, labels, ids or paths use these functions, so that the rules are the
+same everywhere:
 
-    one item        a str, bytes, a pathlib.Path, a PIL image, uint8 (h, w) or (h, w, channels); an array of no axes
-                    holds one
-    several items   a list, a tuple, an iterator; a NumPy array of one axis that holds texts or objects; uint8
+    one item        a str, bytes, a pathlib.Path, a PIL image, uint8 (h, w) or (h, w, channels); an array without axes
+                    contains one
+    several items   a list, a tuple, an iterator; a NumPy array with one axis of texts or objects; uint8
                     (n, h, w, channels), n images; a column: a pandas or polars Series, a pyarrow array; the keys or
                     values of a dict
-    no items        None, a number, an array of numbers, a tensor, a table, a dict, a set, an open file
+    refused         None, a number, an array of numbers, a tensor, a table, a dict, a set, an open file
 
-What is inside a sequence and is no item is found by whoever reads it, and named by its place.
+An invalid element of a sequence is found when it is read, and named by its index.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from omnivec.errors import UsageError
 from omnivec.validation.arguments import characters, expanded, is_missing, quoted
 
 _SHOWN = 40
-"""Characters of a value in a message."""
+"""Number of characters of a value that a message shows."""
 
 
 def is_one(value: Any, what: str = "items") -> bool:
-    """Whether an argument is one item and not several.
+    """Whether an argument is one item, rather than several.
 
     Args:
         value: the argument.
         what: its name, for messages.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither one item nor several.
     """
     if isinstance(value, str | bytes | Path):
         return True
@@ -53,39 +54,39 @@ def is_one(value: Any, what: str = "items") -> bool:
 
 
 def several(value: Any, what: str = "items") -> Iterable[Any]:
-    """The items of an argument in their order; a lone one as a list of one. An iterator is not read before its time.
+    """Returns the items of an argument in their order, as a list for one item; an iterator is not read yet.
 
     Args:
         value: the argument.
         what: its name, for messages.
 
     Raises:
-        UsageError: it holds no items; the message says what to give in its place.
+        UsageError: it contains no items; the message says what to give instead.
     """
     if is_one(value, what):
         return [value.item() if isinstance(value, np.ndarray) and not value.ndim else value]
     if isinstance(value, np.ndarray):
         return list(value) if value.ndim > 1 else value.tolist()
-    if hasattr(value, "to_pylist"):  # pyarrow's columns, whose elements are no texts by themselves
+    if hasattr(value, "to_pylist"):  # a pyarrow column, whose elements are scalars and not str
         return list(value.to_pylist())
     return value  # type: ignore[no-any-return]
 
 
 def texts(values: Any, what: str) -> list[str]:
-    """An argument of one text or several, such as labels or ids, as a list of str.
+    """Returns an argument of one text or several, such as labels or ids, as a list of str.
 
     Args:
         values: the argument.
         what: its name, for messages.
 
     Raises:
-        UsageError: it is none, or one of them is no str: the message names its place.
+        UsageError: it contains no items, or an item is not a str; the message has its index.
     """
     return [text(one, f"{what.removesuffix('s')} {i}") for i, one in enumerate(several(values, what))]
 
 
 def text(value: Any, what: str) -> str:
-    """An argument that is one text; UsageError where it is something else."""
+    """Returns an argument that is one text; UsageError if it is anything else."""
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value.item()
     if not isinstance(value, str):
@@ -94,14 +95,14 @@ def text(value: Any, what: str) -> str:
 
 
 def paths(values: Any, what: str = "paths") -> Iterator[Path]:
-    """An argument of one path or several, each a pathlib.Path or a str, as they come.
+    """Yields the paths of an argument of one path or several, each a pathlib.Path or a str.
 
     Args:
         values: the argument.
         what: its name, for messages.
 
     Raises:
-        UsageError: it is none, or one of them is no path: the message names its place.
+        UsageError: it contains no items, or an item is not a path; the message has its index.
     """
     for i, one in enumerate(several(values, what)):
         if not isinstance(one, str | Path) or not characters(one) or "\0" in characters(one):
@@ -113,7 +114,7 @@ def paths(values: Any, what: str = "paths") -> Iterator[Path]:
 
 
 def shown(value: Any) -> str:
-    """What a value is, in a few words for a message: "None", "3, an int", "a float32 array of shape (2, 3)"."""
+    """Describes a value for a message: "None", "3, an int", "a float32 array of shape (2, 3)"."""
     if isinstance(value, np.ndarray):
         return f"a {value.dtype} array of shape {value.shape}"
     if is_missing(value):
@@ -140,12 +141,12 @@ def _is_one_array(array: NDArray[Any], what: str) -> bool:
     if array.dtype.names or code in "UTSO":
         way = "give one of its columns, a list of texts"
     else:
-        way = "an image is given as uint8 (h, w, 3), values from 0 to 255; vectors are no items"
-    raise UsageError(f"{what}: {shown(array)} holds no items: {way}")
+        way = "give an image as uint8 (h, w, 3), values from 0 to 255; vectors are not items"
+    raise UsageError(f"{what}: {shown(array)} contains no items: {way}")
 
 
 def _has_items(value: Iterable[Any]) -> bool:
-    """Whether something can be gone through: some classes have the method to say that they cannot."""
+    """Whether a value can be iterated over; some classes have `__iter__` only to raise TypeError."""
     if isinstance(value, Iterator):
         return True
     try:
@@ -156,7 +157,7 @@ def _has_items(value: Iterable[Any]) -> bool:
 
 
 def _is_buffer(value: Any) -> bool:
-    """Whether a value is numbers or characters in a row: bytearray, memoryview, array.array and their like."""
+    """Whether a value is a buffer of numbers or characters: bytearray, memoryview, array.array and similar types."""
     try:
         with memoryview(value):
             return True
@@ -165,7 +166,7 @@ def _is_buffer(value: Any) -> bool:
 
 
 def has_columns(value: Any) -> bool:
-    """Whether a value is several columns by their names: a table, a mapping, or an array of records."""
+    """Whether a value has named columns: a table, a mapping, or a structured array."""
     records = isinstance(value, np.ndarray) and value.dtype.names is not None
     return records or _is_table(value) or isinstance(value, Mapping)
 
@@ -175,15 +176,15 @@ def _is_table(value: Any) -> bool:
 
 
 def _refusal(value: Any) -> str | None:
-    """Why something that is no array holds no items, with the way out; None where it may."""
+    """Explains why a value other than an array contains no items, with an alternative; None if it may contain some."""
     if is_missing(value) or isinstance(value, Number | np.generic):
-        return f"{shown(value)} is no item: give a str, a pathlib.Path, an image, or a list of these"
+        return f"{shown(value)} is not an item: give a str, a pathlib.Path, an image, or a list of these"
     if _is_table(value):
         return f"{shown(value)} is a table: give one of its columns, such as table['text'], or a list"
     if isinstance(value, Mapping):
-        return f"{shown(value)} holds names and values: give list(d.values()), or list(d) for the names"
+        return f"{shown(value)} has keys and values: give list(d.values()), or list(d) for the keys"
     if isinstance(value, Set) and not isinstance(value, MappingView):
-        return f"{shown(value)} has no order, and results are in the order of the items: give sorted(items)"
+        return f"{shown(value)} has no order, but results are in the order of the items: give sorted(items)"
     if isinstance(value, io.IOBase) or hasattr(value, "readline"):
         return "an open file may be one item or many: give its pathlib.Path, or file.read().splitlines()"
     if isinstance(value, UserString) or _is_buffer(value):
@@ -191,7 +192,7 @@ def _refusal(value: Any) -> str | None:
         return f"{shown(value)} would be read by its characters or numbers: give {way}"
     if hasattr(value, "device") and hasattr(value, "shape"):
         return (
-            f"{shown(value)} of shape {tuple(value.shape)} holds numbers: an image is given as a uint8 array, "
-            "such as tensor.numpy(); vectors are no items"
+            f"{shown(value)} of shape {tuple(value.shape)} contains numbers: give an image as a uint8 array, "
+            "such as tensor.numpy(); vectors are not items"
         )
     return None

@@ -1,4 +1,4 @@
-"""Names of nodes, users, products or words: Key(name)."""
+"""The modality of keys, names of nodes, users, products or words: Key(name)."""
 
 from __future__ import annotations
 

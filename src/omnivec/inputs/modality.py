@@ -1,8 +1,8 @@
-"""What kinds of items there are: one record for each modality, which everybody else asks.
+"""The registry of modalities, the kinds of items: a record for each has all that the other packages need to know.
 
 A modality of omnivec is a file `inputs/NAME.py` or a folder `inputs/NAME/` that defines `MODALITY`; one of another
-package is a module with `MODALITY`, announced by an entry point of the group `omnivec.modalities`. Such a module holds
-facts and imports nothing heavy; its functions import what they need when they are called.
+package is a module with `MODALITY`, registered by an entry point of the group `omnivec.modalities`. Such a module is
+fast to import: its functions import what they need when they are called.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ GROUP = "omnivec.modalities"
 _NAME = re.compile("[a-z][a-z0-9_]*")
 _DEFINES = "\nMODALITY = "
 _HEAD = 64
-"""First bytes of a file that `sniff` is shown, at least; less of a shorter file."""
+"""Number of leading bytes of a file that are passed to `sniff`."""
 
 
 @dataclass(frozen=True)
 class Canaries:
-    """Items that show whether a model still makes the vectors that it made.
+    """Test items that show whether a model still makes the same vectors.
 
     Attributes:
-        names: as collections record them, beside the vectors.
-        make: a name -> the item.
-        tolerance: 1 - cosine that two computations by the same model may differ by.
-        prefix: what all names begin with, "NAME:"; "" for texts, which are their own names.
+        names: names of the items, which collections record with their vectors.
+        make: makes the item with a name.
+        tolerance: largest 1 - cosine between two computations by the same model.
+        prefix: prefix of all names, "NAME:"; "" for texts, which are their own names.
     """
 
     names: tuple[str, ...] = ()
@@ -50,43 +50,41 @@ class Canaries:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Modality:
-    """A kind of item: how it is recognised, read, cut, prepared for a model, and shown.
+    """A kind of item: how it is recognised, read, split, prepared for a model, and shown.
 
     Attributes:
-        name: in lower case, of letters, digits and "_"; what models and collections record.
-        one: one of its items, in messages: "an image".
-        plural: several, in messages: "images".
-        given: how an item in memory is given, in messages: "a str".
-        unit: what `seen` and `lost` of `Encoded` count: "tokens", "pixels".
-        accepts: whether a value in memory is such an item. Of a str and a pathlib.Path nobody is asked.
-        rank: place in `names`; of equal ranks by name.
-        suffixes: of its files, in lower case: ".png".
-        file_names: whole names of its files that have no suffix, in lower case: "makefile".
-        sniff: whether the first bytes of a file, 64 or all there are, are those of such a file.
-        otherwise: whether files are of this modality that no other claims, by name or first bytes. One modality is.
-        read: the bytes of a file, its path, and the encodings to read it with where it names none -> its content;
-            ItemError where it cannot be read. None while there is no reader: such files are refused where they are
-            named, and left out of folders.
-        content: an item in memory -> its content; ItemError where it cannot be read.
-        pipeline: name and version of the way from content to passages, "NAME/1": part of what a collection records
-            of a document, which is made anew where it changes.
-        is_cut: whether a document may have several passages, by the model's limit; else it is one passage.
-        passages: content, the embedder that will embed them, and how to cut -> passages; asked where `is_cut`.
-        span_unit: what the start and end of a passage count: "characters", "seconds"; "" where it is the whole.
-        counts_lost: whether what a model's limit cuts off an item is lost to a search, and counted by collections;
-            not of an image, which is cropped or shrunk.
-        encode_options: options of `Embedder.encode` that apply.
-        load_options: options of `omnivec.load` that apply.
-        needs_tokenizer: whether a model's preparer needs the folder's tokenizer.
-        preparer: what makes a model's arrays of its items; None while no family can take it.
-        canaries: items that show whether a model still makes the same vectors.
-        default_model: what embeds it where no model is named; "" for none.
-        joint_model: a model that embeds it and texts, for messages that tell a way out; "" for none.
-        templates: what the labels of a classification are put into, in place of {}.
-        thumbnail: a file, and the width and height in pixels that it has to fit in -> a PIL image; None where a hit is
-            shown by its text alone.
-        measure: metadata of a document -> its size in a few words, "640 x 480"; "" where they do not say it.
-        input_size: facts of a known model -> how much of an item it sees; "" for its length in `unit`.
+        name: name of lower-case letters, digits and "_", which models and collections record.
+        one: one item in messages, such as "an image".
+        plural: several items in messages, such as "images".
+        given: how to give an item in memory, in messages, such as "a str".
+        unit: unit of `seen` and `lost` in `Encoded`, such as "tokens" or "pixels".
+        accepts: returns whether a value in memory is an item of this modality; not called for a pathlib.Path.
+        rank: position in `names`; equal ranks are sorted by name.
+        suffixes: suffixes of its files in lower case, such as ".png".
+        file_names: names of its files without suffix in lower case, such as "makefile".
+        sniff: returns whether the first bytes of a file, 64 or fewer, are those of this modality.
+        otherwise: whether files that no modality claims, by name or first bytes, are of this one; one has True.
+        read: makes the content of a file from its bytes, its path, and encodings to use if it names none; ItemError if
+            it cannot be read. None if there is no reader: such files are refused, and left out of folders.
+        content: makes the content of an item in memory; ItemError if it cannot be read.
+        pipeline: name and version of the way from content to passages, "NAME/1". A collection records it for each
+            document, and makes the document again if it changes.
+        is_cut: whether a document may be split into several passages by the model's limit; else it is one passage.
+        passages: makes passages from content, the embedder that will embed them, and `Cutting`; called if `is_cut`.
+        span_unit: unit of the start and end of a passage, such as "characters" or "seconds"; "" without an extent.
+        counts_lost: whether what a model's limit cuts off is lost to a search, and counted by collections; False for
+            images, which are cropped or resized.
+        encode_options: options of `Embedder.encode` that apply to it.
+        load_options: options of `omnivec.load` that apply to it.
+        needs_tokenizer: whether the preparer needs the tokenizer in the model's folder.
+        preparer: makes the preparer of a model; None if no family supports the modality yet.
+        canaries: test items that show whether a model still makes the same vectors.
+        default_model: the model that is used if none is named; "" for none.
+        joint_model: a model that embeds both it and texts, for messages; "" for none.
+        templates: texts into which the labels of a classification are put, in place of {}.
+        thumbnail: makes a PIL image of a file that fits a width and height in pixels; None if hits show only text.
+        measure: returns the size of a document from its metadata, such as "640 x 480"; "" if it has none.
+        input_size: returns how much of an item a known model reads, from its facts; "" for its length in `unit`.
     """
 
     name: str
@@ -121,10 +119,12 @@ class Modality:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise UsageError(f"modality {self.name!r}: a name is of a-z, 0-9 and _, and begins with a letter")
+            raise UsageError(
+                f"modality {self.name!r}: a name consists of a-z, 0-9 and _, and begins with a letter"
+            )
         if self.pipeline and not re.fullmatch(rf"{self.name}/\S+", self.pipeline):
             raise UsageError(
-                f"pipeline {self.pipeline!r} of the modality {self.name!r}: {self.name}/VERSION, without blanks"
+                f"pipeline {self.pipeline!r} of the modality {self.name!r}: must be {self.name}/VERSION, without spaces"
             )
 
     def __repr__(self) -> str:
@@ -133,7 +133,7 @@ class Modality:
 
 @functools.cache
 def modalities() -> Mapping[str, Modality]:
-    """All modalities by name, in the order of their ranks: texts first."""
+    """Returns all modalities by name, in the order of their ranks, texts first."""
     here = Path(__file__).parent
     module_names = [
         f"omnivec.inputs.{path.stem if path.parent == here else path.parent.name}"
@@ -147,13 +147,13 @@ def modalities() -> Mapping[str, Modality]:
     for record in ordered:
         if by_name[record.name] is not record:
             raise UsageError(
-                f"two modalities are called {record.name!r}: uninstall the package that adds one of them"
+                f"two modalities are named {record.name!r}: uninstall the package that adds one of them"
             )
     return by_name
 
 
 def _of_plugin(name: str, module: str) -> Modality:
-    """The record of another package; UsageError, naming it, where its module cannot be imported or has none."""
+    """Returns the record of another package; UsageError if its module cannot be imported, or has none."""
     try:
         record = importlib.import_module(module).MODALITY
         if not isinstance(record, Modality):
@@ -161,24 +161,24 @@ def _of_plugin(name: str, module: str) -> Modality:
     except Exception as error:
         why = f"{type(error).__name__}: {one_line(error)}"
         raise UsageError(
-            f"modality {name!r} of another package cannot be had from the module {module} ({why}): mend that package, "
-            "or uninstall it"
+            f"modality {name!r} of another package cannot be loaded from the module {module} ({why}): fix that "
+            "package, or uninstall it"
         ) from error
     return record
 
 
 def names() -> tuple[str, ...]:
-    """The names of all modalities in a fixed order: texts first, those of other packages last."""
+    """Returns the names of all modalities in a fixed order: texts first, those of other packages last."""
     return tuple(modalities())
 
 
 def readable() -> tuple[str, ...]:
-    """The names of those whose items can become documents of a collection."""
+    """Returns the names of the modalities whose items can be documents of a collection."""
     return tuple(name for name, record in modalities().items() if record.pipeline)
 
 
 def get(name: str) -> Modality:
-    """A modality by its name; UsageError where there is none."""
+    """Returns a modality by its name; UsageError if there is none."""
     try:
         return modalities()[name]
     except KeyError:
@@ -188,15 +188,15 @@ def get(name: str) -> Modality:
 
 
 def written() -> str:
-    """The modality of what is written: of queries in words, of labels, of what full-text search reads."""
+    """Returns the modality of texts: of queries in words, labels, and full-text search."""
     return of("")
 
 
 def of(item: Any) -> str:
-    """The modality of an item: a str is a text, always; a file is what its name says; bytes are what they begin with.
+    """Returns the modality of an item: a str is a text; files are recognised by their names, bytes by their beginning.
 
     Raises:
-        ItemError: an item of no modality, such as a number or an array of anything but uint8 (h, w) or (h, w, 3).
+        ItemError: the item has no modality, such as a number or an array other than uint8 (h, w) or (h, w, 3).
     """
     if isinstance(item, PurePath):
         return of_name(item) or _otherwise()
@@ -204,17 +204,17 @@ def of(item: Any) -> str:
         if record.sniff(item[:_HEAD]) if isinstance(item, bytes) else record.accepts(item):
             return name
     ways = [record.given for record in modalities().values() if record.given]
-    raise ItemError(f"{shown(item)} is no item: give {', '.join(ways)}, or a pathlib.Path of a file")
+    raise ItemError(f"{shown(item)} is not an item: give {', '.join(ways)}, or a pathlib.Path of a file")
 
 
 def of_name(path: PurePath) -> str | None:
-    """The modality of a file, told by its name alone; None where that promises nothing."""
+    """Returns the modality of a file by its name alone; None if no modality claims it."""
     by_name, by_suffix = _files()
     return by_name.get(path.name.lower()) or by_suffix.get(path.suffix.lower())
 
 
 def of_file(path: PurePath, data: bytes) -> str:
-    """The modality of a file, told by its name; where that says nothing, by its first bytes."""
+    """Returns the modality of a file by its name, or else by its first bytes."""
     head = data[:_HEAD]
     by_name = of_name(path) or next(
         (name for name, record in modalities().items() if record.sniff(head)), None
@@ -223,16 +223,16 @@ def of_file(path: PurePath, data: bytes) -> str:
 
 
 def plural(names: Sequence[str]) -> str:
-    """Several modalities in words: "texts and images"."""
+    """Names several modalities: "texts and images"."""
     return " and ".join(get(name).plural for name in names)
 
 
 def misread(item: Any, reads: Sequence[str]) -> ItemError | None:
-    """Why an item cannot be embedded by a model, where it is plainly of a modality that the model does not read.
+    """Returns the error for an item of a modality that a model does not read; None if this is not the case.
 
     Args:
-        item: as it was given.
-        reads: the model's modalities.
+        item: the item.
+        reads: the modalities of the model.
     """
     try:
         actual = of(item)
@@ -253,7 +253,7 @@ def _otherwise() -> str:
 
 @functools.cache
 def _files() -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Whole file names, and suffixes -> modality; of two claims the first holds."""
+    """Maps whole file names, and suffixes, to modalities; the first of several claims wins."""
     ordered = [*modalities().values()][::-1]
     whole = {name: record.name for record in ordered for name in record.file_names}
     return whole, {suffix: record.name for record in ordered for suffix in record.suffixes}

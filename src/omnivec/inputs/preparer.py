@@ -1,4 +1,4 @@
-"""What makes a model's arrays of items: the protocol, and what a modality makes one from."""
+"""The protocol of preparers, which make a model's input arrays of items, and what they are made from."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How items are read, by the options of one call; a modality obeys those that it names in `encode_options`.
+    """Options of one call for reading items; those in `encode_options` of a modality apply to it.
 
     Attributes:
-        prompt: what stands before each.
-        pool_prompt: whether the prompt's tokens are pooled too.
-        truncate: what an item beyond the limit loses: its "tail" or "head"; "error" refuses it; None as the model's
-            folder has it.
-        chunk: "pool" reads such an item whole, in parts whose vectors are averaged; None truncates.
+        prompt: text that is put before each item.
+        pool_prompt: whether the tokens of the prompt are pooled too.
+        truncate: which end of an item beyond the limit is cut off, "tail" or "head"; "error" makes it fail; None is
+            what the model's folder specifies.
+        chunk: "pool" embeds such an item whole, in parts whose vectors are averaged; None truncates.
     """
 
     prompt: str = ""
@@ -45,35 +45,35 @@ class ReadOptions:
 
 
 PLAIN = ReadOptions()
-"""Without a prompt, cut as the model's folder has it."""
+"""The default: no prompt, and truncation as the model's folder specifies."""
 
 
 class Preparer(Protocol):
-    """Items of one modality to the arrays of one model; safe to call from several threads."""
+    """Makes the input arrays of one model from items of one modality; may be called from several threads."""
 
     @property
     def modality(self) -> ModalityName:
-        """Its name."""
+        """Name of the modality."""
 
     @property
     def unit(self) -> str:
-        """What `limit`, `cost`, `seen` and `lost` count: "tokens", "pixels"."""
+        """Unit of `limit`, `cost`, `seen` and `lost`, such as "tokens" or "pixels"."""
 
     @property
     def limit(self) -> int:
-        """Longest item that is not cut, in `unit`."""
+        """Length limit of an item, in `unit`."""
 
     @property
     def budget(self) -> int:
-        """Cost that one batch may hold."""
+        """Largest cost of a batch."""
 
     @property
     def chunk(self) -> int:
-        """Items to prepare at a time."""
+        """Number of items to prepare together."""
 
     @property
     def room(self) -> MemoryReservation:
-        """Memory for reading large items."""
+        """Memory reservation for reading large items."""
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -81,51 +81,51 @@ class Preparer(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What makes its arrays what they are, in JSON's types; part of the model's identity."""
+        """Everything that determines its arrays, in JSON types; included in the model's identity."""
 
     @property
     def provenance(self) -> Mapping[str, str]:
-        """What may change a vector's last digits, and not its meaning."""
+        """Settings that may change the last digits of a vector."""
 
     def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
-        """What a family's forward takes, of the arrays by name; with `mask`, None where all places count."""
+        """Makes the input of a family's forward function from named arrays; its `mask` is None without padding."""
 
     def decode(self, item: Any) -> Any:
-        """What an item holds; ItemError where it is none of this modality or cannot be read."""
+        """Decodes an item; ItemError if it is of another modality or cannot be read."""
 
     def size(self, decoded: Any) -> int:
-        """A rough cost, to sort by."""
+        """Estimates the cost of an item, for sorting."""
 
     def key(self, decoded: Any) -> Hashable:
-        """Equal for items that have one vector; None where that cannot be told."""
+        """Returns a key that is equal for items with the same vector; None if this is not known."""
 
     def prepare(
         self, decoded: Sequence[Any], reading: ReadOptions = PLAIN
     ) -> Sequence[tuple[Prepared, ...] | ItemError]:
-        """Arrays of items, each in one part or several; in place of one that cannot be prepared stands why."""
+        """Prepares items, each in one or more parts; returns an ItemError in place of one that cannot be prepared."""
 
     def sample(self) -> dict[str, NDArray[Any]]:
-        """A batch of usual size, to measure with."""
+        """Makes a batch of typical size, for measurements."""
 
     def collate(self, rows: Sequence[Prepared], pool_prompt: bool = True) -> dict[str, NDArray[Any]]:
-        """Rows as arrays of one batch, by name."""
+        """Stacks rows to the arrays of one batch, by name."""
 
 
 @dataclass(frozen=True, eq=False)
 class PreparerSource:
-    """What a preparer is made from.
+    """The facts about a model that a preparer is made from.
 
     Attributes:
-        family: the module of the model's family.
-        config: the family's record of config.json.
+        family: module of the model's family.
+        config: the family's `Config`, made from config.json.
         published: config.json.
-        root: the folder that holds the model's own files.
-        tokenizer: the folder's; None of a model that has none.
+        root: folder with the settings of the model.
+        tokenizer: tokenizer in the folder; None for a model without one.
         tokenizer_settings: tokenizer_config.json.
-        sentence: sentence_bert_config.json, or what stands in its place.
-        lower: whether texts are lower-cased because the folder's module says so.
-        threads: items to decode at a time.
-        decode: of formats that can be decoded at a smaller size: "reduced" does so, "exact" never.
+        sentence: sentence_bert_config.json, or the file that replaces it.
+        lower: whether the settings of the folder convert texts to lower case.
+        threads: number of items to decode at the same time.
+        decode: for formats that can be decoded at a smaller size, "reduced" does so and "exact" does not.
     """
 
     family: ModuleType

@@ -1,4 +1,4 @@
-"""Files and items to what a collection keeps or looks for, each read once, by its modality."""
+"""Reads files and items to the content that a collection stores or searches for, by their modality."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from omnivec.validation.reasons import file_name, item_error
 
 
 def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: int = MAX_BYTES) -> Content:
-    """A file, by its name; where that says nothing, by its first bytes.
+    """Reads a file, whose modality is determined by its name, or else by its first bytes.
+
+    Args:
+        path: path of the file.
+        encoding: one or more encodings for a text that is not UTF-8 and does not name its encoding.
+        max_bytes: largest size of the file.
 
     Raises:
-        ItemError: of no modality that can be read, or damaged; one line that begins with its path.
+        ItemError: the file is of a modality that cannot be read, or damaged; one line that begins with its path.
     """
     from omnivec.inputs.files.read import checked_encodings, read_bytes
 
@@ -27,7 +32,7 @@ def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: 
         record = modality.get(modality.of_file(path, data))
         if record.read is None:
             raise ItemError(
-                f"{file_name(path)}: {record.one} by its name, and nothing here reads {record.plural}"
+                f"{file_name(path)}: {record.one} by its name, but {record.plural} cannot be read yet"
             )
         return record.read(data, path, checked_encodings(encoding))
     except BaseException as error:
@@ -35,35 +40,35 @@ def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: 
 
 
 def content_of(item: Any) -> Content:
-    """An item: a str is a text, a pathlib.Path a file, a PIL image or uint8 (h, w, 3) an image.
+    """Reads an item: a str is a text, a pathlib.Path a file, a PIL image or uint8 (h, w, 3) an image.
 
     Raises:
-        ItemError: an item of no modality, or one that cannot be read.
+        ItemError: the item has no modality, or cannot be read.
     """
     if isinstance(item, Path):
         return read(item)
     record = modality.get(modality.of(item))
     if record.content is None:
-        raise ItemError(f"{shown(item)} is {record.one}, and a collection takes no {record.plural}")
+        raise ItemError(f"{shown(item)} is {record.one}, but collections do not support {record.plural}")
     return record.content(item)
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a file's name promises what can become a document."""
+    """Whether a file can be a document, according to its name."""
     name = modality.of_name(path)
     return name is not None and modality.get(name).read is not None
 
 
 def pieces_of(content: Content, model: Any, cutting: Callable[[ModalityName], Cutting]) -> list[Piece]:
-    """The passages of what was read.
+    """Splits content into passages.
 
     Args:
-        content: what was read.
-        model: the embedder that will embed them.
-        cutting: modality -> how it is cut; asked only of one that is.
+        content: the content.
+        model: the embedder that will embed the passages.
+        cutting: returns how items of a modality are split; only called for modalities that are.
 
     Raises:
-        ItemError: there is nothing in it to embed.
+        ItemError: there is nothing to embed.
     """
     record = modality.get(content.modality)
     if not record.is_cut or record.passages is None:

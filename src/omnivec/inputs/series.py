@@ -1,4 +1,4 @@
-"""Time series, in values: Series(values, times)."""
+"""The modality of time series, measured in values: Series(values, times)."""
 
 from __future__ import annotations
 

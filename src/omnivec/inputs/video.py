@@ -1,4 +1,4 @@
-"""Video, in seconds: a file, of frames and mostly of sound too."""
+"""The modality of video, measured in seconds: a file of frames, usually with a sound track."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from omnivec.inputs.modality import Modality
 
 
 def _accepts(item: Any) -> bool:
-    return False  # only files hold one
+    return False  # there are no videos in memory, only files
 
 
 MODALITY = Modality(

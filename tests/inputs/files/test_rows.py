@@ -82,7 +82,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
     [
         ("a.csv", b"a,b\n\xff,c\n", "a.csv is not UTF-8 at byte 4"),
         ("a.csv", "a,b\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
-        ("a.jsonl", b'{"a": "\0"}', "holds zero bytes at byte 7"),
+        ("a.jsonl", b'{"a": "\0"}', "contains zero bytes at byte 7"),
         ("a.csv", 'a,"b\nc,d\n', "a.csv line 2: unexpected end of data"),
         ("a.csv", 'a,"b"c\n', "a.csv line 1: ',' expected after '\"'"),
         ("a.csv.gz", gzip.compress(b"a,b\n" * 99, mtime=0)[:-9], "a.csv.gz cannot be read"),

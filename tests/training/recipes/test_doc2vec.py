@@ -104,7 +104,7 @@ def test_documents_of_a_tag_share_a_vector(tmp_path):
         ([], "data holds no document"),
         ([3], "item 0 is 3, an int: expected a str"),
         (["a b c"], "no word occurs 5 times or more in 3 words of 1 documents"),
-        (3, "data: 3, an int is no item"),
+        (3, "data: 3, an int is not an item"),
     ],
 )
 def test_bad_data_is_one_clear_line(data, message):

@@ -114,7 +114,7 @@ def test_every_form_of_data_is_read(tmp_path):
         ([("a", "x"), ("", "y"), (3, "y")], r"2 of 3 rows .*\(item 1: the text is empty; item 2: .* 3, an int"),
         ([("a", None)], "the label is None"),
         ([("a",)], r"a tuple, expected \(text, label\)"),
-        (3, "data: 3, an int is no item"),
+        (3, "data: 3, an int is not an item"),
     ],
 )  # fmt: skip
 def test_bad_data_is_one_clear_line(data, message):

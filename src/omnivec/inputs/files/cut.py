@@ -1,7 +1,23 @@
-"""Passages: a text cut where it breaks best, none longer than a model can see.
+"""Splits a text into passages at its best boundaries, none longer than a model can read.
 
-Every place between two tokens gets a rank. A passage ends at the highest rank in the last part of its window,
-the latest of equals; so small paragraphs stay together, and long ones part between sentences.
+Each token gets a rank, which says how good a place it is to begin a passage. A passage is a window of at most `length`
+tokens; it ends before the token with the highest rank in the last part of its window, the last of equal ones. So small
+paragraphs stay together, and long ones are split between sentences.
+
+Example: `cut(text, spans, length=6, overlap=2)` with one token for each word and punctuation mark.
+
+    text   One two . Three four ! Five , six seven .
+    token   0   1  2   3    4   5  6   7  8   9   10
+    rank    2   2  1   5    2   1  5   1  3   2   1      1 TOKEN, 2 WORD, 3 CLAUSE, 5 SENTENCE
+
+    A passage must have at least (6 - 2 + 1) // 2 = 2 new tokens.
+    window 0 to 6: candidates for the end are 2 to 6; rank 5 at 3 and 6, the last is 6  ->  tokens 0 to 6
+    the overlap may begin at 4 or later; no sentence or line begins at 4 or 5, a word at 4  ->  begin at 4
+    window 4 to 10: candidates are 8 to 10; the highest rank is 3 at 8                  ->  tokens 4 to 8
+    the overlap may begin at 6 or later, where a sentence begins                        ->  begin at 6
+    window 6 to 11: it reaches the end of the text                                      ->  tokens 6 to 11
+
+The passages are "One two. Three four!", "four! Five," and "Five, six seven.".
 """
 
 from __future__ import annotations
@@ -20,7 +36,7 @@ Offsets = NDArray[np.int64]
 
 
 class Rank(IntEnum):
-    """How good it is to begin a passage at a token."""
+    """How good a place a token is to begin a passage; higher is better."""
 
     INSIDE = 0  # the token shares characters with one before it
     TOKEN = 1
@@ -33,7 +49,7 @@ class Rank(IntEnum):
     HEADING = 8
 
 
-# Where something ends. All are possessive or anchored, so that they take time in proportion to the text.
+# Patterns for the ends of something. All are possessive or anchored, so that they take linear time.
 _BEGINS = (
     (Rank.CLAUSE, re.compile(r"[,;:—–](?=\s)|[，、；：]")),
     (Rank.NEWLINE, re.compile(r"\n")),
@@ -61,7 +77,7 @@ _ABBREVIATIONS = frozenset(_SHORT.split())
 _LONGEST_ABBREVIATION = 8
 _WORD_START = re.compile(r"[\s(\[\"'“‘«]")
 
-# str.isspace() holds for these and no others.
+# The characters for which str.isspace() is true.
 _BLANKS = np.array(
     [
         *range(9, 14),
@@ -85,9 +101,9 @@ class TextPiece:
     """A passage of a text.
 
     Attributes:
-        start: its first character, no blank.
-        end: one past its last character, no blank either.
-        tokens: how many tokens of the text it holds.
+        start: start offset in characters; not at white space.
+        end: end offset in characters, exclusive; not after white space.
+        tokens: number of tokens in it.
     """
 
     start: int
@@ -96,24 +112,23 @@ class TextPiece:
 
 
 def cut(text: str, spans: Offsets, *, length: int, overlap: int) -> list[TextPiece]:
-    """Cut a text into passages of at most `length` tokens.
+    """Splits a text into passages of at most `length` tokens.
 
-    Every token that is not blank lies in at least one passage. Each passage but the last brings at least half
-    of `length - overlap` new tokens, so there are at most 1 + 2 n / (length - overlap) of them. Takes time in
-    proportion to the text.
+    Every token that is not white space is in at least one passage. Each passage but the last has at least half of
+    `length - overlap` new tokens, so there are at most 1 + 2 n / (length - overlap) passages. Takes linear time.
 
     Args:
         text: the whole text.
-        spans: (n, 2) int64, for each token its first character and one past its last, in the text's order.
-        length: most tokens in a passage, at least 1.
-        overlap: most tokens that a passage repeats from the one before it, less than `length`; they begin with
-            a sentence or a line where one begins there.
+        spans: (n, 2) int64, start and end offsets of each token in characters, end exclusive, in order.
+        length: largest number of tokens in a passage, at least 1.
+        overlap: largest number of tokens that a passage repeats from the one before it, less than `length`; the
+            repeated tokens begin with a sentence or a line if possible.
 
     Returns:
-        The passages in the order of the text; none for a text without tokens, none that is only blanks.
+        The passages in the order of the text; empty for a text without tokens other than white space.
 
     Raises:
-        UsageError: `length` or `overlap` cannot be meant.
+        UsageError: `length` or `overlap` is out of range.
     """
     if length < 1 or not 0 <= overlap < length:
         raise UsageError(
@@ -124,20 +139,22 @@ def cut(text: str, spans: Offsets, *, length: int, overlap: int) -> list[TextPie
     pieces: list[TextPiece] = []
     for first, stop in _windows(ranks, length, overlap):
         piece = tokens.piece(first, stop)
-        if piece is not None and (not pieces or piece.end > pieces[-1].end):  # else all that is new is blank
+        if piece is not None and (
+            not pieces or piece.end > pieces[-1].end
+        ):  # else all new tokens are white space
             pieces.append(piece)
     return pieces
 
 
 def _windows(ranks: NDArray[np.int8], length: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """The passages as ranges of tokens."""
+    """Yields the passages as ranges of tokens, end exclusive."""
     count, fresh = len(ranks), max(1, (length - overlap + 1) // 2)
     first = stop = 0
     while stop < count:
         if first + length >= count:
             yield first, count
             return
-        # A window begins at most `overlap` tokens before `stop`, so it reaches past stop + fresh.
+        # The window begins at most `overlap` tokens before `stop`, so latest >= earliest.
         earliest, latest = stop + fresh, first + length
         window = ranks[earliest : latest + 1]
         stop = latest - int(window[::-1].argmax())
@@ -146,7 +163,7 @@ def _windows(ranks: NDArray[np.int8], length: int, overlap: int) -> Iterator[tup
 
 
 def _repeat_from(ranks: NDArray[np.int8], earliest: int, stop: int) -> int:
-    """Where the next passage begins: the first sentence or line of the overlap, else its first word."""
+    """Returns where the next passage begins: at the first sentence or line in the overlap, else at its first word."""
     window = ranks[earliest:stop]
     for least in (Rank.SENTENCE, Rank.NEWLINE, Rank.WORD, Rank.TOKEN):
         good = window >= least
@@ -157,13 +174,13 @@ def _repeat_from(ranks: NDArray[np.int8], earliest: int, stop: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _TrimmedTokens:
-    """The tokens without the blanks around them.
+    """The tokens without the white space around them.
 
     Attributes:
-        blank: (characters + 1,) bool, True for blanks and for the place after the text.
-        starts: (n,) the first character that is no blank, at or after each token's start.
-        stops: (n,) one past the last character that is no blank, before each token's end.
-        reach: (n,) the largest of `stops` before each token.
+        blank: (characters + 1,) bool, True for white space and for the end of the text.
+        starts: (n,) the first character that is not white space, at or after the start of each token.
+        stops: (n,) the end of the last character that is not white space before the end of each token.
+        reach: (n,) the largest of `stops` of the tokens before each token.
     """
 
     blank: NDArray[np.bool_]
@@ -184,14 +201,14 @@ class _TrimmedTokens:
         return cls(blank, following[inside[:, 0]], stops, reach)
 
     def at(self, places: Iterable[int]) -> NDArray[np.intp]:
-        """The tokens that begin at these places in the text or after the blanks there; none reaches across."""
+        """Returns the tokens that begin at these offsets or after white space there, if no earlier token overlaps."""
         wanted = np.fromiter(places, np.int64)
         indices = np.searchsorted(self.starts, wanted)
         wanted, indices = wanted[indices < len(self.starts)], indices[indices < len(self.starts)]
         return indices[self.reach[indices] <= wanted]
 
     def piece(self, first: int, stop: int) -> TextPiece | None:
-        """The passage of the tokens from `first` to before `stop`; None where all of them are blank."""
+        """Returns the passage of the tokens from `first` to before `stop`; None if all are white space."""
         starts, stops = self.starts[first:stop], self.stops[first:stop]
         full = starts < stops
         if not full.any():
@@ -200,14 +217,14 @@ class _TrimmedTokens:
 
 
 def _ranks(text: str, tokens: _TrimmedTokens) -> NDArray[np.int8]:
-    """(n,) for each token the rank of the place before it."""
+    """Returns the rank (n,) of each token."""
     ranks = np.where(tokens.blank[tokens.starts - 1], Rank.WORD, Rank.TOKEN).astype(np.int8)
     for rank, pattern in _BEGINS:
         _raise(ranks, tokens.at(match.end() for match in pattern.finditer(text)), rank)
     _raise(ranks, tokens.at(_sentence_ends(text)), Rank.SENTENCE)
     headings = list(_HEADING.finditer(text))
     _raise(ranks, tokens.at(match.start() for match in headings), Rank.HEADING)
-    # A heading stays with what follows it; a block of "#" lines is a comment and may end where it ends.
+    # A passage does not begin right after a heading; several "#" lines are a comment, after which it may.
     ranks[tokens.at(match.end() for match in headings if not match["hash"] or "\n" not in match[0])] = (
         Rank.TOKEN
     )
@@ -216,12 +233,12 @@ def _ranks(text: str, tokens: _TrimmedTokens) -> NDArray[np.int8]:
 
 
 def _raise(ranks: NDArray[np.int8], at: NDArray[np.intp], rank: Rank) -> None:
-    """Give the places `at` this rank where theirs is lower."""
+    """Raises the ranks of the tokens `at` to at least `rank`."""
     ranks[at] = np.maximum(ranks[at], rank)
 
 
 def _sentence_ends(text: str) -> Iterator[int]:
-    """Where sentences end: not after "e.g." or the initials of a name, nor before a small letter."""
+    """Yields the ends of sentences: not after "e.g." or the initials of a name, nor before a lower-case letter."""
     for match in _SENTENCE.finditer(text):
         if match[0].startswith("."):
             before = text[max(0, match.start() - _LONGEST_ABBREVIATION) : match.start()]

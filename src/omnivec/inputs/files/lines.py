@@ -1,4 +1,4 @@
-"""From a character in a text to the line of the source file it came from."""
+"""Maps an offset in a text to the line of the source file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class LineStarts:
-    """Where in a text a new line of its source begins.
+    """The offsets in a text at which lines of its source begin.
 
     Attributes:
         starts: (m,) int64, ascending offsets in characters, the first 0.
-        numbers: (m,) int64, the source line from 1 that the text from that offset on came from.
+        numbers: (m,) int64, the number of the source line, from 1, of the text from each offset on.
     """
 
     starts: NDArray[np.int64]
@@ -22,10 +22,10 @@ class LineStarts:
 
     @classmethod
     def of(cls, text: str) -> LineStarts:
-        r"""The lines of a text that is its own source, its lines ended by \n."""
+        r"""Makes the line starts of a text that is its own source, with lines that end with \n."""
         lengths = np.fromiter((len(line) + 1 for line in text.split("\n")), np.int64)
         return cls(np.cumsum(lengths) - lengths, np.arange(1, len(lengths) + 1))
 
     def at(self, offset: int) -> int:
-        """The source line, from 1, of the character at `offset`."""
+        """Returns the source line, from 1, of the character at `offset`."""
         return int(self.numbers[max(int(np.searchsorted(self.starts, offset, side="right")) - 1, 0)])

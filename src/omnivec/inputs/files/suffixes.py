@@ -1,4 +1,4 @@
-"""Which files are text, and of what kind, told by their names."""
+"""Recognises text files, and their kind, by their names."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ NAMES["cmakelists.txt"] = "code"
 
 
 def kind_of(path: PurePath) -> Kind | None:
-    """The kind of a file of text, told by its name alone; None where the name promises no text."""
+    """Returns the kind of a text file by its name alone; None if the name is not that of a text file."""
     name = path.name.lower()
     return NAMES.get(name) or SUFFIXES.get(path.suffix.lower())

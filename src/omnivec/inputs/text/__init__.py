@@ -1,4 +1,4 @@
-"""Texts, in characters and tokens: a str, or a file of text."""
+"""The modality of texts, measured in characters and tokens: a str, or a text file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omnivec.inputs.content import Content, Cutting, Piece
     from omnivec.inputs.preparer import Preparer, PreparerSource
 
-# One text for each thing that a tokenizer or a precision may get wrong: case, accents, scripts, digits, code, length.
+# A text for each aspect in which tokenizers or precisions may differ: case, accents, scripts, digits, code, length.
 CANARIES = (
     "The committee met on Tuesday.",
     "THE COMMITTEE MET ON TUESDAY!",
@@ -27,7 +27,7 @@ CANARIES = (
 )
 
 TOLERANCE = 2e-3
-"""1 - cosine that canaries may differ by: bfloat16 stays below 2e-4, another fine-tune of a model does not."""
+"""Largest 1 - cosine of canaries: bfloat16 stays below 2e-4; other fine-tuned versions of a model do not."""
 
 
 def _accepts(item: Any) -> bool:
@@ -64,7 +64,7 @@ def _preparer(source: PreparerSource) -> Preparer:
     from omnivec.inputs.text.text import TextPreparer
 
     if source.tokenizer is None:
-        raise ModelError(f"{source.root}: a model of texts without a tokenizer")
+        raise ModelError(f"{source.root}: the model reads texts, but has no tokenizer")
     config, family = source.config, source.family
     usual = getattr(config, "usual_length", getattr(family, "USUAL_LENGTH", config.max_length))
     stated = source.tokenizer_settings.get("model_max_length") or source.sentence.get("max_seq_length")

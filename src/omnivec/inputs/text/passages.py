@@ -1,4 +1,4 @@
-"""Text cut into passages that fit a model, each with its place in the text and in the source."""
+"""Splits a text into passages that fit a model, with their offsets in the text and lines in the source."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from omnivec.inputs.content import Content, Cutting, Piece
 from omnivec.inputs.files.cut import cut
 from omnivec.validation.reasons import LeftOut
 
-# Longer passages blur what they are about, whatever a model could read at once.
+# Largest number of tokens in a passage: the vector of a longer one is unspecific, even if the model could read it.
 LONGEST = 512
 _BLOCK = 1 << 16
 
-NOTHING_SEEN = "the model's tokenizer sees nothing in its text, so nothing could find it"
+NOTHING_SEEN = "the model's tokenizer finds no tokens in its text, so it could not be found"
 
 
 class TextModel(Protocol):
-    """What of an embedder is asked, to cut texts for it."""
+    """The members of an embedder that are needed to split texts for it."""
 
     @property
     def encoder(self) -> Any:
-        """What tells the spans of tokens, and how many a prompt takes."""
+        """The encoder, which knows the spans of tokens, and how many a prompt uses."""
 
     def task_prompt(self, task: str) -> str:
-        """The prompt before a "document"."""
+        """Returns the prompt for a task, here "document"."""
 
 
 def passages_of(content: Content, model: TextModel, cutting: Cutting) -> list[Piece]:
-    """Passages of a text for a model.
+    """Splits a text into passages for a model.
 
     Args:
         content: the text, with its lines.
-        model: the embedder that will embed them.
-        cutting: how long they are.
+        model: the embedder that will embed the passages.
+        cutting: length and overlap of the passages.
 
     Raises:
-        LeftOut: the model's tokenizer sees nothing in it.
+        LeftOut: the model's tokenizer finds no tokens in the text.
     """
     text, line = content.text, content.line
-    taken = model.encoder.reserved_tokens(model.task_prompt("document"))
-    length, overlap = tokens(cutting, taken)
+    reserved = model.encoder.reserved_tokens(model.task_prompt("document"))
+    length, overlap = tokens(cutting, reserved)
     pieces = cut(text, spans_of(text, model.encoder.spans), length=length, overlap=overlap)
     if not pieces:
         raise LeftOut("without text", NOTHING_SEEN)
@@ -54,20 +54,20 @@ def passages_of(content: Content, model: TextModel, cutting: Cutting) -> list[Pi
     ]
 
 
-def tokens(cutting: Cutting, taken: int) -> tuple[int, int]:
-    """Length and overlap of a passage beside `taken` special and prompt tokens."""
-    room = max(1, min(cutting.limit - taken, cutting.length or LONGEST))
+def tokens(cutting: Cutting, reserved: int) -> tuple[int, int]:
+    """Returns length and overlap of a passage in tokens, given the number of special and prompt tokens."""
+    room = max(1, min(cutting.limit - reserved, cutting.length or LONGEST))
     return room, min(cutting.overlap, room // 4)
 
 
 def spans_of(text: str, spans: Callable[[str], NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Character spans (n, 2) of all tokens, block by block: tokenising a large text whole takes gigabytes."""
+    """Returns the spans (n, 2) of all tokens in characters; a large text is tokenised in blocks, to save memory."""
     blocks = [spans(text[start:end]) + start for start, end in _blocks(text)]
     return np.concatenate(blocks) if blocks else np.zeros((0, 2), np.int64)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Blocks that end at a line's end, or at a blank, where there is one."""
+    """Yields blocks of a text that end at the end of a line, or else at a space, if possible."""
     start = 0
     while start < len(text):
         end = min(start + _BLOCK, len(text))

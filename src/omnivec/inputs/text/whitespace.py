@@ -1,25 +1,25 @@
-r"""What parts words, what ends lines, and what text files are encoded in: each defined here, once.
+r"""Defines the characters that separate words, the ends of lines, and the encoding of text files.
 
-The words of a table are what its training program cut, so a text must be cut alike when a vector is asked for. The
-rule of fastText, which agrees with word2vec's and GloVe's programs wherever they are fed text files: a word is a run of
-characters without space, \t, \n, \v, \f, \r and NUL. All other characters belong to words, those that Unicode calls
-white space too: U+00A0, U+0085, U+2028, U+3000, U+001C to U+001F, U+200B, U+FEFF.
+The words of a table were produced by its training program, so a text must be split in the same way to look them up. The
+rule is that of fastText, and of word2vec's and GloVe's programs for text files: a word is a run of characters without
+space, \t, \n, \v, \f, \r and NUL. All other characters are part of words, including those that are
+white space in Unicode: U+00A0, U+0085, U+2028, U+3000, U+001C to U+001F, U+200B, U+FEFF.
 
-| who | parts words by |
+| used by | words are separated by |
 |---|---|
 | `train` of word2vec, glove, fasttext, fasttext_supervised, phrases and doc2vec, from files or str | this rule |
 | their kernels (`tables.kernels.simd.blanks`) | this rule, in bytes of UTF-8 |
-| tables of words: encode, words, spans (`tables.keys`) | this rule; what is no key is looked for in its parts |
-| classifiers: encode, predict (`tables.bags`) | this rule; "</s>" ends a text and "__label__..." is no word of it |
+| tables of words: encode, words, spans (`tables.keys`) | this rule; a word that is no key is looked up by its parts |
+| classifiers: encode, predict (`tables.bags`) | this rule; "</s>" ends a text and "__label__..." is not a word |
 | word benchmarks (`evaluation`) | this rule |
 | models with a tokenizer, `distill` and `contrastive` | their tokenizer |
 | documents of a collection | `inputs.files.cut`, by Unicode |
 
-gensim's LineSentence, TaggedLineDocument and `str.split` part words by all that Unicode calls white space: give lists
-of words to train on the same. A list's words are taken as they are, whatever they hold.
+gensim's LineSentence, TaggedLineDocument and `str.split` separate words at all white space of Unicode: to train on the
+same words, pass lists of words, which are used unchanged.
 
-Lines end at \n, and a \r before it belongs to no word; nothing else ends a line (str.splitlines knows ten more). Text
-files are UTF-8; a byte order mark at a file's beginning is dropped; UTF-16 and NUL bytes are refused by name.
+Lines end with \n or \r\n and with nothing else (str.splitlines knows ten more characters). Text files are UTF-8; a byte
+order mark at the beginning is skipped; UTF-16 and NUL bytes are refused.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ import codecs
 import re
 
 BLANKS = " \t\n\v\f\r\0"
-"""The characters that part words."""
+"""The characters that separate words."""
 BLANK_BYTES = BLANKS.encode()
 WORD = re.compile(rf"[^{BLANKS}]+")
-"""A word, with its place in a text."""
+"""Pattern of a word."""
 END = "</s>"
-"""The word that fastText puts behind each line."""
+"""The word that fastText appends to each line."""
 
 BOM = codecs.BOM_UTF8
 _OTHERS = {
@@ -45,8 +45,8 @@ _OTHERS = {
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, in order."""
-    # Where nothing but spaces could part words this is twice as fast as the expression.
+    """Returns the words of a text in order."""
+    # A printable text can only contain spaces as separators, for which str.split is twice as fast as the pattern.
     return list(filter(None, text.split(" "))) if text.isprintable() else WORD.findall(text)
 
 
@@ -56,7 +56,7 @@ def is_blank(text: str) -> bool:
 
 
 def lines(text: str) -> list[str]:
-    r"""The lines of a text, without their ends: \n, or \r\n."""
+    r"""Returns the lines of a text without their ends, \n or \r\n."""
     split = text.split("\n")
     if not split[-1]:
         split.pop()
@@ -64,11 +64,11 @@ def lines(text: str) -> list[str]:
 
 
 def why_not_utf8(data: bytes, at: int = 0) -> str | None:
-    """Why bytes are no UTF-8 text, as a message goes on after the file's name; None where they are.
+    """Explains why bytes are not a UTF-8 text, as the rest of a message after the name of the file; None if they are.
 
     Args:
-        data: of a file, cut between two characters.
-        at: where in the file they begin.
+        data: bytes of a file, which begin and end between two characters.
+        at: offset of the bytes in the file.
     """
     if at == 0:
         for mark, name in _OTHERS.items():
@@ -79,4 +79,4 @@ def why_not_utf8(data: bytes, at: int = 0) -> str | None:
     except UnicodeDecodeError as error:
         return f"is not UTF-8 at byte {at + error.start:,}: save it as UTF-8"
     zero = data.find(0)
-    return f"holds zero bytes at byte {at + zero:,}: is it a text in UTF-8?" if zero >= 0 else None
+    return f"contains zero bytes at byte {at + zero:,}: is it a text in UTF-8?" if zero >= 0 else None
