@@ -212,10 +212,10 @@ class BridgedNetwork:
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero()[:, 0]
             states = self._run(ids[rows, :length], mask[rows, :length])
-            outputs = outputs or [part.new_zeros((*ids.shape, part.shape[-1])) for part in states]
-            for whole, part in zip(outputs, states, strict=True):
-                if part.shape[:2] == (len(rows), length):
-                    whole[rows, :length] = part
+            outputs = outputs or [state.new_zeros((*ids.shape, state.shape[-1])) for state in states]
+            for output, state in zip(outputs, states, strict=True):
+                if state.shape[:2] == (len(rows), length):
+                    output[rows, :length] = state
         return outputs
 
 
@@ -278,15 +278,25 @@ def _table(base: Any) -> Any:
 
 
 def _weights(base: Any, within: str) -> tuple[dict[str, list[Slot]], dict[str, list[str]]]:
-    """Of each weight inside a part of a network its slots there, and all its names in the whole."""
+    """The slots of the weights in one submodule, and all names of these weights in the whole network.
+
+    Tied weights, of which two names are one tensor, have one entry, by the first name, with both slots and both names.
+
+    Args:
+        base: the whole network.
+        within: name of the submodule, such as "encoder"; "" for all of the network.
+
+    Returns:
+        Name of each weight -> its slots; name -> all of its names.
+    """
     same: dict[int, str] = {}
     slots: dict[str, list[Slot]] = {}
     aliases: dict[str, list[str]] = {}
-    part = f"{within}." if within else ""
+    prefix = f"{within}." if within else ""
     listed = list(base.named_parameters(remove_duplicate=False))
-    for name, value in sorted(listed, key=lambda one: not one[0].startswith(part)):
+    for name, value in sorted(listed, key=lambda one: not one[0].startswith(prefix)):
         path, _, key = name.rpartition(".")
-        if name.startswith(part):
+        if name.startswith(prefix):
             first = same.setdefault(id(value), name)
             slots.setdefault(first, []).append((base.get_submodule(path)._parameters, key))
         if id(value) in same:

@@ -58,7 +58,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Version:
-    """What the two published models differ in.
+    """The facts in which the two published models differ.
 
     Attributes:
         vectors: file of the word vectors.

@@ -110,7 +110,7 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 
 
 def _self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) -> Value:
-    """What attention adds to x. Products are not scaled by d^-0.5: T5's initial weights allow for that."""
+    """The output of attention, which is added to x. Products are not scaled by d^-0.5, as T5's weights allow for it."""
     h, d, rate = config.num_heads, config.d_kv, config.dropout_rate
     y = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon)
     q, k, v = (
@@ -122,7 +122,7 @@ def _self_attention(ops: Ops, p: Params, config: Config, x: Value, bias: Value) 
 
 
 def _feed_forward(ops: Ops, p: Params, config: Config, x: Value) -> Value:
-    """What the feed-forward network adds to x: wo(act(wi x)), or with a gate wo(act(wi_0 x) * wi_1 x)."""
+    """The output of the feed-forward network: wo(act(wi x)), or with a gate wo(act(wi_0 x) * wi_1 x)."""
     y, p = ops.rms_norm(x, p["layer_norm.weight"], config.layer_norm_epsilon), p["DenseReluDense"]
     act = _FEED_FORWARDS[config.network]
     if config.network.startswith("gated-"):

@@ -157,7 +157,7 @@ class Ops(Protocol):
         """x * Phi(x), exactly or by the tanh formula."""
 
     def relu(self, x: Value) -> Value:
-        """max(x, 0)."""
+        """max(x, 0), element by element."""
 
     def silu(self, x: Value) -> Value:
         """x * sigmoid(x)."""
@@ -166,10 +166,10 @@ class Ops(Protocol):
         """1 / (1 + exp(-x))."""
 
     def tanh(self, x: Value) -> Value:
-        """Hyperbolic tangent."""
+        """The hyperbolic tangent of x."""
 
     def exp(self, x: Value) -> Value:
-        """Exponential."""
+        """The exponential of x."""
 
     def sqrt(self, x: Value) -> Value:
         """Square root; clamp values that may be negative first."""

@@ -129,7 +129,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def unverified(connection: sqlite3.Connection) -> list[str]:
-    """What an earlier version of omnivec wrote without a checksum, one line each."""
+    """Lines that name the data for which an earlier version of omnivec wrote no checksum."""
     version, without = _version(connection), []
     if version < schema.CHECKED:
         without.append("texts, metadata and vectors")

@@ -100,7 +100,7 @@ STOP_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is looked up for a query.
+    """The words and other pieces of text that are looked up for a query.
 
     Attributes:
         words: as unicode61 splits them; a word that occurs twice counts twice, as in the definition of BM25.

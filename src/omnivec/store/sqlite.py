@@ -482,7 +482,7 @@ class Catalogue:
         return checking.problems(self._connections)
 
     def unverified(self) -> list[str]:
-        """What `check` cannot verify, since an earlier version wrote no checksum for it; one line each."""
+        """Lines that name the data that `check` cannot verify, since an earlier version wrote no checksum for it."""
         with self._connections.snapshot() as connection:
             return checking.unverified(connection)
 

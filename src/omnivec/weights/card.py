@@ -75,7 +75,7 @@ def card(training: Training | None, licence: str | None = None) -> str:
         "",
         f"Trained by omnivec {VERSION} with the recipe `{training.recipe}`"
         + (f", from {named}." if named else "."),
-        "What the card of such a model says of its training data and scores is not true of this one."
+        "The training data and scores stated in the card of such a model do not apply to this one."
         if named
         else "",
         "",
@@ -87,7 +87,7 @@ def card(training: Training | None, licence: str | None = None) -> str:
         *_table(training.data),
         "## Evaluation",
         "",
-        *(_table(training.results) if training.results else ["None was made.", ""]),
+        *(_table(training.results) if training.results else ["The model was not evaluated.", ""]),
     ]
     return "\n".join(lines)
 

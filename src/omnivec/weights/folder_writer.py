@@ -214,7 +214,7 @@ class _Old:
         return _digest(self.place / name) == self.listed[name]
 
     def foreign(self, names: Iterable[str], new: Path | None = None) -> list[str]:
-        """Those of the existing files that do not belong to a model and may not be replaced.
+        """The existing files among `names` that do not belong to a model and may not be replaced.
 
         Files whose content equals that of the same file in `new` do not count.
         """

@@ -98,7 +98,7 @@ def _entry(bounds: Bounds, name: str, row: object) -> tuple[str, tuple[int, ...]
         case _:
             raise bounds.error(f"{named} lacks a dtype, a shape or two offsets")
     if dtype not in DTYPES:
-        raise bounds.error(f"{named} has element type {brief(dtype)}; known are {', '.join(DTYPES)}")
+        raise bounds.error(f"{named} has element type {brief(dtype)}; supported are {', '.join(DTYPES)}")
     elements = bounds.elements(named, shape)
     if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= bounds.size:
         raise bounds.error(f"{named} is at bytes {brief(begin)} to {brief(end)} of {bounds.size}")

@@ -121,7 +121,9 @@ def from_array(name: str, array: Array) -> Tensor:
     """
     little = array.dtype.newbyteorder("<")
     if little not in NAMES:
-        raise WeightsError(f"tensor {name!r} has element type {array.dtype}; known are {', '.join(DTYPES)}.")
+        raise WeightsError(
+            f"tensor {name!r} has element type {array.dtype}; supported are {', '.join(DTYPES)}."
+        )
     # Not by ascontiguousarray, which turns a scalar into a vector.
     data = np.require(array.astype(little, copy=False), requirements=["C", "W"])
     return Tensor(name, NAMES[little], data.shape, data)
