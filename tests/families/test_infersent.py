@@ -297,7 +297,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match="version 3"):
         read_model(whole)
     (whole / "config.json").write_text('{"model_type": "infersent", "version": 1, "weights": "../x.pkl"}')
-    with pytest.raises(WeightsError, match="no file of this folder"):
+    with pytest.raises(WeightsError, match="not a file in this folder"):
         read_model(whole)
     torch.save({"lstm": torch.zeros(1)}, whole / "infersent1.pkl")
     (whole / "config.json").unlink()

@@ -111,7 +111,7 @@ def test_open_clips_own_files_make_the_same_vectors(
     ("changes", "said"),
     [
         ({"vision_cfg": {"layers": [3, 4, 6, 3], "width": 64, "image_size": 224}}, "is a ResNet"),
-        ({"vision_cfg": {"timm_model_name": "vit_base_patch16_siglip_224"}}, "another library's"),
+        ({"vision_cfg": {"timm_model_name": "vit_base_patch16_siglip_224"}}, "from another library"),
         ({"text_cfg": {"hf_model_name": "xlm-roberta-base"}}, "'xlm-roberta-base'"),
         ({"text_cfg": {"no_causal_mask": True}}, "no_causal_mask True"),
         ({"text_cfg": {"pool_type": "last"}}, "pool_type 'last'"),
