@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from omnivec.errors import MissingExtra, UsageError
 from omnivec.training.provenance import observed, training
@@ -31,6 +31,8 @@ from omnivec.validation.arguments import plain, said
 
 if TYPE_CHECKING:
     from omnivec.models.embedder import Embedder
+    from omnivec.models.joint import JointEmbedder
+    from omnivec.models.keyed import KeyedEmbedder
 
 # Modules that recipes import and the base install lacks, and the extras that install them.
 EXTRAS = {"torch": "train", "numba": "words"}
@@ -117,6 +119,26 @@ class Recipe:
         if hasattr(trained, "training"):
             trained.training = training(self.name, options, facts(), trained)
         return trained
+
+
+@overload
+def train(
+    recipe: Literal["doc2vec", "distill", "fasttext", "fasttext_supervised", "glove", "word2vec"],
+    data: Any,
+    **options: Any,
+) -> KeyedEmbedder: ...
+
+
+@overload
+def train(recipe: Literal["align"], data: Any, **options: Any) -> JointEmbedder: ...
+
+
+@overload
+def train(recipe: Literal["phrases"], data: Any, **options: Any) -> Any: ...  # Phrases, which is no embedder
+
+
+@overload
+def train(recipe: str, data: Any, **options: Any) -> Embedder: ...
 
 
 # This function takes any keyword argument because each recipe has its own options; they are checked against the

@@ -144,7 +144,7 @@ class Lessons:
     basis: Floats
 
 
-def run(data: Any, options: Options) -> Embedder:
+def run(data: Any, options: Options) -> KeyedEmbedder:
     """Distils the teacher; `data` is that of `training.snippets.read_texts`."""
     base = _teacher(options)
     network = base.model

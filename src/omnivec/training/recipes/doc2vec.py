@@ -20,7 +20,7 @@ from omnivec.training.tables import PerThread, Windowed, schedule_of, uniform, w
 from omnivec.training.tagged import Documents, read_documents
 
 if TYPE_CHECKING:
-    from omnivec.models.embedder import Embedder
+    from omnivec.models.keyed import KeyedEmbedder
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a document on each line"
 SPAN = 2.0
@@ -76,7 +76,7 @@ class Doc2VecVectors:
     outcome: Outcome
 
 
-def run(data: Any, options: Options) -> Embedder:
+def run(data: Any, options: Options) -> KeyedEmbedder:
     """Trains on documents; `data` is that of `training.tagged.read_documents`."""
 
     def one(words: Corpus, brief: Options) -> Doc2VecVectors:
@@ -86,7 +86,7 @@ def run(data: Any, options: Options) -> Embedder:
     return embedder(fit(read_documents(data, options.min_count, options.max_vocab), options), options)
 
 
-def embedder(learned: Doc2VecVectors, options: Options) -> Embedder:
+def embedder(learned: Doc2VecVectors, options: Options) -> KeyedEmbedder:
     """An embedder of the trained table, which also infers vectors of new documents."""
     words = Table(learned.words, learned.inputs[:-1], learned.counts, output=learned.outputs)
     settings = {name: getattr(options, name) for name in KEPT}

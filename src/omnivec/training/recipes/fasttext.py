@@ -27,7 +27,7 @@ from omnivec.training.tables import (
 )
 
 if TYPE_CHECKING:
-    from omnivec.models.embedder import Embedder
+    from omnivec.models.keyed import KeyedEmbedder
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
 
@@ -81,7 +81,7 @@ class FastTextVectors:
     outcome: Outcome
 
 
-def run(data: Any, options: Options) -> Embedder:
+def run(data: Any, options: Options) -> KeyedEmbedder:
     """Trains on a text; `data` is that of `training.corpus.read_corpus`."""
     corpus = read_words(data, options, fit)
     learned = fit(corpus, options)

@@ -23,7 +23,7 @@ from omnivec.training.tables import read_words
 from omnivec.types import Floats
 
 if TYPE_CHECKING:
-    from omnivec.models.embedder import Embedder
+    from omnivec.models.keyed import KeyedEmbedder
     from omnivec.tables.kernels.cooccurrence import Cooccurrence
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
@@ -103,7 +103,7 @@ class Fitted:
     stopped: bool
 
 
-def run(data: Any, options: Options) -> Embedder:
+def run(data: Any, options: Options) -> KeyedEmbedder:
     """Trains on a text; `data` is that of `training.corpus.read_corpus`."""
     corpus = read_words(data, options, fit)
     fitted = fit(corpus, options)

@@ -27,6 +27,7 @@ from omnivec.types import Floats
 
 if TYPE_CHECKING:
     from omnivec.models.embedder import Embedder
+    from omnivec.models.keyed import KeyedEmbedder
     from omnivec.tables.kernels.windows import Tables
 
 DATA = "a UTF-8 text (.gz and .bz2 too), a sentence on each line"
@@ -104,7 +105,7 @@ class Trained:
     outcome: Outcome
 
 
-def run(data: Any, options: Options) -> Embedder:
+def run(data: Any, options: Options) -> KeyedEmbedder:
     """Trains on a text; `data` is that of `training.corpus.read_corpus`."""
     corpus = read(data, options)
     learned = fit(corpus, options, beginning(options))
