@@ -223,7 +223,7 @@ def test_ids_beyond_the_table_are_refused(tmp_path: Path) -> None:
     weights.save(
         file, {name: np.array(data[:7] if name == table else data) for name, data in tensors.items()}
     )
-    with pytest.raises(ItemErrors, match="beyond the 7 rows of the model's table"):
+    with pytest.raises(ItemErrors, match="beyond the 7 rows of the model's embeddings"):
         open_model(tmp_path).encode("the quick brown fox")
 
 

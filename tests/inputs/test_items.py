@@ -179,7 +179,7 @@ def test_what_is_no_item_fails_by_its_place(bad: Any, text_model: omnivec.Embedd
     assert list(encoded.failures) == [20] and len(encoded) == 23
     [*windows] = text_model.stream(iter(items))
     assert [i for window in windows for i in window.failures] == [20] and sum(map(len, windows)) == 23
-    with pytest.raises(ItemErrors, match=r"1 of 24 items failed \(item 20: .* is no text: give a str"):
+    with pytest.raises(ItemErrors, match=r"1 of 24 items failed \(item 20: .* is not a text: give a str"):
         text_model.encode(items)
     assert list(classify(text_model, items, ["x", "y"]).failures) == [20]
     with omnivec.Collection(tmp_path / "c", model=text_model) as notes:

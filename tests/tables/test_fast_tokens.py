@@ -287,7 +287,7 @@ def test_no_texts():
     assert (len(flat.ids), flat.offsets.tolist(), len(flat.lost)) == (0, [0], 0)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [("\ud800", "text 1 holds half"), (3, "text 1 is a int")])
+@pytest.mark.parametrize(("wrong", "said"), [("\ud800", "text 1 contains half"), (3, "text 1 is a int")])
 def test_what_is_no_text_is_named(wrong, said):
     with pytest.raises(ItemError, match=said):
         fast("uncased").flat_ids(["good", wrong])

@@ -1,4 +1,4 @@
-"""Images, in pixels: a file, its bytes, a PIL image, or uint8 (h, w) or (h, w, 3)."""
+"""The modality of images, measured in pixels: a file, its bytes, a PIL image, or uint8 (h, w) or (h, w, 3)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _PREFIX = "picture:"
 
-# One picture for each thing that decoding, resizing or a precision may get wrong: colours, fine grain, edges, sides.
-PICTURES: Mapping[str, tuple[int, int]] = {  # name -> height and width
+# A picture for each aspect in which resizing or precisions may differ: colours, fine grain, edges, proportions.
+PICTURES: Mapping[str, tuple[int, int]] = {  # name: height and width
     "colours": (96, 128),
     "noise": (64, 64),
     "stripes": (224, 160),
@@ -26,13 +26,13 @@ PICTURES: Mapping[str, tuple[int, int]] = {  # name -> height and width
 }
 
 TOLERANCE = 1e-2
-"""1 - cosine that they may differ by: bfloat16 makes up to 3e-3 in a small network of convolutions."""
+"""Largest 1 - cosine of canaries; bfloat16 causes up to 3e-3 in a small convolutional network."""
 
 
 def _accepts(item: Any) -> bool:
     if isinstance(item, np.ndarray):
         return item.dtype == np.uint8 and item.ndim in (2, 3)
-    pillow = sys.modules.get("PIL.Image")  # Who has a PIL image has imported it.
+    pillow = sys.modules.get("PIL.Image")  # a PIL image exists only if Pillow is imported
     pixels = sys.modules.get("omnivec.inputs.image.pixels")
     return (pillow is not None and isinstance(item, pillow.Image)) or (
         pixels is not None and isinstance(item, pixels.ImageSource)
@@ -54,7 +54,7 @@ def _read(data: bytes, path: Path, encodings: Sequence[str]) -> Content:
 
 
 def _content(item: Any) -> Content:
-    """An image in memory, decoded: what is hashed is what will be embedded."""
+    """Returns the content of an image in memory; the decoded pixels are hashed."""
     import hashlib
 
     from omnivec.inputs.image.pixels import ImageSource, decode_image, read_header
@@ -80,7 +80,7 @@ def _preparer(source: PreparerSource) -> Preparer:
     from omnivec.inputs.image.published import read_processing
 
     usual, pretrained = getattr(source.family, "PREPROCESSING", None), source.published.get("pretrained_cfg")
-    # Of a folder without config.json its family says it; what a file says is read, and checked, once more.
+    # A folder without config.json uses the default of its family; a pretrained_cfg is read and checked again.
     defaults = None if usual is None else {**usual, **(pretrained if isinstance(pretrained, Mapping) else {})}
     return ImagePreparer(read_processing(source.root, defaults), source.decode == "exact", source.threads)
 

@@ -1,4 +1,4 @@
-"""Pictures that show whether a model still makes the same vectors."""
+"""Synthetic pictures that show whether a model still makes the same vectors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _CELL = 24
 
 
 def drawn(name: str, height: int, width: int) -> NDArray[np.uint8]:
-    """A canary picture (h, w, 3), the same on every machine: integers alone make it.
+    """Makes a picture (h, w, 3) by integer arithmetic, so that it is the same on every machine.
 
     Args:
         name: "colours", "noise", "stripes" or "checks".
-        height: in pixels.
-        width: in pixels.
+        height: height in pixels.
+        width: width in pixels.
     """
     y, x, channel = np.ogrid[:height, :width, :3]
     values: NDArray[np.int64]
-    if name == "colours":  # of a coarse grid, and between its points a mixture of theirs
+    if name == "colours":  # random colours on a coarse grid, interpolated
         (top, down), (left, right) = divmod(y, _CELL), divmod(x, _CELL)
         upper, lower = (
             _scattered(row, left, channel) * (_CELL - right) + _scattered(row, left + 1, channel) * right
@@ -36,6 +36,6 @@ def drawn(name: str, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _scattered(y: NDArray[np.int64], x: NDArray[np.int64], channel: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers from 0 to 255 that look random: the middle bits of a product."""
+    """Returns pseudo-random numbers from 0 to 255: the middle bits of a product."""
     mixed: NDArray[np.int64] = (y * 73_856_093 ^ x * 19_349_663 ^ channel * 83_492_791) & 0xFFFF_FFFF
     return (mixed * 2_654_435_761 >> 16) & 255

@@ -1,8 +1,18 @@
-"""Where one image lies in another, in shares of its sides: whole (resized, recompressed) or cut off at its sides.
+"""Finds where one image lies in another: all of it (resized or recompressed), or a crop.
 
-Lewis 1995, "Fast Normalized Cross-Correlation": of small grey versions, the part at each size that it may have in the
-whole; first coarsely, then finely about the best. Two gates judge what was found: how much of the pixels' variance the
-part explains, which tells skies of different light apart, and how its detail correlates, which tells smooth ones.
+Lewis 1995, "Fast Normalized Cross-Correlation": small grey versions are compared, the part at each size that it may
+have in the whole, first on a coarse scale, then on a fine one near the best size. Two thresholds decide about the best
+place: the share of the pixels' variance that the part explains, which distinguishes skies of different brightness, and
+the correlation of its details, which distinguishes smooth images.
+
+Example: `whole` is 640 x 480, `part` shows its columns 160 to 640 and rows 60 to 420, resized to 240 x 180.
+
+    zooms       pixels of the whole for one of the part: at most min(640 / 240, 480 / 180) = 2.667, then 5 % less of
+                this at a time; also 1 for a crop that was not resized, and None for the whole image, resized
+    coarse      the whole as 48 x 36; the best zoom is 2.0: the part as 36 x 27 at column 12, row 5, correlation 0.965
+    fine        the whole as 128 x 96; zooms of 1.92 to 2.08: again 2.0, 96 x 72 at column 32, row 12, correlation 1.0
+    thresholds  0.999 of the variance is explained (0.66 needed), details correlate by 0.995 (0.62 needed)
+    result      Place(left=0.25, upper=0.125, width=0.75, height=0.75, ...), shares of the sides of the whole
 """
 
 from __future__ import annotations
@@ -19,24 +29,24 @@ from omnivec.inputs.image.pixels import decode_image, read_header
 from omnivec.types import Floats
 
 KEPT = 192
-"""Longest side of a grey version, in pixels."""
+"""Longer side of a small grey version, in pixels."""
 
 COARSE, FINE = 48, 128
-"""Longest side of the whole, in pixels, while it is searched."""
+"""Longer side of the whole in pixels, in the coarse and in the fine search."""
 
 LEAST = 0.3
-"""Least share of the whole's area that a part has: what keeps less is a picture of its own."""
+"""Smallest share of the whole's area that a part may have; smaller crops count as different pictures."""
 
 FEWEST = 1000
-"""Pixels that a part needs: faces of 25 x 25 pixels are all alike, and are no copies of each other."""
+"""Smallest number of pixels of a part: at 25 x 25 pixels, all faces look alike."""
 
 EXPLAINED, DETAIL = 0.66, 0.62
-"""The gates; what they let through of photographs, of what they should: benchmarks/duplicates.py."""
+"""Thresholds of explained variance and of correlated details; benchmarks/duplicates.py measures their errors."""
 
-_MIN_COARSE_CORRELATION = 0.5  # correlation of a coarse place that is worth a closer look
-_MIN_COARSE_PIXELS = 64  # pixels of a part while it is searched coarsely
-_MIN_STD = 2.0  # standard deviation, of 0 to 255, below which there is nothing to recognise
-_DETAIL_FRACTION = 16  # of the longer side, the part that is too large to be a detail
+_MIN_COARSE_CORRELATION = 0.5  # smallest correlation of a coarse place for which the fine search is made
+_MIN_COARSE_PIXELS = 64  # smallest number of pixels of a part in the coarse search
+_MIN_STD = 2.0  # pixels of 0 to 255 with a smaller standard deviation show nothing
+_DETAIL_FRACTION = 16  # details are finer than this fraction of the longer side
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +55,8 @@ class Grey:
 
     Attributes:
         pixels: (h, w) uint8, at most KEPT on the longer side.
-        height: of the image itself, in pixels.
-        width: of the image itself, in pixels.
+        height: height of the image itself in pixels.
+        width: width of the image itself in pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -56,15 +66,15 @@ class Grey:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part lies in a whole.
+    """The area of the whole that the part shows.
 
     Attributes:
-        left: of the whole's width, what is cut off there.
-        upper: of its height.
-        width: of the whole's width, what the part shows.
-        height: of its height.
-        explained: share of the variance of the whole's pixels there that the part's explain; 1 for the same pixels.
-        detail: correlation of what is finer than a sixteenth of the whole's longer side.
+        left: left edge, as a share of the whole's width.
+        upper: upper edge, as a share of the whole's height.
+        width: width, as a share of the whole's width.
+        height: height, as a share of the whole's height.
+        explained: share of the variance of the pixels there that the part explains; 1 for equal pixels.
+        detail: correlation of details, which are finer than a sixteenth of the whole's longer side.
     """
 
     left: float
@@ -76,15 +86,15 @@ class Place:
 
     @property
     def holds(self) -> bool:
-        """Whether both gates let it pass."""
+        """Whether it passes both thresholds."""
         return self.explained >= EXPLAINED and self.detail >= DETAIL
 
 
 def grey(item: Any) -> Grey:
-    """The small version of a file, its bytes, a PIL image or an array, as it is seen upright.
+    """Makes the small grey version of a file, its bytes, a PIL image or an array; the EXIF orientation is applied.
 
     Raises:
-        ItemError: it is no image, or a damaged one.
+        ItemError: it is not an image, or damaged.
     """
     from PIL import Image
 
@@ -97,11 +107,11 @@ def grey(item: Any) -> Grey:
 
 
 def find(whole: Grey, part: Grey) -> Place | None:
-    """Where a part lies in a whole; None where it does not.
+    """Finds the area of `whole` that `part` shows; None if there is none.
 
     Args:
-        whole: that may show more.
-        part: of the same sides' ratio but for what is cut off; squeezed only where nothing is.
+        whole: the image that may show more.
+        part: a crop in its original proportions, or the whole image in any proportions.
     """
     if min(part.width * part.height, whole.width * whole.height) < FEWEST:
         return None
@@ -122,15 +132,15 @@ def find(whole: Grey, part: Grey) -> Place | None:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A size of the part, in a whole of a size, and where it correlates best; in pixels.
+    """The place in the whole with the best correlation, for one size of the part; in pixels of the search.
 
     Attributes:
-        correlation: there.
-        zoom: pixels of the whole image to one of the part; None where the part is squeezed to the whole.
-        whole: height and width.
-        part: height and width.
-        top: row of the whole.
-        left: column of the whole.
+        correlation: the correlation at this place.
+        zoom: pixels of the whole for one of the part; None if the part is resized to the whole.
+        whole: height and width of the whole.
+        part: height and width of the part.
+        top: first row in the whole.
+        left: first column in the whole.
     """
 
     correlation: float
@@ -142,14 +152,14 @@ class _Fit:
 
 
 def _best(whole: Grey, part: Grey, side: int, zooms: Iterable[float | None], fewest: int) -> _Fit | None:
-    """The size of the part that correlates best; None where nothing can be compared.
+    """Finds the size and place of the part with the best correlation; None if nothing can be compared.
 
     Args:
-        whole: to search, at most `side` on the longer side and no larger than shows the part's own pixels.
-        part: to find.
-        side: in pixels.
-        zooms: pixels of the whole to one of the part; None squeezes the part to the whole.
-        fewest: pixels that a size of the part needs.
+        whole: the image to search.
+        part: the image to find.
+        side: longer side of the whole in the search, in pixels; less if the part has fewer pixels.
+        zooms: pixels of the whole for one of the part, to be tried; None resizes the part to the whole.
+        fewest: smallest number of pixels of the part in the search.
     """
     longest = max(whole.width, whole.height)
     shown = min(side / longest, part.width / whole.width, part.height / whole.height, 1.0)
@@ -169,7 +179,7 @@ def _best(whole: Grey, part: Grey, side: int, zooms: Iterable[float | None], few
 def _sizes(
     part: Grey, zooms: Iterable[float | None], shown: float, height: int, width: int, fewest: int
 ) -> Iterator[tuple[float | None, int, int]]:
-    """Each different size (h, w) of the part in a whole of (height, width), with its zoom."""
+    """Yields each different size (h, w) of the part in a whole of (height, width), with its zoom."""
     seen = set()
     for zoom in zooms:
         h = height if zoom is None else min(round(part.height * zoom * shown), height)
@@ -180,10 +190,10 @@ def _sizes(
 
 
 def _correlated(below: Floats, above: Floats) -> tuple[float, int, int]:
-    """The highest normalised correlation of `above` (h, w) within `below` (H, W), and its place: row and column."""
+    """Returns the highest normalised correlation of `above` (h, w) within `below` (H, W), and its row and column."""
     (rows, columns), (h, w) = below.shape, above.shape
     centred, template = below - below.mean(), above - above.mean()
-    # All places inside are free of the transform's wrapping around.
+    # Only places inside the image are used, which the circular convolution does not affect.
     spectrum = np.fft.rfft2(centred) * np.conj(np.fft.rfft2(template, below.shape))
     products = np.fft.irfft2(spectrum, below.shape)[: rows - h + 1, : columns - w + 1]
     sums, squares = _boxes(centred, h, w), _boxes(centred**2, h, w)
@@ -196,7 +206,7 @@ def _correlated(below: Floats, above: Floats) -> tuple[float, int, int]:
 
 
 def _judged(whole: Grey, part: Grey, fit: _Fit) -> Place:
-    """The place of a fit, and what the two pictures share there."""
+    """Returns the place of a fit, with the explained variance and the correlation of details there."""
     (height, width), (h, w) = fit.whole, fit.part
     above = _resized(part.pixels, h, w)
     below = _resized(whole.pixels, height, width)[fit.top : fit.top + h, fit.left : fit.left + w]
@@ -210,13 +220,13 @@ def _judged(whole: Grey, part: Grey, fit: _Fit) -> Place:
 
 
 def _smooth(pixels: Floats, side: int) -> Floats:
-    """The mean of a square about each pixel, the edges repeated."""
+    """Returns the mean of a square around each pixel; the edges are repeated."""
     wide = np.pad(pixels, (side // 2, side - 1 - side // 2), mode="edge")
     return (_boxes(wide, side, side) / side**2).astype(np.float32)
 
 
 def _boxes(values: NDArray[np.floating[Any]], h: int, w: int) -> NDArray[np.float64]:
-    """Sums of all boxes of (h, w)."""
+    """Returns the sums over all boxes of (h, w)."""
     total = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
     total[1:, 1:] = values.cumsum(0, dtype=np.float64).cumsum(1)
     sums: NDArray[np.float64] = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
@@ -224,7 +234,7 @@ def _boxes(values: NDArray[np.floating[Any]], h: int, w: int) -> NDArray[np.floa
 
 
 def _resized(pixels: NDArray[Any], height: int, width: int) -> Floats:
-    """Pixels (h, w) as means over (height, width) areas."""
+    """Resizes pixels (h, w) to (height, width) by means over areas."""
     grown: Floats = pixels.astype(np.float32, copy=False)
     if grown.shape == (height, width):
         return grown

@@ -1,7 +1,7 @@
-"""Images, in pixels: the `Path` of a file or its bytes, a PIL image, or uint8 (h, w, 3).
+"""The preparer of images: the `Path` of a file or its bytes, a PIL image, or uint8 (h, w, 3).
 
-A header is read at once; the pixels are when the model is about to see them, so that thousands of photographs take no
-memory. Rows are uint8, and normalised in the model's graph: a quarter of the memory, and no pass over them here.
+Only the header of an image is read at first; it is decoded just before it is embedded, to save memory. Batches are
+uint8 and are normalised in the model's graph, which takes a quarter of the memory of float32.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ UNIT = "pixels"
 
 @dataclass(frozen=True, eq=False)
 class ImagePreparer:
-    """Images to pixels, as a model wants them; safe to call from several threads.
+    """Makes the pixels for one model from images; may be called from several threads.
 
     Attributes:
-        processing: the model's.
-        exact: whether JPEG files are decoded whole, as the reference does, and not at the size that is enough.
-        threads: images decoded at a time.
-        max_pixels: an image with more is refused.
-        room: memory for decoding.
+        processing: preprocessing of the model.
+        exact: whether JPEG files are decoded at full size, as the reference does, instead of a sufficient size.
+        threads: number of images to decode at the same time.
+        max_pixels: largest number of pixels of an image; larger ones are refused.
+        room: memory reservation for decoding.
     """
 
     processing: Processing
@@ -50,22 +50,22 @@ class ImagePreparer:
 
     @property
     def budget(self) -> int:
-        """Pixels in a batch: those of eight images."""
+        """Largest cost of a batch: the pixels of eight images."""
         return 8 * self.limit
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes its pixels what they are."""
+        """Everything that determines its pixels."""
         return {"preprocessing": asdict(self.processing)}
 
     @property
     def provenance(self) -> dict[str, str]:
-        """How exactly it reads: what may change a vector's last digits."""
+        """Settings that may change the last digits of a vector."""
         decode: Decode = "exact" if self.exact else "reduced"
         return {"decode": decode}
 
     def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
-        """What a forward takes: pixels (n, 3, h, w) float32, and `size` (h, w), two ints; there is no mask."""
+        """Makes the input of a forward function: pixels (n, 3, h, w) float32, and `size` (h, w); there is no mask."""
         pixels = normalized(ops, get("pixels"), self.processing)
         return SimpleNamespace(pixels=pixels, size=self.processing.size, mask=None)
 
@@ -76,33 +76,33 @@ class ImagePreparer:
 
     @property
     def limit(self) -> int:
-        """Pixels of the model's input."""
+        """Number of pixels of the model's input."""
         height, width = self.processing.size
         return height * width
 
     def decode(self, item: Any) -> ImageSource:
-        """The image of an item, its header read; ItemError where it has none."""
+        """Reads the header of an image; ItemError if it is not an image, or cannot be read."""
         return item if isinstance(item, ImageSource) else read_header(item, self.max_pixels)
 
     def size(self, decoded: ImageSource) -> int:
-        """A rough cost: that of decoding, since computing costs the same for all."""
+        """Estimates the cost of decoding; computing costs the same for all images."""
         return decoded.pixels
 
     def key(self, decoded: ImageSource) -> Hashable:
-        """The same file or the same bytes; None for an image in memory."""
+        """Returns a key that is equal for the same file or bytes; None for an image in memory."""
         return decoded.key
 
     def prepare(
         self, pictures: Sequence[ImageSource], reading: object = None
     ) -> list[tuple[Prepared, ...] | ItemError]:
-        """The model's pixels of each image: one part each, since images are resized and not cut.
+        """Makes the model's pixels of each image, always in one part, since images are resized.
 
         Args:
-            pictures: what `decode` has returned.
-            reading: of texts; nothing of it means an image.
+            pictures: results of `decode`.
+            reading: options for texts, which are not used.
 
         Returns:
-            Parts; in place of an image that is damaged or cut off stands why.
+            One part for each image; an ItemError for an image that is damaged or truncated.
         """
         if self.threads == 1 or len(pictures) < 2:
             return [self._prepared(picture) for picture in pictures]
@@ -123,16 +123,16 @@ class ImagePreparer:
         return (Prepared({"pixels": pixels}, self.limit, seen, shown.height * shown.width - seen),)
 
     def sample(self) -> dict[str, NDArray[Any]]:
-        """A batch of usual size, to measure with."""
+        """Makes a batch of typical size, for measurements."""
         return {"pixels": np.full((8, *self.processing.size, 3), 128, np.uint8)}
 
     def collate(self, rows: Sequence[Prepared], pool_prompt: bool = True) -> dict[str, NDArray[Any]]:
-        """Rows as one array: pixels (n, h, w, 3) uint8."""
+        """Stacks rows to one array: pixels (n, h, w, 3) uint8."""
         return {"pixels": np.stack([row.arrays["pixels"] for row in rows])}
 
 
 def normalized(ops: Ops, pixels: Value, processing: Processing) -> Value:
-    """Pixels (n, h, w, 3) uint8 -> (n, 3, h, w) float32, as the model was trained on."""
+    """Normalises pixels (n, h, w, 3) uint8 -> (n, 3, h, w) float32, as in the model's training."""
     factor, addend = (ops.constant(values.reshape(3, 1, 1)) for values in processing.affine())
-    # Transposed as uint8, a quarter of the bytes; and three channels side by side would fill no vector register.
+    # Transposing uint8 moves a quarter of the bytes, and arithmetic on rows of pixels fills vector registers.
     return ops.cast(ops.transpose(pixels, (0, 3, 1, 2)), "float32") * factor + addend

@@ -1,4 +1,4 @@
-"""An image file made small: upright, RGB, in pixels, and with nothing of the file but what is seen."""
+"""Thumbnails of image files, without their metadata."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from omnivec.validation.reasons import item_error
 if TYPE_CHECKING:
     from PIL import Image
 
-# Of a huge PNG, blocks of pixels are averaged first: as good to the eye, and much quicker.
+# Pillow averages blocks of a large image before resizing, which looks the same and is much faster.
 _REDUCING_GAP = 3.0
 
 
 def thumbnail(path: Path, width: int, height: int) -> Image.Image:
-    """The picture of a file, RGB, within `width` x `height` pixels; one that is smaller keeps its size.
+    """Makes an RGB image of a file that fits into `width` x `height` pixels; a smaller one keeps its size.
 
-    It is what a model is shown: turned as EXIF says, transparent places white. Place, camera and comments of the file
-    are not in it. A big JPEG is decoded at a fraction of its size.
+    The EXIF orientation is applied, and transparent areas are white, as for a model. Location, camera and comments of
+    the file are not included. A large JPEG is decoded at a fraction of its size.
 
     Raises:
-        ItemError: the file is gone, damaged, no image or too large to be decoded; one line that names it.
+        ItemError: the file is gone, damaged, not an image or too large to be decoded; one line that names it.
     """
     from PIL import Image
 

@@ -1,6 +1,6 @@
-"""Text, in characters and tokens: a `str`, or the `Path` of a text file.
+"""The preparer of texts: a `str`, or the `Path` of a text file.
 
-Its cost is its length in tokens, rounded up: few shapes keep the engine fast and its memory flat.
+The cost of a text is its number of tokens, rounded up, so that the engine sees few different shapes of batches.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from omnivec.types import ModalityName, Prepared
 
 UNIT = "tokens"
 LONG = 2**20
-"""Characters that are tokenised together, or one text that has more."""
+"""Largest number of characters that are tokenised together; a longer text is tokenised alone."""
 
 EACH = 300
-"""Bytes that tokenising takes for a character: 125 of English words, more of scripts without spaces."""
+"""Bytes of memory for tokenising a character: 125 for English, more for scripts without spaces."""
 
 LEAST = 16 * 10**6
-"""Bytes that a few texts take at most, with what the tokenizer's threads need: where there is none, it aborts."""
+"""Bytes of memory for a few texts and the tokenizer's threads; without them the library aborts the process."""
 
 BUDGET = 1024
-"""Tokens in a batch: enough to fill the engine, few enough for several batches a stream and flat memory."""
+"""Tokens in a batch: enough to use the engine well, few enough for several batches per stream and little memory."""
 
 INPUTS = (Input("ids", np.int32, (None, None)), Input("mask", np.int32, (None, None)))
 COUNTED = Input("counted", np.int32, (None, None))
 
 
 def decode(item: Any) -> str:
-    """The text of an item; ItemError where it has none."""
+    """Returns the text of an item; ItemError if it is not a text or a text file."""
     if isinstance(item, Path):
-        from omnivec.inputs.files.read import read  # A search reads no file.
+        from omnivec.inputs.files.read import read  # imported here, since a search does not need it
 
         try:
             return read(item).text
@@ -53,10 +53,10 @@ def decode(item: Any) -> str:
                 raise
             raise why from error
     if isinstance(item, str) and type(item) is not str:
-        item = str.__str__(item)  # A subclass may answer otherwise than by its characters.
+        item = str.__str__(item)  # a subclass may override __str__
     if not isinstance(item, str):
         raise misread(item, ("text",)) or ItemError(
-            f"{shown(item)} is no text: give a str, or a pathlib.Path of a text file"
+            f"{shown(item)} is not a text: give a str, or a pathlib.Path of a text file"
         )
     try:
         item.encode("utf-8")
@@ -68,21 +68,21 @@ def decode(item: Any) -> str:
 
 
 def rounded(length: int) -> int:
-    """A length in tokens, rounded up: to 4 where texts are short and padding costs most, else to 16."""
+    """Rounds a length in tokens up: to a multiple of 4 up to 64, where padding costs most, else of 16."""
     step = 4 if length <= 64 else 16
     return -(-length // step) * step
 
 
 @dataclass(frozen=True, eq=False)
 class TextPreparer:
-    """Text to token ids, as a model wants them.
+    """Makes the token ids for one model from texts.
 
     Attributes:
-        tokenizer: the model's.
-        limit: longest text in tokens, special tokens included.
-        vocab_size: rows of the model's table; ids are checked against it, since engines do not.
-        lower: whether its tokenizer lower-cases texts because the module says so that it lies in.
-        room: memory for long texts.
+        tokenizer: tokenizer of the model.
+        limit: length limit of a text in tokens, special tokens included.
+        vocab_size: number of rows of the model's embeddings; larger ids are refused here, since engines do not.
+        lower: whether the settings of the folder convert texts to lower case.
+        room: memory reservation for long texts.
     """
 
     tokenizer: Tokenizer
@@ -99,7 +99,7 @@ class TextPreparer:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes its ids what they are."""
+        """Everything that determines its ids."""
         return {
             "tokenizer": self.tokenizer.digest(),
             "preprocessing": {"limit": self.limit, "lower": self.lower},
@@ -107,34 +107,34 @@ class TextPreparer:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """How exactly it reads: all that may change a vector is in its identity."""
+        """Empty: all settings that may change a vector are in the identity."""
         return {}
 
     def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
-        """What a forward takes: ids and mask (n, t), and `limit`, an int: t is never more."""
+        """Makes the input of a forward function: ids and mask (n, t), and `limit`, the largest t."""
         return SimpleNamespace(limit=self.limit, ids=get("ids"), mask=get("mask"))
 
     def decode(self, item: Any) -> str:
-        """The text of an item; ItemError where it has none."""
+        """Returns the text of an item; ItemError if it is not a text or a text file."""
         return decode(item)
 
     def size(self, decoded: str) -> int:
-        """A rough cost, before tokenising: longer texts have more tokens."""
+        """Estimates the number of tokens, for sorting."""
         return len(decoded)
 
     def key(self, decoded: str) -> Hashable:
-        """The text itself: equal texts have equal vectors."""
+        """Returns the text: equal texts have equal vectors."""
         return decoded
 
     def prepare(
         self, texts: Sequence[str], reading: ReadOptions = PLAIN
     ) -> list[tuple[Prepared, ...] | ItemError]:
-        """Token ids of each text behind its prompt, cut to the limit; what was cut is counted.
+        """Makes the token ids of each text after its prompt, truncated to the limit; cut off tokens are counted.
 
         Returns:
-            The parts of each text: one, or several of a long text with `chunk`. An ItemError stands for a text without
-            tokens, of a model that puts none of its own around it, for one with a token that the model has no row for,
-            and for one beyond the limit where `truncate` is "error".
+            The parts of each text: one, or several for a long text with `chunk`. An ItemError for a text without tokens
+            or special tokens, for one with a token that is not in the model's embeddings, and with truncate="error"
+            for one beyond the limit.
         """
         prompt = reading.prompt
         shown = [prompt + text for text in texts] if prompt else texts
@@ -148,7 +148,7 @@ class TextPreparer:
                 prepared.append(ids)
             elif (
                 0 < len(ids) <= self.limit and ids.max() < self.vocab_size
-            ):  # most texts are one part, and whole
+            ):  # the usual case: one part, not truncated
                 seen = max(len(ids) - special, 0)
                 prepared.append((Prepared({"ids": ids}, self.cost(len(ids)), seen, 0, skip),))
             else:
@@ -156,7 +156,7 @@ class TextPreparer:
         return prepared
 
     def _ids(self, texts: Sequence[str]) -> Iterator[NDArray[np.int32] | ItemError]:
-        """Token ids of each text; ItemError of one that is too long for the memory there is."""
+        """Yields the token ids of each text; ItemError for one that is too long for the available memory."""
         start = 0
         while start < len(texts):
             end, size = start + 1, len(texts[start])
@@ -178,34 +178,34 @@ class TextPreparer:
 
     @property
     def beyond(self) -> dict[str, int]:
-        """Tokens that the tokenizer can make and of which the model has no row, with their ids; see `_parts`."""
+        """Tokens of the tokenizer that are not in the model's embeddings, with their ids."""
         tokens = beyond(self.tokenizer.backend, self.vocab_size)
         dropped = self.tokenizer.unknown_id if self.tokenizer.drops_unknown else None
         return {token: index for token, index in tokens.items() if index != dropped}
 
     def refused(self, ids: NDArray[np.int32]) -> ItemError | None:
-        """Why a text of these ids cannot be embedded: one is beyond the model's table; None where it can."""
+        """Returns the error for ids that are beyond the model's embeddings; None if there are none."""
         highest = int(ids.max(initial=0))
         if highest < self.vocab_size:
             return None
         token = self.tokenizer.backend.id_to_token(highest)
-        named = f"its token {token!r}" if token is not None else "a token that is put around it"
+        named = f"its token {token!r}" if token is not None else "a special token around it"
         return ItemError(
-            f"{named} has the id {highest:,}, beyond the {self.vocab_size:,} rows of the model's table: "
-            "the tokenizer knows it and the weights do not; leave it out of the text"
+            f"{named} has the id {highest:,}, beyond the {self.vocab_size:,} rows of the model's embeddings: "
+            "the tokenizer has it, but the weights do not; remove it from the text"
         )
 
     def _parts(
         self, ids: NDArray[np.int32], keep: int, skip: int, reading: ReadOptions
     ) -> tuple[Prepared, ...] | ItemError:
-        """The parts of a text by its ids, of which `keep` stand before the text and `skip` are not pooled."""
+        """Makes the parts of a text from its ids, of which `keep` precede the text and `skip` are not pooled."""
         total, special = len(ids), self.tokenizer.special_count
         if not total:
             return ItemError("this text has no tokens: there is nothing to embed")
         if total > self.limit and reading.truncate == "error" and reading.chunk is None:
             return ItemError(
-                f"{total:,} tokens, and the model reads {self.limit:,}: truncate='tail' or 'head' cuts, "
-                "chunk='pool' reads it in parts"
+                f"{total:,} tokens, but the model reads {self.limit:,}: use truncate='tail' or 'head' to cut it, or "
+                "chunk='pool' to embed it in parts"
             )
         if reading.chunk is not None:
             windows = self.tokenizer.windows(ids, self.limit, keep)
@@ -217,7 +217,7 @@ class TextPreparer:
         for window in windows:
             if (why := self.refused(window)) is not None:
                 return why
-        # What each part repeats, the special tokens and the prompt, was seen once.
+        # Special tokens and the prompt are repeated in each part, but are not counted again.
         repeated = [special] + [keep + special - len(self.tokenizer.special_ids()[0])] * (len(windows) - 1)
         seen = [max(len(window) - again, 0) for window, again in zip(windows, repeated, strict=True)]
         lost = max(total - special, 0) - sum(seen)
@@ -227,11 +227,11 @@ class TextPreparer:
         )
 
     def cost(self, length: int) -> int:
-        """Places that so many tokens take of a batch."""
+        """Returns the cost of a number of tokens in a batch."""
         return min(rounded(length), self.limit)
 
     def rows(self, texts: Sequence[str], reading: ReadOptions = PLAIN) -> list[Prepared]:
-        """The first part of each text; ItemError where one has none, with its beginning."""
+        """Returns the first part of each text; ItemError, with the beginning of the text, if one failed."""
         rows = []
         for item, parts in zip(texts, self.prepare(texts, reading), strict=True):
             if isinstance(parts, ItemError):
@@ -240,12 +240,12 @@ class TextPreparer:
         return rows
 
     def sample(self) -> dict[str, NDArray[Any]]:
-        """A batch of usual size, to measure with."""
+        """Makes a batch of typical size, for measurements."""
         ids = np.full((16, min(64, self.limit)), self.tokenizer.pad_id, np.int32)
         return {"ids": ids, "mask": np.ones_like(ids), "counted": np.ones_like(ids)}
 
     def collate(self, rows: Sequence[Prepared], pool_prompt: bool = True) -> dict[str, NDArray[Any]]:
-        """Rows padded to one length: ids and mask (n, t) int32, and `counted` where a prompt is not pooled."""
+        """Pads rows to one length: ids and mask (n, t) int32, and `counted` if a prompt is not pooled."""
         length = max(row.cost for row in rows) or 1
         ids = np.full((len(rows), length), self.tokenizer.pad_id, np.int32)
         mask = np.zeros((len(rows), length), np.int32)

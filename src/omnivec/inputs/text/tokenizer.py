@@ -1,7 +1,18 @@
-"""Text to token ids, and tokens to characters, as a model's folder says.
+"""`Tokenizer`: token ids of texts and the offsets of tokens, as the files in a model's folder specify.
 
-A folder holds either tokenizer.json, which says everything, or the vocabulary files that BERT, RoBERTa, GPT-2
-and CLIP were first published with, from which the same tokenizer is built here.
+A folder has either tokenizer.json, which is complete, or the vocabulary files that BERT, RoBERTa, GPT-2 and CLIP were
+first published with, from which the same tokenizer is built here.
+
+Example, with the tokenizer of all-MiniLM-L6-v2, which puts [CLS] (101) before and [SEP] (102) after each text:
+
+    ids(["Tokenisers split"])       [101, 19204, 17288, 2015, 3975, 102]      token ##iser ##s split
+    spans("Tokenisers split")       (0, 5), (5, 9), (9, 10), (11, 16)         without the special tokens
+    special_ids()                   ([101], [102])
+
+    text = ids(["one two three four"])[0]      [101, 2028, 2048, 2093, 2176, 102]
+    truncate(text, 5)                          [101, 2028, 2048, 2093, 102]       the tail is cut off
+    truncate(text, 5, "head")                  [101, 2048, 2093, 2176, 102]       the head is cut off
+    windows(text, 5)                           [101, 2028, 2048, 102], [101, 2093, 2176, 102]
 """
 
 from __future__ import annotations
@@ -39,9 +50,9 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int32]
 
-# A limit above this is the published way of saying that there is none.
+# Published tokenizers without a limit have one above this.
 NO_LIMIT = 10_000_000
-# The parts of a tokenizer that ids do not hang on, and so no part of its identity.
+# The parts of tokenizer.json that ids do not depend on, and that are left out of the identity.
 BESIDE_IDS = ("version", "truncation", "padding", "decoder")
 
 
@@ -51,9 +62,9 @@ class Form:
 
     Attributes:
         model: "wordpiece" (vocab.txt), "bytes" or "words" (vocab.json and merges.txt).
-        tokens: the special tokens that it has where its folder names none, by role.
-        first: role of the token that goes before a text; None for none.
-        last: role of the token that goes behind it.
+        tokens: the default special tokens by role, for a folder that names none.
+        first: role of the token before a text; None if there is none.
+        last: role of the token after a text; None if there is none.
     """
 
     model: Literal["wordpiece", "bytes", "words"]
@@ -86,7 +97,7 @@ CLIP = Form(
     last="eos_token",
 )
 
-# By the tokenizer_class of tokenizer_config.json, less "Tokenizer" and "Fast"; else the model_type of config.json.
+# By tokenizer_class in tokenizer_config.json, without "Tokenizer" and "Fast", or else model_type in config.json.
 FORMS: dict[str, Form] = {
     **dict.fromkeys(
         ("bert", "distilbert", "electra", "mobilebert", "convbert", "layoutlm", "nomic_bert"), BERT
@@ -95,25 +106,25 @@ FORMS: dict[str, Form] = {
     **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt"), GPT2),
     "clip": CLIP,
 }
-# Vocabularies of SentencePiece and others, from which transformers makes a tokenizer.json.
+# Vocabularies of SentencePiece and others, which transformers can convert to a tokenizer.json.
 OTHER_VOCABULARIES = (
     *("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "unigram.json", "bpe.codes", "spm.model"),
     *("tekken.json", "vocab.bpe", "sentencepiece.model"),
 )
-# CLIP's own cut into words, before bytes are merged.
+# The pattern by which CLIP splits texts into words, before bytes are merged.
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 class Tokenizer:
-    """Token ids of texts; safe to call from several threads.
+    """Converts texts to token ids; may be called from several threads. The module's docstring has an example.
 
     Attributes:
-        pad_id: id for padding; 0 where the model has no padding token, since padding is masked.
-        unknown_id: id of the token that stands for what the vocabulary lacks; None where there is none.
-        backend: the library's tokenizer, without truncation or padding.
+        pad_id: id for padding; 0 if the model has no padding token, since padding is masked.
+        unknown_id: id of the token for what is not in the vocabulary; None if there is none.
+        backend: tokenizer of the library tokenizers, without truncation or padding.
         drops_unknown: whether ids leave out the unknown token.
-        side: what a text beyond a limit loses, as `truncation_side` says.
-        model_max_length: longest text in tokens, special tokens included; None where nothing is said.
+        side: which end of a text beyond a limit is cut off, by `truncation_side`.
+        model_max_length: length limit in tokens, special tokens included; None if the folder has none.
     """
 
     def __init__(
@@ -136,45 +147,45 @@ class Tokenizer:
         self.pad_id = int(pad_id if pad_id is not None else padding.get("pad_id", 0))
         unknown = unknown or getattr(backend.model, "unk_token", None)
         self.unknown_id: int | None = backend.token_to_id(unknown) if unknown else None
-        limit = settings.get("model_max_length", settings.get("max_len"))  # The second is the older name.
+        limit = settings.get("model_max_length", settings.get("max_len"))  # the second is the old name
         self.model_max_length = (
             int(limit) if isinstance(limit, int | float) and 0 < limit < NO_LIMIT else None
         )
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens, added ones included."""
+        """Number of tokens in the vocabulary, including added ones."""
         return int(self.backend.get_vocab_size())
 
     @property
     def special_count(self) -> int:
-        """The number of special tokens that a single text gets."""
+        """Number of special tokens around a single text."""
         return sum(map(len, self.special_ids()))
 
     def ids(self, texts: Sequence[str], *, special: bool = True) -> list[Ids]:
-        """Token ids (n,) int32 of each text, whatever its length.
+        """Returns the token ids (n,) int32 of each text, without truncation.
 
         Args:
-            texts: any strings; an empty one has special tokens only.
-            special: whether the model's special tokens go around each text.
+            texts: the texts; an empty one has only special tokens.
+            special: whether to put the model's special tokens around each text.
 
         Raises:
-            ItemError: a text that is not Unicode, or no text.
+            ItemError: an item is not a str, or contains unpaired surrogates.
         """
         texts = list(texts)
         try:
             rows = self.backend.encode_batch_fast(texts, add_special_tokens=special)
             ids = [np.array(row.ids, np.int32) for row in rows]
-        except BaseException as exc:  # its panics are no Exceptions
+        except BaseException as exc:  # panics of the library are not Exceptions
             raise why_not(texts, exc) from exc
         return [row[row != self.unknown_id] for row in ids] if self.drops_unknown else ids
 
     def spans(self, text: str, *, seen: bool = False) -> NDArray[np.int64]:
-        """Begin and end (n, 2) int64 of each token of a text, in characters, without special tokens.
+        """Returns the start and end offsets (n, 2) int64 of each token in characters, end exclusive.
 
         Args:
-            text: any text.
-            seen: leave out the tokens that `ids` drops: unknown words, for a table of words.
+            text: the text; its special tokens are left out.
+            seen: whether to leave out the tokens that `ids` drops, the unknown words of a word table.
         """
         try:
             row = self.backend.encode(text, add_special_tokens=False)
@@ -184,20 +195,20 @@ class Tokenizer:
         return spans[np.array(row.ids) != self.unknown_id] if seen and self.drops_unknown else spans
 
     def special_ids(self) -> tuple[Ids, Ids]:
-        """The ids that go before a text and those that go behind it."""
+        """Returns the special ids before a text, and those after it."""
         return self._around
 
     def truncate(self, ids: Ids, limit: int, side: Literal["tail", "head"] = "tail", keep: int = 0) -> Ids:
-        """At most `limit` of a text's ids, special ones included and kept: content goes from its tail or head.
+        """Truncates the ids of a text to `limit`; special tokens are kept.
 
         Args:
-            ids: of one text, with its special tokens.
-            limit: most ids.
-            side: what goes.
-            keep: leading ids that stay whatever the side: the first special ones and a prompt's.
+            ids: ids of one text, with its special tokens.
+            limit: largest number of ids.
+            side: which end of the content is cut off.
+            keep: number of leading ids to keep, those of the first special tokens and a prompt.
 
         Raises:
-            UsageError: what stays is more than `limit`.
+            UsageError: there are more than `limit` ids to keep.
         """
         if len(ids) <= limit:
             return ids
@@ -207,10 +218,12 @@ class Tokenizer:
         return np.concatenate([before, shortened, behind])
 
     def windows(self, ids: Ids, limit: int, keep: int = 0) -> list[Ids]:
-        """A text's ids in windows of at most `limit`, as equal as can be, each with all that `truncate` keeps.
+        """Splits the ids of a text into windows of at most `limit` ids and nearly equal length.
+
+        Each window has the ids that `truncate` keeps.
 
         Raises:
-            UsageError: beside what stays there is no room for content.
+            UsageError: the ids to keep leave no room for content.
         """
         if len(ids) <= limit:
             return [ids]
@@ -220,7 +233,7 @@ class Tokenizer:
         return [np.concatenate([before, piece, behind]) for piece in pieces]
 
     def _parted(self, ids: Ids, keep: int) -> tuple[Ids, Ids, Ids]:
-        """What stays before the content, the content, and what stays behind it."""
+        """Splits ids into those to keep before the content, the content, and those to keep after it."""
         before, behind = self.special_ids()
         first, last = max(keep, len(before)), len(ids) - len(behind)
         return ids[:first], ids[first:last], ids[last:]
@@ -235,16 +248,16 @@ class Tokenizer:
         return room
 
     def files(self) -> list[Path]:
-        """The files that it was read from; none where it was made."""
+        """Returns the files that it was read from; empty if it was not read from files."""
         return list(self._files)
 
     def save(self, folder: Path) -> None:
-        """Writes it to a model's folder, as `load_tokenizer` reads it."""
+        """Writes it to a model's folder, from which `load_tokenizer` reads it."""
         self.backend.save(str(folder / "tokenizer.json"), pretty=False)
         (folder / "tokenizer_config.json").write_text(json.dumps(dict(self._settings)), encoding="utf-8")
 
     def digest(self) -> str:
-        """Identity: sha256 over all that ids hang on, whatever the files look like."""
+        """Returns the SHA-256 of everything that ids depend on, independent of the layout of the files."""
         parts = json.loads(self.backend.to_str())
         for name in BESIDE_IDS:
             parts.pop(name, None)
@@ -262,7 +275,7 @@ class Tokenizer:
 
     @cached_property
     def _around(self) -> tuple[Ids, Ids]:
-        # A text with at least one token shows what goes before it and what behind.
+        # The ids of a text with at least one token show the special tokens before and after it.
         for probe in self._probes():
             try:
                 row = self.backend.encode(probe)
@@ -272,21 +285,21 @@ class Tokenizer:
             if len(content):
                 ids = np.array(row.ids, np.int32)
                 return ids[: content[0]], ids[content[-1] + 1 :]
-        raise ModelError("the tokenizer knows no token: its files are not those of a model.")
+        raise ModelError("the tokenizer has no tokens: its files are not those of a model.")
 
 
 def load_tokenizer(
     folder: Path, overrides: Mapping[str, Any] | None = None, *, lower: bool = False
 ) -> Tokenizer:
-    """The tokenizer of a model's folder, as the class that it was published with makes it; see `tokenizer_class`.
+    """Reads the tokenizer in a model's folder, with the changes by its published class; see `tokenizer_class`.
 
     Args:
-        folder: of the model.
-        overrides: settings that win over those of its tokenizer_config.json.
-        lower: whether texts are lower-cased before all else; special tokens in them are not.
+        folder: folder of the model.
+        overrides: settings that override those of its tokenizer_config.json.
+        lower: whether to convert texts to lower case first, except special tokens in them.
 
     Raises:
-        ModelError: the folder holds no tokenizer, one that cannot be built here, or a damaged one.
+        ModelError: the folder has no tokenizer, an unsupported one, or a damaged one.
     """
     import tokenizers
 
@@ -314,7 +327,7 @@ def load_tokenizer(
         refuse_unusable(backend, str(folder))
     except (ModelError, *PASSING):
         raise
-    # The library raises bare Exception, or panics, for whatever is wrong with a file.
+    # For an invalid file, the library raises a plain Exception or panics.
     except BaseException as exc:
         held = " and ".join(source.name for source in sources)
         raise ModelError(f"{folder}: no tokenizer can be made of {held}: {one_line(exc)}.") from exc
@@ -323,7 +336,7 @@ def load_tokenizer(
 
 
 def _others(folder: Path) -> str:
-    """What is said of a vocabulary in a form that is not read."""
+    """Returns the part of a message about vocabularies that cannot be read; "" if there are none."""
     names = [name for name in OTHER_VOCABULARIES if (folder / name).is_file()]
     return (
         f" Its {' and '.join(names)} cannot be read here: save the tokenizer with transformers, which writes "
@@ -334,21 +347,21 @@ def _others(folder: Path) -> str:
 
 
 def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
-    """The tokenizer that the bytes of a tokenizer.json describe.
+    """Makes the tokenizer of the bytes of a tokenizer.json.
 
     Args:
-        content: the file's.
+        content: content of the file.
         drop_unknown: whether ids leave out the unknown token.
 
     Raises:
-        ModelError: they describe none.
+        ModelError: the content is invalid.
     """
     import tokenizers
 
     try:
         backend = tokenizers.Tokenizer.from_buffer(content)
         model = json.loads(content)["model"]
-        # A Unigram model names its unknown token by its place.
+        # A Unigram model specifies its unknown token by its index.
         place = model.get("unk_id")
         unknown = model["vocab"][place][0] if isinstance(place, int) else model.get("unk_token")
         refuse_unusable(backend, "tokenizer.json")
@@ -364,7 +377,7 @@ def tokenizer_of(content: bytes, drop_unknown: bool = False) -> Tokenizer:
 def _build(
     folder: Path, sources: Sequence[Path], settings: Mapping[str, Any]
 ) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-    """A tokenizer from vocabulary files, and the settings with the form's special tokens filled in."""
+    """Builds a tokenizer from vocabulary files; also returns the settings, completed by the default special tokens."""
     class_name = kind_of_class(settings)
     if class_name in GENERIC:
         class_name = str(table_of(folder / "config.json").get("model_type", ""))
@@ -444,7 +457,7 @@ def _prefixed(settings: Mapping[str, Any]) -> bool:
 
 
 def _ends(backend: tokenizers.Tokenizer, form: Form, settings: Mapping[str, Any]) -> Any:
-    """What puts the special tokens around a text."""
+    """Returns the post-processor that puts the special tokens around a text."""
     from tokenizers.processors import RobertaProcessing, TemplateProcessing
 
     first = form.first or ("bos_token" if settings.get("add_bos_token") else None)
@@ -460,7 +473,7 @@ def _ends(backend: tokenizers.Tokenizer, form: Form, settings: Mapping[str, Any]
 
 
 def _canonical(value: Any) -> Any:
-    """Without the fields that say no or nothing, so that a library that adds some changes no identity."""
+    """Removes fields that are None or False, so that new ones in later versions of the library do not matter."""
     if isinstance(value, dict):
         return {
             name: _canonical(part) for name, part in value.items() if part is not None and part is not False

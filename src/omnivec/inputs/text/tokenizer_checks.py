@@ -1,7 +1,7 @@
-"""What the library of tokenizers takes from a file and then fails on at the first text, found before the first text.
+"""Checks for tokenizers that the library tokenizers can read from a file, but fails to use for any text.
 
-The library ends such a call by a panic: pages on stderr, and an exception that is no Exception. What can be told from
-the parts of a tokenizer.json is refused here; what cannot is caught by the callers of the library.
+The library then panics: it writes pages to stderr and raises an exception that is not an `Exception`. What can be
+detected in the parts of a tokenizer.json is refused here; the rest is caught where the library is called.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     import tokenizers
 
 MOST_ID = 2**31 - 1
-"""Ids are int32 where they are computed with."""
+"""Largest id: ids are int32 in computations."""
 
 
 def refuse_unusable(backend: tokenizers.Tokenizer, where: str) -> None:
-    """Raises ModelError for a tokenizer whose template or pre-tokenizer fails on every text.
+    """Raises ModelError for a tokenizer whose template or pre-tokenizer fails for every text.
 
     Args:
-        backend: as it was read.
-        where: what it was read from, for the message.
+        backend: the tokenizer.
+        where: file or folder that it was read from, for the message.
     """
     try:
         _check(backend)
@@ -39,19 +39,19 @@ def _check(backend: tokenizers.Tokenizer) -> None:
         if part.get("type") == "TemplateProcessing":
             _check_template(part)
     if sum(part.get("type") == "TemplateProcessing" for part in processors) > 1:
-        raise ModelError("its post_processor holds two templates: the library reads one")
+        raise ModelError("its post_processor has two templates, but the library uses only one")
     for part in _parts(_state(backend.pre_tokenizer), "pretokenizers"):
         if part.get("type") == "FixedLength" and not part.get("length"):
             raise ModelError("its pre_tokenizer cuts into pieces of length 0")
     for index, token in backend.get_added_tokens_decoder().items():
         if index > MOST_ID:
             raise ModelError(
-                f"its added token {token.content!r} has the id {index:,}: the most is {MOST_ID:,}"
+                f"its added token {token.content!r} has the id {index:,}: the largest is {MOST_ID:,}"
             )
 
 
 def beyond(backend: tokenizers.Tokenizer, rows: int) -> dict[str, int]:
-    """The added tokens whose ids are beyond a table of so many rows, and one of the vocabulary if it is larger."""
+    """Returns the added tokens with ids beyond a table of `rows` rows, and the last token of a larger vocabulary."""
     added = backend.get_added_tokens_decoder().items()
     tokens = {token.content: index for index, token in added if index >= rows}
     size = backend.get_vocab_size(with_added_tokens=False)
@@ -60,23 +60,28 @@ def beyond(backend: tokenizers.Tokenizer, rows: int) -> dict[str, int]:
 
 
 def why_not(texts: Sequence[str], error: BaseException) -> BaseException:
-    """The error for texts that were refused: the first that is no Unicode text, else the tokenizer itself.
+    """Returns the error for texts that the library could not encode.
 
     Args:
-        texts: that were given to the library.
-        error: what it raised; its panics are no Exceptions.
+        texts: the texts.
+        error: the exception or panic of the library.
+
+    Returns:
+        An ItemError for the first item that is not a valid text; else a ModelError.
     """
     why = one_line(error) if not isinstance(error, (MemoryError, *PASSING)) else of_item(error)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             return ItemError(f"text {i} is a {type(text).__name__}: give a str.")
         if any("\ud800" <= character <= "\udfff" for character in text):
-            return ItemError(f"text {i} holds half of a surrogate pair and is no Unicode: decode it again.")
+            return ItemError(
+                f"text {i} contains half of a surrogate pair and is not valid Unicode: decode it again."
+            )
     return ModelError(f"the tokenizer cannot encode {len(texts)} texts: {why}.")
 
 
 def _check_template(part: Mapping[str, Any]) -> None:
-    """Refuses a template that names a token it does not describe, or a second text where there is one."""
+    """Refuses a template that names an undefined token, or a second text in the template for one text."""
     known = part.get("special_tokens") or {}
     for name, sequences in (("single", ("A",)), ("pair", ("A", "B"))):
         for piece in part.get(name) or ():
@@ -93,17 +98,17 @@ def _check_template(part: Mapping[str, Any]) -> None:
     for token, entry in known.items():
         if any(index > MOST_ID for index in entry.get("ids", ())):
             raise ModelError(
-                f"its post_processor gives {token!r} the ids {entry['ids']}: the most is {MOST_ID:,}"
+                f"its post_processor gives {token!r} the ids {entry['ids']}: the largest is {MOST_ID:,}"
             )
 
 
 def _state(part: Any) -> Any:
-    """A part of a tokenizer as its JSON; None where there is none."""
+    """Returns a part of a tokenizer as JSON; None if there is none."""
     return None if part is None else json.loads(part.__getstate__())
 
 
 def _parts(state: Any, several: str) -> Iterator[Mapping[str, Any]]:
-    """A part, and those that it is a sequence of."""
+    """Yields a part and, if it is a sequence, the parts in it."""
     if not isinstance(state, Mapping):
         return
     yield state
