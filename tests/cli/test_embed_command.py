@@ -95,7 +95,7 @@ def test_what_fails_keeps_its_row(omni: CommandLine, tiny: Path, vectors: Any) -
         assert done.code == 3
         said = complaints(done)
         assert [line.split(" ")[1].rstrip(":") for line in said] == [f"rows.jsonl:{i + 1}" for i in bad]
-        assert "no JSON" in said[0] and "has text, n" in said[1] and "'body'" in said[1]
+        assert "not JSON" in said[0] and "has text, n" in said[1] and "'body'" in said[1]
     matrix = np.load(omni.folder / "out.npy")
     assert matrix.shape == (10, 32)
     assert np.isnan(matrix[bad]).all()

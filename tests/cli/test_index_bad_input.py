@@ -305,7 +305,7 @@ def test_an_unknown_encoding_is_refused_before_any_work(omni: CommandLine, tiny:
     write_files(omni.folder / "docs", {"a.txt": "a text\n"})
     unknown = omni("index", "docs", "-c", NOTES, "-m", tiny, "--encoding", "no-such")
     assert unknown.code == 2 and unknown.errors == [
-        "omnivec: encoding 'no-such' is not known to Python; say for instance utf-8 or cp1252"
+        "omnivec: encoding 'no-such' is not known to Python; use for instance utf-8 or cp1252"
     ]
     assert not (omni.folder / NOTES).exists()
 

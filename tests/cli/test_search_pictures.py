@@ -70,7 +70,7 @@ def test_a_thumbnail_follows_its_line(tmp_path: Path, capsys: pytest.CaptureFixt
     print_hits(hits, False, picture=pictures(tmp_path.joinpath, wanted=True))
     row = "    \x1b[38;2;255;0;9;48;2;255;0;9m▀▀\x1b[0m"
     shown = capsys.readouterr().out.splitlines()
-    why = f"    cannot be shown: {tmp_path}/bad.png: no image; "
+    why = f"    cannot be shown: {tmp_path}/bad.png: not an image; "
     assert shown[3] == " 2  0.500  bad.png" and shown[4].startswith(why[:-2])
     assert shown[:3] + shown[5:] == [" 1  0.500  red.png", row, row, " 3  0.500  red.png", row, row]
 
@@ -110,7 +110,7 @@ def test_search_by_an_image(album: CommandLine) -> None:
 
 
 def test_what_is_no_image_is_refused_in_one_line(album: CommandLine) -> None:
-    for name, why in [("fox.txt", "no image"), ("none.png", "does not exist"), (".", "a folder")]:
+    for name, why in [("fox.txt", "not an image"), ("none.png", "does not exist"), (".", "a folder")]:
         done = album("search", "--image", name)
         assert (done.code, done.out) == (1, "") and len(done.errors) == 1 and why in done.err
 

@@ -352,7 +352,7 @@ def test_bad_images_cost_only_themselves_and_each_is_named(both: Collection, doc
     picture(5, 300, 200).save(docs / "whole.jpg")
     bad = {
         "cut.jpg": ((docs / "whole.jpg").read_bytes()[:2000], "damaged or cut off"),
-        "text.jpg": (b"this is no image", "no image: it begins with"),
+        "text.jpg": (b"this is no image", "not an image: it begins with"),
         "empty.gif": (b"", "empty"),
         "bomb.png": (huge(30_000, 30_000), "900,000,000 pixels"),
     }

@@ -59,7 +59,7 @@ def _class(folder: Path) -> None:
 @row("tokenizer_config.json auto_map")
 def _tokenizer_code(folder: Path) -> None:
     change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.T", None]})
-    refused(folder, r"tokenizer_config\.json: auto_map names a tokenizer of the folder's own code")
+    refused(folder, r"tokenizer_config\.json: auto_map names a tokenizer whose code is in the folder")
 
 
 @row("tokenizer_config.json add_bos_token add_eos_token")

@@ -103,7 +103,7 @@ def test_models_refuse_what_they_do_not_read(
     assert "a Key is a key" in failures[3]
     failures = image_model.run([omnivec.Series(np.zeros(3)), 7]).failures
     assert "a Series is a series, but this model reads only images" in failures[0]
-    assert "7, an int is no image" in failures[1]
+    assert "7, an int is not an image" in failures[1]
 
 
 def test_the_list_is_read_without_what_reads_items() -> None:

@@ -132,7 +132,7 @@ def test_every_kind_of_file_serves_every_reader_of_rows(tmp_path: Path, named: b
         (
             "h.jsonl",
             '["a", "b"]\n{"a": \n["c", 7]\n"text"\n{"x": 1}\n',
-            "4 of 5 .*line 2: no JSON.*line 3: the positive is 7, an int.*line 4: 'text'.*and 1 more",
+            "4 of 5 .*line 2: not JSON.*line 3: the positive is 7, an int.*line 4: 'text'.*and 1 more",
         ),
         ("i.jsonl", '["a", "b", "b"]\n["a", "b", "c"]', "line 1: the negative equals the positive"),
         ("j.txt", "a b", "pairs come from .csv, .tsv, .jsonl"),

@@ -57,7 +57,7 @@ def test_a_row_says_where_it_ends(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '\n{"a": 1}\nnull\n{"a":')
     (first, second, (number, broken)) = rows(path)
     assert (first, second, number) == ((2, {"a": 1}), (3, None), 4)
-    assert isinstance(broken, ItemError) and "no JSON: Expecting value" in str(broken)
+    assert isinstance(broken, ItemError) and "not JSON: Expecting value" in str(broken)
 
 
 def test_parquet_begins_with_its_columns(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_parquet_begins_with_its_columns(tmp_path: Path) -> None:
     found = list(rows(path))
     assert found[:2] == [(0, ["n", "text"]), (1, [0, "t0"])] and found[-1] == (3000, [2999, None])
     write(tmp_path / "cut.parquet", path.read_bytes()[:-9])
-    with pytest.raises(UsageError, match=r"cut\.parquet: a damaged Parquet file"):
+    with pytest.raises(UsageError, match=r"cut\.parquet: damaged, or not a Parquet file"):
         next(rows(tmp_path / "cut.parquet"))
 
 

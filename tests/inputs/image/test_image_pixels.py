@@ -209,13 +209,13 @@ def wrong(tmp_path: Path) -> dict[str, tuple[object, str]]:
         "empty.jpg": (b"", "empty (0 bytes): there is no image in it"),
         "text.png": (
             b"Dear diary, today\n",
-            "no image: it begins with b'Dear diary, '; what can be read is JPEG, PNG",
+            "not an image: it begins with b'Dear diary, '; supported formats are JPEG, PNG",
         ),
         "cut.jpg": (jpeg[:-400], "damaged or cut off (image file is truncated"),
         "cut.png": (encoded(small(), "PNG")[:200], "damaged or cut off ("),
         "header.jpg": (jpeg[:30], "damaged or cut off ("),
-        "film.mp4": (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(99), "no image: it begins with"),
-        "sound.webp": (b"RIFF\0\0\0\0WAVEfmt ", "no image: it begins with"),
+        "film.mp4": (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(99), "not an image: it begins with"),
+        "sound.webp": (b"RIFF\0\0\0\0WAVEfmt ", "not an image: it begins with"),
     }
     said: dict[str, tuple[object, str]] = {}
     for name, (content, why) in files.items():
@@ -224,13 +224,16 @@ def wrong(tmp_path: Path) -> dict[str, tuple[object, str]]:
     said["missing.jpg"] = (tmp_path / "missing.jpg", "does not exist")
     said["line\\nbreak"] = (tmp_path / "line\nbreak", "does not exist")
     said[tmp_path.name] = (tmp_path, "a folder, not an image file")
-    said["image file of 5 bytes"] = (b"hello", "no image: it begins with b'hello'")
-    said["image array: float32 (3, 4, 4)"] = (np.zeros((3, 4, 4), np.float32), "an image in memory is uint8")
-    said["image array: uint8 (3, 4, 5)"] = (np.zeros((3, 4, 5), np.uint8), "an image in memory is uint8")
+    said["image file of 5 bytes"] = (b"hello", "not an image: it begins with b'hello'")
+    said["image array: float32 (3, 4, 4)"] = (
+        np.zeros((3, 4, 4), np.float32),
+        "an image in memory must be uint8",
+    )
+    said["image array: uint8 (3, 4, 5)"] = (np.zeros((3, 4, 5), np.uint8), "an image in memory must be uint8")
     said["image array: 0 x 4 pixels"] = (np.zeros((4, 0, 3), np.uint8), "there is nothing to see")
     said["PIL image: 0 x 9 pixels"] = (Image.new("RGB", (0, 9)), "there is nothing to see")
     said["photo.jpg"] = ("photo.jpg", "a str is text, never an image: give pathlib.Path('photo.jpg')")
-    said["7, an int is no image"] = (7, "give a pathlib.Path, a PIL image, or uint8 (h, w, 3)")
+    said["7, an int is not an image"] = (7, "give a pathlib.Path, a PIL image, or uint8 (h, w, 3)")
     return said
 
 

@@ -251,7 +251,7 @@ def write(folder, name: str, content: object) -> None:
 
 
 def test_a_folder_says_how_its_images_are_prepared(tmp_path):
-    with pytest.raises(ModelError, match="does not say how its images are prepared"):
+    with pytest.raises(ModelError, match="does not specify the preprocessing of images"):
         read_processing(tmp_path)
     write(
         tmp_path, "config.json", {"architecture": "resnet18", "pretrained_cfg": {"input_size": [3, 200, 200]}}
@@ -282,7 +282,7 @@ def test_a_folder_says_how_its_images_are_prepared(tmp_path):
         (
             {"image_processor_type": "BitImageProcessor", "do_center_crop": False},
             UnsupportedModel,
-            "images of many shapes fit in no batch",
+            "images of different shapes cannot be batched",
         ),
         ({"image_processor_type": "ViTImageProcessor", "do_pad": True}, UnsupportedModel, "do_pad"),
         (

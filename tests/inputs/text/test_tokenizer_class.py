@@ -82,11 +82,11 @@ def test_every_setting_that_changes_ids_changes_the_identity(tmp_path: Path) -> 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "code of the folder": (
         {"tokenizer_class": "Qwen2Tokenizer", "auto_map": {"AutoTokenizer": ["own.Qwen2Tokenizer", None]}},
-        r"tokenizer_config\.json: auto_map names a tokenizer of the folder's own code, .*own\.Qwen2Tokenizer",
+        r"tokenizer_config\.json: auto_map names a tokenizer whose code is in the folder, .*own\.Qwen2Tokenizer",
     ),
     "code of the folder, the older form": (
         {"auto_map": ["own.Tokenizer", None]},
-        r"auto_map names a tokenizer of the folder's own code",
+        r"auto_map names a tokenizer whose code is in the folder",
     ),
     "a class that cuts by a program": (
         {"tokenizer_class": "BertJapaneseTokenizer"},
@@ -94,12 +94,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no such end": (
         {"tokenizer_class": "LlamaTokenizer", "bos_token": "[CLS]", "add_eos_token": True},
-        r"tokenizer_config\.json: eos_token '</s>' is to go around each text and is none of the tokens",
+        r"tokenizer_config\.json: eos_token '</s>', which is put around each text, is not in the vocabulary",
     ),
-    "no start": ({"tokenizer_class": "GemmaTokenizer", "bos_token": None}, r"bos_token None is to go around"),
+    "no start": (
+        {"tokenizer_class": "GemmaTokenizer", "bos_token": None},
+        r"bos_token None, which is put around",
+    ),
     "no such language": (
         {"tokenizer_class": "MBartTokenizer", "src_lang": "xx_XX", "eos_token": "[SEP]"},
-        r"src_lang 'xx_XX' is to go around each text",
+        r"src_lang 'xx_XX', which is put around each text",
     ),
 }
 

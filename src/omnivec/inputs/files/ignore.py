@@ -1,7 +1,7 @@
-"""The rules of `.gitignore` and `.omnivecignore` files, as git reads them (gitignore(5), dir.c).
+"""The rules of `.gitignore` and `.omnivecignore` files, as git applies them (gitignore(5), dir.c).
 
-git asks its rules about one entry at a time and never enters an ignored folder; so do we. What patterns are is git's
-too, byte for byte, and takes time in proportion to the name: see `wildcards`.
+As in git, the rules are applied to one entry at a time, and ignored folders are not entered. Patterns match the same
+names as in git, in time linear in the name: see `wildcards`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ class _IgnoreRule:
     """One line of an ignore file.
 
     Attributes:
-        takes_back: it begins with "!": what it is about is not ignored.
-        folders: it ends in "/" and is about folders alone.
-        by_name: it has no slash inside and is asked about an entry's name, else about its path below the file's folder.
-        literal: what comes before the first special character.
-        rest: from that on.
+        takes_back: whether it begins with "!", so that matching entries are not ignored.
+        folders: whether it ends with "/", so that it only matches folders.
+        by_name: whether it has no other slash, so that it is matched with the name of an entry; else with its path
+            relative to the folder of the ignore file.
+        literal: the part before the first special character.
+        rest: the pattern from there on; None if there is no special character.
     """
 
     takes_back: bool
@@ -40,7 +41,7 @@ class _IgnoreRule:
     rest: Wildcards | None
 
     def matches(self, text: bytes) -> bool:
-        """Whether the rule is about an entry of this name or path."""
+        """Whether the rule matches this name or path."""
         if self.rest is None:
             return text == self.literal
         return text.startswith(self.literal) and self.rest.matches(text[len(self.literal) :])
@@ -48,14 +49,14 @@ class _IgnoreRule:
 
 @dataclass
 class _IgnoreFile:
-    """The rules of one ignore file; the last that is about an entry counts.
+    """The rules of one ignore file; the last rule that matches an entry decides.
 
     Attributes:
-        base: path of its folder, ended by "/".
-        rules: in the file's order.
-        exact: name or path -> the last rules without special characters about it: any, and any that is not of folders
-            alone. Most rules are such, and a file may have very many.
-        others: the places of all other rules.
+        base: path of its folder, with a "/" at the end.
+        rules: the rules in the order of the file.
+        exact: maps (by_name, name or path) to the indices of the last rule without special characters that matches it:
+            for folders, and for files. Most rules are such, and a file may have very many.
+        others: indices of all other rules.
     """
 
     base: bytes
@@ -64,7 +65,7 @@ class _IgnoreFile:
     others: list[int] = field(default_factory=list)
 
     def add(self, rule: _IgnoreRule) -> None:
-        """A rule behind the others."""
+        """Appends a rule."""
         place = len(self.rules)
         self.rules.append(rule)
         if rule.rest is not None:
@@ -75,7 +76,7 @@ class _IgnoreFile:
         self.exact[key] = place, of_files if rule.folders else place
 
     def says(self, path: bytes, folder: bool) -> bool | None:
-        """Whether the entry at a path is ignored; None where no rule is about it."""
+        """Whether the entry at a path is ignored; None if no rule matches it."""
         inside, name = path[len(self.base) :], path.rpartition(b"/")[2]
         last = max(
             self.exact.get((by_name, text), (-1, -1))[not folder]
@@ -93,29 +94,29 @@ class _IgnoreFile:
 
 @dataclass(frozen=True)
 class Ignore:
-    """The rules in force in one folder; in each tuple a later file beats an earlier one.
+    """The rules that apply in one folder; in each tuple, later files override earlier ones.
 
     Attributes:
-        git: .gitignore files.
-        own: .omnivecignore files; any rule of them beats every rule of `git`.
+        git: the .gitignore files.
+        own: the .omnivecignore files, whose rules override all rules of `git`.
     """
 
     git: tuple[_IgnoreFile, ...] = ()
     own: tuple[_IgnoreFile, ...] = ()
 
     def inside(self, folder: Path) -> Ignore:
-        """The rules in force inside `folder`: these and those of its own ignore files.
+        """Returns the rules that apply inside `folder`: these and those of the ignore files in it.
 
-        A folder with a `.git` is the top of a repository, where the rules of an outer repository end.
+        A folder with a `.git` is the top of a repository, to which the rules of an outer repository do not apply.
 
         Raises:
-            OSError: an ignore file is there and cannot be read, so that its rules are unknown.
+            OSError: an ignore file exists but cannot be read.
         """
         git = () if (folder / ".git").exists() else self.git
         return Ignore(git + _rules(folder / GIT_FILE), self.own + _rules(folder / OWN_FILE))
 
     def ignores(self, path: Path, *, folder: bool) -> bool:
-        """Whether the rules leave out the entry at `path`, which lies in the folder these rules are in force in."""
+        """Whether the rules ignore the entry at `path`, which is in the folder that they apply to."""
         text = os.fsencode(path.as_posix())
         for file in (*reversed(self.own), *reversed(self.git)):
             verdict = file.says(text, folder)
@@ -125,15 +126,15 @@ class Ignore:
 
 
 def above(root: Path) -> Ignore:
-    """The rules that the folders above `root` set for it: those up to the top of the repository it lies in.
+    """Returns the rules for `root` from the folders above it, up to the top of its repository.
 
-    None are left where they would ignore `root` itself: who names an ignored folder wants what is in it.
+    If these ignore `root` itself, no rules are returned: a user who names an ignored folder wants its content.
 
     Args:
         root: an absolute path.
 
     Raises:
-        OSError: an ignore file is there and cannot be read.
+        OSError: an ignore file exists but cannot be read.
     """
     if (root / ".git").exists():
         return Ignore()
@@ -149,7 +150,7 @@ def above(root: Path) -> Ignore:
 
 
 def _rules(file: Path) -> tuple[_IgnoreFile, ...]:
-    """The rules of an ignore file; none where it is missing or no regular file (a FIFO must not be opened)."""
+    """Reads an ignore file; no rules if it is missing, or not a regular file (a FIFO must not be opened)."""
     try:
         mode = file.stat().st_mode
     except FileNotFoundError:
@@ -165,7 +166,7 @@ def _rules(file: Path) -> tuple[_IgnoreFile, ...]:
 
 
 def _rule(line: bytes) -> _IgnoreRule | None:
-    """A line understood; None for a comment and an empty line."""
+    """Parses a line; None for a comment or an empty line."""
     line = _without_blanks(line.partition(b"\0")[0])
     if not line or line.startswith(b"#"):
         return None
@@ -181,7 +182,7 @@ def _rule(line: bytes) -> _IgnoreRule | None:
 
 
 def _without_blanks(line: bytes) -> bytes:
-    """A line without the blanks at its end, but for one behind a backslash."""
+    """Removes trailing spaces from a line, except one after a backslash."""
     bare = line.rstrip(b" ")
     escaped = (len(bare) - len(bare.rstrip(b"\\"))) % 2
     return bare + b" " if escaped and len(bare) < len(line) else bare

@@ -1,4 +1,4 @@
-"""What Python's own standard library says about itself: its docstrings, read from its source, nothing imported."""
+"""The docstrings of Python's standard library, read from its source files without importing them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Docstring:
     """One docstring.
 
     Attributes:
-        id: the full name of what it describes; the second of a name has ":2" after it, and so on.
+        id: full name of the definition; a second definition of the name has ":2" appended, and so on.
         text: name and signature, a blank line, and the docstring without its indentation.
-        path: of the source file.
-        line: in that file, from 1, of the `def` or `class`; 1 for a module.
-        metadata: "module"; "kind" ("module", "class" or "function"); "public", whether no part of the name
-            begins with an underscore (`__init__` and its like apart); "path" below the library's folder.
+        path: path of the source file.
+        line: line of the `def` or `class` in that file, from 1; 1 for a module.
+        metadata: "module"; "kind" ("module", "class" or "function"); "public", whether no part of the name begins with
+            an underscore, except names like `__init__`; "path", relative to the library's folder.
     """
 
     id: str
@@ -40,10 +40,9 @@ class Docstring:
 
 
 def standard_library() -> Iterator[Docstring]:
-    """The docstrings, of 40 characters and more, of the standard library that runs this, by path and line.
+    """Yields the docstrings of at least 40 characters in the running Python's standard library, by path and line.
 
-    Tests, caches and installed packages are left out, and files that this Python cannot parse. What is written
-    in C has no source and is not here.
+    Tests, caches, installed packages and files that cannot be parsed are left out. Modules in C have no Python source.
     """
     top = Path(sysconfig.get_paths()["stdlib"])
     times: Counter[str] = Counter()
@@ -84,14 +83,14 @@ def _sources(folder: Path) -> Iterator[Path]:
 def _parse(path: Path) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in strings: not this file's reader's business
+            warnings.simplefilter("ignore")  # invalid escapes in strings
             return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, OSError):
         return None
 
 
 def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, _Documented]]:
-    """A module or class and what it defines, at any depth but not inside functions, which nobody can call."""
+    """Yields a module or class and its definitions at any depth, except those inside functions."""
     if isinstance(node, _Documented):
         yield name, node
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.expr):
@@ -109,7 +108,7 @@ def _text(name: str, node: _Documented) -> str | None:
 
 
 def _signature(node: _Documented) -> str:
-    """The parameters of a function; those that make an instance of a class, where it says so itself."""
+    """Returns the parameters of a function, or those of the `__init__` of a class; "" if it has none."""
     if isinstance(node, ast.ClassDef):
         made = (part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__")
         init = next(made, None)

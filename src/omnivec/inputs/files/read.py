@@ -1,4 +1,4 @@
-"""A file to bytes, and to text: decoded, checked, its lines known."""
+"""Reads files as bytes, and as text: detects the encoding, checks the content, and keeps line numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from omnivec.inputs.files.suffixes import Kind, kind_of
 from omnivec.validation.reasons import LeftOut, file_name, named, of_system
 
 Encodings = str | Sequence[str] | None
-"""One encoding, several, or None where a file is to tell by itself."""
+"""One encoding, several, or None to use only what a file itself specifies."""
 
 MAX_LINE = 1_000_000
 MAX_RUN = 20_000
@@ -30,7 +30,7 @@ MAX_RUN = 20_000
 TOO_LARGE = "over the size limit"
 ENDLESS = "endless lines"
 
-# Longest first: UTF-32's mark begins with UTF-16's.
+# Longest first, since the mark of UTF-32 begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -43,18 +43,18 @@ _META_CHARSET = re.compile(
 )
 _META_WINDOW = 1024
 _XML = re.compile(rb"""\s{0,9}<\?xml[^>]{0,99}?\sencoding\s{0,9}=\s{0,9}["']([\w.:-]{2,40})""")
-# PEP 263, and what Emacs and Vim read.
+# The coding comments of PEP 263, Emacs and Vim.
 _COOKIE = re.compile(rb"(?:[^\n]{0,200}\n)?[ \t\f]{0,99}#[^\n]{0,200}?coding[:=][ \t]{0,9}([\w.-]{2,40})")
 
-# Text in these may be valid UTF-8 by its bytes and mean something else.
+# Encodings whose bytes may also be valid UTF-8, with another meaning.
 _SEVEN_BIT = ("iso2022", "hz", "utf-7")
 _WIDE = ("utf-16", "utf-32")
 
-# All but tab, line feed, vertical tab, form feed, carriage return and escape (of coloured logs).
+# Control characters except tab, line feed, vertical tab, form feed, carriage return and escape (in coloured logs).
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _CONTROL_SHARE = 0.01
 
-# Blanks, and the scripts that do without: Thai to Tibetan, Myanmar, Khmer; Chinese, Japanese, Yi, Korean.
+# White space, and scripts without spaces: Thai to Tibetan, Myanmar, Khmer; Chinese, Japanese, Yi, Korean.
 _BREAK = re.compile(
     r"[\s\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u200b"
     r"\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
@@ -63,15 +63,15 @@ _BREAK = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class FileText:
-    r"""What a file says.
+    r"""The text of a file.
 
     Attributes:
-        text: its text; lines end in \n, whatever they end in there.
-        kind: of text, told by the file's name; "plain" where it tells nothing.
-        lines: of the source file, for `line`.
-        digest: SHA-256 of the file's bytes, in hexadecimal.
-        encoding: that the bytes were read with.
-        given: whether that was one of the encodings that the caller gave.
+        text: the text, with lines that end with \n.
+        kind: kind of text by the name of the file; "plain" if the name says nothing.
+        lines: the line starts of the source file, for `line`.
+        digest: SHA-256 of the bytes of the file, in hexadecimal.
+        encoding: encoding that the bytes were decoded with.
+        given: whether this is one of the caller's encodings.
     """
 
     text: str
@@ -82,34 +82,34 @@ class FileText:
     given: bool = False
 
     def line(self, offset: int) -> int:
-        """The line of the source file, from 1, that the character at `offset` came from."""
+        """Returns the line of the source file, from 1, of the character at `offset`."""
         return self.lines.at(offset)
 
 
 def read(path: Path, *, encoding: Encodings = None, max_bytes: int = MAX_BYTES) -> FileText:
-    """Read a text file.
+    """Reads a text file.
 
-    A byte order mark decides, then whether the file is valid UTF-8, then what it declares (an HTML page, an XML
-    declaration, a coding comment of source code), then `encoding`.
+    The encoding is determined by a byte order mark, or else it is UTF-8 if the file is valid UTF-8, or else what the
+    file declares (an HTML page, an XML declaration, a coding comment in source code), or else `encoding`.
 
     Args:
-        path: of a regular file; nothing else is ever opened.
-        encoding: of files that are not UTF-8, one or several: the first that can read the file.
-        max_bytes: a larger file is refused before it is read.
+        path: path of a regular file; nothing else is opened.
+        encoding: one or more encodings for files that are not UTF-8; the first that can decode the file is used.
+        max_bytes: largest size of the file.
 
     Raises:
-        ItemError: the file cannot be read, is empty, too large, binary, in another encoding, has an endless
-            line, or (HTML) has no text; the message begins with its path. A `reasons.LeftOut` where there is nothing
-            in it that could be embedded.
-        UsageError: `encoding` is not the name of one.
+        ItemError: the file cannot be read, is empty, too large, binary, in another encoding, has an extremely long
+            line, or is an HTML page without text; the message begins with its path. It is a `reasons.LeftOut` if the
+            file contains nothing to embed.
+        UsageError: an encoding is unknown.
     """
     return text_of(read_bytes(path, max_bytes), path, encoding=encoding)
 
 
 def checked_encodings(encoding: Encodings) -> tuple[str, ...]:
-    """The encodings that a caller gave, each known; UsageError where one is not."""
+    """Returns the encodings of an argument as a tuple; UsageError if one is unknown."""
     if not (encoding is None or isinstance(encoding, str | list | tuple)):
-        raise UsageError(f"encoding={encoding!r}: a name such as 'cp1252', or a list of names")
+        raise UsageError(f"encoding={encoding!r}: must be a name such as 'cp1252', or a list of names")
     names = () if encoding is None else (encoding,) if isinstance(encoding, str) else tuple(encoding)
     for name in names:
         _known(name)
@@ -117,7 +117,7 @@ def checked_encodings(encoding: Encodings) -> tuple[str, ...]:
 
 
 def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> FileText:
-    """The text in the bytes of a file; see `read`."""
+    """Returns the text in the bytes of a file; see `read`."""
     try:
         kind = kind_of(path) or "plain"
         wanted = checked_encodings(encoding)
@@ -143,7 +143,7 @@ def text_of(data: bytes, path: Path, *, encoding: Encodings = None) -> FileText:
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """The bytes of a regular file of at most `max_bytes`; ItemError, beginning with its path, of all else."""
+    """Returns the bytes of a regular file; ItemError, beginning with its path, if it is larger or cannot be read."""
     try:
         return _bytes(path, max_bytes)
     except ItemError as exc:
@@ -151,7 +151,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def _bytes(path: Path, max_bytes: int) -> bytes:
-    # Without O_NONBLOCK a FIFO that took the file's place since it was looked at would hold us for ever.
+    # Without O_NONBLOCK, opening a FIFO that has replaced the file meanwhile would block.
     flags = (
         os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     )
@@ -177,7 +177,7 @@ def _bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def _refuse_other(status: os.stat_result, max_bytes: int) -> None:
-    """Refuse what is no regular file, or too large a one."""
+    """Refuses anything other than a regular file of at most `max_bytes`."""
     if stat.S_ISDIR(status.st_mode):
         raise ItemError("is a folder, not a file; list its files with omnivec.inputs.files.walk")
     if not stat.S_ISREG(status.st_mode):
@@ -191,19 +191,19 @@ def _refuse_other(status: os.stat_result, max_bytes: int) -> None:
 
 
 def _known(name: str) -> str:
-    """The name that Python has for an encoding of text; UsageError where it knows none."""
+    """Returns Python's name of an encoding; UsageError if Python does not know it."""
     try:
         codec = codecs.lookup(name)
         "".encode(name)  # Python's transforms of bytes, such as hex, refuse here
     except (LookupError, ValueError, TypeError) as exc:
         raise UsageError(
-            f"encoding {name!r} is not known to Python; say for instance utf-8 or cp1252"
+            f"encoding {name!r} is not known to Python; use for instance utf-8 or cp1252"
         ) from exc
     return codec.name
 
 
 def _decode(data: bytes, wanted: Sequence[str], kind: Kind) -> tuple[str, str, bool]:
-    """A file's text, the encoding it was read with, and whether that is one of those `wanted`."""
+    """Returns the text of a file, its encoding, and whether this is one of those in `wanted`."""
     for mark, name in _MARKS:
         if data.startswith(mark):
             return _strict(data, name), name, False
@@ -222,7 +222,7 @@ def _decode(data: bytes, wanted: Sequence[str], kind: Kind) -> tuple[str, str, b
             return data.decode(name), name, was_given
     if candidates and not narrow:
         raise ItemError(
-            f"is not {candidates[-1][0]}, in which blanks and line ends have a zero byte: there is none among "
+            f"is not {candidates[-1][0]}, in which spaces and line ends have a zero byte: there is none among "
             f"{len(data):,} bytes; name the file's own encoding with --encoding, for instance cp1252"
         )
     name, was_given = narrow[-1] if narrow else ("utf-8", False)
@@ -234,7 +234,7 @@ def _is_wide(encoding: str) -> bool:
 
 
 def _hidden(data: bytes, encoding: str) -> str | None:
-    """The text of bytes that may look like other text: two or four to a character, or shifted by escape sequences."""
+    """Decodes bytes in an encoding whose bytes may look like other text; None if they are not in this encoding."""
     name = codecs.lookup(encoding).name
     if name.startswith(_WIDE):
         return _wide(data, name) if b"\0" in data else None
@@ -248,9 +248,9 @@ def _hidden(data: bytes, encoding: str) -> str | None:
 
 
 def _wide(data: bytes, name: str) -> str | None:
-    """The text of bytes in UTF-16 or UTF-32 without a mark; None where they are not, or in the other order of bytes.
+    """Decodes UTF-16 or UTF-32 without a byte order mark; None if the bytes are not in this encoding and byte order.
 
-    In the right order blanks and line ends are what they are; in the other they are characters that nobody writes.
+    In the right byte order there are spaces and line ends; in the wrong one these are very rare characters.
     """
     decoded: list[tuple[int, str, str]] = []
     for order in ("-le", "-be"):
@@ -267,7 +267,7 @@ def _wide(data: bytes, name: str) -> str | None:
 
 
 def _declared(data: bytes, kind: Kind) -> str | None:
-    """The encoding that a file names itself, as Python knows it; None where there is none, or it cannot be."""
+    """Returns the encoding that a file declares, by its name in Python; None if there is none, or it is impossible."""
     head = data[:_META_WINDOW]
     match = (
         (_META_CHARSET.search(head) if kind == "html" else None) or _XML.match(head) or _COOKIE.match(head)
@@ -278,8 +278,8 @@ def _declared(data: bytes, kind: Kind) -> str | None:
         name = _known(match[1].decode("ascii"))
     except (UsageError, UnicodeError):
         return None
-    # As browsers do (WHATWG Encoding): nobody who declares Latin-1 means it, and a page that could be read so
-    # far as to find its declaration is not UTF-16.
+    # As in browsers (WHATWG Encoding): Latin-1 is read as Windows-1252, and a page whose declaration could be
+    # read as ASCII is not UTF-16.
     if kind == "html" and name in ("iso8859-1", "ascii"):
         return "cp1252"
     return None if name.startswith(_WIDE) else name
@@ -299,12 +299,12 @@ def _strict(data: bytes, encoding: str) -> str:
 
 
 def _refuse_binary(text: str, size: int) -> None:
-    """Refuse a NUL, or many control characters: a picture or a program under the name of a text."""
+    """Refuses text with a NUL or many control characters, which is binary data in a file with the name of a text."""
     if (first := text.find("\x00")) >= 0:
         raise LeftOut(
             "binary",
             f"binary, not text (a NUL at character {first:,}; {size:,} bytes); leave it out, "
-            "or if it is UTF-16 without a mark say --encoding utf-16-le",
+            "or if it is UTF-16 without a byte order mark use --encoding utf-16-le",
         )
     count = len(_CONTROL.findall(text))
     if count > len(text) * _CONTROL_SHARE:
@@ -313,13 +313,13 @@ def _refuse_binary(text: str, size: int) -> None:
 
 
 def _refuse_endless(text: str, lines: LineStarts) -> None:
-    """Refuse data in the dress of text: a line, or a run without any place to break, that does not end."""
+    """Refuses data in text form: extremely long lines, or runs of characters without a place to break."""
     lengths = np.diff(np.append(LineStarts.of(text).starts, len(text) + 1)) - 1
     if lengths.max() > MAX_LINE:
         start = int(lengths[: lengths.argmax()].sum() + lengths.argmax())
         problem = f"line {lines.at(start):,} has {lengths.max():,} characters, over the limit of {MAX_LINE:,}"
         raise LeftOut(ENDLESS, f"{problem}; break its lines or leave it out with .omnivecignore")
-    # A run of more than MAX_RUN holds one of these blocks whole, so most of the text is never looked at.
+    # A run of more than MAX_RUN characters contains one of these blocks, so usually one search per block is enough.
     block = MAX_RUN // 2
     for middle in range(0, len(text), block):
         if _BREAK.search(text, middle, middle + block):
@@ -333,7 +333,7 @@ def _refuse_endless(text: str, lines: LineStarts) -> None:
 
 
 def _run(text: str, middle: int) -> tuple[int, int]:
-    """Where the run of unbreakable characters around `middle` begins and ends."""
+    """Returns the start and end of the run without a break around `middle`."""
     after = _BREAK.search(text, middle)
     start = middle
     while start > 0 and not _BREAK.match(text, start - 1):

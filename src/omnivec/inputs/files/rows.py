@@ -1,8 +1,8 @@
-r"""The rows of data files: CSV, TSV, JSON lines and Parquet, and the lines of texts; compressed (.gz, .bz2) or not.
+r"""Reads rows of CSV, TSV, JSON lines and Parquet files, and lines of text files; compressed (.gz, .bz2) or not.
 
-Whoever reads rows reads them here, one at a time, by one set of rules. Texts are UTF-8, with or without a byte order
-mark. Fields of CSV and TSV may stand in double quotes, and hold line ends then; a quote that is never closed, or that
-text follows, is an error. Blank lines are passed over. What columns mean is the caller's to say.
+All code that reads rows uses these functions, which read one row at a time. Texts are UTF-8, with or without a byte
+order mark. Fields of CSV and TSV may be in double quotes, and then contain line ends; a quote that is not closed, or is
+followed by text, is an error. Blank lines are skipped. The meaning of columns is left to the caller.
 """
 
 from __future__ import annotations
@@ -34,31 +34,32 @@ _RETURN = re.compile("(?<=\r)(?!\n)")
 
 
 def kind(path: Path) -> str:
-    """The suffix that says how a file is read, in small letters: that before .gz or .bz2; "" where there is none."""
+    """Returns the lower-case suffix that determines the format, before .gz or .bz2; "" if there is none."""
     return Path(path.stem if path.suffix in OPENERS else path.name).suffix.lower()
 
 
 def is_table(path: Path) -> bool:
-    """Whether rows are lists of cells: the first has the names of the columns, or in CSV and TSV may have them."""
+    """Whether rows are lists of cells, of which the first has the names of the columns (optional in CSV and TSV)."""
     return kind(path) in SEPARATORS or kind(path) == ".parquet"
 
 
 def rows(
     path: Path, *, errors: Errors = "strict", error: type[OmnivecError] = UsageError
 ) -> Iterator[tuple[int, Any]]:
-    """The rows of a file, one after the other.
+    """Yields the rows of a file.
 
     Args:
-        path: its `kind` is one of SUFFIXES.
-        errors: what becomes of a byte that is no UTF-8: an error of the file, or a surrogate in the text.
-        error: the class of what is raised.
+        path: path of a file whose `kind` is one of SUFFIXES.
+        errors: "strict" raises for bytes that are not UTF-8, "surrogateescape" keeps them as surrogates.
+        error: class of the exception that is raised.
 
     Yields:
-        Where the row ends, in lines from 1 (of Parquet, its number), and what it holds: of a table a list, of JSON
-        lines any value, or an ItemError for a line that is no JSON. Row 0 of Parquet are the names of the columns.
+        The line in which the row ends, from 1 (for Parquet, the number of the row), and its content: a list for a
+        table, any value for JSON lines, an ItemError for a line that is not JSON. Row 0 of Parquet has the names of the
+        columns.
 
     Raises:
-        OmnivecError: of class `error`; the file cannot be read, is damaged, is no UTF-8 or no CSV.
+        OmnivecError: or the class `error`: the file cannot be read, is damaged, is not UTF-8 or not CSV.
         MissingExtra: Parquet without pyarrow.
     """
     suffix = kind(path)
@@ -71,17 +72,17 @@ def rows(
 
 
 def lines(path: Path, *, errors: Errors = "strict", error: type[OmnivecError] = UsageError) -> Iterator[str]:
-    r"""The lines of a text file one by one, without their ends: \n, or \r\n; else as `rows`."""
+    r"""Yields the lines of a text file without their ends, \n or \r\n; arguments as for `rows`."""
     for line in _lines(path, errors, error):
         yield line.removesuffix("\n").removesuffix("\r")
 
 
 @contextmanager
 def opened(path: Path, error: type[OmnivecError] = UsageError) -> Iterator[tuple[IO[bytes], int]]:
-    """A file's bytes, unpacked, and where they begin: behind its byte order mark.
+    """Opens a file for reading its decompressed bytes; also yields their start, after a byte order mark.
 
     Raises:
-        OmnivecError: of class `error`; the file cannot be read, then or later, or is damaged.
+        OmnivecError: or the class `error`: the file cannot be read, or is damaged.
     """
     packed: Any = OPENERS.get(path.suffix, open)
     if path.is_dir():
@@ -98,14 +99,14 @@ def opened(path: Path, error: type[OmnivecError] = UsageError) -> Iterator[tuple
 
 
 def check(path: Path, data: bytes, at: int, error: type[OmnivecError] = UsageError) -> None:
-    """Raises an error for bytes of a file, beginning at byte `at`, that are no text in UTF-8."""
+    """Raises an error if bytes of a file, which begin at byte `at`, are not UTF-8 text."""
     if why := why_not_utf8(data, at):
         raise error(f"{path} {why}")
 
 
 @contextmanager
 def arrow(path: Path, error: type[OmnivecError] = UsageError) -> Iterator[tuple[Any, Any]]:
-    """pyarrow and its parquet module; what they raise of a file becomes an error of class `error`.
+    """Yields pyarrow and its parquet module; their exceptions for a file become errors of the class `error`.
 
     Raises:
         MissingExtra: pyarrow is not installed.
@@ -118,13 +119,13 @@ def arrow(path: Path, error: type[OmnivecError] = UsageError) -> Iterator[tuple[
     try:
         yield pyarrow, parquet
     except (pyarrow.ArrowException, UnicodeDecodeError) as exc:
-        raise error(f"{path}: a damaged Parquet file, or none at all: {one_line(exc)[:300]}") from exc
+        raise error(f"{path}: damaged, or not a Parquet file: {one_line(exc)[:300]}") from exc
     except OSError as exc:
         raise error(f"{path} cannot be read: {one_line(exc)[:300]}") from exc
 
 
 def _lines(path: Path, errors: Errors, error: type[OmnivecError]) -> Iterator[str]:
-    """The lines of a file with their ends."""
+    """Yields the lines of a file with their ends."""
     with opened(path, error) as (file, at):
         for line in file:
             if errors == "strict":
@@ -136,7 +137,7 @@ def _lines(path: Path, errors: Errors, error: type[OmnivecError]) -> Iterator[st
 def _table(
     path: Path, separator: str, errors: Errors, error: type[OmnivecError]
 ) -> Iterator[tuple[int, list[str]]]:
-    # Programs of old end lines by \r alone.
+    # Some old programs end lines with \r alone.
     parts = (part for line in _lines(path, errors, error) for part in _RETURN.split(line) if part)
     csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(parts, delimiter=separator, strict=True)
@@ -154,7 +155,7 @@ def _json_lines(path: Path, errors: Errors, error: type[OmnivecError]) -> Iterat
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as exc:
-                row = ItemError(f"no JSON: {exc}")
+                row = ItemError(f"not JSON: {exc}")
             yield number, row
 
 

@@ -1,7 +1,7 @@
-"""The files under a folder: what to take, what to leave out, and what can be proven gone.
+"""Walks the files in a folder: which ones to read, which to leave out, and which are provably gone.
 
-Links are followed, and each real folder is listed once, under one name: its own where it lies under the root,
-else that of the first link to it.
+Links are followed, and each real folder is listed only once: under its own path if it is in the root, else under that
+of the first link to it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SPECIAL = {
 }
 _BROKEN, _CIRCLES = "broken link", "link in a circle"
 UNPROVEN = frozenset((_BROKEN, _CIRCLES, TOO_LARGE))
-"""Kinds of what is left out though the document may still exist: its disk is not mounted, or only its size changed."""
+"""Reasons for leaving a file out although its document may still exist: an unmounted disk, or only a larger size."""
 
 Wanted = Callable[[Path], bool]
-"""Whether a file is to be listed, told by its name alone."""
+"""Returns whether a file is to be listed, by its name alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class FileEntry:
     """A file to read.
 
     Attributes:
-        path: absolute, below the root's own name.
-        size: in bytes.
-        mtime_ns: time of its last change, nanoseconds since 1970.
-        device: number of the device it lies on; a folder whose disk is not mounted has another.
+        path: absolute path, which begins with that of the root.
+        size: size in bytes.
+        mtime_ns: time of its last modification, in nanoseconds since 1970.
+        device: number of its device; it is another one if the disk of its folder is not mounted.
     """
 
     path: Path
@@ -54,18 +54,20 @@ class FileEntry:
 
 
 class Walk(Iterator[FileEntry]):
-    """The files under a root, in the order of their paths; made by `walk`.
+    """An iterator over the files in a root, in the order of their paths; made by `walk`.
+
+    The attributes are complete when the iterator is exhausted.
 
     Attributes:
-        root: the absolute path of what is listed, a folder or a file.
-        failures: path -> why it could not be listed, one line; whole once the iterator is exhausted.
-        left_out: path of what is under the root and no file to read -> its kind: a FIFO, a broken link, a file over
-            the limit; whole once the iterator is exhausted. The root itself, which was named, is a failure then.
-        skipped: lower-case suffix -> how many files were left out because their names promise nothing wanted.
+        root: absolute path of the folder or file that is listed.
+        failures: maps each path that could not be listed to the reason, one line.
+        left_out: maps each path that cannot be read as a file to the reason, such as "FIFO" or "broken link"; if this
+            is the root itself, it is a failure instead.
+        skipped: counts the files that are not wanted, by lower-case suffix.
     """
 
     def __init__(self, root: Path, hidden: bool, max_bytes: int, wanted: Wanted) -> None:
-        # abspath would take ".." off a link, which leads elsewhere.
+        # abspath would remove ".." after a link, which leads to another folder.
         self.root = root.resolve() if ".." in root.parts else root.absolute()
         self.failures: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
@@ -84,15 +86,15 @@ class Walk(Iterator[FileEntry]):
         return next(self._entries)
 
     def covers(self, path: Path, device: int | None = None) -> bool:
-        """Whether this run knows what is at `path`, so that a file it did not list there is provably gone.
+        """Whether this walk has seen what is at `path`, so that a file that it did not list there is provably gone.
 
-        False before the iterator is exhausted, outside the root, and wherever `failures`, or `left_out` as `UNPROVEN`,
-        names the path or a folder above it. What the rules leave out is known too: it is not listed on purpose.
+        False before the iterator is exhausted, outside the root, and if the path or a folder above it is in `failures`,
+        or in `left_out` with a reason in `UNPROVEN`. Ignored paths are covered, since they are left out on purpose.
 
         Args:
-            path: of a file that may be gone.
-            device: where given, the device the file was on; False if the folder it was in, or the nearest one
-                that is left, is on another: a disk that is not mounted leaves an empty folder behind.
+            path: path of a file that may be gone.
+            device: the device that the file was on; False is returned if its folder, or the nearest one that exists, is
+                on another device, because a disk that is not mounted leaves an empty folder. None checks no device.
         """
         path = path.absolute()
         if not self._exhausted or not path.is_relative_to(self.root):
@@ -127,7 +129,7 @@ class Walk(Iterator[FileEntry]):
         self._exhausted = True
 
     def _enter(self, folder: Path, rules: Ignore, status: os.stat_result) -> list[tuple[Path, Ignore]]:
-        """The children of a folder, each with its rules; none where it is listed under another name."""
+        """Returns the children of a folder, each with its rules; none if it is listed under another path."""
         key = (status.st_dev, status.st_ino)
         first = self._names.setdefault(key, folder)
         if first != folder:
@@ -141,7 +143,7 @@ class Walk(Iterator[FileEntry]):
         return [(folder / child.name, inner) for child in children]
 
     def _children(self, folder: Path, rules: Ignore) -> tuple[Ignore, list[os.DirEntry[str]]]:
-        """The rules inside a folder and, sorted by name, the entries that they leave."""
+        """Returns the rules inside a folder and the entries that they do not ignore, sorted by name."""
         with os.scandir(folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
         if folder != self.root and any(entry.name == "pyvenv.cfg" for entry in entries):
@@ -162,9 +164,9 @@ class Walk(Iterator[FileEntry]):
         return True
 
     def _name_real_folders(self) -> None:
-        """Find every folder that lies under the root itself, so that a link met earlier cannot take its name.
+        """Finds all real folders in the root, so that these are not listed under the path of a link.
 
-        Only runs when there is a link to a folder. What fails here fails again when it is listed, and is said.
+        It is only called if there is a link to a folder. Errors are ignored, since they occur again in the walk.
         """
         pending = [(self.root, ignore.above(self.root))]
         while pending:
@@ -179,7 +181,7 @@ class Walk(Iterator[FileEntry]):
             pending.extend((child, inner) for child in reversed(below))
 
     def _takes(self, path: Path, status: os.stat_result) -> bool:
-        """Whether a file is to be read; a file that is the root itself always is."""
+        """Whether a file is to be read; the root is, whatever its name."""
         if not stat.S_ISREG(status.st_mode):
             file_type = _SPECIAL.get(stat.S_IFMT(status.st_mode), "special file")
             self._leave_out(path, file_type, f"{escaped(path)}: is a {file_type}, which is never read")
@@ -193,7 +195,7 @@ class Walk(Iterator[FileEntry]):
         return False
 
     def _leave_out(self, path: Path, category: str, why: str) -> None:
-        """What no file is to be read from; a failure where it was named itself."""
+        """Records something that is not read; it is a failure if it is the root."""
         if path == self.root:
             self._fail(path, why)
         else:
@@ -204,32 +206,32 @@ class Walk(Iterator[FileEntry]):
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file's name promises text."""
+    """Whether a file is a text file, according to its name."""
     return kind_of(path) is not None
 
 
 def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES, wanted: Wanted = is_text) -> Walk:
-    """List the files of a kind under a root, texts unless told, links followed, ignore files honoured.
+    """Lists the files in a root, by default text files; follows links and honours ignore files.
 
-    Left out: what `.omnivecignore` and, where that says nothing, `.gitignore` files name (those of parent
-    folders too, up to the top of the repository); version control's own folders, collections, caches and
-    virtual environments; hidden files and folders; files that are not wanted (counted in `skipped`).
-    A root that is a file, or lies in an ignored folder, was named on purpose and is taken.
+    These are left out: what `.omnivecignore` and, with lower priority, `.gitignore` files ignore, including those of
+    parent folders up to the top of the repository; folders of version control, collections, caches and virtual
+    environments; hidden files and folders; files that are not wanted, which are counted in `skipped`. A root that is
+    ignored itself is listed, since the user has named it.
 
     Args:
-        root: a folder or a file; need not exist (then that is the one failure).
-        hidden: take files and folders whose name begins with a dot, too.
-        max_bytes: a larger file is left out.
-        wanted: whether a file is, told by its name alone.
+        root: a folder or a file; if it does not exist, this is a failure.
+        hidden: whether to include files and folders whose names begin with a dot.
+        max_bytes: largest size of a file; larger ones are left out.
+        wanted: returns whether a file is wanted, by its name alone.
 
     Returns:
-        An iterator of `FileEntry`; its `failures`, `left_out`, `skipped` and `covers` are whole once it is exhausted.
+        An iterator of `FileEntry`; its attributes and `covers` are complete when it is exhausted.
     """
     return Walk(Path(root), hidden, max_bytes, wanted)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that leads nowhere or in circles is none."""
+    """Whether an entry is a folder or a link to one; a broken or circular link is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -237,7 +239,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _target(path: Path) -> str | None:
-    """What a link points to; None for all else."""
+    """Returns the target of a link; None if it is not a link."""
     try:
         return escaped(path.readlink())
     except OSError:
@@ -245,14 +247,14 @@ def _target(path: Path) -> str | None:
 
 
 def _link(path: Path, exc: OSError) -> str | None:
-    """The kind of a link that leads to nothing; None for all else that could not be looked at."""
+    """Returns whether a link is broken or circular, as a reason; None for other errors."""
     if _target(path) is None or exc.errno not in (ENOENT, ENOTDIR, ELOOP):
         return None
     return _CIRCLES if exc.errno == ELOOP else _BROKEN
 
 
 def _why(path: Path, exc: OSError) -> str:
-    """One line on what the system said, and the way out."""
+    """Describes an error of the system in one line, with a remedy."""
     if isinstance(exc, PermissionError):
         what = "permission denied; give read access (for a folder also x) or leave it out with .omnivecignore"
     elif (category := _link(path, exc)) is not None:

@@ -1,8 +1,9 @@
-"""Image files to pixels, in pixels: what is read, what is refused, and JPEG at a fraction of its size.
+"""Reads and decodes image files; JPEG files can be decoded at a fraction of their size.
 
-`read_header` reads a header, so that many images can be known before one is decoded; `decode_image` decodes. Alpha is
-laid over white, as transformers' processors do (timm and OpenCLIP show the colours beneath); of 16 bits a channel the
-upper 8 are taken; of an animation the first frame. Colour profiles are not applied: no published preprocessing does.
+`read_header` only reads the header, so that the sizes of many images are known before one is decoded by `decode_image`.
+Transparent images are composited over white, as by transformers' processors (timm and OpenCLIP ignore alpha); of 16
+bits per channel the upper 8 are used; of an animation the first frame. Colour profiles are not applied, as in all
+published preprocessing.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 2**28
-"""Most pixels of an image, 1 GiB while it is decoded: above every camera's, below what a few bytes can ask for."""
+"""Largest number of pixels, 1 GiB while decoding: more than cameras have, less than a small file can declare."""
 
 MAX_SIDE = 2**20
-"""Most pixels along one side: what resizing takes grows with a side, however few pixels the other has."""
+"""Largest length of a side in pixels: the memory for resizing grows with it, even if the other side is short."""
 
 _HEAD = 64
 _READERS = {
-    # format: what the file begins with, where Pillow reads it. ISO media files are told apart by their brands.
+    # format: first bytes of the file, module and class that read it. ISO media files are recognised by their brands.
     "JPEG": ((b"\xff\xd8\xff",), "PIL.JpegImagePlugin", "JpegImageFile"),
     "PNG": ((b"\x89PNG\r\n\x1a\n",), "PIL.PngImagePlugin", "PngImageFile"),
     "WebP": ((b"RIFF",), "PIL.WebPImagePlugin", "WebPImageFile"),
@@ -52,30 +53,30 @@ _BRANDS = {
     "HEIC": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1"),
 }
 
-# EXIF's orientation -> the number of Pillow's transposition that undoes it.
+# EXIF orientation: number of Pillow's transposition that undoes it.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _SWAPS = frozenset((5, 6, 7, 8))
 _STARTS_RIGHT, _STARTS_BELOW = frozenset((2, 3, 6, 7)), frozenset((3, 4, 7, 8))
 _ORIENTATION = 0x0112
-_TURNED_CHEAPLY = frozenset(("JPEG", "TIFF", "WEBP"))  # of others EXIF stands behind the pixels
+_TURNED_CHEAPLY = frozenset(("JPEG", "TIFF", "WEBP"))  # in other formats, EXIF is stored after the pixels
 
-_LOADING = Lock()  # one PIL image may be given twice, and is not to be loaded by two threads at a time
+_LOADING = Lock()  # the same PIL image must not be loaded by two threads at the same time
 
 MinSize = Callable[[int, int], tuple[int, int]]
-"""(height, width) of a whole image -> the (height, width) from which on more pixels make no difference."""
+"""Maps the (height, width) of an image to the (height, width) at which it may be decoded without a difference."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """An image of which the header was read, and no more.
+    """An image whose header was read, but which is not decoded.
 
     Attributes:
         data: the file, its bytes, or the pixels: a PIL image or uint8 (h, w), (h, w, 3) or (h, w, 4).
-        name: how errors call it.
-        width: in pixels, as it is to be seen.
-        height: in pixels, as it is to be seen.
-        key: equal for images that are the same file or the same bytes; None where that is not told cheaply.
-        is_animated: whether other frames or pages follow the first, which is the one that is read.
+        name: its name in error messages.
+        width: width in pixels, after the EXIF orientation is applied.
+        height: height in pixels, after the EXIF orientation is applied.
+        key: equal for the same file or bytes; None for an image in memory.
+        is_animated: whether there are more frames or pages after the first, which is the one that is used.
     """
 
     data: Any
@@ -87,7 +88,7 @@ class ImageSource:
 
     @property
     def pixels(self) -> int:
-        """How many it has."""
+        """Number of pixels."""
         return self.width * self.height
 
     @property
@@ -100,14 +101,14 @@ class ImageSource:
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """A decoded image, turned as it is to be seen.
+    """A decoded image, with the EXIF orientation applied.
 
     Attributes:
-        image: PIL, mode RGB; smaller than the file's where fewer pixels were enough.
-        height: of the whole image, in pixels.
-        width: of the whole image, in pixels.
-        box: left, upper, right and lower edge of what was photographed, in pixels of `image`: a reduced image whose
-            sides do not divide evenly has a last row or column that is only partly filled.
+        image: PIL image, mode RGB; smaller than in the file if it was decoded at a reduced size.
+        height: height of the image in the file, in pixels.
+        width: width of the image in the file, in pixels.
+        box: left, upper, right and lower edge of the content, in pixels of `image`: if the size is not divisible by the
+            reduction, the last row or column of a reduced image is only partly filled.
     """
 
     image: Image.Image
@@ -117,21 +118,21 @@ class DecodedImage:
 
 
 def read_header(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> ImageSource:
-    """What can be known of an image without decoding it.
+    """Reads the header of an image.
 
     Args:
         item: a pathlib.Path, the bytes of a file, a PIL image, or uint8 (h, w), (h, w, 3) or (h, w, 4).
-        max_pixels: an image with more is refused.
-        name: how errors call it; by default its path, or what it is.
+        max_pixels: largest number of pixels; larger images are refused.
+        name: its name in error messages; by default its path or a description.
 
     Raises:
-        ItemError: it is no image, or one that cannot be read; one line that names it.
+        ItemError: it is not an image, or cannot be read; one line that names it.
     """
     if isinstance(item, str):
         raise ItemError(f"a str is text, never an image: give pathlib.Path({item[:80]!r}) for the file")
     if not isinstance(item, Path | bytes | np.ndarray) and not hasattr(item, "getexif"):
         raise misread(item, ("image",)) or ItemError(
-            f"{shown(item)} is no image: give a pathlib.Path, a PIL image, or uint8 (h, w, 3)"
+            f"{shown(item)} is not an image: give a pathlib.Path, a PIL image, or uint8 (h, w, 3)"
         )
     name = name or _name(item)
     with _border(name), _opened(item) as image:
@@ -149,12 +150,12 @@ def read_header(item: Any, max_pixels: int = MAX_PIXELS, name: str = "") -> Imag
 
 
 def is_image(head: bytes) -> bool:
-    """Whether the first bytes of a file, 64 or more, are those of an image that can be read."""
+    """Whether the first bytes of a file, 64 or more, are those of a supported image format."""
     return _format(head) is not None
 
 
 def _is_animated(image: Any) -> bool:
-    """Whether there are frames behind the first; what is damaged there is no reason to lose it."""
+    """Whether there is more than one frame; False if the later frames are damaged."""
     try:
         return bool(getattr(image, "is_animated", False))
     except Exception:
@@ -167,17 +168,17 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     take: Callable[[int], None] | None = None,
 ) -> DecodedImage:
-    """The pixels of an image, RGB, turned by its EXIF orientation.
+    """Decodes an image as RGB and applies the EXIF orientation.
 
     Args:
-        source: what `read_header` has returned.
-        min_size: says which size is enough; a JPEG file is then decoded at 1/2, 1/4 or 1/8 of its sides, whichever is
-            the least that is not below it (libjpeg's scaled inverse DCT). None decodes all pixels.
-        max_pixels: an image with more is refused; files change.
-        take: is told how many bytes decoding takes, before it does; see `ops.process.MemoryReservation`.
+        source: result of `read_header`.
+        min_size: returns a sufficient size; a JPEG file is then decoded at the smallest of 1/1, 1/2, 1/4 or 1/8 of its
+            sides that is not below it (libjpeg's scaled inverse DCT). None decodes all pixels.
+        max_pixels: largest number of pixels, checked again because the file may have changed.
+        take: called before decoding with the bytes that it needs; see `ops.process.MemoryReservation`.
 
     Raises:
-        ItemError: damaged, cut off, or of a kind whose values are no colours; one line that names it.
+        ItemError: it is damaged, truncated, or its values are not colours; one line that names it.
     """
     from PIL import Image
 
@@ -188,7 +189,7 @@ def decode_image(
             take(_decoded(image))
         image.load()
         (width, height), (right, lower) = whole or image.size, part or image.size
-        turn = _orientation(image)  # after loading: TIFF turns itself, and drops the tag
+        turn = _orientation(image)  # after loading, in which Pillow rotates a TIFF and removes the tag
         shown = _rgb(image)
         if turn in _TURNS:
             shown = shown.transpose(Image.Transpose(_TURNS[turn]))
@@ -202,7 +203,7 @@ def decode_image(
 def _reduce(
     image: Any, min_size: MinSize | None
 ) -> tuple[tuple[int, int], tuple[float, float]] | tuple[None, None]:
-    """Has a JPEG file decoded at a part of its size; (width, height) of the whole, and of it in the reduced one."""
+    """Sets a JPEG file to be decoded at a reduced size; returns (width, height) of the full and reduced image."""
     if min_size is None or image.format != "JPEG":
         return None, None
     width, height = whole = image.size
@@ -213,15 +214,15 @@ def _reduce(
 
 
 def _orientation(image: Any) -> int:
-    """How EXIF says that an image lies, 1 to 8; 1 where it says nothing that can be read."""
+    """Returns the EXIF orientation, 1 to 8; 1 if there is none that can be read."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a broken tag is no reason to lose the pixels
+    except Exception:  # a broken tag must not make the image fail
         return 1
 
 
 def _rgb(image: Any) -> Image.Image:
-    """An image in RGB, by what its mode means."""
+    """Converts an image to RGB according to its mode."""
     from PIL import Image
 
     mode = image.mode
@@ -232,20 +233,20 @@ def _rgb(image: Any) -> Image.Image:
         return Image.fromarray(grey).convert("RGB")
     if mode in ("I", "F"):
         raise ItemError(
-            f"its pixels are 32-bit numbers (mode {mode}) of which none is white: save it with 8 or 16 bits"
+            f"its pixels are 32-bit numbers (mode {mode}) without a defined white: save it with 8 or 16 bits"
         )
     try:
         if mode == "LAB":
             return _of_lab(image)
         if _is_see_through(image):
-            # Pillow knows the way from multiplied grey to colours in two steps only.
+            # Pillow converts premultiplied grey to RGBA only in two steps.
             see_through = (image.convert("LA") if mode == "La" else image).convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
             return Image.alpha_composite(white, see_through).convert("RGB")
         return image.convert("RGB")  # type: ignore[no-any-return]
     except (ValueError, ImportError) as error:
         raise ItemError(
-            f"its mode {mode} has no way to colours ({one_line(error)}): save it as RGB"
+            f"its mode {mode} cannot be converted to colours ({one_line(error)}): save it as RGB"
         ) from error
 
 
@@ -254,7 +255,7 @@ def _is_see_through(image: Any) -> bool:
 
 
 def _of_lab(image: Any) -> Image.Image:
-    """CIE L*a*b* in sRGB, by the library of colour profiles that Pillow brings."""
+    """Converts CIE L*a*b* to sRGB with the colour management of Pillow."""
     from PIL import ImageCms
 
     profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
@@ -262,7 +263,7 @@ def _of_lab(image: Any) -> Image.Image:
 
 
 def _decoded(image: Any) -> int:
-    """Bytes that decoding an image takes at most: its pixels, and those of the forms that it goes through."""
+    """Returns the largest number of bytes for decoding an image: its pixels and intermediate copies of them."""
     each = 24 if _is_see_through(image) else 8 if image.mode == "RGB" else 12
     turned = 4 if _orientation(image) in _TURNS else 0
     return int(image.width * image.height * (each + turned))
@@ -285,7 +286,7 @@ def _refuse_size(size: tuple[int, int], max_pixels: int) -> None:
 
 @contextmanager
 def _opened(source: Any) -> Iterator[Any]:
-    """A PIL image whose header was read."""
+    """Yields a PIL image whose header was read."""
     if isinstance(source, Path):
         with _file(source) as file:
             yield _parsed(file)
@@ -301,7 +302,7 @@ def _opened(source: Any) -> Iterator[Any]:
 
 
 def _file(path: Path) -> IO[bytes]:
-    # Without O_NONBLOCK a FIFO would hold us for ever.
+    # Without O_NONBLOCK, opening a FIFO would block.
     flags = (
         os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     )
@@ -314,7 +315,10 @@ def _file(path: Path) -> IO[bytes]:
 
 
 def _parsed(file: IO[bytes]) -> Any:
-    """A PIL image of a file, told by its first bytes. Pillow's `open` is passed by: its limit warns, ours refuses."""
+    """Makes a PIL image of a file, whose format is recognised by its first bytes.
+
+    Image.open is not used, because it only warns about images that are too large.
+    """
     head = file.read(_HEAD)
     file.seek(0)
     if not head:
@@ -322,7 +326,9 @@ def _parsed(file: IO[bytes]) -> Any:
     name = _format(head)
     if name is None:
         known = ", ".join(_READERS)
-        raise LeftOut("no image", f"no image: it begins with {head[:12]!r}; what can be read is {known}")
+        raise LeftOut(
+            "no image", f"not an image: it begins with {head[:12]!r}; supported formats are {known}"
+        )
     _, module, reader = _READERS[name]
     try:
         return getattr(importlib.import_module(module), reader)(file)
@@ -331,7 +337,7 @@ def _parsed(file: IO[bytes]) -> Any:
 
 
 def _format(head: bytes) -> str | None:
-    """The format of a file by its first bytes; None where it is no image."""
+    """Returns the format of a file by its first bytes; None if it is not an image."""
     if head[4:8] == b"ftyp":
         brands = {head[i : i + 4] for i in (8, *range(16, min(int.from_bytes(head[:4], "big"), _HEAD), 4))}
         return next((name for name, codes in _BRANDS.items() if brands.intersection(codes)), None)
@@ -347,7 +353,7 @@ def _of_array(array: NDArray[Any]) -> Image.Image:
     shape = array.shape
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and shape[2] in (3, 4))):
         raise ItemError(
-            f"{array.dtype} {shape}: an image in memory is uint8 (height, width, 3), or a PIL image"
+            f"{array.dtype} {shape}: an image in memory must be uint8 (height, width, 3), or a PIL image"
         )
     if not array.size:
         raise ItemError(f"{shape[1]} x {shape[0]} pixels: there is nothing to see")
@@ -355,7 +361,7 @@ def _of_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _name(item: Any) -> str:
-    """How errors call an item that may be an image."""
+    """Returns the name of an item in error messages."""
     if isinstance(item, Path):
         return file_name(item)
     if isinstance(item, bytes):
@@ -367,7 +373,7 @@ def _name(item: Any) -> str:
 
 @contextmanager
 def _border(name: str) -> Iterator[None]:
-    """What decoders and the system raise, in one line that names the image. They raise anything on damaged files."""
+    """Converts exceptions of decoders and the system, of any class, to an ItemError that names the image."""
     from PIL.Image import DecompressionBombError
 
     try:

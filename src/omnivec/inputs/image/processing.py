@@ -1,4 +1,4 @@
-"""A model's preprocessing as data: how an image of any size becomes the (h, w) pixels that the model was trained on."""
+"""`Processing`: the preprocessing of a model, from an image of any size to its (h, w) input pixels."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Filter = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Fit = Literal["shortest", "cover", "contain", "exact", "none"]
 
 FILTERS: tuple[Filter, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""In the order of Pillow's numbers, which transformers' files write. All but nearest smooth what they make smaller."""
+"""In the order of Pillow's numbers, which the files of transformers use. All but nearest average when they reduce."""
 
 _REACH = (1.0, 3.0, 1.0, 2.0, 0.5, 1.0)
-"""By filter, how many pixels beside the one it makes it reads: of those asked for where it makes smaller."""
+"""For each filter, the support in pixels: of the source when it enlarges, of the result when it reduces."""
 
 _CUT_FIRST = 16
-"""A resized image that would have more than so many times the crop's pixels is cropped before it is resized."""
+"""An image is cropped before it is resized if the resized image would have this many times the crop's pixels."""
 
 _WHOLE = 2**24
-"""Pixels up to which it is not, with a filter that reads a pixel or does not: rounding decides at its edges."""
+"""Pixels up to which this is not done for filters with hard edges, where rounding may select other pixels."""
 
 _SPARE = 2
-"""A reduced image has at least so many pixels for each that is asked for, along each side."""
+"""A JPEG image is decoded with at least this many pixels for each pixel of the resized image, along each side."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class Processing:
 
     Attributes:
         size: (h, w) of the model's input.
-        target: (h, w) that resizing aims at, before the crop.
-        fit: how. "exact" takes the target as it is. The others keep the proportions: "shortest" brings the shorter
-            side to the target, a square one, and cuts the other to whole pixels; "cover" fills the target and rounds;
-            "contain" fits into it and rounds. "none" does not resize.
-        filter: of the resize, as Pillow computes it.
-        centre: where half a pixel goes when the crop is centred: "floor" up and left (transformers), "even" to the
-            even number (torchvision).
-        fill: colour of what lies outside of an image smaller than the crop.
-        mean: by channel, after rescaling.
-        std: by channel, after rescaling.
-        scale: what pixels of 0 to 255 are multiplied by.
-        order: of the channels that the model takes; mean, std and fill have it too.
+        target: (h, w) of resizing, before the crop.
+        fit: how the image is resized. "exact" resizes to the target. The others keep the proportions: "shortest" scales
+            the shorter side to the target, which is square, and rounds the other side down; "cover" scales to fill the
+            target, "contain" to fit into it, and both round. "none" does not resize.
+        filter: resampling filter of Pillow.
+        centre: how the start of a centred crop is rounded: "floor" down (transformers), "even" to the nearest even
+            number (torchvision).
+        fill: colour around an image that is smaller than the crop.
+        mean: mean of each channel, after rescaling.
+        std: standard deviation of each channel, after rescaling.
+        scale: factor of pixels of 0 to 255.
+        order: order of the channels of the model, also in mean, std and fill.
     """
 
     size: tuple[int, int]
@@ -67,7 +67,7 @@ class Processing:
     order: Literal["RGB", "BGR"] = "RGB"
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) after resizing, of an image (height, width)."""
+        """Returns the size (h, w) of an image (height, width) after resizing."""
         if self.fit == "none":
             return height, width
         if self.fit == "exact":
@@ -83,22 +83,22 @@ class Processing:
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
     def min_size(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of an image (height, width) beyond which more pixels hardly change what the model is shown."""
+        """Returns the size (h, w) at which an image (height, width) may be decoded without a relevant difference."""
         rows, columns = self.resized(height, width)
         return _SPARE * rows, _SPARE * columns
 
     def seen(self, height: int, width: int) -> int:
-        """How many of an image's pixels the crop leaves, whatever their number after resizing."""
+        """Returns the number of pixels of an image that are in the crop, counted before resizing."""
         rows, columns = self.resized(height, width)
         share = min(1.0, self.size[0] / rows) * min(1.0, self.size[1] / columns)
         return round(height * width * share)
 
     def apply(self, decoded: DecodedImage) -> NDArray[np.uint8]:
-        """The model's pixels (h, w, 3) of an image, before they are normalised.
+        """Returns the model's pixels (h, w, 3) of an image, before normalisation.
 
-        Of a long thin image what the crop leaves out is not resized, since it may have any number of pixels. Each
-        pixel is within 2 of 255 of resizing all of it (bilinear, bicubic, lanczos), since positions are rounded
-        otherwise, and equal wherever the crop leaves a sixteenth of the resized image or more.
+        Of a very long and thin image, only the crop is resized, to limit memory. Its pixels then differ by at most 2 of
+        255 from resizing the whole image (bilinear, bicubic, lanczos), because positions are rounded differently; they
+        are equal if the crop is at least a sixteenth of the resized image.
         """
         rows, columns = self.resized(decoded.height, decoded.width)
         top, left = self._start(rows, self.size[0]), self._start(columns, self.size[1])
@@ -123,13 +123,13 @@ class Processing:
         return out
 
     def _start(self, length: int, window: int) -> int:
-        """Where a centred crop begins; below 0 where it is larger than the image."""
+        """Returns the start of a centred crop; negative if the crop is larger than the image."""
         if self.centre == "floor":
             return (length - window) // 2
         return round((length - window) / 2) if length >= window else -((window - length) // 2)
 
     def affine(self) -> tuple[Floats, Floats]:
-        """Factor and addend (3,) float32 of each channel that normalise a pixel of 0 to 255."""
+        """Returns the factor and addend (3,) float32 of each channel that normalise pixels of 0 to 255."""
         mean, std = np.array(self.mean), np.array(self.std)
         return (self.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
 
@@ -141,25 +141,25 @@ def part_resized(
     inner: tuple[int, int, int, int],
     resample: int,
 ) -> Image.Image:
-    """What resizing an image and then cropping it gives, without resizing what the crop leaves out.
+    """Resizes and crops an image, but only resizes the part that is in the crop.
 
     Args:
-        image: to resize.
-        box: what of it is resized: left, upper, right and lower edge, in its pixels.
-        size: width and height that the whole would have.
-        inner: left, upper, right and lower edge of the crop, in pixels of that size.
+        image: the image.
+        box: left, upper, right and lower edge of the area to resize, in pixels of the image.
+        size: width and height of the whole area after resizing.
+        inner: left, upper, right and lower edge of the crop, in pixels after resizing.
         resample: Pillow's number of the filter.
     """
     scales = (box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1]
     edges = [box[side % 2] + inner[side] * scales[side % 2] for side in range(4)]
-    # Pillow takes a box in single precision: it is counted from near its own edge, beyond what the filter reads.
+    # Pillow uses single precision for boxes, so the image is first cropped to the surroundings of the box.
     reach = [ceil(_REACH[resample] * max(scale, 1.0)) + 1 for scale in scales]
     first = [max(floor(edges[axis]) - reach[axis], 0) for axis in (0, 1)]
     last = [min(ceil(edges[axis + 2]) + reach[axis], image.size[axis]) for axis in (0, 1)]
     near = image.crop((first[0], first[1], last[0], last[1]))
     x0, y0, x1, y1 = (min(max(edges[side] - first[side % 2], 0.0), near.size[side % 2]) for side in range(4))
     width, height = inner[2] - inner[0], inner[3] - inner[1]
-    # One side after the other: as Pillow does it with the whole, since each is rounded to 8 bits.
+    # The sides are resized one after the other, in the order of Pillow, since each step rounds to 8 bits.
     if image.height <= 2 * image.width or size[1] >= image.height:
         return near.resize((width, near.height), resample, (x0, 0, x1, near.height)).resize(
             (width, height), resample, (0, y0, width, y1)

@@ -1,4 +1,4 @@
-"""A model's preprocessing, read from its folder, in pixels: the files of transformers, OpenCLIP and timm."""
+"""Reads the preprocessing of a model from its folder, from files of transformers, OpenCLIP or timm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGENET: Mapping[str, Any] = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
-"""What most networks trained on ImageNet take, and timm where a pretrained_cfg says nothing; in its words."""
+"""The preprocessing of most networks trained on ImageNet, and timm's defaults for a pretrained_cfg, in its keys."""
 
 _IMAGENET: Mapping[str, Any] = {"image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]}
 _CLIP: Mapping[str, Any] = {
@@ -46,7 +46,7 @@ _SHORTEST: Mapping[str, Any] = {
 }
 _MOBILENET: Mapping[str, Any] = {**_SHORTEST, "resample": 2, "size": {"shortest_edge": 256}}
 
-# image_processor_type without its suffix -> what transformers takes where a file says nothing.
+# image_processor_type without its suffix: defaults of transformers for keys that a file does not have.
 _TYPES: Mapping[str, Mapping[str, Any]] = {
     "ViT": {**_SQUARE, "resample": 2},
     "DeiT": {**_SHORTEST, "size": {"height": 256, "width": 256}, "default_to_square": True},
@@ -83,7 +83,7 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
         "include_top": True,
     },
 }
-# model_type of config.json -> the type that transformers takes where preprocessor_config.json names none.
+# model_type of config.json: the type that transformers uses if preprocessor_config.json names none.
 _OF_MODELS: Mapping[str, str] = {
     **dict.fromkeys(("clip", "clip_vision_model"), "CLIP"),
     **dict.fromkeys(("siglip", "siglip_vision_model"), "Siglip"),
@@ -94,7 +94,7 @@ _OF_MODELS: Mapping[str, str] = {
     "efficientnet": "EfficientNet",
     "resnet": "ConvNext",
 }
-# Words that mean something for the types that have them above, and nothing for the others.
+# Keys that are only used by the types that have them above.
 _OWN = ("crop_pct", "rescale_offset", "include_top", "do_flip_channel_order")
 _SUFFIXES = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 
@@ -108,7 +108,7 @@ Deviations = Deviation | tuple[Deviation, Deviation, Deviation]
 
 @dataclass(frozen=True)
 class _Processor:
-    """preprocessor_config.json of transformers, as far as it is read."""
+    """The keys of transformers' preprocessor_config.json that are read."""
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
@@ -132,14 +132,14 @@ class _Processor:
 
 @dataclass(frozen=True)
 class _Processors:
-    """processor_config.json of transformers, likewise."""
+    """The keys of transformers' processor_config.json that are read."""
 
     image_processor: _Processor | None = None
 
 
 @dataclass(frozen=True)
 class _OpenClipPreprocessing:
-    """preprocess_cfg of open_clip_config.json, likewise."""
+    """The keys of preprocess_cfg in open_clip_config.json that are read."""
 
     size: Side | tuple[Side, Side] | None = None
     interpolation: str | None = None
@@ -151,7 +151,7 @@ class _OpenClipPreprocessing:
 
 @dataclass(frozen=True)
 class _Timm:
-    """pretrained_cfg of timm's config.json, likewise."""
+    """The keys of pretrained_cfg in timm's config.json that are read."""
 
     input_size: tuple[Count, Side, Side] | None = None
     crop_pct: Share | None = None
@@ -168,15 +168,15 @@ Plain = Annotated[Mapping[str, Any], Among(({},))]
 
 
 def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Processing:
-    """How the model in a folder wants its images.
+    """Reads the preprocessing of the model in a folder.
 
     Args:
-        folder: of the model.
-        usual: what its family's models have, in timm's words, for what no file says.
+        folder: folder of the model.
+        usual: defaults of the family in timm's keys, for what no file specifies; None if there are none.
 
     Raises:
-        UnsupportedModel: in a way that cannot be done here.
-        ModelError: no file says it, or one that does is damaged.
+        UnsupportedModel: the preprocessing is not supported.
+        ModelError: no file specifies the preprocessing, or a file is damaged.
     """
     nested = typed.table(_Processors, folder / "processor_config.json", {}).get("image_processor")
     sources: tuple[tuple[str, Any, Callable[[Mapping[str, Any]], Processing]], ...] = (
@@ -202,16 +202,16 @@ def read_processing(folder: Path, usual: Mapping[str, Any] | None = None) -> Pro
             raise type(error)(f"{folder}/{name}: {error}") from error
         except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, AttributeError) as error:
             raise ModelError(
-                f"{folder}/{name} lacks a value or has one that cannot be: {error!r}; fetch the model again"
+                f"{folder}/{name} lacks a value or has an invalid one: {error!r}; download the model again"
             ) from error
     raise ModelError(
-        f"{folder} does not say how its images are prepared: it has no preprocessor_config.json, no preprocess_cfg in "
-        "open_clip_config.json and no pretrained_cfg in config.json"
+        f"{folder} does not specify the preprocessing of images: it has no preprocessor_config.json, no preprocess_cfg "
+        "in open_clip_config.json and no pretrained_cfg in config.json"
     )
 
 
 def _typed(config: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """What a processor's file says, with the type that transformers takes where it names none: that of config.json."""
+    """Returns the content of a processor's file; a missing type is set by the model type in config.json."""
     if config.get("image_processor_type") or config.get("feature_extractor_type"):
         return config
     published = read_json(folder / "config.json", default={}, kind=dict)
@@ -237,7 +237,7 @@ def _part(folder: Path, name: str, key: str, record: type) -> dict[str, Any] | N
 
 
 def from_transformers(config: Mapping[str, Any]) -> Processing:
-    """What a preprocessor_config.json says; keys that it leaves out are its type's."""
+    """Makes the preprocessing from a preprocessor_config.json; missing keys have the defaults of its type."""
     type_name = _kind(config)
     row = _TYPES[type_name]
     settings = {**row}
@@ -253,7 +253,7 @@ def from_transformers(config: Mapping[str, Any]) -> Processing:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if settings.get("rescale_offset"):  # pixel * scale - 1, before the mean is taken off
         mean = _triple([m + 1 for m in mean])
-    if settings.get("include_top"):  # divides by the deviation, once more
+    if settings.get("include_top"):  # divides by the standard deviation a second time
         again = _triple(settings["image_std"])
         std = _triple([one * other for one, other in zip(std, again, strict=True)])
     return Processing(
@@ -280,7 +280,7 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 
 def _geometry(type_name: str, settings: Mapping[str, Any]) -> tuple[Fit, tuple[int, int], tuple[int, int]]:
-    """How to resize, to what, and the size of the crop."""
+    """Returns how to resize, the target of resizing, and the size of the crop."""
     crop = _square(settings["crop_size"]) if settings.get("do_center_crop") else None
     fit: Fit = "none"
     target = crop or (0, 0)
@@ -289,7 +289,7 @@ def _geometry(type_name: str, settings: Mapping[str, Any]) -> tuple[Fit, tuple[i
     size = crop or (target if fit == "exact" else None)
     if size is None:
         raise UnsupportedModel(
-            f"{type_name} with size {settings['size']} and no crop: images of many shapes fit in no batch"
+            f"{type_name} with size {settings['size']} and no crop: images of different shapes cannot be batched"
         )
     return fit, target, size
 
@@ -304,7 +304,7 @@ def _resize(
             dict(zip(("height", "width"), _square(size), strict=True)) if square else {"shortest_edge": size}
         )
     if "longest_edge" in size or "max_height" in size:
-        raise UnsupportedModel(f"size {size}: images of many shapes fit in no batch")
+        raise UnsupportedModel(f"size {size}: images of different shapes cannot be batched")
     if "shortest_edge" not in size and rule != "below 384":
         height, width = int(size["height"]), int(size["width"])
         if rule != "any" or share is None:
@@ -312,7 +312,7 @@ def _resize(
         target = int(height / share), int(width / share)
         return ("shortest" if height == width else "exact"), target, crop
     edge = int(size["shortest_edge"])
-    if rule == "below 384":  # ConvNeXt: a crop of its own, and none for large inputs
+    if rule == "below 384":  # ConvNeXt crops to the size, and does not crop large inputs
         if edge >= 384:
             return "exact", (edge, edge), crop
         crop = crop or (edge, edge)
@@ -321,7 +321,7 @@ def _resize(
 
 
 def from_open_clip(config: Mapping[str, Any]) -> Processing:
-    """What `preprocess_cfg` of an open_clip_config.json says."""
+    """Makes the preprocessing from `preprocess_cfg` of an open_clip_config.json."""
     settings: dict[str, Any] = {
         "size": 224,
         "interpolation": "bicubic",
@@ -347,7 +347,7 @@ def from_open_clip(config: Mapping[str, Any]) -> Processing:
 
 
 def from_timm(config: Mapping[str, Any]) -> Processing:
-    """What `pretrained_cfg` of a config.json says: timm's transform for evaluation."""
+    """Makes timm's preprocessing for evaluation from `pretrained_cfg` of a config.json."""
     settings = {**IMAGENET, "crop_mode": "center"} | {key: value for key, value in config.items() if value}
     channels, *size = settings["input_size"]
     if channels != 3:
@@ -363,7 +363,7 @@ def from_timm(config: Mapping[str, Any]) -> Processing:
         size=(int(size[0]), int(size[1])),
         target=target,
         fit=fit,
-        # Where the target is not square timm leaves its resize at bilinear, whatever the model says.
+        # If the target is not square, timm always resizes with the bilinear filter.
         filter="bilinear" if fit == "cover" else _filter(settings["interpolation"]),
         centre="even",
         fill=(red, green, blue) if fit == "contain" else (0, 0, 0),
@@ -381,7 +381,7 @@ def _filter(name: str) -> Filter:
 
 
 def _square(size: Any) -> tuple[int, int]:
-    """(h, w) of a number, a pair or a table."""
+    """Returns (h, w) from a number, a pair or a table."""
     if isinstance(size, Mapping):
         return int(size["height"]), int(size["width"])
     if isinstance(size, int):

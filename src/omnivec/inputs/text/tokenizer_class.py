@@ -1,9 +1,9 @@
-"""What the folder says beside tokenizer.json, applied as the tokenizer class that it was published with applies it.
+"""Applies the settings beside tokenizer.json in the way of the tokenizer class that it was published with.
 
-A tokenizer.json is complete, but the classes of transformers 4.x (4.57 is the reference here) change what it says:
-some put their own start and end around a text, some set the normalizer, all add the tokens that the other files
-name. What a class takes for granted where the folder says nothing counts too, except for default special tokens
-that the vocabulary lacks: their ids would be beyond the model's table.
+A tokenizer.json is complete, but the tokenizer classes of transformers 4.x (4.57 is the reference) change it: some put
+their own start and end tokens around a text, some set the normalizer, and all add the tokens that the other files name.
+The defaults of a class are applied too, except default special tokens that are not in the vocabulary: their ids would
+be beyond the model's embeddings.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ class TokenizerClass:
     """How a class of transformers changes the tokenizer of tokenizer.json.
 
     Attributes:
-        normalizer: setting -> the attribute of a BertNormalizer that it sets, and the class's default.
-        ends: whether a start and an end go around a text, where `add_bos_token` and `add_eos_token` say nothing;
-            None for a class that leaves this to tokenizer.json.
-        bos: its start, where `bos_token` says nothing.
-        eos: its end, likewise.
-        language: of a translation model the language code that goes around a text, where `src_lang` says nothing.
-        language_last: whether the code goes behind the end; it goes before the text otherwise.
-        prefix: which part of the tokenizer `add_prefix_space` sets: the "outer" pre-tokenizer if it has such a field;
-            "inner" also switches it on in those inside a sequence; "metaspace" that of SentencePiece, if it is said.
+        normalizer: maps a setting to the attribute of a BertNormalizer that it sets, and its default in the class.
+        ends: defaults of `add_bos_token` and `add_eos_token`; None for a class that leaves this to tokenizer.json.
+        bos: default of `bos_token`.
+        eos: default of `eos_token`.
+        language: for translation models, default of `src_lang`, the language code that is added to a text.
+        language_last: whether the code is put after the end token; else it is put before the text.
+        prefix: what `add_prefix_space` sets: "outer" the pre-tokenizer if it has such a field; "inner" also enables it
+            in those inside a sequence; "metaspace" that of SentencePiece, if the setting exists.
     """
 
     normalizer: Mapping[str, tuple[str, bool | None]] | None = None
@@ -59,7 +58,7 @@ _LOWER: dict[str, tuple[str, bool | None]] = {
 }
 _CHINESE: dict[str, tuple[str, bool | None]] = {"tokenize_chinese_chars": ("handle_chinese_chars", True)}
 
-# By the tokenizer_class of tokenizer_config.json, less "Tokenizer" and "Fast".
+# By tokenizer_class in tokenizer_config.json, without "Tokenizer" and "Fast".
 CLASSES: dict[str, TokenizerClass] = {
     **dict.fromkeys(
         (
@@ -83,7 +82,7 @@ CLASSES: dict[str, TokenizerClass] = {
     "nllb": TokenizerClass(language="eng_Latn", language_last=False),
 }
 
-# Classes that cut texts by programs of their own and read no tokenizer.json, if a folder should have one.
+# Classes that split texts with their own code, and ignore a tokenizer.json.
 OTHER_PROGRAMS = (
     *(
         "bertjapanese",
@@ -133,7 +132,7 @@ OTHER_PROGRAMS = (
     ),
 )
 
-# The class of a model type whose folder names none, where it has another name.
+# Model types whose class, if the folder names none, has another name than the model type.
 OF_MODEL_TYPES = {
     **dict.fromkeys(
         ("align", "bros", "chinese_clip", "ernie", "megatron-bert", "nezha", "visual_bert"), "bert"
@@ -156,21 +155,21 @@ OF_MODEL_TYPES = {
 
 
 def kind_of_class(settings: Mapping[str, Any]) -> str:
-    """The kind of tokenizer that a tokenizer_config.json names: "bert" for "BertTokenizerFast"; "" for none."""
+    """Returns the class in a tokenizer_config.json in short form: "bert" for "BertTokenizerFast"; "" if none."""
     name = settings.get("tokenizer_class")
     return name.removesuffix("Fast").removesuffix("Tokenizer").lower() if isinstance(name, str) else ""
 
 
 def read_settings(folder: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a folder says beside the vocabulary.
+    """Reads the settings beside the vocabulary.
 
     Args:
-        folder: of the model.
-        overrides: settings of its sentence_bert_config.json, which win over those of tokenizer_config.json.
+        folder: folder of the model.
+        overrides: settings of its sentence_bert_config.json, which override those of tokenizer_config.json.
 
     Returns:
-        tokenizer_config.json, with what special_tokens_map.json and added_tokens.json add in folders of the older
-        layout, which have no `added_tokens_decoder`.
+        tokenizer_config.json; in the older layout without `added_tokens_decoder`, completed by special_tokens_map.json
+        and added_tokens.json.
     """
     settings = {**table_of(folder / "tokenizer_config.json"), **(overrides or {})}
     if "added_tokens_decoder" in settings:
@@ -187,7 +186,7 @@ def read_settings(folder: Path, overrides: Mapping[str, Any] | None = None) -> d
 
 @dataclass(frozen=True)
 class _Token:
-    """A token as a record."""
+    """A token in its form as a JSON object."""
 
     content: str
     single_word: bool | None = None
@@ -202,7 +201,7 @@ _Named = str | _Token
 
 @dataclass(frozen=True)
 class _TokenizerSettings:
-    """tokenizer_config.json and special_tokens_map.json, as far as they are read."""
+    """The keys of tokenizer_config.json and special_tokens_map.json that are read."""
 
     tokenizer_class: str | None = None
     model_max_length: Annotated[int, Between(1, 10**40)] | float | None = None
@@ -232,17 +231,17 @@ class _TokenizerSettings:
 
 
 def table_of(path: Path) -> dict[str, Any]:
-    """The table in a JSON file; empty where there is no such file."""
+    """Returns the object in a JSON file; empty if there is no such file."""
     raw = typed.table(_TokenizerSettings, path, {})
-    # Null is what the class has; only of accents it means a third thing.
+    # null means the default of the class, except for strip_accents, where it is a third value.
     return {key: value for key, value in raw.items() if value is not None or key not in NEVER_NULL}
 
 
 def published_kind(folder: Path, settings: Mapping[str, Any]) -> str:
-    """The class that a folder's tokenizer was published with: as settings or config.json name it, or its model type's.
+    """Returns the published class of a tokenizer: that in the settings or config.json, or that of the model type.
 
     Raises:
-        UnsupportedModel: it is a class that cuts texts by a program of its own.
+        UnsupportedModel: the class splits texts with its own code.
     """
     class_name = kind_of_class(settings)
     if not class_name:
@@ -253,20 +252,20 @@ def published_kind(folder: Path, settings: Mapping[str, Any]) -> str:
             class_name = OF_MODEL_TYPES.get(model_type, model_type.replace("-", "").replace("_", ""))
     if class_name in OTHER_PROGRAMS:
         raise UnsupportedModel(
-            f"{folder}: its tokenizer is of the class {settings.get('tokenizer_class') or class_name!r}, which cuts "
-            "texts by a program of its own that is not covered and does not read tokenizer.json. If tokenizer.json "
+            f"{folder}: its tokenizer is of the class {settings.get('tokenizer_class') or class_name!r}, which splits "
+            "texts with its own code, which is not covered and ignores tokenizer.json. If tokenizer.json "
             'gives the same ids, set "tokenizer_class": "PreTrainedTokenizerFast" in a copy of the folder'
         )
     return class_name
 
 
 def refuse_own_code(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel where a folder's tokenizer is a program in the folder."""
+    """Raises UnsupportedModel if the code of the tokenizer is in the folder."""
     auto_map = settings.get("auto_map")
     named = auto_map.get("AutoTokenizer") if isinstance(auto_map, Mapping) else auto_map
     if named:
         raise UnsupportedModel(
-            f"{folder}/tokenizer_config.json: auto_map names a tokenizer of the folder's own code, {named}: it is "
+            f"{folder}/tokenizer_config.json: auto_map names a tokenizer whose code is in the folder, {named}: it is "
             "never run. If tokenizer.json gives the same ids, remove auto_map from a copy of the folder"
         )
 
@@ -276,12 +275,12 @@ def apply_class(
 ) -> None:
     """Changes the tokenizer of tokenizer.json as its class does, with these settings.
 
-    Parts that already do what they should are left as they are, so that no identity changes with their spelling.
+    Parts that need no change are kept as they are, so that the identity does not depend on their spelling.
 
     Raises:
-        ModelError: a start, an end or a language code that is to go around texts is none of the tokens.
+        ModelError: a start or end token or a language code to put around texts is not in the vocabulary.
     """
-    if settings.get("drop_unknown"):  # of a table of words, as omnivec saves it: no class has published it
+    if settings.get("drop_unknown"):  # a word table saved by omnivec, which has no published class
         return
     known = CLASSES.get(class_name, TokenizerClass())
     if known.normalizer is not None:
@@ -294,7 +293,7 @@ def apply_class(
         return
     ends = known.ends
     if class_name == "tokenizersbackend" and {"add_bos_token", "add_eos_token"} & settings.keys():
-        ends = (False, False)  # transformers 5 writes this name, and obeys both where one is said.
+        ends = (False, False)  # transformers 5 uses this name, and both settings if one exists
     if ends is not None:
         _set_ends(backend, settings, known, ends, folder)
 
@@ -313,7 +312,7 @@ def _set_normalizer(
 
 
 def lower_first(backend: tokenizers.Tokenizer) -> None:
-    """Lower-cases texts first, as `do_lower_case` of a Transformer module of sentence-transformers has it."""
+    """Converts texts to lower case first, as `do_lower_case` of sentence-transformers' Transformer module does."""
     from tokenizers.normalizers import Lowercase, Sequence
 
     normalizer = backend.normalizer
@@ -326,7 +325,7 @@ def lower_first(backend: tokenizers.Tokenizer) -> None:
 
 
 def _set_prefix(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], where: str) -> None:
-    """`add_prefix_space`: whether a text is read as if a space stood before it."""
+    """Applies `add_prefix_space`: whether a text is tokenised as if there were a space before it."""
     from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence
 
     add_prefix = settings.get("add_prefix_space", False)
@@ -345,7 +344,7 @@ def _set_prefix(backend: tokenizers.Tokenizer, settings: Mapping[str, Any], wher
 
 
 def _set_metaspace(backend: tokenizers.Tokenizer, prefixed: bool, legacy: bool) -> None:
-    """SentencePiece's leading space, in the two ways that it is written down."""
+    """Sets the leading space of SentencePiece, which has two forms in tokenizer.json."""
     from tokenizers.normalizers import Prepend, Replace, Sequence
     from tokenizers.pre_tokenizers import Metaspace
 
@@ -362,15 +361,15 @@ def _set_metaspace(backend: tokenizers.Tokenizer, prefixed: bool, legacy: bool) 
 
 
 def _state(part: Any) -> dict[str, Any]:
-    """A part of a tokenizer as tokenizer.json writes it."""
+    """Returns a part of a tokenizer as in tokenizer.json."""
     return dict(json.loads(part.__getstate__()))
 
 
 def _add_tokens(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
-    """The tokens that the folder names beside tokenizer.json: new ones, and others' flags."""
+    """Adds the tokens that other files than tokenizer.json name, and updates the flags of present ones."""
     present = backend.get_added_tokens_decoder().values()
     known, contents = set(map(repr, present)), {token.content for token in present}
-    # added_tokens.json says no flags: there tokenizer.json knows better.
+    # Entries of added_tokens.json have no flags, so those of tokenizer.json are kept.
     entries = settings["added_tokens_decoder"].items()
     declared = {index: one for index, one in entries if len(one) > 1 or one["content"] not in contents}
     settings = {**settings, "added_tokens_decoder": declared}
@@ -380,11 +379,11 @@ def _add_tokens(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> N
 
 
 def added_tokens(settings: Mapping[str, Any], named: bool = True) -> list[tokenizers.AddedToken]:
-    """The tokens beside the vocabulary, in the order in which new ones get their ids.
+    """Returns the tokens beside the vocabulary, in the order in which new ones get their ids.
 
     Args:
-        settings: of `read_settings`.
-        named: also the special tokens that settings name by their roles.
+        settings: result of `read_settings`.
+        named: whether to include the special tokens that the settings name by their roles.
     """
     roles = [settings.get(role) for role in ROLES]
     for name in ("additional_special_tokens", "extra_special_tokens"):
@@ -396,7 +395,9 @@ def added_tokens(settings: Mapping[str, Any], named: bool = True) -> list[tokeni
             if isinstance(declared, Mapping)
             else []
         )
-    specials = {content_of(token): token for token in reversed(roles) if token}  # the first of a name counts
+    specials = {
+        content_of(token): token for token in reversed(roles) if token
+    }  # the first of equal names is used
     entries = sorted(settings["added_tokens_decoder"].items(), key=lambda entry: int(entry[0]))
     tokens = [
         _token(declared, declared.get("special", False) or declared["content"] in specials)
@@ -418,7 +419,7 @@ def _token(entry: str | Mapping[str, Any], special: bool) -> tokenizers.AddedTok
 
 
 def content_of(token: str | Mapping[str, Any] | None) -> str | None:
-    """The text of a special token, which is written as a string or as a record."""
+    """Returns the text of a special token, which may be a string or an object."""
     return token["content"] if isinstance(token, Mapping) else token
 
 
@@ -429,13 +430,13 @@ def _set_ends(
     ends: tuple[bool, bool],
     folder: Path,
 ) -> None:
-    """The start and the end around a text."""
+    """Puts the start and end tokens around texts."""
     around: list[list[str]] = []
     for side, default, token in (("bos", ends[0], known.bos), ("eos", ends[1], known.eos)):
         wanted = settings.get(f"add_{side}_token", default)
         unsaid = not {f"add_{side}_token", f"{side}_token"} & settings.keys()
         if wanted and unsaid and backend.token_to_id(token) is None:
-            return  # By its vocabulary it is no tokenizer of this class.
+            return  # according to its vocabulary, the tokenizer is not of this class
         around.append([_present(backend, settings, f"{side}_token", token, folder)] if wanted else [])
     _set_template(backend, around[0], around[1])
 
@@ -443,7 +444,7 @@ def _set_ends(
 def _set_language(
     backend: tokenizers.Tokenizer, settings: Mapping[str, Any], known: TokenizerClass, folder: Path
 ) -> None:
-    """The language code and the end around a text of a translation model."""
+    """Puts the language code and the end token of a translation model around texts."""
     code = _present(backend, settings, "src_lang", known.language, folder)
     eos = _present(backend, settings, "eos_token", known.eos, folder)
     if known.language_last or settings.get("legacy_behaviour"):
@@ -455,18 +456,18 @@ def _set_language(
 def _present(
     backend: tokenizers.Tokenizer, settings: Mapping[str, Any], name: str, default: str, folder: Path
 ) -> str:
-    """A token by its setting or the class's default, which the vocabulary has to hold."""
+    """Returns the token of a setting or its default; ModelError if it is not in the vocabulary."""
     token_setting = settings.get(name) if name == "src_lang" else settings.get(name, default)
     token = content_of(token_setting or (default if name == "src_lang" else None))
     if token is None or backend.token_to_id(token) is None:
         raise ModelError(
-            f"{folder}/tokenizer_config.json: {name} {token!r} is to go around each text and is none of the tokens"
+            f"{folder}/tokenizer_config.json: {name} {token!r}, which is put around each text, is not in the vocabulary"
         )
     return token
 
 
 def _set_template(backend: tokenizers.Tokenizer, before: list[str], behind: list[str]) -> None:
-    """A post-processor that puts tokens around a text; the one that does so already is left."""
+    """Sets a post-processor that puts tokens around a text, unless the present one already does so."""
     from tokenizers.processors import TemplateProcessing
 
     ids = [(token, backend.token_to_id(token)) for token in dict.fromkeys(before + behind)]
@@ -483,7 +484,7 @@ def _set_template(backend: tokenizers.Tokenizer, before: list[str], behind: list
 
 
 def _around(backend: tokenizers.Tokenizer) -> tuple[list[int], list[int]] | None:
-    """The ids that the present post-processor puts before and behind a text; None where that cannot be told."""
+    """Returns the ids that the present post-processor puts before and after a text; None if they are unknown."""
     from tokenizers import Encoding
 
     if backend.post_processor is None:
