@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
 import numpy as np
 
@@ -258,7 +258,7 @@ class Collection:
     def search(
         self,
         query: Any,
-        k: int = 10,
+        k: SupportsIndex = 10,
         where: Mapping[str, Any] | None = None,
         mode: Mode | None = None,
         *,
@@ -333,7 +333,7 @@ class Collection:
         self,
         like: str | Sequence[str],
         unlike: str | Sequence[str] = (),
-        k: int = 10,
+        k: SupportsIndex = 10,
         where: Mapping[str, Any] | None = None,
     ) -> list[Hit]:
         """Finds passages that are similar to some documents and dissimilar to others, which are not among the results.

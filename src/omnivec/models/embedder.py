@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Embedder:
         training: how it was trained, if it was trained by omnivec in this process; else None.
     """
 
-    def __init__(self, encoder: Encoder, name: str, source: str, dim: int | None = None) -> None:
+    def __init__(self, encoder: Encoder, name: str, source: str, dim: SupportsIndex | None = None) -> None:
         self.encoder = encoder
         self.training: Training | None = None
         self.name, self.source, self.folder = name, source, encoder.card.folder
@@ -149,11 +149,11 @@ class Embedder:
         self,
         items: Any,
         *,
-        batch_size: int | None = None,
+        batch_size: SupportsIndex | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
-        dim: int | None = None,
+        dim: SupportsIndex | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
         show_progress_bar: bool | None = None,
@@ -198,11 +198,11 @@ class Embedder:
         self,
         items: Any,
         *,
-        batch_size: int | None = None,
+        batch_size: SupportsIndex | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
-        dim: int | None = None,
+        dim: SupportsIndex | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
         show_progress_bar: bool | None = None,
@@ -218,11 +218,11 @@ class Embedder:
         self,
         items: Any,
         *,
-        batch_size: int | None = None,
+        batch_size: SupportsIndex | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
-        dim: int | None = None,
+        dim: SupportsIndex | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
         show_progress_bar: bool | None = None,
@@ -238,11 +238,11 @@ class Embedder:
         self,
         items: Any,
         *,
-        batch_size: int | None = None,
+        batch_size: SupportsIndex | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
-        dim: int | None = None,
+        dim: SupportsIndex | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
         show_progress_bar: bool | None = None,
@@ -265,11 +265,11 @@ class Embedder:
         self,
         items: Any,
         *,
-        batch_size: int | None = None,
+        batch_size: SupportsIndex | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize_embeddings: bool | None = None,
-        dim: int | None = None,
+        dim: SupportsIndex | None = None,
         truncate: Truncate | None = None,
         chunk: Chunk | None = None,
     ) -> Iterator[Encoded]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -26,11 +26,11 @@ _SPECIFIC = ("prompt_name", "prompt", "truncate", "chunk")
 class EncodeOptions:
     """The options as the caller gave them, None by default; see `Embedder.encode`."""
 
-    batch_size: int | None = None
+    batch_size: SupportsIndex | None = None
     prompt_name: str | None = None
     prompt: str | None = None
     normalize_embeddings: bool | None = None
-    dim: int | None = None
+    dim: SupportsIndex | None = None
     truncate: Truncate | None = None
     chunk: Chunk | None = None
 
@@ -125,7 +125,7 @@ def named_prompt(card: Card, name: str | None) -> str:
     return str(card.prompts[chosen])
 
 
-def checked_dim(dim: int, whole: int) -> int:
+def checked_dim(dim: SupportsIndex, whole: int) -> int:
     """Returns a number of components; UsageError if the model's vectors have fewer."""
     try:
         return arguments.whole("dim", dim, 1, whole)

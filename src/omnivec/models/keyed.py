@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, SupportsIndex, get_args, overload
 
 import numpy as np
 
@@ -119,10 +119,10 @@ class KeyedEmbedder(Embedder):
         self,
         positive: Any = (),
         negative: Any = (),
-        k: int | None = None,
+        k: SupportsIndex | None = None,
         method: Method = "add",
         *,
-        topn: int | None = None,
+        topn: SupportsIndex | None = None,
     ) -> list[tuple[str, float]]:
         """Finds the keys that are most similar to some keys and least similar to others.
 
@@ -171,15 +171,15 @@ class KeyedEmbedder(Embedder):
 
     @overload  # a str is one text, although it is a sequence of str
     def predict(  # type: ignore[overload-overlap]
-        self, texts: str, k: int = 1, threshold: float = 0.0
+        self, texts: str, k: SupportsIndex = 1, threshold: float = 0.0
     ) -> list[tuple[str, float]]: ...
 
     @overload
     def predict(
-        self, texts: Sequence[str], k: int = 1, threshold: float = 0.0
+        self, texts: Sequence[str], k: SupportsIndex = 1, threshold: float = 0.0
     ) -> list[list[tuple[str, float]]]: ...
 
-    def predict(self, texts: Any, k: int = 1, threshold: float = 0.0) -> Any:
+    def predict(self, texts: Any, k: SupportsIndex = 1, threshold: float = 0.0) -> Any:
         """Predicts the most probable labels of each text.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
 from omnivec import hub, progress
 from omnivec.errors import ModelError, UsageError
@@ -36,13 +36,13 @@ def load(  # noqa: PLR0913 - independent options, keyword-only
     engine: str | None = None,
     precision: str | None = None,
     device: str | None = None,
-    threads: int | None = None,
+    threads: SupportsIndex | None = None,
     deterministic: bool = False,
-    dim: int | None = None,
+    dim: SupportsIndex | None = None,
     max_memory: int | str | None = None,
     decode: Decode | None = None,
     offline: bool | None = None,
-    limit: int | None = None,
+    limit: SupportsIndex | None = None,
     errors: str | None = None,
 ) -> Embedder:
     """Loads a model.
@@ -161,7 +161,7 @@ def _notes(encoder: Encoder, errors: str | None) -> Iterator[str]:
             yield beyond
 
 
-def _rows(resolved: hub.Resolved, limit: int | None, errors: str | None) -> RowSelection | None:
+def _rows(resolved: hub.Resolved, limit: SupportsIndex | None, errors: str | None) -> RowSelection | None:
     """Returns the options for reading a table; None if they are the default. UsageError if the model is not a table."""
     if limit is None and errors is None:
         return None
@@ -186,7 +186,7 @@ def _choice(
     engine: str | None,
     precision: str | None,
     device: str | None,
-    threads: int | None,
+    threads: SupportsIndex | None,
     deterministic: bool,
     decode: Decode | None,
 ) -> Choice:

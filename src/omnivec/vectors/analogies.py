@@ -6,7 +6,7 @@ Rows are compared by their cosine, which is 0 for a row of zeros.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, SupportsIndex, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ def most_similar(
     vectors: Floats,
     positive: Sequence[int | Floats],
     negative: Sequence[int | Floats] = (),
-    k: int = 10,
+    k: SupportsIndex = 10,
     method: Method = "add",
     exclude: Sequence[int] = (),
 ) -> tuple[Ints, Floats]:
