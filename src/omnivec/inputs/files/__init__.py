@@ -1,1 +1,1 @@
-"""Files and folders to text to passages."""
+"""Walking folders, reading files, and splitting texts into passages."""

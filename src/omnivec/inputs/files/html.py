@@ -1,8 +1,8 @@
-"""HTML to text, each piece of it with the line it stood on.
+"""Extracts the text of HTML pages, with the line numbers of the source.
 
-The standard library's parser takes time that grows with the square of the input on markup that was made to
-hurt (100 kB of "<a " cost it a minute). One regular expression that always matches and never goes back, as the
-tokenizer of the HTML standard (whatwg, section 13.2.5) never does, takes time in proportion.
+The parser of the standard library takes quadratic time for malicious markup (a minute for 100 kB of "<a "). The single
+regular expression used here always matches and never backtracks, like the tokenizer of the HTML standard (whatwg,
+section 13.2.5), and so takes linear time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from omnivec.inputs.files.lines import LineStarts
 _TOKEN = re.compile(
     r"""
       (?P<text> (?: [^<]++ | <(?![a-zA-Z!?/]) )++ )
-    | <!-- (?: -?> | .*? (?: --!?> | \Z ) )                # a comment; without an end it is all the rest
+    | <!-- (?: -?> | .*? (?: --!?> | \Z ) )                # a comment; without an end, all the rest is one
     | < (?P<close>/?) (?P<name>[a-zA-Z][^\s/>]*+)
-        (?: [^>=]++ | =\s*+ (?: "[^"]*+"?+ | '[^']*+'?+ )?+ )*+ >?+  # only after "=" can quotes hide a ">"
+        (?: [^>=]++ | =\s*+ (?: "[^"]*+"?+ | '[^']*+'?+ )?+ )*+ >?+  # only a quote after "=" can contain a ">"
     | <[!?/] [^>]*+ >?+                                    # doctype, processing instruction, stray end
     """,
     re.VERBOSE | re.DOTALL,
 )
 _SPACE = re.compile(r"[ \t\n\f]+")
 
-# Their content is no markup: it ends at their own end tag only. The first three hold text.
+# Elements whose content is not markup and ends only at their end tag. The content of the first three is text.
 _RAW_TEXT = frozenset(("title", "textarea", "xmp"))
 _RAW = _RAW_TEXT | {"script", "style", "noscript", "iframe", "noembed", "noframes"}
 
@@ -45,24 +45,24 @@ _GAP_OF = {name: gap for gap, names in _GAPS.items() for name in names.split()}
 
 
 def extract(source: str) -> tuple[str, LineStarts]:
-    r"""The text of an HTML page: the title, then the body; malformed markup is read as browsers do.
+    r"""Extracts the text of an HTML page: the title, then the body; malformed markup is read as by browsers.
 
-    Scripts, styles, templates and what is for browsers without scripts are left out. Paragraphs are parted by
-    a blank line; items of lists, rows of tables and `<br>` stand on lines of their own; cells are parted by
-    " | "; `<pre>` keeps its lines and blanks.
+    Scripts, styles, templates and content for browsers without scripts are left out. Paragraphs are separated by a
+    blank line; items of lists and rows of tables are on separate lines, and `<br>` begins one; cells are separated by
+    " | "; `<pre>` keeps its lines and spaces. Takes linear time.
 
     Args:
-        source: of the page, its lines ended by \n.
+        source: source of the page, with lines that end with \n.
 
     Returns:
-        The text, and for each of its characters the line of the source; in time linear in the source.
+        The text, and the line starts that map its characters to lines of the source.
     """
     page = _TextBuilder()
     line = position = 0
     hidden_depth = 0
     while position < len(source):
         token = _TOKEN.match(source, position)
-        if token is None:  # the alternatives leave nothing; a slip there must not loop for ever
+        if token is None:  # does not happen: the alternatives cover everything; it prevents an endless loop
             break
         start, end, name = position, token.end(), (token["name"] or "").lower()
         if name == "template":
@@ -71,7 +71,9 @@ def extract(source: str) -> tuple[str, LineStarts]:
             page.tag(name, closes=bool(token["close"]))
         elif not hidden_depth and token["text"]:
             page.text(token["text"], line)
-        if name in _RAW and not token["close"] and not token[0].endswith("/>"):  # "/>" as XHTML means it
+        if (
+            name in _RAW and not token["close"] and not token[0].endswith("/>")
+        ):  # "/>" closes the element in XHTML
             stop = _end_of_raw(source, end, name)
             if name in _RAW_TEXT and not hidden_depth:
                 page.text(source[end:stop], line + source.count("\n", start, end))
@@ -82,14 +84,14 @@ def extract(source: str) -> tuple[str, LineStarts]:
 
 
 def _end_of_raw(source: str, start: int, name: str) -> int:
-    """Where the end tag of a raw element begins; without one that is the end of the source, as in browsers."""
+    """Returns the start of the end tag of a raw element; without one, the end of the source, as in browsers."""
     match = re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE).search(source, start)
     return match.start() if match else len(source)
 
 
 @dataclass
 class _TextBuilder:
-    """The text as it grows. `gap` is what will part what comes next from what is there."""
+    """Builds the text. `gap` is the separator before the next piece of text."""
 
     parts: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
@@ -107,7 +109,7 @@ class _TextBuilder:
             self.bullet = "" if closes else "- "
 
     def text(self, raw: str, line: int) -> None:
-        """Add the text between two tags; `line` counts the source's line ends before it."""
+        """Adds the text between two tags; `line` is the number of line ends before it in the source."""
         for number, part in enumerate(raw.split("\n"), line + 1):
             if self.pre_depth:
                 if number > line + 1:
@@ -128,7 +130,7 @@ class _TextBuilder:
         return "".join(self.parts), LineStarts(starts, numbers)
 
     def _part(self, gap: str) -> None:
-        """Ask for a gap; the strongest asked for counts."""
+        """Requests a separator before the next piece of text; the strongest one is used."""
         self.gap = max(self.gap, gap, key=_STRENGTH.__getitem__)
 
     def _write(self, text: str, number: int) -> None:
@@ -143,7 +145,7 @@ class _TextBuilder:
 
 
 def _decode(text: str) -> str:
-    """Character references replaced; numbers too long for Python's int stay as they are."""
+    """Replaces character references, except those with numbers too long for Python's int."""
     try:
         return unescape(text)
     except ValueError:

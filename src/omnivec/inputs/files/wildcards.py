@@ -1,13 +1,13 @@
-r"""Patterns of `.gitignore` against names and paths, as git's wildmatch.c understands them, in linear time.
+r"""Matches names and paths with patterns of `.gitignore`, with the rules of git's wildmatch.c, in linear time.
 
-Git tries each place where a `*` may end; so does a regular expression, and `*a*a*a*a*b` takes either for ever. Here all
-places in the pattern that the text so far can have reached are one integer, a bit for each, and every byte of the text
-moves all of them at once (Baeza-Yates and Gonnet 1992). For `a*c` the steps are "a", "*", "c", and the bits
+Git tries every end of each `*`, and so does a regular expression; both may take extremely long for `*a*a*a*a*b`. Here,
+the places in the pattern that the text so far may have reached are one integer with a bit for each place, and each byte
+of the text advances all of them at once (Baeza-Yates and Gonnet 1992). For `a*c`, the steps are "a", "*", "c":
 
     text   a      b      b      c
-    001 -> 110 -> 110 -> 110 -> 1000     bit 3 lies behind the last step: it matches
+    001 -> 110 -> 110 -> 110 -> 1000     bit 3 is after the last step: the text matches
 
-where passing "a" also passes the star, which may stand for nothing.
+Passing "a" sets two bits, since "*" may match nothing and is passed too.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _CLASSES = {
 
 @dataclass(frozen=True)
 class _Step:
-    """What stands in a pattern: one byte of a set or, if `loops`, any number of them, none included.
+    """A step of a pattern: it matches one byte of a set or, if `loops`, any number of them, including none.
 
-    With `jump`, none of the next step is needed either: `**/` stands for no folder at all.
+    With `jump`, the next step may be skipped together with it: `**/` also matches no folder.
     """
 
     bytes: int
@@ -61,14 +61,14 @@ class Wildcards:
 
     Args:
         pattern: with `*`, `?`, `[...]` and backslashes.
-        paths: whether it is about paths: `*` and `?` stop at slashes, and `**` between slashes does not.
+        paths: whether it is matched with paths: `*` and `?` then do not match slashes, and `**` between slashes does.
     """
 
     def __init__(self, pattern: bytes, paths: bool) -> None:
         self._pattern, self._paths = pattern, paths
 
     def matches(self, text: bytes) -> bool:
-        """Whether the whole text is of the pattern."""
+        """Whether the whole text matches the pattern."""
         if self._steps is None or len(text) < self._least:
             return False
         moves, loops, start = self._program
@@ -82,18 +82,18 @@ class Wildcards:
 
     @cached_property
     def _steps(self) -> list[_Step] | None:
-        """The pattern's steps; None where nothing can match, as behind a bracket that never closes."""
+        """The steps of the pattern; None if nothing can match, for example because a bracket is not closed."""
         return _parse(self._pattern, self._paths)
 
     @cached_property
     def _least(self) -> int:
-        """Bytes of the shortest text that can match."""
+        """Length of the shortest text that can match, in bytes."""
         steps = self._steps or []
         return sum(not step.loops for step in steps) - sum(step.jump for step in steps)
 
     @cached_property
     def _skips(self) -> tuple[int, int]:
-        """Bits of the steps that may be passed by, and of those that may be passed by with the next."""
+        """Bits of the steps that may be skipped, and of those that may be skipped together with the next."""
         steps = self._steps or []
         return _bits([i for i, step in enumerate(steps) if step.loops]), _bits(
             [i for i, step in enumerate(steps) if step.jump]
@@ -101,7 +101,7 @@ class Wildcards:
 
     @cached_property
     def _program(self) -> tuple[dict[int, int], int, int]:
-        """Of each byte the bits of the steps that take it, the bits of those that loop, and where a text begins."""
+        """Maps each byte to the bits of the steps that match it; the bits of the steps that loop; the initial state."""
         places: dict[int, list[int]] = {}
         for i, step in enumerate(self._steps or []):
             for byte in range(256):
@@ -110,11 +110,11 @@ class Wildcards:
         return {byte: _bits(of) for byte, of in places.items()}, self._skips[0], self._reached(1, 0)
 
     def _reached(self, fresh: int, stayed: int) -> int:
-        """The places that the text has reached, without another byte.
+        """Adds the places that are reached by skipping steps.
 
         Args:
-            fresh: places that were come to: here `**/` may stand for nothing.
-            stayed: steps that loop and took the last byte; two never stand side by side, so one look is enough.
+            fresh: places that were just reached, from which `**/` may be skipped.
+            stayed: steps that loop and matched the last byte; they are never adjacent, so one pass is enough.
         """
         loops, jumps = self._skips
         state = fresh | (fresh & jumps) << 2 | stayed
@@ -163,7 +163,7 @@ def _parse(pattern: bytes, paths: bool) -> list[_Step] | None:
 
 
 def _star(pattern: bytes, begin: int, end: int, paths: bool) -> _Step:
-    """The step of the stars from `begin` to `end`."""
+    """Returns the step for the stars from `begin` to `end`."""
     if not paths:
         return _Step(_ALL, loops=True)
     opens = begin == 0 or pattern[begin - 1] == _SLASH
@@ -174,7 +174,7 @@ def _star(pattern: bytes, begin: int, end: int, paths: bool) -> _Step:
 
 
 def _bracket(pattern: bytes, i: int) -> tuple[int, int] | None:
-    """The bytes of a set whose "[" stands before `i`, and where it ends; None where it does not."""
+    """Parses a set whose "[" is before `i`; returns its bytes and its end, or None if it is not closed."""
     negated = pattern[i : i + 1] in (b"!", b"^")
     i += negated
     held, previous, begin = 0, 0, i

@@ -9,7 +9,7 @@ white space in Unicode: U+00A0, U+0085, U+2028, U+3000, U+001C to U+001F, U+200B
 |---|---|
 | `train` of word2vec, glove, fasttext, fasttext_supervised, phrases and doc2vec, from files or str | this rule |
 | their kernels (`tables.kernels.simd.blanks`) | this rule, in bytes of UTF-8 |
-| tables of words: encode, words, spans (`tables.keys`) | this rule; a word that is no key is looked up by its parts |
+| tables of words: encode, words, spans (`tables.keys`) | this rule; a word that is not a key is looked up by parts |
 | classifiers: encode, predict (`tables.bags`) | this rule; "</s>" ends a text and "__label__..." is not a word |
 | word benchmarks (`evaluation`) | this rule |
 | models with a tokenizer, `distill` and `contrastive` | their tokenizer |
