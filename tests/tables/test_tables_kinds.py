@@ -69,7 +69,7 @@ def test_labels_in_a_text_make_no_classifier(tmp_path):
     trained(tmp_path, minn=0, maxn=0)
     ours = omnivec.load(tmp_path / "m.bin")
     assert ours.table.settings["labels"] == ["__label__x"]
-    with pytest.raises(UsageError, match="knows no labels"):
+    with pytest.raises(UsageError, match="has no labels"):
         ours.predict(["the cat"])
 
 
