@@ -161,6 +161,41 @@ def test_a_modality_that_breaks_the_contract_is_named(
 
 
 @pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (["smells:MODALITY"], None),
+        (["smells", "odours"], "2 packages provide the modality 'smell', in the modules odours and smells"),
+    ],
+)
+def test_of_two_packages_with_one_modality_neither_is_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[str], why: str | None
+) -> None:
+    for value in values:
+        module = value.partition(":")[0]
+        (tmp_path / f"{module}.py").write_text(
+            "from omnivec.inputs.modality import Modality\n"
+            "MODALITY = Modality(\n"
+            "    name='smell', one='', plural='', given='', unit='', accepts=lambda item: False\n"
+            ")\n"
+        )
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{modality.GROUP}]\nsmell = {value}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modality.modalities.cache_clear()
+    try:
+        if why is None:
+            assert "smell" in modality.names()
+        else:
+            with pytest.raises(UsageError, match=why):
+                modality.names()
+    finally:
+        modality.modalities.cache_clear()
+        sys.modules.pop("smells", None)
+
+
+@pytest.mark.parametrize(
     ("source", "why"),
     [
         ("MODALITY = 1 / 0", "cannot be loaded from the module smells .ZeroDivisionError: division by zero."),
