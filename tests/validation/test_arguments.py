@@ -104,7 +104,7 @@ def test_members_of_an_embedder(text_model: omnivec.Embedder, image_model: omniv
             lambda text: text_model.encode_spans(text, [(0, 1)]),
         ):
             refused("text is .*: give a str", call, value)
-    for spans in ("x", [(0, 1.5)], [(0, 1), (2,)], [0, 1, 2], [("a", "b")], None):
+    for spans in (3, "x", [(0, 1.5)], [(0, 1), (2,)], [0, 1, 2], [("a", "b")], None):
         refused("spans=.*: must be pairs of whole numbers", text_model.encode_spans, "a text", spans)
     refused("layer='x': a whole number", text_model.tokens, "a text", layer="x")
     refused("layer=1.5: a whole number", text_model.tokens, "a text", layer=[0, 1.5])
@@ -136,6 +136,9 @@ def test_arguments_of_a_collection(notes: omnivec.Collection, tmp_path: Path) ->
         refused(why, notes.delete, wrong)
         refused(why, notes.get, wrong)
     refused("like: a set has no order", notes.recommend, {"fox"})
+    refused("ids: 1, an int is not an item: give a str, or a list of these", notes.get, 1)
+    refused("paths: 1, an int is not an item: give a pathlib.Path, a str, or a list of these", notes.sync, 1)
+    refused("metadata: 1, an int is not an item: give a dict, or a list of these", notes.add, "a", metadata=1)
     for k in (3.0, "3", None, True):
         refused("k=.*: a whole number, at least 1", notes.search, "fox", k)
         refused("k=.*: a whole number, at least 1", notes.recommend, "fox", k=k)
@@ -198,7 +201,9 @@ def test_labels_are_predicted_as_by_scikit_learn(text_model: omnivec.Embedder) -
     items = ["the fox", "a dog"]
     assert classes.predict(items) == items and classes.predict("a dog") == ["a dog"]
     np.testing.assert_array_equal(classes.predict_proba(items), classes.run(items).probabilities)
-    with pytest.raises(ItemErrors, match=r"item 1: None is no text.*Classifier\.run\(items\) returns both"):
+    with pytest.raises(
+        ItemErrors, match=r"item 1: None is not a text.*Classifier\.run\(items\) returns both"
+    ):
         classes.predict(["the fox", None])
     assert len(repr(classes)) < 200 and len(repr(classes.run(items))) < 100
     for labels, why in (

@@ -108,7 +108,7 @@ def _rows(metadata: Any) -> list[Any]:
             (f", metadata.{call}" for name, call in ways.items() if hasattr(metadata, name)), ", as dicts"
         )
         raise UsageError(f"metadata is {shown(metadata)}, a table: give its rows{way}")
-    return list(several(metadata, "metadata"))
+    return list(several(metadata, "metadata", "a dict"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,13 +31,17 @@ from omnivec.validation.arguments import characters, expanded, is_missing, quote
 _SHOWN = 40
 """Number of characters of a value that a message shows."""
 
+ITEMS = "a str, a pathlib.Path, an image"
+"""What an item may be, for messages."""
 
-def is_one(value: Any, what: str = "items") -> bool:
+
+def is_one(value: Any, what: str = "items", kinds: str = ITEMS) -> bool:
     """Whether an argument is one item, rather than several.
 
     Args:
         value: the argument.
         what: its name, for messages.
+        kinds: what one of its elements may be, for messages.
 
     Raises:
         UsageError: it is neither one item nor several.
@@ -48,22 +52,23 @@ def is_one(value: Any, what: str = "items") -> bool:
         return False
     if isinstance(value, np.ndarray):
         return _is_one_array(value, what)
-    if why := _refusal(value):
+    if why := _refusal(value, kinds):
         raise UsageError(f"{what}: {why}")
     return not isinstance(value, Iterable) or not _has_items(value)
 
 
-def several(value: Any, what: str = "items") -> Iterable[Any]:
+def several(value: Any, what: str = "items", kinds: str = ITEMS) -> Iterable[Any]:
     """Returns the items of an argument in their order, as a list for one item; an iterator is not read yet.
 
     Args:
         value: the argument.
         what: its name, for messages.
+        kinds: what one of its elements may be, for messages.
 
     Raises:
         UsageError: it contains no items; the message says what to give instead.
     """
-    if is_one(value, what):
+    if is_one(value, what, kinds):
         return [value.item() if isinstance(value, np.ndarray) and not value.ndim else value]
     if isinstance(value, np.ndarray):
         return list(value) if value.ndim > 1 else value.tolist()
@@ -82,7 +87,9 @@ def texts(values: Any, what: str) -> list[str]:
     Raises:
         UsageError: it contains no items, or an item is not a str; the message has its index.
     """
-    return [text(one, f"{what.removesuffix('s')} {i}") for i, one in enumerate(several(values, what))]
+    return [
+        text(one, f"{what.removesuffix('s')} {i}") for i, one in enumerate(several(values, what, "a str"))
+    ]
 
 
 def text(value: Any, what: str) -> str:
@@ -104,7 +111,7 @@ def paths(values: Any, what: str = "paths") -> Iterator[Path]:
     Raises:
         UsageError: it contains no items, or an item is not a path; the message has its index.
     """
-    for i, one in enumerate(several(values, what)):
+    for i, one in enumerate(several(values, what, "a pathlib.Path, a str")):
         if not isinstance(one, str | Path) or not characters(one) or "\0" in characters(one):
             raise UsageError(
                 f"{what.removesuffix('s')} {i} is {shown(one)}: give a pathlib.Path or a str"
@@ -175,10 +182,10 @@ def _is_table(value: Any) -> bool:
     return hasattr(type(value), "columns") or hasattr(type(value), "column_names")
 
 
-def _refusal(value: Any) -> str | None:
+def _refusal(value: Any, kinds: str) -> str | None:
     """Explains why a value other than an array contains no items, with an alternative; None if it may contain some."""
     if is_missing(value) or isinstance(value, Number | np.generic):
-        return f"{shown(value)} is not an item: give a str, a pathlib.Path, an image, or a list of these"
+        return f"{shown(value)} is not an item: give {kinds}, or a list of these"
     if _is_table(value):
         return f"{shown(value)} is a table: give one of its columns, such as table['text'], or a list"
     if isinstance(value, Mapping):

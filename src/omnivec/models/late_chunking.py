@@ -83,7 +83,8 @@ def _checked(spans: Spans, length: int) -> NDArray[np.int64]:
         array = np.asarray(spans)
     except ValueError:  # rows of different lengths
         array = np.zeros((1, 1), object)
-    if array.size and (array.dtype.kind not in "iu" or array.ndim > 2 or array.shape[-1] != 2):
+    pairs = array.ndim in (1, 2) and array.shape[-1] == 2
+    if array.size and not (pairs and array.dtype.kind in "iu"):
         raise UsageError(
             f"spans={spans!r:.60}: must be pairs of whole numbers, the start and end offsets in characters"
         )
