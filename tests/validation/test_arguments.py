@@ -106,6 +106,13 @@ def test_members_of_an_embedder(text_model: omnivec.Embedder, image_model: omniv
             refused("text is .*: give a str", call, value)
     for spans in (3, "x", [(0, 1.5)], [(0, 1), (2,)], [0, 1, 2], [("a", "b")], None):
         refused("spans=.*: must be pairs of whole numbers", text_model.encode_spans, "a text", spans)
+    for precision in (None, "int4", ["int8"], np.ones((2, 2))):
+        refused("precision=.* is none of", text_model.precision_loss, precision, ["a text", "another"])
+    for named in ("all-MiniLM-L6-v2", None, 3):
+        refused(
+            r"model=.* is not an embedder: give omnivec\.load\(", omnivec.classify, named, ["a"], ["b", "c"]
+        )
+        refused(r"model=.* is not an embedder: give omnivec\.load\(", omnivec.find_copies, ["a.png"], named)
     refused("layer='x': a whole number", text_model.tokens, "a text", layer="x")
     refused("layer=1.5: a whole number", text_model.tokens, "a text", layer=[0, 1.5])
     refused("task='search' is none of query, document", text_model.task_prompt, "search")

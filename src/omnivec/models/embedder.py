@@ -25,6 +25,7 @@ from omnivec.models.model import Model
 from omnivec.models.network import Network
 from omnivec.models.precision import PrecisionLoss, measure
 from omnivec.models.projected import Projected
+from omnivec.models.runtime import PRECISIONS
 from omnivec.ops.quantized import bytes_of
 from omnivec.types import Chunk, Encoded, Floats, Metric, ModalityName, Space, Truncate
 from omnivec.validation import arguments
@@ -410,6 +411,7 @@ class Embedder:
             UsageError: there are fewer than two different items, or one cannot be read; the message has its index.
         """
         network = self._network("precision_loss")
+        arguments.choice("precision", precision, PRECISIONS)
         listed = list(several(texts, "texts"))
         for i, item in enumerate(listed):
             try:

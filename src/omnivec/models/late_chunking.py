@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from omnivec.errors import UsageError
 from omnivec.models.network import Network
 from omnivec.types import Floats, Prepared
+from omnivec.validation.arguments import said
 
 SHARED = 4
 """Each window shares 1 / SHARED of its tokens with the next."""
@@ -86,7 +87,7 @@ def _checked(spans: Spans, length: int) -> NDArray[np.int64]:
     pairs = array.ndim in (1, 2) and array.shape[-1] == 2
     if array.size and not (pairs and array.dtype.kind in "iu"):
         raise UsageError(
-            f"spans={spans!r:.60}: must be pairs of whole numbers, the start and end offsets in characters"
+            f"spans={said(spans)}: must be pairs of whole numbers, the start and end offsets in characters"
         )
     asked = array.astype(np.int64).reshape(-1, 2)
     wrong = np.flatnonzero((asked[:, 0] < 0) | (asked[:, 0] >= asked[:, 1]) | (asked[:, 1] > length))

@@ -247,3 +247,11 @@ def _say(line: str) -> None:
     """Reports what a load did over the network; nothing is reported for a model that was found locally."""
     if not line.startswith("found"):
         progress.say(line)
+
+
+def loaded(model: Any) -> Embedder:
+    """The argument `model` of a task; UsageError unless it is an embedder, for example if it is a model's name."""
+    if not isinstance(model, Embedder):
+        name = repr(model) if isinstance(model, str) else "..."
+        raise UsageError(f"model={arguments.said(model)} is not an embedder: give omnivec.load({name})")
+    return model

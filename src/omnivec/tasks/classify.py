@@ -16,6 +16,7 @@ from omnivec.errors import ItemErrors, UsageError
 from omnivec.inputs.items import several, texts
 from omnivec.inputs.modality import get, of, plural, readable, written
 from omnivec.models.embedder import Embedder
+from omnivec.models.loading import loaded
 from omnivec.types import Floats, Ints, ModalityName
 from omnivec.validation.arguments import real
 from omnivec.vectors.labels import average, fill, zero_shot
@@ -238,7 +239,7 @@ def classify(
 
 def _reads(model: Embedder) -> tuple[ModalityName, ...]:
     """Returns the modalities that the model can classify; raises if it does not read texts, as labels are."""
-    if written() not in model.modalities:
+    if written() not in loaded(model).modalities:
         raise UsageError(
             f"{model.name} reads {plural(model.modalities)}, but labels are texts: use a joint model, {JOINT}"
         )

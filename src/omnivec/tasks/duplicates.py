@@ -23,6 +23,7 @@ from omnivec.inputs.image.hashes import image_hash
 from omnivec.inputs.items import paths as checked_paths
 from omnivec.inputs.modality import plural
 from omnivec.models.embedder import Embedder
+from omnivec.models.loading import loaded
 from omnivec.types import Floats
 from omnivec.validation.arguments import real
 from omnivec.validation.reasons import item_error
@@ -131,7 +132,7 @@ def find_copies(
         >>> found = omnivec.find_copies(Path("photos").rglob("*.jpg"), model)
         >>> [(group.keep.path, [copy.file.path for copy in group.copies]) for group in found.groups]
     """
-    if IMAGE.name not in model.modalities:
+    if IMAGE.name not in loaded(model).modalities:
         raise UsageError(
             f"{model.name} reads {plural(model.modalities)}, not images: use {IMAGE.default_model} or another model of "
             "images"
