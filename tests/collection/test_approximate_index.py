@@ -173,9 +173,9 @@ def test_a_collection_takes_an_index_of_another_package_by_its_name(announced, t
     [
         (
             ["nowhere"],
-            "cannot be had from the module nowhere .ModuleNotFoundError: No module named 'nowhere'.",
+            "cannot be imported from nowhere .ModuleNotFoundError: No module named 'nowhere'.",
         ),
-        (["small_models:WORDS"], "from the module small_models .AttributeError: .* no attribute 'INDEX'."),
+        (["small_models:WORDS"], "from small_models .AttributeError: .* no attribute 'INDEX'."),
         (["first", "second"], "2 packages provide the index 'mine', in the modules first and second"),
     ],
 )

@@ -81,7 +81,7 @@ class Family:
                 raise
             why = f"{type(error).__name__}: {one_line(error)}"
             raise ModelError(
-                f"family {self.name!r} of another package: its module {self.module} cannot be imported ({why}): mend "
+                f"family {self.name!r} of another package: its module {self.module} cannot be imported ({why}): fix "
                 "that package, or uninstall it"
             ) from error
         check_hooks(module)

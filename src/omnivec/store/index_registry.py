@@ -59,7 +59,7 @@ def index_class(name: str) -> IndexClass:
     except Exception as error:
         why = f"{type(error).__name__}: {one_line(error)}"
         raise UsageError(
-            f"index {name!r} of another package cannot be had from the module {module} ({why}): mend that package, or "
+            f"index {name!r} of another package cannot be imported from {module} ({why}): fix that package, or "
             "choose another index"
         ) from error
     return index
