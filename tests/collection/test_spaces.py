@@ -414,3 +414,10 @@ def test_suffixes_of_images_are_known_in_one_place() -> None:
         ".heif",
     } <= MODALITY.suffixes
     assert not {".txt", ".md", ".py"} & MODALITY.suffixes
+
+
+@pytest.mark.parametrize("model", [3, ["a"], b"folder"])
+def test_a_model_of_a_wrong_type_is_refused_and_nothing_is_made(tmp_path: Path, model: Any) -> None:
+    with pytest.raises(UsageError, match=r"model=.*: give a name, a folder or an embedder"):
+        Collection(tmp_path / "c.omni", model=model)
+    assert not (tmp_path / "c.omni").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import house
 
-MOST = 18
+MOST = 16
 """The number of listed modules. It is lowered with the list, and never raised."""
 
 UNTYPED = runpy.run_path(str(house.ROOT / ".ci" / "untyped.py"))

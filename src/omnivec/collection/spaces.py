@@ -71,6 +71,8 @@ class RequestedModels:
     def of(cls, model: ModelSource | None, models: Mapping[str, ModelSource] | None) -> RequestedModels:
         """Checks the arguments `model` and `models` of a collection."""
         if models is None:
+            if model is not None and not isinstance(model, str | Path | Embedder):
+                raise UsageError(f"model={said(model)}: give a name, a folder or an embedder")
             return cls(model)
         fits = isinstance(models, Mapping) and models and set(models) <= set(readable())
         if model is not None or not fits:

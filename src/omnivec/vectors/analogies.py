@@ -5,7 +5,8 @@ Rows are compared by their cosine, which is 0 for a row of zeros.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Literal, SupportsIndex, get_args
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats, Ints
-from omnivec.validation.arguments import choice, whole
+from omnivec.validation.arguments import choice, said, whole
+from omnivec.vectors.arrays import numbers
 from omnivec.vectors.unit import unit_table
 
 Method = Literal["add", "mul"]
@@ -50,14 +52,16 @@ def most_similar(
     Raises:
         UsageError: no row or vector, a row out of range, an unknown method, or k below 0.
     """
-    wanted = whole("k", k, least=0)
+    wanted, vectors = whole("k", k, least=0), numbers("vectors", vectors, 2)
     chosen = choice("method", method, get_args(Method))
+    positive, negative = _terms("positive", positive), _terms("negative", negative)
+    left_out = _terms("exclude", exclude)
     if not len(positive) and (chosen == "mul" or not len(negative)):
         raise UsageError(
             f"most_similar by {chosen!r} needs a positive row or vector; there are {len(negative)} negative ones only"
         )
     count = len(vectors)
-    rows_given = [int(one) for one in [*positive, *negative, *exclude] if not isinstance(one, np.ndarray)]
+    rows_given = [one for one in [*positive, *negative, *left_out] if isinstance(one, int)]
     if wrong := [row for row in rows_given if not 0 <= row < count]:
         raise UsageError(f"row {wrong[0]} does not exist: there are {count}, counted from 0")
     rows = unit_table(vectors)
@@ -71,6 +75,23 @@ def most_similar(
     best = np.argpartition(-scores, min(wanted, count - 1))[:wanted]
     best = best[np.lexsort((best, -scores[best]))]
     return best.astype(np.int64), scores[best]
+
+
+def _terms(name: str, terms: Sequence[int | Floats]) -> list[int | Floats]:
+    """An argument as rows and vectors (dim,)."""
+    expected = "rows, which are whole numbers, and vectors (dim,)"
+    if isinstance(terms, str | bytes) or not isinstance(terms, Iterable):
+        raise UsageError(f"{name}={said(terms)}: give a list of {expected}")
+    checked: list[int | Floats] = []
+    for one in terms:
+        if isinstance(one, np.ndarray) and one.ndim:
+            checked.append(numbers(f"a vector of {name}", one, 1, expected))
+            continue
+        try:
+            checked.append(operator.index(one))
+        except TypeError:
+            raise UsageError(f"{name} has {said(one)}: give {expected}") from None
+    return checked
 
 
 def _directions(rows: Floats, terms: Sequence[int | Floats]) -> Floats:
@@ -91,11 +112,11 @@ def odd_one_out(vectors: Floats) -> int:
         vectors: (n, dim).
 
     Raises:
-        UsageError: there are no vectors.
+        UsageError: there are no vectors, or they are not an array of numbers (n, dim).
     """
-    if not len(vectors):
+    if not len(numbers("vectors", vectors)):
         raise UsageError("odd_one_out of 0 vectors: give at least one")
-    rows = unit_table(vectors)
+    rows = unit_table(numbers("vectors", vectors, 2))
     return int((rows @ rows.mean(0)).argmin())
 
 

@@ -10,14 +10,17 @@ that good hits differ in surprise however good they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats, Ints
+from omnivec.validation.arguments import said, whole
+from omnivec.vectors.arrays import numbers
 
 LEAST = 20
 """Fewest scores of a background."""
@@ -27,6 +30,9 @@ TAIL = 0.2
 
 HITS = 0.25
 """Share of that tail, at its top, of which only the number is used, as these scores may be hits."""
+
+
+SCORES = "scores (n,), as a search returns them"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,7 @@ def background(scores: ArrayLike) -> Background:
     Raises:
         UsageError: too few scores, or some that are not finite.
     """
-    sample = np.sort(np.asarray(scores, np.float64).reshape(-1))
+    sample = np.sort(numbers("scores", scores, expected=SCORES).astype(np.float64).reshape(-1))
     if len(sample) < LEAST:
         raise UsageError(f"{len(sample)} scores are too few for a background: at least {LEAST} are needed")
     if not np.isfinite(sample).all():
@@ -96,7 +102,7 @@ def surprise(scores: ArrayLike, of: Background) -> NDArray[np.float64]:
         scores: (...) of the query's hits.
         of: the query's background in the same space.
     """
-    values = np.asarray(scores, np.float64)
+    values = numbers("scores", scores, expected=SCORES).astype(np.float64)
     inside = -np.log10(np.interp(values, of.values, of.shares))
     beyond = np.maximum(values - of.threshold, 0.0) / (of.scale * math.log(10))
     total: NDArray[np.float64] = inside + beyond
@@ -104,7 +110,7 @@ def surprise(scores: ArrayLike, of: Background) -> NDArray[np.float64]:
 
 
 def rank_together(
-    scores: Sequence[ArrayLike], backgrounds: Sequence[Background], k: int = 10
+    scores: Sequence[ArrayLike], backgrounds: Sequence[Background], k: SupportsIndex = 10
 ) -> tuple[Ints, Ints, Floats]:
     """The best hits of one query over several spaces.
 
@@ -117,13 +123,16 @@ def rank_together(
         Three arrays for at most k hits, best first: index of the space, index in the scores of that space, surprise.
 
     Raises:
-        UsageError: the number of backgrounds is not that of the spaces, or there are none.
+        UsageError: the number of backgrounds is not that of the spaces, or there are none; invalid scores or k.
     """
-    if len(scores) != len(backgrounds) or not scores:
+    for name, value in (("scores", scores), ("backgrounds", backgrounds)):
+        if not isinstance(value, Sized) or isinstance(value, str | bytes):
+            raise UsageError(f"{name}={said(value)}: give a list with one element for each space")
+    if len(scores) != len(backgrounds) or not len(scores):
         raise UsageError(f"{len(scores)} spaces and {len(backgrounds)} backgrounds: one is needed for each")
     surprises = [surprise(row, of).reshape(-1) for row, of in zip(scores, backgrounds, strict=True)]
     spaces = np.repeat(np.arange(len(surprises)), [len(one) for one in surprises])
     places = np.concatenate([np.arange(len(one)) for one in surprises])
     values = np.concatenate(surprises)
-    best = np.argsort(-values, kind="stable")[:k]
+    best = np.argsort(-values, kind="stable")[: whole("k", k, least=0)]
     return spaces[best], places[best], values[best].astype(np.float32)

@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omnivec.errors import UsageError
+from omnivec.vectors.arrays import numbers
+
+VALUES = "a list of numbers"
 
 
 def ranks(values: ArrayLike) -> NDArray[np.float64]:
     """The rank of each value, from 1; equal values have the mean of their ranks."""
-    array = np.asarray(values, np.float64)
+    array = numbers("values", values, expected=VALUES).astype(np.float64)
     _, group, sizes = np.unique(array, return_inverse=True, return_counts=True)
     last = np.cumsum(sizes)
     mean_place: NDArray[np.float64] = (last - (sizes - 1) / 2)[group]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats
+from omnivec.validation.arguments import real
+from omnivec.vectors.arrays import numbers
 from omnivec.vectors.unit import unit
 
 PLACE = "{}"
@@ -34,6 +36,7 @@ def zero_shot(items: Floats, labels: Floats, scale: float = 100.0, bias: float |
         UsageError: vectors of different lengths, no label, or numbers that are not finite.
     """
     images, texts = _unit(items, "items"), _unit(labels, "labels")
+    scale = real("scale", scale)
     if images.shape[1] != texts.shape[1]:
         raise UsageError(
             f"items have {images.shape[1]} components and labels {texts.shape[1]}: they are of different spaces"
@@ -43,7 +46,7 @@ def zero_shot(items: Floats, labels: Floats, scale: float = 100.0, bias: float |
     logits = images @ texts.T * scale
     if bias is None:
         return _softmax(logits).astype(np.float32)
-    return _sigmoid(logits + bias).astype(np.float32)
+    return _sigmoid(logits + real("bias", bias)).astype(np.float32)
 
 
 def fill(templates: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -80,7 +83,7 @@ def average(vectors: Floats, labels: int) -> Floats:
 
 
 def _unit(vectors: Floats, what: str) -> NDArray[np.float64]:
-    rows = np.asarray(vectors, np.float64)
+    rows = numbers(what, vectors).astype(np.float64)
     if rows.ndim != 2:
         raise UsageError(f"{what} of shape {rows.shape}: vectors are (n, dim)")
     if not np.isfinite(rows).all():

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from omnivec.errors import UsageError
 from omnivec.types import Floats, Metric
 from omnivec.validation.arguments import choice
+from omnivec.vectors.arrays import numbers
 from omnivec.vectors.unit import unit
 
 Doubles = NDArray[np.float64]
@@ -76,19 +77,7 @@ def _pair(a: Any, b: Any) -> tuple[Doubles, Doubles]:
 
 def _vectors(value: Any, name: str) -> Doubles:
     """An argument as vectors (n, dim) in float64."""
-    if np.ma.is_masked(value):
-        raise UsageError(f"{name} is an array with masked numbers: fill them, or leave out their vectors")
-    try:
-        array = np.asarray(value)
-        rows = array.astype(np.float64) if array.dtype.kind in "biuf" else None
-    # Lists of different lengths; tensors on a GPU or with a gradient.
-    except (TypeError, ValueError, RuntimeError):
-        rows = None
-    if rows is None:
-        raise UsageError(
-            f"{name} is a {type(value).__name__} that is not an array of numbers: give vectors (n, dim), such as "
-            "model.encode(texts)"
-        )
+    rows = numbers(name, value).astype(np.float64)
     if rows.ndim == 1:
         rows = rows.reshape(1, -1) if rows.size else np.zeros((0, 0))
     if rows.ndim != 2:
