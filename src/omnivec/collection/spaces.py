@@ -43,7 +43,7 @@ from omnivec.inputs.modality import get as record_of
 from omnivec.inputs.modality import modalities as known_modalities
 from omnivec.inputs.modality import plural, readable, written
 from omnivec.models.embedder import Embedder
-from omnivec.models.loading import load
+from omnivec.models.loading import load, name_or_folder
 from omnivec.store.connections import damaged
 from omnivec.store.opening import FILE
 from omnivec.store.records import SpaceRecord
@@ -71,9 +71,9 @@ class RequestedModels:
     def of(cls, model: ModelSource | None, models: Mapping[str, ModelSource] | None) -> RequestedModels:
         """Checks the arguments `model` and `models` of a collection."""
         if models is None:
-            if model is not None and not isinstance(model, str | Path | Embedder):
-                raise UsageError(f"model={said(model)}: give a name, a folder or an embedder")
-            return cls(model)
+            if model is None or isinstance(model, Embedder):
+                return cls(model)
+            return cls(name_or_folder(model))
         fits = isinstance(models, Mapping) and models and set(models) <= set(readable())
         if model is not None or not fits:
             shown = list(models) if isinstance(models, Mapping) else models

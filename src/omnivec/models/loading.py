@@ -75,7 +75,7 @@ def load(  # noqa: PLR0913 - independent options, keyword-only
         >>> omnivec.load("all-MiniLM-L6-v2").space
         Space(dim=384, metric='cosine', modalities=('text',))
     """
-    source, offline = _name(model), None if offline is None else arguments.flag("offline", offline)
+    source, offline = name_or_folder(model), None if offline is None else arguments.flag("offline", offline)
     choice = _choice(engine, precision, device, threads, deterministic, decode)
     ceiling = None if max_memory is None else _ceiling(max_memory, choice)
     resolved = _resolve(source, offline)
@@ -174,7 +174,7 @@ def _rows(resolved: hub.Resolved, limit: SupportsIndex | None, errors: str | Non
     )
 
 
-def _name(model: Any) -> str | Path:
+def name_or_folder(model: Any) -> str | Path:
     """Checks that the argument `model` is a name or a folder."""
     if isinstance(model, str | Path):
         return model
