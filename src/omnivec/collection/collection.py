@@ -56,7 +56,7 @@ class Collection:
         IdentityError: a model is not the one that made the vectors.
         UsageError: there is no such index.
 
-    Example:
+    Examples:
         >>> notes = omnivec.Collection("notes.omni", model="all-MiniLM-L6-v2")
         >>> notes.add(["budget for next year", "a cat on a windowsill"], ids=["budget", "cat"]).new
         2
@@ -157,7 +157,7 @@ class Collection:
             ItemErrors: some items failed; the others are in the collection, see .partial.
             UsageError: the number of ids or metadata is not that of the items, or an id is invalid or given twice.
 
-        Example:
+        Examples:
             >>> notes.add(["budget for 2026"], ids=["budget 2026"], metadata={"year": 2026})
             <Added: 1 new, 0 changed, 0 unchanged, 0 failed; 1 passages, 0 tokens cut off>
         """
@@ -284,7 +284,7 @@ class Collection:
             FilterError: `where` cannot be parsed.
             UsageError: no space has a model that reads the query, or an image is searched for by words.
 
-        Example:
+        Examples:
             >>> [hit.document for hit in notes.search("plans for money", k=3, where={"year": {"$gte": 2025}})]
             ['budget 2026']
         """

@@ -187,7 +187,7 @@ class Embedder:
             ItemErrors: some items failed; .failures has the reasons, .partial the vectors of the others.
             UsageError: an option is invalid, or does not apply to any modality of the model or of the items.
 
-        Example:
+        Examples:
             >>> model = omnivec.load("all-MiniLM-L6-v2")
             >>> model.encode(["a cat on a windowsill", "a kitten by the window"]).shape
             (2, 384)
@@ -254,7 +254,7 @@ class Embedder:
             The vectors (m, dim) float32 of the m items that succeeded, the index of the item of each row, the reasons
             of the failures, and how much of each item was read and cut off.
 
-        Example:
+        Examples:
             >>> encoded = model.run(["a cat", Path("missing.txt")])
             >>> encoded.vectors.shape, encoded.kept, list(encoded.failures)
             ((1, 384), array([0]), [1])
@@ -280,7 +280,7 @@ class Embedder:
             An iterator with the result of `run` for each window of 8,192 items. Indices in `kept` and `failures` count
             from the start of the iterable.
 
-        Example:
+        Examples:
             >>> for encoded in model.stream(open("sentences.txt")):
             ...     write(encoded.kept, encoded.vectors)
         """

@@ -145,7 +145,7 @@ class KeyedEmbedder(Embedder):
             UnknownKey: a key is not in the table.
             UsageError: there are neither positive nor negative arguments, a vector has another length, or k is below 1.
 
-        Example:
+        Examples:
             >>> model = omnivec.load("words.vec")
             >>> model.most_similar(["king", "woman"], ["man"], k=3)
         """

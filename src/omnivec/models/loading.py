@@ -71,7 +71,7 @@ def load(  # noqa: PLR0913 - independent options, keyword-only
         UsageError: an option is invalid, or does not apply to the model, such as `limit` to one that is not a table.
         WeightsError: the weights are damaged, or do not match the config.
 
-    Example:
+    Examples:
         >>> omnivec.load("all-MiniLM-L6-v2").space
         Space(dim=384, metric='cosine', modalities=('text',))
     """

@@ -64,7 +64,7 @@ def searchable(text: str) -> str:
     Compatibility forms become plain ones (ligatures, full-width Latin, half-width kana: NFKC), soft hyphens are
     removed, and a space is put between scripts written without spaces, or Hangul, and words and numbers beside them.
 
-    Example:
+    Examples:
         >>> searchable("２０２４年のiPhoneを")
         '2024 年の iPhone を'
     """

@@ -84,7 +84,7 @@ class Classified:
 class Classifier:
     """A zero-shot classifier: a model with the vectors of the labels; made by `Classifier.of`.
 
-    Example:
+    Examples:
         >>> model = omnivec.load()
         >>> classifier = omnivec.Classifier.of(model, ["cooking", "money", "sport"])
         >>> classifier.predict(["Simmer the onions in butter.", "The bank raised its rates."])
@@ -228,7 +228,7 @@ def classify(
     Raises:
         UsageError: as `Classifier.of`.
 
-    Example:
+    Examples:
         >>> model = omnivec.load()
         >>> texts = ["Simmer the onions in butter.", "The bank raised its rates."]
         >>> omnivec.classify(model, texts, ["cooking", "money", "sport"]).probabilities.argmax(1).tolist()

@@ -127,7 +127,7 @@ def find_copies(
     Raises:
         UsageError: the model does not embed images, or `cosine` is not a number from -1 to 1.
 
-    Example:
+    Examples:
         >>> model = omnivec.load("efficientnet-lite0")
         >>> found = omnivec.find_copies(Path("photos").rglob("*.jpg"), model)
         >>> [(group.keep.path, [copy.file.path for copy in group.copies]) for group in found.groups]
