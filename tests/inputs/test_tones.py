@@ -423,3 +423,21 @@ def test_the_command_line(omni: Run, chime: Path, choir: Path, folder: Path) -> 
     assert code == 0 and "Reads texts and hears tones." in out
     code, out, _ = omni("info", chime)
     assert code == 0 and "tone" in out
+
+
+def test_the_command_trains_one_space_with_texts(
+    omni: Run, tones: ModuleType, chime: Path, folder: Path
+) -> None:
+    checkpoints.bert(Path("reader"), width=32, layers=1)
+    rows = ["left,right"]
+    for i in range(12):
+        hertz = 110 * (i + 2)
+        (folder / f"{hertz}.tone").write_text(f"tone {hertz} 2")
+        rows.append(f"{folder.name}/{hertz}.tone,a tone of {hertz} Hz")
+    Path("pairs.csv").write_text("\n".join(rows))
+    code, out, err = omni("train", "align", "--left", chime, "--right", "reader", "pairs.csv", "-o", "joint")
+    assert (code, out) == (0, "saved to joint\n"), err
+    joint = omnivec.load("joint")
+    assert joint.modalities == ("text", "tone")
+    vectors = joint.encode([tones.Tone(220, 2), "a tone of 220 Hz"])
+    assert vectors.shape == (2, joint.dim) and np.isfinite(vectors).all()
