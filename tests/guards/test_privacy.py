@@ -148,6 +148,15 @@ def test_offline_asks_nobody(machine):
     assert machine.tried() == ""
 
 
+def printed(code: str, environment: dict[str, str]) -> str:
+    """What a new process prints."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=PATIENCE, check=True
+    )
+    return done.stdout.strip()
+
+
 def test_the_hub_is_told_not_to_count():
     code = (
         "import sys\nfrom omnivec.hub import huggingface\nhuggingface._prepare()\n"
@@ -155,15 +164,7 @@ def test_the_hub_is_told_not_to_count():
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(tuple(UNSET))}
     environment["PYTHONPATH"] = str(house.SRC.parent)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=PATIENCE,
-        check=True,
-    )
-    assert done.stdout.strip() == "True"
+    assert printed(code, environment) == "True"
 
 
 def test_openvino_gets_its_silent_stub(tmp_path):
@@ -174,15 +175,7 @@ def test_openvino_gets_its_silent_stub(tmp_path):
         "print(json.dumps([n for n in sys.modules if n.startswith('openvino_telemetry.')]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(house.SRC.parent), "HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=PATIENCE,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
+    assert printed(code, environment) == "[]"
     assert list(tmp_path.iterdir()) == []
 
 

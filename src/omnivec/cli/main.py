@@ -149,7 +149,7 @@ def run(arguments: list[str]) -> int:
 def _fault(error: BaseException) -> str:
     import errno
 
-    from omnivec.validation.reasons import is_of_system, of_item, one_line
+    from omnivec.validation.reasons import is_of_system, of_item, with_class
 
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "no space is left on the disk of the output, which is incomplete: make room, or choose another place"
@@ -157,9 +157,7 @@ def _fault(error: BaseException) -> str:
         return of_item(error)
     if isinstance(error, MemoryError):
         return "not enough memory: give the process more, or embed fewer or smaller items at a time"
-    return (
-        f"a fault in omnivec itself: {type(error).__name__}: {one_line(error)} (OMNIVEC_DEBUG=1 shows where)"
-    )
+    return f"a fault in omnivec itself: {with_class(error)} (OMNIVEC_DEBUG=1 shows where)"
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.items import shown
 from omnivec.validation.plugins import only, plugins
-from omnivec.validation.reasons import one_line
+from omnivec.validation.reasons import with_class
 
 if TYPE_CHECKING:
     from omnivec.inputs.content import Content, Cutting, Piece
@@ -159,10 +159,9 @@ def _of_plugin(name: str, module: str) -> Modality:
         if not isinstance(record, Modality):
             raise TypeError(f"MODALITY is {shown(record)}, not a Modality")
     except Exception as error:
-        why = f"{type(error).__name__}: {one_line(error)}"
         raise UsageError(
-            f"modality {name!r} of another package cannot be loaded from the module {module} ({why}): fix that "
-            "package, or uninstall it"
+            f"modality {name!r} of another package cannot be loaded from the module {module} ({with_class(error)}): "
+            "fix that package, or uninstall it"
         ) from error
     return record
 

@@ -20,7 +20,7 @@ from omnivec import progress
 from omnivec.errors import ModelError, OmnivecError, UnsupportedModel, UsageError
 from omnivec.validation import typed
 from omnivec.validation.plugins import only, plugins
-from omnivec.validation.reasons import one_line
+from omnivec.validation.reasons import one_line, with_class
 
 GROUP = "omnivec.families"
 OWN = "omnivec.families."
@@ -68,9 +68,7 @@ class Family:
             ModelError: a hook is missing or unknown, see `families._hooks`; or the module, which is another package's,
                 cannot be imported.
         """
-        from omnivec.families._hooks import (
-            check_hooks,
-        )  # imported here, so that listing families imports none
+        from omnivec.families._hooks import check_hooks  # Listing families imports none.
 
         try:
             module = importlib.import_module(self.module)
@@ -79,10 +77,9 @@ class Family:
         except Exception as error:
             if self.module.startswith(OWN):
                 raise
-            why = f"{type(error).__name__}: {one_line(error)}"
             raise ModelError(
-                f"family {self.name!r} of another package: its module {self.module} cannot be imported ({why}): fix "
-                "that package, or uninstall it"
+                f"family {self.name!r} of another package: its module {self.module} cannot be imported "
+                f"({with_class(error)}): fix that package, or uninstall it"
             ) from error
         check_hooks(module)
         return module
@@ -115,11 +112,7 @@ def families() -> Mapping[str, Family]:
                 raise UsageError("omnivec has a family of this name")
             by_name[name] = _of_plugin(name, only("family", name, modules))
         except Exception as error:
-            reason = (
-                one_line(error)
-                if isinstance(error, OmnivecError)
-                else f"{type(error).__name__}: {one_line(error)}"
-            )
+            reason = one_line(error) if isinstance(error, OmnivecError) else with_class(error)
             progress.say(f"the family {name!r} of another package is left out: {reason}")
     return by_name
 
@@ -178,9 +171,12 @@ def read_family(path: Path, module: str, source: str | None = None) -> Family:
 
 def known() -> dict[str, Mapping[str, Any]]:
     """Maps the short name of each known model to its properties, with the name of its family under "family"."""
+    models: dict[str, Mapping[str, Any]] = {}
     # Families of other packages come last, and cannot take the name of a model that omnivec knows.
-    listed = [(name, facts, f.name) for f in families().values() for name, facts in f.known.items()]
-    return {name: {**facts, "family": family} for name, facts, family in [*listed, *listed[::-1]]}
+    for family in families().values():
+        for name, facts in family.known.items():
+            models.setdefault(name, {**facts, "family": family.name})
+    return models
 
 
 def config_of_files(folder: Path) -> Mapping[str, Any]:

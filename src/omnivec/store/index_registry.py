@@ -12,9 +12,10 @@ from omnivec.errors import OmnivecError, UsageError
 from omnivec.store.indexes.base import VectorIndex
 from omnivec.types import Floats, Keys, Metric
 from omnivec.validation.plugins import only, plugins
-from omnivec.validation.reasons import one_line
+from omnivec.validation.reasons import with_class
 
 GROUP = "omnivec.indexes"
+OWN = "omnivec.store.indexes."
 EXACT = "exact"
 
 
@@ -38,7 +39,7 @@ class IndexClass(Protocol):
 def indexes() -> Mapping[str, Sequence[str]]:
     """Name of each index -> its module, or several where packages use one name; omnivec's own names stay its own."""
     files = sorted(Path(__file__).with_name("indexes").glob("[a-z]*.py"))
-    built_in = {path.stem: [f"omnivec.store.indexes.{path.stem}"] for path in files if path.stem != "base"}
+    built_in = {path.stem: [f"{OWN}{path.stem}"] for path in files if path.stem != "base"}
     return {**plugins(GROUP), **built_in}
 
 
@@ -57,9 +58,10 @@ def index_class(name: str) -> IndexClass:
     except OmnivecError:
         raise
     except Exception as error:
-        why = f"{type(error).__name__}: {one_line(error)}"
+        if module.startswith(OWN):
+            raise
         raise UsageError(
-            f"index {name!r} of another package cannot be imported from {module} ({why}): fix that package, or "
-            "choose another index"
+            f"index {name!r} of another package cannot be imported from {module} ({with_class(error)}): fix that "
+            "package, or choose another index"
         ) from error
     return index

@@ -132,6 +132,11 @@ def one_line(error: BaseException) -> str:
         return type(error).__name__
 
 
+def with_class(error: BaseException) -> str:
+    """The class of an exception and its message, on one line."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
 def _too_many(number: int) -> str:
     if number == errno.ENFILE:
         return "too many open files on this machine; close programs that hold files"

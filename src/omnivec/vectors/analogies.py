@@ -114,9 +114,10 @@ def odd_one_out(vectors: Floats) -> int:
     Raises:
         UsageError: there are no vectors, or they are not an array of numbers (n, dim).
     """
-    if not len(numbers("vectors", vectors)):
+    array = numbers("vectors", vectors)
+    if array.shape[:1] == (0,):
         raise UsageError("odd_one_out of 0 vectors: give at least one")
-    rows = unit_table(numbers("vectors", vectors, 2))
+    rows = unit_table(numbers("vectors", array, 2))
     return int((rows @ rows.mean(0)).argmin())
 
 

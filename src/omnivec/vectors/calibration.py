@@ -130,6 +130,8 @@ def rank_together(
             raise UsageError(f"{name}={said(value)}: give a list with one element for each space")
     if len(scores) != len(backgrounds) or not len(scores):
         raise UsageError(f"{len(scores)} spaces and {len(backgrounds)} backgrounds: one is needed for each")
+    if wrong := [each for each in backgrounds if not isinstance(each, Background)]:
+        raise UsageError(f"backgrounds has {said(wrong[0])}: give what `background` returns")
     surprises = [surprise(row, of).reshape(-1) for row, of in zip(scores, backgrounds, strict=True)]
     spaces = np.repeat(np.arange(len(surprises)), [len(one) for one in surprises])
     places = np.concatenate([np.arange(len(one)) for one in surprises])

@@ -11,7 +11,7 @@ import numpy as np
 
 from omnivec.errors import WeightsError
 from omnivec.files import written
-from omnivec.validation.reasons import one_line
+from omnivec.validation.reasons import one_line, with_class
 from omnivec.weights.bounds import Bounds, brief
 from omnivec.weights.tensor import DTYPES, Array, Bytes, Tensor, Weights, as_elements, map_file
 
@@ -59,7 +59,7 @@ def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] |
             save_file(arrays, scratch, dict(metadata) if metadata else None)
         # The library raises its own error for a full disk and a bare KeyError for an unknown element type.
         except Exception as exc:
-            raise WeightsError(f"{path} cannot be written: {type(exc).__name__}: {one_line(exc)}.") from exc
+            raise WeightsError(f"{path} cannot be written: {with_class(exc)}.") from exc
 
 
 def _header(path: Path, raw: Bytes) -> tuple[int, dict[str, Any]]:

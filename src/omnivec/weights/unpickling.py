@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivec.errors import WeightsError
-from omnivec.validation.reasons import one_line
+from omnivec.validation.reasons import with_class
 from omnivec.weights.bounds import Bounds, brief
 
 # Bytes of memory for the result of an opcode, if more than `_OTHER`; a text or bytes take `_HEAD` and their length.
@@ -95,7 +95,7 @@ def damage(path: Path, what: str) -> Iterator[None]:
     except RecursionError as error:
         raise WeightsError(f"{path}: its tables are nested too deeply: damaged.") from error
     except Exception as error:
-        why = f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+        why = with_class(error) if str(error) else type(error).__name__
         raise WeightsError(f"{path}: damaged, or not a {what} ({why[:300]}).") from error
 
 
