@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ModelError
 from omnivec.inputs import modality
+from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.tables.record import Table
@@ -145,13 +146,18 @@ class ComputedHooks(Hooks):
         """Why OpenVINO cannot run a model; None if it can."""
         return None
 
+    def sound(self, config: Any, settings: ConfigJson) -> SoundProcessing:
+        """What the model reads of a sound; `settings` is preprocessor_config.json, empty if there is none."""
+        raise ModelError("the family does not say what it reads of a sound: it has no hook `sound`")
+
 
 class NetworkHooks(ComputedHooks):
     """The hooks of a family with one program."""
 
     forward: Program
     """The model, in the order of its paper. For texts, `batch` has `ids` and `mask` (n, t), integers, and `limit`, the
-    most that t may be; for images, `pixels` (n, 3, h, w) float32."""
+    most that t may be; for images, `pixels` (n, 3, h, w) float32; for sounds, `sound` (n, t, *rows) float32, padded
+    with zeros, `lengths` (n,) int32, the real rows of each, and `mask` (n, s) over the states, None for one vector."""
 
     def pooling(self, config: Any) -> str:
         """How tokens are pooled if the folder does not specify it and it depends on the config; else `POOLING`."""
