@@ -1,4 +1,4 @@
-"""Reads tensors from safetensors, torch checkpoints (old and new, without torch) and npz files.
+"""Reads tensors from safetensors, torch checkpoints (old and new, without torch), npz and CTranslate2 files.
 
 It also renames tensors to canonical names, and computes an identity of weights that does not depend on the file format.
 """
@@ -6,6 +6,7 @@ It also renames tensors to canonical names, and computes an identity of weights 
 from __future__ import annotations
 
 from omnivec.weights.checkpoints import read
+from omnivec.weights.ctranslate2 import read_ctranslate2
 from omnivec.weights.hashes import content_hashes, same_weights
 from omnivec.weights.layouts import Row, rename, strip_prefixes
 from omnivec.weights.safetensors import save
@@ -18,6 +19,7 @@ __all__ = [
     "Weights",
     "content_hashes",
     "read",
+    "read_ctranslate2",
     "read_torch",
     "rename",
     "same_weights",
