@@ -169,6 +169,36 @@ def lstm_by_hand(b: Any, w: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return out
 
 
+def pad_case(mode: Any, before: int, after: int, own: bool = False) -> Case:
+    """Rows of a map (n, c, 2, t), one by one; what follows a row's padding is compared in no row."""
+
+    def lengths(b: Any) -> list[int]:
+        return b.lengths.tolist() if own else [b.x.shape[-1]] * len(b.x)
+
+    def program(o: Any, b: Any, p: Any) -> Any:
+        y = o.pad(b.x, before, after, mode, b.lengths if own else None)
+        if not own or mode == "zeros":
+            return y
+        ends = o.cast(b.lengths, "float32")[:, None, None, None] + float(before + after)
+        return y * o.clip(ends - o.cast(o.arange(y, 3), "float32"), 0.0, 1.0)
+
+    def reference(b: Any, w: Any) -> torch.Tensor:
+        named: Any = {"zeros": "constant", "edge": "edge", "reflect": "reflect"}[mode]
+        out = torch.zeros(*b.x.shape[:-1], b.x.shape[-1] + before + after, dtype=torch.float64)
+        for row, length in enumerate(lengths(b)):
+            widths = [(0, 0), (0, 0), (before, after)]
+            padded = np.pad(b.x[row, ..., :length].numpy(), widths, mode=named)
+            out[row, ..., : padded.shape[-1]] = torch.from_numpy(padded)
+        return out
+
+    def arrays(r: Random) -> Arrays:
+        least = max(before, after) + 1
+        high = r.ints(least, least + r.t, r.n)
+        return {"x": r.floats(r.n, r.c, 2, int(high.max()) + (r.t if own else 0)), "lengths": high}
+
+    return Case(program, reference, arrays)
+
+
 CASES: dict[str, Case] = {
     "embedding": Case(
         lambda o, b, p: o.embedding(b.ids, p["table"]),
@@ -256,6 +286,7 @@ CASES: dict[str, Case] = {
     "sigmoid": Case(lambda o, b, p: o.sigmoid(b.x), lambda b, w: 1 / (1 + torch.exp(-b.x)), x),
     "tanh": Case(lambda o, b, p: o.tanh(b.x), lambda b, w: torch.tanh(b.x), x),
     "exp": Case(lambda o, b, p: o.exp(b.x), lambda b, w: torch.exp(b.x), x),
+    "log": Case(lambda o, b, p: o.log(b.x * b.x + 0.1), lambda b, w: torch.log(b.x**2 + 0.1), x),
     "sqrt": Case(lambda o, b, p: o.sqrt(b.x * b.x + 1.0), lambda b, w: (b.x**2 + 1).sqrt(), x),
     "maximum of a number": Case(lambda o, b, p: o.maximum(b.x, 0.25), lambda b, w: b.x.clamp(min=0.25), x),
     "maximum of two": Case(lambda o, b, p: o.maximum(b.x, -b.x), lambda b, w: b.x.abs(), x),
@@ -376,6 +407,12 @@ CASES: dict[str, Case] = {
         x,
     ),
     "reshape": Case(lambda o, b, p: o.reshape(b.x, (0, 0, 2, -1)), lambda b, w: b.x.unflatten(2, (2, -1)), x),
+    "pad with zeros": pad_case("zeros", 2, 3),
+    "pad by reflection": pad_case("reflect", 2, 1),
+    "pad with the edge": pad_case("edge", 3, 0),
+    "pad rows of their own lengths with zeros": pad_case("zeros", 2, 3, own=True),
+    "pad rows of their own lengths by reflection": pad_case("reflect", 3, 2, own=True),
+    "pad rows of their own lengths with the edge": pad_case("edge", 1, 4, own=True),
     "transpose": Case(lambda o, b, p: o.transpose(b.x, (2, 0, 1)), lambda b, w: b.x.permute(2, 0, 1), x),
     "concat": Case(
         lambda o, b, p: o.concat([b.x, b.x * 2], -1), lambda b, w: torch.cat([b.x, b.x * 2], -1), x

@@ -22,6 +22,8 @@ Value = Any
 Padding = Sequence[int | tuple[int, int]] | Literal["same"]
 """Zeros around each spatial axis: one number for both sides, or (before, after). "same" pads as TensorFlow does: there
 are ceil(size / stride) windows, and an odd number of zeros has its extra one after."""
+PadMode = Literal["zeros", "reflect", "edge"]
+"""What `Ops.pad` adds to [a b c]: zeros; [c b | a b c | b a], mirrored; [a a | a b c | c c], the outermost repeated."""
 Batch = Mapping[str, NDArray[Any]]
 
 
@@ -171,6 +173,9 @@ class Ops(Protocol):
     def exp(self, x: Value) -> Value:
         """The exponential of x."""
 
+    def log(self, x: Value) -> Value:
+        """Natural logarithm; clamp values that may be zero first."""
+
     def sqrt(self, x: Value) -> Value:
         """Square root; clamp values that may be negative first."""
 
@@ -280,6 +285,21 @@ class Ops(Protocol):
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         """x in a new shape: 0 keeps the size of that axis, one -1 is inferred."""
+
+    def pad(
+        self,
+        x: Value,
+        before: int,
+        after: int,
+        mode: PadMode = "zeros",
+        lengths: Value | None = None,
+    ) -> Value:
+        """Positions added at both ends of the last axis: x (n, ..., t) -> (n, ..., before + t + after).
+
+        With `lengths` (n,), integers, each row ends at its own length, and the positions are added there: a row of 2 in
+        an axis of 4, [a b - -], reflected by 1 and 1, is [b a b a - -]. What follows them has no meaning, except that
+        zeros go on to the end. The caller checks that "reflect" adds fewer positions than there are.
+        """
 
     def transpose(self, x: Value, order: Sequence[int]) -> Value:
         """x with its axes in a new order."""

@@ -17,11 +17,22 @@ from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError, WeightsError
 from omnivec.ops import process
-from omnivec.ops.base import Batch, EngineSettings, Foreign, Input, Padding, Params, Program, Stored, Value
+from omnivec.ops.base import (
+    Batch,
+    EngineSettings,
+    Foreign,
+    Input,
+    Padding,
+    PadMode,
+    Params,
+    Program,
+    Stored,
+    Value,
+)
 from omnivec.ops.quantized import Quantized
 
 # Imported before openvino, whose telemetry it turns off.
-from omnivec.ops.openvino_nodes import Node, integer, integers  # isort: skip
+from omnivec.ops.openvino_nodes import Node, integer, integers, keep_gates_apart, pad  # isort: skip
 import openvino as ov
 import openvino.opset12 as o12
 import openvino.opset13 as o
@@ -87,6 +98,9 @@ class OpenVINOOps:
 
     def exp(self, x: Node) -> Node:
         return Node(o.exp(x.out))
+
+    def log(self, x: Node) -> Node:
+        return Node(o.log(x.out))
 
     def sqrt(self, x: Node) -> Node:
         return Node(o.sqrt(x.out))
@@ -246,6 +260,11 @@ class OpenVINOOps:
     def reshape(self, x: Node, shape: Sequence[int]) -> Node:
         return Node(o.reshape(x.out, integers(*shape), True))
 
+    def pad(
+        self, x: Node, before: int, after: int, mode: PadMode = "zeros", lengths: Node | None = None
+    ) -> Node:
+        return pad(x, before, after, mode, lengths)
+
     def transpose(self, x: Node, order: Sequence[int]) -> Node:
         return Node(o.transpose(x.out, integers(*order)))
 
@@ -318,23 +337,8 @@ def trace(program: Program, inputs: Sequence[Input], tensors: Mapping[str, Store
         result.set_friendly_name(name)
         results.append(result)
     model = ov.Model(results, list(parameters.values()), "omnivec")
-    _keep_gates_apart(model)
+    keep_gates_apart(model)
     return model, list(outputs)
-
-
-def _keep_gates_apart(model: Any) -> None:
-    """Keeps the compiler from fusing gated feed-forward networks, (act(x A) * (x B)) C, into one operation.
-
-    On CPUs with AMX, OpenVINO 2026.4 fuses them in bfloat16 into LLMMLP, which divides by half of a stream's number of
-    threads: with one thread, the process dies of SIGFPE. A multiplication without broadcasting is not fused.
-    """
-    for node in model.get_ordered_ops():
-        sources = [value.get_node() for value in node.input_values()]
-        kinds = {source.get_type_name() for source in sources}
-        if node.get_type_name() == "Multiply" and kinds & {"Gelu", "Swish"} and "MatMul" in kinds:
-            one, other = node.input_values()
-            if one.get_partial_shape() == other.get_partial_shape():
-                ov.utils.replace_node(node, o.multiply(one, other, "none"))
 
 
 _CORES: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""Outputs of an OpenVINO graph with the operators of an array."""
+"""Outputs of an OpenVINO graph with the operators of an array; an operation and a rewrite that take several nodes."""
 
 from __future__ import annotations
 
@@ -133,3 +133,39 @@ class Node:
 
 def _slice(x: Any, axis: int, start: int, stop: int) -> Any:
     return o.slice(x, integers(start), integers(stop), integers(1), integers(axis)).output(0)
+
+
+def pad(x: Node, before: int, after: int, mode: str, lengths: Node | None) -> Node:
+    """`Ops.pad` as nodes: one operation, or a gather if every row ends at its own length."""
+    rank = len(x.out.get_partial_shape())
+    if lengths is None:
+        ends = (integers(*[0] * (rank - 1), size) for size in (before, after))
+        fill = o.convert(o.constant(np.float32(0)), x.out.get_element_type().to_string())
+        return Node(o.pad(x.out, *ends, {"zeros": "constant"}.get(mode, mode), fill))
+    last = Node(o.convert(lengths.out, "i64"))[:, None] - 1
+    size = o.gather(o.shape_of(x.out), integer(-1), integer(0))
+    place = Node(o.range(integer(-before), o.add(size, integer(after)), integer(1), "i64"))[None]
+    index = Node(o.minimum(o.maximum(place.out, integer(0)), last.out))
+    if mode == "reflect":
+        index = Node(o.maximum((last - Node(o.abs((last - Node(o.abs(place.out))).out))).out, integer(0)))
+    y = Node(o.gather(x.out, index.out, integer(rank - 1), 1))
+    if mode != "zeros":
+        return y
+    inside = o.logical_and(o.greater_equal(place.out, integer(0)), o.less_equal(place.out, last.out))
+    middle = o.reshape(o.convert(inside, "f32"), integers(0, *[1] * (rank - 2), -1), True)
+    return y * Node(middle)
+
+
+def keep_gates_apart(model: Any) -> None:
+    """Keeps the compiler from fusing gated feed-forward networks, (act(x A) * (x B)) C, into one operation.
+
+    On CPUs with AMX, OpenVINO 2026.4 fuses them in bfloat16 into LLMMLP, which divides by half of a stream's number of
+    threads: with one thread, the process dies of SIGFPE. A multiplication without broadcasting is not fused.
+    """
+    for node in model.get_ordered_ops():
+        sources = [value.get_node() for value in node.input_values()]
+        kinds = {source.get_type_name() for source in sources}
+        if node.get_type_name() == "Multiply" and kinds & {"Gelu", "Swish"} and "MatMul" in kinds:
+            one, other = node.input_values()
+            if one.get_partial_shape() == other.get_partial_shape():
+                ov.utils.replace_node(node, o.multiply(one, other, "none"))

@@ -15,7 +15,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from omnivec.errors import ModelError, UsageError
-from omnivec.ops.base import Batch, EngineSettings, Foreign, Input, Padding, Params, Program, Stored, Value
+from omnivec.ops.base import (
+    Batch,
+    EngineSettings,
+    Foreign,
+    Input,
+    Padding,
+    PadMode,
+    Params,
+    Program,
+    Stored,
+    Value,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 
@@ -74,6 +85,9 @@ class TorchOps:
 
     def exp(self, x: Value) -> Value:
         return torch.exp(x)
+
+    def log(self, x: Value) -> Value:
+        return torch.log(x)
 
     def sqrt(self, x: Value) -> Value:
         return torch.sqrt(x)
@@ -213,6 +227,25 @@ class TorchOps:
 
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape)])
+
+    def pad(
+        self,
+        x: Value,
+        before: int,
+        after: int,
+        mode: PadMode = "zeros",
+        lengths: Value | None = None,
+    ) -> Value:
+        size = x.shape[-1]
+        last = (x.new_full((x.shape[0],), size) if lengths is None else lengths).long()[:, None] - 1
+        place = torch.arange(-before, size + after, device=x.device)[None]
+        index = torch.minimum(place.clamp(min=0), last)
+        if mode == "reflect":
+            index = (last - (last - place.abs()).abs()).clamp(min=0)
+        middle = [1] * (x.ndim - 2)
+        y = x.gather(-1, index.reshape(-1, *middle, index.shape[1]).expand(*x.shape[:-1], -1))
+        inside = (place >= 0) & (place <= last)
+        return y * inside.reshape(-1, *middle, index.shape[1]).to(y.dtype) if mode == "zeros" else y
 
     def transpose(self, x: Value, order: Sequence[int]) -> Value:
         return x.permute(*order)
