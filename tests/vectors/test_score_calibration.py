@@ -14,7 +14,6 @@ from omnivec.errors import UsageError
 from omnivec.vectors.score_calibration import ScoreCalibration, log_odds, logistic_regression, sigmoid
 from omnivec.vectors.verification import cllr
 
-
 LABELS, TWENTY = [True, False] * 10, [float(i) for i in range(20)]
 
 
