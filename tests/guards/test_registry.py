@@ -15,6 +15,7 @@ import pytest
 
 import house
 from checkpoints import bert
+from omnivec.hub.names import known_model
 from omnivec.models import registry
 from omnivec.testing import check_close, open_model
 
@@ -104,9 +105,15 @@ def test_no_model_type_has_two_families():
 def test_a_known_model_states_its_facts(name):
     facts = registry.known()[name]
     assert set(facts) >= FACTS
-    assert all(re.match(r"(hf|pypi):\S+$", source) for source in facts["sources"])
-    assert any(name.endswith((".safetensors", ".pth")) for name in facts["sha256"])
-    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in facts["sha256"].values())
+    assert all(
+        re.match(r"(hf|pypi):\S+$", part) for source in facts["sources"] for part in source.split(" + ")
+    )
+    for origin in known_model(name, registry.known()).origins:
+        hashes = known_model(name, registry.known()).hashes(origin)
+        assert any(file.endswith((".safetensors", ".pth", ".bin", ".onnx", ".zip")) for file in hashes)
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes.values())
+    nested = {source for source, digest in facts["sha256"].items() if not isinstance(digest, str)}
+    assert nested <= set(facts["sources"])
     assert len(facts["components"]) == 5 and facts["licence"]
 
 

