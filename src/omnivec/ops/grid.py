@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,15 +47,29 @@ def bicubic(old: int, new: int, antialias: bool) -> Floats:
         places = np.arange(old, dtype=np.float32) + np.float32(0.5)
         wide = _kernel((places - centre) / np.maximum(scale, np.float32(1)), ANTIALIASED)
         return np.asarray(wide / wide.sum(1, keepdims=True))
-    centre -= np.float32(0.5)
-    neighbours = np.floor(centre) + np.arange(-1, 3, dtype=np.float32)
-    weights = np.zeros((new, old), np.float32)
+    return _interpolated(centre - np.float32(0.5), old)
+
+
+@functools.lru_cache(maxsize=8)
+def aligned(old: int, new: int) -> Floats:
+    """As `bicubic` without antialiasing, but the first and the last position stay where they are (align_corners)."""
+    scale = np.float32(old - 1) / np.float32(max(new - 1, 1))
+    places = scale * np.arange(new, dtype=np.float32)[:, None]
+    return _interpolated(
+        places.astype(np.float64), old
+    )  # the places as published, the weights without rounding
+
+
+def _interpolated(places: NDArray[np.floating[Any]], old: int) -> Floats:
+    """The matrix that interpolates `old` positions at other places (new, 1), each from its four neighbours."""
+    neighbours = np.floor(places) + np.arange(-1, 3, dtype=places.dtype)
+    weights = np.zeros((len(places), old), np.float32)
     inside = np.clip(neighbours, 0, old - 1).astype(np.int64)
-    np.add.at(weights, (np.arange(new)[:, None], inside), _kernel(neighbours - centre, PLAIN))
+    np.add.at(weights, (np.arange(len(places))[:, None], inside), _kernel(neighbours - places, PLAIN))
     return weights
 
 
-def _kernel(distance: Floats, sharpness: float) -> Floats:
+def _kernel(distance: NDArray[np.floating[Any]], sharpness: float) -> Floats:
     """Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15."""
     a, x = np.float32(sharpness), np.abs(distance)
     near = ((a + 2) * x - (a + 3)) * x * x + 1

@@ -1,0 +1,452 @@
+"""CLAP: texts and sounds in one space, by RoBERTa and HTSAT, a Swin transformer over log-mel spectrograms.
+
+Wu et al. 2022, arXiv:2211.06687; Chen et al. 2022, arXiv:2202.00874; Liu et al. 2021, arXiv:2103.14030. Weights are
+named as transformers' `ClapModel` saves them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnivec import weights
+from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.families import bert
+from omnivec.ops import grid
+from omnivec.ops.activations import ACTIVATIONS, Activation
+from omnivec.ops.base import Ops, Params, Stored, Value
+from omnivec.ops.maps import rows
+from omnivec.types import ModalityName
+from omnivec.validation.typed import Among, Count, Filled, Index, Rate, Side, Size
+
+CLAIMS = {"model_type": ["clap"], "modality": "text"}
+
+# The eps of all norms but those of the layers, which config.json states.
+_EPS = 1e-5
+
+# What is added to the scores of patches that the shift brings into one window but that are no neighbours.
+_APART = -100.0
+
+
+class Text(NamedTuple):
+    """The text tower, as the published config describes it; the fields of `bert.Config` of these names."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    hidden_act: str
+    layer_norm_eps: float
+    hidden_dropout_prob: float
+    attention_probs_dropout_prob: float
+    pad_token_id: int
+
+
+class Audio(NamedTuple):
+    """The audio tower, as the published config describes it.
+
+    Attributes:
+        spec_size: height and width of the square into which a spectrogram is folded.
+        num_mel_bins: bands of a spectrogram.
+        patch_size: height and width of a patch.
+        patch_stride: places from one patch to the next, on both axes.
+        window_size: height and width, in patches, of the windows within which patches attend to each other.
+        width: length of a patch's vector in the first stage; it doubles from stage to stage.
+        depths: layers of each stage.
+        heads: attention heads of each stage.
+        hidden_act: activation of the feed-forward networks.
+        layer_norm_eps: eps of the layers' norms.
+        hidden_dropout_prob: dropout rate of the feed-forward networks.
+        attention_probs_dropout_prob: dropout rate of the attention.
+    """
+
+    spec_size: int
+    num_mel_bins: int
+    patch_size: int
+    patch_stride: int
+    window_size: int
+    width: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    hidden_act: str
+    layer_norm_eps: float
+    hidden_dropout_prob: float
+    attention_probs_dropout_prob: float
+
+    @property
+    def folds(self) -> int:
+        """Number of stretches of time that are stacked along the axis of bands."""
+        return self.spec_size // self.num_mel_bins
+
+    @property
+    def side(self) -> int:
+        """Height and width, in patches, of the first stage's map; they are halved from stage to stage."""
+        return self.spec_size // self.patch_stride
+
+    @property
+    def last_width(self) -> int:
+        """Length of a patch's vector in the last stage."""
+        return self.width << len(self.depths) - 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """The keys of config.json that the forward passes depend on.
+
+    Attributes:
+        dim: length of a vector.
+        text: the tower for texts.
+        audio: the tower for sounds.
+        projection_hidden_act: activation between the two linear maps after each tower.
+        frames: frames of every spectrogram.
+    """
+
+    dim: Size
+    text: Text
+    audio: Audio
+    projection_hidden_act: Activation = "relu"
+    frames: Size = 1001
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens of the text tower."""
+        return self.text.vocab_size
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens, special tokens included."""
+        return _roberta(self.text).max_length
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The published keys of the text tower."""
+
+    vocab_size: Size | None = None
+    hidden_size: Size | None = None
+    num_hidden_layers: Count | None = None
+    num_attention_heads: Size | None = None
+    intermediate_size: Size | None = None
+    max_position_embeddings: Size | None = None
+    hidden_act: Activation | None = None
+    layer_norm_eps: Rate | None = None
+    hidden_dropout_prob: Rate | None = None
+    attention_probs_dropout_prob: Rate | None = None
+    pad_token_id: Index | None = None
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The published keys of the audio tower."""
+
+    spec_size: Side | None = None
+    num_mel_bins: Side | None = None
+    patch_size: Side | tuple[Side, Side] | None = None
+    patch_stride: Side | tuple[Side, Side] | None = None
+    window_size: Side | None = None
+    patch_embeds_hidden_size: Size | None = None
+    depths: Annotated[tuple[Count, ...], Filled()] | None = None
+    num_attention_heads: Annotated[tuple[Size, ...], Filled()] | None = None
+    hidden_act: Activation | None = None
+    layer_norm_eps: Rate | None = None
+    hidden_dropout_prob: Rate | None = None
+    attention_probs_dropout_prob: Rate | None = None
+    enable_fusion: bool | None = None
+    fusion_type: str | None = None
+    patch_embed_input_channels: Annotated[int, Among((1,))] | None = None
+    flatten_patch_embeds: Annotated[bool, Among((True,))] | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """The keys of config.json that are read."""
+
+    projection_dim: Size | None = None
+    projection_hidden_act: Activation | None = None
+    text_config: Texts | None = None
+    audio_config: Sounds | None = None
+
+
+# Defaults of keys that published configs leave out.
+_TEXT: Mapping[str, Any] = {
+    "vocab_size": 50265,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 514,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "pad_token_id": 1,
+}
+_AUDIO: Mapping[str, Any] = {
+    "spec_size": 256,
+    "num_mel_bins": 64,
+    "patch_size": 4,
+    "patch_stride": 4,
+    "window_size": 8,
+    "patch_embeds_hidden_size": 96,
+    "depths": (2, 2, 6, 2),
+    "num_attention_heads": (4, 8, 16, 32),
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+def _part(published: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A tower's published config, with defaults."""
+    raw = published.get(name) or {}
+    return {**defaults, **{key: value for key, value in raw.items() if value is not None}}
+
+
+def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
+    """The published config as the fields of `Config`."""
+    text = _part(published, "text_config", _TEXT)
+    audio = _part(published, "audio_config", _AUDIO)
+    audio |= {"width": audio["patch_embeds_hidden_size"], "heads": tuple(audio["num_attention_heads"])}
+    audio |= {"depths": tuple(audio["depths"])}
+    audio |= {key: _square(audio, key) for key in ("patch_size", "patch_stride")}
+    tower = Audio(*(audio[key] for key in Audio._fields))
+    _check_geometry(tower)
+    return {
+        "dim": published.get("projection_dim") or 512,
+        "text": Text(*(text[key] for key in Text._fields)),
+        "audio": tower,
+        "projection_hidden_act": published.get("projection_hidden_act"),
+        "frames": published.get("frames"),
+    }
+
+
+def _square(audio: Mapping[str, Any], key: str) -> int:
+    """A size that is stated as one number, or as two equal ones."""
+    sizes = audio[key] if isinstance(audio[key], list | tuple) else [audio[key]]
+    if len(set(sizes)) > 1:
+        raise UnsupportedModel(f"audio_config.{key} {list(sizes)}: only squares are covered")
+    return int(sizes[0])
+
+
+def _check_geometry(audio: Audio) -> None:
+    """Raises UnsupportedModel unless every stage's map is divided into whole windows, as in the published models."""
+    last = audio.side // 2 ** (len(audio.depths) - 1)
+    if audio.spec_size % audio.num_mel_bins or audio.spec_size % audio.patch_stride:
+        raise UnsupportedModel(
+            f"audio_config: spec_size {audio.spec_size} is covered as a multiple of num_mel_bins "
+            f"({audio.num_mel_bins}) and of patch_stride ({audio.patch_stride}) only"
+        )
+    if not last or audio.side % 2 ** (len(audio.depths) - 1) or last % audio.window_size:
+        raise UnsupportedModel(
+            f"audio_config: {audio.side} x {audio.side} patches, halved {len(audio.depths) - 1} times, are covered if "
+            f"they can be divided into windows of {audio.window_size} x {audio.window_size} each time"
+        )
+    if len(audio.heads) != len(audio.depths):
+        raise ModelError(
+            f"audio_config: {len(audio.heads)} num_attention_heads for {len(audio.depths)} stages (depths)"
+        )
+    for i, heads in enumerate(audio.heads):
+        if (audio.width << i) % heads:
+            raise ModelError(
+                f"audio_config: num_attention_heads[{i}] is {heads}, where a divisor of {audio.width << i} is expected"
+            )
+
+
+def check_supported(published: Mapping[str, Any]) -> None:
+    """Raises UnsupportedModel for variants that compute something else."""
+    audio = published.get("audio_config") or {}
+    if audio.get("enable_fusion") and audio.get("fusion_type") not in (None, "aff_2d"):
+        raise UnsupportedModel(f"audio_config.fusion_type {audio['fusion_type']!r}: only 'aff_2d' is covered")
+
+
+def towers(published: Mapping[str, Any]) -> tuple[ModalityName, ...]:
+    """The modalities that a model reads, texts first."""
+    return ("text", "audio")
+
+
+def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.ids (n, t) and batch.mask (n, t) integers -> (n, 1, dim) float32, projected but not normalised."""
+    x = bert.forward(ops, p["text_model"], _roberta(config.text), batch)
+    x = ops.tanh(ops.linear(x[:, 0], p["text_model.pooler.dense"]))
+    return _projected(ops, p["text_projection"], config, x)
+
+
+def forward_audio(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
+    """batch.sound (n, frames, bands) float32, log-mel spectrograms in decibels -> (n, 1, dim) float32, as for texts.
+
+    States are the patches, and the output of each stage.
+    """
+    encoder, audio = p["audio_model.audio_encoder"], config.audio
+    x = ops.reshape(batch.sound, (0, config.frames, audio.num_mel_bins))
+    x = ops.batch_norm(ops.transpose(x, (0, 2, 1)), encoder["batch_norm"], _EPS)
+    x = _folded(ops, audio, ops.transpose(x, (0, 2, 1)), config.frames)
+    margin = (audio.patch_size - audio.patch_stride) // 2
+    x = ops.conv(x, encoder["patch_embed.proj"], [audio.patch_stride] * 2, [margin] * 2)
+    x = rows(ops, x)
+    if "patch_embed.norm" in encoder:
+        x = ops.layer_norm(x, encoder["patch_embed.norm"], _EPS)
+    x = ops.state(x)
+    for i, depth in enumerate(audio.depths):
+        stage, side = encoder[f"layers.{i}"], audio.side >> i
+        for j in range(depth):
+            shift = audio.window_size // 2 if j % 2 and side > audio.window_size else 0
+            x = _layer(ops, stage[f"blocks.{j}"], audio, x, (i, shift))
+        if i + 1 < len(audio.depths):
+            x = _merged(ops, stage["downsample"], x, side, audio.width << i)
+        x = ops.state(x)
+    x = ops.mean(ops.layer_norm(x, encoder["norm"], _EPS), 1)
+    return _projected(ops, p["audio_projection"], config, x)
+
+
+def _roberta(text: Text) -> bert.Config:
+    return bert.Config(model_type="roberta", **text._asdict())
+
+
+def _projected(ops: Ops, p: Params, config: Config, x: Value) -> Value:
+    """States (n, hidden) -> (n, 1, dim) in the common space."""
+    y = ACTIVATIONS[config.projection_hidden_act](ops, ops.linear(x, p["linear1"]))
+    return ops.linear(y, p["linear2"])[:, None]
+
+
+def _folded(ops: Ops, audio: Audio, x: Value, frames: int) -> Value:
+    """Spectrograms (n, frames, bands) -> squares (n, 1, spec_size, spec_size).
+
+    Time is stretched to spec_size * folds frames and cut into `folds` stretches, which are stacked along the axis of
+    bands: with 1001 frames, 64 bands and a square of 256, to 1024 frames, of which the first 256 give the rows 0 to 63
+    of the square, the next 256 the rows 64 to 127, and so on.
+    """
+    wide = audio.spec_size * audio.folds
+    if frames != wide:
+        x = ops.mix_tokens(x, grid.aligned(frames, wide))
+    x = ops.reshape(x, (0, audio.folds, audio.spec_size, audio.num_mel_bins))
+    return ops.reshape(ops.transpose(x, (0, 1, 3, 2)), (0, 1, audio.spec_size, audio.spec_size))
+
+
+def _layer(ops: Ops, p: Params, audio: Audio, x: Value, place: tuple[int, int]) -> Value:
+    """One pre-norm block; `place` is the index of its stage, and by how much its windows are shifted."""
+    eps = audio.layer_norm_eps
+    y = _attention(ops, p["attention"], audio, ops.layer_norm(x, p["layernorm_before"], eps), place)
+    x = x + ops.dropout(y, audio.attention_probs_dropout_prob)
+    y = ops.linear(ops.layer_norm(x, p["layernorm_after"], eps), p["intermediate.dense"])
+    y = ops.linear(ACTIVATIONS[audio.hidden_act](ops, y), p["output.dense"])
+    return x + ops.dropout(y, audio.hidden_dropout_prob)
+
+
+def _attention(ops: Ops, p: Params, audio: Audio, x: Value, place: tuple[int, int]) -> Value:
+    """Multi-head attention within windows, with learned relative positions: (n, side * side, c) -> the same.
+
+    The heads of all windows are heads of one attention, so that a mask may differ from window to window.
+    """
+    stage, shift = place
+    side, width, heads, w = audio.side >> stage, audio.width << stage, audio.heads[stage], audio.window_size
+    across, size = side // w, w * w
+    x = ops.reshape(x, (0, side, side, width))
+    x = ops.reshape(_rolled(ops, x, shift), (0, across, w, across, w, width))
+    x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (0, across * across, size, width))
+    q, k, v = (
+        ops.reshape(
+            ops.transpose(
+                ops.reshape(ops.linear(x, p[f"self.{name}"]), (0, 0, 0, heads, width // heads)),
+                (0, 1, 3, 2, 4),
+            ),
+            (0, across * across * heads, size, width // heads),
+        )
+        for name in ("query", "key", "value")
+    )
+    positions = ops.embedding(ops.constant(_offsets(w)), p["self.relative_position_bias_table"])
+    bias = ops.transpose(positions, (2, 0, 1))[None, None] + ops.constant(_apart(side, w, shift))
+    bias = ops.reshape(bias, (1, across * across * heads, size, size))
+    y = ops.attention(q, k, v, bias, (width // heads) ** -0.5, audio.attention_probs_dropout_prob)
+    y = ops.transpose(ops.reshape(y, (0, across * across, heads, size, width // heads)), (0, 1, 3, 2, 4))
+    y = ops.linear(ops.reshape(y, (0, 0, 0, width)), p["output.dense"])
+    y = ops.transpose(ops.reshape(y, (0, across, across, w, w, width)), (0, 1, 3, 2, 4, 5))
+    y = _rolled(ops, ops.reshape(y, (0, side, side, width)), (side - shift) % side)
+    return ops.reshape(y, (0, side * side, width))
+
+
+def _rolled(ops: Ops, x: Value, shift: int) -> Value:
+    """A map (n, h, w, c) whose first `shift` rows and columns are moved to the end."""
+    if not shift:
+        return x
+    x = ops.concat([x[:, shift:], x[:, :shift]], 1)
+    return ops.concat([x[:, :, shift:], x[:, :, :shift]], 2)
+
+
+def _offsets(w: int) -> NDArray[np.int32]:
+    """For each pair of patches in a window of w x w, the row of the table of relative positions: (w * w, w * w).
+
+    For w = 2 there are 3 x 3 offsets of rows and columns, from (-1, -1) to (1, 1); row 4 is that of a patch to itself:
+
+        patches   0 1      rows of patch 0: 4 3 1 0    of patch 1: 5 4 2 1
+                  2 3           of patch 2: 7 6 4 3    of patch 3: 8 7 5 4
+    """
+    row, column = np.divmod(np.arange(w * w), w)
+    rows_apart, columns_apart = (place[:, None] - place[None] + w - 1 for place in (row, column))
+    return np.asarray(rows_apart * (2 * w - 1) + columns_apart, np.int32)
+
+
+def _apart(side: int, w: int, shift: int) -> NDArray[np.float32]:
+    """The mask of each window, in order: (1, windows, 1, w * w, w * w), 0 or `_APART`.
+
+    After the shift, the last windows hold patches from opposite edges of the map, which must not attend to each other.
+    The places of an axis have three regions: those of whole windows, those before the edge, and those beyond it.
+    """
+    place = np.arange(side)
+    region = ((place >= side - w) & (shift > 0)).astype(int) + ((place >= side - shift) & (shift > 0))
+    square = (3 * region[:, None] + region).reshape(side // w, w, side // w, w)
+    windows = square.transpose(0, 2, 1, 3).reshape(-1, w * w)
+    differs = windows[:, :, None] != windows[:, None]
+    return np.where(differs, np.float32(_APART), np.float32(0))[None, :, None]
+
+
+def _merged(ops: Ops, p: Params, x: Value, side: int, width: int) -> Value:
+    """Patch merging: (n, side * side, width) -> (n, side * side / 4, 2 * width).
+
+    Each square of 2 x 2 patches becomes one, in the order upper left, lower left, upper right, lower right.
+    """
+    half = side // 2
+    x = ops.transpose(ops.reshape(x, (0, half, 2, half, 2, width)), (0, 1, 3, 4, 2, 5))
+    x = ops.reshape(x, (0, half * half, 4 * width))
+    return ops.linear(ops.layer_norm(x, p["norm"], _EPS), p["reduction"])
+
+
+def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float | None]:
+    """The scale by which a cosine becomes a logit of a softmax over texts, and no bias; see `clip.logits`."""
+    name = "logit_scale_a"
+    learned = float(tensors[name].float32().reshape(-1)[0]) if name in tensors else -math.log(0.07)
+    return math.exp(learned), None
+
+
+SHAPES = {
+    "text_projection.linear1.weight": ("dim", "text.hidden_size"),
+    "audio_projection.linear1.weight": ("dim", "audio.last_width"),
+    "text_model.embeddings.word_embeddings.weight": ("text.vocab_size", "text.hidden_size"),
+    "text_model.embeddings.position_embeddings.weight": ("text.max_position_embeddings", "text.hidden_size"),
+    "text_model.encoder.layer.0.intermediate.dense.weight": ("text.intermediate_size", "text.hidden_size"),
+    "audio_model.audio_encoder.patch_embed.proj.weight": (
+        "audio.width",
+        "",
+        "audio.patch_size",
+        "audio.patch_size",
+    ),
+    "audio_model.audio_encoder.batch_norm.weight": ("audio.num_mel_bins",),
+}
+
+PREFIXES = ("clap.", "module.")
+
+LAYOUTS: list[weights.Row] = [
+    # Buffers.
+    (r".*\.(num_batches_tracked|relative_position_index|position_ids|token_type_ids)", None),
+    # The fusion of a long sound's parts, which are read one by one here.
+    (r"audio_model\.audio_encoder\.patch_embed\.(fusion_model|mel_conv2d)\..*", None),
+]
+
+KNOWN: dict[str, Mapping[str, Any]] = {}

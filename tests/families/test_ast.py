@@ -1,0 +1,242 @@
+"""AST against transformers, every hidden state, on both engines; the authors' names; wrong variants are told apart."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import ASTConfig, ASTForAudioClassification, ASTModel
+
+import checkpoints
+from encoders import ENGINES, changed
+from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.families import ast
+from omnivec.models import registry
+from omnivec.models.model import check_shapes, known_keys
+from omnivec.ops.base import EngineSettings, Input
+from omnivec.ops.maps import rows
+from omnivec.testing import check_close, check_rejected
+from pictures import Read, read, with_operation
+
+SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
+SMALL |= {"num_mel_bins": 32, "max_length": 66, "patch_size": 8}
+KINDS: dict[str, dict[str, Any]] = {
+    "square strides": {"frequency_stride": 5, "time_stride": 5},
+    "two strides": {"frequency_stride": 6, "time_stride": 9, "layer_norm_eps": 1e-5},
+    "no overlap, no bias": {"frequency_stride": 8, "time_stride": 8, "qkv_bias": False, "hidden_act": "relu"},
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ast")
+
+
+@functools.cache
+def made(kind: str, root: Path) -> tuple[Path, ASTModel]:
+    """A checkpoint as transformers publishes one, with its classifier, and transformers' model of it."""
+    config = ASTConfig(**SMALL, **KINDS[kind], num_labels=7, attn_implementation="eager")
+    model = checkpoints.discriminate(ASTForAudioClassification(config), len(kind))
+    folder = root / kind
+    with torch.no_grad():
+        model.audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight /= 8**0.5
+    model.save_pretrained(folder)
+    return folder, model.audio_spectrogram_transformer
+
+
+def ours(folder: Path) -> Read:
+    published = json.loads((folder / "config.json").read_text())
+    assert registry.family_of_config(published, folder).name == "ast"
+    found = read(ast, published, folder)
+    check_shapes(ast.SHAPES, found.config, found.tensors, folder)
+    return found
+
+
+def sounds(count: int, seed: int = 0) -> np.ndarray:
+    shape = (count, SMALL["max_length"], SMALL["num_mel_bins"])
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@functools.cache
+def compiled(model: Read, engine: str, forward: Any = ast.forward, precision: Any = "float32") -> Any:
+    def program(ops: Any, get: Any, p: Any) -> dict[str, Any]:
+        last = forward(ops, p, model.config, SimpleNamespace(sound=get("sound"), lengths=None, mask=None))
+        return {str(i): state for i, state in enumerate([*ops.states, last])}
+
+    inputs = [Input("sound", np.float32, (None, None, model.config.num_mel_bins))]
+    return ENGINES[engine](program, inputs, model.tensors, EngineSettings(precision, threads=1))
+
+
+def states(model: Read, engine: str, batch: np.ndarray, *how: Any) -> list[np.ndarray]:
+    found = compiled(model, engine, *how).run({"sound": batch})
+    return [found[str(i)] for i in range(len(found))]
+
+
+def expected(model: ASTModel, batch: np.ndarray) -> list[np.ndarray]:
+    """transformers' hidden states, and its pooled vector."""
+    with torch.no_grad():
+        out = model(torch.from_numpy(batch), output_hidden_states=True)
+    return [*(state.numpy() for state in out.hidden_states), out.pooler_output.numpy()[:, None]]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_hidden_state_equals_transformers(root: Path, kind: str, engine: str) -> None:
+    folder, model = made(kind, root)
+    for count in (1, 3):
+        batch = sounds(count, seed=count)
+        got, right = states(ours(folder), engine, batch), expected(model, batch)
+        assert len(got) == len(right) == SMALL["num_hidden_layers"] + 2
+        for i, (a, b) in enumerate(zip(got, right, strict=True)):
+            check_close(a, b, f"{engine}, hidden state {i}")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_sound_does_not_depend_on_its_batch(root: Path, engine: str) -> None:
+    model, batch = ours(made("two strides", root)[0]), sounds(4)
+    whole = states(model, engine, batch)[-1]
+    for i, sound in enumerate(batch):
+        check_close(states(model, engine, sound[None])[-1][0], whole[i], f"sound {i} by itself")
+
+
+def by_function(name: str, wrong: Callable[..., Any]) -> Any:
+    """The family's forward with one function of the module replaced."""
+
+    def forward(*args: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ast, name, wrong)
+            return ast.forward(*args)
+
+    return forward
+
+
+def only_token(index: int) -> Any:
+    return with_operation(ast, "mean", lambda right, x, axis, keep: x[:, index : index + 1])
+
+
+def mean_of_all_tokens(ops: Any, p: Any, config: Any, batch: Any) -> Any:
+    ast.forward(ops, p, config, batch)
+    return ops.mean(ops.layer_norm(ops.states[-1], p["layernorm"], config.layer_norm_eps), 1, keep=True)
+
+
+WRONG: dict[str, Any] = {
+    "the class token only": only_token(0),
+    "the distillation token only": only_token(1),
+    "the mean of all tokens": mean_of_all_tokens,
+    "the last norm left out": with_operation(
+        ast, "layer_norm", lambda right, x, *rest: x if x.shape[1] == 2 else right(x, *rest)
+    ),
+    "another epsilon": changed(ast, layer_norm_eps=1e-3),
+    "half the heads": changed(ast, num_attention_heads=2),
+    "a layer left out": changed(ast, num_hidden_layers=2),
+    "ReLU for GELU": changed(ast, hidden_act="relu"),
+    "tanh for erf GELU": changed(ast, hidden_act="gelu_new"),
+    "patches six bands apart, not five": changed(ast, frequency_stride=6),
+    "patches in the order of frames": by_function(
+        "rows", lambda ops, x, right=rows: right(ops, ops.transpose(x, (0, 1, 3, 2)))
+    ),
+    "the tokens exchanged": with_operation(
+        ast, "concat", lambda right, xs, axis: right([xs[1], xs[0], *xs[2:]], axis)
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", WRONG)
+def test_wrong_variants_are_told_apart(root: Path, variant: str) -> None:
+    folder, model = made("square strides", root)
+    batch = sounds(2)
+    right = expected(model, batch)[-1]
+    check_close(states(ours(folder), "torch", batch)[-1], right, "the right one")
+    check_rejected(states(ours(folder), "torch", batch, WRONG[variant])[-1], right, variant)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bfloat16_stays_near(root: Path, engine: str) -> None:
+    model, batch = ours(made("square strides", root)[0]), sounds(12)
+    exact, half = (
+        states(model, engine, batch, ast.forward, how)[-1][:, 0] for how in ("float32", "bfloat16")
+    )
+    a, b = exact - exact.mean(0), half - exact.mean(0)
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.99, cosine.min()
+
+
+def authors_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """transformers' names of weights as the authors' files have them, key for key."""
+    renamed: dict[str, torch.Tensor] = {}
+    for name, value in state.items():
+        name = re.sub(r"^layers\.(\d+)\.", r"v.blocks.\1.", name)
+        name = re.sub(r"\.layernorm_(before|after)\.", lambda m: f".norm{1 + (m[1] == 'after')}.", name)
+        name = name.replace(".attention.o_proj.", ".attn.proj.")
+        name = re.sub(r"^embeddings\.(cls_token)", r"v.\1", name)
+        name = name.replace("embeddings.distillation_token", "v.dist_token")
+        name = name.replace("embeddings.position_embeddings", "v.pos_embed")
+        name = name.replace("embeddings.patch_embeddings.projection", "v.patch_embed.proj")
+        name = re.sub(r"^layernorm\.", "v.norm.", name)
+        renamed["module." + name] = value
+    for name in [name for name in renamed if ".q_proj." in name]:
+        parts = [renamed.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
+        renamed[name.replace("attention.q_proj", "attn.qkv")] = torch.cat(parts)
+    extra = {"module.mlp_head.0.weight": torch.ones(48), "module.mlp_head.1.weight": torch.ones(7, 48)}
+    return (
+        renamed
+        | extra
+        | {"module.v.head.weight": torch.ones(9, 48), "module.v.head_dist.bias": torch.ones(9)}
+    )
+
+
+def test_the_authors_names(root: Path) -> None:
+    folder, model = made("square strides", root)
+    state = authors_names(model.state_dict())
+    assert {
+        "module.v.blocks.0.attn.qkv.weight",
+        "module.v.blocks.2.mlp.fc1.bias",
+        "module.v.norm.bias",
+    } <= set(state)
+    published = json.loads((folder / "config.json").read_text())
+    renamed, batch = read(ast, published, state), sounds(2)
+    assert set(renamed.tensors) == set(ours(folder).tensors)
+    check_close(states(renamed, "torch", batch)[-1], expected(model, batch)[-1], "the authors' names")
+
+
+def test_the_authors_files_state_their_strides(tmp_path: Path) -> None:
+    claims: Any = ast.CLAIMS
+    for name, published in claims["files"].items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).touch()
+        assert registry.family_of_config(registry.config_of_files(folder), folder).name == "ast"
+        stride = int(name.split("_")[1])
+        assert published.get("frequency_stride", 10) == published.get("time_stride", 10) == stride
+
+
+def test_a_bare_config_means_what_transformers_means(tmp_path: Path) -> None:
+    config = read(ast, {"model_type": "audio-spectrogram-transformer"}, {}).config
+    full = ASTConfig()
+    assert config.positions == 1214 and config.frames == full.max_length
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size", "num_mel_bins"):
+        assert getattr(config, name) == getattr(full, name)
+    for name in ("frequency_stride", "time_stride", "hidden_act", "layer_norm_eps"):
+        assert getattr(config, name) == getattr(full, name)
+
+
+def test_what_does_not_fit_is_refused(root: Path) -> None:
+    folder, _ = made("square strides", root)
+    published = json.loads((folder / "config.json").read_text())
+    with pytest.raises(UnsupportedModel, match="hidden_act 'mish'"):
+        known_keys(ast, published | {"hidden_act": "mish"}, folder)
+    with pytest.raises(ModelError, match="patch_size"):
+        known_keys(ast, published | {"patch_size": [16, 8]}, folder)
+    with pytest.raises(
+        ModelError, match=r"positions is \d+, but embeddings.position_embeddings of the weights"
+    ):
+        longer = read(ast, published | {"max_length": 90}, folder)
+        check_shapes(ast.SHAPES, longer.config, longer.tensors, folder)
