@@ -1,0 +1,374 @@
+"""Decodes sound files to samples at their own rate: with libsndfile, or with FFmpeg where the extra `[video]` is there.
+
+A format is recognised by the first bytes of a file, never by its name. `open_sound` reads only the header; samples are
+decoded as they are read, so that a header that declares too much allocates nothing. MP3 files and most others are read
+through one handle from the start to the end of an extent, because a decoder loses its state when it seeks.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from omnivec.errors import ItemError
+from omnivec.types import Audio, Floats
+from omnivec.validation.reasons import LeftOut
+
+if TYPE_CHECKING:
+    import soundfile
+
+HEAD = 64
+"""Number of leading bytes by which a format is recognised."""
+
+MIN_RATE, MAX_RATE = 100, 768_000
+"""Sampling rates in Hz: others are the mistakes of a damaged header."""
+
+LOUDEST = 16.0
+"""Largest absolute sample: floats somewhat beyond [-1, 1] occur in files, but 16-bit values are no such floats."""
+
+_DENSEST = 4096
+"""Largest number of frames that a byte of a file can hold: silence in FLAC, Vorbis and Opus stays below it."""
+
+_PASSED = 2**16
+"""Number of frames that are decoded at a time before the position that is sought."""
+
+_UNKNOWN = 0x7FFF_F000
+"""Sizes of samples in a WAV header, from here on, that stand for "until the end"."""
+
+_CHUNKS = 1000
+"""Number of chunks of a file among which its samples are looked for."""
+
+_OF_VIDEO = "is decoded with PyAV: pip install 'omnivec[video]'"
+_NAMES = {"OGG": "OGG", "WAVEX": "WAV", "RF64": "WAV", "W64": "WAV", "CAF": "CAF", "AU": "AU"}
+_FORMATS = (
+    "WAV, FLAC, OGG, Opus, MP3, AIFF, CAF and AU; with the extra [video] also M4A, AAC, WMA, WebM and videos"
+)
+
+
+class Decoder(Protocol):
+    """An open sound.
+
+    Attributes:
+        rate: sampling rate in Hz.
+        channels: number of channels.
+        frames: number of samples per channel by the header; None if it is not known.
+        format: name of the format, such as "WAV".
+    """
+
+    rate: int
+    channels: int
+    frames: int | None
+    format: str
+
+    def seek(self, frame: int) -> None:
+        """Continues at a frame, counted from 0; what follows is equal to that part of the whole."""
+
+    def read(self, frames: int) -> Floats:
+        """Decodes the next frames (n, channels) float32; fewer than asked for only at the end."""
+
+
+@contextmanager
+def open_sound(source: Path | bytes | Audio) -> Iterator[Decoder]:
+    """Yields a decoder of a file, of its bytes, or of sound in memory, whose header was read.
+
+    Raises:
+        ItemError: it is not a sound, or its header cannot be read; the message does not name it.
+        MissingExtra: it is decoded with PyAV, which is not installed.
+    """
+    if isinstance(source, Audio):
+        yield ArrayDecoder(source)
+        return
+    with io.BytesIO(source) if isinstance(source, bytes) else _file(source) as file:
+        head = file.read(HEAD)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if not head:
+            raise LeftOut("empty", "empty (0 bytes): there is no sound in it")
+        if is_sound(head):
+            declared = _declared_bytes(file, head, size)
+            file.seek(0)
+            with SoundfileDecoder.opened(file, size) as decoder:
+                if declared is not None:
+                    there, whole = declared
+                    if not there:
+                        raise ItemError("has no samples: it is cut off where they begin")
+                    refuse_cut(
+                        (decoder.frames or 0), round((decoder.frames or 0) * whole / there), decoder.rate
+                    )
+                yield decoder
+        else:
+            container = of_container(head)
+            if container is None:
+                raise LeftOut(
+                    "no sound",
+                    f"not a sound: it begins with {head[:12]!r}; formats are {_FORMATS}. Samples without a header: "
+                    "read them with NumPy, and give Audio(samples, rate)",
+                )
+            raise ItemError(f"{container} {_OF_VIDEO}")
+
+
+def is_sound(head: bytes) -> bool:
+    """Whether the first bytes of a file, 64 or more, are those of a format that libsndfile decodes."""
+    kind = head[8:12]
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
+        return kind == b"WAVE"
+    if head[:4] == b"FORM":
+        return kind in (b"AIFF", b"AIFC")
+    if head[:4] in (b"fLaC", b"OggS", b"caff", b".snd"):
+        # An OGG file may hold a film, whose first stream is then Theora.
+        return not (head[:4] == b"OggS" and b"theora" in head)
+    return head[:3] == b"ID3" or _is_mpeg(head)
+
+
+def of_container(head: bytes) -> str | None:
+    """Name of the format of a file that FFmpeg decodes, by its first bytes; None if it is none that is known here."""
+    if head[4:8] == b"ftyp":
+        return "M4A" if head[8:11] == b"M4A" else "MP4"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return "AAC"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "AVI"
+    beginnings = {
+        b"\x1a\x45\xdf\xa3": "WebM or Matroska",
+        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "WMA",
+        b"\0\0\x01\xba": "MPEG video",
+        b"OggS": "OGG video",
+    }
+    return next((name for beginning, name in beginnings.items() if head.startswith(beginning)), None)
+
+
+def _is_mpeg(head: bytes) -> bool:
+    """Whether bytes begin with a frame header of MPEG audio, layer II or III.
+
+    Layer I is left out: its headers begin with FF FE or FF FF, as texts in UTF-16 and empty flash memory do.
+    """
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return False
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
+    return version != 1 and layer in (1, 2) and 0 < bitrate < 15 and rate != 3
+
+
+class SoundfileDecoder:
+    """An open file that libsndfile decodes; see `Decoder`."""
+
+    def __init__(self, handle: soundfile.SoundFile, file: _Readable) -> None:
+        self._handle, self._file = handle, file
+        self.rate, self.channels = int(handle.samplerate), int(handle.channels)
+        self.format = "Opus" if handle.subtype == "OPUS" else _NAMES.get(handle.format, handle.format)
+        self.frames: int | None = None
+
+    @classmethod
+    @contextmanager
+    def opened(cls, file: IO[bytes], size: int) -> Iterator[SoundfileDecoder]:
+        """Yields a decoder of an open file of `size` bytes."""
+        import soundfile
+
+        readable = _Readable(file)
+        try:
+            with soundfile.SoundFile(readable) as handle:
+                # soundfile seeks to the current position after each read if it can, which resets the MP3 decoder: the
+                # samples of blocks would differ from those of the whole file by up to 0.5.
+                handle.seekable = lambda: False
+                decoder = cls(handle, readable)
+                refuse_rate(decoder.rate)
+                decoder.frames = decoder._declared(size)
+                yield decoder
+        except soundfile.LibsndfileError as error:
+            readable.raise_error()
+            raise ItemError(
+                f"its header is damaged or cut off ({_reason(error)}; {size:,} bytes); copy it again from where it came"
+            ) from error
+
+    def seek(self, frame: int) -> None:
+        """Continues at a frame, counted from 0."""
+        import soundfile
+
+        try:
+            self._handle.seek(position := self._settled(frame))
+        except soundfile.LibsndfileError as error:
+            self._file.raise_error()
+            raise ItemError(
+                f"cannot be decoded from {frame / self.rate:.1f} s on ({_reason(error)})"
+            ) from error
+        while position < frame and (passed := len(self.read(min(frame - position, _PASSED)))):
+            position += passed
+
+    def read(self, frames: int) -> Floats:
+        """Decodes the next frames (n, channels) float32; fewer than asked for only at the end."""
+        import soundfile
+
+        try:
+            block: Floats = self._handle.read(frames, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            self._file.raise_error()
+            raise ItemError(_reason(error)) from error
+        self._file.raise_error()
+        return block
+
+    def _settled(self, frame: int) -> int:
+        """The frame to seek to, so that from `frame` on the samples are those of the whole file."""
+        if self.format == "MP3":
+            # A frame refers to up to 511 bytes before it: half a second of the lowest bit rate.
+            return max(0, frame - self.rate)
+        if self.format == "OGG":
+            # In the last page of Vorbis, which may be seconds long, libsndfile arrives elsewhere.
+            return min(frame, max(0, (self.frames or 0) - 30 * self.rate))
+        return frame
+
+    def _declared(self, size: int) -> int | None:
+        """Number of frames by the header; None if it is unknown, or more than a file of `size` bytes can hold."""
+        frames = int(self._handle.frames)
+        return frames if 0 <= frames <= size * _DENSEST else None
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).strip().rstrip(".")
+
+
+class _Readable:
+    """A file for libsndfile's callbacks, in which no exception may be raised: the first one is kept for the caller."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: Exception | None = None
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except Exception as error:
+            return self._failed(error)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._file.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+        except Exception as error:
+            return self._failed(error)
+
+    def raise_error(self) -> None:
+        """Raises the error of the system because of which libsndfile could not read on."""
+        if isinstance(self._error, OSError):
+            raise self._error
+
+    def _failed(self, error: Exception) -> int:
+        self._error = self._error or error
+        return 0
+
+
+class ArrayDecoder:
+    """Sound in memory; see `Decoder`."""
+
+    format = "samples"
+
+    def __init__(self, audio: Audio) -> None:
+        self._samples = audio.samples if audio.samples.ndim == 2 else audio.samples[:, None]
+        self.rate, self.channels = int(audio.rate), self._samples.shape[1]
+        self.frames: int | None = len(self._samples)
+        self._position = 0
+
+    def seek(self, frame: int) -> None:
+        """Continues at a frame, counted from 0."""
+        self._position = frame
+
+    def read(self, frames: int) -> Floats:
+        """Returns the next frames (n, channels) float32; fewer than asked for only at the end."""
+        block = self._samples[self._position : self._position + frames]
+        self._position += len(block)
+        return scaled(block)
+
+
+def scaled(samples: Any) -> Floats:
+    """Returns floats, int16 or int32 as float32; integers are divided by 2 ** 15 or 2 ** 31."""
+    if samples.dtype.kind == "f":
+        return np.asarray(samples, np.float32)
+    result = samples.astype(np.float32)
+    result /= 2.0 ** (8 * samples.dtype.itemsize - 1)
+    return result  # type: ignore[no-any-return]
+
+
+def mono(block: Floats) -> Floats:
+    """Returns the mean (n,) of all channels of a block (n, channels), as librosa computes it."""
+    if block.shape[1] == 1:
+        return block[:, 0]
+    total = block[:, 0] + block[:, 1]
+    for channel in range(2, block.shape[1]):
+        total += block[:, channel]
+    total /= np.float32(block.shape[1])
+    return total
+
+
+def refuse_values(samples: Floats, first: int, rate: int) -> None:
+    """Refuses samples (n,) that are not finite, or far outside [-1, 1]; `first` is the position of samples[0]."""
+    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
+    if peak <= LOUDEST:  # False for NaN
+        return
+    wrong = int(np.argmax(~(np.abs(samples) <= LOUDEST)))
+    value, place = float(samples[wrong]), f"sample {first + wrong:,} ({(first + wrong) / rate:.3f} s)"
+    if not np.isfinite(value):
+        raise ItemError(f"{place} is {value}, not a number in [-1, 1]: repair the sound, or cut it out")
+    raise ItemError(
+        f"{place} is {value:,.1f}, but floats are in [-1, 1]: divide values of 16 bits by 32768, or normalise them"
+    )
+
+
+def refuse_cut(frames: int, declared: int, rate: int) -> None:
+    """Refuses a sound that has fewer frames than its header declares, beyond what decoders differ in."""
+    if declared - frames > min(0.1 * rate, 0.1 * declared):
+        raise ItemError(
+            f"lasts {frames / rate:.1f} s, but its header says {declared / rate:.1f} s: cut off; copy it again from "
+            "where it came"
+        )
+
+
+def refuse_rate(rate: int) -> None:
+    """Refuses a sampling rate outside of `MIN_RATE` to `MAX_RATE`."""
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise ItemError(f"a sampling rate of {rate:,} Hz: must be from {MIN_RATE:,} to {MAX_RATE:,} Hz")
+
+
+def _declared_bytes(file: IO[bytes], head: bytes, size: int) -> tuple[int, int] | None:
+    """Bytes of samples that a WAV or AIFF file has, and that its header declares; None unless the latter are more.
+
+    libsndfile reads such a file as if its header declared what is there.
+    """
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+        return None
+    order: Any = "little" if head[:4] in (b"RIFF", b"RF64") else "big"
+    position, long = 12, 0
+    for _ in range(_CHUNKS):
+        file.seek(position)
+        chunk = file.read(24)
+        if len(chunk) < 8:
+            break
+        length = int.from_bytes(chunk[4:8], order)
+        if chunk[:4] == b"ds64":
+            long = int.from_bytes(chunk[16:24], "little")
+        if chunk[:4] in (b"data", b"SSND"):
+            there, whole = size - position - 8, long or length
+            # Programs that write to a pipe declare the largest size.
+            return (max(there, 0), whole) if there < whole and (long or whole < _UNKNOWN) else None
+        position += 8 + length + length % 2
+    return None
+
+
+def _file(path: Path) -> IO[bytes]:
+    # Without O_NONBLOCK, opening a FIFO would block.
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    )
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ItemError("a folder, not a sound file")
+    if not stat.S_ISREG(mode):
+        raise ItemError("not a regular file (a FIFO, socket or device), which is never read")
+    return open(os.open(path, flags), "rb")  # noqa: PTH123, a descriptor that the caller closes
