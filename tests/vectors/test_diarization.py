@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from omnivec.errors import UsageError
+from omnivec.vectors import diarization
 from omnivec.vectors.diarization import (
     Turns,
     best_assignment,
@@ -34,11 +35,11 @@ def rows_of(found):
     ]
 
 
-def conversation(speakers, seed=0, dim=32, noise=0.4):
+def conversation(speakers, seed=0, dim=32, noise=0.4, lengths=(2, 5)):
     """Turns of 2 to 5 s, and windows of 1.6 s whose vectors mix the speakers in them by their shares."""
     generator = np.random.default_rng(seed)
     voices = generator.normal(size=(max(speakers) + 1, dim))
-    ends = np.cumsum(generator.uniform(2, 5, len(speakers)))
+    ends = np.cumsum(generator.uniform(lengths[0], lengths[1], len(speakers)))
     truth = turns(*zip([0, *ends[:-1]], ends, speakers, strict=True))
     spans = windows([[0, ends[-1]]])
     shares = np.zeros((len(spans), len(voices)))
@@ -224,3 +225,19 @@ def test_assignment_is_that_of_scipy(rows, columns, seed, ties):
 def test_invalid_arguments_are_named(call, why):
     with pytest.raises(UsageError, match=why):
         call()
+
+
+def test_windows_with_two_speakers_are_left_out_of_the_clustering(monkeypatch):
+    """Short turns: a third of the windows hold two speakers, whose vectors lie between those of both."""
+    speakers = [0, 1] * 15
+
+    def mean_error(share):
+        monkeypatch.setattr(diarization, "CHANGES", share)
+        errors = []
+        for seed in range(6):
+            truth, spans, vectors = conversation(speakers, seed, noise=0.6, lengths=(1.7, 3))
+            found = speaker_turns(vectors, spans, threshold=0.5)
+            errors.append(diarization_error(truth, found).rate)
+        return np.mean(errors)
+
+    assert mean_error(diarization.CHANGES) < 0.8 * mean_error(0.0)

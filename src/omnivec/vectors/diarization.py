@@ -1,7 +1,8 @@
 """Diarization: which speaker speaks where, from vectors of short windows. One speaker at a time: overlap is not found.
 
-Windows of a second or two are clustered by average link on the cosine, and each moment belongs to the window whose
-middle is nearest. Spans are arrays (n, 2) float64 of seconds: start and end, end exclusive.
+Windows of a second or two are clustered by average link on the cosine. Those in which the speaker seems to change would
+pull clusters together and are left out. Then each window goes to the most similar cluster, and each moment to the
+window whose middle is nearest. Spans are arrays (n, 2) float64 of seconds: start and end, end exclusive.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ SHORTEST_WINDOW = 0.4
 
 SHORTEST_SPEAKER = 2.0
 """A cluster with less speech, in seconds, is no speaker: its windows go to the nearest other cluster."""
+
+CHANGES = 0.2
+"""Share of the windows, those in which the speaker most likely changes, that are left out of the clustering."""
 
 SPANS = "spans (n, 2) of seconds, each start before its end"
 
@@ -153,14 +157,17 @@ def speaker_turns(
     if (np.diff(middles) <= 0).any():
         raise UsageError("the windows are not in ascending order of their middles")
     heard = checked_spans([[times[0, 0], times[-1, 1]]] if speech is None else speech, "speech")
-    edges = np.concatenate([[-np.inf], (middles[1:] + middles[:-1]) / 2, [np.inf]])
-    seconds = _overlaps(edges, heard)
-    tree = average_link(rows)
+    steady = _steady(rows, times)
+    seconds = _overlaps(_edges(middles[steady]), heard)
+    tree = average_link(rows[steady])
     if count is not None:
         labels = _of_count(tree, seconds, whole("count", count, 1), shortest)
     else:
         labels = tree.cut(distance=1 - real("threshold", threshold, -1, 1))
-    labels = _without_small(labels, rows, seconds, shortest, count or 1)
+    labels = _without_small(labels, rows[steady], seconds, shortest, count or 1)
+    labels = renumbered(np.argmax(rows @ _means(rows[steady], labels).T, axis=1))
+    edges = _edges(middles)
+    labels = _without_small(labels, rows, _overlaps(edges, heard), shortest, count or 1)
     return _turns(labels, edges, heard)
 
 
@@ -281,6 +288,31 @@ def checked_spans(spans: ArrayLike, name: str = "spans") -> Doubles:
     return times
 
 
+def _edges(middles: Doubles) -> Doubles:
+    """The times (n + 1,) between which each of n middles is the nearest; the first and the last are infinite."""
+    return np.concatenate([[-np.inf], (middles[1:] + middles[:-1]) / 2, [np.inf]])
+
+
+def _steady(rows: Doubles, times: Doubles) -> NDArray[np.bool_]:
+    """Whether the speaker stays the same in a window: are the windows half a length before and after it similar?
+
+    All but a share of `CHANGES` are taken to be steady.
+    """
+    middles, half = times.mean(axis=1), (times[:, 1] - times[:, 0]) / 2 + 1e-6
+    before = np.searchsorted(middles, middles - half, "left")
+    after = np.searchsorted(middles, middles + half, "right") - 1
+    likeness = np.einsum("ij,ij->i", rows[before], rows[after])
+    steady: NDArray[np.bool_] = likeness >= np.quantile(likeness, CHANGES)
+    return steady
+
+
+def _means(rows: Doubles, labels: Ints) -> Doubles:
+    """The mean of each cluster's unit vectors, scaled to length 1."""
+    sums = np.zeros((labels.max() + 1, rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    return unit_rows(sums)
+
+
 def _overlaps(edges: Doubles, speech: Doubles) -> Doubles:
     """Seconds of speech between each two neighbouring edges."""
     if not len(speech):
@@ -312,11 +344,8 @@ def _without_small(labels: Ints, rows: Doubles, seconds: Doubles, shortest: floa
         large[np.argsort(-speech, kind="stable")[:count]] = True
     if large.all():
         return labels
-    sums = np.zeros((len(speech), rows.shape[1]))
-    np.add.at(sums, labels, rows)
-    means = sums / np.bincount(labels)[:, None]
     kept = np.flatnonzero(large)
-    nearest = kept[np.argmax(rows @ means[kept].T, axis=1)]
+    nearest = kept[np.argmax(rows @ _means(rows, labels)[kept].T, axis=1)]
     return renumbered(np.where(large[labels], labels, nearest))
 
 
