@@ -46,7 +46,8 @@ class TorchOps:
         return F.embedding(ids.long(), table)
 
     def linear(self, x: Value, p: Params) -> Value:
-        return F.linear(x, p["weight"], p["bias"] if "bias" in p else None)
+        weight = p["weight"]
+        return F.linear(x.to(weight.dtype), weight, p["bias"] if "bias" in p else None)
 
     def mix_tokens(self, x: Value, shares: NDArray[np.float32]) -> Value:
         return (self.constant(shares) @ x.float()).to(x.dtype)
@@ -195,6 +196,7 @@ class TorchOps:
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         ]
         weights = [p[name] for name in names]
+        x = x.to(weights[0].dtype)
         packed = torch.nn.utils.rnn.pack_padded_sequence(
             x, lengths.long().cpu(), batch_first=True, enforce_sorted=False
         )
