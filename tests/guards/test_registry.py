@@ -110,7 +110,7 @@ def test_a_known_model_states_its_facts(name):
     )
     for origin in known_model(name, registry.known()).origins:
         hashes = known_model(name, registry.known()).hashes(origin)
-        assert any(file.endswith((".safetensors", ".pth", ".bin", ".onnx", ".zip")) for file in hashes)
+        assert any(file.endswith((".safetensors", ".pth", ".pt", ".bin", ".onnx", ".zip")) for file in hashes)
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes.values())
     nested = {source for source, digest in facts["sha256"].items() if not isinstance(digest, str)}
     assert nested <= set(facts["sources"])

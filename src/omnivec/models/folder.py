@@ -26,6 +26,8 @@ SENTENCE = tuple(
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+# The only key of a config.json of SpeechBrain.
+_SPEECHBRAIN = "speechbrain_interface"
 # Types of a first module that is a model of transformers.
 NETWORKS = ("Transformer", "CLIPModel")
 
@@ -104,7 +106,7 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
     root = transformer_folder(folder)
     adapter = read_adapter(root)
     base = root if adapter is None else _base_of(adapter, root, offline)
-    published = read_json(base / "config.json", {}, dict) or registry.config_of_files(base)
+    published = _published(base)
     tables = (typed.table(Transformer, root / name, {}) for name in SENTENCE)
     sentence: Mapping[str, Any] = next((one for one in tables if one), {})
     card = typed.table(SentenceConfig, folder / "config_sentence_transformers.json", {})
@@ -124,6 +126,15 @@ def read_folder(folder: Path, offline: bool | None = None) -> ModelFolder:
     published = {**published, **{key: value for key, value in arguments.items() if key not in FREE_ARGUMENTS}}
     _refuse_config(published, base)
     return ModelFolder(folder, root, base, adapter, published, sentence, card)
+
+
+def _published(folder: Path) -> Mapping[str, Any]:
+    """Returns config.json, or the config of files that stand for it.
+
+    SpeechBrain's config.json names only the class that loads the model; its settings are in another file.
+    """
+    config: Mapping[str, Any] = read_json(folder / "config.json", {}, dict)
+    return registry.config_of_files(folder) if not config or set(config) == {_SPEECHBRAIN} else config
 
 
 def transformer_folder(folder: Path) -> Path:

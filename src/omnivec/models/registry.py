@@ -24,8 +24,9 @@ from omnivec.validation.reasons import one_line, with_class
 
 GROUP = "omnivec.families"
 OWN = "omnivec.families."
-CLAIM_KEYS = ("model_type", "modality", "where", "files", "otherwise")
+CLAIM_KEYS = ("model_type", "modality", "where", "files", "contents", "otherwise")
 KNOWN_KEYS = ("sources", "sha256", "licence", "dim", "length")
+_BEGINNING = 1 << 16  # bytes of a file that are searched for what a family claims
 LITERALS = ("CLAIMS", "KNOWN")
 
 # A literal as ruff formats it: it ends before the next line that begins with neither a space nor a closing bracket.
@@ -41,7 +42,7 @@ class Family:
         module: name of its module.
         summary: first line of its docstring.
         claims: the model types that it supports ("model_type"), those that depend on other keys too ("where"), files
-            that replace config.json ("files"), and its "modality".
+            that replace config.json ("files"), what these must contain ("contents"), and its "modality".
         known: maps the short names of models to their properties.
     """
 
@@ -180,12 +181,23 @@ def known() -> dict[str, Mapping[str, Any]]:
 
 
 def config_of_files(folder: Path) -> Mapping[str, Any]:
-    """Returns the config of a folder without config.json, from a file that a family claims under "files"."""
+    """Returns the config of a folder without config.json, from a file that a family claims under "files".
+
+    Several families may claim one name. Such a file is a text, in which the regular expression that a family has for it
+    under "contents" must be found.
+    """
     for family in families().values():
         for name, config in family.claims.get("files", {}).items():
-            if (folder / name).is_file():
+            contents = family.claims.get("contents", {}).get(name)
+            if (folder / name).is_file() and (contents is None or _has_text(folder / name, contents)):
                 return dict(config)
     raise ModelError(f"{folder}/config.json is missing: the model's folder is incomplete")
+
+
+def _has_text(file: Path, pattern: str) -> bool:
+    """Whether the beginning of a file matches a regular expression somewhere."""
+    with file.open("rb") as stream:
+        return re.search(pattern, stream.read(_BEGINNING).decode("utf-8", "replace")) is not None
 
 
 def family_of_config(config: Mapping[str, Any], folder: Path) -> Family:
