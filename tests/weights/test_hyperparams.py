@@ -68,7 +68,10 @@ def test_nothing_is_run(file: Path, tmp_path: Path) -> None:
 
 
 LAUGHS = "\n".join(
-    ["a: &a [1, 1]", *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghijk", "bcdefghijkl"))]
+    [
+        "a: &a [1, 1]",
+        *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghij", "bcdefghijk", strict=True)),
+    ]
 )
 
 
