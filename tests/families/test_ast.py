@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import ASTConfig, ASTForAudioClassification, ASTModel
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 
 import checkpoints
 from encoders import ENGINES, changed
-from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.errors import ItemError, ModelError, UnsupportedModel
 from omnivec.families import ast
 from omnivec.models import registry
 from omnivec.models.model import check_shapes, known_keys
@@ -25,6 +25,7 @@ from omnivec.ops.base import EngineSettings, Input
 from omnivec.ops.maps import rows
 from omnivec.testing import check_close, check_rejected
 from pictures import Read, read, with_operation
+from sounds import speechlike
 
 SMALL = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
 SMALL |= {"num_mel_bins": 32, "max_length": 66, "patch_size": 8}
@@ -240,3 +241,55 @@ def test_what_does_not_fit_is_refused(root: Path) -> None:
     ):
         longer = read(ast, published | {"max_length": 90}, folder)
         check_shapes(ast.SHAPES, longer.config, longer.tensors, folder)
+
+
+# --- the front end ------------------------------------------------------------------------------------------------
+
+CUT = {"num_mel_bins": 32, "max_length": 66}  # as SMALL has them
+SETTINGS: dict[str, dict[str, Any]] = {
+    "as published": CUT,
+    "other statistics": CUT | {"mean": -6.85, "std": 5.57},
+    "not normalised": CUT | {"do_normalize": False},
+}
+
+
+def small_config() -> Any:
+    return read(ast, SMALL | {"model_type": "audio-spectrogram-transformer"}, {}).config
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_spectrograms_equal_transformers(kind: str) -> None:
+    extractor = ASTFeatureExtractor(**SETTINGS[kind])
+    processing = ast.sound(small_config(), extractor.to_dict())
+    assert (processing.rate, processing.shortest, processing.longest) == (16000, 400, 400 + 65 * 160)
+    for count in (400, 5000, processing.longest, processing.longest + 900):
+        samples = speechlike(1.0, seed=count)[:count]
+        right = extractor(samples, sampling_rate=16000, return_tensors="np")["input_values"][0]
+        rows = processing.rows_of(samples)
+        assert rows.shape == right.shape and processing.features.count(count) == len(rows) == 66
+        np.testing.assert_allclose(rows, right, atol=1e-3)
+    with pytest.raises(ItemError, match=r"needs 0\.025 s"):
+        processing.rows_of(samples[:399])
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter")
+def test_without_settings_they_are_audiosets() -> None:
+    config = read(ast, {"model_type": "audio-spectrogram-transformer"}, {}).config
+    alone, stated = ast.sound(config, {}), ast.sound(config, ASTFeatureExtractor().to_dict())
+    assert alone.identity == stated.identity
+    assert alone.seconds == 10.255  # 1024 frames of 25 ms every 10 ms
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        ({"sampling_rate": 22050}, UnsupportedModel, "sampling_rate 22050"),
+        ({"return_attention_mask": True}, UnsupportedModel, "return_attention_mask True"),
+        ({"num_mel_bins": 64}, ModelError, "num_mel_bins is 64, but config.json has 32"),
+        ({"max_length": 128}, ModelError, "max_length is 128, but config.json has 66"),
+        ({"std": 0.0}, ModelError, "std is 0.0"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        ast.sound(small_config(), CUT | settings)

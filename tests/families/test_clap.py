@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import ClapConfig, ClapModel
+from transformers import ClapConfig
 
 import checkpoints
+from claps import KINDS, LENGTH, check, executable, expected, made, ours, spectrograms, texts
 from encoders import ENGINES
 from omnivec.errors import ModelError, UnsupportedModel
-from omnivec.families import bert, clap
-from omnivec.inputs.text.text import INPUTS
+from omnivec.families import _swin, bert, clap
 from omnivec.models import registry
 from omnivec.models.model import check_shapes, read_config
 from omnivec.ops import grid
-from omnivec.ops.base import EngineSettings, Input
 from omnivec.testing import check_close, check_rejected
 from omnivec.vectors.labels import zero_shot
-from pictures import Read, read
-
-VOCABULARY, LENGTH = 90, 24
-TEXT = {"vocab_size": VOCABULARY, "max_position_embeddings": LENGTH + 2, "num_hidden_layers": 3}
-TEXT |= {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96}
-AUDIO = {"patch_embeds_hidden_size": 16, "depths": [2, 1, 3, 2], "num_attention_heads": [2, 4, 4, 8]}
-AUDIO |= {"hidden_size": 128, "mlp_ratio": 2.0}
-# Kind -> what each tower has beside the sizes above, and the rest.
-KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    "unfused": ({}, {}, {"projection_dim": 48}),
-    "fused": ({}, {"enable_fusion": True, "fusion_type": "aff_2d"}, {"projection_dim": 64}),
-    "other sizes": (
-        {"layer_norm_eps": 1e-5, "hidden_act": "relu"},
-        {"num_mel_bins": 32, "patch_size": 8, "window_size": 4, "depths": [2, 2], "hidden_size": 32}
-        | {"num_attention_heads": [2, 8], "patch_stride": [8, 8], "layer_norm_eps": 1e-4, "qkv_bias": False}
-        | {"enable_patch_layer_norm": False},
-        {"projection_dim": 40, "projection_hidden_act": "gelu"},
-    ),
-    "overlapping patches": (
-        {},
-        {"patch_size": 8, "depths": [1, 2], "hidden_size": 32, "num_attention_heads": [2, 2]},
-        {"projection_dim": 32},
-    ),
-}
-FRAMES = 1001
+from pictures import read
 
 
 @pytest.fixture(scope="module")
@@ -58,128 +31,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("clap")
 
 
-def sounds(model: Any, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Spectrograms in decibels: bands of their own level, slow and quick changes."""
-    bands, rng = model.config.audio_config.num_mel_bins, np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.standard_normal((count, 1, 9, 5)))
-    slow = torch.nn.functional.interpolate(coarse, (FRAMES, bands), mode="bicubic")[:, 0].numpy()
-    level = np.linspace(-20, -60, bands)
-    return {"sound": (level + 12 * slow + 6 * rng.standard_normal((count, FRAMES, bands))).astype(np.float32)}
-
-
-@functools.cache
-def made(kind: str, root: Path) -> tuple[Path, Any]:
-    """A checkpoint as transformers publishes one, and transformers' model of it."""
-    text, audio, rest = KINDS[kind]
-    config = ClapConfig(text_config=TEXT | text, audio_config=AUDIO | audio, **rest)
-    model = ClapModel._from_config(config, attn_implementation="eager").eval()
-    for i, tower in enumerate(model.children()):
-        checkpoints.discriminate(tower, i)
-    encoder, generator = model.audio_model.audio_encoder, torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        encoder.patch_embed.proj.weight /= encoder.patch_embed.proj.weight.shape[-1] ** 0.5
-        seen = torch.from_numpy(sounds(model, 6, 9)["sound"])
-        encoder.batch_norm.running_mean.copy_(seen.mean((0, 1)))
-        encoder.batch_norm.running_var.copy_(seen.var((0, 1)))
-        for name, value in encoder.named_parameters():
-            if name.endswith("bias_table"):
-                value.copy_(torch.randn(value.shape, generator=generator))
-            elif name.endswith("output.dense.weight"):
-                value /= 2  # about as training leaves the ends of branches: layers blow rounding up otherwise
-        model.logit_scale_a.fill_(2.5)
-        model.logit_scale_t.fill_(1.5)
-    model.save_pretrained(root / kind)
-    return root / kind, model
-
-
-@functools.cache
-def ours(folder: Path) -> Read:
-    published = json.loads((folder / "config.json").read_text())
-    assert registry.family_of_config(published, folder).name == "clap"
-    found = read(clap, published, folder)
-    check_shapes(clap.SHAPES, found.config, found.tensors, folder)
-    return found
-
-
-@functools.cache
-def executable(folder: Path, engine: str, tower: str, forward: Any = None, precision: Any = "float32") -> Any:
-    """A tower's hidden states and vector on an engine; compiled once."""
-    model = ours(folder)
-    spectrograms = (Input("sound", np.float32, (None, None, model.config.audio.num_mel_bins)),)
-    inputs = INPUTS if tower == "text" else spectrograms
-
-    def program(ops: Any, get: Any, p: Any) -> dict[str, Any]:
-        batch = SimpleNamespace(**{one.name: get(one.name) for one in inputs})
-        vector = (forward or getattr(clap, f"forward_{tower}"))(ops, p, model.config, batch)
-        return {str(i): state for i, state in enumerate(ops.states)} | {"vector": vector}
-
-    return ENGINES[engine](program, inputs, model.tensors, EngineSettings(precision, threads=1))
-
-
-def texts(lengths: list[int], padding: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random ids, padded."""
-    width = max(lengths) + padding
-    ids = np.random.default_rng(seed).integers(4, VOCABULARY, (len(lengths), width))
-    mask = np.arange(width) < np.array(lengths)[:, None]
-    return {"ids": np.where(mask, ids, 1).astype(np.int32), "mask": mask.astype(np.int32)}
-
-
-INTERPOLATE = torch.nn.functional.interpolate
-
-
-def in_float32(x: torch.Tensor, size: tuple[int, int], **how: Any) -> torch.Tensor:
-    """torch's interpolation of the axis of frames, whose places it computes in float32 for sounds in float32."""
-    unit = torch.eye(x.shape[2])[None, None]
-    return INTERPOLATE(unit, (size[0], x.shape[2]), **how)[0, 0].to(x.dtype) @ x
-
-
-def expected(model: Any, tower: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """transformers' hidden states and projected vector; no sound is longer than the model reads.
-
-    In float64, as its own rounding in float32 takes up most of what is allowed, or more.
-    """
-    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.nn.functional, "interpolate", in_float32)
-        try:
-            return _expected(model.double(), tower, batch)
-        finally:
-            model.float()
-
-
-def _expected(model: Any, tower: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    if tower == "text":
-        ids, mask = (torch.from_numpy(batch[name]).long() for name in ("ids", "mask"))
-        out = model.text_model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        states, vector = out.hidden_states, model.text_projection(out.pooler_output)
-    else:
-        sound = torch.from_numpy(batch["sound"]).double()[:, None]
-        is_longer = torch.zeros(len(sound), 1, dtype=torch.bool)
-        channels = 4 if model.config.audio_config.enable_fusion else 1
-        out = model.audio_model(
-            input_features=sound.expand(-1, channels, -1, -1),
-            is_longer=is_longer,
-            output_hidden_states=True,
-        )
-        states = [state.flatten(2).transpose(1, 2) for state in out.hidden_states]
-        vector = model.audio_projection(out.pooler_output)
-    return {str(i): state.numpy() for i, state in enumerate(states)} | {"vector": vector.numpy()}
-
-
-def check(got: dict[str, np.ndarray], right: dict[str, np.ndarray], batch: Any, what: str) -> None:
-    assert set(got) == set(right)
-    assert got["vector"].shape == (len(right["vector"]), 1, right["vector"].shape[1])
-    check_close(got["vector"][:, 0], right["vector"], f"{what}: vector")
-    inside = batch["mask"] == 1 if "mask" in batch else np.s_[:]
-    for name in right.keys() - {"vector"}:
-        check_close(got[name][inside], right[name][inside], f"{what}: hidden state {name}")
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_sounds_equal_transformers(root: Path, kind: str, engine: str) -> None:
     folder, model = made(kind, root)
     for count in (1, 3):
-        batch = sounds(model, count, seed=count)
+        batch = spectrograms(model, count, seed=count)
         got = executable(folder, engine, "audio").run(batch)
         assert len(got) == len(model.config.audio_config.depths) + 2
         check(got, expected(model, "audio", batch), batch, engine)
@@ -201,7 +58,7 @@ def test_texts_equal_transformers(
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sound_does_not_depend_on_its_batch(root: Path, engine: str) -> None:
     folder, model = made("unfused", root)
-    batch, one = sounds(model, 4), executable(folder, engine, "audio")
+    batch, one = spectrograms(model, 4), executable(folder, engine, "audio")
     whole = one.run(batch)["vector"]
     for i, sound in enumerate(batch["sound"]):
         check_close(one.run({"sound": sound[None]})["vector"][0], whole[i], f"sound {i} by itself")
@@ -217,7 +74,7 @@ def test_positions_interpolated_as_torch_interpolates_them(old: int, new: int) -
 def test_logits_equal_transformers(root: Path) -> None:
     """From the weights' scale to the probabilities of each text for each sound."""
     folder, model = made("unfused", root)
-    said, heard = texts([LENGTH, 9, 4]), sounds(model, 3)
+    said, heard = texts([LENGTH, 9, 4]), spectrograms(model, 3)
     label = executable(folder, "openvino", "text").run(said)["vector"][:, 0]
     sound = executable(folder, "openvino", "audio").run(heard)["vector"][:, 0]
     scale, bias = clap.logits(ours(folder).config, ours(folder).tensors)
@@ -284,10 +141,11 @@ def zero_padded(right: Any, old: int, new: int) -> np.ndarray:
     return np.eye(new, old, dtype=np.float32)
 
 
-def row_by_row(right: Any, ops: Any, p: Any, x: Any, side: int, width: int) -> Any:
+def row_by_row(right: Any, ops: Any, p: Any, x: Any, size: tuple[int, int], eps: float) -> Any:
     """Patch merging in the order upper left, upper right, lower left, lower right."""
+    side, width = size
     turned = ops.transpose(ops.reshape(x, (0, side, side, width)), (0, 2, 1, 3))
-    y = right(ops, p, ops.reshape(turned, (0, side * side, width)), side, width)
+    y = right(ops, p, ops.reshape(turned, (0, side * side, width)), size, eps)
     back = ops.transpose(ops.reshape(y, (0, side // 2, side // 2, 2 * width)), (0, 2, 1, 3))
     return ops.reshape(back, (0, side * side // 4, 2 * width))
 
@@ -305,16 +163,16 @@ SOUND_VARIANTS: dict[str, Callable[[str], Any]] = {
     ),
     "no norm of the bands": operation("batch_norm", lambda right, _, x, *rest: x),
     "bands and time exchanged": function("_folded", unstacked),
-    "no shifted windows": function("_rolled", lambda right, ops, x, shift: x),
+    "no shifted windows": function("_rolled", lambda right, ops, x, shift: x, _swin),
     "windows shifted back": function(
-        "_rolled", lambda right, ops, x, shift: right(ops, x, (x.shape[1] - shift) % x.shape[1])
+        "_rolled", lambda right, ops, x, shift: right(ops, x, (x.shape[1] - shift) % x.shape[1]), _swin
     ),
     "no mask of shifted windows": function(
-        "_apart", lambda right, side, w, shift: np.zeros_like(right(side, w, shift))
+        "_apart", lambda right, side, w, shift: np.zeros_like(right(side, w, shift)), _swin
     ),
     "no relative positions": operation("embedding", lambda right, _, ids, table: right(ids, table * 0)),
-    "relative positions turned round": function("_offsets", lambda right, w: right(w).T.copy()),
-    "patches merged row by row": function("_merged", row_by_row),
+    "relative positions turned round": function("_offsets", lambda right, w: right(w).T.copy(), _swin),
+    "patches merged row by row": function("merge_patches", row_by_row),
     "windows half as wide": tower("audio", window_size=4),
     "scores not scaled": operation(
         "attention", lambda right, _, q, k, v, bias, scale, *rest: right(q, k, v, bias, 1.0, *rest)
@@ -343,7 +201,7 @@ TEXT_VARIANTS: dict[str, Callable[[str], Any]] = {
 )
 def test_wrong_variants_are_told_apart(root: Path, modality: str, variant: str) -> None:
     folder, model = made("unfused", root)
-    batch = texts([18, 9, 5]) if modality == "text" else sounds(model, 2)
+    batch = texts([18, 9, 5]) if modality == "text" else spectrograms(model, 2)
     right = expected(model, modality, batch)["vector"]
     control = executable(folder, "torch", modality).run(batch)["vector"][:, 0]
     check_close(control, right, "the right one")
@@ -357,7 +215,7 @@ def test_bfloat16_stays_near(root: Path, engine: str, modality: str) -> None:
     """Cosine of what tells vectors apart: their mean is taken off first."""
     folder, model = made("unfused", root)
     rng = np.random.default_rng(5)
-    batch = texts(rng.integers(4, LENGTH, 24).tolist()) if modality == "text" else sounds(model, 12)
+    batch = texts(rng.integers(4, LENGTH, 24).tolist()) if modality == "text" else spectrograms(model, 12)
     half, exact = (
         executable(folder, engine, modality, None, precision).run(batch)["vector"][:, 0]
         for precision in ("bfloat16", "float32")
@@ -414,3 +272,77 @@ def test_configs_that_contradict_themselves_or_the_weights(root: Path) -> None:
     published["projection_dim"] = 50
     with pytest.raises(ModelError, match=r"dim is 50, but .*_projection.linear1.weight"):
         check_shapes(clap.SHAPES, read_config(clap, published, folder), ours(folder).tensors, folder)
+
+
+# --- LAION's files ------------------------------------------------------------------------------------------------
+
+
+def laions_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """transformers' names of weights as LAION's files have them, key for key."""
+    spelt = {
+        "audio_model.audio_encoder": "audio_branch",
+        "text_model": "text_branch",
+        ".batch_norm.": ".bn0.",
+        "projection.linear1": "projection.0",
+        "projection.linear2": "projection.2",
+    }
+    block = {
+        "layernorm_before": "norm1",
+        "layernorm_after": "norm2",
+        "attention.output.dense": "attn.proj",
+        "attention.self.relative": "attn.relative",
+        "intermediate.dense": "mlp.fc1",
+        "output.dense": "mlp.fc2",
+    }
+    renamed: dict[str, torch.Tensor] = {}
+    for name, value in state.items():
+        for theirs, laions in {**spelt, **(block if ".blocks." in name else {})}.items():
+            name = name.replace(theirs, laions)
+        renamed["module." + name] = value
+    for name in [name for name in renamed if ".blocks." in name and ".attention.self.query." in name]:
+        parts = [renamed.pop(name.replace("query", part)) for part in ("query", "key", "value")]
+        renamed[name.replace("attention.self.query", "attn.qkv")] = torch.cat(parts)
+    more = ["audio_branch.tscam_conv.weight", "audio_branch.spectrogram_extractor.stft.conv_real.weight"]
+    more += ["text_transform.sequential.0.weight", "audio_branch.layers.0.blocks.1.attn_mask"]
+    return renamed | {f"module.{name}": torch.ones(3, 3) for name in more}
+
+
+@pytest.mark.parametrize("kind", ["unfused", "fused"])
+def test_laions_names(root: Path, kind: str) -> None:
+    folder, model = made(kind, root)
+    state = laions_names(model.state_dict())
+    assert {
+        "module.audio_branch.layers.0.blocks.0.attn.qkv.weight",
+        "module.audio_branch.layers.2.blocks.1.attn.relative_position_bias_table",
+        "module.audio_branch.layers.0.downsample.reduction.weight",
+        "module.text_branch.encoder.layer.0.attention.self.query.weight",
+        "module.text_branch.pooler.dense.bias",
+        "module.audio_projection.2.bias",
+        "module.logit_scale_a",
+    } <= set(state)
+    renamed = read(clap, json.loads((folder / "config.json").read_text()), state)
+    assert set(renamed.tensors) == set(ours(folder).tensors)
+    for name, tensor in renamed.tensors.items():
+        np.testing.assert_array_equal(tensor.float32(), ours(folder).tensors[name].float32(), name)
+
+
+def test_laions_files(tmp_path: Path, root: Path) -> None:
+    claims: Any = clap.CLAIMS
+    for name, published in claims["files"].items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).touch()
+        assert registry.family_of_config(registry.config_of_files(folder), folder).name == "clap"
+        config = read_config(clap, published, folder)
+        assert config.text.layer_norm_eps == 1e-5 and config.audio.enable_fusion == ("fusion" in name)
+        assert config.audio.last_width == (1024 if name.startswith("music") else 768)
+    with pytest.raises(
+        ModelError, match=r"copy tokenizer\.json and tokenizer_config\.json of FacebookAI/roberta"
+    ):
+        clap.load_original(folder, {})
+    checkpoints.byte_level(folder)
+    torch.save({"epoch": 9, "state_dict": laions_names(made("unfused", root)[1].state_dict())}, folder / name)
+    found = clap.load_original(folder, {"projection_dim": 48})
+    assert found is not None and found[0] == {"model_type": "clap", "projection_dim": 48}
+    assert "module.audio_branch.bn0.weight" in found[1] and found[2].special_count == 2
+    assert clap.load_original(root / "unfused", {}) is None

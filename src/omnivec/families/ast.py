@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from omnivec import weights
+from omnivec.errors import ModelError
 from omnivec.families import vit
 from omnivec.families.vit import _layer
+from omnivec.inputs.audio.features import FixedFramesMel
+from omnivec.inputs.audio.features.settings import kaldi_fbank
+from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.activations import Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
-from omnivec.validation.typed import Count, Divides, Rate, Side, Size
+from omnivec.validation import typed
+from omnivec.validation.typed import Among, Count, Divides, Positive, Rate, Side, Size
 
 # fmt: off
 CLAIMS = {
@@ -122,6 +127,44 @@ def _layers(config: Config) -> vit.Config:
         layer_norm_eps=config.layer_norm_eps,
         hidden_dropout_prob=config.hidden_dropout_prob,
         attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+    )
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The keys of preprocessor_config.json; the mean and standard deviation are AudioSet's where it states none."""
+
+    sampling_rate: Annotated[int, Among((16000,))] = 16000
+    num_mel_bins: Size | None = None
+    max_length: Size | None = None
+    do_normalize: bool = True
+    mean: float = -4.2677393
+    std: Positive = 4.5689974
+    return_attention_mask: Annotated[bool, Among((False,))] = False
+
+
+def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
+    """Kaldi's filter banks of samples in [-1, 1]; (x - mean) / (2 std), where x is 0 behind the sound."""
+    file = "preprocessor_config.json"
+    stated = typed.read(_Settings, settings, file)
+    for key, value, wanted in (
+        ("num_mel_bins", stated.num_mel_bins, config.num_mel_bins),
+        ("max_length", stated.max_length, config.frames),
+    ):
+        if value not in (None, wanted):
+            raise ModelError(f"{file}: {key} is {value}, but config.json has {wanted}")
+    mel = kaldi_fbank(
+        config.num_mel_bins,
+        window="hann symmetric",
+        scale=1.0,
+        shift=-stated.mean if stated.do_normalize else 0.0,
+        divisor=2 * stated.std if stated.do_normalize else 1.0,
+    )
+    return SoundProcessing(
+        rate=stated.sampling_rate,
+        features=FixedFramesMel(mel=mel, length=config.frames),
+        seconds=mel.frames.needed(config.frames) / stated.sampling_rate,
+        shortest=mel.frames.length,
     )
 
 

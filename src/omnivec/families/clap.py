@@ -1,36 +1,63 @@
 """CLAP: texts and sounds in one space, by RoBERTa and HTSAT, a Swin transformer over log-mel spectrograms.
 
 Wu et al. 2022, arXiv:2211.06687; Chen et al. 2022, arXiv:2202.00874; Liu et al. 2021, arXiv:2103.14030. Weights are
-named as transformers' `ClapModel` saves them.
+named as transformers' `ClapModel` saves them; LAION's own files are read too.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import bert
+from omnivec.families._swin import Windows, merge_patches, window_attention
+from omnivec.inputs.audio.features import settings as front_ends
+from omnivec.inputs.audio.features.fixed_length import Fill
+from omnivec.inputs.audio.processing import SoundProcessing
+from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops import grid
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Stored, Value
 from omnivec.ops.maps import rows
 from omnivec.types import ModalityName
-from omnivec.validation.typed import Among, Count, Filled, Index, Rate, Side, Size
+from omnivec.validation import typed
+from omnivec.validation.typed import Among, Between, Count, Filled, Index, Rate, Side, Size
 
-CLAIMS = {"model_type": ["clap"], "modality": "text"}
+# fmt: off
+CLAIMS = {
+    "model_type": ["clap"],
+    # LAION's files: weights without a config.json.
+    "files": {
+        "630k-best.pt": {"model_type": "clap", "text_config": {"layer_norm_eps": 1e-5}},
+        "630k-audioset-best.pt": {"model_type": "clap", "text_config": {"layer_norm_eps": 1e-5}},
+        "630k-fusion-best.pt":
+            {"model_type": "clap", "text_config": {"layer_norm_eps": 1e-5}, "audio_config": {"enable_fusion": True}},
+        "630k-audioset-fusion-best.pt":
+            {"model_type": "clap", "text_config": {"layer_norm_eps": 1e-5}, "audio_config": {"enable_fusion": True}},
+        "music_audioset_epoch_15_esc_90.14.pt":
+            {"model_type": "clap", "text_config": {"layer_norm_eps": 1e-5},
+             "audio_config": {"patch_embeds_hidden_size": 128, "depths": [2, 2, 12, 2]}},
+        "music_speech_epoch_15_esc_89.25.pt":
+            {"model_type": "clap", "text_config": {"layer_norm_eps": 1e-5},
+             "audio_config": {"patch_embeds_hidden_size": 128, "depths": [2, 2, 12, 2]}},
+        "music_speech_audioset_epoch_15_esc_89.98.pt":
+            {"model_type": "clap", "text_config": {"layer_norm_eps": 1e-5},
+             "audio_config": {"patch_embeds_hidden_size": 128, "depths": [2, 2, 12, 2]}},
+    },
+    "modality": "text",
+}
+# fmt: on
+
+# A frequency in Hz, up to half the sampling rate.
+Frequency = Annotated[float, Between(0.0, 24000.0)]
 
 # The eps of all norms but those of the layers, which config.json states.
 _EPS = 1e-5
-
-# What is added to the scores of patches that the shift brings into one window but that are no neighbours.
-_APART = -100.0
 
 
 class Text(NamedTuple):
@@ -65,6 +92,7 @@ class Audio(NamedTuple):
         layer_norm_eps: eps of the layers' norms.
         hidden_dropout_prob: dropout rate of the feed-forward networks.
         attention_probs_dropout_prob: dropout rate of the attention.
+        enable_fusion: whether the model was trained to fuse the parts of a long sound, on another scale of bands.
     """
 
     spec_size: int
@@ -79,6 +107,7 @@ class Audio(NamedTuple):
     layer_norm_eps: float
     hidden_dropout_prob: float
     attention_probs_dropout_prob: float
+    enable_fusion: bool
 
     @property
     def folds(self) -> int:
@@ -201,6 +230,7 @@ _AUDIO: Mapping[str, Any] = {
     "layer_norm_eps": 1e-5,
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.0,
+    "enable_fusion": False,
 }
 
 
@@ -298,9 +328,10 @@ def forward_audio(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
         stage, side = encoder[f"layers.{i}"], audio.side >> i
         for j in range(depth):
             shift = audio.window_size // 2 if j % 2 and side > audio.window_size else 0
-            x = _layer(ops, stage[f"blocks.{j}"], audio, x, (i, shift))
+            place = Windows(side, audio.width << i, audio.heads[i], audio.window_size, shift)
+            x = _layer(ops, stage[f"blocks.{j}"], audio, x, place)
         if i + 1 < len(audio.depths):
-            x = _merged(ops, stage["downsample"], x, side, audio.width << i)
+            x = merge_patches(ops, stage["downsample"], x, (side, audio.width << i), _EPS)
         x = ops.state(x)
     x = ops.mean(ops.layer_norm(x, encoder["norm"], _EPS), 1)
     return _projected(ops, p["audio_projection"], config, x)
@@ -330,92 +361,65 @@ def _folded(ops: Ops, audio: Audio, x: Value, frames: int) -> Value:
     return ops.reshape(ops.transpose(x, (0, 1, 3, 2)), (0, 1, audio.spec_size, audio.spec_size))
 
 
-def _layer(ops: Ops, p: Params, audio: Audio, x: Value, place: tuple[int, int]) -> Value:
-    """One pre-norm block; `place` is the index of its stage, and by how much its windows are shifted."""
+def _layer(ops: Ops, p: Params, audio: Audio, x: Value, place: Windows) -> Value:
+    """One pre-norm block: x + attention(norm(x)) within windows, then x + feed-forward(norm(x))."""
     eps = audio.layer_norm_eps
-    y = _attention(ops, p["attention"], audio, ops.layer_norm(x, p["layernorm_before"], eps), place)
-    x = x + ops.dropout(y, audio.attention_probs_dropout_prob)
+    rate = audio.attention_probs_dropout_prob
+    y = window_attention(ops, p["attention"], ops.layer_norm(x, p["layernorm_before"], eps), place, rate)
+    x = x + ops.dropout(y, rate)
     y = ops.linear(ops.layer_norm(x, p["layernorm_after"], eps), p["intermediate.dense"])
     y = ops.linear(ACTIVATIONS[audio.hidden_act](ops, y), p["output.dense"])
     return x + ops.dropout(y, audio.hidden_dropout_prob)
 
 
-def _attention(ops: Ops, p: Params, audio: Audio, x: Value, place: tuple[int, int]) -> Value:
-    """Multi-head attention within windows, with learned relative positions: (n, side * side, c) -> the same.
+# transformers' name of how a short sound is extended -> the front end's.
+_FILLS: Mapping[str, Fill] = {"repeatpad": "repeat whole", "repeat": "repeat", "pad": "zeros"}
 
-    The heads of all windows are heads of one attention, so that a mask may differ from window to window.
+
+@dataclass(frozen=True)
+class _Settings:
+    """The keys of preprocessor_config.json, with transformers' defaults."""
+
+    sampling_rate: Annotated[int, Among((48000,))] = 48000
+    fft_window_size: Annotated[int, Among((1024,))] = 1024
+    hop_length: Annotated[int, Among((480,))] = 480
+    feature_size: Size | None = None
+    max_length_s: Count = 10
+    frequency_min: Frequency = 0.0
+    frequency_max: Frequency = 14000.0
+    top_db: Annotated[float | None, Among((None,))] = None
+    padding: Annotated[str, Among(_FILLS)] = "repeatpad"
+    truncation: Annotated[str, Among(("fusion", "rand_trunc"))] = "fusion"
+
+
+def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
+    """Log-mel spectrograms of ten seconds; a shorter sound is repeated as often as it fits.
+
+    The published models cut a longer sound at random places. Here it is read from its beginning, or in windows.
     """
-    stage, shift = place
-    side, width, heads, w = audio.side >> stage, audio.width << stage, audio.heads[stage], audio.window_size
-    across, size = side // w, w * w
-    x = ops.reshape(x, (0, side, side, width))
-    x = ops.reshape(_rolled(ops, x, shift), (0, across, w, across, w, width))
-    x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4, 5)), (0, across * across, size, width))
-    q, k, v = (
-        ops.reshape(
-            ops.transpose(
-                ops.reshape(ops.linear(x, p[f"self.{name}"]), (0, 0, 0, heads, width // heads)),
-                (0, 1, 3, 2, 4),
-            ),
-            (0, across * across * heads, size, width // heads),
-        )
-        for name in ("query", "key", "value")
+    file, fused = "preprocessor_config.json", config.audio.enable_fusion
+    usual = {
+        "frequency_min": 50,
+        "truncation": "fusion" if fused else "rand_trunc",
+    }  # as in the published models
+    stated = typed.read(_Settings, settings or usual, file)
+    if stated.truncation == "fusion" and not fused:
+        raise UnsupportedModel(f"{file}: truncation 'fusion', but config.json has enable_fusion false")
+    features = front_ends.clap(
+        fused=stated.truncation == "fusion",
+        low=stated.frequency_min,
+        high=stated.frequency_max,
+        seconds=stated.max_length_s,
+        bands=config.audio.num_mel_bins,
     )
-    positions = ops.embedding(ops.constant(_offsets(w)), p["self.relative_position_bias_table"])
-    bias = ops.transpose(positions, (2, 0, 1))[None, None] + ops.constant(_apart(side, w, shift))
-    bias = ops.reshape(bias, (1, across * across * heads, size, size))
-    y = ops.attention(q, k, v, bias, (width // heads) ** -0.5, audio.attention_probs_dropout_prob)
-    y = ops.transpose(ops.reshape(y, (0, across * across, heads, size, width // heads)), (0, 1, 3, 2, 4))
-    y = ops.linear(ops.reshape(y, (0, 0, 0, width)), p["output.dense"])
-    y = ops.transpose(ops.reshape(y, (0, across, across, w, w, width)), (0, 1, 3, 2, 4, 5))
-    y = _rolled(ops, ops.reshape(y, (0, side, side, width)), (side - shift) % side)
-    return ops.reshape(y, (0, side * side, width))
-
-
-def _rolled(ops: Ops, x: Value, shift: int) -> Value:
-    """A map (n, h, w, c) whose first `shift` rows and columns are moved to the end."""
-    if not shift:
-        return x
-    x = ops.concat([x[:, shift:], x[:, :shift]], 1)
-    return ops.concat([x[:, :, shift:], x[:, :, :shift]], 2)
-
-
-def _offsets(w: int) -> NDArray[np.int32]:
-    """For each pair of patches in a window of w x w, the row of the table of relative positions: (w * w, w * w).
-
-    For w = 2 there are 3 x 3 offsets of rows and columns, from (-1, -1) to (1, 1); row 4 is that of a patch to itself:
-
-        patches   0 1      rows of patch 0: 4 3 1 0    of patch 1: 5 4 2 1
-                  2 3           of patch 2: 7 6 4 3    of patch 3: 8 7 5 4
-    """
-    row, column = np.divmod(np.arange(w * w), w)
-    rows_apart, columns_apart = (place[:, None] - place[None] + w - 1 for place in (row, column))
-    return np.asarray(rows_apart * (2 * w - 1) + columns_apart, np.int32)
-
-
-def _apart(side: int, w: int, shift: int) -> NDArray[np.float32]:
-    """The mask of each window, in order: (1, windows, 1, w * w, w * w), 0 or `_APART`.
-
-    After the shift, the last windows hold patches from opposite edges of the map, which must not attend to each other.
-    The places of an axis have three regions: those of whole windows, those before the edge, and those beyond it.
-    """
-    place = np.arange(side)
-    region = ((place >= side - w) & (shift > 0)).astype(int) + ((place >= side - shift) & (shift > 0))
-    square = (3 * region[:, None] + region).reshape(side // w, w, side // w, w)
-    windows = square.transpose(0, 2, 1, 3).reshape(-1, w * w)
-    differs = windows[:, :, None] != windows[:, None]
-    return np.where(differs, np.float32(_APART), np.float32(0))[None, :, None]
-
-
-def _merged(ops: Ops, p: Params, x: Value, side: int, width: int) -> Value:
-    """Patch merging: (n, side * side, width) -> (n, side * side / 4, 2 * width).
-
-    Each square of 2 x 2 patches becomes one, in the order upper left, lower left, upper right, lower right.
-    """
-    half = side // 2
-    x = ops.transpose(ops.reshape(x, (0, half, 2, half, 2, width)), (0, 1, 3, 4, 2, 5))
-    x = ops.reshape(x, (0, half * half, 4 * width))
-    return ops.linear(ops.layer_norm(x, p["norm"], _EPS), p["reduction"])
+    features = replace(features, fill=_FILLS[stated.padding])
+    for key, value, wanted in (
+        ("feature_size", stated.feature_size, config.audio.num_mel_bins),
+        ("frames of max_length_s", features.count(1), config.frames),
+    ):
+        if value not in (None, wanted):
+            raise UnsupportedModel(f"{file}: {key} {value}: only {wanted} is covered")
+    return SoundProcessing(rate=stated.sampling_rate, features=features, seconds=float(stated.max_length_s))
 
 
 def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float | None]:
@@ -423,6 +427,24 @@ def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float 
     name = "logit_scale_a"
     learned = float(tensors[name].float32().reshape(-1)[0]) if name in tensors else -math.log(0.07)
     return math.exp(learned), None
+
+
+def load_original(
+    folder: Path, published: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], weights.Weights, Tokenizer] | None:
+    """The config, weights and tokenizer of a folder with one of LAION's files; None for others."""
+    claims: Any = CLAIMS
+    place = next((folder / name for name in claims["files"] if (folder / name).is_file()), None)
+    if place is None or (folder / "config.json").is_file():
+        return None
+    try:
+        tokenizer = load_tokenizer(folder)
+    except ModelError as error:
+        raise ModelError(
+            f"{error} LAION's models have RoBERTa's tokenizer: copy tokenizer.json and tokenizer_config.json of "
+            "FacebookAI/roberta-base into the folder"
+        ) from error
+    return {"model_type": "clap", **published}, weights.read(place), tokenizer
 
 
 SHAPES = {
@@ -442,11 +464,32 @@ SHAPES = {
 
 PREFIXES = ("clap.", "module.")
 
+_ENCODER, _BLOCK = "audio_model.audio_encoder.", r"audio_branch\.layers\.(\d+)\.blocks\.(\d+)\."
+_OURS, _SELF = rf"{_ENCODER}layers.\1.blocks.\2.", rf"{_ENCODER}layers.\1.blocks.\2.attention.self."
+
 LAYOUTS: list[weights.Row] = [
-    # Buffers.
-    (r".*\.(num_batches_tracked|relative_position_index|position_ids|token_type_ids)", None),
+    # Buffers, and LAION's spectrograms, classifiers and further layers of training.
+    (r".*\.(num_batches_tracked|relative_position_index|position_ids|token_type_ids|attn_mask)", None),
+    (r"audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*", None),
+    (r"(text|audio)_transform\..*", None),
     # The fusion of a long sound's parts, which are read one by one here.
-    (r"audio_model\.audio_encoder\.patch_embed\.(fusion_model|mel_conv2d)\..*", None),
+    (r"(audio_branch|audio_model\.audio_encoder)\.patch_embed\.(fusion_model|mel_conv2d)\..*", None),
+    # LAION's names.
+    (rf"{_BLOCK}norm1\.(weight|bias)", rf"{_OURS}layernorm_before.\3"),
+    (rf"{_BLOCK}norm2\.(weight|bias)", rf"{_OURS}layernorm_after.\3"),
+    (
+        rf"{_BLOCK}attn\.qkv\.(weight|bias)",
+        (rf"{_SELF}query.\3", rf"{_SELF}key.\3", rf"{_SELF}value.\3"),
+    ),
+    (rf"{_BLOCK}attn\.proj\.(weight|bias)", rf"{_OURS}attention.output.dense.\3"),
+    (rf"{_BLOCK}attn\.relative_position_bias_table", rf"{_SELF}relative_position_bias_table"),
+    (rf"{_BLOCK}mlp\.fc1\.(weight|bias)", rf"{_OURS}intermediate.dense.\3"),
+    (rf"{_BLOCK}mlp\.fc2\.(weight|bias)", rf"{_OURS}output.dense.\3"),
+    (r"audio_branch\.bn0\.(.*)", rf"{_ENCODER}batch_norm.\1"),
+    (r"audio_branch\.(.*)", rf"{_ENCODER}\1"),
+    (r"text_branch\.(.*)", r"text_model.\1"),
+    (r"(text|audio)_projection\.0\.(.*)", r"\1_projection.linear1.\2"),
+    (r"(text|audio)_projection\.2\.(.*)", r"\1_projection.linear2.\2"),
 ]
 
 KNOWN: dict[str, Mapping[str, Any]] = {}
