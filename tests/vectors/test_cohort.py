@@ -43,6 +43,19 @@ def test_scores_are_symmetric_and_do_not_depend_on_lengths_or_order():
     assert fitted.normalize(a[3], b[3]) == pytest.approx(scores[3:4])
 
 
+def test_the_own_speaker_can_be_left_out():
+    cohort = vectors(150)
+    members = np.array([3, 7])
+    found = Cohort.fit(cohort).normalize(cohort[members], cohort[members + 1], skip=(members, members + 1))
+    for i, member in enumerate(members):
+        total = 0.0
+        cosine = unit(cohort[member]) @ unit(cohort[member + 1])
+        for side in (member, member + 1):
+            others = unit(np.delete(cohort, side, axis=0)) @ unit(cohort[side])
+            total += (cosine - others.mean()) / others.std()
+        assert found[i] == pytest.approx(total / 2)
+
+
 def test_offsets_of_single_recordings_are_removed():
     """Half of the recordings share a strong component with the cohort, which makes all of their cosines high."""
     generator = np.random.default_rng(0)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omnivec.errors import UsageError
+from omnivec.types import Ints
 from omnivec.validation.arguments import whole
 from omnivec.vectors.verification import unit_rows
 
@@ -86,7 +87,7 @@ class Cohort:
         cosines: Doubles = self._centered(vectors, "vectors") @ self.vectors.T
         return cosines
 
-    def normalize(self, a: ArrayLike, b: ArrayLike) -> Doubles:
+    def normalize(self, a: ArrayLike, b: ArrayLike, *, skip: tuple[Ints, Ints] | None = None) -> Doubles:
         """Normalised scores of pairs of vectors.
 
         The cosine s of a pair becomes ((s - m_a) / d_a + (s - m_b) / d_b) / 2, where m and d are the mean and the
@@ -95,6 +96,8 @@ class Cohort:
         Args:
             a: (n, dim), or (dim,) for one.
             b: (n, dim) the other side of each pair, or (dim,).
+            skip: for each side, (n,) the row in `vectors` of its own speaker, which is left out; None if the speakers
+                are not in the cohort.
 
         Returns:
             (n,) float64. They are in standard deviations, not cosines, so that thresholds for cosines do not apply.
@@ -108,14 +111,19 @@ class Cohort:
                 f"a has {len(rows)} vectors and b {len(others)}: pairs need the same number of both"
             )
         cosines = np.einsum("ij,ij->i", rows, others)
-        sides = [(cosines - mean) / spread for mean, spread in map(self._statistics, (rows, others))]
+        own = (None, None) if skip is None else skip
+        statistics = self._statistics(rows, own[0]), self._statistics(others, own[1])
+        sides = [(cosines - mean) / spread for mean, spread in statistics]
         mean: Doubles = (sides[0] + sides[1]) / 2
         return mean
 
-    def _statistics(self, rows: Doubles) -> tuple[Doubles, Doubles]:
+    def _statistics(self, rows: Doubles, own: Ints | None) -> tuple[Doubles, Doubles]:
         """Mean and standard deviation of each row's highest cosines with the cohort."""
-        scores = rows @ self.vectors.T
-        highest = np.partition(scores, len(self.vectors) - self.top, axis=1)[:, -self.top :]
+        scores, top = rows @ self.vectors.T, self.top
+        if own is not None:
+            scores[np.arange(len(rows)), own] = -np.inf
+            top = min(top, len(self.vectors) - 1)
+        highest = np.partition(scores, len(self.vectors) - top, axis=1)[:, -top:]
         spread = highest.std(axis=1)
         if not (spread > 1e-9).all():
             raise UsageError(
