@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import sounds
 from omnivec.inputs.audio import features
@@ -161,6 +164,12 @@ def test_python_speech_features_of_short_sounds(samples):
     assert agrees(features.PSF_FBANK(VOICE[:samples]), psf.logfbank(VOICE[:samples] * 32768.0))
 
 
+def test_energies_of_nearly_silent_frames():
+    psf = pytest.importorskip("python_speech_features")
+    faint = np.concatenate((VOICE[:8000], VOICE[:8000] * np.float32(1e-13), np.zeros(4000, np.float32)))
+    assert agrees(features.PSF_MFCC(faint), psf.mfcc(faint * 32768.0))
+
+
 # Whisper and CLAP, as transformers prepares them
 
 
@@ -254,3 +263,34 @@ def test_wrong_variants_of_whisper_are_rejected(make):
     extractor = transformers.WhisperFeatureExtractor()
     reference = extractor(VOICE, sampling_rate=16000, return_tensors="np")["input_features"][0].T
     assert not agrees(make()(VOICE), reference)
+
+
+# Real sound
+
+
+@pytest.mark.parametrize(
+    "archive, every",
+    [("librispeech_other_sub/flac.zip", 25), ("esc10/audio.zip", 100)],
+    ids=["speech", "sounds"],
+)
+def test_recordings(data_folder, archive, every):
+    soxr = pytest.importorskip("soxr")
+    psf = pytest.importorskip("python_speech_features")
+    transformers = pytest.importorskip("transformers")
+    path = data_folder / archive
+    if not path.exists():
+        pytest.skip(f"no {archive} in the data folder")
+    with zipfile.ZipFile(path) as files:
+        names = [name for name in files.namelist() if name.endswith((".flac", ".wav", ".ogg"))]
+        for name in names[::every]:
+            stored, rate = soundfile.read(io.BytesIO(files.read(name)), dtype="float32")
+            sound = soxr.resample(stored, rate, 16000)
+            assert agrees(features.LIBROSA_MFCC(sound), librosa_mfcc(sound, 22050)), name
+            assert agrees(features.PSF_MFCC(sound), psf.mfcc(sound * 32768.0)), name
+            assert agrees(
+                settings.kaldi_fbank(80, scale=1.0)(sound), kaldi(sound, 1.0, mel_opts={"num_bins": 80})
+            )
+            assert agrees(features.KALDI_MFCC(sound), kaldi(sound, mfcc=True)), name
+            extractor = transformers.WhisperFeatureExtractor()
+            whisper = extractor(sound, sampling_rate=16000, return_tensors="np")["input_features"][0].T
+            assert agrees(features.WHISPER(sound), whisper), name

@@ -32,12 +32,12 @@ class Cepstra:
         coefficients: number of coefficients, the one of index 0 included.
         lifter: L; 0 for none.
         lifter_offset: 1 for librosa, whose lifter begins with i = 1 at c_0; 0 for all others.
-        zeroth: what stands at index 0. "cepstrum": c_0. "energy": the logarithm of the sum of the squared samples of
-            the frame, before pre-emphasis and window (Kaldi's raw energy). "spectrum energy": the logarithm of the sum
-            of the power spectrum (python_speech_features). "none": nothing, so that rows begin with c_1.
+        zeroth: what stands at index 0. "cepstrum": c_0. "energy": the sum of the squared samples of the frame, before
+            pre-emphasis and window (Kaldi's raw energy). "spectrum energy": the sum of the power spectrum
+            (python_speech_features). "none": nothing, so that rows begin with c_1. Of both energies the logarithm is
+            taken, as `mel.log` says, without its range.
         zeroth_factor: factor of c_0; sqrt(2) for HTK, whose cosine transform is not orthonormal there.
         zeroth_last: whether index 0 is moved to the end of a row, as in HTK.
-        energy_floor: smallest energy before the logarithm.
     """
 
     mel: MelSpectrogram
@@ -47,7 +47,6 @@ class Cepstra:
     zeroth: Zeroth = "cepstrum"
     zeroth_factor: float = 1.0
     zeroth_last: bool = False
-    energy_floor: float = float(np.finfo(np.float32).eps)
 
     def __post_init__(self) -> None:
         if not 1 <= self.coefficients <= self.mel.filters.bands:
@@ -72,7 +71,8 @@ class Cepstra:
         if self.zeroth == "none":
             return np.ascontiguousarray(cepstra[:, 1:])
         if self.zeroth != "cepstrum":
-            cepstra[:, 0] = np.log(np.maximum(energies, np.float32(self.energy_floor)))
+            self.mel.log.apply(energies)
+            cepstra[:, 0] = energies
         elif self.zeroth_factor != 1:
             cepstra[:, 0] *= np.float32(self.zeroth_factor)
         return np.roll(cepstra, -1, axis=1) if self.zeroth_last else cepstra

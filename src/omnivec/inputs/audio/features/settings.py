@@ -164,7 +164,6 @@ def psf_mfcc(mel: MelSpectrogram, coefficients: int = 13) -> Cepstra:
         coefficients=coefficients,
         lifter=22.0,
         zeroth="spectrum energy",
-        energy_floor=FLOAT64_EPSILON,
     )
 
 
