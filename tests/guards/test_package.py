@@ -64,7 +64,7 @@ def test_the_floor_of_coverage_is_a_per_cent_below_the_stated_figure():
 def test_dependencies_are_what_is_imported():
     optional = libraries() - named(PROJECT["dependencies"])
     assert named(PROJECT["dependencies"]) <= libraries()
-    extras = ("train", "words", "transformers", "parquet")
+    extras = ("train", "words", "transformers", "parquet", "video")
     assert optional == named([line for extra in extras for line in EXTRAS[extra]])
 
 

@@ -7,11 +7,12 @@ through one handle from the start to the end of an extent, because a decoder los
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -24,8 +25,11 @@ from omnivec.validation.reasons import LeftOut
 if TYPE_CHECKING:
     import soundfile
 
-HEAD = 64
-"""Number of leading bytes by which a format is recognised."""
+_SECOND = {b"RIFF": ("wav", "WAV"), b"OggS": ("ogg", "OGG"), b"caff": ("caf", "CAF")}
+"""Demuxers of files whose codec libsndfile may not have, by their first bytes."""
+
+HEAD = 400
+"""Number of leading bytes by which a format is recognised: MPEG-TS repeats a byte every 188."""
 
 MIN_RATE, MAX_RATE = 100, 768_000
 """Sampling rates in Hz: others are the mistakes of a damaged header."""
@@ -36,6 +40,9 @@ LOUDEST = 16.0
 _DENSEST = 4096
 """Largest number of frames that a byte of a file can hold: silence in FLAC, Vorbis and Opus stays below it."""
 
+_MP3_LENGTHS = (b"Xing", b"Info", b"VBRI")
+"""Marks of the first frame of an MP3 file that holds the number of frames."""
+
 _PASSED = 2**16
 """Number of frames that are decoded at a time before the position that is sought."""
 
@@ -45,7 +52,14 @@ _UNKNOWN = 0x7FFF_F000
 _CHUNKS = 1000
 """Number of chunks of a file among which its samples are looked for."""
 
-_OF_VIDEO = "is decoded with PyAV: pip install 'omnivec[video]'"
+_CONTAINERS = {
+    b"\x1a\x45\xdf\xa3": ("matroska", "Matroska"),
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": ("asf", "WMA"),
+    b"\0\0\x01\xba": ("mpeg", "MPEG"),
+    b"FLV\x01": ("flv", "FLV"),
+    b"#!AMR": ("amr", "AMR"),
+    b"OggS": ("ogg", "OGG"),
+}
 _NAMES = {"OGG": "OGG", "WAVEX": "WAV", "RF64": "WAV", "W64": "WAV", "CAF": "CAF", "AU": "AU"}
 _FORMATS = (
     "WAV, FLAC, OGG, Opus, MP3, AIFF, CAF and AU; with the extra [video] also M4A, AAC, WMA, WebM and videos"
@@ -91,27 +105,46 @@ def open_sound(source: Path | bytes | Audio) -> Iterator[Decoder]:
         file.seek(0)
         if not head:
             raise LeftOut("empty", "empty (0 bytes): there is no sound in it")
+        container = of_container(head)
         if is_sound(head):
-            declared = _declared_bytes(file, head, size)
-            file.seek(0)
-            with SoundfileDecoder.opened(file, size) as decoder:
-                if declared is not None:
-                    there, whole = declared
-                    if not there:
-                        raise ItemError("has no samples: it is cut off where they begin")
-                    refuse_cut(
-                        (decoder.frames or 0), round((decoder.frames or 0) * whole / there), decoder.rate
-                    )
+            with _of_soundfile(file, head, size) as decoder:
+                yield decoder
+        elif container is not None:
+            from omnivec.inputs.audio.av_decoding import AvDecoder
+
+            with AvDecoder.opened(file, *container) as decoder:
+                refuse_rate(decoder.rate)
                 yield decoder
         else:
-            container = of_container(head)
+            raise LeftOut(
+                "no sound",
+                f"not a sound: it begins with {head[:12]!r}; formats are {_FORMATS}. Samples without a header: read "
+                "them with NumPy, and give Audio(samples, rate)",
+            )
+
+
+@contextmanager
+def _of_soundfile(file: IO[bytes], head: bytes, size: int) -> Iterator[Decoder]:
+    """Yields a decoder by libsndfile, or by FFmpeg of a codec that only that has, such as Speex in OGG."""
+    missing = _missing(file, head, size)
+    file.seek(0)
+    with ExitStack() as stack:
+        try:
+            decoder: Decoder = stack.enter_context(SoundfileDecoder.opened(file, size))
+        except ItemError as error:
+            container = _SECOND.get(head[:4])
             if container is None:
-                raise LeftOut(
-                    "no sound",
-                    f"not a sound: it begins with {head[:12]!r}; formats are {_FORMATS}. Samples without a header: "
-                    "read them with NumPy, and give Audio(samples, rate)",
-                )
-            raise ItemError(f"{container} {_OF_VIDEO}")
+                raise
+            from omnivec.inputs.audio.av_decoding import AvDecoder
+
+            try:
+                decoder = stack.enter_context(AvDecoder.opened(file, *container))
+            except ItemError:
+                raise error from error.__cause__
+        refuse_rate(decoder.rate)
+        if missing is not None and decoder.frames:
+            refuse_cut(decoder.frames, round(decoder.frames / missing), decoder.rate)
+        yield decoder
 
 
 def is_sound(head: bytes) -> bool:
@@ -127,21 +160,21 @@ def is_sound(head: bytes) -> bool:
     return head[:3] == b"ID3" or _is_mpeg(head)
 
 
-def of_container(head: bytes) -> str | None:
-    """Name of the format of a file that FFmpeg decodes, by its first bytes; None if it is none that is known here."""
-    if head[4:8] == b"ftyp":
-        return "M4A" if head[8:11] == b"M4A" else "MP4"
+def of_container(head: bytes) -> tuple[str, str] | None:
+    """FFmpeg's demuxer of a file and the name of its format, by its first bytes; None if it is none that is known."""
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return "mov", "M4A" if head[8:11] == b"M4A" else "MP4"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
-        return "AAC"
+        return "aac", "AAC"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "AVI"
-    beginnings = {
-        b"\x1a\x45\xdf\xa3": "WebM or Matroska",
-        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "WMA",
-        b"\0\0\x01\xba": "MPEG video",
-        b"OggS": "OGG video",
-    }
-    return next((name for beginning, name in beginnings.items() if head.startswith(beginning)), None)
+        return "avi", "AVI"
+    if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[:64]:
+        return "matroska", "WebM"
+    if len(head) == HEAD and head[0] == head[188] == head[376] == 0x47:
+        return "mpegts", "MPEG-TS"
+    return next(
+        (container for beginning, container in _CONTAINERS.items() if head.startswith(beginning)), None
+    )
 
 
 def _is_mpeg(head: bytes) -> bool:
@@ -171,6 +204,7 @@ class SoundfileDecoder:
         """Yields a decoder of an open file of `size` bytes."""
         import soundfile
 
+        first = _after_tags(file)
         readable = _Readable(file)
         try:
             with soundfile.SoundFile(readable) as handle:
@@ -178,13 +212,13 @@ class SoundfileDecoder:
                 # samples of blocks would differ from those of the whole file by up to 0.5.
                 handle.seekable = lambda: False
                 decoder = cls(handle, readable)
-                refuse_rate(decoder.rate)
-                decoder.frames = decoder._declared(size)
+                decoder.frames = decoder._declared(first, size)
                 yield decoder
         except soundfile.LibsndfileError as error:
             readable.raise_error()
             raise ItemError(
-                f"its header is damaged or cut off ({_reason(error)}; {size:,} bytes); copy it again from where it came"
+                f"its header is damaged or cut off, or its codec unknown ({_reason(error)}; {size:,} bytes); copy it "
+                "again from where it came, or convert it to WAV"
             ) from error
 
     def seek(self, frame: int) -> None:
@@ -223,8 +257,12 @@ class SoundfileDecoder:
             return min(frame, max(0, (self.frames or 0) - 30 * self.rate))
         return frame
 
-    def _declared(self, size: int) -> int | None:
+    def _declared(self, head: bytes, size: int) -> int | None:
         """Number of frames by the header; None if it is unknown, or more than a file of `size` bytes can hold."""
+        if self.format == "MP3" and not any(mark in head for mark in _MP3_LENGTHS):
+            return (
+                None  # libsndfile then estimates it from the size of the file, pictures in its tags included
+            )
         frames = int(self._handle.frames)
         return frames if 0 <= frames <= size * _DENSEST else None
 
@@ -323,7 +361,7 @@ def refuse_values(samples: Floats, first: int, rate: int) -> None:
 
 def refuse_cut(frames: int, declared: int, rate: int) -> None:
     """Refuses a sound that has fewer frames than its header declares, beyond what decoders differ in."""
-    if declared - frames > min(0.1 * rate, 0.1 * declared):
+    if declared - frames > min(0.25 * rate, 0.1 * declared):
         raise ItemError(
             f"lasts {frames / rate:.1f} s, but its header says {declared / rate:.1f} s: cut off; copy it again from "
             "where it came"
@@ -336,10 +374,26 @@ def refuse_rate(rate: int) -> None:
         raise ItemError(f"a sampling rate of {rate:,} Hz: must be from {MIN_RATE:,} to {MAX_RATE:,} Hz")
 
 
-def _declared_bytes(file: IO[bytes], head: bytes, size: int) -> tuple[int, int] | None:
-    """Bytes of samples that a WAV or AIFF file has, and that its header declares; None unless the latter are more.
+def _after_tags(file: IO[bytes]) -> bytes:
+    """The first bytes of a file after tags in ID3; it is left at its start."""
+    file.seek(0)
+    head = file.read(10)
+    while head[:3] == b"ID3" and len(head) == 10:
+        size = functools.reduce(lambda total, byte: total << 7 | byte & 0x7F, head[6:], 0)
+        file.seek(size, os.SEEK_CUR)
+        head = file.read(10)
+    head += file.read(HEAD)
+    file.seek(0)
+    return head
+
+
+def _missing(file: IO[bytes], head: bytes, size: int) -> float | None:
+    """Share of the samples that a WAV or AIFF file declares which is there; None unless some are missing.
 
     libsndfile reads such a file as if its header declared what is there.
+
+    Raises:
+        ItemError: all are missing.
     """
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
         return None
@@ -354,9 +408,13 @@ def _declared_bytes(file: IO[bytes], head: bytes, size: int) -> tuple[int, int] 
         if chunk[:4] == b"ds64":
             long = int.from_bytes(chunk[16:24], "little")
         if chunk[:4] in (b"data", b"SSND"):
-            there, whole = size - position - 8, long or length
+            there, declared = size - position - 8, long or length
             # Programs that write to a pipe declare the largest size.
-            return (max(there, 0), whole) if there < whole and (long or whole < _UNKNOWN) else None
+            if there >= declared or (declared >= _UNKNOWN and not long):
+                break
+            if there <= 0:
+                raise ItemError(f"has no samples: it is cut off before the {declared:,} bytes of them")
+            return there / declared
         position += 8 + length + length % 2
     return None
 

@@ -338,14 +338,13 @@ def _mono_blocks(decoder: Decoder, first: int, count: int | None) -> Iterator[Fl
 
 def _blocks(decoder: Decoder, first: int = 0, count: int | None = None) -> Iterator[Floats]:
     """Decodes `count` frames from `first` on, or all; yields blocks (n, channels)."""
-    position = first
-    if first:
-        decoder.seek(first)
-    size = max(1, _BLOCK // decoder.channels)
+    position, size = 0, max(1, _BLOCK // decoder.channels)
     while count is None or position < first + count:
-        wanted = size if count is None else min(size, first + count - position)
         try:
-            block = decoder.read(wanted)
+            if position < first:
+                decoder.seek(first)
+                position = first
+            block = decoder.read(size if count is None else min(size, first + count - position))
         except ItemError as error:
             after = f"{position / decoder.rate:.1f} s"
             if decoder.frames is not None:
