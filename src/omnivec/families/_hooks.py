@@ -27,6 +27,7 @@ from omnivec.inputs.text.tokenizer import Tokenizer
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.tables.record import Table
 from omnivec.types import Floats, Ints, ModalityName
+from omnivec.vectors.class_scores import LinearClassifier
 from omnivec.weights.layouts import Row
 from omnivec.weights.tensor import Tensor, Weights
 
@@ -144,6 +145,10 @@ class ComputedHooks(Hooks):
 
     def torch_only_reason(self, tensors: Tensors, config: Any) -> str | None:
         """Why OpenVINO cannot run a model; None if it can."""
+        return None
+
+    def labels(self, published: ConfigJson, tensors: Tensors) -> LinearClassifier | None:
+        """The classes that the model was published with and the linear classifier of its vectors; None without one."""
         return None
 
     def sound(self, config: Any, settings: ConfigJson) -> SoundProcessing:

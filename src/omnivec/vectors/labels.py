@@ -44,9 +44,14 @@ def zero_shot(items: Floats, labels: Floats, scale: float = 100.0, bias: float |
     if not len(texts):
         raise UsageError("no labels: give at least one")
     logits = images @ texts.T * scale
-    if bias is None:
-        return _softmax(logits).astype(np.float32)
-    return _sigmoid(logits + real("bias", bias)).astype(np.float32)
+    return probabilities(
+        logits if bias is None else logits + real("bias", bias), independent=bias is not None
+    )
+
+
+def probabilities(logits: NDArray[np.float64], *, independent: bool) -> Floats:
+    """The probabilities that logits (n, k) stand for, float32: each by itself, or those of a row with a sum of 1."""
+    return (_sigmoid(logits) if independent else _softmax(logits)).astype(np.float32)
 
 
 def fill(templates: Sequence[str], labels: Sequence[str]) -> list[str]:

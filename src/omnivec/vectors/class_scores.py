@@ -1,0 +1,63 @@
+"""The classes of a model that was published with a linear classifier on its vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from omnivec.errors import UsageError
+from omnivec.types import Floats
+from omnivec.validation.arguments import whole
+from omnivec.vectors.arrays import numbers
+from omnivec.vectors.labels import probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class LinearClassifier:
+    """A linear classifier of vectors.
+
+    Attributes:
+        names: of the c classes.
+        weight: (c, dim) float32.
+        bias: (c,) float32.
+        independent: whether several classes may hold at once, so that each probability is by itself (a sigmoid); else
+            they sum to 1 (a softmax).
+    """
+
+    names: tuple[str, ...]
+    weight: Floats
+    bias: Floats
+    independent: bool = False
+
+    def probabilities(self, vectors: Floats) -> Floats:
+        """The probability of each class: vectors (n, dim) -> (n, c) float32.
+
+        Raises:
+            UsageError: no array (n, dim), of another dim, or with numbers that are not finite.
+        """
+        rows = numbers("vectors", vectors, 2)
+        if rows.shape[1] != self.weight.shape[1]:
+            raise UsageError(
+                f"vectors of {rows.shape[1]} components, but the classifier was trained on {self.weight.shape[1]}: "
+                "give the model's vectors as they are, without dim= and without a trained head"
+            )
+        if not np.isfinite(rows).all():
+            raise UsageError(
+                f"vectors: {int((~np.isfinite(rows)).sum())} of {rows.size} numbers are not finite"
+            )
+        logits = rows.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
+        return probabilities(logits, independent=self.independent)
+
+    def describe(self, vectors: Floats, k: int = 5) -> list[list[tuple[str, float]]]:
+        """The `k` most probable classes of each vector, with their probabilities, the most probable first.
+
+        Raises:
+            UsageError: as `probabilities`, or k is below 1.
+        """
+        count = whole("k", k, 1)
+        shares = self.probabilities(vectors)
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :count]
+        return [
+            [(self.names[i], float(row[i])) for i in best] for row, best in zip(shares, order, strict=True)
+        ]
