@@ -154,7 +154,7 @@ def measure(model: omnivec.Embedder, policy: Policy, texts: Sequence[Sequence[st
     """One policy on three lists of fresh texts."""
     runner = Runner(model, policy, threads)
     ids, tokenising = machine.spent(lambda: runner.tokenise(texts[1]))
-    padded = padded_part(policy, [len(own) for own in ids], model.max_length)
+    padded = padded_part(policy, [len(own) for own in ids], int(model.max_length))
     _, cold = machine.spent(lambda: runner.before(texts[0]))
     _, warm = machine.spent(lambda: runner.before(texts[1]))
     _, ahead = machine.spent(lambda: runner.ahead(texts[2]))

@@ -285,7 +285,7 @@ def compare(engines: Sequence[Engine], asked: argparse.Namespace, path: Path) ->
         found, texts = measure(engines, part, passages(path, part.tokens, seed=7), repetitions)
         flops = []
         for batch in texts:
-            lengths = [min(len(ids), model.max_length) for ids in tokenizer.ids(batch)]
+            lengths = [min(len(ids), int(model.max_length)) for ids in tokenizer.ids(batch)]
             flops.append(model_flops(model.model.published, lengths))
         done.append((kind, part.texts, flops, found))
     return [

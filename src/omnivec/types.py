@@ -24,6 +24,8 @@ Decode = Literal["reduced", "exact"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Amounts = NDArray[np.int64] | NDArray[np.float64]
+"""How much of each item was read: tokens or pixels, which are counted, or seconds, which are measured."""
 Keys = NDArray[np.int64]
 """Keys of passages: the integers by which a collection and its vector indexes identify them."""
 
@@ -96,16 +98,16 @@ class Encoded:
         vectors: (m, dim) float32, in the order of the items.
         kept: (m,) int64, the index of the item of each row.
         failures: maps the index of each item that has no vector to the reason, one line.
-        seen: (m,) int64, how much of each item the model has read, in `unit`.
-        lost: (m,) int64, how much of each item the model's limit cut off, in `unit`.
+        seen: (m,) how much of each item the model has read, in `unit`: int64, or float64 for seconds.
+        lost: (m,) how much of each item the model's limit cut off, in `unit`: int64, or float64 for seconds.
         unit: what `seen` and `lost` count: "tokens", "pixels" or "seconds".
     """
 
     vectors: Floats
     kept: Ints
     failures: dict[int, str] = field(default_factory=dict)
-    seen: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    lost: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    seen: Amounts = field(default_factory=lambda: np.zeros(0, np.int64))
+    lost: Amounts = field(default_factory=lambda: np.zeros(0, np.int64))
     unit: str = "tokens"
 
     def __repr__(self) -> str:
@@ -175,8 +177,8 @@ class Prepared:
 
     arrays: Mapping[str, NDArray[Any]]
     cost: int
-    seen: int
-    lost: int
+    seen: float
+    lost: float
     skip: int = 0
 
 

@@ -170,7 +170,7 @@ def test_contract(tmp_path: Path, kind: str) -> None:
 def test_text_to_vector_equals_transformers(made: tuple[Path, Any]) -> None:
     folder, model = made
     embedder = open_model(folder)
-    expected = mean_pooled(model, AutoTokenizer.from_pretrained(folder), LISTED, embedder.max_length)
+    expected = mean_pooled(model, AutoTokenizer.from_pretrained(folder), LISTED, int(embedder.max_length))
     check_close(embedder.encode(LISTED), expected, "mean over tokens")
 
 
@@ -191,7 +191,7 @@ def test_what_is_saved_is_read_by_sentence_transformers(tmp_path: Path, kind: st
 def test_bfloat16_stays_near(made: tuple[Path, Any], engine: str) -> None:
     """Within 1e-3, or within twice what transformers itself loses where the weights lose more than that."""
     folder, model = made
-    tokenizer, limit = AutoTokenizer.from_pretrained(folder), open_model(folder).max_length
+    tokenizer, limit = AutoTokenizer.from_pretrained(folder), int(open_model(folder).max_length)
     exact = mean_pooled(model, tokenizer, LISTED, limit)
     half = mean_pooled(copy.deepcopy(model).bfloat16(), tokenizer, LISTED, limit)
     bar = max(1e-3, 2 * (1 - cosines(exact, half).min()))
@@ -200,7 +200,7 @@ def test_bfloat16_stays_near(made: tuple[Path, Any], engine: str) -> None:
 
 def test_lengths_are_the_models(kept: dict[str, tuple[Path, Any]]) -> None:
     behind_padding = ("xlm-roberta", "camembert", "mpnet")
-    found = {kind: open_model(folder).max_length for kind, (folder, _) in kept.items()}
+    found = {kind: int(open_model(folder).max_length) for kind, (folder, _) in kept.items()}
     assert found == {kind: 96 if kind in behind_padding else 98 for kind in kept}
 
 

@@ -125,7 +125,7 @@ def test_contract(tmp_path: Path, kind: str) -> None:
 def test_text_to_vector_equals_transformers(made: tuple[Path, Any]) -> None:
     folder, model = made
     embedder = open_model(folder)
-    expected = mean_pooled(model, AutoTokenizer.from_pretrained(folder), LISTED, embedder.max_length)
+    expected = mean_pooled(model, AutoTokenizer.from_pretrained(folder), LISTED, int(embedder.max_length))
     check_close(embedder.encode(LISTED), expected, "mean over tokens")
 
 

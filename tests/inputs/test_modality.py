@@ -79,12 +79,11 @@ def test_a_modality_that_nobody_brought_is_named_with_those_there_are() -> None:
         modality.get("smell")
 
 
-@pytest.mark.parametrize(("name", "what"), [("a.wav", "a sound"), ("a.mp4", "a video")])
-def test_what_nothing_reads_yet_is_refused_by_its_name(tmp_path: Path, name: str, what: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt ")
+def test_what_nothing_reads_yet_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"film")
     assert not reading.is_readable(path)
-    with pytest.raises(ItemError, match=rf"{name}: {what} by its name, but \w+ cannot be read yet$"):
+    with pytest.raises(ItemError, match=r"a.mp4: a video by its name, but videos cannot be read yet$"):
         reading.read(path)
     with pytest.raises(ItemError, match="is a key, but collections do not support keys"):
         reading.content_of(omnivec.Key("a"))

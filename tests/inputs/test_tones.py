@@ -279,7 +279,7 @@ def folder(tmp_path: Path) -> Path:
     """Files of tones, and one that no modality here claims."""
     where = tmp_path / "tones"
     where.mkdir()
-    for name, data in {**FILES, "x.wav": b"RIFF"}.items():
+    for name, data in {**FILES, "x.mp4": b"film"}.items():
         (where / name).write_bytes(data)
     return where
 
@@ -335,7 +335,7 @@ def test_a_text_model_refuses_it(tones: ModuleType, tmp_path: Path) -> None:
 def test_a_collection_takes_it(tones: ModuleType, chime: Path, folder: Path, tmp_path: Path) -> None:
     with Collection(tmp_path / "notes.omni", models={"tone": chime}) as notes:
         report = notes.sync(folder)
-        assert (report.new, report.passages, report.failed, dict(report.skipped)) == (3, 5, {}, {".wav": 1})
+        assert (report.new, report.passages, report.failed, dict(report.skipped)) == (3, 5, {}, {".mp4": 1})
         assert notes.sync(folder).unchanged == 3
         added = notes.add([tones.Tone(330, 3)], ids=["made"])
         assert (added.passages, added.lost) == (2, 0)
@@ -402,7 +402,7 @@ def omni(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
 def test_the_command_line(omni: Run, chime: Path, choir: Path, folder: Path) -> None:
     code, out, err = omni("index", folder, "--model", f"tone={chime}")
     assert code == 0 and "3 new" in out and "5 passages" in out
-    assert "neither text nor image nor tone by their names: 1 .wav" in err
+    assert "neither text nor image nor audio nor tone by their names: 1 .mp4" in err
     code, out, _ = omni("search", "--file", folder / "e.tone", "-k", "1")
     assert code == 0 and "e.tone  2 s at 660 Hz" in out
     code, out, _ = omni("search", "--file", folder / "e.tone", "-k", "1", "--json", "--html", "found.html")

@@ -19,7 +19,7 @@ from omnivec.types import Encoded, Prepared
 class Counting:
     """Numbers as items: a vector is (value, cost, batch size); what it is told not to like fails."""
 
-    dim, unit, budget, chunk = 2, "units", 64, 1024
+    dim, unit, budget, chunk, modality = 2, "units", 64, 1024, "text"
 
     def __init__(self, streams: int = 2, refuse: Sequence[int] = (), break_on: Sequence[int] = ()) -> None:
         self.streams, self.refuse, self.break_on = streams, set(refuse), set(break_on)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -233,7 +234,7 @@ class JsonSink:
             line: dict[str, Any] = {"index": i, "item": name}
             if i in row_of:
                 row = row_of[i]
-                line |= {"lost": int(encoded.lost[row])} if encoded.lost[row] else {}
+                line |= {"lost": encoded.lost[row].item()} if encoded.lost[row] else {}
                 line["vector"] = [float(f"{value:.9g}") for value in encoded.vectors[row].tolist()]
             else:
                 line["error"] = encoded.failures[i]
@@ -269,7 +270,7 @@ class ParquetSink:
         vectors: list[Any] = [None] * len(names)
         lost = [0] * len(names)
         for row, i in enumerate((encoded.kept - self._first).tolist()):
-            vectors[i], lost[i] = encoded.vectors[row], int(encoded.lost[row])
+            vectors[i], lost[i] = encoded.vectors[row], math.ceil(encoded.lost[row])  # whole seconds
         errors = [encoded.failures.get(i) for i in range(self._first, self._first + len(names))]
         columns = [list(names), vectors, lost, errors]
         arrays = [self._pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)]

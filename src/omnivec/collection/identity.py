@@ -15,6 +15,7 @@ from omnivec.errors import IdentityError
 from omnivec.files import read_kept, write_kept
 from omnivec.inputs import modality
 from omnivec.inputs.modality import Canaries
+from omnivec.models import variants
 from omnivec.models.embedder import Embedder
 from omnivec.types import Floats
 
@@ -23,7 +24,8 @@ def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
     """Returns a model's identity, from the cache if its files are unchanged, because hashing the weights takes time."""
     if not model.encoder.card.stored:
         return json_of(model.identity)
-    place, state = str(model.folder.resolve()), [model.dim, _state(model.folder)]
+    place = str(model.folder.resolve()) + variants.suffix(variants.split(model.name)[1])
+    state = [model.dim, _state(model.folder)]
     cached = read_kept(cache)
     entry = cached.get(place)
     if isinstance(entry, dict) and entry.get("state") == state and entry.get("seal") == _seal(entry):

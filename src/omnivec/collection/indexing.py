@@ -16,7 +16,7 @@ from omnivec.inputs.content import Content, Cutting, Piece
 from omnivec.inputs.reading import pieces_of
 from omnivec.store.records import Document, Passage
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Encoded, Ints, ModalityName
+from omnivec.types import Encoded, Floats, Ints, ModalityName
 
 PASSAGES = 512
 """Largest number of passages in a commit, and so the work that a killed process loses."""
@@ -136,17 +136,27 @@ class Indexer:
         for one in written:
             self._on_written(one)
 
+    def _texts(self, draft: Draft, vectors: Floats) -> list[str]:
+        """Returns the text of each passage of a draft: its own, or a description of its vector if it has none."""
+        texts = [piece.text for piece in draft.pieces]
+        describe = modality.get(draft.modality).describe
+        if describe is None or all(texts):
+            return texts
+        described = describe(self._writer.model, vectors)
+        return [own or other for own, other in zip(texts, described, strict=True)]
+
     def _document(self, draft: Draft, encoded: Encoded, rows: Ints, lost: int) -> Document:
+        texts = self._texts(draft, encoded.vectors[rows])
         passages = tuple(
             Passage(
                 piece.start,
                 piece.end,
                 piece.line,
-                piece.text,
+                text,
                 draft.modality,
                 {self._writer.space: encoded.vectors[row : row + 1]},
             )
-            for piece, row in zip(draft.pieces, rows, strict=True)
+            for piece, text, row in zip(draft.pieces, texts, rows, strict=True)
         )
         return Document(
             id=draft.id,

@@ -28,7 +28,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from omnivec import hub
+from omnivec import hub, progress
 from omnivec.collection import identity
 from omnivec.errors import (
     CollectionError,
@@ -42,6 +42,7 @@ from omnivec.inputs.content import Cutting
 from omnivec.inputs.modality import get as record_of
 from omnivec.inputs.modality import modalities as known_modalities
 from omnivec.inputs.modality import plural, readable, written
+from omnivec.models import variants
 from omnivec.models.embedder import Embedder
 from omnivec.models.loading import load, name_or_folder
 from omnivec.store.connections import damaged
@@ -50,6 +51,7 @@ from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Metric, ModalityName
 from omnivec.validation.arguments import said
+from omnivec.validation.reasons import one_line
 
 ModelSource = str | Path | Embedder
 """A model: its name, its folder, or a loaded embedder."""
@@ -107,6 +109,7 @@ class Spaces(Mapping[str, Embedder]):
         self._known: set[str] = set()
         self._writers: dict[ModalityName, Writer] = {}
         self._lacking: dict[ModalityName, str] = {}
+        self._fallbacks: dict[ModalityName, str] = {}
         self._refuse_others()
 
     def __iter__(self) -> Iterator[str]:
@@ -190,7 +193,7 @@ class Spaces(Mapping[str, Embedder]):
         if limit is None:
             encoder = self.model(modality).encoder.part(modality)
             limit = self.model(modality).max_length if encoder is None else encoder.card.limit
-        return Cutting(limit)
+        return Cutting(limit, overlap=record_of(modality).overlap)
 
     def writer(self, modality: ModalityName) -> Writer:
         """Returns the space and model of a modality, for writing: the space is recorded, and its canaries are checked.
@@ -219,6 +222,13 @@ class Spaces(Mapping[str, Embedder]):
             if chosen or modality == written():
                 raise
             record, way = record_of(modality), f"(--model {modality}=NAME, models={{{modality!r}: NAME}})"
+            if record.fallback_model and modality not in self._fallbacks:
+                progress.say(
+                    f"{record.default_model}, the default model of {record.plural}, cannot be loaded: using "
+                    f"{record.fallback_model} instead, unless another is named {way}. {one_line(error)}"
+                )
+                self._fallbacks[modality] = record.fallback_model
+                return self._available(modality)
             self._lacking[modality] = (
                 f"{record.default_model}, which embeds {record.plural} unless another is named {way}, cannot be "
                 f"loaded: {error}"
@@ -281,11 +291,13 @@ class Spaces(Mapping[str, Embedder]):
         If the model is in the folder that contains the collection, it is a path relative to this folder, "./models/x",
         so that both can be moved together.
         """
-        path = hub.local(source.source if isinstance(source, Embedder) else source)
+        place, options = variants.split(source.source if isinstance(source, Embedder) else source)
+        path = hub.local(place)
         if path is None:
             return source.name if isinstance(source, Embedder) else str(source)
         base = self._catalogue.folder.parent.resolve()
-        return f"./{path.relative_to(base).as_posix()}" if path.is_relative_to(base) else str(path)
+        called = f"./{path.relative_to(base).as_posix()}" if path.is_relative_to(base) else str(path)
+        return called + variants.suffix(options)
 
     def _meant(self, recorded: str) -> str:
         """Returns the name or folder for what `_called` has recorded."""
@@ -309,7 +321,7 @@ class Spaces(Mapping[str, Embedder]):
         """Loads the model of a space: the requested one, else the recorded one, else the default."""
         modalities = name.split("+")
         asked = next((one for one in map(self._asked, modalities) if one is not None), None)
-        default = record_of(modalities[0]).default_model
+        default = self._fallbacks.get(modalities[0], record_of(modalities[0]).default_model)
         made = self._meant(recorded.model) if recorded is not None else default
         source = made if asked is None else asked  # not `asked or made`: an empty table is falsy
         if source == "":
@@ -361,7 +373,7 @@ def _is_readable(space: SpaceRecord) -> bool:
     parts = [recorded.get("weights"), recorded.get("preprocessing", {}), recorded.get("towers", {})]
     return (
         all(isinstance(part, Mapping) for part in parts)
-        and type(recorded.get("preprocessing", {}).get("limit", 1)) is int
+        and type(recorded.get("preprocessing", {}).get("limit", 1)) in (int, float)
         and isinstance(listed, list)
         and all(isinstance(one, str) for one in listed)
     )
@@ -392,7 +404,7 @@ def _joint_model(modalities: set[str]) -> str:
     return next(filter(None, known), "MODEL")
 
 
-def _recorded_limit(space: SpaceRecord, modality: ModalityName) -> int | None:
+def _recorded_limit(space: SpaceRecord, modality: ModalityName) -> float | None:
     """Returns the length limit of a space's model for a modality, in its unit; None if it is not recorded."""
     made = space.identity
     if modality in made.get("towers", {}):
@@ -400,7 +412,7 @@ def _recorded_limit(space: SpaceRecord, modality: ModalityName) -> int | None:
     elif reads(space)[0] != modality:  # the other facts are those of the first modality
         return None
     limit = made.get("preprocessing", {}).get("limit")
-    return limit if type(limit) is int else None
+    return limit if type(limit) in (int, float) else None
 
 
 def _same(a: ModelSource, b: ModelSource) -> bool:

@@ -18,7 +18,7 @@ from omnivec.errors import ItemError
 from omnivec.inputs import modality
 from omnivec.inputs.content import MAX_BYTES, Content, Cutting
 from omnivec.inputs.files.walk import UNPROVEN, FileEntry, Walk, walk
-from omnivec.inputs.reading import is_readable, read
+from omnivec.inputs.reading import is_read_in_blocks, is_readable, read
 from omnivec.progress import Counter as Progress
 from omnivec.progress import bar
 from omnivec.store.records import DocumentEntry, Signature
@@ -200,7 +200,13 @@ class Sync:
             self._fail(escaped(root), f"{escaped(root)}: its name is not valid UTF-8; rename it")
             return None
         options = self._options
-        return walk(root, hidden=options.hidden, max_bytes=options.max_bytes, wanted=is_readable)
+        return walk(
+            root,
+            hidden=options.hidden,
+            max_bytes=options.max_bytes,
+            wanted=is_readable,
+            large=is_read_in_blocks,
+        )
 
     def _files(self, walks: Sequence[Walk]) -> dict[str, tuple[FileEntry, str]]:
         """Maps the id of each file under the roots to the file and the first root that it was found under."""

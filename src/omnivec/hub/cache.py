@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 from omnivec.files import cache_folder
 from omnivec.hub.completeness import is_whole
 from omnivec.hub.names import (
+    Bundled,
     Folder,
     JoinedPackages,
     ModelRequest,
@@ -55,7 +56,7 @@ def find(wanted: ModelRequest) -> Resolved | None:
 
 
 def _find(origin: Origin, wanted: ModelRequest) -> Resolved | None:
-    if isinstance(origin, Folder):
+    if isinstance(origin, Folder | Bundled):
         return Resolved(origin.path, str(origin), wanted.name)
     if isinstance(origin, Package):
         return _package(origin, wanted.name)

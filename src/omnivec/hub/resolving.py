@@ -10,6 +10,7 @@ from omnivec.errors import DownloadError, ModelNotFound
 from omnivec.hub.cache import everything, find
 from omnivec.hub.disk import is_disk_trouble
 from omnivec.hub.names import (
+    Bundled,
     Folder,
     JoinedPackages,
     Known,
@@ -57,7 +58,7 @@ def resolve(
     if say is not None or progress is not None:
         report = Reporter(say or report.say, progress or report.progress)
     if in_cache := find(wanted):
-        if not isinstance(wanted.origins[0], Folder):
+        if not isinstance(wanted.origins[0], Folder | Bundled):
             report.say(f"found in the cache: {in_cache.folder}")
         return in_cache
     if _is_offline() if offline is None else offline:
@@ -110,7 +111,7 @@ def _place(origin: Origin) -> str:
 
 def _fetch(origin: Origin, wanted: ModelRequest, report: Reporter) -> Resolved:
     """Downloads from one origin. Network code is imported here, so that models in a cache load without it."""
-    if isinstance(origin, Folder):
+    if isinstance(origin, Folder | Bundled):
         return Resolved(origin.path, str(origin), wanted.name)
     if isinstance(origin, Repository):
         from omnivec.hub.huggingface import fetch as fetch_repository

@@ -52,9 +52,9 @@ class Cutting:
         overlap: largest length that a passage repeats from the one before.
     """
 
-    limit: int
-    length: int = 0
-    overlap: int = OVERLAP
+    limit: float
+    length: float = 0
+    overlap: float = OVERLAP
 
     def pipeline(self, pipeline: str) -> str:
         """Appends the settings to a pipeline; a document with another recorded pipeline is split again."""

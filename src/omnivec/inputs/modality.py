@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.items import shown
+from omnivec.types import Floats
 from omnivec.validation.plugins import only, plugins
 from omnivec.validation.reasons import with_class
 
@@ -58,6 +59,7 @@ class Modality:
         plural: several items in messages, such as "images".
         given: how to give an item in memory, in messages, such as "a str".
         unit: unit of `seen` and `lost` in `Encoded`, such as "tokens" or "pixels".
+        is_counted: whether `seen` and `lost` are counted, as tokens are; False if they are measured, as seconds are.
         accepts: returns whether a value in memory is an item of this modality; not called for a pathlib.Path.
         rank: position in `names`; equal ranks are sorted by name.
         suffixes: suffixes of its files in lower case, such as ".png".
@@ -66,11 +68,16 @@ class Modality:
         otherwise: whether files that no modality claims, by name or first bytes, are of this one; one has True.
         read: makes the content of a file from its bytes, its path, and encodings to use if it names none; ItemError if
             it cannot be read. None if there is no reader: such files are refused, and left out of folders.
+        read_file: makes the content of a file from its path, instead of `read`: for files that are too large to be held
+            in memory. It reads them in blocks, and no limit of size applies to them.
         content: makes the content of an item in memory; ItemError if it cannot be read.
         pipeline: name and version of the way from content to passages, "NAME/1". A collection records it for each
             document, and makes the document again if it changes.
         is_cut: whether a document may be split into several passages by the model's limit; else it is one passage.
         passages: makes passages from content, the embedder that will embed them, and `Cutting`; called if `is_cut`.
+        describe: makes texts for full-text search from the model and the vectors (n, dim) of passages that have none,
+            such as the names of the sounds in them; None if there are no such texts.
+        overlap: largest length that a passage repeats from the one before, in `unit`.
         span_unit: unit of the start and end of a passage, such as "characters" or "seconds"; "" without an extent.
         counts_lost: whether what a model's limit cuts off is lost to a search, and counted by collections; False for
             images, which are cropped or resized.
@@ -80,6 +87,7 @@ class Modality:
         preparer: makes the preparer of a model; None if no family supports the modality yet.
         canaries: test items that show whether a model still makes the same vectors.
         default_model: the model that is used if none is named; "" for none.
+        fallback_model: the model that is used, with a line that says so, if the default model cannot be loaded.
         joint_model: a model that embeds both it and texts, for messages; "" for none.
         templates: texts into which the labels of a classification are put, in place of {}.
         thumbnail: makes a PIL image of a file that fits a width and height in pixels; None if hits show only text.
@@ -93,16 +101,20 @@ class Modality:
     given: str
     unit: str
     accepts: Callable[[Any], bool]
+    is_counted: bool = True
     rank: int = 100
     suffixes: frozenset[str] = frozenset()
     file_names: frozenset[str] = frozenset()
     sniff: Callable[[bytes], bool] = lambda head: False
     otherwise: bool = False
     read: Callable[[bytes, Path, Sequence[str]], Content] | None = None
+    read_file: Callable[[Path], Content] | None = None
     content: Callable[[Any], Content] | None = None
     pipeline: str = ""
     is_cut: bool = False
     passages: Callable[[Content, Any, Cutting], list[Piece]] | None = None
+    describe: Callable[[Any, Floats], list[str]] | None = None
+    overlap: float = 32
     span_unit: str = ""
     counts_lost: bool = False
     encode_options: tuple[str, ...] = ()
@@ -111,6 +123,7 @@ class Modality:
     preparer: Callable[[PreparerSource], Preparer] | None = None
     canaries: Canaries = Canaries()
     default_model: str = ""
+    fallback_model: str = ""
     joint_model: str = ""
     templates: tuple[str, ...] = ("{}",)
     thumbnail: Callable[[Path, int, int], Any] | None = None

@@ -60,7 +60,7 @@ class Preparer(Protocol):
         """Unit of `limit`, `cost`, `seen` and `lost`, such as "tokens" or "pixels"."""
 
     @property
-    def limit(self) -> int:
+    def limit(self) -> float:
         """Length limit of an item, in `unit`."""
 
     @property

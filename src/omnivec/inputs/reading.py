@@ -20,7 +20,7 @@ def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: 
     Args:
         path: path of the file.
         encoding: one or more encodings for a text that is not UTF-8 and does not name its encoding.
-        max_bytes: largest size of the file.
+        max_bytes: largest size of the file; no limit for a modality whose files are read in blocks.
 
     Raises:
         ItemError: the file is of a modality that cannot be read, or damaged; one line that begins with its path.
@@ -28,8 +28,12 @@ def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: 
     from omnivec.inputs.files.read import checked_encodings, read_bytes
 
     try:
+        if is_read_in_blocks(path):
+            return _read_in_blocks(path)
         data = read_bytes(path, max_bytes)
         record = modality.get(modality.of_file(path, data))
+        if record.read_file is not None:  # by its first bytes; its name says nothing
+            return record.read_file(path)
         if record.read is None:
             raise ItemError(
                 f"{file_name(path)}: {record.one} by its name, but {record.plural} cannot be read yet"
@@ -56,7 +60,21 @@ def content_of(item: Any) -> Content:
 def is_readable(path: Path) -> bool:
     """Whether a file can be a document, according to its name."""
     name = modality.of_name(path)
-    return name is not None and modality.get(name).read is not None
+    record = None if name is None else modality.get(name)
+    return record is not None and (record.read is not None or record.read_file is not None)
+
+
+def is_read_in_blocks(path: Path) -> bool:
+    """Whether a file is of a modality whose files are read in blocks, according to its name: it may be of any size."""
+    name = modality.of_name(path)
+    return name is not None and modality.get(name).read_file is not None
+
+
+def _read_in_blocks(path: Path) -> Content:
+    read_file = modality.get(modality.of_name(path) or "").read_file
+    if read_file is None:
+        raise ItemError(f"{file_name(path)}: files of this kind are not read in blocks")
+    return read_file(path)
 
 
 def pieces_of(content: Content, model: Any, cutting: Callable[[ModalityName], Cutting]) -> list[Piece]:

@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
+from omnivec.inputs.modality import get
 from omnivec.inputs.preparer import PLAIN, Preparer, ReadOptions
-from omnivec.types import Encoded, Floats, Ints, Prepared
+from omnivec.types import Amounts, Encoded, Floats, Ints, ModalityName, Prepared
 from omnivec.validation.reasons import of_item
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ class _Run:
                 self.failures[i] = of_item(error)
         self.dim = computer.dim if projection is None else projection.dims[1]
         self.vectors = np.zeros((len(items), self.dim), np.float32)
-        self.seen = np.zeros(len(items), np.int64)
-        self.lost = np.zeros(len(items), np.int64)
+        self.seen, self.lost = np.zeros((2, len(items)), amount_type((preparer.modality,)))
         self.order = deque(sorted(self.decoded, key=lambda i: -sizes[i]))
         self.waiting: list[_ItemPart] = []
         self.parts: dict[int, _Parts] = {}
@@ -237,7 +237,7 @@ class _Run:
 class _Parts:
     """The vectors of the parts of an item, until all are there to be averaged."""
 
-    def __init__(self, seen: Sequence[int], dim: int) -> None:
+    def __init__(self, seen: Sequence[float], dim: int) -> None:
         self._weights = np.maximum(np.array(seen, np.float32), 1e-9)
         self._vectors = np.zeros((len(seen), dim), np.float32)
         self._left, self._lock = len(seen), threading.Lock()
@@ -352,6 +352,7 @@ def scatter(
     failures: Mapping[int, str],
     runs: Mapping[Any, Callable[[Sequence[Any]], Encoded]],
     dim: int,
+    amount: type[np.generic] = np.int64,
 ) -> Encoded:
     """Embeds items that are read by several models, and returns the results in the order of the items.
 
@@ -361,9 +362,10 @@ def scatter(
         failures: maps the index of each item that has already failed to the reason.
         runs: maps each key to the function that embeds its items.
         dim: length of a vector.
+        amount: dtype of `seen` and `lost`; see `amount_type`.
     """
     vectors = np.zeros((len(items), dim), np.float32)
-    seen, lost = np.zeros((2, len(items)), np.int64)
+    seen, lost = np.zeros((2, len(items)), amount)
     why, units = dict(failures), []
     for key, run_part in runs.items():
         places = np.array([i for i, target in enumerate(meant) if target == key], np.int64)
@@ -377,7 +379,12 @@ def scatter(
     return _kept(vectors, seen, lost, why, " and ".join(units) or "tokens")
 
 
-def _kept(vectors: Floats, seen: Ints, lost: Ints, failures: Mapping[int, str], unit: str) -> Encoded:
+def amount_type(modalities: Iterable[ModalityName]) -> type[np.generic]:
+    """Returns the dtype of `seen` and `lost` for items of some modalities: int64, or float64 if one is not counted."""
+    return np.int64 if all(get(name).is_counted for name in modalities) else np.float64
+
+
+def _kept(vectors: Floats, seen: Amounts, lost: Amounts, failures: Mapping[int, str], unit: str) -> Encoded:
     """Makes the result for n items from arrays with n rows, by leaving out those that have failed."""
     if not failures:
         return Encoded(vectors, np.arange(len(vectors), dtype=np.int64), {}, seen, lost, unit)

@@ -16,7 +16,7 @@ from omnivec.errors import ItemError, ItemErrors, ModelError, UsageError
 from omnivec.inputs.items import is_one, several
 from omnivec.inputs.items import text as one_text
 from omnivec.inputs.text import MODALITY as TEXT
-from omnivec.models import batching, registry
+from omnivec.models import batching, registry, variants
 from omnivec.models.batching import BatchOptions
 from omnivec.models.encode_options import EncodeOptions, checked_dim, refuse_tensors
 from omnivec.models.encoder import Encoder
@@ -113,8 +113,8 @@ class Embedder:
         return Space(self.dim, self.metric, self.modalities)
 
     @property
-    def max_length(self) -> int:
-        """Length limit of an item in the unit of its modality: tokens of a text, special tokens included, or pixels."""
+    def max_length(self) -> float:
+        """Length limit of an item: tokens of a text, special tokens included, pixels of an image, seconds of sound."""
         return self.encoder.card.limit
 
     @property
@@ -130,7 +130,7 @@ class Embedder:
     @property
     def card(self) -> dict[str, Any]:
         """Properties of the model and how it runs on this machine, with the reason for each choice."""
-        facts = dict(registry.known().get(self.name, {}))
+        facts = dict(registry.known().get(str(variants.split(self.name)[0]), {}))
         return {
             "name": self.name,
             "source": self.source,

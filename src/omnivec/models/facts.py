@@ -34,7 +34,7 @@ class Card:
     folder: Path
     family: str
     space: Space
-    limit: int
+    limit: float
     prompts: Mapping[str, str]
     default_prompt: str | None
     normalizes: bool

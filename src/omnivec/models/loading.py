@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
 
@@ -11,7 +12,7 @@ from omnivec.errors import ModelError, UsageError
 from omnivec.files import locked
 from omnivec.inputs.items import shown
 from omnivec.inputs.modality import get, modalities, plural
-from omnivec.models import registry
+from omnivec.models import registry, variants
 from omnivec.models.embedder import DEFAULT_MODEL, Embedder
 from omnivec.models.encoder import Encoder
 from omnivec.models.joint_folder import SIDES, is_joint, read_joint
@@ -44,6 +45,8 @@ def load(  # noqa: PLR0913 - independent options, keyword-only
     offline: bool | None = None,
     limit: SupportsIndex | None = None,
     errors: str | None = None,
+    layer: SupportsIndex | str | None = None,
+    fast: bool | None = None,
 ) -> Embedder:
     """Loads a model.
 
@@ -60,6 +63,8 @@ def load(  # noqa: PLR0913 - independent options, keyword-only
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
         limit: for a table of keys, number of leading rows to read; None reads all.
         errors: how to decode keys of a table that are not UTF-8: "replace" (default), "ignore" or "strict".
+        layer: for a network of sounds, the hidden state to pool, 0 for the embeddings; also in a name, "NAME[layer=3]".
+        fast: for Whisper, whether sounds are not padded to 30 s, which gives other vectors; also "NAME[layer=3,fast]".
 
     Returns:
         The embedder: a `KeyedEmbedder` for a table, else an `Embedder`.
@@ -67,43 +72,52 @@ def load(  # noqa: PLR0913 - independent options, keyword-only
     Raises:
         ModelError: the folder is incomplete, or `max_memory` is too small for the model and the longest item.
         ModelNotFound: no source has the model; the message lists the answer of each source.
-        UnsupportedModel: no family supports the model.
-        UsageError: an option is invalid, or does not apply to the model, such as `limit` to one that is not a table.
+        UnsupportedModel, UsageError: no family supports the model; an option is invalid, or does not apply to it.
         WeightsError: the weights are damaged, or do not match the config.
 
     Examples:
         >>> omnivec.load("all-MiniLM-L6-v2").space
         Space(dim=384, metric='cosine', modalities=('text',))
     """
-    source, offline = name_or_folder(model), None if offline is None else arguments.flag("offline", offline)
+    source, variant = variants.chosen(name_or_folder(model), {"layer": layer, "fast": fast})
+    offline = None if offline is None else arguments.flag("offline", offline)
     choice = _choice(engine, precision, device, threads, deterministic, decode)
-    ceiling = None if max_memory is None else _ceiling(max_memory, choice)
-    resolved = _resolve(source, offline)
+    ceiling = _ceiling(max_memory, choice)
+    resolved = _resolve(source, offline, variants.suffix(variant))
     rows = _rows(resolved, limit, errors)
     with locked(resolved.folder, shared=True):  # so that no process replaces its files meanwhile
-        embedder_class, encoder = _read(resolved.folder, choice, offline, rows, ceiling)
+        embedder_class, encoder = _read(resolved.folder, choice, offline, rows, ceiling, variant)
     _refuse_inapplicable(resolved.name, encoder, choice, decode, max_memory)
-    if ceiling is not None:
-        ceiling.keep()
-    embedder = embedder_class(encoder, resolved.name, resolved.source, dim)
-    _say_notes(resolved.name, encoder, errors)
-    return embedder
+    return _announced(embedder_class(encoder, resolved.name, resolved.source, dim), ceiling, errors)
 
 
-def _resolve(source: str | Path, offline: bool | None) -> hub.Resolved:
-    """Finds the folder of a model, and completes or undoes a save into it that was interrupted."""
+def _resolve(source: str | Path, offline: bool | None, suffix: str) -> hub.Resolved:
+    """Finds the folder of a model, and completes or undoes a save into it that was interrupted.
+
+    The suffix, which names a variant, is appended to the name and the source.
+    """
     resolved = hub.resolve(
         source, known=registry.known(), offline=offline, progress=progress.DownloadBar(), say=_say
     )
     if resolved.folder.is_dir():
         recover(resolved.folder)
-    return resolved
+    return replace(resolved, name=resolved.name + suffix, source=resolved.source + suffix)
 
 
 def _read(
-    folder: Path, choice: Choice, offline: bool | None, rows: RowSelection | None, ceiling: Ceiling | None
+    folder: Path,
+    choice: Choice,
+    offline: bool | None,
+    rows: RowSelection | None,
+    ceiling: Ceiling | None,
+    variant: Mapping[str, Any],
 ) -> tuple[type[Embedder], Encoder]:
     """Reads the model in a folder; returns the class of its embedder, and its encoder."""
+    if variant and (is_table(folder) or is_joint(folder)):
+        kind = "a table" if is_table(folder) else "a joint model"
+        raise UsageError(
+            f"{folder} is {kind}, which has no variants {variants.suffix(variant)}: leave them out"
+        )
     if is_table(folder):
         from omnivec.models.keyed import KeyedEmbedder
 
@@ -114,11 +128,11 @@ def _read(
         joint = read_joint(folder)
         if lacking := [side for side in SIDES if not (folder / side).is_dir()]:
             raise ModelError(f"{folder / lacking[0]} is missing: the joint model's folder is incomplete")
-        sides = [_read(folder / side, choice, offline, None, ceiling)[1] for side in SIDES]
+        sides = [_read(folder / side, choice, offline, None, ceiling, {})[1] for side in SIDES]
         return JointEmbedder, joined(sides, joint, folder)
     networks: dict[str, Network] = {
         modality: _network(model, choice, ceiling)
-        for modality, model in read_models(folder, offline, choice.decode).items()
+        for modality, model in read_models(folder, offline, choice.decode, variant).items()
     }
     if len(networks) > 1:
         return Embedder, Towers.of(networks)
@@ -126,7 +140,9 @@ def _read(
     return Embedder, only
 
 
-def _ceiling(max_memory: int | str, choice: Choice) -> Ceiling:
+def _ceiling(max_memory: int | str | None, choice: Choice) -> Ceiling | None:
+    if max_memory is None:
+        return None
     from omnivec.models.memory import Ceiling  # imported here, since it is rarely needed
 
     return Ceiling(parse_size(max_memory), choice, trials_file())
@@ -137,9 +153,13 @@ def _network(model: Model, choice: Choice, ceiling: Ceiling | None) -> Network:
     return Network.of(model, choice, trials_file()) if ceiling is None else ceiling.network(model)
 
 
-def _say_notes(name: str, encoder: Encoder, errors: str | None) -> None:
-    for line in _notes(encoder, errors):
-        _say(f"{name}{line}")
+def _announced(embedder: Embedder, ceiling: Ceiling | None, errors: str | None) -> Embedder:
+    """Returns an embedder, kept below a memory limit, after saying what is missing or inconsistent in its files."""
+    if ceiling is not None:
+        ceiling.keep()
+    for line in _notes(embedder.encoder, errors):
+        _say(f"{embedder.name}{line}")
+    return embedder
 
 
 def _notes(encoder: Encoder, errors: str | None) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from omnivec.errors import ItemError, ModelError
+from omnivec.inputs.preparer import Preparer
 from omnivec.models.model import Model
 from omnivec.models.network import Choice, Network, runtime_of
 from omnivec.ops import process
@@ -76,7 +77,7 @@ class _MemoryShare:
         network, start = self.network, process.resident()
         self.cold = start if network.is_fixed else 0
         for length in (1,) if network.is_fixed else (16, 32, 64, 128, SHORT):
-            network.probe(1, min(length, network.preparer.limit))
+            network.probe(1, min(length, _largest(network.preparer)))
         self.twin += process.resident() - start
         release(tensor.data for tensor in network.model.tensors.values())
 
@@ -91,7 +92,7 @@ class _MemoryShare:
         streams = network.runtime.settings.streams
         probe = Probe(
             network.probe,
-            preparer.limit,
+            _largest(preparer),
             network.budget,
             streams,
             least=streams if network.runtime.deterministic else 1,
@@ -104,6 +105,11 @@ class _MemoryShare:
         guard = Guard(limits, preparer.unit)
         network.limit(limits.budget, limits.streams, guard.check, f"as {as_mb(ceiling)} of memory allow")
         preparer.room.ceiling = ceiling
+
+
+def _largest(preparer: Preparer) -> int:
+    """The cost of the longest item, which is the preparer's limit unless this is in another unit, such as seconds."""
+    return int(getattr(preparer, "largest", preparer.limit))
 
 
 class Fits(Protocol):

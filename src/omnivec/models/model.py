@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from omnivec import weights
 from omnivec.errors import MissingExtra, ModelError, UnsupportedModel, UsageError, WeightsError
 from omnivec.families._hooks import NetworkHooks, TowerHooks, computed_hooks, program
-from omnivec.inputs.modality import get, written
+from omnivec.inputs.modality import Modality, get, written
 from omnivec.inputs.preparer import Preparer, PreparerSource
 from omnivec.inputs.text import text
 from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
-from omnivec.models import registry
+from omnivec.models import registry, variants
 from omnivec.models.facts import Logits
 from omnivec.models.folder import ModelFolder, read_folder, refuse_own_code
 from omnivec.models.head import Head, HeadModule, check_towers, read_head
@@ -169,7 +169,10 @@ def read_model(folder: Path) -> Model:
 
 
 def read_models(
-    folder: Path, offline: bool | None = None, decode: Decode = "reduced"
+    folder: Path,
+    offline: bool | None = None,
+    decode: Decode = "reduced",
+    variant: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[ModalityName, Model]:
     """Reads the model in a folder; of several modalities, one model for each, texts first.
 
@@ -177,19 +180,20 @@ def read_models(
         folder: folder in the layout of transformers, sentence-transformers or peft.
         offline: see `omnivec.load`.
         decode: see `omnivec.load`.
+        variant: options that change its vectors; see `models.variants`.
     """
     files = read_folder(folder, offline)
     family_record = registry.family_of_config(files.published, files.base)
     family = family_record.load()
     hooks = computed_hooks(family)
+    variants.check_covered(variant, hooks.Config, family_record.name)
+    files = replace(files, published={**files.published, **variant}) if variant else files
     refuse_own_code(files.published, hooks.OWN_CODE, files.base)
     original = hooks.load_original(files.base, known_keys(family, files.published, files.base))
     published, stored, tokenizer = original or (files.published, weights.read(files.base), None)
+    published = {**published, **variant}
     config = read_config(family, published, files.base)
-    stored = weights.strip_prefixes(stored, hooks.PREFIXES)
-    if files.adapter is not None:
-        in_out = published["model_type"] in hooks.IN_OUT
-        stored = merged(stored, files.adapter, hooks.PREFIXES, hooks.LAYOUTS, in_out)
+    stored = _adapted(weights.strip_prefixes(stored, hooks.PREFIXES), files, hooks, published)
     tensors = dict(weights.rename(stored, hooks.LAYOUTS))
     unused = {n: t for n, t in stored.items() if n.startswith("pooler.") and n not in tensors}
     tensors, config = hooks.adapt_weights(tensors, config)
@@ -204,8 +208,6 @@ def read_models(
     source = _source(files, family, config, published, tokenizer, decode)
     models: dict[ModalityName, Model] = {}
     for record in records:
-        if record.preparer is None:
-            raise UnsupportedModel(f"{folder}: {record.plural} cannot be prepared for a model yet")
         # Pooling is not a guess if the model is in its authors' own format, or has no tokens.
         stated = head.stated or original is not None or not record.needs_tokenizer
         models[record.name] = Model(
@@ -215,7 +217,7 @@ def read_models(
             family=family,
             config=config,
             tensors={**tensors, **head_tensors},
-            preparer=record.preparer(source),
+            preparer=_preparer(record, source, folder),
             head=replace(head, stated=stated),
             prompts=dict(files.card.get("prompts") or {}),
             default_prompt=files.card.get("default_prompt_name"),
@@ -225,6 +227,25 @@ def read_models(
             unused=unused,
         )
     return models
+
+
+def _preparer(record: Modality, source: PreparerSource, folder: Path) -> Preparer:
+    if record.preparer is None:
+        raise UnsupportedModel(f"{folder}: {record.plural} cannot be prepared for a model yet")
+    return record.preparer(source)
+
+
+def _adapted(
+    stored: weights.Weights,
+    files: ModelFolder,
+    hooks: NetworkHooks | TowerHooks,
+    published: Mapping[str, Any],
+) -> weights.Weights:
+    """Returns the weights with those of the folder's adapter merged into them, if it has one."""
+    if files.adapter is None:
+        return stored
+    in_out = published["model_type"] in hooks.IN_OUT
+    return merged(stored, files.adapter, hooks.PREFIXES, hooks.LAYOUTS, in_out)
 
 
 def _source(

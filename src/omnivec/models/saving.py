@@ -58,6 +58,8 @@ def write_files(model: Model, folder: Path, training: Training | None) -> None:
     body |= {name: t.float32() for name, t in model.unused.items()}
     weights.save(folder / "model.safetensors", body, {"format": "pt"})
     if not get(model.preparer.modality).needs_tokenizer:
+        if model.metric != "cosine":
+            write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": model.metric})
         return  # the remaining files are only needed for texts
     _write_tokenizer(model, folder)
     settings: dict[str, Any] = {

@@ -142,7 +142,7 @@ class Towers:
             for modality, part in self.parts.items()
         }
         dim = self.card.space.dim if projection is None else projection.dims[1]
-        return batching.scatter(items, meant, failures, runs, dim)
+        return batching.scatter(items, meant, failures, runs, dim, batching.amount_type(self.parts))
 
     def write(self, folder: Path, training: Training | None) -> None:
         """Writes its files into an empty folder, or a new one."""

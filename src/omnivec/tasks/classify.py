@@ -17,7 +17,7 @@ from omnivec.inputs.items import several, texts
 from omnivec.inputs.modality import get, of, plural, readable, written
 from omnivec.models.embedder import Embedder
 from omnivec.models.loading import loaded
-from omnivec.types import Floats, Ints, ModalityName
+from omnivec.types import Amounts, Floats, Ints, ModalityName
 from omnivec.validation.arguments import real
 from omnivec.vectors.labels import average, fill, zero_shot
 
@@ -67,13 +67,13 @@ class Classified:
         probabilities: (m, labels) float32, in the order of the items.
         kept: (m,) int64, the index of the item of each row.
         failures: maps the index of each item without probabilities to the reason, one line.
-        lost: (m,) int64, how much of each item the model's limit cut off, in the unit of its modality.
+        lost: (m,) how much of each item the model's limit cut off, in the unit of its modality.
     """
 
     probabilities: Floats
     kept: Ints
     failures: dict[int, str]
-    lost: Ints
+    lost: Amounts
 
     def __repr__(self) -> str:
         count, labels = self.probabilities.shape

@@ -66,7 +66,7 @@ class SoundProcessing:
         return {
             "rate": self.rate,
             "features": {"front end": type(self.features).__name__, **asdict(settings)},
-            "seconds": self.seconds,
+            "limit": self.seconds,
             "shortest": self.shortest,
             "short": self.short,
             "padded": self.padded,

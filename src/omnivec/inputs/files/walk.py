@@ -66,7 +66,7 @@ class Walk(Iterator[FileEntry]):
         skipped: counts the files that are not wanted, by lower-case suffix.
     """
 
-    def __init__(self, root: Path, hidden: bool, max_bytes: int, wanted: Wanted) -> None:
+    def __init__(self, root: Path, hidden: bool, max_bytes: int, wanted: Wanted, large: Wanted) -> None:
         # abspath would remove ".." after a link, which leads to another folder.
         self.root = root.resolve() if ".." in root.parts else root.absolute()
         self.failures: dict[str, str] = {}
@@ -74,7 +74,7 @@ class Walk(Iterator[FileEntry]):
         self.skipped: Counter[str] = Counter()
         self._hidden = hidden
         self._max_bytes = max_bytes
-        self._wanted = wanted
+        self._wanted, self._large = wanted, large
         self._devices: dict[Path, int] = {}
         self._names: dict[tuple[int, int], Path] = {}
         self._aliases: dict[Path, Path] = {}
@@ -187,7 +187,7 @@ class Walk(Iterator[FileEntry]):
             self._leave_out(path, file_type, f"{escaped(path)}: is a {file_type}, which is never read")
         elif path != self.root and not self._wanted(path):
             self.skipped[path.suffix.lower()] += 1
-        elif status.st_size > self._max_bytes:
+        elif status.st_size > self._max_bytes and not self._large(path):
             size = f"{status.st_size:,} bytes, over the limit of {self._max_bytes:,}"
             self._leave_out(path, TOO_LARGE, f"{escaped(path)}: {size}; split it")
         else:
@@ -210,7 +210,18 @@ def is_text(path: Path) -> bool:
     return kind_of(path) is not None
 
 
-def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES, wanted: Wanted = is_text) -> Walk:
+def _never(path: Path) -> bool:
+    return False
+
+
+def walk(
+    root: Path,
+    *,
+    hidden: bool = False,
+    max_bytes: int = MAX_BYTES,
+    wanted: Wanted = is_text,
+    large: Wanted = _never,
+) -> Walk:
     """Lists the files in a root, by default text files; follows links and honours ignore files.
 
     These are left out: what `.omnivecignore` and, with lower priority, `.gitignore` files ignore, including those of
@@ -223,11 +234,12 @@ def walk(root: Path, *, hidden: bool = False, max_bytes: int = MAX_BYTES, wanted
         hidden: whether to include files and folders whose names begin with a dot.
         max_bytes: largest size of a file; larger ones are left out.
         wanted: returns whether a file is wanted, by its name alone.
+        large: returns whether a file may be larger than `max_bytes`, by its name alone.
 
     Returns:
         An iterator of `FileEntry`; its attributes and `covers` are complete when it is exhausted.
     """
-    return Walk(Path(root), hidden, max_bytes, wanted)
+    return Walk(Path(root), hidden, max_bytes, wanted, large)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -56,8 +56,8 @@ def passages_of(content: Content, model: TextModel, cutting: Cutting) -> list[Pi
 
 def tokens(cutting: Cutting, reserved: int) -> tuple[int, int]:
     """Returns length and overlap of a passage in tokens, given the number of special and prompt tokens."""
-    room = max(1, min(cutting.limit - reserved, cutting.length or LONGEST))
-    return room, min(cutting.overlap, room // 4)
+    room = max(1, min(int(cutting.limit) - reserved, int(cutting.length) or LONGEST))
+    return room, min(int(cutting.overlap), room // 4)
 
 
 def spans_of(text: str, spans: Callable[[str], NDArray[np.int64]]) -> NDArray[np.int64]:

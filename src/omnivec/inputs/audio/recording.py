@@ -1,0 +1,105 @@
+"""The content of a sound for a collection: hash, metadata, what is odd about it, and its windows as passages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivec.errors import ItemError
+from omnivec.inputs.audio.preparer import SoundPreparer, windows
+from omnivec.inputs.audio.sound import Findings, Sound, examine, part, read_sound
+from omnivec.inputs.content import Content, Cutting, Piece
+from omnivec.types import Audio, Floats
+from omnivec.validation.reasons import file_name
+
+_CLIPPED = 1e-4
+"""Share of clipped samples from which on a sound is reported as clipped."""
+
+_BLOCK = 2**20
+
+
+def content_of_file(path: Path) -> Content:
+    """Returns the content of an audio file, which is decoded once to find its length and what is odd about it.
+
+    Raises:
+        ItemError: it is damaged or cut off, has no samples, or a sample is not finite.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, hashlib.sha256).digest()
+    return _of(read_sound(path), digest, file_name(path))
+
+
+def content_of_item(item: Any) -> Content:
+    """Returns the content of the bytes of an audio file, or of sound in memory, whose samples are hashed."""
+    sound = read_sound(item)
+    source = sound.source
+    if isinstance(source, Audio):
+        samples = np.ascontiguousarray(source.samples)
+        facts = json.dumps([samples.dtype.str, samples.shape, source.rate])
+        digest = hashlib.sha256(facts.encode() + samples.tobytes()).digest()
+    else:
+        digest = hashlib.sha256(item).digest()
+    return _of(sound, digest, sound.name)
+
+
+def _of(sound: Sound, digest: bytes, name: str) -> Content:
+    found = examine(sound)
+    facts = {
+        "seconds": round(found.seconds, 3),
+        "rate": sound.rate,
+        "channels": sound.channels,
+        "format": sound.format,
+    }
+    remark = _remark(found)
+    note = f"{name}: {remark}" if remark else None
+    return Content("audio", digest, sound, facts=facts, note=note, held=sound.held)
+
+
+def _remark(found: Findings) -> str:
+    """Says what is odd about a sound that can be embedded all the same; "" for nothing."""
+    if found.silent:
+        return "silence: no sample is above the last of 16 bits"
+    if found.clipped > _CLIPPED:
+        return f"clipped: {found.clipped:.2%} of the samples are in runs at full scale; record it at a lower level"
+    return ""
+
+
+def passages(content: Content, model: Any, cutting: Cutting) -> list[Piece]:
+    """Cuts a sound into the windows that its model reads, with their times.
+
+    Args:
+        content: content of a sound.
+        model: embedder of the passages.
+        cutting: how it is cut; its `limit` is the model's window in seconds.
+
+    Raises:
+        ItemError: the model has no front end for sounds.
+    """
+    preparer = getattr(next(iter(model.encoder.part("audio").networks), None), "preparer", None)
+    if not isinstance(preparer, SoundPreparer):
+        raise ItemError(f"{model.name} has no network that reads sounds")
+    sound: Sound = content.item
+    extents = windows(sound.seconds, preparer.processing)
+    if len(extents) == 1:
+        return [Piece(0.0, sound.seconds, None, content.text, sound)]
+    return [Piece(start, end, None, "", part(sound, start, end)) for start, end in extents]
+
+
+def described(model: Any, vectors: Floats) -> list[str]:
+    """Returns the names of what a model that was published with a classifier hears, the likeliest first.
+
+    Args:
+        model: embedder.
+        vectors: (n, dim) vectors of passages.
+
+    Returns:
+        For each passage the names, separated by "; "; "" if the model has no classifier.
+    """
+    describe = getattr(model, "describe", None)
+    if describe is None:
+        return [""] * len(vectors)
+    return ["; ".join(name for name, _ in names) for names in describe(vectors)]

@@ -1,0 +1,141 @@
+"""Sounds in collections: files and `Audio`, windows with their times, notes, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import checkpoints
+import omnivec
+from omnivec import Audio, Collection
+from omnivec.inputs.audio import MODALITY
+from sounds import noise, speechlike, tone
+
+RATE = 16_000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files of sounds: three plain ones, a long one, and odd ones."""
+    where = tmp_path / "sounds"
+    where.mkdir()
+    made = {
+        "voice.wav": speechlike(2.0, RATE, seed=1),
+        "tone.flac": tone(440, 1.0, RATE),
+        "noise.ogg": noise(1.0, RATE),
+        "long.wav": np.concatenate(
+            [tone(300, 10.0, RATE), noise(10.0, RATE, seed=3), speechlike(5.0, RATE, seed=9)]
+        ),
+        "silence.wav": np.zeros(RATE, np.float32),
+        "loud.wav": np.clip(3 * tone(200, 1.0, RATE, 1.0), -1, 1),
+    }
+    for name, samples in made.items():
+        soundfile.write(where / name, samples, RATE)
+    return where
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Iterator[Collection]:
+    with Collection(tmp_path / "notes.omni", models={"audio": "mfcc"}) as opened:
+        yield opened
+
+
+def test_a_folder_is_indexed_and_searched_by_a_sound(notes: Collection, folder: Path) -> None:
+    report = notes.sync(folder)
+    assert (report.new, report.passages, report.failed) == (6, 8, {})
+    assert notes.sync(folder).unchanged == 6
+    [hit] = notes.search(folder / "voice.wav", 1)
+    assert (hit.id, hit.modality, hit.span, hit.span_unit) == (
+        "sounds/voice.wav#0",
+        "audio",
+        (0, 2),
+        "seconds",
+    )
+    facts = {key: hit.metadata[key] for key in ("seconds", "rate", "channels", "format")}
+    assert facts == {"seconds": 2.0, "rate": RATE, "channels": 1, "format": "WAV"}
+    assert MODALITY.measure(hit.metadata) == "2.0 s at 16 kHz"
+    [hit] = notes.search(Audio(speechlike(5.0, RATE, seed=9), RATE), 1)
+    assert (hit.document, hit.span) == ("sounds/long.wav", (20, 25))
+    [hit] = notes.search(Audio(noise(10.0, RATE, seed=3), RATE), 1, where={"seconds": {"$gt": 20}})
+    assert (hit.document, hit.span) == ("sounds/long.wav", (10, 20))
+
+
+def test_what_is_odd_is_noted(notes: Collection, folder: Path) -> None:
+    remarks = {Path(name).name: note for name, note in notes.sync(folder).notes.items()}
+    assert set(remarks) == {"silence.wav", "loud.wav"}
+    assert "silence: no sample is above the last of 16 bits" in remarks["silence.wav"]
+    assert (
+        "clipped: " in remarks["loud.wav"]
+        and "% of the samples are in runs at full scale" in remarks["loud.wav"]
+    )
+
+
+def test_bad_files_are_named_and_cost_only_themselves(notes: Collection, folder: Path) -> None:
+    whole = (folder / "voice.wav").read_bytes()
+    nan = noise(1.0, RATE)
+    nan[100] = np.nan
+    soundfile.write(folder / "nan.wav", nan, RATE, subtype="FLOAT")
+    bad = {
+        "header.wav": whole[:30],
+        "cut off.wav": whole[: len(whole) // 2],
+        "text.mp3": b"no sound at all, only words",
+        "empty.flac": b"",
+    }
+    for name, data in bad.items():
+        (folder / name).write_bytes(data)
+    report = notes.sync(folder)
+    assert report.new == 6
+    failed = {Path(name).name: why for name, why in report.failed.items()}
+    left_out = {Path(name).name for name in report.left_out}
+    assert {*failed, *left_out} == {"nan.wav", *bad}
+    assert all("\n" not in why and name in why for name, why in failed.items())
+    assert "100" in failed["nan.wav"] or "0.006" in failed["nan.wav"]
+    assert "cut off" in failed["cut off.wav"]
+
+
+def test_a_changed_file_is_embedded_again_and_a_copy_is_not_lost(notes: Collection, folder: Path) -> None:
+    notes.sync(folder)
+    soundfile.write(folder / "voice.wav", speechlike(3.0, RATE, seed=5), RATE)
+    (folder / "tone.flac").unlink()
+    report = notes.sync(folder)
+    assert (report.changed, report.removed, report.unchanged) == (1, 1, 4)
+    assert notes.search(Audio(speechlike(3.0, RATE, seed=5), RATE), 1)[0].document == "sounds/voice.wav"
+
+
+def test_sound_in_memory_is_one_document(notes: Collection) -> None:
+    one = Audio(speechlike(12.0, RATE, seed=2), RATE)
+    added = notes.add([one, Audio(one.samples.copy(), RATE)])
+    assert (added.new, added.passages) == (1, 2)
+    assert added.ids[0] == added.ids[1]
+    assert notes.add([Audio(one.samples, RATE // 2)]).new == 1  # another rate is another sound
+
+
+def test_a_folder_of_texts_images_and_sounds(tmp_path: Path, folder: Path) -> None:
+    checkpoints.bert(tmp_path / "bert", width=32, layers=1)
+    (folder / "words.md").write_text("The rain on the roof.\n")
+    with Collection(tmp_path / "mixed.omni", models={"audio": "mfcc", "text": tmp_path / "bert"}) as notes:
+        report = notes.sync(folder)
+        assert report.new == 7
+        assert set(notes.spaces()) == {"audio", "text"}
+        assert {hit.modality for hit in notes.search("rain", 3)} == {"text"}
+        assert notes.search(folder / "tone.flac", 1)[0].document.endswith("tone.flac")
+
+
+def test_the_fallback_is_said_in_one_line(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("OMNIVEC_CACHE", str(tmp_path / "no cache"))
+    with Collection(tmp_path / "default.omni") as notes:
+        assert notes.sync(folder).new == 6
+        assert notes.spaces()["audio"].model == "mfcc"
+        assert notes.search(folder / "tone.flac", 1)[0].document.endswith("tone.flac")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "mfcc" in line]
+    assert len(lines) == 1 and "the default model of sounds, cannot be loaded: using mfcc instead" in lines[0]
+    with Collection(tmp_path / "default.omni", create=False) as notes:
+        assert notes.sync(folder).unchanged == 6
+    assert omnivec.load("mfcc").name == "mfcc"
