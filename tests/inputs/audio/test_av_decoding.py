@@ -62,7 +62,7 @@ def decoded(data: bytes) -> np.ndarray:
 @pytest.mark.parametrize("name", MADE)
 def test_samples_are_those_that_pyav_decodes(name, files, melody):
     sound = read_sound(files[name])
-    assert not is_sound(files[name][:64])
+    assert is_sound(files[name][:64]) == name.startswith(("M4A", "AAC"))  # the others may be films
     assert (sound.rate, sound.channels, sound.format) == (RATE, 2, name.partition(" ")[0])
     assert sound.seconds == pytest.approx(SECONDS, abs=0.08)
     got, want = samples(sound, RATE), decoded(files[name])

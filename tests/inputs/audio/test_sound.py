@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -165,3 +166,24 @@ def test_a_run_at_full_scale_is_counted_across_blocks(monkeypatch):
     for size in (1, 2, 3, 5, 7, 1000):
         monkeypatch.setattr("omnivec.inputs.audio.sound._BLOCK", size)
         assert examine(read_sound(Audio(values, 8000))).clipped == 0.4
+
+
+def test_several_threads_decode_at_the_same_time(tmp_path):
+    paths = []
+    for kind in ("WAV", "FLAC", "OGG", "MP3"):
+        paths.append(tmp_path / kind)
+        paths[-1].write_bytes(sounds.encoded(sounds.melody(1, 44100), 44100, kind))
+    (tmp_path / "damaged").write_bytes(paths[1].read_bytes()[:9000])
+
+    def decode(path: Path) -> np.ndarray | str:
+        try:
+            return samples(read_sound(path), 16000)
+        except ItemError as refused:
+            return str(refused)
+
+    items = [*paths, tmp_path / "damaged"] * 10
+    alone = [decode(path) for path in items[:5]]
+    with ThreadPoolExecutor(8) as pool:
+        for i, got in enumerate(pool.map(decode, items)):
+            assert np.array_equal(got, alone[i % 5])
+    assert "decoder lost sync" in alone[4]

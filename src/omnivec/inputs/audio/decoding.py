@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from omnivec.errors import ItemError
+from omnivec.inputs.files.regular import open_regular
 from omnivec.types import Audio, Floats
-from omnivec.validation.reasons import LeftOut
+from omnivec.validation.reasons import LeftOut, one_line
 
 if TYPE_CHECKING:
     import soundfile
@@ -99,14 +99,14 @@ def open_sound(source: Path | bytes | Audio) -> Iterator[Decoder]:
     if isinstance(source, Audio):
         yield ArrayDecoder(source)
         return
-    with io.BytesIO(source) if isinstance(source, bytes) else _file(source) as file:
+    with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source, "a sound file") as file:
         head = file.read(HEAD)
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if not head:
             raise LeftOut("empty", "empty (0 bytes): there is no sound in it")
         container = of_container(head)
-        if is_sound(head):
+        if of_libsndfile(head):
             with _of_soundfile(file, head, size) as decoder:
                 yield decoder
         elif container is not None:
@@ -148,23 +148,31 @@ def _of_soundfile(file: IO[bytes], head: bytes, size: int) -> Iterator[Decoder]:
 
 
 def is_sound(head: bytes) -> bool:
-    """Whether the first bytes of a file, 64 or more, are those of a format that libsndfile decodes."""
+    """Whether the first bytes of a file, 64 or more, are those of a format that holds sound alone.
+
+    MP4, Matroska, WebM, ASF and the like are not: they may hold films, whose sound `open_sound` decodes nevertheless.
+    """
+    container = of_container(head)
+    return of_libsndfile(head) or (container is not None and container[1] in ("M4A", "AAC", "AMR"))
+
+
+def of_libsndfile(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a format that libsndfile decodes."""
     kind = head[8:12]
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
         return kind == b"WAVE"
     if head[:4] == b"FORM":
         return kind in (b"AIFF", b"AIFC")
-    if head[:4] in (b"fLaC", b"OggS", b"caff", b".snd"):
-        # An OGG file may hold a film, whose first stream is then Theora.
-        return not (head[:4] == b"OggS" and b"theora" in head)
-    return head[:3] == b"ID3" or _is_mpeg(head)
+    if head[:4] == b"OggS":
+        return b"theora" not in head  # the first stream of a film
+    return head[:4] in (b"fLaC", b"caff", b".snd") or head[:3] == b"ID3" or _is_mpeg(head)
 
 
 def of_container(head: bytes) -> tuple[str, str] | None:
     """FFmpeg's demuxer of a file and the name of its format, by its first bytes; None if it is none that is known."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
         return "mov", "M4A" if head[8:11] == b"M4A" else "MP4"
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:
         return "aac", "AAC"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi", "AVI"
@@ -202,8 +210,13 @@ class SoundfileDecoder:
     @contextmanager
     def opened(cls, file: IO[bytes], size: int) -> Iterator[SoundfileDecoder]:
         """Yields a decoder of an open file of `size` bytes."""
-        import soundfile
-
+        try:
+            import soundfile
+        except OSError as error:  # where the wheel of soundfile has no library
+            raise ItemError(
+                f"sounds are decoded with libsndfile, which is not found ({one_line(error)}): install it, as with apt "
+                "install libsndfile1"
+            ) from error
         first = _after_tags(file)
         readable = _Readable(file)
         try:
@@ -417,16 +430,3 @@ def _missing(file: IO[bytes], head: bytes, size: int) -> float | None:
             return there / declared
         position += 8 + length + length % 2
     return None
-
-
-def _file(path: Path) -> IO[bytes]:
-    # Without O_NONBLOCK, opening a FIFO would block.
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    )
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise ItemError("a folder, not a sound file")
-    if not stat.S_ISREG(mode):
-        raise ItemError("not a regular file (a FIFO, socket or device), which is never read")
-    return open(os.open(path, flags), "rb")  # noqa: PTH123, a descriptor that the caller closes

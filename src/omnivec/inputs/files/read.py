@@ -18,6 +18,7 @@ from omnivec.errors import ItemError, UsageError
 from omnivec.inputs.content import MAX_BYTES
 from omnivec.inputs.files.html import extract
 from omnivec.inputs.files.lines import LineStarts
+from omnivec.inputs.files.regular import READ_FLAGS
 from omnivec.inputs.files.suffixes import Kind, kind_of
 from omnivec.validation.reasons import LeftOut, file_name, named, of_system
 
@@ -151,13 +152,9 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def _bytes(path: Path, max_bytes: int) -> bytes:
-    # Without O_NONBLOCK, opening a FIFO that has replaced the file meanwhile would block.
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    )
     try:
         _refuse_other(path.stat(), max_bytes)
-        with open(os.open(path, flags), "rb") as file:  # noqa: PTH123, a descriptor opened with flags
+        with open(os.open(path, READ_FLAGS), "rb") as file:  # noqa: PTH123, a descriptor opened with flags
             _refuse_other(os.fstat(file.fileno()), max_bytes)
             data = file.read(max_bytes + 1)
     except FileNotFoundError as exc:

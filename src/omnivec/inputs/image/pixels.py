@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
-import stat
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
+from omnivec.inputs.files.regular import open_regular
 from omnivec.inputs.items import shown
 from omnivec.inputs.modality import misread
 from omnivec.validation.reasons import PASSING, LeftOut, file_name, is_of_system, named, of_system, one_line
@@ -288,7 +287,7 @@ def _refuse_size(size: tuple[int, int], max_pixels: int) -> None:
 def _opened(source: Any) -> Iterator[Any]:
     """Yields a PIL image whose header was read."""
     if isinstance(source, Path):
-        with _file(source) as file:
+        with open_regular(source, "an image file") as file:
             yield _parsed(file)
     elif isinstance(source, bytes):
         with io.BytesIO(source) as file:
@@ -299,19 +298,6 @@ def _opened(source: Any) -> Iterator[Any]:
         with _LOADING:
             source.load()
         yield source
-
-
-def _file(path: Path) -> IO[bytes]:
-    # Without O_NONBLOCK, opening a FIFO would block.
-    flags = (
-        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    )
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise ItemError("a folder, not an image file")
-    if not stat.S_ISREG(mode):
-        raise ItemError("not a regular file (a FIFO, socket or device), which is never read")
-    return open(os.open(path, flags), "rb")  # noqa: PTH123, a descriptor that the caller closes
 
 
 def _parsed(file: IO[bytes]) -> Any:
