@@ -163,6 +163,42 @@ class Hit:
         return f"<Hit {self.id!r} {self.score:.4g} in {self.space!r}: {what}>"
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A piece of speech that was written down.
+
+    Attributes:
+        start: where it begins in the sound, in seconds.
+        end: where it ends, in seconds.
+        text: what is said.
+    """
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a sound.
+
+    Attributes:
+        text: the text of all segments, separated by spaces.
+        segments: its pieces, in order.
+        language: code of the language, such as "en"; of several, the one of most of the sound. None if the model does
+            not tell languages apart.
+        notes: remarks about pieces that are doubtful, such as text that repeats itself.
+    """
+
+    text: str
+    segments: tuple[Segment, ...]
+    language: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Transcript: {len(self.segments):,} segments, {_short(self.text)!r}>"
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """The model inputs of one item, before it is padded and stacked with others to a batch.

@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
@@ -24,9 +25,10 @@ from omnivec.errors import ModelError
 from omnivec.inputs import modality
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.inputs.text.tokenizer import Tokenizer
-from omnivec.ops.base import Ops, Params, Value
+from omnivec.ops.base import Executable, Input, Ops, Params, Value
+from omnivec.ops.base import Program as EngineProgram
 from omnivec.tables.record import Table
-from omnivec.types import Floats, Ints, ModalityName
+from omnivec.types import Floats, Ints, ModalityName, Transcript
 from omnivec.vectors.class_scores import LinearClassifier
 from omnivec.weights.layouts import Row
 from omnivec.weights.tensor import Tensor, Weights
@@ -71,6 +73,51 @@ class Labels(Protocol):
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """The probability of each label for each text: (n, labels) float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class TranscriberSource:
+    """What a transcriber is made from.
+
+    Attributes:
+        folder: the model's folder, with its tokenizer.
+        published: config.json.
+        config: the family's `Config`.
+        tensors: the weights, by the family's names.
+        compile: puts a program with these weights on the model's engine: (program, inputs) -> what runs batches.
+    """
+
+    folder: Path
+    published: ConfigJson
+    config: Any
+    tensors: Tensors
+    compile: Callable[[EngineProgram, Sequence[Input]], Executable]
+
+
+class Transcriber(Protocol):
+    """Writes down the speech in sounds; made once for a model, and may be called from several threads."""
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Codes of the languages that it can be told, such as "en"; empty if it cannot be told one."""
+
+    @property
+    def rows(self) -> int:
+        """Number of sounds to transcribe at a time."""
+
+    def transcribe(
+        self, sounds: Sequence[Floats], language: str | None, timestamps: bool
+    ) -> Sequence[Transcript]:
+        """Writes down some sounds.
+
+        Args:
+            sounds: samples (n,) float32 of each at the model's rate, at most `SoundProcessing.seconds` of them.
+            language: one of `languages`; None to recognise the language of each sound.
+            timestamps: whether segments have their own times; else there is one for each sound that has speech.
+
+        Returns:
+            A transcript of each sound, whose times count from the start of the sound.
+        """
 
 
 class Hooks:
@@ -154,6 +201,10 @@ class ComputedHooks(Hooks):
     def sound(self, config: Any, settings: ConfigJson) -> SoundProcessing:
         """What the model reads of a sound; `settings` is preprocessor_config.json, empty if there is none."""
         raise ModelError("the family does not say what it reads of a sound: it has no hook `sound`")
+
+    def transcriber(self, source: TranscriberSource) -> Transcriber | None:
+        """What writes down speech; None if the model cannot, for example because its weights have no decoder."""
+        return None
 
 
 class NetworkHooks(ComputedHooks):

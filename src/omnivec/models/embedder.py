@@ -26,6 +26,7 @@ from omnivec.models.network import Network
 from omnivec.models.precision import PrecisionLoss, measure
 from omnivec.models.projected import Projected
 from omnivec.models.runtime import PRECISIONS
+from omnivec.models.transcribing import Transcribing
 from omnivec.ops.quantized import bytes_of
 from omnivec.types import Chunk, Encoded, Floats, Metric, ModalityName, Space, Truncate
 from omnivec.validation import arguments
@@ -56,7 +57,7 @@ class Tokens:
         return f"<Tokens: {len(self.texts):,} of {self.vectors.shape[1]} components>"
 
 
-class Embedder:
+class Embedder(Transcribing):
     """A loaded model; made by `omnivec.load`. It may be used from several threads.
 
     Attributes:

@@ -183,6 +183,10 @@ class Network:
         """Computes the states (t, d) of one prepared item that are pooled."""
         return self._states("last", self.model.last, row)["states"]
 
+    def compile(self, program: Program, inputs: Sequence[Input]) -> Executable:
+        """Compiles a further program of the model, with its weights, on its engine."""
+        return self._compile(program, inputs, self._tensors, self.runtime.settings)
+
     def finish(self, pooled: Floats) -> Floats:
         """Applies the modules after the pooling: pooled states (n, width) -> vectors (n, dim)."""
         if not self.model.head.steps:

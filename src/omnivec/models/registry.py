@@ -24,7 +24,7 @@ from omnivec.validation.reasons import one_line, with_class
 
 GROUP = "omnivec.families"
 OWN = "omnivec.families."
-CLAIM_KEYS = ("model_type", "modality", "where", "files", "contents", "otherwise")
+CLAIM_KEYS = ("model_type", "modality", "where", "keys", "files", "contents", "otherwise")
 KNOWN_KEYS = ("sources", "sha256", "licence", "dim", "length")
 _BEGINNING = 1 << 16  # bytes of a file that are searched for what a family claims
 LITERALS = ("CLAIMS", "KNOWN")
@@ -41,8 +41,9 @@ class Family:
         name: name of its file.
         module: name of its module.
         summary: first line of its docstring.
-        claims: the model types that it supports ("model_type"), those that depend on other keys too ("where"), files
-            that replace config.json ("files"), what these must contain ("contents"), and its "modality".
+        claims: the model types that it supports ("model_type"), those that depend on other keys too ("where"), keys
+            that its configs have instead of a model type ("keys"), files that replace config.json ("files"), what
+            these must contain ("contents"), and its "modality".
         known: maps the short names of models to their properties.
     """
 
@@ -211,6 +212,10 @@ def family_of_config(config: Mapping[str, Any], folder: Path) -> Family:
     ]
     if claims:
         return max(claims, key=lambda claim: claim[0])[1]
+    for family in families().values():
+        keys = family.claims.get("keys")
+        if keys and "model_type" not in config and all(key in config for key in keys):
+            return family
     for family in families().values():
         if family.claims.get("otherwise") and config.get("model_type"):
             return family

@@ -29,7 +29,14 @@ OF_TOKENIZER = (
     "vocab.txt",
     "*.model",
 )
-COPIED = (*OF_TOKENIZER, "preprocessor_config.json", "processor_config.json", "LICENSE*", "NOTICE*")
+COPIED = (
+    *OF_TOKENIZER,
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "LICENSE*",
+    "NOTICE*",
+)
 
 
 def write_files(model: Model, folder: Path, training: Training | None) -> None:
