@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import enum
 import io
 import mmap
 import os
@@ -11,6 +13,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import types
 import zipfile
 from collections import OrderedDict
 from typing import Any
@@ -154,6 +157,31 @@ def test_nested_checkpoints_come_back_whole(store):
     assert loaded["device"] == "cpu" and loaded["dtype"] == "torch.float16" and loaded["size"] == (2, 3)
     tensor = loaded["model"]["encoder"]["w"]
     assert isinstance(tensor, Tensor) and tensor.name == "model.encoder.w" and tensor.data.tolist() == [1, 1]
+
+
+def test_what_pyannote_stores_beside_the_weights_is_plain(store, monkeypatch):
+    """Its classes are stood in for by plain values; nothing of pyannote is imported."""
+    task: Any = types.ModuleType("pyannote.audio.core.task")
+    for name, members in {"Problem": {"MONO": 1}, "Resolution": {"CHUNK": 2}}.items():
+        setattr(task, name, enum.Enum(name, members, module=task.__name__))
+    task.Specifications = dataclasses.make_dataclass("Specifications", ["problem", "resolution", "duration"])
+    task.Specifications.__module__ = task.__name__
+    for name in ("pyannote", "pyannote.audio", "pyannote.audio.core"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, task.__name__, task)
+    stated = task.Specifications(task.Problem.MONO, task.Resolution.CHUNK, 5.0)
+    version = torch.torch_version.TorchVersion("2.1.0")
+    state = {"resnet.conv1.weight": torch.ones(2, 3)}
+    file = store(
+        {"pyannote.audio": {"specifications": stated, "versions": {"torch": version}}, "state_dict": state}
+    )
+    for name in [name for name in sys.modules if name.startswith("pyannote")]:
+        monkeypatch.delitem(sys.modules, name)
+    stored: Any = read_torch(file)
+    beside = stored["pyannote.audio"]
+    assert beside["specifications"] == {"problem": 1, "resolution": 2, "duration": 5.0}
+    assert beside["versions"] == {"torch": "2.1.0"}
+    assert read(file)["resnet.conv1.weight"].data.tolist() == [[1.0] * 3] * 2
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model", "model_state"])

@@ -182,6 +182,11 @@ class _Unpickler(RestrictedUnpickler):
             ("torch", "Size"): counted(bounds, tuple),
             ("torch", "device"): lambda *place: ":".join(map(brief, place)).replace("'", ""),
             ("argparse", "Namespace"): type("Record", (_PlainRecord,), {}),
+            # What Lightning's checkpoints of pyannote hold beside the weights.
+            ("torch.torch_version", "TorchVersion"): type("Text", (str,), {}),
+            ("pyannote.audio.core.task", "Specifications"): type("Record", (_PlainRecord,), {}),
+            ("pyannote.audio.core.task", "Problem"): lambda value: value,
+            ("pyannote.audio.core.task", "Resolution"): lambda value: value,
             ("torch._utils", "_rebuild_tensor"): lambda *view: _StridedView(*view),
             ("torch._utils", "_rebuild_tensor_v2"): lambda *view: _StridedView(*view[:4]),
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
