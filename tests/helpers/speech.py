@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from encoders import ENGINES
 from omnivec import weights
@@ -20,6 +21,37 @@ from omnivec.ops.base import EngineSettings, Executable, Input
 INPUTS = [Input("sound", np.float32, (None, None)), Input("lengths", np.int32, (None,))]
 
 Forward = Callable[..., Any]
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+}
+SMALL |= {"conv_dim": [32] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+STABLE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+WAVLM: dict[str, Any] = {"num_buckets": 32, "max_bucket_distance": 80}
+HEAD: dict[str, Any] = {
+    "tdnn_dim": [24, 24, 24, 24, 40],
+    "xvector_output_dim": 20,
+    "use_weighted_layer_sum": True,
+}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wav2vec2": ("Wav2Vec2", {}),
+    "wav2vec2, norms first": ("Wav2Vec2", STABLE | {"conv_bias": True, "hidden_act": "gelu_new"}),
+    "wav2vec2, adapters": (
+        "Wav2Vec2",
+        STABLE | {"adapter_attn_dim": 8, "add_adapter": True, "output_hidden_size": 40},
+    ),
+    "hubert": ("Hubert", {"conv_bias": True}),
+    "hubert, batch norm": (
+        "Hubert",
+        {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False, "num_conv_pos_embeddings": 15},
+    ),
+    "wavlm": ("WavLM", WAVLM),
+    "wavlm, norms first": ("WavLM", WAVLM | STABLE | {"add_adapter": True, "num_adapter_layers": 1}),
+    "data2vec": ("Data2VecAudio", {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 9}),
+}
 
 
 def waveforms(lengths: Sequence[int], seed: int = 0) -> list[np.ndarray]:
@@ -55,6 +87,22 @@ def discriminate(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
                 part.running_mean += 0.3 * torch.randn(part.running_mean.shape, generator=generator)
                 part.running_var *= 0.5 + torch.rand(part.running_var.shape, generator=generator)
     return model.eval()
+
+
+def published(folder: Path, kind: str, task: str = "Model", **changes: Any) -> Any:
+    """A checkpoint as transformers publishes one, and transformers' model of it."""
+    name, settings = KINDS[kind]
+    config = getattr(transformers, f"{name}Config")(**{**SMALL, **settings, **changes})
+    model = discriminate(getattr(transformers, name + task)(config))
+    model.save_pretrained(folder)
+    return model
+
+
+def expected_states(model: Any, sound: np.ndarray) -> list[np.ndarray]:
+    """transformers' hidden states of one sound, then what the model returns."""
+    with torch.no_grad():
+        out = model(torch.from_numpy(sound)[None], output_hidden_states=True)
+    return [state[0].numpy() for state in (*out.hidden_states, out.last_hidden_state)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -45,8 +45,9 @@ def _settings(checkpoint: Any) -> Mapping[str, Any]:
     for key in ("args", "cfg"):
         settings = checkpoint.get(key)
         if isinstance(settings, Mapping) and settings:
-            inner = settings.get("model")
-            return inner if isinstance(inner, Mapping) else settings
+            model, task = settings.get("model"), settings.get("task")
+            normalize = task.get("normalize") if isinstance(task, Mapping) else None
+            return {"normalize": normalize, **model} if isinstance(model, Mapping) else settings
     return {}
 
 

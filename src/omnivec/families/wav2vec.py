@@ -24,6 +24,7 @@ from omnivec.ops.activations import ACTIVATIONS
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.validation.typed import Among, Filled, Rate, Size
 from omnivec.weights import Weights
+from omnivec.weights.checkpoints import has_weights
 
 CLAIMS = {
     "model_type": ["wav2vec"],
@@ -85,15 +86,13 @@ def check_supported(published: Mapping[str, Any]) -> None:
 def load_original(
     folder: Path, published: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Weights, None] | None:
-    """Config and weights of a checkpoint of fairseq; None if config.json has the convolutions itself.
+    """Config and weights of a checkpoint of fairseq; None for a model that was saved here.
 
     Raises:
         ModelError, WeightsError: see `_fairseq.read_checkpoint`.
         UnsupportedModel: the checkpoint is of another model.
     """
-    if published.get("conv_feature_layers") is not None:
-        return None
-    found = read_checkpoint(folder)
+    found = None if has_weights(folder) else read_checkpoint(folder)
     if found is None:
         return None
     file, settings, stored = found

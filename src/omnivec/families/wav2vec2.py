@@ -14,20 +14,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.families._fairseq import read_checkpoint
 from omnivec.families._frames import field_and_stride, frames, masked_norm, real
 from omnivec.families._wav2vec2_encoder import transformer
+from omnivec.families._wav2vec2_fairseq import LAYOUTS as _FAIRSEQ
+from omnivec.families._wav2vec2_fairseq import config_of
 from omnivec.families._wav2vec2_head import adapter, adapter_frames, tdnn_context, xvector
 from omnivec.inputs.audio.features.waveform import Waveform
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.validation.typed import Among, Count, Divides, Filled, Index, Length, Rate, Size
-from omnivec.weights import Tensor
+from omnivec.weights import Tensor, Weights
+from omnivec.weights.checkpoints import has_weights
 
-CLAIMS = {"model_type": ["wav2vec2", "hubert", "wavlm", "data2vec-audio"], "modality": "audio"}
+CLAIMS = {
+    "model_type": ["wav2vec2", "hubert", "wavlm", "data2vec-audio"],
+    # Checkpoints of fairseq and of WavLM's authors, under their published names.
+    "files": {
+        "wav2vec_small.pt": {"model_type": "wav2vec2"},
+        "wav2vec_small_960h.pt": {"model_type": "wav2vec2"},
+        "libri960_big.pt": {"model_type": "wav2vec2"},
+        "wav2vec_vox_new.pt": {"model_type": "wav2vec2"},
+        "xlsr_53_56k.pt": {"model_type": "wav2vec2"},
+        "hubert_base_ls960.pt": {"model_type": "hubert"},
+        "hubert_large_ll60k.pt": {"model_type": "hubert"},
+        "WavLM-Base.pt": {"model_type": "wavlm"},
+        "WavLM-Base+.pt": {"model_type": "wavlm"},
+        "WavLM-Large.pt": {"model_type": "wavlm"},
+    },
+    "modality": "audio",
+}
 
 # The longest sound of one vector in seconds: 1,500 frames.
 _SECONDS = 30.0
@@ -44,6 +65,10 @@ _KEYS_OF = {
     "add_adapter": ("wav2vec2", "wavlm", "data2vec-audio"),
 }
 
+# What only adapters and x-vectors depend on.
+_OF_ADAPTERS = ("adapter_kernel_size", "adapter_stride", "num_adapter_layers", "output_hidden_size")
+_OF_XVECTORS = ("tdnn_dim", "tdnn_kernel", "tdnn_dilation", "xvector_output_dim")
+
 _EPS = 1e-5
 
 _Sizes = Annotated[tuple[Size, ...], Filled()]
@@ -59,6 +84,7 @@ class Config:
         xvector: whether the vector is the model's x-vector.
         layer: the hidden state that is pooled: 0 is the input of the first layer, k the output of the k-th; None for
             what the model returns.
+        do_normalize: whether samples are standardised, if there is no preprocessor_config.json.
     """
 
     model_type: str
@@ -95,6 +121,7 @@ class Config:
     tdnn_dilation: Annotated[tuple[Size, ...], Length("tdnn_dim")] = (1, 2, 3, 1, 1)
     xvector_output_dim: Size = 512
     layer: Index | None = None
+    do_normalize: bool = True
     hidden_dropout: Rate = 0.1
     activation_dropout: Rate = 0.1
     attention_dropout: Rate = 0.1
@@ -138,9 +165,12 @@ def canonical(published: Mapping[str, Any]) -> Mapping[str, Any]:
         config["positions_kernel"] = published.get("conv_pos_kernel_size") or Published.conv_pos_kernel_size
     else:
         config["positions_kernel"] = count or Config.positions_kernel
-    if not config.get("do_stable_layer_norm"):
-        config.pop("adapter_attn_dim", None)
-    return config
+    unused = (
+        *(() if config.get("do_stable_layer_norm") else ("adapter_attn_dim",)),
+        *(() if config.get("add_adapter") else _OF_ADAPTERS),
+        *(() if config["xvector"] else _OF_XVECTORS),
+    )
+    return {key: value for key, value in config.items() if key not in unused}
 
 
 def _is_xvector(published: Mapping[str, Any]) -> bool:
@@ -154,6 +184,22 @@ def check_supported(published: Mapping[str, Any]) -> None:
         raise UnsupportedModel(f"layer {published['layer']}: the model has the hidden states 0 to {layers}")
     if _is_xvector(published) and published.get("add_adapter"):
         raise UnsupportedModel("add_adapter true is not covered for models of x-vectors")
+
+
+def load_original(
+    folder: Path, published: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Weights, None] | None:
+    """Config and weights of a checkpoint of fairseq; None if the folder has weights of transformers.
+
+    Raises:
+        ModelError, WeightsError: see `_fairseq.read_checkpoint`.
+        UnsupportedModel: the checkpoint is of another model.
+    """
+    found = None if has_weights(folder) else read_checkpoint(folder)
+    if found is None:
+        return None
+    file, settings, stored = found
+    return {**published, **config_of(settings, file)}, stored, None
 
 
 def adapt_weights(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str, Tensor], Config]:
@@ -200,7 +246,7 @@ def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     shortest = field + (tdnn_context(config) + 1) * stride if is_xvector else field
     return SoundProcessing(
         rate=settings.get("sampling_rate", 16000),
-        features=Waveform(normalised=settings.get("do_normalize", True)),
+        features=Waveform(normalised=settings.get("do_normalize", True if settings else config.do_normalize)),
         seconds=_SECONDS,
         shortest=shortest,
         states=None if is_xvector else partial(_states, config),
@@ -272,9 +318,18 @@ SHAPES = {
     "encoder.layers.0.feed_forward.intermediate_dense.weight": ("intermediate_size", "hidden_size"),
 }
 
-PREFIXES = ("wav2vec2.", "hubert.", "wavlm.", "data2vec_audio.", "model.", "module.")
+PREFIXES = (
+    "w2v_encoder.w2v_model.",
+    "wav2vec2.",
+    "hubert.",
+    "wavlm.",
+    "data2vec_audio.",
+    "model.",
+    "module.",
+)
 
 LAYOUTS = [
+    *_FAIRSEQ,
     # The names of weight norms before torch 2.1.
     (r"(encoder\.pos_conv_embed\.conv)\.weight_g", r"\1.parametrizations.weight.original0"),
     (r"(encoder\.pos_conv_embed\.conv)\.weight_v", r"\1.parametrizations.weight.original1"),

@@ -48,6 +48,7 @@ TORCH_DTYPES = (
     "uint8",
     "bool",
 )
+METERS = ("AverageMeter", "StopwatchMeter", "TimeMeter")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 LONGEST_NAME = 4096  # most characters of a tensor's name, which is the path of keys that leads to it
@@ -187,6 +188,8 @@ class _Unpickler(RestrictedUnpickler):
             ("pyannote.audio.core.task", "Specifications"): type("Record", (_PlainRecord,), {}),
             ("pyannote.audio.core.task", "Problem"): lambda value: value,
             ("pyannote.audio.core.task", "Resolution"): lambda value: value,
+            # Averages of losses and times, in checkpoints of fairseq before version 0.10.
+            **{("fairseq.meters", name): type("Record", (_PlainRecord,), {}) for name in METERS},
             ("torch._utils", "_rebuild_tensor"): lambda *view: _StridedView(*view),
             ("torch._utils", "_rebuild_tensor_v2"): lambda *view: _StridedView(*view[:4]),
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
