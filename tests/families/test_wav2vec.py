@@ -15,13 +15,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import omnivec
 from encoders import ENGINES, changed, cosines, with_operation
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel, WeightsError
 from omnivec.families import _fairseq, _frames, wav2vec
 from omnivec.models import registry
 from omnivec.models.model import known_keys
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
+from omnivec.types import Audio
 from speech import Forward, Read, read, waveforms
 
 FEATURES = [(24, 10, 5), (24, 8, 4), (32, 4, 2), (32, 4, 2), (32, 4, 2), (32, 1, 1)]
@@ -251,3 +253,14 @@ def test_checkpoints_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.pt").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"2 checkpoints \(a.pt, b.pt\): keep one"):
         _fairseq.read_checkpoint(tmp_path)
+
+
+def test_sounds_to_vectors(tmp_path: Path) -> None:
+    state, args = save(tmp_path)
+    sounds = waveforms([9000, 465, 12345])
+    items = [Audio(sound, 16000) for sound in sounds]
+    check_family(tmp_path, items)
+    for layer, at in (("z", 0), ("c", 1)):
+        vectors = omnivec.load(tmp_path, layer=layer, precision="float32").encode(items)
+        for sound, vector in zip(sounds, vectors, strict=True):
+            check_close(vector, stated(state, args, sound)[at].mean(0), f"layer {layer}")

@@ -14,14 +14,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import omnivec
 from encoders import ENGINES, changed, cosines, with_operation
-from omnivec.errors import ModelError, UnsupportedModel
+from omnivec.errors import ItemErrors, ModelError, UnsupportedModel
 from omnivec.families import _wav2vec2_encoder as layers
 from omnivec.families import _wav2vec2_head as head
 from omnivec.families import wav2vec2
 from omnivec.families._frames import field_and_stride, frames
 from omnivec.models.model import known_keys
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
+from omnivec.types import Audio
 from speech import HEAD, KINDS, Forward, Read, expected_states, published, read, waveforms
 
 # One second, the shortest sound, and lengths at which a last frame is just complete, and just not.
@@ -296,3 +298,24 @@ def test_what_is_not_covered_is_refused(tmp_path: Path) -> None:
         read_folder(tmp_path, conv_bias=True)
     with pytest.raises(ModelError, match=r"conv_layers\.0\.conv\.weight \(32, 1, 12\), not \(32, 1, 10\)"):
         read_folder(tmp_path, conv_kernel=[12, 3, 3, 3, 3, 2, 2])
+
+
+@pytest.mark.parametrize(("kind", "task"), [("wav2vec2", "Model"), ("wavlm", "ForXVector")])
+def test_sounds_to_vectors(tmp_path: Path, kind: str, task: str) -> None:
+    """The whole way: both engines, any batch, saved and loaded; and vectors as transformers makes them."""
+    model = published(tmp_path, kind, task, **(HEAD if task == "ForXVector" else {}))
+    extractor = transformers.Wav2Vec2FeatureExtractor()
+    extractor.save_pretrained(tmp_path)
+    sounds = waveforms([16000, 5200, 30001, 9000])
+    items = [Audio(sound, 16000) for sound in sounds]
+    check_family(tmp_path, items)
+    ours = omnivec.load(tmp_path, precision="float32")
+    for sound, vector in zip(sounds, ours.encode(items), strict=True):
+        with torch.no_grad():
+            out = model(**extractor(sound, sampling_rate=16000, return_tensors="pt"))
+        right = out.embeddings[0] if task == "ForXVector" else out.last_hidden_state[0].mean(0)
+        check_close(vector, right.numpy(), f"{len(sound)} samples")
+    assert omnivec.load(tmp_path, layer=1).dim == 48
+    short = "399" if task == "Model" else "5,199"
+    with pytest.raises(ItemErrors, match=f"{short} samples at 16,000 Hz"):
+        ours.encode(Audio(sounds[0][: int(short.replace(",", ""))], 16000))
