@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import ClapConfig, ClapModel
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
 import checkpoints
 from encoders import ENGINES
@@ -57,11 +57,12 @@ def spectrograms(model: Any, count: int, seed: int = 0) -> dict[str, np.ndarray]
     return {"sound": (level + 12 * slow + 6 * rng.standard_normal((count, FRAMES, bands))).astype(np.float32)}
 
 
-@functools.cache
-def made(kind: str, root: Path) -> tuple[Path, Any]:
-    """A checkpoint as transformers publishes one, and transformers' model of it."""
+def make(folder: Path, kind: str, vocabulary: int = VOCABULARY) -> Any:
+    """A checkpoint as transformers publishes one, in `folder`, and transformers' model of it."""
     text, audio, rest = KINDS[kind]
-    config = ClapConfig(text_config=TEXT | text, audio_config=AUDIO | audio, **rest)
+    config = ClapConfig(
+        text_config=TEXT | {"vocab_size": vocabulary} | text, audio_config=AUDIO | audio, **rest
+    )
     model = ClapModel._from_config(config, attn_implementation="eager").eval()
     for i, tower in enumerate(model.children()):
         checkpoints.discriminate(tower, i)
@@ -78,8 +79,28 @@ def made(kind: str, root: Path) -> tuple[Path, Any]:
                 value /= 2  # about as training leaves the ends of branches: layers blow rounding up otherwise
         model.logit_scale_a.fill_(2.5)
         model.logit_scale_t.fill_(1.5)
-    model.save_pretrained(root / kind)
-    return root / kind, model
+    model.save_pretrained(folder)
+    return model
+
+
+@functools.cache
+def made(kind: str, root: Path) -> tuple[Path, Any]:
+    """A checkpoint by itself, made once."""
+    return root / kind, make(root / kind, kind)
+
+
+def complete(folder: Path, kind: str) -> Any:
+    """A checkpoint with its tokenizer and the settings of its front end, and transformers' model of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = make(folder, kind, checkpoints.byte_level(folder))
+    extractor(model).save_pretrained(folder)
+    return model
+
+
+def extractor(model: Any) -> ClapFeatureExtractor:
+    """The front end of transformers, with the settings of the published models."""
+    fused = model.config.audio_config.enable_fusion
+    return ClapFeatureExtractor(frequency_min=50, truncation="fusion" if fused else "rand_trunc")
 
 
 @functools.cache

@@ -55,6 +55,27 @@ def test_windows_cover_a_sound_and_none_is_longer_than_the_model_reads(seconds: 
         assert all(end - start >= 0.2 - 1e-6 for start, end in extents)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rows", "budget"), [(2.0, 200, 6000), (10.0, 1000, 6000), (90.0, 9000, 9000)]
+)
+def test_a_batch_holds_a_minute_or_one_sound(seconds: float, rows: int, budget: int) -> None:
+    preparer = SoundPreparer(replace(TWO_SECONDS, rate=1000, seconds=seconds))
+    assert (preparer.largest, preparer.budget) == (rows, budget)
+
+
+@dataclass(frozen=True)
+class Fixed(Plain):
+    """Three rows for any sound."""
+
+    def count(self, samples: int) -> int:
+        return 3
+
+
+def test_a_batch_holds_a_minute_of_sounds_that_all_have_as_many_rows() -> None:
+    preparer = SoundPreparer(replace(TWO_SECONDS, features=Fixed()))
+    assert preparer.budget // preparer.largest == 30
+
+
 def test_the_windows_of_the_docstring() -> None:
     ten = replace(TWO_SECONDS, seconds=10.0)
     assert windows(34.0, ten) == [(0, 10), (10, 20), (20, 30), (30, 34)]

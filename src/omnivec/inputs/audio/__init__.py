@@ -23,7 +23,9 @@ TOLERANCE = 1e-2
 
 
 def _accepts(item: Any) -> bool:
-    return isinstance(item, Audio)
+    from omnivec.inputs.audio.sound import Sound  # what a collection's passages of a sound are
+
+    return isinstance(item, Audio | Sound)
 
 
 def _sniff(head: bytes) -> bool:

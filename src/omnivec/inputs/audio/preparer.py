@@ -64,8 +64,11 @@ class SoundPreparer:
 
     @property
     def budget(self) -> int:
-        """Largest cost of a batch: the rows of a minute of sound, or of the longest sound of one vector."""
-        return max(self._rows(round(_BATCH * self.processing.rate)), self.largest)
+        """Largest cost of a batch: as many of the longest sounds of one vector as last a minute, but at least one.
+
+        The rows of a sound of a minute would be too few: some front ends give the same number for every sound.
+        """
+        return self.largest * max(1, round(_BATCH / self.processing.seconds))
 
     @property
     def identity(self) -> dict[str, Any]:
