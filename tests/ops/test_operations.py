@@ -169,6 +169,29 @@ def lstm_by_hand(b: Any, w: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return out
 
 
+def lstm_from_by_hand(
+    b: Any, w: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All rows step by step from the given states."""
+    h, c, out = b.h, b.c, []
+    for x in b.x.unbind(1):
+        z = x @ w["l.weight_ih_l0"].T + h @ w["l.weight_hh_l0"].T + w["l.bias_ih_l0"] + w["l.bias_hh_l0"]
+        i, f, g, o = z.chunk(4, -1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        out.append(h)
+    return torch.stack(out, 1), h, c
+
+
+def lstm_from_case(index: int) -> Case:
+    return Case(
+        lambda o, b, p: o.lstm_from(b.x, p["l"], b.h, b.c)[index],
+        lambda b, w: lstm_from_by_hand(b, w)[index],
+        lambda r: {"x": r.x, "h": r.floats(r.n, 3), "c": r.floats(r.n, 3)},
+        lstm_weights,
+    )
+
+
 def pad_case(mode: Any, before: int, after: int, own: bool = False) -> Case:
     """Rows of a map (n, c, 2, t), one by one; what follows a row's padding is compared in no row."""
 
@@ -397,6 +420,9 @@ CASES: dict[str, Case] = {
         lstm_arrays,
         lstm_weights,
     ),
+    "lstm_from, outputs": lstm_from_case(0),
+    "lstm_from, h": lstm_from_case(1),
+    "lstm_from, c": lstm_from_case(2),
     "mean": Case(lambda o, b, p: o.mean(b.x, (0, 2), True), lambda b, w: b.x.mean((0, 2), keepdim=True), x),
     "sum": Case(lambda o, b, p: o.sum(b.x, 1), lambda b, w: b.x.sum(1), x),
     "max": Case(lambda o, b, p: o.max(b.x, -1), lambda b, w: b.x.amax(-1), x),

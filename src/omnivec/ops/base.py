@@ -267,6 +267,13 @@ class Ops(Protocol):
         Returns the outputs (n, t, directions * d), zero beyond each length, and the last states (n, directions * d).
         """
 
+    def lstm_from(self, x: Value, p: Params, h: Value, c: Value) -> tuple[Value, Value, Value]:
+        """The LSTM layer of `lstm` that goes on from given states: x (n, t, in) of equal lengths, h and c (n, d).
+
+        Returns the outputs (n, t, d), which are those of one call over both parts of a sequence, and the states h and c
+        at its end.
+        """
+
     # sums and shapes
     def mean(self, x: Value, axis: int | Sequence[int], keep: bool = False) -> Value:
         """Mean over axes."""

@@ -32,7 +32,7 @@ from omnivec.ops.base import (
 from omnivec.ops.quantized import Quantized
 
 # Imported before openvino, whose telemetry it turns off.
-from omnivec.ops.openvino_nodes import Node, integer, integers, keep_gates_apart, pad  # isort: skip
+from omnivec.ops.openvino_nodes import Node, integer, integers, keep_gates_apart, lstm_layer, pad  # isort: skip
 import openvino as ov
 import openvino.opset12 as o12
 import openvino.opset13 as o
@@ -220,20 +220,19 @@ class OpenVINOOps:
             self.concat([last, back_last], -1),
         )
 
-    def _lstm_forward(self, x: Node, p: Params, lengths: Node, end: str) -> tuple[Node, Node]:
-        def gates(name: str) -> Any:  # torch stores the gates as i f g o, OpenVINO as f i c o
-            value = p[f"{name}_l0{end}"].out
-            i, f, g, out = o.split(value, integer(0), 4).outputs()
-            return o.concat([f, i, g, out], 0)
+    def lstm_from(self, x: Node, p: Params, h: Node, c: Node) -> tuple[Node, Node, Node]:
+        size, length = (o.gather(o.shape_of(x.out), integers(axis), integer(0)) for axis in (0, 1))
+        states = [o.unsqueeze(state.out, integers(1)) for state in (h, c)]
+        y, *last = lstm_layer(x, p, o.broadcast(length, size), states, "")
+        h, c = (Node(o.squeeze(state.out, integers(1))) for state in last)
+        return y, h, c
 
+    def _lstm_forward(self, x: Node, p: Params, lengths: Node, end: str) -> tuple[Node, Node]:
         hidden = p[f"weight_hh_l0{end}"].out.get_shape()[1]
         count = self.cast(lengths, "int32")
         size = o.gather(o.shape_of(x.out), integers(0), integer(0))
         zero = o.broadcast(o.constant(np.float32(0)), o.concat([size, integers(1, hidden)], 0))
-        w, r = (o.unsqueeze(gates(name), integers(0)) for name in ("weight_ih", "weight_hh"))
-        b = o.unsqueeze(o.add(gates("bias_ih"), gates("bias_hh")), integers(0))
-        out = o.lstm_sequence(x.out, zero, zero, count.out, w, r, b, hidden, "forward").output(0)
-        y = Node(o.squeeze(out, integers(1)))
+        y, _, _ = lstm_layer(x, p, count.out, [zero, zero], end)
         inside = Node(o.less(self.arange(x, 1)[None, :].out, count[:, None].out))
         y = y * self.cast(inside, "float32")[:, :, None]
         return y, self.take(y, count - 1)

@@ -1,12 +1,14 @@
-"""Outputs of an OpenVINO graph with the operators of an array; an operation and a rewrite that take several nodes."""
+"""Outputs of an OpenVINO graph with the operators of an array; operations and a rewrite that take several nodes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from omnivec.ops.base import Params
 
 # Importing OpenVINO writes an id into the user's home folder and sends a telemetry event. Where the telemetry package
 # cannot be imported, OpenVINO uses a stub that does neither.
@@ -169,3 +171,26 @@ def keep_gates_apart(model: Any) -> None:
             one, other = node.input_values()
             if one.get_partial_shape() == other.get_partial_shape():
                 ov.utils.replace_node(node, o.multiply(one, other, "none"))
+
+
+def lstm_layer(x: Node, p: Params, count: Any, states: Sequence[Any], end: str) -> tuple[Node, Node, Node]:
+    """One LSTM layer: its outputs (n, t, d), and its last states h and c (n, 1, d).
+
+    Args:
+        x: (n, t, in).
+        p: weights by torch's names.
+        count: lengths (n,) int32.
+        states: h and c (n, 1, d) to begin from.
+        end: ending of the weights' names: "" or "_reverse".
+    """
+
+    def gates(name: str) -> Any:  # torch stores the gates as i f g o, OpenVINO as f i c o
+        value = p[f"{name}_l0{end}"].out
+        i, f, g, out = o.split(value, integer(0), 4).outputs()
+        return o.concat([f, i, g, out], 0)
+
+    hidden = p[f"weight_hh_l0{end}"].out.get_shape()[1]
+    w, r = (o.unsqueeze(gates(name), integers(0)) for name in ("weight_ih", "weight_hh"))
+    b = o.unsqueeze(o.add(gates("bias_ih"), gates("bias_hh")), integers(0))
+    layer = o.lstm_sequence(x.out, *states, count, w, r, b, hidden, "forward")
+    return Node(o.squeeze(layer.output(0), integers(1))), Node(layer.output(1)), Node(layer.output(2))

@@ -212,6 +212,11 @@ class TorchOps:
         last = h[:, packed.unsorted_indices] if packed.unsorted_indices is not None else h
         return y, last.transpose(0, 1).reshape(x.shape[0], -1)
 
+    def lstm_from(self, x: Value, p: Params, h: Value, c: Value) -> tuple[Value, Value, Value]:
+        weights = [p[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        y, h, c = torch.lstm(x, (h[None], c[None]), weights, True, 1, 0.0, self.training, False, True)
+        return y, h[0], c[0]
+
     def mean(self, x: Value, axis: int | Sequence[int], keep: bool = False) -> Value:
         return x.mean(axis, keepdim=keep)
 
