@@ -86,7 +86,10 @@ def test_a_query_or_an_image(omni: CommandLine) -> None:
     for arguments, given in [((), "none is"), (("a fox", "--image", "fox.jpg"), "more than one is")]:
         done = omni("search", *arguments)
         assert (done.code, done.out) == (2, "")
-        assert done.errors[-1] == f"Error: give one of QUERY, --file FILE or --image FILE: {given} given"
+        assert (
+            done.errors[-1]
+            == f"Error: give one of QUERY, --file FILE, --image FILE or --audio FILE: {given} given"
+        )
     empty = omni("search", " ")
     assert (empty.code, empty.errors[-1]) == (2, "Error: QUERY is empty: give a text to search for")
 

@@ -125,7 +125,7 @@ def _cut(embedder: Embedder) -> str:
     records = [get(name) for name in embedder.modalities]
     if not all(record.counts_lost for record in records):
         return "cropped"
-    return f"longer than the model's {embedder.max_length} {records[0].unit}: truncated"
+    return f"longer than the model's {embedder.max_length:.10g} {records[0].unit}: truncated"
 
 
 def _check(items: ItemSource, done: int, failures: int, output: Path | None) -> None:

@@ -15,6 +15,7 @@ from omnivec.cli.common import print_json
 from omnivec.inputs.modality import modalities
 from omnivec.types import Hit
 from omnivec.validation.reasons import printable
+from omnivec.viewer.extents import extent
 
 ROWS = 4
 """Number of rows shown of each passage."""
@@ -58,8 +59,8 @@ def print_hits(
         place = printable(_place(hit, file_of))
         if hit.line is not None:
             place += f":{hit.line + (shown[0].line if shown and _has_its_lines(hit) else 0)}"
-        size = _measure(hit)
-        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}{size and '  ' + size}")
+        facts = "".join(f"  {fact}" for fact in (extent(hit), _measure(hit)) if fact)
+        click.echo(f"{i:>2}  {hit.score:.3f}  {click.style(place, bold=True)}{facts}")
         for row in shown:
             click.echo(f"    {_marked(hit, row)}".rstrip())
         for line in picture(hit).splitlines() if picture else ():

@@ -63,7 +63,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Add files and folders, texts and images, to a collection, and keep it up to date with them.
+    """Add files and folders, texts, images and sounds, to a collection, and keep it up to date with them.
 
     Without a PATH, the paths of earlier runs are scanned again.
 

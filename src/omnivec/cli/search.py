@@ -30,18 +30,20 @@ if TYPE_CHECKING:
 
 
 def _query_or_file(context: click.Context, parameter: click.Parameter, query: str | None) -> str | None:
-    """Checks that one of QUERY, --file and --image is used; the options are eager, so their values are known."""
-    queries = [query, context.params.get("file"), context.params.get("picture")]
+    """Checks that one of QUERY and the options of files is used; these are eager, so their values are known."""
+    queries = [query, *map(context.params.get, ("file", "picture", "clip"))]
     count = sum(one is not None for one in queries)
     if not context.resilient_parsing and count != 1:
         number = "more than one is" if count else "none is"
-        raise click.UsageError(f"give one of QUERY, --file FILE or --image FILE: {number} given", context)
+        raise click.UsageError(
+            f"give one of QUERY, --file FILE, --image FILE or --audio FILE: {number} given", context
+        )
     if query is not None and not query.strip():
         raise click.UsageError("QUERY is empty: give a text to search for", context)
     return query
 
 
-@click.command("search", short_help="Find the passages and images that match a query best.")
+@click.command("search", short_help="Find the passages, images and sounds that match a query best.")
 @click.argument("query", required=False, callback=_query_or_file)
 @click.option(
     "--file",
@@ -55,6 +57,13 @@ def _query_or_file(context: click.Context, parameter: click.Parameter, query: st
     type=click.Path(path_type=Path, readable=False),
     is_eager=True,
     help="The same with an image file; other files are refused.",
+)
+@click.option(
+    "--audio",
+    "clip",
+    type=click.Path(path_type=Path, readable=False),
+    is_eager=True,
+    help="The same with a sound file; other files are refused.",
 )
 @collection_option
 @model_option
@@ -82,13 +91,14 @@ def _query_or_file(context: click.Context, parameter: click.Parameter, query: st
     "--html",
     "page",
     type=click.Path(path_type=Path, readable=False),
-    help="Also write the results to an .html page with thumbnails, which needs no other file.",
+    help="Also write the results to an .html page with thumbnails and players, which needs no other file.",
 )
 @json_option
 def command(
     query: str | None,
     file: Path | None,
     picture: Path | None,
+    clip: Path | None,
     collection: Path | None,
     model: str | None,
     where: tuple[str, ...],
@@ -101,7 +111,7 @@ def command(
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Find the passages and images that match QUERY best, or that are most similar to a file.
+    """Find the passages, images and sounds that match QUERY best, or that are most similar to a file.
 
     Each result shows its score, its file and line, and its text or, if the terminal supports it, its picture.
     """
@@ -110,13 +120,13 @@ def command(
     from omnivec.inputs.modality import of
 
     condition = filters(where)
-    _check(picture, page)
+    _check(picture, clip, page)
     with Collection(find_collection(collection), model, create=False, readonly=True) as notes:
         if page is not None and (page in notes or page.resolve() in notes):
             raise UsageError(
                 f"{page} is a document of {notes.folder}, which the page would replace: name another file"
             )
-        searched = picture or file or query or ""
+        searched = picture or clip or file or query or ""
         hits = notes.search(searched, k, condition, mode, under=under, per_document=per_document)
         if not hits:
             say(_nothing(notes, condition))
@@ -165,12 +175,16 @@ def pictures(file_of: Callable[[str], Path], wanted: bool | None = None) -> Call
     return picture
 
 
-def _check(image: Path | None, page: Path | None) -> None:
-    """Checks the files of --image and --html before a model is loaded."""
+def _check(image: Path | None, clip: Path | None, page: Path | None) -> None:
+    """Checks the files of --image, --audio and --html before a model is loaded."""
     if image is not None:
         from omnivec.inputs.image.pixels import read_header
 
         read_header(image)  # a text file would be a valid query, but not for --image
+    if clip is not None:
+        from omnivec.inputs.audio.sound import read_sound
+
+        read_sound(clip)
     if page is not None:
         from omnivec.viewer.page import check_page
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import math
 import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -14,6 +16,7 @@ from omnivec.files import check_target, written
 from omnivec.inputs.modality import modalities, of
 from omnivec.types import Hit
 from omnivec.validation.reasons import of_item
+from omnivec.viewer.extents import extent
 from omnivec.viewer.thumbnails import data_uri
 
 Thumbnail = Callable[[Path, int, int], Any]
@@ -32,7 +35,7 @@ _UNSAFE = r"\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2
 _IN_TEXTS = re.compile(f"[{_UNSAFE}]")
 _IN_NAMES = re.compile(f"[{_UNSAFE}\\t\\n\\u061c\\u200e\\u200f\\u2028\\u2029]")
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -103,7 +106,8 @@ def _header(query: str | Path, count: str) -> str:
     if isinstance(query, str):
         return f'<header>\n<h1 dir="auto">{_text(query)}</h1>\n<p>{count}</p>\n</header>'
     about = f"<div>\n<h1><bdi>{_name(query.name)}</bdi></h1>\n<p>{count}</p>\n</div>"
-    return f'<header class="picture">\n{_image(query, of(query))}\n{about}\n</header>'
+    shown = _image(query, of(query)) or _player(query, of(query), (0.0, math.inf))
+    return f'<header class="picture">\n{shown}\n{about}\n</header>'
 
 
 def _section(kind: str, items: Sequence[str], titled: bool) -> str:
@@ -118,7 +122,22 @@ def _picture(rank: int, hit: Hit, file: Path) -> str:
 
 
 def _passage(rank: int, hit: Hit, file: Path) -> str:
-    return f"<li>{_named(hit, file)}{_facts(rank, hit)}\n{_body(hit.text)}</li>"
+    return f"<li>{_named(hit, file)}{_facts(rank, hit)}\n{_player(file, hit.modality, hit.span)}{_body(hit.text)}</li>"
+
+
+def _player(file: Path, modality: str, span: tuple[float, float]) -> str:
+    """The markup that plays a part of a file, or why it cannot be; "" for a modality that is not played."""
+    record = modalities().get(modality)
+    if record is None or record.excerpt is None:
+        return ""
+    try:
+        media, content = record.excerpt(file, *span)
+    except BaseException as error:
+        why = of_item(error).removeprefix(f"{file}: ")
+        return f'<span class="why">{_name(why)}</span>\n'
+    element = media.partition("/")[0]
+    uri = f"data:{media};base64,{base64.b64encode(content).decode()}"
+    return f'<{element} controls preload="metadata" src="{uri}" title="{_name(file.name)}"></{element}>\n'
 
 
 def _body(text: str) -> str:
@@ -137,6 +156,8 @@ def _facts(rank: int, hit: Hit) -> str:
         f"<span>{_name(hit.space)}</span>",
     ]
     record = modalities().get(hit.modality)
+    if times := extent(hit):
+        facts.append(f"<span>{times}</span>")
     if size := record.measure(hit.metadata) if record else "":
         facts.append(f"<span>{size.replace('x', '×')}</span>")
     return f'<div class="facts">{"".join(facts)}</div>'

@@ -73,6 +73,12 @@ def _canary(name: str) -> Audio:
     return sounded(name.removeprefix(_PREFIX))
 
 
+def _excerpt(path: Path, start: float, end: float) -> tuple[str, bytes]:
+    from omnivec.inputs.audio.excerpt import excerpt
+
+    return excerpt(path, start, end)
+
+
 def _measure(metadata: Mapping[str, Any]) -> str:
     seconds, rate = metadata.get("seconds"), metadata.get("rate")
     if not isinstance(seconds, int | float) or not isinstance(rate, int):
@@ -115,6 +121,7 @@ MODALITY = Modality(
     fallback_model="mfcc",
     joint_model="hf:laion/clap-htsat-unfused",
     templates=("This is a sound of {}.",),
+    excerpt=_excerpt,
     measure=_measure,
     input_size=_input_size,
 )
