@@ -1,4 +1,4 @@
-"""CLAP: texts and sounds in one space, by RoBERTa and HTSAT, a Swin transformer over spectrograms.
+"""CLAP: texts and sounds in one space, by RoBERTa and HTSAT, a Swin transformer.
 
 Wu et al. 2022, arXiv:2211.06687; Chen et al. 2022, arXiv:2202.00874; Liu et al. 2021, arXiv:2103.14030. Weights are
 named as transformers' `ClapModel` saves them; LAION's own files are read too.

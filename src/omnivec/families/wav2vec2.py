@@ -1,4 +1,4 @@
-"""Wav2Vec 2.0, HuBERT, WavLM and Data2Vec for speech, which read samples; x-vectors of voices.
+"""Wav2Vec 2.0, HuBERT, WavLM and Data2Vec: networks of speech, with x-vectors of voices.
 
 Baevski et al. 2020, arXiv:2006.11477; Hsu et al. 2021, arXiv:2106.07447; Chen et al. 2021, arXiv:2110.13900; Baevski
 et al. 2022, arXiv:2202.03555. Weights are named as transformers saves them. Convolutions make 50 frames of a second,
