@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from encoders import ENGINES, changed
 from omnivec.errors import UnsupportedModel
 from omnivec.families import ecapa
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
 from pictures import with_operation
-from sound_families import Read, check_against, discriminate, loaded, sounds
+from sound_families import check_against, discriminate, loaded, sounds, voices
+from sound_models import SoundModel
 
 SPEECHBRAIN = """
 n_mels: 20
@@ -222,14 +223,14 @@ KINDS: dict[str, tuple[Any, int]] = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def made(request: Any, tmp_path_factory: Any) -> tuple[Read, Any, int]:
+def made(request: Any, tmp_path_factory: Any) -> tuple[SoundModel, Any, int]:
     make, bands = KINDS[request.param]
     folder = tmp_path_factory.mktemp("ecapa")
     network = published(folder, make(), bands)
-    return loaded(ecapa, folder, (bands,)), network, bands
+    return loaded(ecapa, folder), network, bands
 
 
-def test_every_layer_equals_torch(made: tuple[Read, Any, int]) -> None:
+def test_every_layer_equals_torch(made: tuple[SoundModel, Any, int]) -> None:
     ours, network, bands = made
     assert ours.config.dim == 24
     check_against(ours, network.double(), sounds((50, 5, 23, 101), bands))
@@ -268,24 +269,24 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_wrong_variants_are_told_apart(made: tuple[Read, Any, int], variant: str) -> None:
+def test_wrong_variants_are_told_apart(made: tuple[SoundModel, Any, int], variant: str) -> None:
     ours, network, bands = made
     listed = sounds((12, 19), bands, seed=1)
     with torch.no_grad():
         expected = np.stack([network.double()(torch.from_numpy(s).double())[-1].numpy() for s in listed])
-    check_close(ours.vectors("torch", listed), expected, "the right one")
-    check_rejected(ours.vectors("torch", listed, forward=VARIANTS[variant]), expected, variant)
+    check_close(ours.states("torch", listed)[-1], expected, "the right one")
+    check_rejected(ours.states("torch", listed, VARIANTS[variant])[-1], expected, variant)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_bfloat16_stays_near(made: tuple[Read, Any, int], engine: str) -> None:
+def test_bfloat16_stays_near(made: tuple[SoundModel, Any, int], engine: str) -> None:
     listed = sounds((40, 70, 33, 90), made[2], seed=2)
-    exact, half = (made[0].vectors(engine, listed, precision=p)[:, 0] for p in ("float32", "bfloat16"))
+    exact, half = (made[0].vectors(engine, listed, precision=p) for p in ("float32", "bfloat16"))
     a, b = exact - exact.mean(0), half - exact.mean(0)
     assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99
 
 
-def test_what_it_reads_of_a_sound(made: tuple[Read, Any, int]) -> None:
+def test_what_it_reads_of_a_sound(made: tuple[SoundModel, Any, int]) -> None:
     reads = ecapa.sound(made[0].config, {})
     assert (reads.rate, reads.features.rows, reads.short) == (16_000, (made[2],), "refuse")
     frames = 5 if made[0].config.layout == "speechbrain" else 2
@@ -311,3 +312,10 @@ def test_what_is_not_covered_is_refused(tmp_path: Path, kind: str, old: str, new
     file.write_text(file.read_text().replace(old, new))
     with pytest.raises(UnsupportedModel, match=words):
         ecapa.load_original(tmp_path, {"layout": kind})
+
+
+@pytest.mark.parametrize("kind", ["speechbrain", "wespeaker"])
+def test_it_is_a_family(tmp_path: Path, kind: str) -> None:
+    make, bands = KINDS[kind]
+    published(tmp_path, make(), bands)
+    check_family(tmp_path, voices(0.4, 1.1, 0.7))

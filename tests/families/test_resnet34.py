@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from encoders import ENGINES, changed
 from omnivec.errors import UnsupportedModel
 from omnivec.families import resnet34
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
 from pictures import with_operation
-from sound_families import Read, check_against, discriminate, loaded, sounds
+from sound_families import check_against, discriminate, loaded, sounds, voices
+from sound_models import SoundModel
 
 WESPEAKER = """
 dataset_args:
@@ -129,13 +130,13 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def made(request: Any, tmp_path_factory: Any) -> tuple[Read, Reference]:
+def made(request: Any, tmp_path_factory: Any) -> tuple[SoundModel, Reference]:
     folder = tmp_path_factory.mktemp("resnet34")
     network = published(folder, **KINDS[request.param])
-    return loaded(resnet34, folder, ROWS), network
+    return loaded(resnet34, folder), network
 
 
-def test_every_stage_equals_torch(made: tuple[Read, Reference]) -> None:
+def test_every_stage_equals_torch(made: tuple[SoundModel, Reference]) -> None:
     ours, network = made
     check_against(ours, network.double(), sounds((50, 9, 23, 16), *ROWS))
 
@@ -162,19 +163,19 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_wrong_variants_are_told_apart(made: tuple[Read, Reference], variant: str) -> None:
+def test_wrong_variants_are_told_apart(made: tuple[SoundModel, Reference], variant: str) -> None:
     ours, network = made
     listed = sounds((17, 40), *ROWS, seed=1)
     with torch.no_grad():
         expected = np.stack([network.double()(torch.from_numpy(s).double())[-1].numpy() for s in listed])
-    check_close(ours.vectors("torch", listed), expected, "the right one")
-    check_rejected(ours.vectors("torch", listed, forward=VARIANTS[variant]), expected, variant)
+    check_close(ours.states("torch", listed)[-1], expected, "the right one")
+    check_rejected(ours.states("torch", listed, VARIANTS[variant])[-1], expected, variant)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_bfloat16_stays_near(made: tuple[Read, Reference], engine: str) -> None:
+def test_bfloat16_stays_near(made: tuple[SoundModel, Reference], engine: str) -> None:
     listed = sounds((40, 70, 33, 90), *ROWS, seed=2)
-    exact, half = (made[0].vectors(engine, listed, precision=p)[:, 0] for p in ("float32", "bfloat16"))
+    exact, half = (made[0].vectors(engine, listed, precision=p) for p in ("float32", "bfloat16"))
     a, b = exact - exact.mean(0), half - exact.mean(0)
     assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99
 
@@ -204,3 +205,8 @@ def test_what_is_not_covered_is_refused(
     file.write_text(file.read_text().replace("ResNet18", "ResNet34").replace(old, new))
     with pytest.raises(UnsupportedModel, match=words):
         resnet34.load_original(tmp_path, {})
+
+
+def test_it_is_a_family(tmp_path: Path) -> None:
+    published(tmp_path, "ResNet18")
+    check_family(tmp_path, voices(0.4, 1.1, 0.7))

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from encoders import ENGINES, changed
 from omnivec.errors import WeightsError
 from omnivec.families import vggish
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
 from pictures import with_operation
-from sound_families import Read, check_against, loaded, sounds
+from sound_families import check_against, loaded, sounds, voices
+from sound_models import SoundModel
 
 ROWS = (96, 64)
 WIDTHS = ((0, 1, 64), (3, 64, 128), (6, 128, 256), (8, 256, 256), (11, 256, 512), (13, 512, 512))
@@ -74,25 +75,25 @@ def published(folder: Path, post: str = "none", seed: int = 0) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: Any) -> tuple[Read, Reference]:
+def made(tmp_path_factory: Any) -> tuple[SoundModel, Reference]:
     folder = tmp_path_factory.mktemp("vggish")
     network = published(folder)
-    return loaded(vggish, folder, ROWS), network
+    return loaded(vggish, folder), network
 
 
-def test_patches_equal_torch(made: tuple[Read, Reference]) -> None:
+def test_patches_equal_torch(made: tuple[SoundModel, Reference]) -> None:
     ours, network = made
     check_against(ours, network.double(), sounds((2, 1, 3), *ROWS))
 
 
 def test_whitened_and_quantised(tmp_path: Path) -> None:
     network = published(tmp_path, "quantized")
-    ours = loaded(vggish, tmp_path, ROWS)
+    ours = loaded(vggish, tmp_path)
     listed = sounds((2, 1), *ROWS)
     with torch.no_grad():
         expected = [network.double()(torch.from_numpy(s).double())[0].numpy() for s in listed]
     for engine in ENGINES:
-        got = ours.vectors(engine, listed)
+        got = ours.states(engine, listed)[-1]
         for ours_of_one, theirs in zip(got, expected, strict=True):
             # Float32 rounds a value in ten thousand to the neighbouring integer.
             differ = ours_of_one[: len(theirs)] != theirs
@@ -122,13 +123,13 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_wrong_variants_are_told_apart(made: tuple[Read, Reference], variant: str) -> None:
+def test_wrong_variants_are_told_apart(made: tuple[SoundModel, Reference], variant: str) -> None:
     ours, network = made
     listed = sounds((1,), *ROWS, seed=1)
     with torch.no_grad():
         expected = network.double()(torch.from_numpy(listed[0]).double())[0].numpy()[None]
-    check_close(ours.vectors("torch", listed), expected, "the right one")
-    check_rejected(ours.vectors("torch", listed, forward=VARIANTS[variant]), expected, variant)
+    check_close(ours.states("torch", listed)[-1], expected, "the right one")
+    check_rejected(ours.states("torch", listed, VARIANTS[variant])[-1], expected, variant)
 
 
 def test_what_it_reads_of_a_sound() -> None:
@@ -143,3 +144,8 @@ def test_a_file_of_another_whitening_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "vggish_pca_params.npz", means=np.ones(3))
     with pytest.raises(WeightsError, match="lacks pca_eigen_vectors"):
         vggish.load_original(tmp_path, {})
+
+
+def test_it_is_a_family(tmp_path: Path) -> None:
+    published(tmp_path, "pca")
+    check_family(tmp_path, voices(0.4, 2.1, 1.2))

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from encoders import ENGINES, changed
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import xvector
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
 from pictures import with_operation
-from sound_families import Read, check_against, discriminate, loaded, sounds
+from sound_families import check_against, discriminate, loaded, sounds, voices
+from sound_models import SoundModel
 
 YAML = """
 n_mels: 24
@@ -94,13 +95,13 @@ def published(folder: Path, seed: int = 0) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: Any) -> tuple[Read, Reference]:
+def made(tmp_path_factory: Any) -> tuple[SoundModel, Reference]:
     folder = tmp_path_factory.mktemp("xvector")
     network = published(folder)
-    return loaded(xvector, folder, ROWS), network
+    return loaded(xvector, folder), network
 
 
-def test_every_layer_equals_torch(made: tuple[Read, Reference]) -> None:
+def test_every_layer_equals_torch(made: tuple[SoundModel, Reference]) -> None:
     ours, network = made
     assert ours.config.dim == 40 and ours.config.tdnn_channels == CHANNELS[1:]
     check_against(ours, network.double(), sounds((50, 4, 23, 101), *ROWS))
@@ -130,24 +131,24 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_wrong_variants_are_told_apart(made: tuple[Read, Reference], variant: str) -> None:
+def test_wrong_variants_are_told_apart(made: tuple[SoundModel, Reference], variant: str) -> None:
     ours, network = made
     listed = sounds((12, 19), *ROWS, seed=1)
     with torch.no_grad():
         expected = np.stack([network.double()(torch.from_numpy(s).double())[-1].numpy() for s in listed])
-    check_close(ours.vectors("torch", listed), expected, "the right one")
-    check_rejected(ours.vectors("torch", listed, forward=VARIANTS[variant]), expected, variant)
+    check_close(ours.states("torch", listed)[-1], expected, "the right one")
+    check_rejected(ours.states("torch", listed, VARIANTS[variant])[-1], expected, variant)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_bfloat16_stays_near(made: tuple[Read, Reference], engine: str) -> None:
+def test_bfloat16_stays_near(made: tuple[SoundModel, Reference], engine: str) -> None:
     listed = sounds((40, 70, 33, 90), *ROWS, seed=2)
-    exact, half = (made[0].vectors(engine, listed, precision=p)[:, 0] for p in ("float32", "bfloat16"))
+    exact, half = (made[0].vectors(engine, listed, precision=p) for p in ("float32", "bfloat16"))
     a, b = exact - exact.mean(0), half - exact.mean(0)
     assert ((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.99
 
 
-def test_what_it_reads_of_a_sound(made: tuple[Read, Reference]) -> None:
+def test_what_it_reads_of_a_sound(made: tuple[SoundModel, Reference]) -> None:
     reads = xvector.sound(made[0].config, {})
     assert (reads.rate, reads.features.rows, reads.short) == (16_000, ROWS, "refuse")
     assert reads.features.count(reads.shortest) == 4 and reads.features.count(reads.shortest - 1) == 3
@@ -179,3 +180,8 @@ def test_bands_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "hyperparams.yaml").write_text(YAML.replace("in_channels: !ref <n_mels>", "in_channels: 40"))
     with pytest.raises(ModelError, match="24 bands, and embedding_model 40"):
         xvector.load_original(tmp_path, {})
+
+
+def test_it_is_a_family(tmp_path: Path) -> None:
+    published(tmp_path)
+    check_family(tmp_path, voices(0.4, 1.1, 0.7))

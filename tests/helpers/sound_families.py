@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-import pictures
 from encoders import ENGINES
-from omnivec import weights
-from omnivec.ops.base import EngineSettings, Executable, Input
+from omnivec.models import registry
+from omnivec.models.folder import read_folder
 from omnivec.testing import check_close
-from omnivec.types import Floats
-
-Forward = Callable[..., Any]
+from omnivec.types import Audio, Floats
+from sound_models import SoundModel, read_sound_model
+from sounds import speechlike
 
 
 def sounds(lengths: Sequence[int], *rows: int, seed: int = 0) -> list[Floats]:
@@ -33,78 +30,20 @@ def sounds(lengths: Sequence[int], *rows: int, seed: int = 0) -> list[Floats]:
     return made
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Read:
-    """A family with a config and weights, as `read_model` makes them of a folder."""
-
-    family: ModuleType
-    config: Any
-    tensors: Mapping[str, weights.Tensor]
-    rows: tuple[int, ...]
-
-    @functools.cache  # noqa: B019, one for each test
-    def executable(self, engine: str, forward: Forward, precision: Any) -> Executable:
-        """All hidden states, then what the forward returns."""
-
-        def program(ops: Any, get: Any, p: Any) -> dict[str, Any]:
-            batch = SimpleNamespace(sound=get("sound"), lengths=get("lengths"))
-            last = forward(ops, p, self.config, batch)
-            return {str(i): state for i, state in enumerate([*ops.states, last])}
-
-        inputs = [
-            Input("sound", np.float32, (None, None, *self.rows)),
-            Input("lengths", np.int32, (None,)),
-        ]
-        return ENGINES[engine](program, inputs, self.tensors, EngineSettings(precision, threads=1))
-
-    def states(
-        self,
-        engine: str,
-        listed: Sequence[Floats],
-        forward: Forward | None = None,
-        precision: Any = "float32",
-        padding: int = 0,
-    ) -> list[np.ndarray]:
-        """All hidden states of sounds in one batch, padded to the longest and further, then the vectors."""
-        lengths = np.array([len(sound) for sound in listed], np.int32)
-        batch = np.zeros((len(listed), int(lengths.max()) + padding, *self.rows), np.float32)
-        for row, sound in zip(batch, listed, strict=True):
-            row[: len(sound)] = sound
-        run = self.executable(engine, forward or self.family.forward, precision).run
-        found = run({"sound": batch, "lengths": lengths})
-        return [found[str(i)] for i in range(len(found))]
-
-    def vectors(self, engine: str, listed: Sequence[Floats], **how: Any) -> np.ndarray:
-        """What the forward returns of sounds in one batch: (n, t, dim)."""
-        return self.states(engine, listed, **how)[-1]
+def voices(*seconds: float) -> list[Audio]:
+    """Sounds of these lengths that resemble speech, each of another voice."""
+    return [Audio(speechlike(length, seed=i), 16000) for i, length in enumerate(seconds)]
 
 
-def read(
-    family: ModuleType,
-    published: Mapping[str, Any],
-    source: Path | Mapping[str, torch.Tensor],
-    rows: Sequence[int],
-) -> Read:
-    """A published config and weights: a file or folder, or a state dict of torch; `rows`: shape of one row."""
-    found = pictures.read(family, published, source)
-    return Read(family, found.config, found.tensors, tuple(rows))
-
-
-def loaded(family: ModuleType, folder: Path, rows: Sequence[int]) -> Read:
-    """The model in a folder in its publisher's own layout."""
-    from omnivec.models import registry
-    from omnivec.models.folder import read_folder
-    from omnivec.models.model import known_keys
-
-    files = read_folder(folder)
-    assert registry.family_of_config(files.published, folder).load() is family
-    published, stored, _ = family.load_original(folder, known_keys(family, files.published, folder))
-    state = {name: torch.from_numpy(tensor.float32().copy()) for name, tensor in stored.items()}
-    return read(family, published, state, rows)
+def loaded(family: ModuleType, folder: Path) -> SoundModel:
+    """The model in a folder in its publisher's own layout, which must be told to be of the family."""
+    published = read_folder(folder).published
+    assert registry.family_of_config(published, folder).load() is family
+    return read_sound_model(family, published, folder)
 
 
 def check_against(
-    model: Read, reference: Callable[[torch.Tensor], Sequence[torch.Tensor]], listed: Sequence[Floats]
+    model: SoundModel, reference: Callable[[torch.Tensor], Sequence[torch.Tensor]], listed: Sequence[Floats]
 ) -> None:
     """Raises unless all states of sounds in padded batches are those of the reference, which reads each sound alone.
 
@@ -114,7 +53,7 @@ def check_against(
         expected = [[x.numpy() for x in reference(torch.from_numpy(s).double())] for s in listed]
     for engine in ENGINES:
         for padding in (0, 5):
-            got = model.states(engine, listed, padding=padding)
+            got = model.states(engine, list(listed), padding=padding)
             for i, states in enumerate(expected):
                 if len(got) != len(states):
                     raise AssertionError(f"{engine}: {len(got)} states, expected {len(states)}")

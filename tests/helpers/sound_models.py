@@ -57,15 +57,20 @@ class SoundModel:
         sounds: list[np.ndarray],
         forward: Forward | None = None,
         precision: Any = "float32",
+        padding: int = 0,
     ) -> list[np.ndarray]:
-        """All hidden states of rows (t, *rows) of sounds, padded with zeros, then what the forward returns."""
+        """All hidden states of rows (t, *rows) of sounds, then what the forward returns.
+
+        The rows are padded with zeros to the longest, and by `padding` rows more.
+        """
         lengths = [len(sound) for sound in sounds]
-        batch = np.zeros((len(sounds), max(lengths), *sounds[0].shape[1:]), np.float32)
+        longest = max(lengths) + padding
+        batch = np.zeros((len(sounds), longest, *sounds[0].shape[1:]), np.float32)
         for row, sound in zip(batch, sounds, strict=True):
             row[: len(sound)] = sound
         count = self.processing.states or (lambda rows: 1)
         real = np.array([count(length) for length in lengths])
-        mask = (np.arange(count(max(lengths))) < real[:, None]).astype(np.int32)
+        mask = (np.arange(count(longest)) < real[:, None]).astype(np.int32)
         found = self.executable(engine, forward or self.family.forward, precision).run(
             {"sound": batch, "lengths": np.array(lengths, np.int32), "mask": mask}
         )

@@ -87,4 +87,16 @@ LAYOUTS: list[weights.Row] = [
     (r"lstm\.(\w+)_l(\d+)", r"lstm.\2.\1_l0"),
 ]
 
-KNOWN: dict[str, dict[str, Any]] = {}
+KNOWN = {
+    "dvector": {
+        "sources": ["pypi:Resemblyzer==0.1.4/resemblyzer"],
+        "sha256": {"pretrained.pt": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"},
+        "licence": "Apache-2.0",
+        "dim": 256,
+        "length": 60.0,
+        "pooling": "cls",
+        "preprocessing": {},
+        "example": "sound:vowel",
+        "components": [0.0, 0.076775, 0.0, 0.0, 0.0],
+    },
+}

@@ -103,8 +103,11 @@ def _load_pyannote(folder: Path) -> tuple[Mapping[str, Any], weights.Weights, No
         if key not in ("_target_", "num_mel_bins", TAG) and (key not in _PYANNOTE or value != _PYANNOTE[key]):
             raise UnsupportedModel(f"{file}: {key} of model is {value!r}, which is not covered")
     name = str(model.get("_target_")).rpartition(".")[2].removeprefix("WeSpeaker")
+    stored = weights.read(folder)
     config = {**_architecture(folder, name), "bands": model.get("num_mel_bins", 80), "eps": 0.0}
-    return config, weights.read(folder), None
+    if (last := stored.get("resnet.seg_1.weight")) is not None:
+        config["dim"] = last.shape[0]
+    return config, stored, None
 
 
 def _architecture(folder: Path, name: str) -> dict[str, Any]:
