@@ -16,14 +16,16 @@ import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 
 import checkpoints
+import omnivec
 from encoders import ENGINES, changed
+from omnivec import Audio
 from omnivec.errors import ItemError, ModelError, UnsupportedModel
 from omnivec.families import ast
 from omnivec.models import registry
 from omnivec.models.model import check_shapes, known_keys
 from omnivec.ops.base import EngineSettings, Input
 from omnivec.ops.maps import rows
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
 from pictures import Read, read, with_operation
 from sounds import speechlike
 
@@ -186,12 +188,9 @@ def authors_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name in [name for name in renamed if ".q_proj." in name]:
         parts = [renamed.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
         renamed[name.replace("attention.q_proj", "attn.qkv")] = torch.cat(parts)
-    extra = {"module.mlp_head.0.weight": torch.ones(48), "module.mlp_head.1.weight": torch.ones(7, 48)}
-    return (
-        renamed
-        | extra
-        | {"module.v.head.weight": torch.ones(9, 48), "module.v.head_dist.bias": torch.ones(9)}
-    )
+    heads = {"v.head.weight": (9, 48), "v.head_dist.bias": (9,), "mlp_head.0.weight": (48,)}
+    heads |= {"mlp_head.0.bias": (48,), "mlp_head.1.weight": (7, 48), "mlp_head.1.bias": (7,)}
+    return renamed | {f"module.{name}": torch.ones(shape) for name, shape in heads.items()}
 
 
 def test_the_authors_names(root: Path) -> None:
@@ -293,3 +292,71 @@ def test_without_settings_they_are_audiosets() -> None:
 def test_settings_that_are_refused(settings: dict[str, Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         ast.sound(small_config(), CUT | settings)
+
+
+# --- from sounds to vectors and classes -----------------------------------------------------------------------------
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def loaded(root: Path) -> tuple[Path, ASTFeatureExtractor, ASTForAudioClassification]:
+    """A folder with the settings of its front end, transformers' front end, and its model with the classifier."""
+    folder, _ = made("two strides", root)
+    extractor = ASTFeatureExtractor(**CUT)
+    extractor.save_pretrained(folder)
+    return folder, extractor, ASTForAudioClassification.from_pretrained(folder).eval()
+
+
+def recordings() -> list[Audio]:
+    """Up to what the small model reads, 0.675 seconds."""
+    return [Audio(speechlike(seconds, RATE, seed=5), RATE) for seconds in (0.03, 0.3, 0.675)]
+
+
+def heard(loaded: Any, sounds: list[Audio]) -> tuple[np.ndarray, np.ndarray]:
+    """transformers' vectors of sounds, and the logits of its classes."""
+    _, extractor, model = loaded
+    batch = extractor([sound.samples for sound in sounds], sampling_rate=RATE, return_tensors="pt")
+    with torch.no_grad():
+        vectors = model.audio_spectrogram_transformer(**batch).pooler_output.numpy()
+        return vectors, model(**batch).logits.numpy()
+
+
+def test_vectors_equal_transformers(loaded: Any) -> None:
+    right, _ = heard(loaded, recordings())
+    for engine in ENGINES:
+        model = omnivec.load(loaded[0], engine=engine, precision="float32")
+        assert (model.modalities, model.dim, model.max_length) == (("audio",), 48, 0.675)
+        check_close(model.encode(recordings()), right, engine)
+
+
+def test_the_contract_of_families(loaded: Any) -> None:
+    check_family(loaded[0], recordings())
+
+
+def test_a_long_sound_is_cut_with_a_word_or_read_in_windows(loaded: Any) -> None:
+    model = omnivec.load(loaded[0], precision="float32")
+    samples = speechlike(1.75, RATE, seed=3)
+    run = model.run([Audio(samples, RATE)])
+    assert (run.seen.tolist(), run.lost.tolist()) == ([0.675], [pytest.approx(1.075)])
+    windows = [Audio(part, RATE) for part in np.split(samples, [10_800, 21_600])]
+    vectors = model.encode(windows)
+    check_close(run.vectors[0], vectors[0], "its beginning")
+    mean = np.average(vectors, axis=0, weights=[0.675, 0.675, 0.4])
+    check_close(model.encode(Audio(samples, RATE), chunk="pool"), mean, "the mean of its windows")
+
+
+def test_classes_equal_transformers(loaded: Any) -> None:
+    folder, _, model = loaded
+    vectors, logits = heard(loaded, recordings())
+    names = {str(i): f"class {i}" for i in range(7)}
+    published = {"id2label": names, "layer_norm_eps": model.config.layer_norm_eps}
+    found = ast.labels(published, ours(folder).tensors)
+    assert found is not None and found.names == tuple(names.values())
+    np.testing.assert_allclose(found.probabilities(vectors), 1 / (1 + np.exp(-logits)), rtol=1e-4, atol=1e-7)
+    single = ast.labels(published | {"problem_type": "single_label_classification"}, ours(folder).tensors)
+    assert single is not None
+    np.testing.assert_allclose(single.probabilities(vectors).sum(1), 1, rtol=1e-6)
+    assert [names[str(i)] for i in logits.argmax(1)] == [best[0][0] for best in found.describe(vectors)]
+    assert ast.labels({}, ours(folder).tensors) is None
+    assert ast.labels(published, {}) is None

@@ -22,6 +22,7 @@ from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import rows
 from omnivec.validation import typed
 from omnivec.validation.typed import Among, Count, Divides, Positive, Rate, Side, Size
+from omnivec.vectors.class_scores import LinearClassifier
 
 # fmt: off
 CLAIMS = {
@@ -130,6 +131,22 @@ def _layers(config: Config) -> vit.Config:
     )
 
 
+def labels(published: Mapping[str, Any], tensors: Mapping[str, weights.Tensor]) -> LinearClassifier | None:
+    """The classes of `ASTForAudioClassification`, of AudioSet several of which may hold at once; None without names."""
+    names, dense, norm = published.get("id2label") or {}, "classifier.dense", "classifier.layernorm"
+    parts = [tensors.get(f"{module}.{part}") for module in (norm, dense) for part in ("weight", "bias")]
+    scale, shift, weight, bias = (None if part is None else part.float32() for part in parts)
+    if not names or scale is None or shift is None or weight is None or bias is None:
+        return None
+    return LinearClassifier(
+        names=tuple(names.get(str(i), str(i)) for i in range(len(weight))),
+        weight=weight * scale,
+        bias=bias + weight @ shift,
+        independent=published.get("problem_type") != "single_label_classification",
+        norm_eps=published.get("layer_norm_eps", Config.layer_norm_eps),
+    )
+
+
 @dataclass(frozen=True)
 class _Settings:
     """The keys of preprocessor_config.json; the mean and standard deviation are AudioSet's where it states none."""
@@ -176,7 +193,10 @@ SHAPES = {
 PREFIXES = ("audio_spectrogram_transformer.", "module.v.", "module.", "v.")
 
 LAYOUTS: list[weights.Row] = [
-    (r"(module\.)?mlp_head\..*", None),  # the authors' classifier
+    # The classifier, which `vit` drops, and the authors' names of it.
+    (r"classifier\.(dense|layernorm)\.(weight|bias)", r"classifier.\1.\2"),
+    (r"(?:module\.)?mlp_head\.0\.(weight|bias)", r"classifier.layernorm.\1"),
+    (r"(?:module\.)?mlp_head\.1\.(weight|bias)", r"classifier.dense.\1"),
     *vit.LAYOUTS,
 ]
 

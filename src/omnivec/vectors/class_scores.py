@@ -23,12 +23,15 @@ class LinearClassifier:
         bias: (c,) float32.
         independent: whether several classes may hold at once, so that each probability is by itself (a sigmoid); else
             they sum to 1 (a softmax).
+        norm_eps: eps of the layer norm, without weights, that a vector passes first; None for none. The weights of a
+            layer norm can be contained in `weight` and `bias`.
     """
 
     names: tuple[str, ...]
     weight: Floats
     bias: Floats
     independent: bool = False
+    norm_eps: float | None = None
 
     def probabilities(self, vectors: Floats) -> Floats:
         """The probability of each class: vectors (n, dim) -> (n, c) float32.
@@ -46,7 +49,11 @@ class LinearClassifier:
             raise UsageError(
                 f"vectors: {int((~np.isfinite(rows)).sum())} of {rows.size} numbers are not finite"
             )
-        logits = rows.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
+        exact = rows.astype(np.float64)
+        if self.norm_eps is not None:
+            exact -= exact.mean(1, keepdims=True)
+            exact /= np.sqrt((exact**2).mean(1, keepdims=True) + self.norm_eps)
+        logits = exact @ self.weight.T.astype(np.float64) + self.bias
         return probabilities(logits, independent=self.independent)
 
     def describe(self, vectors: Floats, k: int = 5) -> list[list[tuple[str, float]]]:
