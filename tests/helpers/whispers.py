@@ -221,3 +221,18 @@ def ctranslate2(folder: Path, model: WhisperForConditionalGeneration) -> Path:
     keys = {"alignment_heads": [[1, 0]], "lang_ids": [], "suppress_ids": [1, 2], "suppress_ids_begin": [3]}
     (folder / "config.json").write_text(json.dumps(keys))
     return folder
+
+
+def published(folder: Path) -> WhisperForConditionalGeneration:
+    """transformers' model of a folder in the layout of CTranslate2."""
+    ours = read(folder)
+    names = {field.name for field in dataclasses.fields(ours.config)} - {"dim", "layer", "fast"}
+    settings = {name: getattr(ours.config, name) for name in names} | {"d_model": ours.config.dim}
+    end = 50256 if ours.config.vocab_size == 51864 else 50257
+    ids = {f"{role}_token_id": end for role in ("bos", "eos", "pad")} | {"decoder_start_token_id": end + 1}
+    ffn = ours.config.encoder_ffn_dim
+    model = WhisperForConditionalGeneration(WhisperConfig(**settings, **ids, decoder_ffn_dim=ffn))
+    state = {f"model.{name}": torch.from_numpy(one.float32().copy()) for name, one in ours.tensors.items()}
+    model.load_state_dict(state, strict=False)
+    model.tie_weights()
+    return model.eval()

