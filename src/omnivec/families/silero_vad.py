@@ -39,6 +39,9 @@ CLAIMS = {
 
 POOLING = "mean"
 
+# Measured on 12 recordings of LibriSpeech.
+FLOAT32_REASON = "bfloat16 changes this family's probabilities of speech by up to 0.02"
+
 _FRAME, _CONTEXT = 512, 64
 _BINS = 129
 _STRIDES = (1, 2, 2, 1)
@@ -132,7 +135,7 @@ class FramesWithContext:
         if not count:
             return np.zeros((0, *self.rows), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(padded, self.rows[0])
-        return np.ascontiguousarray(windows[:: self.length])
+        return windows[:: self.length].copy()
 
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:

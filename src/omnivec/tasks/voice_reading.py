@@ -222,5 +222,11 @@ class VoiceReader:
 
 
 def speech_detector() -> SpeechDetector:
-    """The default detector of speech."""
-    raise UsageError("silence cannot be left out: no detector of speech is installed; use vad=False")
+    """The default detector of speech, Silero VAD.
+
+    Raises:
+        ModelNotFound: its weights are neither on this disk nor can be downloaded.
+    """
+    from omnivec.tasks.speech import SpeechFinder
+
+    return SpeechFinder()
