@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,28 @@ def test_vectors_equal_transformers(loaded: tuple[Path, Any]) -> None:
         assert (got * right).sum(1).min() > 0.99999
         np.testing.assert_array_equal(ours.encode(recordings()[1]), ours.encode(recordings()[1]))
         check_close(ours.encode(TEXTS), said, engine)
+
+
+def test_it_runs_within_a_memory_limit_and_in_eight_bits(loaded: tuple[Path, Any]) -> None:
+    exact = omnivec.load(loaded[0], precision="float32").encode(recordings()[:2])
+    limited = omnivec.load(loaded[0], max_memory="4GB", precision="float32")
+    check_close(limited.encode(recordings()[:2]), exact, "with max_memory")
+    half = omnivec.load(loaded[0], precision="int8").encode(recordings()[:2])
+    assert (half * exact).sum(1).min() > 0.99
+
+
+def test_settings_within_those_of_the_processor_are_obeyed(loaded: tuple[Path, Any], tmp_path: Path) -> None:
+    """transformers 5 saves the settings of the front end within processor_config.json."""
+    folder, model = loaded
+    shutil.copytree(folder, tmp_path / "saved")
+    (tmp_path / "saved" / "preprocessor_config.json").unlink()
+    front = ClapFeatureExtractor(**_published(model.config.audio_config.enable_fusion) | {"frequency_min": 0})
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    transformers.ClapProcessor(front, tokenizer).save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "preprocessor_config.json").exists()
+    moved = omnivec.load(tmp_path / "saved", precision="float32")
+    facts = moved.encoder.identity["towers"]["audio"]["preprocessing"]
+    assert facts["features"]["mel"]["filters"]["low"] == 0.0
 
 
 def test_the_contract_of_families(loaded: tuple[Path, Any]) -> None:

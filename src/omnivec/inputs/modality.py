@@ -91,8 +91,8 @@ class Modality:
         joint_model: a model that embeds both it and texts, for messages; "" for none.
         templates: texts into which the labels of a classification are put, in place of {}.
         thumbnail: makes a PIL image of a file that fits a width and height in pixels; None if hits show only text.
-        excerpt: makes a short excerpt of a file from its start to its end in `span_unit`, to be played in a page: media type,
-            whose first part is the HTML element that plays it, and bytes. None if there is nothing to play.
+        excerpt: makes a short excerpt of a file from its start to its end in `span_unit`, to be played in a page: media
+            type, whose first part is the HTML element that plays it, and bytes. None if there is nothing to play.
         measure: returns the size of a document from its metadata, such as "640 x 480"; "" if it has none.
         input_size: returns how much of an item a known model reads, from its facts; "" for its length in `unit`.
     """

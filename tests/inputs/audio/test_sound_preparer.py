@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import omnivec
 from omnivec import Audio, ItemError, ItemErrors
-from omnivec.inputs.audio.preparer import SoundPreparer, windows
+from omnivec.errors import ModelError
+from omnivec.inputs.audio.preparer import SoundPreparer, front_end_settings, windows
 from omnivec.inputs.audio.processing import Short, SoundProcessing
 from omnivec.inputs.preparer import PLAIN, ReadOptions
 from omnivec.types import Floats, Prepared, Truncate
@@ -74,6 +75,29 @@ class Fixed(Plain):
 def test_a_batch_holds_a_minute_of_sounds_that_all_have_as_many_rows() -> None:
     preparer = SoundPreparer(replace(TWO_SECONDS, features=Fixed()))
     assert preparer.budget // preparer.largest == 30
+
+
+def test_arrays_have_a_fixed_shape_if_all_sounds_have_as_many_rows() -> None:
+    preparer = SoundPreparer(replace(TWO_SECONDS, features=Fixed(), states=lambda rows: 2 * rows))
+    assert [array.shape for array in preparer.inputs] == [(None, 3, 10), (None,), (None, 6)]
+    padded = SoundPreparer(replace(TWO_SECONDS, padded=200))
+    assert [array.shape for array in padded.inputs] == [(None, 200, 10), (None,), (None, 200)]
+    free = SoundPreparer(TWO_SECONDS)
+    assert [array.shape for array in free.inputs] == [(None, None, 10), (None,), (None, None)]
+
+
+def test_settings_are_found_where_transformers_finds_them(tmp_path: Path) -> None:
+    assert front_end_settings(tmp_path) == {}
+    (tmp_path / "preprocessor_config.json").write_text('{"sampling_rate": 1}')
+    assert front_end_settings(tmp_path) == {"sampling_rate": 1}
+    (tmp_path / "processor_config.json").write_text('{"processor_class": "ClapProcessor"}')
+    assert front_end_settings(tmp_path) == {"sampling_rate": 1}
+    for rate, key in enumerate(("audio_processor", "feature_extractor"), 2):
+        (tmp_path / "processor_config.json").write_text(f'{{"{key}": {{"sampling_rate": {rate}}}}}')
+        assert front_end_settings(tmp_path) == {"sampling_rate": rate}
+    (tmp_path / "processor_config.json").write_text('{"feature_extractor": 3}')
+    with pytest.raises(ModelError, match="feature_extractor is 3"):
+        front_end_settings(tmp_path)
 
 
 def test_the_windows_of_the_docstring() -> None:

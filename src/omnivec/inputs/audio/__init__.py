@@ -59,11 +59,9 @@ def _describe(model: Any, vectors: Floats) -> list[str]:
 
 
 def _preparer(source: PreparerSource) -> Preparer:
-    from omnivec.inputs.audio.preparer import SoundPreparer
-    from omnivec.validation.json_files import read_json
+    from omnivec.inputs.audio.preparer import SoundPreparer, front_end_settings
 
-    file = source.root / "preprocessor_config.json"
-    settings = read_json(file) if file.is_file() else {}
+    settings = front_end_settings(source.root)
     return SoundPreparer(source.family.sound(source.config, settings), source.threads)
 
 

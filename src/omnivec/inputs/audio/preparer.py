@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,8 @@ from omnivec.inputs.preparer import PLAIN, ReadOptions
 from omnivec.ops.base import Input, Ops, Value
 from omnivec.ops.process import MemoryReservation
 from omnivec.types import Floats, ModalityName, Prepared
+from omnivec.validation import typed
+from omnivec.validation.json_files import read_json
 from omnivec.validation.reasons import of_item
 
 UNIT = "seconds"
@@ -32,6 +35,14 @@ _BATCH = 60.0
 
 _AT_ONCE = 4
 """Number of windows of one sound up to which all are decoded together."""
+
+
+@dataclass(frozen=True)
+class _Processors:
+    """The keys of processor_config.json that are read."""
+
+    feature_extractor: Mapping[str, Any] | None = None
+    audio_processor: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +94,17 @@ class SoundPreparer:
     @property
     def inputs(self) -> tuple[Input, ...]:
         """The arrays that `collate` makes: sound (n, t, *rows), lengths (n,), and mask (n, s) if there are states."""
-        sound = Input("sound", np.float32, (None, None, *self.processing.features.rows))
+        fixed, states = self.fixed, self.processing.states
+        sound = Input("sound", np.float32, (None, fixed, *self.processing.features.rows))
         lengths = Input("lengths", np.int32, (None,))
-        masks = () if self.processing.states is None else (Input("mask", np.int32, (None, None)),)
-        return sound, lengths, *masks
+        if states is None:
+            return sound, lengths
+        return sound, lengths, Input("mask", np.int32, (None, None if fixed is None else states(fixed)))
+
+    @property
+    def fixed(self) -> int | None:
+        """The number of rows of every sound, padding included; None if it depends on the sound."""
+        return self.largest if self._rows(self.processing.shortest) == self.largest else None
 
     def batch(self, ops: Ops, get: Callable[[str], Value]) -> SimpleNamespace:
         """Makes the input of a family's forward function; see `NetworkHooks.forward`."""
@@ -207,6 +225,22 @@ class _Undecoded(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return 1
+
+
+def front_end_settings(folder: Path) -> Mapping[str, Any]:
+    """Returns the settings of the front end in a model's folder, as transformers finds them; {} if there are none.
+
+    They are the part "feature_extractor" or "audio_processor" of processor_config.json, or preprocessor_config.json.
+
+    Raises:
+        ModelError: a file is damaged.
+    """
+    whole = typed.table(_Processors, folder / "processor_config.json", {})
+    nested = [whole[key] for key in ("feature_extractor", "audio_processor") if whole.get(key) is not None]
+    settings: Mapping[str, Any] = (
+        nested[0] if nested else read_json(folder / "preprocessor_config.json", {}, dict)
+    )
+    return settings
 
 
 def windows(seconds: float, processing: SoundProcessing) -> list[tuple[float, float]]:
