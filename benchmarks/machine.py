@@ -26,6 +26,7 @@ RESULTS = HERE / "results"
 PACKAGES = (
     *("omnivec", "openvino", "tokenizers", "numpy", "torch", "transformers", "sentence-transformers"),
     *("numba", "gensim", "fasttext-numpy2-wheel", "model2vec", "pillow"),
+    *("soundfile", "soxr", "av", "librosa"),
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import tracemalloc
 import warnings
 import wave
@@ -18,6 +20,7 @@ import sounds
 from omnivec.errors import ItemError
 from omnivec.inputs.audio.sound import blocks, examine, part, read_sound, samples
 from omnivec.types import Audio
+from omnivec.validation import reasons
 
 RATES = (8000, 16000, 22050, 48000)
 
@@ -270,3 +273,22 @@ def test_bytes_and_files_give_the_same(files):
         assert np.array_equal(samples(read_sound(data), 16000), samples(read_sound(files[name]), 16000))
         with io.BytesIO(data) as file:
             assert read_sound(data).rate == soundfile.info(file).samplerate
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_what_the_system_refuses_is_said_by_its_cause(number, files, monkeypatch, tmp_path):
+    """A drive that fails in the middle of a file is no damaged file."""
+    path = tmp_path / "a.flac"
+    path.write_bytes(files["FLAC"].read_bytes())
+    sound = read_sound(path)
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer):
+            if self.tell() > 100_000:
+                raise OSError(number, os.strerror(number))
+            return super().readinto(buffer)
+
+    monkeypatch.setattr("omnivec.inputs.audio.decoding.open_regular", lambda path, kind: Failing(path))
+    with pytest.raises(ItemError) as refused:
+        samples(sound, 16000)
+    assert str(refused.value).startswith(f"{path}: {reasons.of_system(OSError(number, 'refused'))}")

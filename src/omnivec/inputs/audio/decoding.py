@@ -205,6 +205,7 @@ class SoundfileDecoder:
         self.rate, self.channels = int(handle.samplerate), int(handle.channels)
         self.format = "Opus" if handle.subtype == "OPUS" else _NAMES.get(handle.format, handle.format)
         self.frames: int | None = None
+        self._position = 0
 
     @classmethod
     @contextmanager
@@ -239,25 +240,33 @@ class SoundfileDecoder:
         import soundfile
 
         try:
-            self._handle.seek(position := self._settled(frame))
+            self._position = self._settled(frame)
+            self._handle.seek(self._position)
         except soundfile.LibsndfileError as error:
             self._file.raise_error()
             raise ItemError(
                 f"cannot be decoded from {frame / self.rate:.1f} s on ({_reason(error)})"
             ) from error
-        while position < frame and (passed := len(self.read(min(frame - position, _PASSED)))):
-            position += passed
+        while self._position < frame and len(self.read(min(frame - self._position, _PASSED))):
+            pass
 
     def read(self, frames: int) -> Floats:
         """Decodes the next frames (n, channels) float32; fewer than asked for only at the end."""
         import soundfile
 
+        if (
+            self.frames is not None
+        ):  # libsndfile fills what it cannot read with zeros, and soundfile drops them
+            frames = max(0, min(frames, self.frames - self._position))
+        if not frames:
+            return np.zeros((0, self.channels), np.float32)
         try:
             block: Floats = self._handle.read(frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             self._file.raise_error()
             raise ItemError(_reason(error)) from error
         self._file.raise_error()
+        self._position += len(block)
         return block
 
     def _settled(self, frame: int) -> int:
