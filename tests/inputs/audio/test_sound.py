@@ -11,6 +11,7 @@ import pytest
 
 import sounds
 from omnivec.errors import ItemError
+from omnivec.inputs import reading
 from omnivec.inputs.audio.sound import blocks, examine, is_sound, part, read_sound, samples
 from omnivec.types import Audio
 
@@ -123,6 +124,8 @@ def test_a_fifo_and_a_device_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo.wav")
     for path in (tmp_path / "fifo.wav", Path("/dev/zero")):
         assert "not a regular file" in why(path)
+    with pytest.raises(ItemError, match="not a regular file"):  # nor as a document, whose bytes are hashed
+        reading.read(tmp_path / "fifo.wav")
 
 
 def test_first_bytes_of_texts_and_images_are_no_sound():

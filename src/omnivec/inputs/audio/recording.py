@@ -13,6 +13,7 @@ from omnivec.errors import ItemError
 from omnivec.inputs.audio.preparer import SoundPreparer, windows
 from omnivec.inputs.audio.sound import Findings, Sound, examine, part, read_sound
 from omnivec.inputs.content import Content, Cutting, Piece
+from omnivec.inputs.files.regular import open_regular
 from omnivec.types import Audio, Floats
 from omnivec.validation.reasons import file_name
 
@@ -28,9 +29,10 @@ def content_of_file(path: Path) -> Content:
     Raises:
         ItemError: it is damaged or cut off, has no samples, or a sample is not finite.
     """
-    with path.open("rb") as file:
+    sound = read_sound(path)
+    with open_regular(path, "a sound file") as file:
         digest = hashlib.file_digest(file, hashlib.sha256).digest()
-    return _of(read_sound(path), digest, file_name(path))
+    return _of(sound, digest, file_name(path))
 
 
 def content_of_item(item: Any) -> Content:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from omnivec.errors import ItemError
 
@@ -14,7 +14,7 @@ READ_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "
 """Flags of `os.open` for reading a file whose kind is checked afterwards."""
 
 
-def open_regular(path: Path, kind: str) -> IO[bytes]:
+def open_regular(path: Path, kind: str) -> BufferedReader:
     """Opens a file for reading bytes.
 
     Args:
