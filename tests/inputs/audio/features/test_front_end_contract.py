@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import sounds
@@ -32,6 +33,7 @@ VOICE = sounds.speechlike(LONGEST / 16000, seed=8)
 
 
 @pytest.mark.parametrize("name", FRONT_ENDS)
+@hypothesis_settings(max_examples=30, deadline=None)
 @given(samples=st.integers(0, LONGEST))
 @example(samples=0)
 @example(samples=1)

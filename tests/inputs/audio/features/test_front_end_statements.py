@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def _cepstrum(logs: Any, i: int) -> float:
     return float(np.sqrt(2 / len(logs)) * (logs * np.cos(np.pi * i / len(logs) * (bands - 0.5))).sum())
 
 
+@lru_cache(maxsize=1)
 def htk_filters() -> Any:
     """26 triangles in mel, from 0 Hz to half the rate; loops, as a second statement."""
     mel = [1127 * np.log(1 + k * 16000 / 512 / 700) for k in range(257)]

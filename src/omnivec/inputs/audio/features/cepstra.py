@@ -10,6 +10,7 @@ import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.inputs.audio.features.mel_spectrogram import Energy, MelSpectrogram
+from omnivec.inputs.audio.features.products import multiply
 from omnivec.types import Floats
 
 Zeroth = Literal["cepstrum", "energy", "spectrum energy", "none"]
@@ -67,7 +68,8 @@ class Cepstra:
         """Returns (t, coefficients) float32 for samples (n,) float32 in [-1, 1]."""
         bands, energies = self.mel.compute(samples, energy=_ENERGIES.get(self.zeroth, "none"))
         matrix = _transform(self.mel.filters.bands, self.coefficients, self.lifter, self.lifter_offset)
-        cepstra: Floats = self.mel.finished(bands) @ matrix
+        cepstra = np.empty((len(bands), self.coefficients), np.float32)
+        multiply(self.mel.finished(bands), matrix, cepstra)
         if self.zeroth == "none":
             return np.ascontiguousarray(cepstra[:, 1:])
         if self.zeroth != "cepstrum":

@@ -17,8 +17,8 @@ from omnivec.types import Floats
 Padding = Literal["none", "end", "zeros", "reflect"]
 Emphasis = Literal["frame", "signal"]
 
-_BLOCK = 2**18
-"""Samples of the frames that are transformed together: 1 MiB, so that a block stays in a core's cache."""
+_BLOCK = 2**19
+"""Samples of the frames that are transformed together: 2 MiB, whatever the length of the sound."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Frames:
         preemphasis: coefficient a; 0 for none.
         emphasis: what pre-emphasis is applied to. "frame": each frame by itself, its first sample becoming
             x[0] (1 - a). "signal": the whole sound, whose first sample remains as it is.
+        double: whether the Fourier transform is computed in double precision. In single precision its error is 140 dB
+            below the strongest frequency of the frame: this matters for a logarithm with a lower floor.
     """
 
     length: int
@@ -70,6 +72,7 @@ class Frames:
     remove_mean: bool = False
     preemphasis: float = 0.0
     emphasis: Emphasis = "frame"
+    double: bool = False
 
     def __post_init__(self) -> None:
         if not (1 <= self.length <= self.fft and self.hop >= 1):
@@ -125,10 +128,7 @@ class Frames:
             stop = min(start + many, count)
             begin = start * self.hop - offset
             signal = self._read(samples, total, begin, begin + (stop - start - 1) * self.hop + self.length)
-            stride = signal.strides[0]
-            shape, strides = (stop - start, self.length), (self.hop * stride, stride)
-            frames = as_strided(signal, shape, strides, writeable=False)
-            yield work.transform(start, frames, energy)
+            yield work.transform(start, stop - start, signal, energy)
 
     def _read(self, samples: Floats, total: int, start: int, stop: int) -> Floats:
         """Samples from start to stop of the padded sound, pre-emphasised if that is done to the whole."""
@@ -161,33 +161,55 @@ class _Work:
 
     def __init__(self, settings: Frames, many: int, bins: slice) -> None:
         self.settings = settings
-        self.bins = bins
-        # Without steps between, the scale is applied together with the window.
-        window = window_function(settings.window, settings.length)
-        self.window = window * np.float32(settings.scale)
+        self.first, self.last, _ = bins.indices(settings.bins)
+        # All steps are linear: the scale, and the number by which the transform divides, are applied with the window.
+        factor = settings.scale if settings.double else settings.scale * settings.fft
+        self.window = window_function(settings.window, settings.length) * np.float32(factor)
         self.frames = np.zeros((many, settings.fft), np.float32)
-        self.power = np.empty((many, len(range(settings.bins)[bins])), np.float32)
-        self.squares = np.empty_like(self.power)
+        self.power = np.empty((many, self.last - self.first), np.float32)
 
-    def transform(self, start: int, frames: Floats, energy: bool) -> Block:
-        """The spectra of frames (m, length), which are valid until the next call."""
-        settings, m = self.settings, len(frames)
-        buffer = self.frames[:m, : settings.length]
-        if settings.remove_mean:
-            np.subtract(frames, frames.mean(axis=1, keepdims=True), out=buffer)
-            frames = buffer
-        energies = np.einsum("ij,ij->i", frames, frames) * np.float32(settings.scale) ** 2 if energy else None
-        if settings.preemphasis and settings.emphasis == "frame":
-            a = np.float32(settings.preemphasis)
-            previous = frames[:, :-1] * a
+    def transform(self, start: int, count: int, signal: Floats, energy: bool) -> Block:
+        """The spectra of the frames of a signal, which are valid until the next call."""
+        settings = self.settings
+        frames, buffer = self._cut(signal, count), self.frames[:count, : settings.length]
+        a = np.float32(settings.preemphasis if settings.emphasis == "frame" else 0)
+        means = frames.mean(axis=1, keepdims=True) if settings.remove_mean else None
+        energies = self._energies(frames, means) if energy else None
+        if a:
+            # Frames overlap: the whole signal takes fewer operations. With the mean m of a frame,
+            # (x[i] - m) - a (x[i-1] - m) = (x[i] - a x[i-1]) - (1 - a) m.
+            emphasised = signal.copy()
+            emphasised[1:] -= a * signal[:-1]
             first = frames[:, :1] * (1 - a)
-            np.subtract(frames[:, 1:], previous, out=buffer[:, 1:])
-            buffer[:, :1] = first
-            frames = buffer
-        np.multiply(frames, self.window, out=buffer)
-        spectrum = np.fft.rfft(self.frames[:m])[:, self.bins]
-        power, squares = self.power[:m], self.squares[:m]
-        np.multiply(spectrum.real, spectrum.real, out=power, casting="same_kind")
-        np.multiply(spectrum.imag, spectrum.imag, out=squares, casting="same_kind")
-        power += squares
-        return Block(start, power, energies)
+            frames = self._cut(emphasised, count)
+        if means is None:
+            np.multiply(frames, self.window, out=buffer)
+        else:
+            np.subtract(frames, means * (1 - a), out=buffer)
+            buffer *= self.window
+        if a:
+            buffer[:, :1] = (first if means is None else first - means * (1 - a)) * self.window[:1]
+        return Block(start, self._power(count), energies)
+
+    def _cut(self, signal: Floats, count: int) -> Floats:
+        """Frames (count, length), a view."""
+        stride = signal.strides[0]
+        shape, strides = (count, self.settings.length), (self.settings.hop * stride, stride)
+        return as_strided(signal, shape, strides, writeable=False)
+
+    def _energies(self, frames: Floats, means: Floats | None) -> Floats:
+        """Sum of the squared samples of each frame."""
+        centred = frames if means is None else frames - means
+        energies: Floats = np.einsum("ij,ij->i", centred, centred)
+        energies *= np.float32(self.settings.scale) ** 2
+        return energies
+
+    def _power(self, count: int) -> Floats:
+        """Squared magnitudes of the spectra of the frames in the buffer."""
+        # Without a norm, NumPy 2 transforms float32 in double precision and takes 1.6 to 6 times as long, because its
+        # factor of 1 is not a float32. NumPy 1 always uses double precision, and returns complex128.
+        norm: Literal["backward", "forward"] = "backward" if self.settings.double else "forward"
+        spectrum = np.fft.rfft(self.frames[:count], norm=norm).astype(np.complex64, copy=False)
+        parts = spectrum.view(np.float32)[:, 2 * self.first : 2 * self.last]
+        np.multiply(parts, parts, out=parts)
+        return np.add(parts[:, ::2], parts[:, 1::2], out=self.power[:count])

@@ -11,6 +11,7 @@ import numpy as np
 from omnivec.errors import UsageError
 from omnivec.inputs.audio.features.frames import Frames
 from omnivec.inputs.audio.features.mel_filters import MelFilters
+from omnivec.inputs.audio.features.products import Banded
 from omnivec.types import Floats
 
 Base = Literal["none", "ln", "log10", "dB"]
@@ -118,9 +119,7 @@ class MelSpectrogram:
             (t, bands) and (t,) float32, zeros where no energy was asked for.
         """
         samples = np.asarray(samples, np.float32)
-        bins, matrix = _filters(self.filters, self.frames.fft, self.factor)
-        if energy == "spectrum":
-            bins, matrix = slice(None), self.filters.matrix(self.frames.fft) * np.float32(self.factor)
+        bins, matrix = _filters(self.filters, self.frames.fft, self.factor, energy == "spectrum")
         count = self.count(max(total, len(samples)))
         bands, energies = np.zeros((count, self.filters.bands), np.float32), np.zeros(count, np.float32)
         done = 0
@@ -132,7 +131,7 @@ class MelSpectrogram:
             elif energy == "spectrum":
                 energies[part] = block.power.sum(axis=1) * np.float32(self.factor)
             spectrum = np.sqrt(block.power, out=block.power) if self.magnitude else block.power
-            np.matmul(spectrum, matrix, out=bands[part])
+            matrix.multiply(spectrum, bands[part])
             self.log.apply(bands[part])
         if done < count:  # frames in the zeros behind the samples are all alike
             silence = np.zeros((1, 1), np.float32)
@@ -153,9 +152,11 @@ class MelSpectrogram:
 
 
 @lru_cache(maxsize=64)
-def _filters(filters: MelFilters, fft: int, factor: float) -> tuple[slice, Floats]:
-    """The frequencies that some filter lets pass, and the weights of these times a factor."""
-    matrix = filters.matrix(fft)
+def _filters(filters: MelFilters, fft: int, factor: float, all_bins: bool) -> tuple[slice, Banded]:
+    """The frequencies that some filter lets pass, or all, and the weights of these times a factor."""
+    matrix = filters.matrix(fft) * np.float32(factor)
     [used] = np.nonzero(matrix.any(axis=1))
-    bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-    return bins, np.ascontiguousarray(matrix[bins] * np.float32(factor))
+    if all_bins or not len(used):
+        return slice(0, len(matrix)), Banded.of(matrix)
+    bins = slice(int(used[0]), int(used[-1]) + 1)
+    return bins, Banded.of(matrix[bins])

@@ -253,7 +253,7 @@ def clap(
     """
     return FixedLengthMel(
         mel=MelSpectrogram(
-            frames=Frames(length=1024, hop=480, fft=1024, padding="reflect"),
+            frames=Frames(length=1024, hop=480, fft=1024, padding="reflect", double=True),
             filters=MelFilters(
                 rate=48000,
                 bands=bands,
