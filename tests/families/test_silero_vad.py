@@ -18,7 +18,8 @@ from known_models import known_folder
 from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import silero_vad
 from omnivec.models import registry
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
+from omnivec.types import Audio
 from onnx_files import field, stored
 from sound_models import SoundModel, read_sound_model
 from sounds import noise, speechlike, tone
@@ -201,3 +202,10 @@ def test_real_weights_equal_the_packages_own_graph(real: tuple[SoundModel, Path]
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
         shares.append(float(mine.mean()))
     assert shares[0] > 0.5 and max(shares[1:3]) < 0.1
+
+
+def test_the_contract_of_families() -> None:
+    sounds = [
+        Audio(samples, 16_000) for samples in (tone(440, 1.2), noise(0.3), speechlike(2.0), noise(12.0))
+    ]
+    check_family(known_folder("silero-vad"), sounds)

@@ -23,7 +23,8 @@ from omnivec.errors import ModelError, UnsupportedModel, WeightsError
 from omnivec.families import yamnet
 from omnivec.models import registry
 from omnivec.models.model import known_keys
-from omnivec.testing import check_close, check_rejected
+from omnivec.testing import check_close, check_family, check_rejected
+from omnivec.types import Audio
 from omnivec.weights.onnx_file import read_onnx
 from sound_models import SoundModel, read_sound_model
 from sounds import noise, speechlike, tone
@@ -328,3 +329,10 @@ def test_saved_weights_are_read_again(tmp_path: Path, real: tuple[SoundModel, Pa
     again = read_sound_model(yamnet, {"model_type": "yamnet"}, tmp_path)
     sounds = patches(2)
     check_close(again.states("openvino", sounds)[-1], ours.states("openvino", sounds)[-1], "saved and read")
+
+
+def test_the_contract_of_families() -> None:
+    sounds = [
+        Audio(samples, 16_000) for samples in (tone(440, 1.2), noise(0.3), speechlike(2.0), noise(12.0))
+    ]
+    check_family(known_folder("yamnet"), sounds)

@@ -30,6 +30,8 @@ def test_probabilities(independent: bool) -> None:
     assert described[0][0][1] == pytest.approx(expected[0, 0])
     assert [len(row) for row in classes.describe(VECTORS, k=99)] == [3, 3, 3]
     assert classes.describe(VECTORS[:0]) == []
+    shares = np.sort(expected, axis=1)[:, ::-1]
+    assert [len(row) for row in classes.describe(VECTORS, least=0.2)] == (shares >= 0.2).sum(1).tolist()
 
 
 def test_what_cannot_be_described_is_refused() -> None:
@@ -40,5 +42,7 @@ def test_what_cannot_be_described_is_refused() -> None:
         classes.describe(VECTORS[0])
     with pytest.raises(UsageError, match="1 of 2 numbers are not finite"):
         classes.describe(np.array([[1.0, np.nan]]))
+    with pytest.raises(UsageError, match="least"):
+        classes.describe(VECTORS, least=1.5)
     with pytest.raises(UsageError, match="k"):
         classes.describe(VECTORS, k=0)

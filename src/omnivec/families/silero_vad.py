@@ -87,7 +87,7 @@ def load_original(
         graph, layers[0].inputs[1:4], path
     )
     tensors = {name: replace(from_array(name, array), name=name) for name, array in arrays.items()}
-    return published, weights.Weights(tensors, (path,)), None
+    return {**published, "model_type": "silero_vad"}, weights.Weights(tensors, (path,)), None
 
 
 def _lstm(graph: OnnxGraph, names: tuple[str, ...], path: Path) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def load_original(
     if not path.is_file():
         return None
     names = _class_names(folder / _LABELS)
-    stated = {**published, "id2label": names} if names else published
+    stated = {**published, "model_type": "yamnet"} | ({"id2label": names} if names else {})
     return stated, weights.Weights(_tensors(_read_zip(path), path), (path,)), None
 
 

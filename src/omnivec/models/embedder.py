@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omnivec import progress
 from omnivec.errors import ItemError, ItemErrors, ModelError, UsageError
@@ -18,6 +16,7 @@ from omnivec.inputs.items import text as one_text
 from omnivec.inputs.text import MODALITY as TEXT
 from omnivec.models import batching, registry, variants
 from omnivec.models.batching import BatchOptions
+from omnivec.models.describing import Describing
 from omnivec.models.encode_options import EncodeOptions, checked_dim, refuse_tensors
 from omnivec.models.encoder import Encoder
 from omnivec.models.late_chunking import Spans, span_vectors
@@ -26,6 +25,7 @@ from omnivec.models.network import Network
 from omnivec.models.precision import PrecisionLoss, measure
 from omnivec.models.projected import Projected
 from omnivec.models.runtime import PRECISIONS
+from omnivec.models.token_vectors import Tokens
 from omnivec.models.transcribing import Transcribing
 from omnivec.ops.quantized import bytes_of
 from omnivec.types import Chunk, Encoded, Floats, Metric, ModalityName, Space, Truncate
@@ -39,25 +39,7 @@ DEFAULT_MODEL = TEXT.default_model
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
-@dataclass(frozen=True, eq=False)
-class Tokens:
-    """Vectors of the tokens or words of one text.
-
-    Attributes:
-        vectors: (n, width) float32, one for each token or word, without the special tokens.
-        spans: (n, 2) int64, start and end offsets of each in characters, end exclusive.
-        texts: the n tokens or words, as they are in the text.
-    """
-
-    vectors: Floats
-    spans: NDArray[np.int64]
-    texts: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        return f"<Tokens: {len(self.texts):,} of {self.vectors.shape[1]} components>"
-
-
-class Embedder(Transcribing):
+class Embedder(Transcribing, Describing):
     """A loaded model; made by `omnivec.load`. It may be used from several threads.
 
     Attributes:

@@ -27,6 +27,7 @@ from omnivec.ops.base import Input, Ops, Params, Value
 from omnivec.types import Decode, Metric, ModalityName, Space
 from omnivec.validation import typed
 from omnivec.validation.reasons import one_line
+from omnivec.vectors.class_scores import LinearClassifier
 from omnivec.weights.adapters import merged
 
 
@@ -133,6 +134,11 @@ class Model:
         """Learned scale and bias that turn a cosine of two modalities into a logit; None if it has none."""
         hooks = self.hooks
         return hooks.logits(self.config, self.tensors) if isinstance(hooks, TowerHooks) else None
+
+    @cached_property
+    def classifier(self) -> LinearClassifier | None:
+        """The classes that it was published with, and the linear classifier of its vectors; None without one."""
+        return self.hooks.labels(self.published, self.tensors)
 
     @cached_property
     def hashes(self) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.types import Floats
-from omnivec.validation.arguments import whole
+from omnivec.validation.arguments import real, whole
 from omnivec.vectors.arrays import numbers
 from omnivec.vectors.labels import probabilities
 
@@ -56,15 +57,23 @@ class LinearClassifier:
         logits = exact @ self.weight.T.astype(np.float64) + self.bias
         return probabilities(logits, independent=self.independent)
 
-    def describe(self, vectors: Floats, k: int = 5) -> list[list[tuple[str, float]]]:
+    def describe(
+        self, vectors: Floats, k: SupportsIndex = 5, least: float = 0.0
+    ) -> list[list[tuple[str, float]]]:
         """The `k` most probable classes of each vector, with their probabilities, the most probable first.
 
+        Args:
+            vectors: (n, dim).
+            k: largest number of classes of a vector.
+            least: smallest probability of a class that is named.
+
         Raises:
-            UsageError: as `probabilities`, or k is below 1.
+            UsageError: as `probabilities`, or k or least out of range.
         """
-        count = whole("k", k, 1)
+        count, least = whole("k", k, 1), real("least", least, 0.0, 1.0)
         shares = self.probabilities(vectors)
         order = np.argsort(-shares, axis=1, kind="stable")[:, :count]
         return [
-            [(self.names[i], float(row[i])) for i in best] for row, best in zip(shares, order, strict=True)
+            [(self.names[i], float(row[i])) for i in best if row[i] >= least]
+            for row, best in zip(shares, order, strict=True)
         ]

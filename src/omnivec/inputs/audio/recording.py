@@ -20,6 +20,9 @@ from omnivec.validation.reasons import file_name
 _CLIPPED = 1e-4
 """Share of clipped samples from which on a sound is reported as clipped."""
 
+LIKELY = 0.1
+"""Smallest probability of a class that becomes searchable text of a sound."""
+
 _BLOCK = 2**20
 
 
@@ -99,9 +102,9 @@ def described(model: Any, vectors: Floats) -> list[str]:
         vectors: (n, dim) vectors of passages.
 
     Returns:
-        For each passage the names, separated by "; "; "" if the model has no classifier.
+        For each passage the names of the classes with a probability of at least `LIKELY`, separated by "; "; "" if the
+        model has no classifier.
     """
-    describe = getattr(model, "describe", None)
-    if describe is None:
+    if not getattr(model, "classes", ()):
         return [""] * len(vectors)
-    return ["; ".join(name for name, _ in names) for names in describe(vectors)]
+    return ["; ".join(name for name, _ in names) for names in model.describe(vectors, least=LIKELY)]
