@@ -1,12 +1,12 @@
 """How well vectors of voices tell speakers apart: equal error rate over all pairs of recordings.
 
-    python benchmarks/speaker_eer.py [--model dvector ...]
+    python benchmarks/speaker_eer.py [--model dvector ...] [--precision float32 ...]
 
 Every pair of recordings of a set is a trial; its score is the cosine of the two vectors. The rate is that at which
 false accepts and false rejects are equally frequent; the detection cost has a prior of 0.01. Nothing is trained on the
 sets, and no voice detector is applied. The length of the recordings decides the figure, so the rows say it:
 
-LibriSpeech   10 speakers of test-other, 10 utterances each: whole, and cut to their first seconds
+LibriSpeech   10 speakers of test-other, 10 utterances each: whole, and seconds from their middle
 Arabic words  30 speakers, 20 words of 1 s each
 Digits        6 speakers of the Free Spoken Digit Dataset at 8 kHz, five digits of a take joined to about 2 s; single
               digits of about 0.4 s
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ from omnivec.vectors.verification import equal_error_rate, min_dcf
 TAKES = 8
 """Takes of each digit and speaker that are used."""
 CUTS = (4.0, 2.0, 1.0)
-"""Seconds to which the utterances of LibriSpeech are cut."""
+"""Seconds from the middle of the utterances of LibriSpeech."""
 
 Clips = list[tuple[str, Audio]]
 
@@ -51,14 +52,19 @@ def clips(archive: Path, suffix: str) -> Iterator[tuple[Path, Audio]]:
 
 
 def librispeech(folder: Path) -> Iterator[tuple[str, Clips]]:
-    """Whole utterances, then their beginnings; the name of a file begins with its speaker."""
+    """Whole utterances, then their middles; the name of a file begins with its speaker."""
     whole = [(name.stem.partition("-")[0], sound) for name, sound in clips(folder / "flac.zip", ".flac")]
     yield "LibriSpeech test-other, whole", whole
     for seconds in CUTS:
-        yield (
-            f"LibriSpeech test-other, {seconds:g} s",
-            [(who, Audio(sound.samples[: round(seconds * sound.rate)], sound.rate)) for who, sound in whole],
-        )
+        middles = [(who, middle(sound, seconds)) for who, sound in whole]
+        yield f"LibriSpeech test-other, {seconds:g} s", middles
+
+
+def middle(sound: Audio, seconds: float) -> Audio:
+    """The middle of a sound, which begins and ends with silence."""
+    count = round(seconds * sound.rate)
+    start = max(0, (len(sound.samples) - count) // 2)
+    return Audio(sound.samples[start : start + count], sound.rate)
 
 
 def arabic(folder: Path) -> Iterator[tuple[str, Clips]]:
@@ -115,17 +121,18 @@ def main() -> None:
     """Measures, prints a table and writes the CSV."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", nargs="+", default=["dvector"])
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--output", type=Path, default=machine.RESULTS / "speaker_eer.csv")
     given = parser.parse_args()
     folders = {name: machine.data(name) for name in SETS}
     if missing := [name for name, folder in folders.items() if folder is None]:
         sys.exit(f"{', '.join(missing)}: not in the data folder; OMNIVEC_TEST_DATA names another place")
     rows = []
-    for name in given.model:
-        model = omnivec.load(name)
+    for name, precision in itertools.product(given.model, given.precision):
+        model = omnivec.load(name, precision=precision)
         for data, folder in folders.items():
             for title, listed in SETS[data](folder) if folder else ():
-                rows.append({"model": name, "set": title, **measured(model, listed)})
+                rows.append({"model": name, "precision": precision, "set": title, **measured(model, listed)})
     machine.print_table(rows, list(rows[0]))
     machine.write_csv(given.output, rows)
 

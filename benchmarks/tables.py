@@ -156,6 +156,20 @@ def words() -> str:
     return table(("what", "faster", "analogies", "WordSim", "SimLex"), found)
 
 
+def speakers() -> str:
+    """Error rates by which models tell speakers apart, of each set in both precisions."""
+    rows = results("speaker_eer")
+    found = []
+    for one in rows:
+        if one["precision"] == "float32":
+            [half] = [
+                r["eer_%"] for r in rows if r["model"] == one["model"] and r["set"] == one["set"] and r != one
+            ]
+            trials = f"{int(one['same']):,} / {int(one['different']):,}"
+            found.append([one["model"], one["set"], one["median_s"], trials, one["eer_%"], half])
+    return table(("model", "recordings", "seconds", "pairs of one / of two", "EER, %", "in bfloat16"), found)
+
+
 def summary() -> str:
     """The main figures, one for each kind of work."""
     encoding, starting, training = results("text_encode"), results("cold_start"), results("words")
@@ -176,7 +190,7 @@ def summary() -> str:
 
 TABLES: Mapping[str, Sequence[Callable[[], str]]] = {
     "README.md": (summary,),
-    "docs/figures.md": (machines, texts, start),
+    "docs/figures.md": (machines, texts, start, speakers),
     "docs/images.md": (images,),
     "docs/words.md": (words,),
 }

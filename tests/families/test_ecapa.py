@@ -30,7 +30,7 @@ mean_var_norm: !new:speechbrain.processing.features.InputNormalization
     std_norm: False
 embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
     input_size: !ref <n_mels>
-    channels: [32, 32, 48, 32, 40]
+    channels: [32, 48, 48, 48, 40]
     kernel_sizes: [5, 3, 3, 3, 1]
     dilations: [1, 2, 3, 4, 1]
     groups: [1, 1, 1, 1, 1]
@@ -73,7 +73,7 @@ def pointwise(before: int, after: int) -> Any:
 class SpeechBrain(torch.nn.Module):
     """The network as SpeechBrain's class tells it, with the published names; one sound at a time."""
 
-    def __init__(self, bands: int = 20, channels: Sequence[int] = (32, 32, 48, 32, 40)) -> None:
+    def __init__(self, bands: int = 20, channels: Sequence[int] = (32, 48, 48, 48, 40)) -> None:
         super().__init__()
         first, *middle, last = channels
         self.blocks = torch.nn.ModuleList([tdnn(bands, first, 5)])
