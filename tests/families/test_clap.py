@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from omnivec.families import _swin, bert, clap
 from omnivec.models import registry
 from omnivec.models.model import check_shapes, read_config
 from omnivec.ops import grid
+from omnivec.ops.base import Params
+from omnivec.ops.torch import TorchOps
 from omnivec.testing import check_close, check_rejected
 from omnivec.vectors.labels import zero_shot
 from pictures import read
@@ -225,6 +228,26 @@ def test_bfloat16_stays_near(root: Path, engine: str, modality: str) -> None:
     assert np.median(cosine) > 0.99 and cosine.min() > 0.97, (np.median(cosine), cosine.min())
 
 
+def test_training_reaches_every_weight(root: Path) -> None:
+    """Under torch the same forward trains: statistics of the bands move, every weight has a gradient."""
+    folder, model = made("unfused", root)
+    values = {name: torch.from_numpy(t.float32().copy()) for name, t in ours(folder).tensors.items()}
+    moved = "audio_model.audio_encoder.batch_norm.running_mean"
+    before = values[moved].clone()
+    trained = {n: v.requires_grad_() for n, v in values.items() if "running" not in n and "logit" not in n}
+    ops, p = TorchOps(training=True), Params(values, values.__getitem__)
+    config = dataclasses.replace(
+        ours(folder).config, text=ours(folder).config.text._replace(hidden_dropout_prob=0.0)
+    )
+    for tower, batch in (("text", texts([LENGTH, 9])), ("audio", spectrograms(model, 2))):
+        arrays = SimpleNamespace(**{name: torch.from_numpy(array) for name, array in batch.items()})
+        out = getattr(clap, f"forward_{tower}")(ops, p, config, arrays)
+        (out * torch.randn(out.shape)).sum().backward()
+    without = {n for n, v in trained.items() if v.grad is None or v.grad.abs().max() == 0}
+    assert not without
+    assert not torch.equal(values[moved], before)
+
+
 # --- configs ------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +273,8 @@ def test_a_bare_config_means_what_transformers_means(tmp_path: Path) -> None:
         ({"patch_stride": [4, 8]}, "only squares"),
         ({"num_mel_bins": 60}, "spec_size 256 is covered as a multiple of num_mel_bins"),
         ({"window_size": 7}, "windows of 7 x 7"),
+        ({"spec_size": 128}, "room for 256 frames; .* at least 1,001"),
+        ({"spec_size": 1024}, "256 x 256 patches .* at most 128 x 128 are covered"),
         ({"flatten_patch_embeds": False}, "flatten_patch_embeds False"),
         ({"patch_embed_input_channels": 3}, "patch_embed_input_channels 3"),
         ({"hidden_act": "mish"}, "hidden_act 'mish'"),
@@ -267,6 +292,8 @@ def test_configs_that_contradict_themselves_or_the_weights(root: Path) -> None:
     ):
         with pytest.raises(ModelError, match=said):
             read_config(clap, {"model_type": "clap", "audio_config": audio}, Path("folder"))
+    with pytest.raises(ModelError, match=r"num_attention_heads is 7, where a divisor of hidden_size"):
+        read_config(clap, {"model_type": "clap", "text_config": {"num_attention_heads": 7}}, Path("folder"))
     folder, _ = made("unfused", root)
     published = json.loads((folder / "config.json").read_text())
     published["projection_dim"] = 50

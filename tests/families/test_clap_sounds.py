@@ -21,6 +21,7 @@ from omnivec import Audio, Collection
 from omnivec.errors import UnsupportedModel
 from omnivec.families import clap
 from omnivec.models.model import read_config
+from omnivec.tasks.classify import classify
 from omnivec.testing import check_close, check_family
 from sounds import speechlike, tone
 
@@ -169,6 +170,18 @@ def test_a_long_sound_is_cut_with_a_word_or_read_in_windows(loaded: tuple[Path, 
         whole = model.encode(long, chunk="pool")
         mean = np.average(windows, axis=0, weights=[10, 10, 5])  # by their seconds
         check_close(whole, mean / np.linalg.norm(mean), "the mean of its windows")
+
+
+def test_labels_without_training_equal_transformers(loaded: tuple[Path, Any]) -> None:
+    folder, model = loaded
+    batch = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    batch |= extractor(model)([one.samples for one in recordings()], sampling_rate=RATE, return_tensors="pt")
+    batch["is_longer"] = torch.zeros(len(recordings()), 1, dtype=torch.bool)
+    with torch.no_grad():
+        right = model(**batch).logits_per_audio.softmax(1).numpy()
+    found = classify(omnivec.load(folder, precision="float32"), recordings(), TEXTS, templates=["{}"])
+    np.testing.assert_allclose(found.probabilities, right, rtol=2e-3)
+    assert found.kept.tolist() == [0, 1, 2, 3] and not found.failures
 
 
 def test_a_text_finds_sounds_in_a_collection(loaded: tuple[Path, Any], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -26,7 +26,7 @@ from omnivec.ops.base import Ops, Params, Stored, Value
 from omnivec.ops.maps import rows
 from omnivec.types import ModalityName
 from omnivec.validation import typed
-from omnivec.validation.typed import Among, Between, Count, Filled, Index, Rate, Side, Size
+from omnivec.validation.typed import Among, Between, Count, Divides, Filled, Index, Rate, Side, Size
 
 # fmt: off
 CLAIMS = {
@@ -55,6 +55,9 @@ CLAIMS = {
 
 # A frequency in Hz, up to half the sampling rate.
 Frequency = Annotated[float, Between(0.0, 24000.0)]
+
+# The largest height and width of a map of patches; those of the published models have 64.
+_SIDE = 128
 
 # The eps of all norms but those of the layers, which config.json states.
 _EPS = 1e-5
@@ -120,6 +123,11 @@ class Audio(NamedTuple):
         return self.spec_size // self.patch_stride
 
     @property
+    def offsets(self) -> int:
+        """Rows of the tables of relative positions: one for each offset of two patches in a window."""
+        return (2 * self.window_size - 1) ** 2
+
+    @property
     def last_width(self) -> int:
         """Length of a patch's vector in the last stage."""
         return self.width << len(self.depths) - 1
@@ -156,41 +164,41 @@ class Config:
 
 @dataclass(frozen=True)
 class Texts:
-    """The published keys of the text tower."""
+    """The published keys of the text tower, those of `Text`, with transformers' defaults."""
 
-    vocab_size: Size | None = None
-    hidden_size: Size | None = None
-    num_hidden_layers: Count | None = None
-    num_attention_heads: Size | None = None
-    intermediate_size: Size | None = None
-    max_position_embeddings: Size | None = None
-    hidden_act: Activation | None = None
-    layer_norm_eps: Rate | None = None
-    hidden_dropout_prob: Rate | None = None
-    attention_probs_dropout_prob: Rate | None = None
-    pad_token_id: Index | None = None
+    vocab_size: Size = 50265
+    hidden_size: Size = 768
+    num_hidden_layers: Count = 12
+    num_attention_heads: Annotated[Size, Divides("hidden_size")] = 12
+    intermediate_size: Size = 3072
+    max_position_embeddings: Size = 514
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Rate = 1e-12
+    hidden_dropout_prob: Rate = 0.1
+    attention_probs_dropout_prob: Rate = 0.1
+    pad_token_id: Index = 1
 
 
 @dataclass(frozen=True)
 class Sounds:
-    """The published keys of the audio tower."""
+    """The published keys of the audio tower, with transformers' defaults."""
 
-    spec_size: Side | None = None
-    num_mel_bins: Side | None = None
-    patch_size: Side | tuple[Side, Side] | None = None
-    patch_stride: Side | tuple[Side, Side] | None = None
-    window_size: Side | None = None
-    patch_embeds_hidden_size: Size | None = None
-    depths: Annotated[tuple[Count, ...], Filled()] | None = None
-    num_attention_heads: Annotated[tuple[Size, ...], Filled()] | None = None
-    hidden_act: Activation | None = None
-    layer_norm_eps: Rate | None = None
-    hidden_dropout_prob: Rate | None = None
-    attention_probs_dropout_prob: Rate | None = None
-    enable_fusion: bool | None = None
-    fusion_type: str | None = None
-    patch_embed_input_channels: Annotated[int, Among((1,))] | None = None
-    flatten_patch_embeds: Annotated[bool, Among((True,))] | None = None
+    spec_size: Side = 256
+    num_mel_bins: Side = 64
+    patch_size: Side | tuple[Side, Side] = 4
+    patch_stride: Side | tuple[Side, Side] = 4
+    window_size: Side = 8
+    patch_embeds_hidden_size: Size = 96
+    depths: Annotated[tuple[Count, ...], Filled()] = (2, 2, 6, 2)
+    num_attention_heads: Annotated[tuple[Size, ...], Filled()] = (4, 8, 16, 32)
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Rate = 1e-5
+    hidden_dropout_prob: Rate = 0.1
+    attention_probs_dropout_prob: Rate = 0.0
+    enable_fusion: bool = False
+    fusion_type: Annotated[str | None, Among((None, "aff_2d"))] = None
+    patch_embed_input_channels: Annotated[int, Among((1,))] = 1
+    flatten_patch_embeds: Annotated[bool, Among((True,))] = True
 
 
 @dataclass(frozen=True)
@@ -203,76 +211,44 @@ class Published:
     audio_config: Sounds | None = None
 
 
-# Defaults of keys that published configs leave out.
-_TEXT: Mapping[str, Any] = {
-    "vocab_size": 50265,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 514,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "pad_token_id": 1,
-}
-_AUDIO: Mapping[str, Any] = {
-    "spec_size": 256,
-    "num_mel_bins": 64,
-    "patch_size": 4,
-    "patch_stride": 4,
-    "window_size": 8,
-    "patch_embeds_hidden_size": 96,
-    "depths": (2, 2, 6, 2),
-    "num_attention_heads": (4, 8, 16, 32),
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-5,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.0,
-    "enable_fusion": False,
-}
-
-
-def _part(published: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A tower's published config, with defaults."""
-    raw = published.get(name) or {}
-    return {**defaults, **{key: value for key, value in raw.items() if value is not None}}
-
-
 def canonical(published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config as the fields of `Config`."""
-    text = _part(published, "text_config", _TEXT)
-    audio = _part(published, "audio_config", _AUDIO)
-    audio |= {"width": audio["patch_embeds_hidden_size"], "heads": tuple(audio["num_attention_heads"])}
-    audio |= {"depths": tuple(audio["depths"])}
-    audio |= {key: _square(audio, key) for key in ("patch_size", "patch_stride")}
-    tower = Audio(*(audio[key] for key in Audio._fields))
-    _check_geometry(tower)
+    text = typed.read(Texts, published.get("text_config") or {}, "text_config")
+    audio = typed.read(Sounds, published.get("audio_config") or {}, "audio_config")
+    named = {name: getattr(audio, name) for name in Audio._fields if hasattr(audio, name)}
+    named |= {key: _square(key, named[key]) for key in ("patch_size", "patch_stride")}
+    named |= {"width": audio.patch_embeds_hidden_size, "heads": audio.num_attention_heads}
+    tower, frames = Audio(**named), published.get("frames") or Config.frames
+    _check_geometry(tower, frames)
     return {
         "dim": published.get("projection_dim") or 512,
-        "text": Text(*(text[key] for key in Text._fields)),
+        "text": Text(*astuple(text)),
         "audio": tower,
         "projection_hidden_act": published.get("projection_hidden_act"),
-        "frames": published.get("frames"),
+        "frames": frames,
     }
 
 
-def _square(audio: Mapping[str, Any], key: str) -> int:
+def _square(key: str, size: int | tuple[int, int]) -> int:
     """A size that is stated as one number, or as two equal ones."""
-    sizes = audio[key] if isinstance(audio[key], list | tuple) else [audio[key]]
-    if len(set(sizes)) > 1:
-        raise UnsupportedModel(f"audio_config.{key} {list(sizes)}: only squares are covered")
-    return int(sizes[0])
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise UnsupportedModel(f"audio_config.{key} {[height, width]}: only squares are covered")
+    return height
 
 
-def _check_geometry(audio: Audio) -> None:
+def _check_geometry(audio: Audio, frames: int) -> None:
     """Raises UnsupportedModel unless every stage's map is divided into whole windows, as in the published models."""
     last = audio.side // 2 ** (len(audio.depths) - 1)
     if audio.spec_size % audio.num_mel_bins or audio.spec_size % audio.patch_stride:
         raise UnsupportedModel(
             f"audio_config: spec_size {audio.spec_size} is covered as a multiple of num_mel_bins "
             f"({audio.num_mel_bins}) and of patch_stride ({audio.patch_stride}) only"
+        )
+    if audio.side > _SIDE or frames > audio.spec_size * audio.folds:
+        raise UnsupportedModel(
+            f"audio_config: spec_size {audio.spec_size} gives {audio.side} x {audio.side} patches and room for "
+            f"{audio.spec_size * audio.folds:,} frames; at most {_SIDE} x {_SIDE} are covered, and at least {frames:,}"
         )
     if not last or audio.side % 2 ** (len(audio.depths) - 1) or last % audio.window_size:
         raise UnsupportedModel(
@@ -288,13 +264,6 @@ def _check_geometry(audio: Audio) -> None:
             raise ModelError(
                 f"audio_config: num_attention_heads[{i}] is {heads}, where a divisor of {audio.width << i} is expected"
             )
-
-
-def check_supported(published: Mapping[str, Any]) -> None:
-    """Raises UnsupportedModel for variants that compute something else."""
-    audio = published.get("audio_config") or {}
-    if audio.get("enable_fusion") and audio.get("fusion_type") not in (None, "aff_2d"):
-        raise UnsupportedModel(f"audio_config.fusion_type {audio['fusion_type']!r}: only 'aff_2d' is covered")
 
 
 def towers(published: Mapping[str, Any]) -> tuple[ModalityName, ...]:
@@ -459,6 +428,10 @@ SHAPES = {
         "audio.patch_size",
         "audio.patch_size",
     ),
+    "audio_model.audio_encoder.layers.0.blocks.0.attention.self.relative_position_bias_table": (
+        "audio.offsets",
+        "",
+    ),
     "audio_model.audio_encoder.batch_norm.weight": ("audio.num_mel_bins",),
 }
 
@@ -467,7 +440,7 @@ PREFIXES = ("clap.", "module.")
 _ENCODER, _BLOCK = "audio_model.audio_encoder.", r"audio_branch\.layers\.(\d+)\.blocks\.(\d+)\."
 _OURS, _SELF = rf"{_ENCODER}layers.\1.blocks.\2.", rf"{_ENCODER}layers.\1.blocks.\2.attention.self."
 
-LAYOUTS: list[weights.Row] = [
+LAYOUTS = [
     # Buffers, and LAION's spectrograms, classifiers and further layers of training.
     (r".*\.(num_batches_tracked|relative_position_index|position_ids|token_type_ids|attn_mask)", None),
     (r"audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*", None),
