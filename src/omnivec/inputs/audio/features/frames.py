@@ -59,7 +59,8 @@ class Frames:
         emphasis: what pre-emphasis is applied to. "frame": each frame by itself, its first sample becoming
             x[0] (1 - a). "signal": the whole sound, whose first sample remains as it is.
         double: whether the Fourier transform is computed in double precision. In single precision its error is 140 dB
-            below the strongest frequency of the frame: this matters for a logarithm with a lower floor.
+            below the strongest frequency of the frame. This matters if the floor of the logarithm is lower, or if a
+            model amplifies small differences.
     """
 
     length: int

@@ -227,7 +227,7 @@ def whisper(
     """
     return FixedLengthMel(
         mel=MelSpectrogram(
-            frames=Frames(length=fft, hop=hop, fft=fft, padding="reflect", last=False),
+            frames=Frames(length=fft, hop=hop, fft=fft, padding="reflect", last=False, double=True),
             filters=MelFilters(rate=16000, bands=bands, high=8000.0, scale="slaney", norm="area"),
             log=Log(base="log10", floor=1e-10, range=8.0),
             shift=4.0,
