@@ -78,6 +78,8 @@ MODULES = json.dumps(
     [
         ({"config.json": "{}", "model.safetensors": ""}, True),
         ({"config.json": "{}"}, False),
+        ({"config.yaml": "", "avg_model.pt": ""}, True),
+        ({"config.yaml": ""}, False),
         ({"model.safetensors": ""}, False),
         ({"config.json": "{}", "onnx/model.onnx": ""}, False),
         ({"config.json": "", "model.safetensors.index.json": INDEX, "model-00001-of-00002.safetensors": ""}, False),

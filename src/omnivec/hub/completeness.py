@@ -15,6 +15,8 @@ _WEIGHTS = (("*.safetensors",), ("pytorch_model*.bin",), ("*.ckpt", "*.pt", "*.p
 _LEFT_BY_TRAINING = {"optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
 # In order of preference: weights of an adapter, which change those of another model or of the one in the folder.
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+# One of these stands beside the weights of a model; config.yaml in models of WeSpeaker and pyannote.
+_CONFIGS = {"config.json", "modules.json", "adapter_config.json", "config.yaml"}
 # Names of folders with copies of the same weights for other programs.
 _OTHER_ENGINES = {"onnx", "openvino", "coreml", "tensorflow", "tf", "tflite", "flax", "rust", "gguf"}
 
@@ -69,7 +71,7 @@ def is_whole(folder: Path, sha256: Mapping[str, str]) -> bool:
     if sha256 and all((folder / file).is_file() for file in sha256):
         return True
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    if not weights(files) or not files & {"config.json", "modules.json", "adapter_config.json"}:
+    if not weights(files) or not files & _CONFIGS:
         return False
     return _needed(folder, files) <= files
 
