@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families._fairseq import read_checkpoint
 from omnivec.families._frames import field_and_stride, frames, masked_norm, real
+from omnivec.families._hooks import Transcriber, TranscriberSource
 from omnivec.families._wav2vec2_encoder import transformer
 from omnivec.families._wav2vec2_fairseq import LAYOUTS as _FAIRSEQ
 from omnivec.families._wav2vec2_fairseq import config_of
@@ -28,6 +29,7 @@ from omnivec.inputs.audio.features.waveform import Waveform
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
+from omnivec.validation.json_files import read_json
 from omnivec.validation.typed import Among, Count, Divides, Filled, Index, Length, Rate, Size
 from omnivec.weights import Tensor, Weights
 from omnivec.weights.checkpoints import has_weights
@@ -253,6 +255,27 @@ def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     )
 
 
+def transcriber(source: TranscriberSource) -> Transcriber | None:
+    """What writes down speech with the model's head of letters; None if it has none."""
+    if "lm_head.weight" not in source.tensors:
+        return None
+    from omnivec.families._wav2vec2_ctc import (
+        CtcTranscriber,  # imported here, since embedding does not need it
+    )
+
+    config = replace(source.config, layer=None, xvector=False, use_weighted_layer_sum=False)
+    settings = read_json(source.folder / "preprocessor_config.json", {}, dict)
+    stride = field_and_stride(config.conv_kernel, config.conv_stride)[1]
+    if config.add_adapter:
+        stride *= config.adapter_stride**config.num_adapter_layers
+    return CtcTranscriber(
+        source,
+        sound(config, settings),
+        stride,
+        lambda ops, p, batch: forward(ops, p, config, batch),
+    )
+
+
 def _states(config: Config, samples: int) -> int:
     """The number of states that the forward function returns."""
     count = frames(samples, *field_and_stride(config.conv_kernel, config.conv_stride))
@@ -333,8 +356,8 @@ LAYOUTS = [
     # The names of weight norms before torch 2.1.
     (r"(encoder\.pos_conv_embed\.conv)\.weight_g", r"\1.parametrizations.weight.original0"),
     (r"(encoder\.pos_conv_embed\.conv)\.weight_v", r"\1.parametrizations.weight.original1"),
-    # What is only needed for training, and heads that embeddings do not need.
-    (r"(quantizer|project_hid|project_q|classifier|objective|lm_head)\..*|masked_spec_embed", None),
+    # What is only needed for training, and heads of classes.
+    (r"(quantizer|project_hid|project_q|classifier|objective)\..*|masked_spec_embed", None),
     (r".*\.num_batches_tracked", None),
 ]
 

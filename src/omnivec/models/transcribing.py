@@ -192,7 +192,8 @@ def _windows(item: Any, decode: Callable[[Any], Sound], processing: SoundProcess
             cut = pause(rest[:longest], rate)
             yield _Window(start / rate, cut / rate, rest[:cut])
             start, rest = start + cut, rest[cut:]
-    if len(rest):
+    # What remains of a long sound may be less than the model reads.
+    if len(rest) >= (processing.shortest if start else 1):
         yield _Window(start / rate, len(rest) / rate, processing.filled(rest))
 
 
