@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from encoders import ENGINES, changed
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import xvector
+from omnivec.models.folder import read_folder
 from omnivec.testing import check_close, check_family, check_rejected
 from pictures import with_operation
 from sound_families import check_against, discriminate, loaded, sounds, voices
@@ -173,6 +174,14 @@ def test_what_is_not_covered_is_refused(tmp_path: Path, old: str, new: str, word
     (tmp_path / "hyperparams.yaml").write_text(YAML.replace(old, new))
     with pytest.raises(UnsupportedModel, match=words):
         xvector.load_original(tmp_path, {})
+
+
+def test_another_model_of_speechbrain_is_refused_by_name(tmp_path: Path) -> None:
+    published(tmp_path)
+    text = YAML.replace("lobes.models.Xvector.Xvector", "lobes.models.ResNet.ResNet")
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    with pytest.raises(UnsupportedModel, match="no family covers the network in its hyperparams.yaml"):
+        read_folder(tmp_path)
 
 
 def test_bands_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

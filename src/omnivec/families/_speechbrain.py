@@ -19,8 +19,8 @@ HOP = 160
 SETTINGS = "hyperparams.yaml"
 WEIGHTS = "embedding_model.ckpt"
 
-# Arguments that do not change vectors.
-_FREE = (TAG, "device", "dropout")
+# Arguments that do not change vectors; the frames of context are read with `context` only.
+_FREE = (TAG, "device", "dropout", "left_frames", "right_frames")
 
 # What else the filter bank and its normalisation may state: the value that is covered.
 _FEATURES: Mapping[str, Any] = {

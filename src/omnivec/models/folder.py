@@ -134,7 +134,17 @@ def _published(folder: Path) -> Mapping[str, Any]:
     SpeechBrain's config.json names only the class that loads the model; its settings are in another file.
     """
     config: Mapping[str, Any] = read_json(folder / "config.json", {}, dict)
-    return registry.config_of_files(folder) if not config or set(config) == {_SPEECHBRAIN} else config
+    if config and set(config) != {_SPEECHBRAIN}:
+        return config
+    try:
+        return registry.config_of_files(folder)
+    except ModelError:
+        if not config:
+            raise
+        raise UnsupportedModel(
+            f"{folder}: no family covers the network in its hyperparams.yaml; of SpeechBrain's models, ECAPA-TDNN and "
+            "the x-vector are covered"
+        ) from None
 
 
 def transformer_folder(folder: Path) -> Path:
