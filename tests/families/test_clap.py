@@ -270,7 +270,9 @@ def test_a_bare_config_means_what_transformers_means(tmp_path: Path) -> None:
     [
         ({"enable_fusion": True, "fusion_type": "channel_map"}, "fusion_type 'channel_map'"),
         ({"patch_size": [4, 8]}, "only squares"),
-        ({"patch_stride": [4, 8]}, "only squares"),
+        ({"patch_stride": [4, 2]}, "only squares"),
+        ({"patch_size": 5}, "patch_size 5 with patch_stride 4"),
+        ({"patch_stride": 8}, "patch_size 4 with patch_stride 8"),
         ({"num_mel_bins": 60}, "spec_size 256 is covered as a multiple of num_mel_bins"),
         ({"window_size": 7}, "windows of 7 x 7"),
         ({"spec_size": 128}, "room for 256 frames; .* at least 1,001"),

@@ -95,6 +95,7 @@ class Audio(NamedTuple):
         layer_norm_eps: eps of the layers' norms.
         hidden_dropout_prob: dropout rate of the feed-forward networks.
         attention_probs_dropout_prob: dropout rate of the attention.
+        enable_patch_layer_norm: whether a layer norm follows the convolution that makes patches.
         enable_fusion: whether the model was trained to fuse the parts of a long sound, on another scale of bands.
     """
 
@@ -110,6 +111,7 @@ class Audio(NamedTuple):
     layer_norm_eps: float
     hidden_dropout_prob: float
     attention_probs_dropout_prob: float
+    enable_patch_layer_norm: bool
     enable_fusion: bool
 
     @property
@@ -195,6 +197,7 @@ class Sounds:
     layer_norm_eps: Rate = 1e-5
     hidden_dropout_prob: Rate = 0.1
     attention_probs_dropout_prob: Rate = 0.0
+    enable_patch_layer_norm: bool = True
     enable_fusion: bool = False
     fusion_type: Annotated[str | None, Among((None, "aff_2d"))] = None
     patch_embed_input_channels: Annotated[int, Among((1,))] = 1
@@ -239,7 +242,12 @@ def _square(key: str, size: int | tuple[int, int]) -> int:
 
 def _check_geometry(audio: Audio, frames: int) -> None:
     """Raises UnsupportedModel unless every stage's map is divided into whole windows, as in the published models."""
-    last = audio.side // 2 ** (len(audio.depths) - 1)
+    last, overlap = audio.side // 2 ** (len(audio.depths) - 1), audio.patch_size - audio.patch_stride
+    if overlap < 0 or overlap % 2:
+        raise UnsupportedModel(
+            f"audio_config: patch_size {audio.patch_size} with patch_stride {audio.patch_stride}; an even number more "
+            "than the stride is covered"
+        )
     if audio.spec_size % audio.num_mel_bins or audio.spec_size % audio.patch_stride:
         raise UnsupportedModel(
             f"audio_config: spec_size {audio.spec_size} is covered as a multiple of num_mel_bins "
@@ -290,7 +298,7 @@ def forward_audio(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     margin = (audio.patch_size - audio.patch_stride) // 2
     x = ops.conv(x, encoder["patch_embed.proj"], [audio.patch_stride] * 2, [margin] * 2)
     x = rows(ops, x)
-    if "patch_embed.norm" in encoder:
+    if audio.enable_patch_layer_norm:
         x = ops.layer_norm(x, encoder["patch_embed.norm"], _EPS)
     x = ops.state(x)
     for i, depth in enumerate(audio.depths):
