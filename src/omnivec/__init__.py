@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from omnivec.tasks.classify import Classifier, classify
     from omnivec.tasks.duplicates import find_copies
     from omnivec.training.recipe_registry import train
-    from omnivec.types import Audio, Encoded, Hit, Key, Series, Space
+    from omnivec.types import Audio, Encoded, Hit, Key, Segment, Series, Space, Transcript
     from omnivec.vectors.similarity import similarity
 
 __all__ = [
@@ -63,8 +63,10 @@ __all__ = [
     "ModelNotFound",
     "OmnivecError",
     "SchemaError",
+    "Segment",
     "Series",
     "Space",
+    "Transcript",
     "UnknownKey",
     "UnsupportedModel",
     "UsageError",
@@ -90,8 +92,10 @@ _LAZY = {
     "Hit": "types",
     "Key": "types",
     "KeyedEmbedder": "models.keyed",
+    "Segment": "types",
     "Series": "types",
     "Space": "types",
+    "Transcript": "types",
     "load": "models.loading",
     "similarity": "vectors.similarity",
     "train": "training.recipe_registry",
