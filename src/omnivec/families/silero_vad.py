@@ -94,7 +94,12 @@ def _lstm(graph: OnnxGraph, names: tuple[str, ...], path: Path) -> dict[str, Any
     """The weights of the LSTM by torch's names: ONNX has the gates as i o f c, torch as i f c o."""
     if missing := [name for name in names if name not in graph.tensors]:
         raise WeightsError(f"{path}: the LSTM's weight {brief(missing[0])} is missing: of another network")
-    w, r, b = (graph.tensors[name].data[0] for name in names)
+    stored = [graph.tensors[name].data for name in names]
+    if [array.ndim for array in stored] != [3, 3, 2] or any(
+        array.size % 8 or not len(array) for array in stored
+    ):
+        raise WeightsError(f"{path}: the LSTM's weights have the shapes {brief([a.shape for a in stored])}")
+    w, r, b = (array[0] for array in stored)
     halves = (w, r, *np.split(b, 2))
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     gates = [np.split(array, 4) for array in halves]

@@ -128,7 +128,7 @@ def _tensors(graph: OnnxGraph, path: Path) -> dict[str, Tensor]:
 
     tensors = {}
     for node in graph.nodes:
-        match = _CONVOLUTION.fullmatch(node.outputs[0]) if node.operator == "Conv" else None
+        match = _CONVOLUTION.fullmatch(" ".join(node.outputs)) if node.operator == "Conv" else None
         place = f"{match[1]}.{match[2]}.conv" if match else "classifier" if node.operator == "Gemm" else ""
         for part, name in zip(("weight", "bias"), node.inputs[1:3] if place else (), strict=False):
             whole = f"{place}.{part}"
