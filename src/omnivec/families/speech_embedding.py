@@ -1,4 +1,4 @@
-"""Google's speech embedding: a small network for spoken words and commands, trained on 200 million clips of speech.
+"""Google's speech embedding: a small network for spoken words and commands.
 
 Lin et al. 2020, arXiv:2002.01322. Weights are those of the package openwakeword, read from its ONNX file; its front end
 is `melspectrogram.onnx` there, a spectrogram of 32 bands like librosa's. A window of 76 frames, 0.76 s, has 96 numbers;
