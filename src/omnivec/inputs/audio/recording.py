@@ -21,9 +21,9 @@ _CLIPPED = 1e-4
 """Share of clipped samples from which on a sound is reported as clipped."""
 
 LIKELY = 0.1
-"""Smallest probability of a class that becomes searchable text of a sound."""
+"""Smallest probability of a class whose name becomes searchable text of a sound; see docs/audio.md."""
 
-_BLOCK = 2**20
+_MOST_NAMES = 10
 
 
 def content_of_file(path: Path) -> Content:
@@ -102,9 +102,12 @@ def described(model: Any, vectors: Floats) -> list[str]:
         vectors: (n, dim) vectors of passages.
 
     Returns:
-        For each passage the names of the classes with a probability of at least `LIKELY`, separated by "; "; "" if the
-        model has no classifier.
+        For each passage the names of the classes with a probability of at least `LIKELY`, or else the most probable
+        one, separated by "; "; "" if the model has no classifier.
     """
-    if not getattr(model, "classes", ()):
+    if not model.classes:
         return [""] * len(vectors)
-    return ["; ".join(name for name, _ in names) for names in model.describe(vectors, least=LIKELY)]
+    return [
+        "; ".join([name for name, share in names if share >= LIKELY] or [names[0][0]])
+        for names in model.describe(vectors, _MOST_NAMES)
+    ]
