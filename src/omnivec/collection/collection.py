@@ -272,7 +272,7 @@ class Collection:
             k: largest number of results.
             where: a filter on metadata, such as {"year": {"$gte": 2024}}; see docs/collection.md.
             mode: "vector" searches by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion); None
-                is "hybrid" for a text, and "vector" for an image or if no passage has words.
+                is "hybrid" for a text, "text" for one that no model reads, and otherwise "vector".
             under: only documents from this file, or from files in this folder.
             per_document: whether to return only the best passage of each document.
 
@@ -294,7 +294,7 @@ class Collection:
         asked = content_of(query)
         in_words = asked.modality == modalities.written()
         if mode is None:
-            mode = HYBRID if in_words and self._catalogue.has_words() else BY_MEANING
+            mode = self._usual_mode(asked.modality) if in_words else BY_MEANING
         if not in_words and mode != BY_MEANING:
             one = modalities.get(asked.modality).one
             raise UsageError(f"mode={mode!r} searches by words, but the query is {one}: use mode='vector'")
@@ -312,6 +312,12 @@ class Collection:
             )
             ranked = answer(self._catalogue, self._ranking, question)
             return hits(self._catalogue, ranked, None if mode == BY_MEANING else asked.text)
+
+    def _usual_mode(self, modality: ModalityName) -> Mode:
+        """Returns the mode for queries of words: by words alone if no model reads them, as for sounds."""
+        if not self._catalogue.has_words():
+            return BY_MEANING
+        return HYBRID if self._spaces.spaces_for_query(modality) else WORDS
 
     def _allowed(self, where: Mapping[str, Any] | None, under: str | Path | None) -> Keys | None:
         """Returns the keys of the passages that may be found; None for all."""

@@ -183,6 +183,8 @@ class Spaces(Mapping[str, Embedder]):
     def unsearchable_spaces(self, modality: ModalityName) -> tuple[str, ...]:
         """Explains for each of the other spaces why queries of a modality cannot search it, one line each."""
         closed = [one for one in self.records().values() if modality not in reads(one)]
+        if modality == written():  # what has words, such as the names of sounds, is found by them
+            closed = [one for one in closed if not any(map(self._catalogue.has_words, one.name.split("+")))]
         counts = self._catalogue.counts().vectors if closed else {}
         return tuple(_closed(one, counts[one.name], modality) for one in closed if counts.get(one.name))
 

@@ -232,6 +232,11 @@ ENTRY = Shape(
         _number("indexed_ns"),
     ),
 )
+WORDED = (
+    "SELECT 1 FROM passages_words_docsize JOIN passages ON passages.key = id WHERE modality LIKE ? LIMIT 1"
+)
+"""One row if any passage of a modality, or of all for "%", has text."""
+
 SIGNATURE = Shape(
     "documents",
     (

@@ -454,9 +454,9 @@ class Catalogue:
         )
         return {row[0] for row in textless}
 
-    def has_words(self) -> bool:
-        """Whether any passage has text for a text search to find."""
-        return bool(self._rows("SELECT EXISTS (SELECT 1 FROM passages_words_docsize)")[0][0])
+    def has_words(self, modality: str = "%") -> bool:
+        """Whether any passage, of one modality or of all, has text for a text search to find."""
+        return bool(self._rows(rows.WORDED, (modality,)))
 
     def counts(self) -> Counts:
         """The sizes of the collection: documents, passages, vectors and bytes."""
