@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from encoders import ENGINES, changed
-from omnivec.errors import WeightsError
+from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.families import vggish
 from omnivec.testing import check_close, check_family, check_rejected
 from pictures import with_operation
@@ -149,3 +149,12 @@ def test_a_file_of_another_whitening_is_named(tmp_path: Path) -> None:
 def test_it_is_a_family(tmp_path: Path) -> None:
     published(tmp_path, "pca")
     check_family(tmp_path, voices(0.4, 2.1, 1.2))
+
+
+def test_the_pickled_whitening_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    published(tmp_path, "quantized")
+    (tmp_path / "vggish_pca_params-970ea276.pth").write_bytes(b"")
+    assert loaded(vggish, tmp_path).config.postprocess == "quantized"
+    (tmp_path / "vggish_pca_params.npz").unlink()
+    with pytest.raises(UnsupportedModel, match=r"put Google's vggish_pca_params\.npz in its place"):
+        vggish.load_original(tmp_path, {})

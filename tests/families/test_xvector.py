@@ -180,7 +180,7 @@ def test_another_model_of_speechbrain_is_refused_by_name(tmp_path: Path) -> None
     published(tmp_path)
     text = YAML.replace("lobes.models.Xvector.Xvector", "lobes.models.ResNet.ResNet")
     (tmp_path / "hyperparams.yaml").write_text(text)
-    with pytest.raises(UnsupportedModel, match="no family covers the network in its hyperparams.yaml"):
+    with pytest.raises(UnsupportedModel, match=r"no family covers the network in its hyperparams\.yaml"):
         read_folder(tmp_path)
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from omnivec import weights
-from omnivec.errors import WeightsError
+from omnivec.errors import UnsupportedModel, WeightsError
 from omnivec.inputs.audio.features.settings import VGGISH
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.base import Ops, Params, Value
@@ -35,6 +35,8 @@ POOLING = "mean"
 _FRAMES, _BANDS = VGGISH.rows
 _FILE = "vggish-10086976.pth"
 _PCA = "vggish_pca_params.npz"
+# torchvggish's copy of it: NumPy arrays in a pickle.
+_PICKLED = "vggish_pca_params-970ea276.pth"
 _LIMIT = 2.0
 
 # Places of the convolutions in the published sequence; a maximum over 2 x 2 follows some.
@@ -65,11 +67,17 @@ def load_original(
 
     Raises:
         WeightsError: a file is damaged, or not of this model.
+        UnsupportedModel: the whitening is there as torchvggish publishes it only, as a pickle.
     """
     if not (folder / _FILE).is_file():
         return None
     config, stored = {"model_type": "vggish", **published}, weights.read(folder / _FILE)
     if not (folder / _PCA).is_file():
+        if (folder / _PICKLED).is_file():
+            raise UnsupportedModel(
+                f"{folder / _PICKLED} holds pickled NumPy arrays, which are not read: put Google's {_PCA} in its "
+                "place, which has the same, or remove it for vectors without whitening"
+            )
         return config, stored, None
     arrays = read_npz(folder / _PCA)
     if missing := {"pca_eigen_vectors", "pca_means"} - set(arrays):
