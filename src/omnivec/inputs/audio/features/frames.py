@@ -17,8 +17,8 @@ from omnivec.types import Floats
 Padding = Literal["none", "end", "zeros", "reflect"]
 Emphasis = Literal["frame", "signal"]
 
-_BLOCK = 2**19
-"""Samples of the frames that are transformed together: 2 MiB, whatever the length of the sound."""
+_BLOCK = 2**17
+"""Samples of the frames that are transformed together: 512 KiB, whatever the length of the sound."""
 
 
 @dataclass(frozen=True)
