@@ -158,8 +158,9 @@ def test_a_file_that_is_cut_off_is_named_with_its_durations(kind):
 
 def test_the_second_of_an_error_is_named():
     data = bytearray(sounds.encoded(sounds.melody(20, 44100), 44100, "FLAC"))
-    data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
-    with pytest.raises(ItemError, match=r"damaged or cut off after \d+\.\d s of 20\.0 s"):
+    place = 3 * len(data) // 4
+    data[place : place + 50] = bytes(50)
+    with pytest.raises(ItemError, match=r"damaged or cut off after 1[45]\.\d s of 20\.0 s"):
         samples(read_sound(bytes(data)), 16000)
 
 

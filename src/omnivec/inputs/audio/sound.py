@@ -41,7 +41,9 @@ MAX_SAMPLES = 2**29
 """Largest number of samples that `samples` returns, 2 GiB: nine hours at 16 kHz."""
 
 _BLOCK = 2**18
-"""Number of samples, over all channels, that are decoded at a time."""
+"""Largest number of samples, over all channels, that are decoded at a time; half a second, if that is less.
+
+Where decoding fails, what is before it in its block is lost, and the time of the error is that of the block."""
 
 _MARGIN = 512
 """Number of samples, at the lower of both rates, on which a sample of the other rate depends on each side.
@@ -338,7 +340,7 @@ def _mono_blocks(decoder: Decoder, first: int, count: int | None) -> Iterator[Fl
 
 def _blocks(decoder: Decoder, first: int = 0, count: int | None = None) -> Iterator[Floats]:
     """Decodes `count` frames from `first` on, or all; yields blocks (n, channels)."""
-    position, size = 0, max(1, _BLOCK // decoder.channels)
+    position, size = 0, max(1, min(_BLOCK // decoder.channels, decoder.rate // 2))
     while count is None or position < first + count:
         try:
             if position < first:
