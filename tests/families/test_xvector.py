@@ -176,6 +176,13 @@ def test_what_is_not_covered_is_refused(tmp_path: Path, old: str, new: str, word
         xvector.load_original(tmp_path, {})
 
 
+def test_settings_without_effect_are_accepted(tmp_path: Path) -> None:
+    published(tmp_path)
+    harmless = "    n_mels: !ref <n_mels>\n    deltas: False\n    f_max: null\n    left_frames: 5"
+    (tmp_path / "hyperparams.yaml").write_text(YAML.replace("    n_mels: !ref <n_mels>", harmless, 1))
+    assert loaded(xvector, tmp_path).config.in_channels == 24
+
+
 def test_another_model_of_speechbrain_is_refused_by_name(tmp_path: Path) -> None:
     published(tmp_path)
     text = YAML.replace("lobes.models.Xvector.Xvector", "lobes.models.ResNet.ResNet")

@@ -83,7 +83,7 @@ def _object(settings: Mapping[str, Any], name: str, file: Path) -> Mapping[str, 
 def _check(file: Path, name: str, stated: Mapping[str, Any], covered: Mapping[str, Any]) -> None:
     """Raises UnsupportedModel for an argument that is unknown, or has another value than the one that is covered."""
     for key, value in stated.items():
-        if key in _FREE or (key in covered and value == covered[key]):
+        if key in _FREE or (key in covered and value in (None, covered[key])):
             continue
         only = f", only {covered[key]!r} is" if key in covered else ""
         raise UnsupportedModel(f"{file}: {key} of {name} is {value!r}, which is not covered{only}")

@@ -220,7 +220,10 @@ def _attentive_statistics(ops: Ops, p: Params, time: _Time, x: Value) -> Value:
     return ops.concat(mean_and_std(ops, x, shares, floor=1e-7 if whole else 1e-12), 1)
 
 
-SHAPES = {"blocks.0.conv.conv.weight": ("", "input_size", "")}
+SHAPES = {
+    "blocks.0.conv.conv.weight": ("", "input_size", ""),
+    "fc.conv.weight": ("lin_neurons", "", ""),
+}
 
 PREFIXES = ("module.",)
 
