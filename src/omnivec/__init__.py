@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from omnivec.models.keyed import KeyedEmbedder
     from omnivec.models.loading import load
     from omnivec.tasks.classify import Classifier, classify
+    from omnivec.tasks.diarize import diarize
     from omnivec.tasks.duplicates import find_copies
+    from omnivec.tasks.voice import Voices, cluster_voices
     from omnivec.training.recipe_registry import train
     from omnivec.types import Audio, Encoded, Hit, Key, Segment, Series, Space, Transcript
     from omnivec.vectors.similarity import similarity
@@ -70,9 +72,12 @@ __all__ = [
     "UnknownKey",
     "UnsupportedModel",
     "UsageError",
+    "Voices",
     "WeightsError",
     "__version__",
     "classify",
+    "cluster_voices",
+    "diarize",
     "find_copies",
     "load",
     "similarity",
@@ -85,6 +90,8 @@ _LAZY = {
     "Audio": "types",
     "Classifier": "tasks.classify",
     "classify": "tasks.classify",
+    "cluster_voices": "tasks.voice",
+    "diarize": "tasks.diarize",
     "find_copies": "tasks.duplicates",
     "Collection": "collection.collection",
     "Embedder": "models.embedder",
@@ -96,6 +103,7 @@ _LAZY = {
     "Series": "types",
     "Space": "types",
     "Transcript": "types",
+    "Voices": "tasks.voice",
     "load": "models.loading",
     "similarity": "vectors.similarity",
     "train": "training.recipe_registry",

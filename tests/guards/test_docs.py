@@ -18,9 +18,12 @@ import house
 import omnivec
 from omnivec.cli import common
 from omnivec.cli.group import COMMANDS, cli
+from omnivec.cli.voice import NAME, VARIABLE
 from omnivec.inputs.modality import get
 from omnivec.tasks.classify import SCALE
 from omnivec.tasks.duplicates import COSINE
+from omnivec.tasks.voice import DEFAULT_MODEL as VOICE_MODEL
+from omnivec.tasks.voice_decision import NORMALIZED
 from omnivec.training.recipe_registry import recipes
 
 DOCS = house.ROOT / "docs"
@@ -211,6 +214,10 @@ CHOSEN = {
     ("classify", "top"): "1",
     ("classify", "scale"): f"{SCALE:g}",
     ("duplicates", "cosine"): f"{COSINE:g}",
+    ("voice", "profiles"): f"${VARIABLE}, else {NAME} here or in the nearest parent",
+    ("voice", "model"): f"that of the enrolled voices, else {VOICE_MODEL}",
+    ("voice", "vad"): "as the enrolled voices, else on",
+    ("voice", "normalize"): f"if it has {NORMALIZED} speakers",
 }
 
 
@@ -310,7 +317,12 @@ def test_every_exported_name_is_listed():
     assert set(omnivec.__all__) <= listed_names()
 
 
-MEMBERS_OF = {"Embedder": "load.md", "KeyedEmbedder": "words.md", "Collection": "collection.md"}
+MEMBERS_OF = {
+    "Embedder": "load.md",
+    "KeyedEmbedder": "words.md",
+    "Collection": "collection.md",
+    "Voices": "voice.md",
+}
 
 
 @pytest.mark.parametrize("name", MEMBERS_OF)

@@ -14,7 +14,6 @@ from omnivec.tasks.voice import Voices, cluster_voices
 from omnivec.tasks.voice_decision import Evidence, facts
 from omnivec.tasks.voice_figures import Figures
 from omnivec.tasks.voice_profiles import read_profiles
-from omnivec.tasks.voice_reading import VoiceReader
 from omnivec.types import Audio
 from voices import LoudDetector, SpectrumModel, hum
 
@@ -42,7 +41,8 @@ def enrolled(tmp_path_factory):
 @pytest.fixture
 def measured(monkeypatch):
     """Figures of the stand-in."""
-    figures = Figures("spectrum", True, (1.0, 4.0), (0.6, 0.8), (0.04, 0.01), 0.7, "made up for a test")
+    both = ((0.5, 0.1), (0.8, 0.01))
+    figures = Figures("spectrum", True, (1.0, 4.0), (0.6, 0.8), (0.04, 0.01), both, 0.7, "made up for a test")
     monkeypatch.setattr(voice_figures, "FIGURES", (figures,))
     return figures
 
@@ -111,6 +111,8 @@ def test_published_figures_are_taken_at_the_length_compared(tmp_path, measured):
     assert verdict.threshold == pytest.approx(0.7, abs=1e-3)  # 2 s is half way from 1 to 4 s in its logarithm
     assert (verdict.false_accepts, verdict.false_rejects) == pytest.approx((0.025, 0.025), abs=1e-3)
     assert verdict.basis == "made up for a test"
+    both_short = voices.verify("anna", hum(0, 2, 1))
+    assert (both_short.threshold, both_short.false_accepts) == pytest.approx((0.65, 0.055), abs=1e-3)
     voices.enroll("anna", hum(0, 9, 2))
     assert voices.verify("anna", hum(0, 8, 1)).threshold == pytest.approx(0.8)
     short = voices.verify("anna", hum(0, 0.7, 1))
@@ -260,17 +262,17 @@ def test_facts_are_json(enrolled):
 
 
 def test_recordings_are_grouped_by_speaker(measured):
-    reader = VoiceReader(SpectrumModel(), LoudDetector())
     sounds = [hum(speaker, 4, take) for take in range(3) for speaker in range(4)]
     for options in ({"speakers": 4}, {"threshold": 0.6}, {}):
-        groups, readings, basis = cluster_voices(reader, sounds, **options)
-        assert groups.tolist() == [0, 1, 2, 3] * 3
-        assert len(readings.kept) == 12
-    assert basis.startswith("groups were merged down to a cosine of 0.800, for 4.0 s: made up")
+        found = cluster_voices(sounds, SpectrumModel(), vad=LoudDetector(), **options)
+        assert found.labels.tolist() == [0, 1, 2, 3] * 3
+        assert found.seconds == pytest.approx(np.full(12, 4.0))
+    assert found.basis.startswith("groups were merged down to a cosine of 0.800, for 4.0 s: made up")
+    assert repr(found) == "<ClusteredVoices: 12 recordings of 4 speakers>"
     with pytest.raises(UsageError, match="and not both"):
-        cluster_voices(reader, sounds, speakers=2, threshold=0.5)
+        cluster_voices(sounds, SpectrumModel(), speakers=2, threshold=0.5)
     with pytest.raises(UsageError, match=r"nothing was measured for another and 4\.0 s"):
-        cluster_voices(VoiceReader(SpectrumModel("another"), LoudDetector()), sounds)
+        cluster_voices(sounds, SpectrumModel("another"), vad=LoudDetector())
 
 
 def test_names_are_checked(tmp_path):

@@ -44,16 +44,21 @@ def test_scores_are_symmetric_and_do_not_depend_on_lengths_or_order():
 
 
 def test_the_own_speaker_can_be_left_out():
-    cohort = vectors(150)
-    members = np.array([3, 7])
-    found = Cohort.fit(cohort).normalize(cohort[members], cohort[members + 1], skip=(members, members + 1))
+    cohort, members, others = vectors(150), [3, 7], [4, 8, 11]
+    found = Cohort.fit(cohort).normalize_all(cohort[members], cohort[others], members, others)
+    assert found.shape == (2, 3)
     for i, member in enumerate(members):
-        total = 0.0
-        cosine = unit(cohort[member]) @ unit(cohort[member + 1])
-        for side in (member, member + 1):
-            others = unit(np.delete(cohort, side, axis=0)) @ unit(cohort[side])
-            total += (cosine - others.mean()) / others.std()
-        assert found[i] == pytest.approx(total / 2)
+        for j, other in enumerate(others):
+            cosine, total = unit(cohort[member]) @ unit(cohort[other]), 0.0
+            for side in (member, other):
+                rest = unit(np.delete(cohort, side, axis=0)) @ unit(cohort[side])
+                total += (cosine - rest.mean()) / rest.std()
+            assert found[i, j] == pytest.approx(total / 2)
+
+
+def test_all_pairs_are_the_pairs():
+    fitted, a, b = Cohort.fit(vectors(150), top=40), vectors(4, 1), vectors(4, 2)
+    assert np.diag(fitted.normalize_all(a, b)) == pytest.approx(fitted.normalize(a, b))
 
 
 def test_offsets_of_single_recordings_are_removed():

@@ -25,6 +25,10 @@ COMMANDS = {
         "Find copies of images: exact, recompressed, resized, cropped.",
     ),
     "transcribe": ("omnivec.cli.transcribe", "Write down the speech in audio files, with times."),
+    "voice": (
+        "omnivec.cli.voice",
+        "Enroll, verify, identify and cluster voices; find who speaks where.",
+    ),
     "models": ("omnivec.cli.models", "List known models and families."),
     "info": ("omnivec.cli.info", "Show a model's properties and how it runs on this machine."),
     "train": ("omnivec.cli.train", "Train or fine-tune a model with a recipe."),

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import ItemError, UsageError
+from omnivec.tasks.voice import Voices, new_reader
 from omnivec.tasks.voice_decision import Evidence, Verdict
 from omnivec.tasks.voice_figures import figures_of
-from omnivec.tasks.voice_reading import LEAST, Speech, VoiceReader
+from omnivec.tasks.voice_reading import LEAST, Doubles, Speech, SpeechDetector, VoiceModel, VoiceReader
 from omnivec.validation.arguments import whole
 from omnivec.vectors.diarization import Turns, speaker_turns, windows
+
+PAUSE = 0.5
+"""Pauses in speech that are shorter, in seconds, belong to the turn that they are in."""
 
 _HEARD = 60.0
 """Most seconds of a speaker's turns that are compared with enrolled voices."""
@@ -46,43 +50,64 @@ class Conversation:
 
 
 def diarize(
-    reader: VoiceReader,
     recording: Any,
+    model: str | VoiceModel | None = None,
     *,
     speakers: int | None = None,
     threshold: float | None = None,
-    evidence: Evidence | None = None,
+    vad: bool | SpeechDetector | None = None,
+    voices: Voices | None = None,
 ) -> Conversation:
     """Finds who speaks where in a recording. Where two speak at once, one of them is found.
 
     An hour of sound takes 230 MB of memory.
 
     Args:
-        reader: embeds voices; without a detector of speech, silence is given to the nearest speaker.
         recording: a pathlib.Path, an Audio or the bytes of a file.
+        model: a name for `omnivec.load`, or an embedder of voices; "dvector" by default.
         speakers: number of speakers, if it is known; the result is better for it.
         threshold: if it is not: mean cosine from which on two clusters are of one speaker. By default what was measured
             for the model.
-        evidence: enrolled voices, by whose names the speakers are called who are recognised.
+        vad: whether silence is left out (voice activity detection), or a function that finds speech; True by default.
+            If False, silence is given to the nearest speaker.
+        voices: enrolled voices, by whose names the speakers are called who are recognised; model and detector of speech
+            are theirs.
 
     Raises:
-        UsageError: both `speakers` and `threshold`; or neither, and nothing was measured for this model.
+        UsageError: both `speakers` and `threshold`; or neither, and nothing was measured for this model; or `voices`
+            beside a model or `vad`.
         ItemError: the recording cannot be read, or has too little speech.
+
+    Examples:
+        >>> found = omnivec.diarize(Path("meeting.wav"), speakers=3)
+        >>> found.turns.spans, found.turns.speakers
+        (array([[ 0.  ,  4.1 ], [ 4.1 , 10.73], ...]), array([0, 1, ...]))
     """
+    if voices is not None and (model is not None or vad is not None):
+        raise UsageError("voices are compared by their own model: leave model and vad out")
     count = None if speakers is None else whole("speakers", speakers, 1)
+    if count is not None and threshold is not None:
+        raise UsageError("give the number of speakers or a threshold, and not both")
+    reader = new_reader(model, vad) if voices is None else voices.reader
     limit, basis = _level(reader, count, threshold)
     speech = reader.read(recording)
-    vectors, spans = reader.windows(speech, windows(speech.spans, shortest=LEAST))
-    heard = None if reader.detector is None else speech.spans
+    heard = joined(speech.spans)
+    vectors, spans = reader.windows(speech, windows(heard, shortest=LEAST))
     turns = speaker_turns(vectors, spans, heard, count=count, threshold=limit)
-    names = {} if evidence is None else _recognised(reader, speech, turns, evidence)
+    names = {} if voices is None else _recognised(reader, speech, turns, voices.evidence())
     return Conversation(turns, speech.seconds, speech.length, basis, names)
+
+
+def joined(spans: Doubles, pause: float = PAUSE) -> Doubles:
+    """Spans (n, 2) of speech in seconds, joined where the pause between two is shorter."""
+    first = np.ones(len(spans), bool)
+    first[1:] = spans[1:, 0] - spans[:-1, 1] >= pause
+    last = np.append(first[1:], True)[: len(spans)]
+    return np.stack([spans[first, 0], spans[last, 1]], axis=1)
 
 
 def _level(reader: VoiceReader, count: int | None, threshold: float | None) -> tuple[float | None, str]:
     """The threshold of the clustering, None if the number is known, and how it was found."""
-    if count is not None and threshold is not None:
-        raise UsageError("give the number of speakers or a threshold, and not both")
     if count is not None:
         return None, "the number of speakers was given"
     if threshold is not None:

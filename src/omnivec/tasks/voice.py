@@ -29,7 +29,14 @@ from omnivec.tasks.voice_profiles import (
     read_profiles,
     write_profiles,
 )
-from omnivec.tasks.voice_reading import Readings, SpeechDetector, VoiceModel, VoiceReader, speech_detector
+from omnivec.tasks.voice_reading import (
+    Doubles,
+    Readings,
+    SpeechDetector,
+    VoiceModel,
+    VoiceReader,
+    speech_detector,
+)
 from omnivec.types import Ints
 from omnivec.validation.arguments import path as checked_path
 from omnivec.validation.arguments import real, whole
@@ -52,6 +59,28 @@ class Enrolled:
 
     voice: Voice
     failures: Mapping[int, str]
+
+
+@dataclass(frozen=True, eq=False)
+class ClusteredVoices:
+    """The result of `cluster_voices` for n recordings, m of which could be read.
+
+    Attributes:
+        labels: (m,) int64, the speaker of each recording, numbered from 0.
+        kept: (m,) int64, the index of the recording of each label.
+        seconds: (m,) seconds of speech.
+        failures: maps the index of each recording without a label to the reason, one line.
+        basis: how the number of speakers was found, one line.
+    """
+
+    labels: Ints
+    kept: Ints
+    seconds: Doubles
+    failures: Mapping[int, str]
+    basis: str
+
+    def __repr__(self) -> str:
+        return f"<ClusteredVoices: {len(self.kept):,} recordings of {len(np.unique(self.labels)):,} speakers>"
 
 
 class Voices:
@@ -262,20 +291,22 @@ def new_reader(
 
 
 def cluster_voices(
-    reader: VoiceReader, recordings: Any, *, speakers: int | None = None, threshold: float | None = None
-) -> tuple[Ints, Readings, str]:
+    recordings: Any,
+    model: str | VoiceModel | None = None,
+    *,
+    speakers: int | None = None,
+    threshold: float | None = None,
+    vad: bool | SpeechDetector | None = None,
+) -> ClusteredVoices:
     """Groups recordings by their speakers.
 
     Args:
-        reader: embeds the recordings.
         recordings: as for `Voices.enroll`; each is of one speaker.
+        model: a name for `omnivec.load`, or an embedder of voices; "dvector" by default.
         speakers: number of speakers, if it is known.
         threshold: if it is not: mean cosine between two groups from which on they are of one speaker. By default what
             was measured for the model and the median length of the recordings.
-
-    Returns:
-        (m,) the group of each recording that could be read, numbered from 0; the readings; and how the number of groups
-        was found, one line.
+        vad: whether silence is left out (voice activity detection), or a function that finds speech; True by default.
 
     Raises:
         ItemErrors: no recording could be read.
@@ -283,22 +314,25 @@ def cluster_voices(
     """
     if speakers is not None and threshold is not None:
         raise UsageError("give the number of speakers or a threshold, and not both")
+    reader = new_reader(model, vad)
     readings = reader.embed(list(several(recordings, "recordings")))
     _refuse_none(readings)
-    tree = average_link(readings.vectors[0])
     if speakers is not None:
-        count = min(whole("speakers", speakers), len(readings.kept))
-        return tree.cut(count), readings, "the number of speakers was given"
-    if threshold is None:
-        threshold, basis = _measured(reader, float(np.median(readings.seconds)))
+        count, distance = min(whole("speakers", speakers), len(readings.kept)), None
+        basis = "the number of speakers was given"
     else:
-        basis = f"groups were merged down to a cosine of {threshold:g}, as given"
-    return tree.cut(distance=1 - real("threshold", threshold, -1, 1)), readings, basis
+        if threshold is None:
+            threshold, basis = _measured(reader, float(np.median(readings.seconds)))
+        else:
+            basis = f"groups were merged down to a cosine of {threshold:g}, as given"
+        count, distance = None, 1 - real("threshold", threshold, -1, 1)
+    labels = average_link(readings.vectors[0]).cut(count, distance)
+    return ClusteredVoices(labels, readings.kept, readings.seconds, readings.failures, basis)
 
 
 def _measured(reader: VoiceReader, seconds: float) -> tuple[float, str]:
     figures = figures_of(reader.identity)
-    point = None if figures is None else figures.at(seconds)
+    point = None if figures is None else figures.at(seconds, seconds)
     if figures is None or point is None:
         raise UsageError(
             f"nothing was measured for {reader.model.name} and {seconds:.1f} s of speech that tells two speakers from "

@@ -77,40 +77,56 @@ class Evidence:
     normalize: bool | None = None
 
     @cached_property
-    def cohort(self) -> Cohort | None:
-        """The cohort that scores are normalised by; None if they are not.
+    def normalized(self) -> bool:
+        """Whether scores are normalised by the cohort.
 
         Raises:
-            UsageError: there is no cohort, or it has too few speakers, and `normalize` is True.
+            UsageError: there is no cohort, and `normalize` is True.
         """
         stored = self.profiles.cohort
-        if self.normalize is False or (self.normalize is None and (not stored or stored.count < NORMALIZED)):
-            return None
-        if stored is None:
+        if self.normalize and stored is None:
             raise UsageError(
                 "there is no cohort to normalise scores by: make one with `omnivec voice cohort FOLDER`"
             )
-        return Cohort.fit(stored.vectors[-1], stored.speakers)
+        return bool(stored and stored.count >= NORMALIZED) if self.normalize is None else self.normalize
 
-    @property
-    def cohort_order(self) -> NDArray[np.int64]:
-        """The row in `cohort` of the speaker of each recording."""
-        stored = self.profiles.cohort
-        order: dict[str, int] = {}
-        speakers = () if stored is None else stored.speakers
-        return np.array([order.setdefault(one, len(order)) for one in speakers], np.int64)
+    def scores(self, voices: Floats, others: Floats, tested: float) -> Doubles:
+        """Scores of pairs of vectors, row by row.
 
-    def scores(self, voices: Floats, others: Floats) -> Doubles:
-        """Scores of pairs of vectors (n, dim), row by row: cosines, normalised if there is a cohort for that."""
-        if self.cohort is not None:
-            return self.cohort.normalize(voices, others)
+        Args:
+            voices: (n, dim) of length 1.
+            others: (n, dim) of length 1.
+            tested: seconds of speech in the recordings of `others`.
+
+        Returns:
+            (n,) cosines, normalised if `normalized` by the cohort cut to at most this length.
+        """
+        if self.normalized:
+            return self._cohort(self._cut(tested)).normalize(voices, others)
         cosines: Doubles = np.einsum("ij,ij->i", voices.astype(np.float64), others.astype(np.float64))
         return cosines
+
+    @cached_property
+    def _cohorts(self) -> dict[int, Cohort]:
+        return {}
+
+    def _cohort(self, cut: int) -> Cohort:
+        """The cohort cut to one of its lengths; UsageError if it has too few speakers."""
+        stored = self.profiles.cohort
+        if stored is None:
+            raise UsageError("there is no cohort")
+        if cut not in self._cohorts:
+            self._cohorts[cut] = Cohort.fit(stored.vectors[cut], stored.speakers)
+        return self._cohorts[cut]
+
+    def _cut(self, seconds: float) -> int:
+        stored = self.profiles.cohort
+        return 0 if stored is None else _cut(stored.lengths, seconds)
 
     def verdict(self, voice: Voice, vector: Floats, tested: float) -> Verdict:
         """Compares an enrolled voice with the vector (dim,) of a recording with so many seconds of speech."""
         enrolled = sum(voice.seconds)
-        score = float(self.scores(voice.vector[None], vector[None])[0])
+        score = float(self.scores(voice.vector[None], vector[None], tested)[0])
         threshold, accepts, rejects, basis = self._threshold(enrolled, tested)
         if threshold is not None and (found := self._own_rejects(threshold)) is not None:
             rejects, own = found
@@ -118,7 +134,7 @@ class Evidence:
         return Verdict(
             voice.name,
             score,
-            self.cohort is not None,
+            self.normalized,
             threshold,
             None if threshold is None else score >= threshold,
             accepts,
@@ -142,29 +158,39 @@ class Evidence:
             why = f" (there are {where}, and {scores_needed(self.rate):,} are needed)"
         if figures is None:
             return None, None, None, f"no verdict: nothing supports a threshold for this model{why}"
-        if self.cohort is not None:
+        if self.normalized:
             return (
                 None,
                 None,
                 None,
                 f"no verdict: the figures of the model are for scores without a cohort{why}",
             )
-        return _published(figures, min(enrolled, tested), why)
+        return _published(figures, enrolled, tested, why)
 
     def _impostors(self, cohort: CohortVectors, enrolled: float, tested: float) -> tuple[Doubles, str]:
         """Scores of pairs of different speakers of the cohort, each side cut to at most the length compared."""
-        sides = [_cut(cohort.lengths, seconds) for seconds in (enrolled, tested)]
-        speakers = np.unique(np.array(cohort.speakers), return_inverse=True)[1]
-        rows, columns = np.nonzero(np.triu(speakers[:, None] != speakers))
-        one, other = cohort.vectors[sides[0]][rows], cohort.vectors[sides[1]][columns]
-        if self.cohort is None:
-            scores = self.scores(one, other)
-        else:  # nobody is compared with a cohort that has their own voice
-            order = self.cohort_order
-            scores = self.cohort.normalize(one, other, skip=(order[rows], order[columns]))
-        length = cohort.lengths[min(sides)]
+        sides = self._cut(enrolled), self._cut(tested)
+        if sides not in self._strangers:
+            self._strangers[sides] = self._scores_of_cohort(cohort, *sides)
+        scores, length = self._strangers[sides], cohort.lengths[min(sides)]
         cut = f" cut to {length:g} s" if math.isfinite(length) else ""
         return scores, f"{len(scores):,} scores of {cohort.count:,} speakers of the cohort{cut}"
+
+    @cached_property
+    def _strangers(self) -> dict[tuple[int, int], Doubles]:
+        return {}
+
+    def _scores_of_cohort(self, cohort: CohortVectors, one: int, other: int) -> Doubles:
+        rows, others = (cohort.vectors[cut].astype(np.float64) for cut in (one, other))
+        if self.normalized:  # nobody is compared with a cohort that has their own voice
+            names = {name: i for i, name in enumerate(dict.fromkeys(cohort.speakers))}
+            order = [names[name] for name in cohort.speakers]
+            table = self._cohort(other).normalize_all(rows, others, order, order)
+        else:
+            table = rows @ others.T
+        speakers = np.unique(np.array(cohort.speakers), return_inverse=True)[1]
+        scores: Doubles = table[np.triu(speakers[:, None] != speakers)]
+        return scores
 
     @cached_property
     def _own(self) -> tuple[NDArray[np.bool_], Doubles, Doubles]:
@@ -180,7 +206,7 @@ class Evidence:
                     tested = np.repeat(voice.vectors[i : i + 1], len(sides + others), axis=0)
                     means = np.stack(sides + others)
                     means /= np.linalg.norm(means, axis=1, keepdims=True)
-                    scores += self.scores(means, tested).tolist()
+                    scores += self.scores(means, tested, length).tolist()
                     labels += [True] * len(sides) + [False] * len(others)
                     seconds += [length] * len(sides + others)
         return np.array(labels, bool), np.array(scores, np.float64), np.array(seconds, np.float64)
@@ -226,17 +252,15 @@ def _cut(lengths: tuple[float, ...], seconds: float) -> int:
 
 
 def _published(
-    figures: Figures, seconds: float, why: str
+    figures: Figures, enrolled: float, tested: float, why: str
 ) -> tuple[float | None, float | None, float | None, str]:
-    point = figures.at(seconds)
+    point = figures.at(min(enrolled, tested), max(enrolled, tested))
     if point is None:
-        return (
-            None,
-            None,
-            None,
-            f"no verdict: {seconds:.1f} s of speech are compared, and the model's figures begin at "
-            f"{figures.seconds[0]:g} s{why}",
+        lacking = (
+            f"no verdict: {min(enrolled, tested):.1f} s of speech are compared, and the model's figures begin at "
+            f"{figures.seconds[0]:g} s{why}"
         )
+        return None, None, None, lacking
     threshold, rate = point
     return threshold, rate, rate, f"{figures.source}{why}"
 

@@ -255,7 +255,10 @@ def _described(identity: Mapping[str, Any]) -> str:
     from omnivec.collection.identity import describe
 
     speech = identity["speech"]
-    found = "whole recordings" if speech is None else f"speech by {speech.get('detector', 'a detector')}"
+    if speech is None:
+        return f"{describe(identity['model'])}, whole recordings"
+    settings = ", ".join(f"{key} {value}" for key, value in speech.items() if isinstance(value, int | float))
+    found = f"speech by {speech.get('detector', 'a detector')}{f' ({settings})' if settings else ''}"
     return f"{describe(identity['model'])}, {found}"
 
 

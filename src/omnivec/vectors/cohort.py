@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omnivec.errors import UsageError
-from omnivec.types import Ints
 from omnivec.validation.arguments import whole
 from omnivec.vectors.verification import unit_rows
 
@@ -87,7 +86,7 @@ class Cohort:
         cosines: Doubles = self._centered(vectors, "vectors") @ self.vectors.T
         return cosines
 
-    def normalize(self, a: ArrayLike, b: ArrayLike, *, skip: tuple[Ints, Ints] | None = None) -> Doubles:
+    def normalize(self, a: ArrayLike, b: ArrayLike) -> Doubles:
         """Normalised scores of pairs of vectors.
 
         The cosine s of a pair becomes ((s - m_a) / d_a + (s - m_b) / d_b) / 2, where m and d are the mean and the
@@ -96,8 +95,6 @@ class Cohort:
         Args:
             a: (n, dim), or (dim,) for one.
             b: (n, dim) the other side of each pair, or (dim,).
-            skip: for each side, (n,) the row in `vectors` of its own speaker, which is left out; None if the speakers
-                are not in the cohort.
 
         Returns:
             (n,) float64. They are in standard deviations, not cosines, so that thresholds for cosines do not apply.
@@ -110,18 +107,36 @@ class Cohort:
             raise UsageError(
                 f"a has {len(rows)} vectors and b {len(others)}: pairs need the same number of both"
             )
-        cosines = np.einsum("ij,ij->i", rows, others)
-        own = (None, None) if skip is None else skip
-        statistics = self._statistics(rows, own[0]), self._statistics(others, own[1])
-        sides = [(cosines - mean) / spread for mean, spread in statistics]
-        mean: Doubles = (sides[0] + sides[1]) / 2
-        return mean
+        cosines: Doubles = np.einsum("ij,ij->i", rows, others)
+        (mean, spread), (other_mean, other_spread) = self._statistics(rows), self._statistics(others)
+        return _averaged((cosines - mean) / spread, (cosines - other_mean) / other_spread)
 
-    def _statistics(self, rows: Doubles, own: Ints | None) -> tuple[Doubles, Doubles]:
+    def normalize_all(
+        self, a: ArrayLike, b: ArrayLike, own: ArrayLike | None = None, other_own: ArrayLike | None = None
+    ) -> Doubles:
+        """Normalised scores of each vector of `a` (n, dim) with each of `b` (m, dim): (n, m) float64.
+
+        Args:
+            a: (n, dim).
+            b: (m, dim).
+            own: (n,) the row in `vectors` of the speaker of each vector of `a`, which is left out of its mean and
+                standard deviation; None if the speakers are not in the cohort.
+            other_own: (m,) the same for `b`.
+
+        Raises:
+            UsageError: vectors of another length.
+        """
+        rows, others = self._centered(a, "a"), self._centered(b, "b")
+        cosines: Doubles = rows @ others.T
+        mean, spread = self._statistics(rows, own)
+        other_mean, other_spread = self._statistics(others, other_own)
+        return _averaged((cosines - mean[:, None]) / spread[:, None], (cosines - other_mean) / other_spread)
+
+    def _statistics(self, rows: Doubles, own: ArrayLike | None = None) -> tuple[Doubles, Doubles]:
         """Mean and standard deviation of each row's highest cosines with the cohort."""
         scores, top = rows @ self.vectors.T, self.top
         if own is not None:
-            scores[np.arange(len(rows)), own] = -np.inf
+            scores[np.arange(len(rows)), np.asarray(own, np.int64)] = -np.inf
             top = min(top, len(self.vectors) - 1)
         highest = np.partition(scores, len(self.vectors) - top, axis=1)[:, -top:]
         spread = highest.std(axis=1)
@@ -139,6 +154,11 @@ class Cohort:
                 "different models"
             )
         return unit_rows(rows - self.mean, name)
+
+
+def _averaged(one: Doubles, other: Doubles) -> Doubles:
+    mean: Doubles = (one + other) / 2
+    return mean
 
 
 def speaker_means(vectors: ArrayLike, speakers: Sequence[Any] | NDArray[Any]) -> Doubles:

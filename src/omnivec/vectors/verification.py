@@ -87,8 +87,10 @@ def det_points(labels: ArrayLike, scores: ArrayLike) -> tuple[Doubles, Doubles, 
 def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> OperatingPoint:
     """The rate at which false accepts and false rejects are equally frequent (EER).
 
-    Between the two points of the DET curve around the crossing, rates and threshold are interpolated linearly. The rate
-    does not change if the scores are transformed by an increasing function.
+    Between the two points of the DET curve around the crossing, rates and threshold are interpolated linearly. If the
+    rates are equal between two scores, the threshold is half way between these, such as between the highest impostor
+    and the lowest target of separate scores. The rate does not change if the scores are transformed by an increasing
+    function.
 
     Args:
         labels: (n,) bool, True for targets.
@@ -113,6 +115,8 @@ def equal_error_rate(labels: ArrayLike, scores: ArrayLike) -> OperatingPoint:
     rate = rejects[before] + share * (rejects[after] - rejects[before])
     # Nothing can be interpolated towards infinity: the highest score is the last threshold that accepts anything.
     high = thresholds[after] if math.isfinite(thresholds[after]) else thresholds[before]
+    if gaps[1] == 0:  # both rates are the same at every threshold above the lower score, up to the higher one
+        share = 0.5
     threshold = thresholds[before] + share * (high - thresholds[before])
     return _point(threshold, rate, labels)
 
