@@ -23,7 +23,7 @@ def window_function(name: WindowName, length: int) -> Floats:
     - "hann", "hann symmetric": 0.5 - 0.5 cos(2 pi i / p)
     - "hamming", "hamming symmetric": 0.54 - 0.46 cos(2 pi i / p)
     - "povey": the symmetric Hann window to the power of 0.85, the default of Kaldi (feat/feature-window.cc)
-    - "rectangular": 1
+    - "rectangular", and any window of one sample: 1
 
     Args:
         name: which window. "hann" and "hamming" are periodic.
@@ -39,7 +39,7 @@ def window_function(name: WindowName, length: int) -> Floats:
         raise UsageError(f"{name!r} is not a window function: {', '.join(WINDOWS)}")
     periodic = name in ("hann", "hamming")
     cosine = np.cos(2 * np.pi * np.arange(length) / max(length if periodic else length - 1, 1))
-    if name == "rectangular":
+    if name == "rectangular" or length == 1:
         weights = np.ones(length)
     elif name.startswith("hamming"):
         weights = 0.54 - 0.46 * cosine
