@@ -52,8 +52,9 @@ CLAIMS = {
     "modality": "audio",
 }
 
-# The longest sound of one vector in seconds: 1,500 frames.
-_SECONDS = 30.0
+# The longest sound of one vector in seconds, 1,500 frames, and the seconds in a batch. Batches of five seconds are as
+# fast as those of a minute, and the 3,200 frames that the first convolution makes of a second take 40 MB in float32.
+_SECONDS, _BATCH = 30.0, 10.0
 
 # The model types that have a key of config.json; others ignore it.
 _KEYS_OF = {
@@ -252,6 +253,7 @@ def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
         seconds=_SECONDS,
         shortest=shortest,
         states=None if is_xvector else partial(_states, config),
+        batch=_BATCH,
     )
 
 

@@ -64,6 +64,11 @@ def test_a_batch_holds_a_minute_or_one_sound(seconds: float, rows: int, budget: 
     assert (preparer.largest, preparer.budget) == (rows, budget)
 
 
+def test_a_model_says_how_many_seconds_make_a_batch() -> None:
+    preparer = SoundPreparer(replace(TWO_SECONDS, rate=1000, seconds=30.0, batch=10.0))
+    assert (preparer.largest, preparer.budget) == (3000, 1000)
+
+
 @dataclass(frozen=True)
 class Fixed(Plain):
     """Three rows for any sound."""

@@ -77,8 +77,11 @@ class SoundPreparer:
     def budget(self) -> int:
         """Largest cost of a batch: as many of the longest sounds of one vector as last a minute, but at least one.
 
-        The rows of a sound of a minute would be too few: some front ends give the same number for every sound.
+        The rows of a sound of a minute would be too few: some front ends give the same number for every sound. With
+        `SoundProcessing.batch` it is the cost of as many seconds; a longer sound is a batch of its own.
         """
+        if self.processing.batch:
+            return round(self.largest * self.processing.batch / self.processing.seconds)
         return self.largest * max(1, round(_BATCH / self.processing.seconds))
 
     @property

@@ -48,6 +48,8 @@ class SoundProcessing:
             it returns a single vector.
         padded: smallest number of rows of an input: fewer are padded with zeros; 0 for no padding beyond the longest
             input of a batch.
+        batch: seconds of sound in a batch, for networks that gain no speed by more, which takes more memory; 0 for a
+            minute, or one longest sound.
     """
 
     rate: int
@@ -58,6 +60,7 @@ class SoundProcessing:
     step: float = 0.0
     states: Callable[[int], int] | None = None
     padded: int = 0
+    batch: float = 0.0
 
     @property
     def identity(self) -> dict[str, Any]:
