@@ -14,6 +14,8 @@ import omnivec
 from known_models import known_folder
 from omnivec import Audio, Collection
 from omnivec.inputs.audio import MODALITY
+from omnivec.inputs.audio.sound import Sound
+from omnivec.types import Segment, Transcript
 from sounds import noise, speechlike, tone
 
 RATE = 16_000
@@ -136,6 +138,44 @@ def test_sounds_are_found_by_the_names_of_what_is_heard(tmp_path: Path, folder: 
         [hit] = notes.search("silence", 1)
         assert (hit.document, hit.text, hit.space) == ("sounds/silence.wav", "Silence", "text search")
         assert {hit.document for hit in notes.search("white noise", 2)} >= {"sounds/noise.ogg"}
+
+
+def speaker(*segments: Segment) -> omnivec.Embedder:
+    """A model that hears these segments in every sound that is longer than a second."""
+    model = omnivec.load("mfcc")
+
+    def transcribe(items: list[Sound], show_progress_bar: bool | None = None) -> list[Transcript]:
+        return [Transcript("", segments if one.seconds > 1 else ()) for one in items]
+
+    vars(model)["transcribe"] = transcribe
+    return model
+
+
+def test_what_is_said_is_found_with_its_time(tmp_path: Path, folder: Path) -> None:
+    said = speaker(Segment(0.0, 1.9, "Good morning."), Segment(12.0, 15.0, "The budget is approved."))
+    path = tmp_path / "talks.omni"
+    with Collection(path, models={"audio": "mfcc"}, transcriber=said) as notes:
+        assert notes.sync(folder / "long.wav").passages == 5
+        [hit] = notes.search("budget", 9)
+        assert (hit.text, hit.span, hit.span_unit) == ("The budget is approved.", (12, 15), "seconds")
+        assert hit.matches == ((4, 10),)
+        assert notes.spaces()["audio"].provenance["transcriber"] == "mfcc"
+        assert notes.sync(folder / "long.wav").unchanged == 1
+    with Collection(path) as notes:  # a run that names no transcriber leaves the texts as they are
+        assert notes.sync(folder / "long.wav").unchanged == 1
+        assert [hit.text for hit in notes.search("morning", 9)] == ["Good morning."]
+    with Collection(path, transcriber="") as notes:
+        assert notes.sync(folder / "long.wav").changed == 1
+        assert "transcriber" not in notes.get(notes.documents()[0].id)[0].how
+        assert notes.search("morning", 9, mode="text") == []
+
+
+def test_a_model_that_cannot_write_is_refused(tmp_path: Path, folder: Path) -> None:
+    with (
+        Collection(tmp_path / "talks.omni", models={"audio": "mfcc"}, transcriber="mfcc") as notes,
+        pytest.raises(omnivec.UsageError, match="cannot write down speech"),
+    ):
+        notes.sync(folder)
 
 
 def test_the_fallback_is_said_in_one_line(

@@ -19,6 +19,7 @@ from omnivec.cli.common import (
     left_out,
     print_json,
 )
+from omnivec.cli.transcribe import DEFAULT_MODEL as TRANSCRIBER
 from omnivec.collection.syncing import Event, SyncReport
 from omnivec.errors import ItemError, OmnivecError
 from omnivec.inputs.modality import readable
@@ -51,6 +52,15 @@ from omnivec.progress import say
     show_default=True,
     help="Largest size of a file, in MiB.",
 )
+@click.option(
+    "--transcribe",
+    "transcriber",
+    is_flag=False,
+    flag_value=TRANSCRIBER,
+    metavar="[MODEL]",
+    help="Write down the speech in sounds, so that words find it; later runs do so too. 'none' turns it off."
+    f"  [MODEL: {TRANSCRIBER}]",
+)
 @click.option("--dry-run", is_flag=True, help="Only report what would be done.")
 @json_option
 def command(
@@ -60,6 +70,7 @@ def command(
     hidden: bool,
     encodings: tuple[str, ...],
     max_size: int,
+    transcriber: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -94,7 +105,8 @@ def command(
         report = preview(folder, paths, **options, on_event=tell)
     else:
         try:
-            with Collection(folder, whole, models=named, create=not dry_run) as target:
+            spoken = "" if transcriber == "none" else transcriber
+            with Collection(folder, whole, models=named, transcriber=spoken, create=not dry_run) as target:
                 report = target.sync(
                     paths or None, **options, dry_run=dry_run, on_event=tell, say=say, wait=None
                 )

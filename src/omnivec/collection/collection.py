@@ -46,6 +46,7 @@ class Collection:
         model: embeds everything that it reads, texts or images or both: a name as for `load`, a folder, or an
             `Embedder`. None uses the models that made the collection, and the default models for new modalities.
         models: the same for each modality, instead of `model`: {"text": ..., "image": ...}, or only one of them.
+        transcriber: writes down the speech in sounds, so that words find it; None uses the recorded one, "" none.
         create: whether to create a collection that does not exist.
         readonly: whether to refuse every change; needs no permission to write.
         index: name of the vector index: "exact" compares all vectors; other packages may add approximate ones. It
@@ -70,13 +71,14 @@ class Collection:
         model: ModelSource | None = None,
         *,
         models: Mapping[str, ModelSource] | None = None,
+        transcriber: ModelSource | None = None,
         create: bool = True,
         readonly: bool = False,
         index: str = "exact",
     ) -> None:
         self.folder = arguments.path("folder", folder).absolute()
         create, readonly = arguments.flag("create", create), arguments.flag("readonly", readonly)
-        requested = RequestedModels.of(model, models)
+        requested = RequestedModels.of(model, models, transcriber)
         self._names = FileNames(self.folder.parent)
         finder = index_class(arguments.text("index", index))  # before a folder is made
         self._catalogue = Catalogue.open(self.folder, create=create and not readonly, readonly=readonly)

@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -34,6 +35,7 @@ from omnivec.errors import (
     CollectionError,
     IdentityError,
     ItemError,
+    ItemErrors,
     OmnivecError,
     UnsupportedModel,
     UsageError,
@@ -49,7 +51,7 @@ from omnivec.store.connections import damaged
 from omnivec.store.opening import FILE
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Metric, ModalityName
+from omnivec.types import Metric, ModalityName, Transcript
 from omnivec.validation.arguments import said
 from omnivec.validation.reasons import one_line
 
@@ -64,18 +66,26 @@ class RequestedModels:
     Attributes:
         default: the model for all modalities that it reads.
         by_modality: maps a modality to its model; empty if `default` is set.
+        transcriber: the model that writes down speech; None for the recorded one, "" for none.
     """
 
     default: ModelSource | None = None
     by_modality: Mapping[ModalityName, ModelSource] = field(default_factory=dict)
+    transcriber: ModelSource | None = None
 
     @classmethod
-    def of(cls, model: ModelSource | None, models: Mapping[str, ModelSource] | None) -> RequestedModels:
-        """Checks the arguments `model` and `models` of a collection."""
+    def of(
+        cls,
+        model: ModelSource | None,
+        models: Mapping[str, ModelSource] | None,
+        transcriber: ModelSource | None = None,
+    ) -> RequestedModels:
+        """Checks the arguments `model`, `models` and `transcriber` of a collection."""
+        if transcriber is not None and not isinstance(transcriber, Embedder):
+            transcriber = name_or_folder(transcriber)
         if models is None:
-            if model is None or isinstance(model, Embedder):
-                return cls(model)
-            return cls(name_or_folder(model))
+            checked = model if model is None or isinstance(model, Embedder) else name_or_folder(model)
+            return cls(checked, transcriber=transcriber)
         fits = isinstance(models, Mapping) and models and set(models) <= set(readable())
         if model is not None or not fits:
             shown = list(models) if isinstance(models, Mapping) else models
@@ -83,7 +93,7 @@ class RequestedModels:
                 f"models={said(shown)}: give either model=, or models= with a model for "
                 f"{' or '.join(map(repr, readable()))}, or for {'both' if len(readable()) == 2 else 'several'}"
             )
-        return cls(None, cast(Mapping[ModalityName, ModelSource], dict(models)))
+        return cls(None, cast(Mapping[ModalityName, ModelSource], dict(models)), transcriber)
 
     def holds(self, model: Embedder) -> bool:
         """Whether the caller has passed this loaded embedder."""
@@ -195,7 +205,24 @@ class Spaces(Mapping[str, Embedder]):
         if limit is None:
             encoder = self.model(modality).encoder.part(modality)
             limit = self.model(modality).max_length if encoder is None else encoder.card.limit
-        return Cutting(limit, overlap=record_of(modality).overlap)
+        name = self._transcriber(recorded) if record_of(modality).is_transcribed else ""
+        transcribe = partial(self._transcribe, name) if name else None
+        return Cutting(limit, overlap=record_of(modality).overlap, transcriber=name, transcribe=transcribe)
+
+    def _transcriber(self, recorded: SpaceRecord | None) -> str:
+        """Returns the name by which the model is recorded that writes down speech; "" for none."""
+        asked = self._requested.transcriber
+        if asked is not None:
+            return self._called(asked) if asked != "" else ""
+        return str(recorded.provenance.get("transcriber", "")) if recorded is not None else ""
+
+    def _transcribe(self, name: str, item: Any) -> Transcript:
+        asked = self._requested.transcriber
+        model = asked if isinstance(asked, Embedder) else self._embedder(self._meant(name))
+        try:
+            return model.transcribe([item], show_progress_bar=False)[0]
+        except ItemErrors as error:
+            raise ItemError(error.failures[0]) from error
 
     def writer(self, modality: ModalityName) -> Writer:
         """Returns the space and model of a modality, for writing: the space is recorded, and its canaries are checked.
@@ -210,9 +237,18 @@ class Spaces(Mapping[str, Embedder]):
                 name = self._available(modality)
                 recorded = self.records().get(name) or self._claim(name, self[name])
                 if recorded.name == name:  # else another process has just recorded other spaces: try again
+                    self._record_transcriber(recorded, modality)
                     identity.check_canaries(recorded.canaries, self[name], name)
                     self._writers[modality] = Writer(name, self[name])
             return self._writers[modality]
+
+    def _record_transcriber(self, recorded: SpaceRecord, modality: ModalityName) -> None:
+        """Records the model that writes down speech with a space, so that later runs use it too."""
+        name = self._transcriber(recorded) if record_of(modality).is_transcribed else ""
+        if name != recorded.provenance.get("transcriber", ""):
+            self._catalogue.put_space(
+                replace(recorded, provenance={**recorded.provenance, "transcriber": name})
+            )
 
     def _available(self, modality: ModalityName) -> str:
         """Loads the model of a modality and returns the name of its space; ItemError if a default cannot be loaded."""

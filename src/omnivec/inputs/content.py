@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omnivec.types import ModalityName
+from omnivec.types import ModalityName, Transcript
 
 MAX_BYTES = 64 * 2**20
 """Largest size of a file; larger ones are refused."""
@@ -50,15 +50,20 @@ class Cutting:
         limit: length limit of the model.
         length: largest length of a passage; 0 for the default of the modality.
         overlap: largest length that a passage repeats from the one before.
+        transcriber: name of the model whose transcripts become the text of passages; "" for none.
+        transcribe: writes down the speech in an item with that model.
     """
 
     limit: float
     length: float = 0
     overlap: float = OVERLAP
+    transcriber: str = ""
+    transcribe: Callable[[Any], Transcript] | None = field(default=None, compare=False)
 
     def pipeline(self, pipeline: str) -> str:
         """Appends the settings to a pipeline; a document with another recorded pipeline is split again."""
-        return f"{pipeline} limit={self.limit} length={self.length} overlap={self.overlap}"
+        settings = f"{pipeline} limit={self.limit} length={self.length} overlap={self.overlap}"
+        return f"{settings} transcriber={self.transcriber}" if self.transcriber else settings
 
 
 @dataclass(frozen=True, eq=False)

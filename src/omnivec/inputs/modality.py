@@ -75,6 +75,7 @@ class Modality:
             document, and makes the document again if it changes.
         is_cut: whether a document may be split into several passages by the model's limit; else it is one passage.
         passages: makes passages from content, the embedder that will embed them, and `Cutting`; called if `is_cut`.
+        is_transcribed: whether it may contain speech, which a collection writes down if a transcriber is named.
         describe: makes texts for full-text search from the model and the vectors (n, dim) of passages that have none,
             such as the names of the sounds in them; None if there are no such texts.
         overlap: largest length that a passage repeats from the one before, in `unit`.
@@ -115,6 +116,7 @@ class Modality:
     pipeline: str = ""
     is_cut: bool = False
     passages: Callable[[Content, Any, Cutting], list[Piece]] | None = None
+    is_transcribed: bool = False
     describe: Callable[[Any, Floats], list[str]] | None = None
     overlap: float = 32
     span_unit: str = ""

@@ -108,6 +108,7 @@ MODALITY = Modality(
     pipeline="audio/1",
     is_cut=True,
     passages=_passages,
+    is_transcribed=True,
     describe=_describe,
     overlap=0,
     span_unit="seconds",
