@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from omnivec.errors import UsageError
 from omnivec.vectors import diarization
+from omnivec.vectors.agglomerative import average_link
 from omnivec.vectors.diarization import (
     Turns,
     best_assignment,
@@ -241,3 +242,14 @@ def test_windows_with_two_speakers_are_left_out_of_the_clustering(monkeypatch):
         return np.mean(errors)
 
     assert mean_error(diarization.CHANGES) < 0.8 * mean_error(0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 25), count=st.integers(1, 6), limit=st.floats(0, 4))
+def test_the_level_of_a_known_number_is_the_highest_with_enough_speech(seed, size, count, limit):
+    generator = np.random.default_rng(seed)
+    tree, seconds = average_link(generator.normal(size=(size, 5))), generator.uniform(0, 2, size)
+    levels = [tree.cut(clusters) for clusters in range(min(count, size), size + 1)]
+    enough = [labels for labels in levels if (np.bincount(labels, seconds) >= limit).sum() >= count]
+    expected = enough[0] if enough else levels[0]
+    assert diarization._of_count(tree, seconds, count, limit).tolist() == expected.tolist()

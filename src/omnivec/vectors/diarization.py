@@ -328,11 +328,15 @@ def _overlaps(edges: Doubles, speech: Doubles) -> Doubles:
 def _of_count(tree: Dendrogram, seconds: Doubles, count: int, shortest: float) -> Ints:
     """The highest level with `count` clusters that have enough speech; that of `count` clusters if there is none."""
     leaves = len(tree.merges) + 1
-    for clusters in range(min(count, leaves), leaves + 1):
-        labels = tree.cut(clusters)
-        if (np.bincount(labels, seconds) >= shortest).sum() >= count:
-            return labels
-    return tree.cut(min(count, leaves))
+    speech = np.concatenate([np.bincount(tree.start, seconds, leaves), np.zeros(leaves - 1)])
+    large = int((speech >= shortest).sum())
+    best = leaves if large >= count else 0
+    for i, (one, other) in enumerate(tree.merges.tolist()):
+        speech[leaves + i] = speech[one] + speech[other]
+        both = speech[[one, other]] >= shortest
+        large += int(speech[leaves + i] >= shortest) - int(both.sum())
+        best = leaves - 1 - i if large >= count else best
+    return tree.cut(best or min(count, leaves))
 
 
 def _without_small(labels: Ints, rows: Doubles, seconds: Doubles, shortest: float, count: int) -> Ints:
