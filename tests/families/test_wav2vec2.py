@@ -281,6 +281,8 @@ def test_the_extractors_settings_are_obeyed_or_refused(tmp_path: Path) -> None:
     for key, value in {"feature_extractor_type": "SeamlessM4TFeatureExtractor", "feature_size": 2}.items():
         with pytest.raises(UnsupportedModel, match=key):
             wav2vec2.sound(config, {key: value})
+    with pytest.raises(ModelError, match="sampling_rate is '16 kHz', where a whole number"):
+        wav2vec2.sound(config, {"sampling_rate": "16 kHz"})
 
 
 def test_what_is_not_covered_is_refused(tmp_path: Path) -> None:

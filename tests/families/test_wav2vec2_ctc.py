@@ -61,6 +61,20 @@ def test_texts_equal_transformers(tmp_path: Path, kind: str, engine: str) -> Non
     assert saved.transcribe(Audio(sounds[0], 16000))[0].text == written[0].text
 
 
+def test_a_folder_that_a_processor_saved(tmp_path: Path) -> None:
+    model = save(tmp_path, "wav2vec2")
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=False)
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))
+    (tmp_path / "preprocessor_config.json").unlink()
+    transformers.Wav2Vec2Processor(extractor, tokenizer).save_pretrained(tmp_path)
+    assert (tmp_path / "processor_config.json").exists()
+    [sound] = waveforms([40000])
+    with torch.no_grad():
+        best = model(torch.from_numpy(sound)[None]).logits.argmax(-1)[0]
+    [transcript] = omnivec.load(tmp_path, precision="float32").transcribe(Audio(sound, 16000))
+    assert transcript.text == " ".join(tokenizer.decode(best).split()) != ""
+
+
 def test_long_sounds_are_cut(tmp_path: Path) -> None:
     """Also where the remainder is shorter than the model reads."""
     save(tmp_path, "wav2vec2")

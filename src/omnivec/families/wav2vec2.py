@@ -26,11 +26,11 @@ from omnivec.families._wav2vec2_fairseq import LAYOUTS as _FAIRSEQ
 from omnivec.families._wav2vec2_fairseq import config_of
 from omnivec.families._wav2vec2_head import adapter, adapter_frames, tdnn_context, xvector
 from omnivec.inputs.audio.features.waveform import Waveform
+from omnivec.inputs.audio.preparer import front_end_settings
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.activations import ACTIVATIONS, Activation
 from omnivec.ops.base import Ops, Params, Value
-from omnivec.validation.json_files import read_json
-from omnivec.validation.typed import Among, Count, Divides, Filled, Index, Length, Rate, Size
+from omnivec.validation.typed import Among, Count, Divides, Filled, Index, Length, Rate, Size, read
 from omnivec.weights import Tensor, Weights
 from omnivec.weights.checkpoints import has_weights
 
@@ -232,24 +232,31 @@ def pooling(config: Config) -> str:
     return "cls" if config.xvector and config.layer is None else "mean"
 
 
+@dataclass(frozen=True)
+class _Extractor:
+    """The keys of preprocessor_config.json that are read, with transformers' defaults."""
+
+    feature_extractor_type: Annotated[str, Among(("Wav2Vec2FeatureExtractor",))] = "Wav2Vec2FeatureExtractor"
+    feature_size: Annotated[int, Among((1,))] = 1
+    sampling_rate: Size = 16000
+    do_normalize: bool = True
+
+
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Samples at the rate of preprocessor_config.json, standardised if it says so.
 
     Raises:
+        ModelError: a setting has the wrong type.
         UnsupportedModel: the folder's extractor is not that of wav2vec 2.0.
     """
-    for key, value in (("feature_extractor_type", "Wav2Vec2FeatureExtractor"), ("feature_size", 1)):
-        if settings.get(key, value) != value:
-            raise UnsupportedModel(
-                f"preprocessor_config.json: {key} {settings[key]!r} is not covered, only {value!r} is"
-            )
+    extractor = read(_Extractor, settings, "preprocessor_config.json")
     field, stride = field_and_stride(config.conv_kernel, config.conv_stride)
     is_xvector = config.xvector and config.layer is None
     # Standard deviations of x-vectors need two frames.
     shortest = field + (tdnn_context(config) + 1) * stride if is_xvector else field
     return SoundProcessing(
-        rate=settings.get("sampling_rate", 16000),
-        features=Waveform(normalised=settings.get("do_normalize", True if settings else config.do_normalize)),
+        rate=extractor.sampling_rate,
+        features=Waveform(normalised=extractor.do_normalize if settings else config.do_normalize),
         seconds=_SECONDS,
         shortest=shortest,
         states=None if is_xvector else partial(_states, config),
@@ -266,7 +273,7 @@ def transcriber(source: TranscriberSource) -> Transcriber | None:
     )
 
     config = replace(source.config, layer=None, xvector=False, use_weighted_layer_sum=False)
-    settings = read_json(source.folder / "preprocessor_config.json", {}, dict)
+    settings = front_end_settings(source.folder)
     stride = field_and_stride(config.conv_kernel, config.conv_stride)[1]
     if config.add_adapter:
         stride *= config.adapter_stride**config.num_adapter_layers
