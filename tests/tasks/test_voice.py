@@ -275,6 +275,17 @@ def test_recordings_are_grouped_by_speaker(measured):
         cluster_voices(sounds, SpectrumModel("another"), vad=LoudDetector())
 
 
+def test_a_loaded_model_of_sounds_can_be_used(tmp_path):
+    """MFCC statistics, which need no weights and are no voice model: scores, and no verdict."""
+    voices = Voices(tmp_path / "voices.safetensors", "mfcc", vad=False)
+    voices.enroll("anna", [hum(0, 3), hum(0, 3, 1)])
+    verdict = Voices(tmp_path / "voices.safetensors").verify("anna", hum(0, 3, 2))
+    assert (verdict.same, verdict.threshold) == (None, None)
+    assert verdict.score > Voices(tmp_path / "voices.safetensors").verify("anna", hum(5, 3)).score
+    with pytest.raises(IdentityError, match="Recorded: mfcc"):
+        Voices(tmp_path / "voices.safetensors", SpectrumModel(), vad=False).verify("anna", hum(0, 3))
+
+
 def test_names_are_checked(tmp_path):
     voices = opened(tmp_path)
     for name in ("", " ", "a\nb", "x" * 201):

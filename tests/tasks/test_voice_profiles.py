@@ -176,6 +176,21 @@ def test_two_writers_lose_nothing(tmp_path):
     assert set(found.voices) == {f"{who}{i}" for who in "ab" for i in range(15)}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_writers_by_two_names_lose_nothing(tmp_path):
+    path, link = tmp_path / "voices.safetensors", tmp_path / "link.safetensors"
+    write_profiles(path, Profiles({"model": {}, "speech": None}, "toy"))
+    link.symlink_to(path)
+    writers = [start(place, who, 15) for place, who in ((path, "a"), (link, "b"))]
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    found = read_profiles(path)
+    assert found is not None
+    assert len(found.voices) == 30
+    assert link.is_symlink()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("delay", [0.01, 0.05, 0.1])
 def test_a_kill_loses_nothing_that_was_reported(tmp_path, delay):

@@ -10,6 +10,7 @@ A change is made under a lock: the file is read again, changed, and replaced ato
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -225,11 +226,14 @@ def write_profiles(path: Path, profiles: Profiles) -> None:
 def changing(path: Path) -> Iterator[None]:
     """Holds the lock of a file of voices, a hidden file beside it, so that no change of another process is lost.
 
+    A link and its target have the same lock.
+
     Raises:
         OmnivecError: the lock cannot be made.
     """
+    target = Path(os.path.realpath(path))
     try:
-        with locked(path.with_name(f".{path.name}.lock"), create=True):
+        with locked(target.with_name(f".{target.name}.lock"), create=True):
             yield
     except OSError as error:
         raise OmnivecError(f"{path} cannot be locked: {of_system(error)}") from error
