@@ -50,6 +50,8 @@ def test_an_adapter_without_its_weights_is_not_whole(tmp_path):
         (["adapter_model.safetensors", "adapter_model.bin"], ["adapter_model.safetensors"]),
         (["adapter_model.bin", "model.safetensors"], ["adapter_model.bin", "model.safetensors"]),
         (["embedding_model.ckpt", "hyperparams.yaml"], ["embedding_model.ckpt"]),
+        (["model.bin"], None),
+        (["model.bin", "model.safetensors"], ["model.safetensors"]),
         (["tf_model.h5", "flax_model.msgpack", "onnx/model.safetensors", "optimizer.pt"], []),
     ],
 )  # fmt: skip

@@ -11,7 +11,12 @@ from pathlib import Path, PurePosixPath
 _DESCRIPTIONS = (".json", ".txt", ".model", ".yaml")
 # In order of preference: of each folder of a repository, the files of the first matching group are used. Per folder,
 # because a repository with safetensors at its top may have the weights of a later module in another format only.
-_WEIGHTS = (("*.safetensors",), ("pytorch_model*.bin",), ("*.ckpt", "*.pt", "*.pth", "*.npz"))
+_WEIGHTS = (
+    ("*.safetensors",),
+    ("pytorch_model*.bin",),
+    ("*.ckpt", "*.pt", "*.pth", "*.npz"),
+    ("model.bin",),  # CTranslate2
+)
 _LEFT_BY_TRAINING = {"optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"}
 # In order of preference: weights of an adapter, which change those of another model or of the one in the folder.
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
