@@ -21,6 +21,7 @@ PROMISED = {
     "images_by_words": r"a red circle: red-circle-47\.png\na blue square: blue-square-47\.png\n",
     "train_words": r"\d+ words\n(\w+: \w+, \w+, \w+, \w+\n){5}",
     "fine_tune": r"right before: \d+%, after: 100%",
+    "sounds": r"4 sounds by \w+; 1 with a remark\nmost like a quiet beep: beep\.wav; heard: (Beep|not named)",
     "voice": r"anna is anna: score 0\.\d+; .*\nben is not anna: .*\n( .* s: anna\n .* s: ben\n){2}",
     "classify": r"cooking \(\d+%\): Simmer.*\nmoney \(\d+%\): The central.*\nsport \(\d+%\): She",
 }
