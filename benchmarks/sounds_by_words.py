@@ -49,7 +49,7 @@ def measured(name: str, folder: Path) -> list[dict[str, Any]]:
     """A row for each class, and one for their mean."""
     with omnivec.Collection(folder / "sounds.omni", models={"audio": name}) as sounds:
         sounds.sync(folder)
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "model": name,
                 "class": of_folder,
@@ -60,9 +60,7 @@ def measured(name: str, folder: Path) -> list[dict[str, Any]]:
             for of_folder, query in NAMES.items()
         ]
     columns = ("precision_at_10", "precision_at_10_by_folder_name")
-    means: dict[str, Any] = {
-        column: round(sum(row[column] for row in rows) / len(rows), 3) for column in columns
-    }
+    means = {column: round(sum(row[column] for row in rows) / len(rows), 3) for column in columns}
     return [*rows, {"model": name, "class": "mean", "query": "", **means}]
 
 
