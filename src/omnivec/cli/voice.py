@@ -273,7 +273,9 @@ def diarize(
         if as_json:
             print_json(dict(zip(header, row, strict=True)) for row in rows)
         else:
-            print_table(header, rows)
+            click.echo(f"{header[0]:>9}  {header[1]:>9}  {header[2]}")
+            for start, end, label in rows:
+                click.echo(f"{start:9.2f}  {end:9.2f}  {printable(label)}")
     say(
         f"{count(found.turns.count, 'speaker')} in {found.speech:,.1f} s of speech of {found.seconds:,.1f} s; "
         f"{found.basis}"
