@@ -67,6 +67,14 @@ def test_a_folder_is_indexed_and_searched_by_a_sound(notes: Collection, folder: 
     assert (hit.document, hit.span) == ("sounds/long.wav", (10, 20))
 
 
+def test_sounds_are_recommended_by_those_that_one_likes(notes: Collection, folder: Path) -> None:
+    soundfile.write(folder / "second voice.wav", speechlike(2.0, RATE, seed=1, pitch=150), RATE)
+    notes.sync(folder)
+    hits = notes.recommend(like=["sounds/voice.wav"], unlike=["sounds/tone.flac"], k=2)
+    voices = {("sounds/second voice.wav", (0, 2)), ("sounds/long.wav", (20, 25))}
+    assert {(hit.document, hit.span) for hit in hits} == voices
+
+
 def test_what_is_odd_is_noted(notes: Collection, folder: Path) -> None:
     remarks = {Path(name).name: note for name, note in notes.sync(folder).notes.items()}
     assert set(remarks) == {"silence.wav", "loud.wav"}
