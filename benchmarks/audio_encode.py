@@ -118,13 +118,13 @@ def voices(rng: np.random.Generator, lengths: Sequence[int], rate: int) -> Sound
     found = []
     for length in lengths:
         time = np.arange(length) / rate
-        pitch = rng.uniform(60, 1000) * (1 + 0.2 * np.sin(2 * np.pi * rng.uniform(0.3, 2) * time))
+        pitch = 10 ** rng.uniform(1.8, 3.3) * (1 + 0.2 * np.sin(2 * np.pi * rng.uniform(0.3, 2) * time))
         phase = 2 * np.pi * np.cumsum(pitch) / rate
         tones = sum(rng.uniform(0, 1) / k * np.sin(k * phase) for k in range(1, 12))
         rhythm = 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.5, 5) * time)
         noise = rng.standard_normal(length)
         noise[1:] -= rng.uniform(-0.95, 0.95) * noise[:-1]
-        sound = rhythm * tones + 10 ** rng.uniform(-2, 0.5) * noise
+        sound = rhythm * tones + 10 ** rng.uniform(-3, 1) * noise
         found.append((0.1 * sound / np.sqrt(np.mean(np.square(sound)))).astype(np.float32))
     return found
 
