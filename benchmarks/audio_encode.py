@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+import ecapa_torch
 import machine
 import omnivec
 from machine import Spent, significant
@@ -101,15 +102,47 @@ def scattered(model: Any) -> Any:
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.ndim > 1 and "original0" not in name:
-                is_added = "out_proj" in name or "output_dense" in name
-                gain = 0.04 if is_added else 2 if "conv_layers" in name else 1
+                is_added = any(part in name for part in ("out_proj", "output_dense", "fc2"))
+                gain = 0.04 if is_added else 2 if "conv" in name else 1
                 p.copy_(torch.randn(p.shape, generator=generator) * (gain / p[0].numel()) ** 0.5)
     return model.eval()
+
+
+class WhisperEncoder:
+    """transformers' encoder of Whisper and its extractor; the vector is the mean of the states of the sound."""
+
+    def __init__(self, model: Any) -> None:
+        from transformers import WhisperFeatureExtractor
+
+        self.model, self.extractor = model, WhisperFeatureExtractor()
+
+    def __call__(self, sounds: Sounds) -> Vectors:
+        """The means of the last states."""
+        import torch
+
+        batch = self.extractor(list(sounds), sampling_rate=16000, return_tensors="pt").input_features
+        with torch.no_grad():
+            states = self.model.encoder(batch).last_hidden_state
+        return np.stack([states[i, : -(-len(one) // 320)].mean(0).numpy() for i, one in enumerate(sounds)])
+
+
+def publish_whisper(folder: Path) -> Reference:
+    """Whisper in the shape of whisper-base."""
+    import transformers
+
+    shape = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
+    same = {"decoder_layers": 6, "decoder_attention_heads": 8, "decoder_ffn_dim": 2048}
+    model = scattered(transformers.WhisperModel(transformers.WhisperConfig(**shape, **same)))
+    model.save_pretrained(folder)
+    transformers.WhisperFeatureExtractor().save_pretrained(folder)
+    return WhisperEncoder(model)
 
 
 SUBJECTS = {
     "wav2vec2-base": Subject(partial(publish_speech, "Wav2Vec2")),
     "WavLM-base": Subject(partial(publish_speech, "WavLM")),
+    "whisper-base encoder": Subject(publish_whisper, options={"layer": 6}),
+    "ECAPA-TDNN": Subject(ecapa_torch.publish),
 }
 
 
