@@ -55,3 +55,9 @@ def test_a_model_that_cannot(recordings: CommandLine, tiny: Path) -> None:
     assert (done.code, done.out) == (2, "") and "cannot write down speech" in done.err
     wrong = recordings("transcribe", "talks", "-m", "model", "--language", "klingon")
     assert wrong.code == 2 and "none of the languages" in wrong.err
+
+
+def test_a_missing_file_is_counted(recordings: CommandLine) -> None:
+    done = recordings("transcribe", "talks/0.wav", "nowhere.wav", "-m", "model", "--json")
+    assert done.code == 3 and len(done.rows) == 1
+    assert "nowhere.wav: does not exist" in done.err and "1 file written down, 1 failed" in done.err

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from omnivec.errors import OmnivecError, UsageError, WeightsError
+from omnivec.errors import IdentityError, OmnivecError, UsageError, WeightsError
 from omnivec.tasks.voice_profiles import (
     CohortVectors,
     Profiles,
     Voice,
     changing,
+    check_identity,
     read_profiles,
     write_profiles,
 )
@@ -105,6 +107,12 @@ def damaged(path, **changes):
         ({"voices": [{}] * 3}, "is damaged"),
         ({"cohort": {"lengths": [1.0], "seconds": [1.0] * 5, "speakers": ["a"] * 5}}, "is damaged"),
         ({"cohort": 3}, "is damaged"),
+        ({"identity": {}}, "is damaged"),
+        ({"identity": {"model": {"weights": "ab"}, "speech": None}}, "is damaged"),
+        ({"identity": {"model": {"dim": 5}, "speech": None}}, "is damaged"),
+        ({"identity": {**IDENTITY, "speech": "some"}}, "is damaged"),
+        ({"voices": [{"name": "anna", "seconds": [float("nan"), 1.0], "sources": ["a", "b"]}]}, "is damaged"),
+        ({"voices": [{"name": "anna", "seconds": [-1.0, 1.0], "sources": ["a", "b"]}]}, "is damaged"),
     ],
 )
 def test_damage_is_named(tmp_path, changes, why):
@@ -112,6 +120,51 @@ def test_damage_is_named(tmp_path, changes, why):
     damaged(path, **changes)
     with pytest.raises(OmnivecError, match=why):
         read_profiles(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("part", ["voice", "cohort"])
+def test_vectors_without_a_direction_are_damage(tmp_path, part, value):
+    path, content = tmp_path / "voices.safetensors", profiles("anna", "ben", cohort=True)
+    assert content.cohort is not None
+    broken = content.voices["ben"].vectors if part == "voice" else content.cohort.vectors[1]
+    broken[1] = value
+    write_profiles(path, content)
+    with pytest.raises(OmnivecError, match="is damaged"):
+        read_profiles(path)
+
+
+def test_an_identity_without_weights_is_another_one(tmp_path):
+    with pytest.raises(IdentityError, match="weights, dim, family differ"):
+        check_identity(tmp_path, {"model": {}, "speech": None}, {**IDENTITY, "speech": None})
+
+
+def test_vectors_of_two_sizes_are_damage(tmp_path):
+    path, content = tmp_path / "voices.safetensors", profiles("anna", "ben", cohort=True)
+    ben = replace(content.voices["ben"], vectors=content.voices["ben"].vectors[:, :3])
+    write_profiles(path, replace(content, voices={**content.voices, "ben": ben}))
+    with pytest.raises(OmnivecError, match="is damaged"):
+        read_profiles(path)
+
+
+def test_a_name_that_is_there_twice_is_damage(tmp_path):
+    path = tmp_path / "voices.safetensors"
+    anna = voice("anna")
+    write_profiles(
+        path, replace(profiles(), voices={"anna": anna, "ben": replace(anna, vectors=-anna.vectors)})
+    )
+    with pytest.raises(OmnivecError, match="is damaged"):
+        read_profiles(path)
+
+
+def test_a_recording_given_twice_at_once_counts_once():
+    one, other = voice("anna", 1, 3), voice("anna", 1, 4)
+    rows = np.concatenate([one.vectors, other.vectors, one.vectors])
+    given = Voice("anna", rows, (1.0, 2.0, 3.0), ("a", "b", "a again"))
+    first = profiles().with_voice(given)
+    assert first.voices["anna"].sources == ("b", "a again")
+    assert first.voices["anna"].seconds == (2.0, 3.0)
+    assert first.with_voice(given).voices["anna"].sources == ("b", "a again")
 
 
 def test_other_files_are_no_voices(tmp_path):

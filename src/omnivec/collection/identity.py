@@ -112,7 +112,7 @@ def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, sp
 
 def describe(identity: Mapping[str, Any]) -> str:
     """Describes an identity: family, dim, metric, and the first digits of the hashes of weights and tokenizer."""
-    hashes, tokenizer = identity["weights"], _plain(identity).get("tokenizer")
+    hashes, tokenizer = identity.get("weights", {}), _plain(identity).get("tokenizer")
     family, dim, metric = (identity.get(key, "?") for key in ("family", "dim", "metric"))
     exact = next((grid for grid in ("float32", "float16", "bfloat16") if grid in hashes), "none")
     return f"{family}, {dim} components, {metric}, weights {exact} {str(hashes.get(exact, ''))[:12]}" + (

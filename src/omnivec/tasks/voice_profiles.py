@@ -61,6 +61,17 @@ class Voice:
         unit: Floats = (mean / np.linalg.norm(mean)).astype(np.float32)
         return unit
 
+    def without_repetitions(self) -> Voice:
+        """This voice with only the last of those recordings whose vectors are the same."""
+        same = np.triu(self.vectors @ self.vectors.T >= 1 - _SAME, 1).any(axis=1)
+        kept = np.flatnonzero(~same).tolist()
+        return replace(
+            self,
+            vectors=self.vectors[kept],
+            seconds=tuple(self.seconds[i] for i in kept),
+            sources=tuple(self.sources[i] for i in kept),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class CohortVectors:
@@ -111,7 +122,7 @@ class Profiles:
 
         A recording whose vector is there already replaces it, so that none counts twice.
         """
-        known = self.voices.get(voice.name)
+        known, voice = self.voices.get(voice.name), voice.without_repetitions()
         if known is not None:
             nearest = (known.vectors @ voice.vectors.T).max(axis=1)
             kept = np.flatnonzero(nearest < 1 - _SAME).tolist()
@@ -161,7 +172,7 @@ def read_profiles(path: Path) -> Profiles | None:
     arrays = {name: np.array(tensor.float32()) for name, tensor in stored.items()}
     try:
         return _profiles(record, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise OmnivecError(
             f"{path} is damaged: its header and its {len(arrays)} tensors do not fit together; restore a copy, or "
             "enroll again in another file"
@@ -169,6 +180,7 @@ def read_profiles(path: Path) -> Profiles | None:
 
 
 def _profiles(record: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Profiles:
+    """The content of a file; KeyError, TypeError, ValueError or AttributeError if it does not fit together."""
     voices = {}
     for i, row in enumerate(record["voices"]):
         voice = Voice(
@@ -179,6 +191,8 @@ def _profiles(record: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Profil
         )
         if voice.vectors.ndim != 2 or not len(voice.vectors) == len(voice.seconds) == len(voice.sources) > 0:
             raise ValueError(voice.name)
+        if voice.name in voices:
+            raise ValueError(f"{voice.name} twice")
         voices[voice.name] = voice
     cohort = None
     if (row := record["cohort"]) is not None:
@@ -186,11 +200,39 @@ def _profiles(record: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Profil
         cohort = CohortVectors(
             lengths, arrays["cohort"], tuple(map(float, row["seconds"])), tuple(map(str, row["speakers"]))
         )
-        if cohort.vectors.shape[:2] != (len(lengths), len(cohort.seconds)) or len(cohort.speakers) != len(
-            cohort.seconds
-        ):
+        if cohort.vectors.ndim != 3 or cohort.vectors.shape[:2] != (len(lengths), len(cohort.seconds)):
             raise ValueError("cohort")
-    return Profiles(dict(record["identity"]), str(record["model"]), voices, cohort)
+        if len(cohort.speakers) != len(cohort.seconds) or not all(one > 0 for one in lengths):
+            raise ValueError("cohort")
+    found = Profiles(_identity(record["identity"]), str(record["model"]), voices, cohort)
+    _check_values(found)
+    return found
+
+
+def _identity(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    model, speech = recorded["model"], recorded["speech"]
+    if not isinstance(model, dict) or not isinstance(model.get("weights", {}), dict):
+        raise TypeError("identity of the model")
+    if not isinstance(speech, dict | None):
+        raise TypeError("identity of the detector of speech")
+    return dict(recorded)
+
+
+def _check_values(profiles: Profiles) -> None:
+    """ValueError if vectors have no direction or not the size of the others and the model, or seconds are no length."""
+    parts: list[Voice | CohortVectors] = [*profiles.voices.values()]
+    if profiles.cohort is not None:
+        parts.append(profiles.cohort)
+    sizes = {part.vectors.shape[-1] for part in parts}
+    dim = profiles.identity["model"].get("dim")
+    if len(sizes) > 1 or (dim is not None and sizes - {dim}):
+        raise ValueError("vectors of another size")
+    for part in parts:
+        norms = np.linalg.norm(part.vectors, axis=-1)
+        if not (np.isfinite(norms) & (norms > 0)).all():
+            raise ValueError("vectors without a direction")
+        if not all(0 < one < float("inf") for one in part.seconds):
+            raise ValueError("seconds")
 
 
 def write_profiles(path: Path, profiles: Profiles) -> None:
@@ -248,8 +290,9 @@ def check_identity(path: Path, recorded: Mapping[str, Any], current: Mapping[str
     if recorded["speech"] != current["speech"]:
         different.append("speech detection")
     if different:
+        verb = "differs" if len(different) == 1 and different != ["weights"] else "differ"
         raise IdentityError(
-            f"{path}: its voices were enrolled in another way: {', '.join(different)} differ. "
+            f"{path}: its voices were enrolled in another way: {', '.join(different)} {verb}. "
             f"Recorded: {_described(recorded)}. Current: {_described(current)}. Use what enrolled them, or name "
             "another file with --profiles and enroll there"
         )

@@ -157,8 +157,9 @@ class VoiceReader:
         whole = np.array([[0.0, len(decoded) / RATE]])
         speech = Speech(sound.name, decoded, whole if self.detector is None else self.detector(decoded))
         if speech.seconds < least:
-            what = "is" if self.detector is None else "of speech in"
-            found = f"{speech.seconds:.2f} s {what} {speech.length:.2f} s"
+            found = f"{speech.seconds:.2f} s long"
+            if self.detector is not None:
+                found = f"{speech.seconds:.2f} s of speech in {speech.length:.2f} s"
             raise ItemError(f"{sound.name}: {found}, and at least {least:g} s are needed")
         return speech
 
