@@ -190,3 +190,28 @@ def test_several_threads_decode_at_the_same_time(tmp_path):
         for i, got in enumerate(pool.map(decode, items)):
             assert np.array_equal(got, alone[i % 5])
     assert "decoder lost sync" in alone[4]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0, 0.5])
+def test_a_file_that_is_changed_after_its_header_was_read_is_refused(seconds, tmp_path):
+    path, other = tmp_path / "a.wav", tmp_path / "b.wav"
+    path.write_bytes(sounds.encoded(sounds.tone(300, 3.0), 16_000))
+    sound = read_sound(path)
+    window = part(sound, 1.0, 2.0)
+    other.write_bytes(sounds.encoded(sounds.tone(440, seconds), 16_000))
+    other.replace(path)
+    for decode in (lambda: samples(sound, 16_000), lambda: samples(window, 8_000), lambda: examine(sound)):
+        with pytest.raises(ItemError, match=r"a\.wav: was changed while it was read"):
+            decode()
+    assert len(samples(read_sound(path), 16_000)) == seconds * 16_000
+
+
+def test_a_file_that_is_changed_while_it_is_decoded_is_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(sounds.encoded(sounds.tone(300, 3.0), 16_000))
+    decoded = blocks(read_sound(path), 16_000, 0.5)
+    next(decoded)
+    with path.open("r+b") as file:
+        file.truncate(20_000)
+    with pytest.raises(ItemError, match=r"a\.wav: was changed while it was read"):
+        list(decoded)

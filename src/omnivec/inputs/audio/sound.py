@@ -149,14 +149,12 @@ def read_sound(item: Any, name: str = "") -> Sound:
     with _border(name):
         if isinstance(item, Audio):
             _check_audio(item)
+        # Before the header is read, so that a change while it is read is noticed when the sound is decoded.
+        key: Hashable = _state(item) if isinstance(item, Path) else item if isinstance(item, bytes) else None
         with open_sound(item) as decoder:
             frames = decoder.frames if decoder.frames is not None else sum(map(len, _blocks(decoder)))
             if not frames:
                 raise ItemError(f"has no samples ({decoder.format}, {decoder.rate:,} Hz): its length is zero")
-            key: Hashable = item if isinstance(item, bytes) else None
-            if isinstance(item, Path):
-                status = item.stat()
-                key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             seconds = frames / decoder.rate
             return Sound(item, name, decoder.rate, decoder.channels, seconds, decoder.format, file=key)
 
@@ -242,7 +240,7 @@ def examine(sound: Sound) -> Findings:
     """
     count = clipped = 0
     peak, energy = 0.0, 0.0
-    with _border(sound.name), open_sound(sound.source) as decoder:
+    with _opened(sound) as decoder:
         first, last = _extent(sound, decoder.rate)
         runs = np.zeros(decoder.channels, np.int64)
         for block in _blocks(decoder, first, None if last is None else last - first):
@@ -275,6 +273,35 @@ def _clipped(full: NDArray[np.bool_], runs: NDArray[np.int64], channel: int) -> 
     return count - before if continues and before >= _RUN else count
 
 
+def _state(path: Path) -> Hashable:
+    """Identifies the content of a file without reading it: device, inode, size and time of change."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _opened(sound: Sound) -> Iterator[Decoder]:
+    """Yields a decoder of the source of a sound.
+
+    Raises:
+        ItemError: it cannot be decoded, or is a file that was changed after its header was read: its duration and hash
+            would be those of another content, and its windows parts of two recordings.
+    """
+    with _border(sound.name), open_sound(sound.source) as decoder:
+        _refuse_changed(sound)
+        try:
+            yield decoder
+        except ItemError:
+            _refuse_changed(sound)  # the reason why it could not be decoded
+            raise
+        _refuse_changed(sound)
+
+
+def _refuse_changed(sound: Sound) -> None:
+    if isinstance(sound.source, Path) and sound.file is not None and _state(sound.source) != sound.file:
+        raise ItemError("was changed while it was read: try again when it is complete")
+
+
 def _extent(sound: Sound, rate: int) -> tuple[int, int | None]:
     """First sample of a sound at `rate`, and the one after its last; None for the end of the source."""
     return round(sound.start * rate), None if sound.end is None else round(sound.end * rate)
@@ -282,11 +309,7 @@ def _extent(sound: Sound, rate: int) -> tuple[int, int | None]:
 
 def _pieces(sound: Sound, rate: int, most: int | None) -> Iterator[Floats]:
     """Decodes the extent of a sound to consecutive pieces (n,) at `rate`, at most `most` samples together."""
-    with _border(sound.name), open_sound(sound.source) as decoder:
-        if decoder.rate != sound.rate:
-            raise ItemError(
-                f"has {decoder.rate:,} Hz, but had {sound.rate:,} Hz when its header was read: it was changed"
-            )
+    with _opened(sound) as decoder:
         first, last = _extent(sound, rate)
         if most is not None:
             last = first + most if last is None else min(last, first + most)
