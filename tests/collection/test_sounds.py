@@ -13,6 +13,7 @@ import checkpoints
 import omnivec
 from known_models import known_folder
 from omnivec import Audio, Collection
+from omnivec.errors import UsageError
 from omnivec.inputs.audio import MODALITY
 from omnivec.inputs.audio.sound import Sound
 from omnivec.types import Segment, Transcript
@@ -176,6 +177,20 @@ def test_what_is_said_is_found_with_its_time(tmp_path: Path, folder: Path) -> No
         assert notes.sync(folder / "long.wav").changed == 1
         assert "transcriber" not in notes.get(notes.documents()[0].id)[0].how
         assert notes.search("morning", 9, mode="text") == []
+
+
+def test_sounds_that_are_found_by_words_alone_are_not_searched_by_vectors_of_texts(
+    tmp_path: Path, folder: Path
+) -> None:
+    where, said = tmp_path / "a.omni", speaker(Segment(0.0, 1.0, "a fox"))
+    with Collection(where, models={"audio": "mfcc"}, transcriber=said) as notes:
+        notes.sync(folder)
+        for mode in (None, "text", "hybrid"):
+            assert notes.search("fox", 1, mode=mode)[0].text == "a fox"
+        with pytest.raises(
+            UsageError, match=r"'audio' .* cannot be searched by text: its model mfcc does not read"
+        ):
+            notes.search("fox", mode="vector")
 
 
 def test_a_model_that_cannot_write_is_refused(tmp_path: Path, folder: Path) -> None:

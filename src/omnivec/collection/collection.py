@@ -300,7 +300,7 @@ class Collection:
         if not in_words and mode != BY_MEANING:
             one = modalities.get(asked.modality).one
             raise UsageError(f"mode={mode!r} searches by words, but the query is {one}: use mode='vector'")
-        vectors = self._query_vectors(asked) if mode != WORDS else {}
+        vectors = self._query_vectors(asked, mode) if mode != WORDS else {}
         with self._catalogue.snapshot():
             recorded = self._spaces.recorded(modalities.written())
             question = Question(
@@ -382,10 +382,11 @@ class Collection:
             raise UsageError(f"no document {missing[0]!r} in {self.folder}")
         return self._catalogue.keys_of(names)
 
-    def _query_vectors(self, asked: Content) -> dict[str, Floats]:
+    def _query_vectors(self, asked: Content, mode: Mode) -> dict[str, Floats]:
         """Maps the name of each space whose model reads the query to the vector (dim,) of the query in it."""
         spaces = self._spaces.spaces_for_query(asked.modality)
-        closed = () if spaces else self._spaces.unsearchable_spaces(asked.modality)
+        by_words = mode != BY_MEANING
+        closed = () if spaces else self._spaces.unsearchable_spaces(asked.modality, by_words=by_words)
         if closed:
             raise UsageError(f"{self.folder}: {'; '.join(closed)}")
         return {name: self._spaces[name].encode_query(asked.item) for name in spaces}

@@ -190,10 +190,17 @@ class Spaces(Mapping[str, Embedder]):
         """Returns the recorded spaces whose model reads queries of a modality; loads no model."""
         return [name for name, one in self.records().items() if modality in reads(one)]
 
-    def unsearchable_spaces(self, modality: ModalityName) -> tuple[str, ...]:
-        """Explains for each of the other spaces why queries of a modality cannot search it, one line each."""
+    def unsearchable_spaces(self, modality: ModalityName, *, by_words: bool = True) -> tuple[str, ...]:
+        """Explains for each of the other spaces why queries of a modality cannot search it, one line each.
+
+        Args:
+            modality: the modality of the queries.
+            by_words: whether to leave out, for queries of text, spaces whose items have words that a text finds.
+        """
         closed = [one for one in self.records().values() if modality not in reads(one)]
-        if modality == written():  # what has words, such as the names of sounds, is found by them
+        if (
+            by_words and modality == written()
+        ):  # what has words, such as the names of sounds, is found by them
             closed = [one for one in closed if not any(map(self._catalogue.has_words, one.name.split("+")))]
         counts = self._catalogue.counts().vectors if closed else {}
         return tuple(_closed(one, counts[one.name], modality) for one in closed if counts.get(one.name))
