@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import omnivec
 from omnivec import Collection
+from omnivec.collection.identity import check_same
 from omnivec.errors import CollectionError, IdentityError
 from omnivec.store.sqlite import Catalogue
 from workbench import CommandLine, loaded, prose, say_pooling, write_files
@@ -321,3 +322,15 @@ def test_a_sync_leaves_the_matrix_that_readers_use(
     with Collection(tmp_path / "notes.omni", model=loaded(tiny)) as notes:
         notes.sync(tmp_path / "docs")
     assert len(list((tmp_path / "notes.omni").glob("matrix-*"))) == 1
+
+
+def test_settings_that_differ_are_shown(tiny: Path) -> None:
+    made = omnivec.load(tiny).identity
+    other = {**made, "config": {**made["config"], "layer": 3, "fast": False}}
+    made = {**made, "config": {**made["config"], "layer": 2, "fast": True}}
+    with pytest.raises(
+        IdentityError, match=r"config \(fast True, now False; layer 2, now 3\) differ\. Recorded"
+    ):
+        check_same(made, other, "text")
+    with pytest.raises(IdentityError, match=r"family, config differ"):
+        check_same(made, {**other, "family": "gpt"}, "text")

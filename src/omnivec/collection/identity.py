@@ -18,6 +18,10 @@ from omnivec.inputs.modality import Canaries
 from omnivec.models import variants
 from omnivec.models.embedder import Embedder
 from omnivec.types import Floats
+from omnivec.validation.arguments import said
+
+_MOST_SETTINGS = 3
+"""Number of settings up to which a message shows those that differ."""
 
 
 def identity_of(model: Embedder, cache: Path) -> dict[str, Any]:
@@ -72,11 +76,28 @@ def check_same(recorded: Mapping[str, Any], current: Mapping[str, Any], space: s
     if not weights.same_weights(recorded["weights"], current["weights"]):
         different.insert(0, "weights")
     if different:
+        if "family" not in different:
+            different = [_detailed(key, before.get(key), now.get(key)) for key in different]
         raise IdentityError(
             f"space {space!r} was made by another model: {', '.join(different)} differ. "
             f"Recorded: {describe(recorded)}. Current: {describe(current)}. "
             "Open the collection with the model that made it, or make a new collection"
         )
+
+
+def _detailed(key: str, before: Any, now: Any) -> str:
+    """Adds the settings that differ to a key of an identity, such as "config (layer 2, now 3)", if they are few."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)) or key == "weights":
+        return key
+    changed = [one for one in before.keys() & now.keys() if before[one] != now[one]]
+    plain = all(
+        isinstance(table[one], bool | int | float | str) for table in (before, now) for one in changed
+    )
+    if not (plain and 0 < len(changed) <= _MOST_SETTINGS):
+        return key
+    return (
+        f"{key} ({'; '.join(f'{one} {said(before[one])}, now {said(now[one])}' for one in sorted(changed))})"
+    )
 
 
 def _plain(identity: Mapping[str, Any]) -> dict[str, Any]:
