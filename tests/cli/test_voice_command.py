@@ -200,3 +200,19 @@ def test_json_of_verdicts_parses(place: CommandLine) -> None:
     enrolled(place)
     done = voice(place, "verify", "anna", "new/anna.wav", "--json")
     assert json.loads(done.out)["threshold"] is None
+
+
+def test_what_is_missing_is_named(place: CommandLine) -> None:
+    done = voice(place, "cohort", "nowhere")
+    assert (done.code, done.out) == (1, "") and "nowhere: does not exist" in done.err
+    done = voice(place, "cluster", "nowhere", "new", "--speakers", "2")
+    assert done.code == 3 and done.err.count("nowhere: does not exist") == 1
+    (place.folder / "bad.wav").write_bytes(b"RIFF")
+    done = voice(place, "cluster", "nowhere", "bad.wav", "--speakers", "2")
+    assert done.code == 1 and "nowhere: does not exist" in done.err and "bad.wav" in done.err
+
+
+def test_a_place_that_cannot_be_written_is_told_before_recordings_are_read(place: CommandLine) -> None:
+    for arguments in (("enroll", "anna", "nothing.wav"), ("cohort", "new")):
+        done = voice(place, *arguments, "--profiles", "nowhere/voices.safetensors")
+        assert done.code == 2 and "in a folder that does not exist" in done.err, done.err

@@ -171,6 +171,8 @@ def cohort(
     listing = FileListing([folder], (SOUND.name,), hidden)
     files = sorted(listing)
     speakers = [_speaker(path, folder) for path in files]
+    if listing.report() and not files:
+        return 1
     if len(set(speakers)) < 2:
         raise UsageError(
             f"{folder} has {count(len(files), 'recording')} of {count(len(set(speakers)), 'speaker')}: a cohort needs "
@@ -181,7 +183,7 @@ def cohort(
         print_json([{"recordings": len(made.seconds), "speakers": made.count, "failed": len(failures)}])
     else:
         click.echo(f"cohort: {count(len(made.seconds), 'recording')} of {count(made.count, 'speaker')}")
-    return 3 if listing.report() else _failed(failures)
+    return max(_failed(failures), 3 if listing.failures else 0)
 
 
 @command.command()
@@ -209,6 +211,7 @@ def cluster(
         raise click.UsageError("give --speakers or --threshold, and not both")
     listing = FileListing(paths, (SOUND.name,), hidden)
     files = sorted(listing)
+    listing.report()
     if not files:
         raise UsageError(f"no recordings in {', '.join(map(str, paths))}")
     found = cluster_voices(files, model, speakers=speakers, threshold=threshold, vad=vad)
@@ -223,7 +226,7 @@ def cluster(
     else:
         print_table(header, rows)
     say(f"{count(len(rows), 'recording')} of {count(len(set(labels)), 'speaker')}; {found.basis}")
-    return 3 if listing.report() else _failed(found.failures)
+    return max(_failed(found.failures), 3 if listing.failures else 0)
 
 
 @command.command()

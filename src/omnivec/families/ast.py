@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from omnivec import weights
 from omnivec.errors import ModelError
 from omnivec.families import vit
+from omnivec.families._classes import class_names
 from omnivec.families.vit import _layer
 from omnivec.inputs.audio.features import FixedFramesMel
 from omnivec.inputs.audio.features.settings import kaldi_fbank
@@ -133,17 +134,20 @@ def _layers(config: Config) -> vit.Config:
 
 def labels(published: Mapping[str, Any], tensors: Mapping[str, weights.Tensor]) -> LinearClassifier | None:
     """The classes of `ASTForAudioClassification`, of AudioSet several of which may hold at once; None without names."""
-    names, dense, norm = published.get("id2label") or {}, "classifier.dense", "classifier.layernorm"
+    dense, norm = "classifier.dense", "classifier.layernorm"
     parts = [tensors.get(f"{module}.{part}") for module in (norm, dense) for part in ("weight", "bias")]
     scale, shift, weight, bias = (None if part is None else part.float32() for part in parts)
-    if not names or scale is None or shift is None or weight is None or bias is None:
+    if scale is None or shift is None or weight is None or bias is None:
         return None
+    if not (names := class_names(published, len(weight))):
+        return None
+    eps = published.get("layer_norm_eps")
     return LinearClassifier(
-        names=tuple(names.get(str(i), str(i)) for i in range(len(weight))),
+        names=names,
         weight=weight * scale,
         bias=bias + weight @ shift,
         independent=published.get("problem_type") != "single_label_classification",
-        norm_eps=published.get("layer_norm_eps", Config.layer_norm_eps),
+        norm_eps=Config.layer_norm_eps if eps is None else eps,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivec import weights
+from omnivec.families._classes import refuse_settings
 from omnivec.families._statistics import inside
 from omnivec.inputs.audio.features.settings import RESEMBLYZER
 from omnivec.inputs.audio.processing import SoundProcessing
@@ -58,6 +59,7 @@ def load_original(
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Power mel spectrogram, without logarithm, in overlapping windows; the volume is raised to -30 dB before."""
+    refuse_settings(settings, "a d-vector")
     return SoundProcessing(rate=16_000, features=RESEMBLYZER, seconds=60.0)
 
 

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from omnivec import weights
 from omnivec.errors import UnsupportedModel
 from omnivec.families import _speechbrain, _wespeaker
+from omnivec.families._classes import refuse_settings
 from omnivec.families._statistics import inside, masked_softmax, mean_and_std
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.base import Ops, Params, Value
@@ -130,6 +131,7 @@ def adapt_weights(tensors: dict[str, Tensor], config: Config) -> tuple[dict[str,
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """The publisher's filter bank; a sound that is mirrored needs more frames than are mirrored."""
+    refuse_settings(settings, "ECAPA-TDNN")
     if config.mirrors:
         return _speechbrain.fbank(config.input_size, config.reach + 1)
     return _wespeaker.fbank(config.input_size, 2)

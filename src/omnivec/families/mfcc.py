@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from omnivec import weights
+from omnivec.families._classes import refuse_settings
 from omnivec.families._statistics import inside, mean_and_std
 from omnivec.inputs.audio.features import Cepstra, regression_deltas
 from omnivec.inputs.audio.features.settings import librosa_mel, librosa_mfcc
@@ -88,6 +89,7 @@ def load_original(
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """The rows are coefficients with their deltas; a sound shorter than a frame is padded by librosa's zeros."""
+    refuse_settings(settings, "MFCC")
     mel = librosa_mel(
         config.sampling_rate, length=config.frame, hop=config.hop, fft=config.fft, bands=config.bands
     )

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import _wespeaker
+from omnivec.families._classes import refuse_settings
 from omnivec.families._statistics import inside, mean_and_std
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.base import Ops, Params, Value
@@ -121,6 +122,7 @@ def _architecture(folder: Path, name: str) -> dict[str, Any]:
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Kaldi's filter bank of 16-bit samples, less its mean over time."""
+    refuse_settings(settings, "a ResNet for speakers")
     return _wespeaker.fbank(config.bands, _FRAMES)
 
 

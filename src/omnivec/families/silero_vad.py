@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from omnivec import weights
-from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.errors import WeightsError
+from omnivec.families._classes import refuse_settings
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.base import Ops, Params, Value
 from omnivec.ops.maps import by_item
@@ -145,8 +146,7 @@ class FramesWithContext:
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Frames of 32 ms at 16 kHz."""
-    if settings:
-        raise UnsupportedModel("preprocessor_config.json: Silero VAD has no such settings")
+    refuse_settings(settings, "Silero VAD")
     return SoundProcessing(rate=16_000, features=FramesWithContext(), seconds=60.0, states=_same)
 
 

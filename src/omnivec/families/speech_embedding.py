@@ -18,7 +18,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from omnivec import weights
-from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.errors import WeightsError
+from omnivec.families._classes import refuse_settings
 from omnivec.inputs.audio.features.frames import Frames
 from omnivec.inputs.audio.features.mel_filters import MelFilters
 from omnivec.inputs.audio.features.mel_patches import cut_patches
@@ -151,8 +152,7 @@ def load_original(
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """32 bands from 60 to 3800 Hz in dB of 16-bit samples, at most 80 dB below the maximum, as x / 10 + 2."""
-    if settings:
-        raise UnsupportedModel("preprocessor_config.json: the speech embedding has no such settings")
+    refuse_settings(settings, "the speech embedding")
     mel = MelSpectrogram(
         frames=Frames(length=_WINDOW, hop=_HOP, fft=_FRAME, scale=32768.0),
         filters=MelFilters(rate=_RATE, bands=_BANDS, low=60.0, high=3800.0, scale="slaney", norm="area"),

@@ -16,6 +16,7 @@ import numpy as np
 
 from omnivec import weights
 from omnivec.errors import UnsupportedModel, WeightsError
+from omnivec.families._classes import refuse_settings
 from omnivec.inputs.audio.features.settings import VGGISH
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.base import Ops, Params, Value
@@ -96,6 +97,7 @@ def load_original(
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Patches of 96 frames of a log-mel spectrogram; zeros are appended to a sound shorter than one patch."""
+    refuse_settings(settings, "VGGish")
     shortest = VGGISH.shortest
     return SoundProcessing(
         rate=16_000, features=VGGISH, seconds=60.0, shortest=shortest, short="zeros", states=_same

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from omnivec.errors import UnsupportedModel
+from omnivec.families._classes import refuse_settings
 from omnivec.families._fairseq import convolutions, read_checkpoint
 from omnivec.families._frames import field_and_stride, frames, masked_norm, real
 from omnivec.inputs.audio.features.waveform import Waveform
@@ -109,6 +110,7 @@ _SETTINGS = (*Config.__dataclass_fields__, *Published.__dataclass_fields__)
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Samples at 16 kHz, as they are."""
+    refuse_settings(settings, "wav2vec")
     field, stride = _field(config)
     return SoundProcessing(
         rate=_RATE,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from omnivec import weights
+from omnivec.families._classes import refuse_settings
 from omnivec.families._speechbrain import fbank, load_speechbrain
 from omnivec.families._statistics import inside, mean_and_std
 from omnivec.inputs.audio.processing import SoundProcessing
@@ -62,6 +63,7 @@ def load_original(
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """SpeechBrain's filter bank; a sound needs more frames than it is mirrored by, and two for a deviation."""
+    refuse_settings(settings, "an x-vector")
     return fbank(config.in_channels, max(config.reach + 1, 2))
 
 

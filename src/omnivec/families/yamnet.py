@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel, WeightsError
+from omnivec.families._classes import class_names, refuse_settings
 from omnivec.inputs.audio.features.settings import YAMNET
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.ops.base import Ops, Params, Value
@@ -158,20 +159,15 @@ def _class_names(path: Path) -> dict[str, str]:
 
 def labels(published: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LinearClassifier | None:
     """The classes of AudioSet, several of which may hold at once; None without their names."""
-    names = published.get("id2label") or {}
     weight, bias = (tensors.get(f"classifier.{part}") for part in ("weight", "bias"))
-    if not names or weight is None or bias is None:
+    if weight is None or bias is None or not (names := class_names(published, weight.shape[0])):
         return None
-    listed = tuple(names.get(str(i), str(i)) for i in range(weight.shape[0]))
-    return LinearClassifier(listed, weight.float32(), bias.float32(), independent=True)
+    return LinearClassifier(names, weight.float32(), bias.float32(), independent=True)
 
 
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Patches of 96 frames, every 48, the last completed with zeros, as Google's model does it."""
-    if settings:
-        raise UnsupportedModel(
-            f"preprocessor_config.json with {brief(sorted(settings))}: YAMNet has no such settings"
-        )
+    refuse_settings(settings, "YAMNet")
     return SoundProcessing(
         rate=16_000,
         features=replace(YAMNET, incomplete="zeros"),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import ItemErrors, UsageError
+from omnivec.files import check_target
 from omnivec.inputs.items import several, shown
 from omnivec.tasks.voice_decision import Evidence, Verdict
 from omnivec.tasks.voice_figures import figures_of
@@ -162,6 +163,7 @@ class Voices:
         checked, listed = checked_name(name), list(several(recordings, "recordings"))
         if not listed:
             raise UsageError(f"no recordings of {checked!r}: give at least one")
+        check_target(self.file)
         readings = self.reader.embed(listed)
         _refuse_none(readings)
         voice = Voice(
@@ -242,6 +244,7 @@ class Voices:
                 f"{len(listed)} recordings of {len(set(speakers))} speakers: a cohort needs two speakers or more, and "
                 "one name for each recording"
             )
+        check_target(self.file)
         readings = self.reader.embed(listed, (*LENGTHS, math.inf))
         _refuse_none(readings)
         cohort = CohortVectors(

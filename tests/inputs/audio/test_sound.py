@@ -215,3 +215,10 @@ def test_a_file_that_is_changed_while_it_is_decoded_is_refused(tmp_path):
         file.truncate(20_000)
     with pytest.raises(ItemError, match=r"a\.wav: was changed while it was read"):
         list(decoded)
+
+
+def test_bytes_that_only_begin_like_mp3_are_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "bad.mp3"
+    path.write_bytes(b"\xff\xe4\x22\x79" + np.random.default_rng(1).bytes(4000))
+    with pytest.raises(ItemError, match="no frame of MP3 is found"):
+        read_sound(path)

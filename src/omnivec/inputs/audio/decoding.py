@@ -290,7 +290,9 @@ class SoundfileDecoder:
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).strip().rstrip(".")
+    reason = str(error.error_string).strip().rstrip(".")
+    # What libsndfile says of a file that is there, but whose MP3 frames it cannot find.
+    return "no frame of MP3 is found" if reason.startswith("File does not exist") else reason
 
 
 class _Readable:
