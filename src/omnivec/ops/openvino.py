@@ -29,6 +29,7 @@ from omnivec.ops.base import (
     Stored,
     Value,
 )
+from omnivec.ops.damage import refuse_nan
 from omnivec.ops.quantized import Quantized
 
 # Imported before openvino, whose telemetry it turns off.
@@ -326,6 +327,7 @@ def trace(program: Program, inputs: Sequence[Input], tensors: Mapping[str, Store
 
     def weight(name: str) -> Node:
         if name not in constants:
+            refuse_nan(name, tensors[name])
             constants[name] = constant(tensors[name])
         return constants[name]
 
