@@ -126,6 +126,15 @@ def test_sound_in_memory_is_one_document(notes: Collection) -> None:
     assert notes.add([Audio(one.samples, RATE // 2)]).new == 1  # another rate is another sound
 
 
+def test_files_of_all_formats_of_libsndfile_are_found_in_folders(notes: Collection, tmp_path: Path) -> None:
+    where = tmp_path / "formats"
+    where.mkdir()
+    for suffix in ("wav", "flac", "ogg", "mp3", "aiff", "caf", "au"):
+        soundfile.write(where / f"a.{suffix}", tone(440, 1.0, RATE), RATE)
+    report = notes.sync(where)
+    assert (report.new, report.failed) == (7, {})
+
+
 def test_a_folder_of_texts_images_and_sounds(tmp_path: Path, folder: Path) -> None:
     checkpoints.bert(tmp_path / "bert", width=32, layers=1)
     (folder / "words.md").write_text("The rain on the roof.\n")

@@ -100,7 +100,21 @@ MODALITY = Modality(
     rank=2,
     accepts=_accepts,
     suffixes=frozenset(
-        [".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff"]
+        [
+            ".wav",
+            ".flac",
+            ".mp3",
+            ".ogg",
+            ".oga",
+            ".opus",
+            ".m4a",
+            ".aac",
+            ".wma",
+            ".aif",
+            ".aiff",
+            ".caf",
+            ".au",
+        ]
     ),
     sniff=_sniff,
     read_file=_read_file,
