@@ -210,6 +210,18 @@ def test_a_model_that_cannot_write_is_refused(tmp_path: Path, folder: Path) -> N
         notes.sync(folder)
 
 
+def test_a_transcriber_that_cannot_be_loaded_is_refused_once_and_not_recorded(
+    tmp_path: Path, folder: Path
+) -> None:
+    with (
+        Collection(tmp_path / "talks.omni", models={"audio": "mfcc"}, transcriber="no such") as notes,
+        pytest.raises(UsageError, match="writes down speech cannot be loaded: no model is called 'no such'"),
+    ):
+        notes.sync(folder)
+    with Collection(tmp_path / "talks.omni", models={"audio": "mfcc"}) as notes:
+        assert notes.sync(folder).new == 6
+
+
 def test_the_fallback_is_said_in_one_line(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -224,12 +224,18 @@ class Spaces(Mapping[str, Embedder]):
         return str(recorded.provenance.get("transcriber", "")) if recorded is not None else ""
 
     def _transcribe(self, name: str, item: Any) -> Transcript:
-        asked = self._requested.transcriber
-        model = asked if isinstance(asked, Embedder) else self._embedder(self._meant(name))
         try:
-            return model.transcribe([item], show_progress_bar=False)[0]
+            return self._transcribing_model(name).transcribe([item], show_progress_bar=False)[0]
         except ItemErrors as error:
             raise ItemError(error.failures[0]) from error
+
+    def _transcribing_model(self, name: str) -> Embedder:
+        """Loads the model that writes down speech; UsageError, so that a wrong name is said once and not per file."""
+        asked = self._requested.transcriber
+        try:
+            return asked if isinstance(asked, Embedder) else self._embedder(self._meant(name))
+        except OmnivecError as error:
+            raise UsageError(f"the model that writes down speech cannot be loaded: {error}") from error
 
     def writer(self, modality: ModalityName) -> Writer:
         """Returns the space and model of a modality, for writing: the space is recorded, and its canaries are checked.
@@ -253,6 +259,8 @@ class Spaces(Mapping[str, Embedder]):
         """Records the model that writes down speech with a space, so that later runs use it too."""
         name = self._transcriber(recorded) if record_of(modality).is_transcribed else ""
         if name != recorded.provenance.get("transcriber", ""):
+            if name:
+                self._transcribing_model(name)  # what cannot be loaded is not recorded
             self._catalogue.put_space(
                 replace(recorded, provenance={**recorded.provenance, "transcriber": name})
             )
