@@ -208,6 +208,8 @@ def test_a_model_that_cannot_write_is_refused(tmp_path: Path, folder: Path) -> N
         pytest.raises(omnivec.UsageError, match="cannot write down speech"),
     ):
         notes.sync(folder)
+    with Collection(tmp_path / "talks.omni", models={"audio": "mfcc"}) as notes:  # it is not recorded
+        assert notes.sync(folder).new == 6
 
 
 def test_a_transcriber_that_cannot_be_loaded_is_refused_once_and_not_recorded(

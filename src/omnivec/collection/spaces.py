@@ -260,7 +260,8 @@ class Spaces(Mapping[str, Embedder]):
         name = self._transcriber(recorded) if record_of(modality).is_transcribed else ""
         if name != recorded.provenance.get("transcriber", ""):
             if name:
-                self._transcribing_model(name)  # what cannot be loaded is not recorded
+                # What cannot be loaded, or cannot write, is refused before it is recorded.
+                self._transcribing_model(name).transcribe([], show_progress_bar=False)
             self._catalogue.put_space(
                 replace(recorded, provenance={**recorded.provenance, "transcriber": name})
             )
