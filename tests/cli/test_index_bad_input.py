@@ -124,7 +124,7 @@ def test_the_index_of_an_ordinary_repository_is_no_failure(omni: CommandLine, ti
     assert "2 new" in done.out and "0 failed" in done.out
     [line] = done.errors
     counted, _, names = line.removeprefix("omnivec: left out: ").partition("; ")
-    assert names == "neither text nor image by their names: 1 .bin"
+    assert names == "neither text nor image nor audio by their names: 1 .bin"
     kinds = ["binary", "without text", "endless lines", "no image", "broken link", "link in a circle", "FIFO"]
     assert sorted(counted.split(", ")) == sorted(["3 empty", *(f"1 {kind}" for kind in kinds)])
     named = omni("index", "repo/src/tool/__init__.py", "-c", NOTES)

@@ -38,7 +38,7 @@ def test_a_model_for_each_modality(project: CommandLine, tiny: Path, vit: Path) 
     again = project("index", "docs", "-c", NOTES, *models)
     assert again.code == 0 and "the space" not in again.err  # said once, when the spaces were made
     assert "moving.gif: several frames or pages, of which the first is indexed" in note
-    assert left_out == "omnivec: left out: neither text nor image by their names: 1 .bin"
+    assert left_out == "omnivec: left out: neither text nor image nor audio by their names: 1 .bin"
     status = project("collection", "status", "-c", NOTES, "--check").out
     for name, model, vectors in (("text", tiny, 2), ("image", vit, 4)):
         assert f"space           {name}: {model}, dim 32, cosine; {vectors} vectors, openvino" in status

@@ -17,6 +17,7 @@ HOMES = ("inputs/", "families/", "types.py")
 OTHERWISE = {
     "cli/analogy.py": (1, "a field of the JSON: a key of a table"),
     "cli/search.py": (1, "the mode that searches by words"),
+    "cli/transcribe.py": (2, "fields of the JSON"),
     "collection/searching.py": (2, "the mode that searches by words"),
     "models/embedder.py": (3, "the name of an argument, in messages"),
     "models/keyed.py": (2, "the name of an argument, in messages"),

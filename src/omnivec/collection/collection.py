@@ -224,8 +224,8 @@ class Collection:
             report = self._sync(roots, options, on_event)
         now = set(self._spaces.records())
         if now != before and len(now) > 1:  # reported once; `omnivec collection status` repeats it
-            unreached = (line for one in modalities.readable() for line in self.unreached(one))
-            report.warnings += dict.fromkeys(unreached)
+            stored = filter(self._spaces.recorded, modalities.readable())
+            report.warnings += dict.fromkeys(line for one in stored for line in self.unreached(one))
         if report.passages or report.removed:
             # Searches may open the collection read-only, so the matrix files that they use are written now.
             for space in self._spaces.records():

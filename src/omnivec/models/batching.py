@@ -29,9 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import ItemError
-from omnivec.inputs.modality import get
 from omnivec.inputs.preparer import PLAIN, Preparer, ReadOptions
-from omnivec.types import Amounts, Encoded, Floats, Ints, ModalityName, Prepared
+from omnivec.types import Amounts, Encoded, Floats, Ints, Prepared
 from omnivec.validation.reasons import of_item
 
 if TYPE_CHECKING:
@@ -137,7 +136,9 @@ class _Run:
                 self.failures[i] = of_item(error)
         self.dim = computer.dim if projection is None else projection.dims[1]
         self.vectors = np.zeros((len(items), self.dim), np.float32)
-        self.seen, self.lost = np.zeros((2, len(items)), amount_type((preparer.modality,)))
+        # Seconds are measured, tokens and pixels are counted.
+        amount: Any = np.int64 if getattr(preparer, "is_counted", True) else np.float64
+        self.seen, self.lost = np.zeros((2, len(items)), amount)
         self.order = deque(sorted(self.decoded, key=lambda i: -sizes[i]))
         self.waiting: list[_ItemPart] = []
         self.parts: dict[int, _Parts] = {}
@@ -362,7 +363,7 @@ def scatter(
         failures: maps the index of each item that has already failed to the reason.
         runs: maps each key to the function that embeds its items.
         dim: length of a vector.
-        amount: dtype of `seen` and `lost`; see `amount_type`.
+        amount: dtype of `seen` and `lost`: int64, or float64 if one of the modalities is measured.
     """
     vectors = np.zeros((len(items), dim), np.float32)
     seen, lost = np.zeros((2, len(items)), amount)
@@ -377,11 +378,6 @@ def scatter(
         why |= {int(places[i]): reason for i, reason in encoded.failures.items()}
         units.append(encoded.unit)
     return _kept(vectors, seen, lost, why, " and ".join(units) or "tokens")
-
-
-def amount_type(modalities: Iterable[ModalityName]) -> type[np.generic]:
-    """Returns the dtype of `seen` and `lost` for items of some modalities: int64, or float64 if one is not counted."""
-    return np.int64 if all(get(name).is_counted for name in modalities) else np.float64
 
 
 def _kept(vectors: Floats, seen: Amounts, lost: Amounts, failures: Mapping[int, str], unit: str) -> Encoded:

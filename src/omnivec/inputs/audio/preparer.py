@@ -60,6 +60,7 @@ class SoundPreparer:
     room: MemoryReservation = field(default_factory=MemoryReservation, repr=False)
 
     unit = UNIT
+    is_counted = False
     modality: ModalityName = "audio"
     chunk = 32
 
