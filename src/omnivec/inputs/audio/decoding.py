@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from omnivec.errors import ItemError
+from omnivec.inputs.audio.idle_decoders import IdleDecoders
 from omnivec.inputs.files.regular import open_regular
 from omnivec.types import Audio, Floats
 from omnivec.validation.reasons import LeftOut, one_line
@@ -88,14 +90,56 @@ class Decoder(Protocol):
         """Decodes the next frames (n, channels) float32; fewer than asked for only at the end."""
 
 
+_IDLE: IdleDecoders[Decoder] = IdleDecoders(4)
+
+
 @contextmanager
-def open_sound(source: Path | bytes | Audio) -> Iterator[Decoder]:
-    """Yields a decoder of a file, of its bytes, or of sound in memory, whose header was read.
+def open_sound(source: Path | bytes | Audio, reuse: bool = False) -> Iterator[Decoder]:
+    """Yields a decoder of a file, of its bytes, or of sound in memory, whose header was read, at its first frame.
+
+    Args:
+        source: what is decoded.
+        reuse: whether the decoder of an MP3 file may be one that has read another part of it, and stays open for the
+            next. Samples then depend on what it has read before, by 6e-8: the order in which mpg123 adds.
 
     Raises:
         ItemError: it is not a sound, or its header cannot be read; the message does not name it.
         MissingExtra: it is decoded with PyAV, which is not installed.
     """
+    key = _version(source) if reuse and isinstance(source, Path) else None
+    idle = None if key is None else _IDLE.take(key)
+    stack, decoder = idle or _open(source)
+    try:
+        if idle is not None:
+            decoder.seek(0)
+        yield decoder
+    except BaseException:
+        if not stack.__exit__(*sys.exc_info()):
+            raise
+    else:
+        if key is not None and decoder.format == "MP3":
+            _IDLE.give(key, stack, decoder)
+        else:
+            stack.close()
+
+
+def _open(source: Path | bytes | Audio) -> tuple[ExitStack, Decoder]:
+    """Opens a decoder; returns it with what closes it."""
+    stack = ExitStack()
+    return stack, stack.enter_context(_opened(source))
+
+
+def _version(path: Path) -> Hashable:
+    """Identifies a file and its content: equal as long as it is not changed; None if it cannot be read."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def _opened(source: Path | bytes | Audio) -> Iterator[Decoder]:
     if isinstance(source, Audio):
         yield ArrayDecoder(source)
         return

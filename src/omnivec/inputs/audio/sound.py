@@ -53,6 +53,9 @@ At soxr's quality HQ, 160 are enough for 1e-6."""
 _FULL = 32767 / 32768
 """Absolute value from which on a sample is at full scale: the largest of 16 bits."""
 
+_LATE = 300.0
+"""Seconds from which on parts of a file share a decoder, if it would otherwise read the file from its start."""
+
 _RUN = 3
 """Number of consecutive samples at full scale that count as clipped."""
 
@@ -287,7 +290,7 @@ def _opened(sound: Sound) -> Iterator[Decoder]:
         ItemError: it cannot be decoded, or is a file that was changed after its header was read: its duration and hash
             would be those of another content, and its windows parts of two recordings.
     """
-    with _border(sound.name), open_sound(sound.source) as decoder:
+    with _border(sound.name), open_sound(sound.source, sound.start >= _LATE) as decoder:
         _refuse_changed(sound)
         try:
             yield decoder
