@@ -75,8 +75,10 @@ FAST = (
     *(f"guards/test_{name}.py" for name in ("exports", "layers", "package", "registry")),
     *(f"hub/test_hub_{name}.py" for name in ("cache", "contents", "names", "versions")),
     *("inputs/image/test_crops.py", "store/indexes/test_exact.py", "tables/formats/test_tables_text.py"),
+    *("inputs/audio/test_recording.py", "inputs/audio/test_sound.py"),
     *(f"store/test_{name}.py" for name in ("copies", "filters", "lock")),
     *(f"tables/test_{name}.py" for name in ("key_splitting", "ngrams", "pooling")),
+    *(f"weights/test_{name}.py" for name in ("ctranslate2", "hyperparams")),
 )
 NOT_FAST = tuple(
     f"{name}.py"

@@ -329,7 +329,7 @@ def _of_count(tree: Dendrogram, seconds: Doubles, count: int, shortest: float) -
     """The highest level with `count` clusters that have enough speech; that of `count` clusters if there is none."""
     leaves = len(tree.merges) + 1
     speech = np.concatenate([np.bincount(tree.start, seconds, leaves), np.zeros(leaves - 1)])
-    large = int((speech >= shortest).sum())
+    large = int((speech[:leaves] >= shortest).sum())
     best = leaves if large >= count else 0
     for i, (one, other) in enumerate(tree.merges.tolist()):
         speech[leaves + i] = speech[one] + speech[other]
