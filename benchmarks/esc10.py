@@ -1,6 +1,6 @@
 """ESC-10, environmental sounds by vectors of models: nearest neighbours and a linear probe, in five published folds.
 
-    python benchmarks/esc10.py [--model mfcc yamnet "whisper-base[layer=3]" ...] [--precision float32]
+    python benchmarks/esc10.py [--model mfcc yamnet "whisper-base[layer=3]" ...] [--precision float32] [--quiet 0 26 43]
 
 400 clips of 5 s in ten classes (rain, dog, chainsaw, ...), 40 of each. Each fold is asked once, and the other four
 are known. Neighbours are the nearest by the model's metric, each with one voice; of equal numbers of voices, the
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
+import tempfile
 import time
 import warnings
 import zipfile
@@ -80,11 +82,31 @@ def probe(vectors: Matrix, classes: Labels, folds: Labels) -> float:
     return 100 * right / len(vectors)
 
 
+def cosines(vectors: Matrix) -> Matrix:
+    """Cosines (n, n) of vectors (n, dim)."""
+    rows = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    product: Matrix = rows @ rows.T
+    return product
+
+
+def loaded(name: str, precision: str) -> omnivec.Embedder:
+    """A model by its name; "yamnet, quiet 26" is YAMNet with another threshold of patches that do not count."""
+    plain, _, quiet = name.partition(", quiet ")
+    model = omnivec.load(plain, precision=precision)
+    if not quiet:
+        return model
+    with tempfile.TemporaryDirectory() as place:
+        folder = model.save(Path(place) / "model")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "quiet": float(quiet)}))
+        return omnivec.load(folder, precision=precision)
+
+
 def measured(
     name: str, precision: str, sounds: list[Audio], classes: Labels, folds: Labels
 ) -> dict[str, Any]:
     """The row of one model."""
-    model = omnivec.load(name, precision=precision)
+    model = loaded(name, precision)
     begun = time.process_time()
     vectors = model.encode(sounds)
     spent = time.process_time() - begun
@@ -96,6 +118,7 @@ def measured(
         "dim": model.dim,
         "5_nearest_%": round(neighbours(scores, classes, folds, 5), 2),
         "1_nearest_%": round(neighbours(scores, classes, folds, 1), 2),
+        "5_nearest_cosine_%": round(neighbours(cosines(vectors), classes, folds, 5), 2),
         "linear_probe_%": round(probe(vectors, classes, folds), 2),
         "cpu_s": round(spent, 1),
         "sound_s": round(seconds),
@@ -107,10 +130,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", nargs="+", default=list(MODELS))
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--quiet", nargs="*", default=[], help="decibels, other thresholds of YAMNet")
     parser.add_argument("--output", type=Path, default=machine.RESULTS / "esc10.csv")
     given = parser.parse_args()
     sounds, classes, folds = clips()
-    rows = [measured(name, given.precision, sounds, classes, folds) for name in given.model]
+    names = [*given.model, *(f"yamnet, quiet {decibels}" for decibels in given.quiet)]
+    rows = [measured(name, given.precision, sounds, classes, folds) for name in names]
     machine.print_table(rows, list(rows[0]))
     machine.write_csv(given.output, rows, KEY)
 

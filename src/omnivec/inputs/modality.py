@@ -59,7 +59,6 @@ class Modality:
         plural: several items in messages, such as "images".
         given: how to give an item in memory, in messages, such as "a str".
         unit: unit of `seen` and `lost` in `Encoded`, such as "tokens" or "pixels".
-        is_counted: whether `seen` and `lost` are counted, as tokens are; False if they are measured, as seconds are.
         accepts: returns whether a value in memory is an item of this modality; not called for a pathlib.Path.
         rank: position in `names`; equal ranks are sorted by name.
         suffixes: suffixes of its files in lower case, such as ".png".
@@ -104,7 +103,6 @@ class Modality:
     given: str
     unit: str
     accepts: Callable[[Any], bool]
-    is_counted: bool = True
     rank: int = 100
     suffixes: frozenset[str] = frozenset()
     file_names: frozenset[str] = frozenset()

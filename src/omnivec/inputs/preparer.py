@@ -49,7 +49,11 @@ PLAIN = ReadOptions()
 
 
 class Preparer(Protocol):
-    """Makes the input arrays of one model from items of one modality; may be called from several threads."""
+    """Makes the input arrays of one model from items of one modality; may be called from several threads.
+
+    Two attributes are optional: `is_counted`, False if `seen` and `lost` are measured, as seconds are, and not counted
+    as tokens are; and `largest`, the largest cost of an item, if it is not `limit`, because that is in another unit.
+    """
 
     @property
     def modality(self) -> ModalityName:

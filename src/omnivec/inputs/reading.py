@@ -28,11 +28,9 @@ def read(path: Path, *, encoding: str | Sequence[str] | None = None, max_bytes: 
     from omnivec.inputs.files.read import checked_encodings, read_bytes
 
     try:
-        if is_read_in_blocks(path):
-            return _read_in_blocks(path)
-        data = read_bytes(path, max_bytes)
+        data = b"" if is_read_in_blocks(path) else read_bytes(path, max_bytes)
         record = modality.get(modality.of_file(path, data))
-        if record.read_file is not None:  # by its first bytes; its name says nothing
+        if record.read_file is not None:
             return record.read_file(path)
         if record.read is None:
             raise ItemError(
@@ -68,13 +66,6 @@ def is_read_in_blocks(path: Path) -> bool:
     """Whether a file is of a modality whose files are read in blocks, according to its name: it may be of any size."""
     name = modality.of_name(path)
     return name is not None and modality.get(name).read_file is not None
-
-
-def _read_in_blocks(path: Path) -> Content:
-    read_file = modality.get(modality.of_name(path) or "").read_file
-    if read_file is None:
-        raise ItemError(f"{file_name(path)}: files of this kind are not read in blocks")
-    return read_file(path)
 
 
 def pieces_of(content: Content, model: Any, cutting: Callable[[ModalityName], Cutting]) -> list[Piece]:

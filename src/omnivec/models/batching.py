@@ -136,9 +136,7 @@ class _Run:
                 self.failures[i] = of_item(error)
         self.dim = computer.dim if projection is None else projection.dims[1]
         self.vectors = np.zeros((len(items), self.dim), np.float32)
-        # Seconds are measured, tokens and pixels are counted.
-        amount: Any = np.int64 if getattr(preparer, "is_counted", True) else np.float64
-        self.seen, self.lost = np.zeros((2, len(items)), amount)
+        self.seen, self.lost = np.zeros((2, len(items)), amount_type([preparer]))
         self.order = deque(sorted(self.decoded, key=lambda i: -sizes[i]))
         self.waiting: list[_ItemPart] = []
         self.parts: dict[int, _Parts] = {}
@@ -353,7 +351,7 @@ def scatter(
     failures: Mapping[int, str],
     runs: Mapping[Any, Callable[[Sequence[Any]], Encoded]],
     dim: int,
-    amount: type[np.generic] = np.int64,
+    amount: Any = np.int64,
 ) -> Encoded:
     """Embeds items that are read by several models, and returns the results in the order of the items.
 
@@ -363,7 +361,7 @@ def scatter(
         failures: maps the index of each item that has already failed to the reason.
         runs: maps each key to the function that embeds its items.
         dim: length of a vector.
-        amount: dtype of `seen` and `lost`: int64, or float64 if one of the modalities is measured.
+        amount: dtype of `seen` and `lost`; see `amount_type`.
     """
     vectors = np.zeros((len(items), dim), np.float32)
     seen, lost = np.zeros((2, len(items)), amount)
@@ -378,6 +376,11 @@ def scatter(
         why |= {int(places[i]): reason for i, reason in encoded.failures.items()}
         units.append(encoded.unit)
     return _kept(vectors, seen, lost, why, " and ".join(units) or "tokens")
+
+
+def amount_type(preparers: Iterable[Preparer]) -> Any:
+    """Returns the dtype of `seen` and `lost`: int64, or float64 if a preparer measures them, as it does seconds."""
+    return np.int64 if all(getattr(one, "is_counted", True) for one in preparers) else np.float64
 
 
 def _kept(vectors: Floats, seen: Amounts, lost: Amounts, failures: Mapping[int, str], unit: str) -> Encoded:

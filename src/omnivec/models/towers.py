@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
-from omnivec.inputs.modality import get, of, plural
+from omnivec.inputs.modality import of, plural
 from omnivec.inputs.preparer import ReadOptions
 from omnivec.models import batching
 from omnivec.models.batching import BatchOptions
@@ -142,8 +142,8 @@ class Towers:
             for modality, part in self.parts.items()
         }
         dim = self.card.space.dim if projection is None else projection.dims[1]
-        counted = all(get(modality).is_counted for modality in self.parts)
-        return batching.scatter(items, meant, failures, runs, dim, np.int64 if counted else np.float64)
+        amount = batching.amount_type(network.preparer for network in self.networks)
+        return batching.scatter(items, meant, failures, runs, dim, amount)
 
     def write(self, folder: Path, training: Training | None) -> None:
         """Writes its files into an empty folder, or a new one."""

@@ -96,7 +96,6 @@ MODALITY = Modality(
     plural="sounds",
     given="Audio(samples, rate)",
     unit="seconds",
-    is_counted=False,
     rank=2,
     accepts=_accepts,
     suffixes=frozenset(

@@ -158,11 +158,7 @@ class SoundPreparer:
         """Pads and stacks rows to the arrays of one batch; see `inputs`."""
         sounds = [row.arrays["sound"] for row in rows]  # a window of a long sound is decoded here
         counts = [len(sound) for sound in sounds]
-        longest = (
-            max(*counts, self.processing.padded)
-            if len(counts) > 1
-            else max(counts[0], self.processing.padded)
-        )
+        longest = max(*counts, self.processing.padded)
         stacked = np.zeros((len(rows), longest, *self.processing.features.rows), np.float32)
         for out, sound in zip(stacked, sounds, strict=True):
             out[: len(sound)] = sound
@@ -258,13 +254,12 @@ def windows(seconds: float, processing: SoundProcessing) -> list[tuple[float, fl
         processing: what the model reads of a sound.
     """
     length = processing.seconds
-    step = processing.step or length
     # Half a sample more is no reason for a second window.
     if seconds <= length + 0.5 / processing.rate:
         return [(0.0, seconds)]
-    extents = [(i * step, i * step + length) for i in range(int((seconds - length) // step) + 1)]
+    extents = [(i * length, (i + 1) * length) for i in range(int(seconds // length))]
     rest = seconds - extents[-1][1]
     if rest > 0.5 / processing.rate:
         is_short = rest < max(length / 10, processing.shortest / processing.rate)
-        extents.append((seconds - length if is_short else extents[-1][0] + step, seconds))
+        extents.append((seconds - length if is_short else extents[-1][1], seconds))
     return extents

@@ -43,7 +43,6 @@ class SoundProcessing:
             collection stores as passages.
         shortest: smallest number of samples, at `rate`, that gives a vector.
         short: what is done to a shorter sound: "refuse" refuses it, "zeros" appends zeros, "repeat" repeats it.
-        step: seconds between the starts of windows; 0 for `seconds`, so that they do not overlap.
         states: returns the number of states that the family's forward function returns for a number of rows; None if
             it returns a single vector.
         padded: smallest number of rows of an input: fewer are padded with zeros; 0 for no padding beyond the longest
@@ -57,7 +56,6 @@ class SoundProcessing:
     seconds: float
     shortest: int = 1
     short: Short = "refuse"
-    step: float = 0.0
     states: Callable[[int], int] | None = None
     padded: int = 0
     batch: float = 0.0
