@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from omnivec.errors import ItemError, MissingExtra, OmnivecError, UsageError
@@ -122,6 +124,30 @@ def item_error(error: BaseException, name: str = "") -> ItemError:
         return error
     why = of_system(error) if is_of_system(error) else of_item(error)
     return ItemError(f"{name}: {why}" if name else why)
+
+
+@contextmanager
+def decoding(name: str, remedy: str) -> Iterator[None]:
+    """Converts exceptions of decoders and the system, of any class, to an ItemError that names what is decoded.
+
+    Args:
+        name: what is decoded, such as the path of a file.
+        remedy: what to do where memory is lacking.
+    """
+    try:
+        yield
+    except ItemError as error:
+        raise named(error, name) from error.__cause__
+    except MemoryError as error:
+        raise ItemError(f"{name}: not enough memory to decode it; {remedy}") from error
+    except BaseException as error:
+        if isinstance(error, PASSING):
+            raise
+        if is_of_system(error):
+            raise ItemError(f"{name}: {of_system(error)}") from error
+        raise ItemError(
+            f"{name}: damaged or cut off ({one_line(error)}); copy it again from where it came"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

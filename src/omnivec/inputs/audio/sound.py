@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -33,7 +33,7 @@ from omnivec.inputs.audio.decoding import (
 from omnivec.inputs.items import shown
 from omnivec.inputs.modality import misread
 from omnivec.types import Audio, Floats
-from omnivec.validation.reasons import PASSING, file_name, is_of_system, named, of_system, one_line
+from omnivec.validation.reasons import decoding, file_name
 
 __all__ = ["Findings", "Sound", "blocks", "examine", "is_sound", "part", "read_sound", "samples"]
 
@@ -428,20 +428,6 @@ def _name(item: Path | bytes | Audio) -> str:
     return f"sound file of {len(item):,} bytes" if isinstance(item, bytes) else "Audio"
 
 
-@contextmanager
-def _border(name: str) -> Iterator[None]:
-    """Converts exceptions of decoders and the system, of any class, to an ItemError that names the sound."""
-    try:
-        yield
-    except ItemError as error:
-        raise named(error, name) from error.__cause__
-    except MemoryError as error:
-        raise ItemError(f"{name}: not enough memory to decode it; cut it into parts") from error
-    except BaseException as error:
-        if isinstance(error, PASSING):
-            raise
-        if is_of_system(error):
-            raise ItemError(f"{name}: {of_system(error)}") from error
-        raise ItemError(
-            f"{name}: damaged or cut off ({one_line(error)}); copy it again from where it came"
-        ) from error
+def _border(name: str) -> AbstractContextManager[None]:
+    """Converts exceptions of any class to an ItemError that names the sound."""
+    return decoding(name, "cut it into parts")

@@ -24,7 +24,7 @@ from omnivec.errors import ItemError
 from omnivec.inputs.files.regular import open_regular
 from omnivec.inputs.items import shown
 from omnivec.inputs.modality import misread
-from omnivec.validation.reasons import PASSING, LeftOut, file_name, is_of_system, named, of_system, one_line
+from omnivec.validation.reasons import LeftOut, decoding, file_name, one_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -359,22 +359,11 @@ def _name(item: Any) -> str:
 
 @contextmanager
 def _border(name: str) -> Iterator[None]:
-    """Converts exceptions of decoders and the system, of any class, to an ItemError that names the image."""
+    """Converts exceptions of any class to an ItemError that names the image."""
     from PIL.Image import DecompressionBombError
 
-    try:
-        yield
-    except ItemError as error:
-        raise named(error, name) from error.__cause__
-    except DecompressionBombError as error:  # of one tile of a TIFF, or a frame
-        raise ItemError(f"{name}: {one_line(error)}") from error
-    except MemoryError as error:
-        raise ItemError(f"{name}: not enough memory to decode it; make it smaller") from error
-    except BaseException as error:
-        if isinstance(error, PASSING):
-            raise
-        if is_of_system(error):
-            raise ItemError(f"{name}: {of_system(error)}") from error
-        raise ItemError(
-            f"{name}: damaged or cut off ({one_line(error)}); copy it again from where it came"
-        ) from error
+    with decoding(name, "make it smaller"):
+        try:
+            yield
+        except DecompressionBombError as error:  # of one tile of a TIFF, or a frame
+            raise ItemError(one_line(error)) from error
