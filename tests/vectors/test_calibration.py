@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -39,6 +39,7 @@ def test_of_an_exponential_it_is_the_true_share():
 
 @settings(max_examples=80, deadline=None)
 @given(sample=SCORES, scores=arrays(np.float64, 12, elements=st.floats(-3, 3, width=32)))
+@example(sample=np.array([1, -1.31, *[0.0] * 18]), scores=np.array([-(2.0**-126), *[0.0] * 11]))
 def test_it_rises_with_the_score_and_never_stops(sample, scores):
     found = background(sample)
     ordered = surprise(np.sort(scores), found)

@@ -103,7 +103,9 @@ def surprise(scores: ArrayLike, of: Background) -> NDArray[np.float64]:
         of: the query's background in the same space.
     """
     values = numbers("scores", scores, expected=SCORES).astype(np.float64)
-    inside = -np.log10(np.interp(values, of.values, of.shares))
+    # Rounding must not put a score just below a sampled one above it.
+    after = np.minimum(np.searchsorted(of.values, values), len(of.values) - 1)
+    inside = -np.log10(np.maximum(np.interp(values, of.values, of.shares), of.shares[after]))
     beyond = np.maximum(values - of.threshold, 0.0) / (of.scale * math.log(10))
     total: NDArray[np.float64] = inside + beyond
     return total
