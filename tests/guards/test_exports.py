@@ -71,7 +71,7 @@ def test_every_public_thing_is_described(name):
     thing = getattr(omnivec, name)
     assert (thing.__doc__ or "").strip(), name
     assert thing.__doc__ != getattr(thing.__base__, "__doc__", None) if inspect.isclass(thing) else True
-    for member, value in vars(thing).items() if inspect.isclass(thing) else ():
+    for member, value in house.members(thing).items() if inspect.isclass(thing) else ():
         if member.startswith("_") or not (callable(value) or isinstance(value, property)):
             continue
         assert (value.__doc__ or "").strip(), f"{name}.{member}"

@@ -22,7 +22,7 @@ OTHERWISE = {
     "models/embedder.py": (3, "the name of an argument, in messages"),
     "models/keyed.py": (2, "the name of an argument, in messages"),
     "store/rows.py": (6, "columns of tables, and a type of SQLite"),
-    "store/sqlite.py": (1, "a type of metadata"),
+    "store/reader.py": (1, "a type of metadata"),
     "tables/formats/parquet.py": (1, "a column of files"),
     "training/labelled.py": (2, "columns of files"),
 }

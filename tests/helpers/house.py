@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,16 @@ def imports(root: Path = SRC) -> list[Import]:
         for module, path in known.items()
         for target, line in _named(parse(path), module, path.name == "__init__.py")
     ]
+
+
+def members(thing: type) -> dict[str, object]:
+    """The members of a public class, with those of its bases in the package up to one that is public itself."""
+    import omnivec
+
+    public = [getattr(omnivec, name) for name in omnivec.__all__]
+    own = takewhile(lambda one: one is thing or one not in public, thing.__mro__)
+    bases = [one for one in own if one.__module__.startswith(f"{NAME}.")]
+    return {name: value for one in reversed(bases) for name, value in vars(one).items()}
 
 
 def _named(tree: ast.Module, module: str, is_package: bool) -> Iterator[tuple[str, int]]:

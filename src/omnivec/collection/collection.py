@@ -6,39 +6,32 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsIndex, get_args
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from omnivec.collection.documents import Documents
 from omnivec.collection.file_names import FileNames
-from omnivec.collection.ranking import Ranking, target
-from omnivec.collection.searching import BY_MEANING, HYBRID, WORDS, Mode, Question, answer, hits
+from omnivec.collection.querying import Querying
+from omnivec.collection.ranking import Ranking
 from omnivec.collection.spaces import ModelSource, RequestedModels, Spaces
-from omnivec.errors import ItemErrors, OmnivecError, UnknownKey, UsageError
+from omnivec.collection.upkeep import Upkeep
+from omnivec.errors import ItemErrors, OmnivecError, UsageError
 from omnivec.inputs import modality as modalities
-from omnivec.inputs.content import MAX_BYTES, Content
+from omnivec.inputs.content import MAX_BYTES
 from omnivec.inputs.items import paths as checked_paths
-from omnivec.inputs.items import texts
-from omnivec.inputs.reading import content_of
 from omnivec.models.embedder import Embedder
 from omnivec.progress import bar
-from omnivec.store import copies, matrix
+from omnivec.store import matrix
 from omnivec.store.index_registry import index_class
 from omnivec.store.lock import writer_lock
-from omnivec.store.records import Counts, DocumentEntry, SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Floats, Hit, Keys, ModalityName
 from omnivec.validation import arguments
 
 if TYPE_CHECKING:  # imported when needed, so that a search does not wait for modules that write
     from omnivec.collection.adding import Added
     from omnivec.collection.syncing import Event, Options, SyncReport
 
-_MOST = 2**40
-"""Largest k; more passages than a collection can have, and a number that SQLite can hold."""
 
-
-class Collection:
+class Collection(Documents, Querying, Upkeep):
     """Documents and their vectors in one directory; may be used by several threads and processes.
 
     Args:
@@ -100,16 +93,6 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __len__(self) -> int:
-        """Number of documents."""
-        return self.counts().documents
-
-    def __contains__(self, document: object) -> bool:
-        """Whether there is a document with this id, or from this file if it is a pathlib.Path."""
-        if isinstance(document, Path):
-            document = self._names.of(arguments.expanded(document))
-        return isinstance(document, str) and bool(self._catalogue.documents(ids=[document]))
 
     def __repr__(self) -> str:
         place = f"<Collection {str(self.folder)!r}"
@@ -238,235 +221,6 @@ class Collection:
         from omnivec.collection.syncing import Sync
 
         return Sync(self._catalogue, self._names, self._spaces, options, on_event or _ignore).run(roots)
-
-    def delete(self, ids: str | Sequence[str]) -> int:
-        """Removes documents by their ids; returns how many of them existed."""
-        return self._catalogue.delete(texts(ids, "ids"))
-
-    # Reading.
-
-    def get(self, ids: str | Sequence[str]) -> list[DocumentEntry]:
-        """Returns the documents with some ids, one or several, in their order.
-
-        Raises:
-            UnknownKey: there is no document with one of the ids.
-        """
-        named = texts(ids, "ids")
-        entries = {entry.id: entry for entry in self._catalogue.documents(ids=list(dict.fromkeys(named)))}
-        if missing := [name for name in named if name not in entries]:
-            raise UnknownKey(f"no document {missing[0]!r} in {self.folder}")
-        return [entries[name] for name in named]
-
-    def search(
-        self,
-        query: Any,
-        k: SupportsIndex = 10,
-        where: Mapping[str, Any] | None = None,
-        mode: Mode | None = None,
-        *,
-        under: str | Path | None = None,
-        per_document: bool = False,
-    ) -> list[Hit]:
-        """Finds the passages that match a query best, in all spaces whose model reads it.
-
-        Args:
-            query: a str is a text, a pathlib.Path a file, a PIL image or a uint8 array (h, w, 3) an image.
-            k: largest number of results.
-            where: a filter on metadata, such as {"year": {"$gte": 2024}}; see docs/collection.md.
-            mode: "vector" searches by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion); None
-                is "hybrid" for a text, "text" for one that no model reads, and otherwise "vector".
-            under: only documents from this file, or from files in this folder.
-            per_document: whether to return only the best passage of each document.
-
-        Returns:
-            At most k hits, best first.
-
-        Raises:
-            ItemError: the query cannot be read.
-            FilterError: `where` cannot be parsed.
-            UsageError: no space has a model that reads the query, or an image is searched for by words.
-
-        Examples:
-            >>> [hit.document for hit in notes.search("plans for money", k=3, where={"year": {"$gte": 2025}})]
-            ['budget 2026']
-        """
-        if mode is not None:
-            mode = arguments.choice("mode", mode, get_args(Mode))
-        k = min(arguments.whole("k", k), _MOST)
-        asked = content_of(query)
-        in_words = asked.modality == modalities.written()
-        if mode is None:
-            mode = self._usual_mode(asked.modality) if in_words else BY_MEANING
-        if not in_words and mode != BY_MEANING:
-            one = modalities.get(asked.modality).one
-            raise UsageError(f"mode={mode!r} searches by words, but the query is {one}: use mode='vector'")
-        vectors = self._query_vectors(asked, mode) if mode != WORDS else {}
-        with self._catalogue.snapshot():
-            recorded = self._spaces.recorded(modalities.written())
-            question = Question(
-                asked.text,
-                vectors,
-                mode,
-                k,
-                self._allowed(where, under),
-                arguments.flag("per_document", per_document),
-                recorded.name if recorded else modalities.written(),
-            )
-            ranked = answer(self._catalogue, self._ranking, question)
-            return hits(self._catalogue, ranked, None if mode == BY_MEANING else asked.text)
-
-    def _usual_mode(self, modality: ModalityName) -> Mode:
-        """Returns the mode for queries of words: by words alone if no model reads them, as for sounds."""
-        if not self._catalogue.has_words():
-            return BY_MEANING
-        return HYBRID if self._spaces.spaces_for_query(modality) else WORDS
-
-    def _allowed(self, where: Mapping[str, Any] | None, under: str | Path | None) -> Keys | None:
-        """Returns the keys of the passages that may be found; None for all."""
-        allowed = None if where is None else self._catalogue.passage_keys(where)
-        if under is None:
-            return allowed
-        below = self._catalogue.keys_under(self._names.of(arguments.path("under", under)))
-        if not len(below):
-            raise UsageError(
-                f"no document of {self.folder} is a file in {under}; indexed paths: {', '.join(self.roots()) or 'none'}"
-            )
-        return below if allowed is None else np.intersect1d(allowed, below, assume_unique=True)
-
-    def unreached(self, modality: ModalityName) -> tuple[str, ...]:
-        """Describes the spaces that queries of a modality cannot search, because their model does not read it."""
-        return self._spaces.unsearchable_spaces(arguments.choice("modality", modality, modalities.names()))
-
-    def recommend(
-        self,
-        like: str | Sequence[str],
-        unlike: str | Sequence[str] = (),
-        k: SupportsIndex = 10,
-        where: Mapping[str, Any] | None = None,
-    ) -> list[Hit]:
-        """Finds passages that are similar to some documents and dissimilar to others, which are not among the results.
-
-        In each space that contains a liked document, the query is mean(like) + (mean(like) - mean(unlike)).
-
-        Args:
-            like: ids of documents to be similar to, at least one.
-            unlike: ids of documents to be dissimilar to.
-            k: largest number of results.
-            where: a filter on metadata, as for `search`.
-
-        Returns:
-            At most k hits, best first.
-
-        Raises:
-            UsageError: an id is not in the collection, or `like` is empty.
-        """
-        k = min(arguments.whole("k", k), _MOST)
-        wanted, unwanted = texts(like, "like"), texts(unlike, "unlike")
-        if not wanted:
-            raise UsageError("recommend needs at least one id in `like`")
-        with self._catalogue.snapshot():
-            liked, disliked = self._keys_of(wanted), self._keys_of(unwanted)
-            targets = {}
-            for space in self._catalogue.spaces():
-                near, far = (self._catalogue.vectors(space, keys)[1] for keys in (liked, disliked))
-                if len(near):
-                    targets[space] = target(near, far)
-            shown = {*liked.tolist(), *disliked.tolist()}
-            allowed = None if where is None else self._catalogue.passage_keys(where)
-            ranked = self._ranking.nearest(targets, k + len(shown), allowed)
-            return hits(self._catalogue, [one for one in ranked if one.key not in shown][:k])
-
-    def _keys_of(self, names: Sequence[str]) -> Keys:
-        missing = [name for name in names if not len(self._catalogue.keys_of([name]))]
-        if missing:
-            raise UsageError(f"no document {missing[0]!r} in {self.folder}")
-        return self._catalogue.keys_of(names)
-
-    def _query_vectors(self, asked: Content, mode: Mode) -> dict[str, Floats]:
-        """Maps the name of each space whose model reads the query to the vector (dim,) of the query in it."""
-        spaces = self._spaces.spaces_for_query(asked.modality)
-        by_words = mode != BY_MEANING
-        closed = () if spaces else self._spaces.unsearchable_spaces(asked.modality, by_words=by_words)
-        if closed:
-            raise UsageError(f"{self.folder}: {'; '.join(closed)}")
-        return {name: self._spaces[name].encode_query(asked.item) for name in spaces}
-
-    def documents(self, where: Mapping[str, Any] | None = None) -> list[DocumentEntry]:
-        """Returns the documents that pass a filter, or all, sorted by id."""
-        return self._catalogue.documents(where)
-
-    def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
-        """Explains why a filter passes nothing: a line for each field that no document has, or has with other types."""
-        return self._catalogue.unmatched(where)
-
-    def counts(self) -> Counts:
-        """Returns the numbers of documents, passages, vectors, bytes and tokens cut off."""
-        return self._catalogue.counts()
-
-    def roots(self) -> tuple[str, ...]:
-        """Returns the folders and files that were synced."""
-        return self._catalogue.roots()
-
-    def space(self) -> SpaceRecord | None:
-        """Returns the vector space of texts and its model, or else the first space; None if there is none."""
-        return self._spaces.recorded(modalities.written()) or next(iter(self.spaces().values()), None)
-
-    def spaces(self) -> dict[str, SpaceRecord]:
-        """Returns all vector spaces by name: "text", "image", or "text+image" if one model embeds both."""
-        return self._spaces.records()
-
-    def check(self) -> list[str]:
-        """Checks the files; returns the problems, one line each."""
-        return self._catalogue.check() + matrix.problems(self._catalogue, self.folder)
-
-    def unverified(self) -> list[str]:
-        """Returns what `check` cannot verify, one line each: content without a checksum, from earlier versions."""
-        return self._catalogue.unverified()
-
-    def backup(self, folder: str | Path) -> None:
-        """Copies the present state of the collection to a new folder; others may read and write it meanwhile.
-
-        The copy is checked before it appears under its name. Copying the files by other means is safe only while no
-        process has the collection open.
-
-        Raises:
-            CollectionError: the folder exists, or cannot be written.
-            CollectionDamaged: this collection is damaged.
-        """
-        copies.back_up(self._catalogue, arguments.path("folder", folder))
-
-    @staticmethod
-    def restore(source: str | Path, folder: str | Path, *, aside: bool = False) -> Path | None:
-        """Restores a collection from a backup, which is copied.
-
-        Args:
-            source: folder of the backup.
-            folder: folder of the collection; objects that have it open will report that it was replaced.
-            aside: whether to rename an existing collection; otherwise it is refused.
-
-        Returns:
-            The new path of an existing collection; None if there was none.
-
-        Raises:
-            CollectionError: something exists at `folder`, or it cannot be written.
-            CollectionDamaged: the backup is damaged.
-        """
-        return copies.restore(
-            arguments.path("source", source),
-            arguments.path("folder", folder),
-            aside=arguments.flag("aside", aside),
-        )
-
-    def vacuum(self) -> int:
-        """Shrinks the files after documents were removed; returns the number of bytes freed.
-
-        After a large removal, each write also frees some of the space.
-        """
-        return self._catalogue.vacuum()
-
-    def path_of(self, document: str) -> Path:
-        """Returns the file of a document that came from a file."""
-        return self._names.path(arguments.text("document", document))
 
 
 def preview(

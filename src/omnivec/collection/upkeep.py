@@ -1,0 +1,80 @@
+"""The part of `Collection` that reports its state, checks it and copies it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omnivec.collection.opened import Opened
+from omnivec.inputs import modality as modalities
+from omnivec.store import copies, matrix
+from omnivec.store.records import Counts, SpaceRecord
+from omnivec.validation import arguments
+
+
+class Upkeep(Opened):
+    """Counts, roots, spaces, checks and backups of a collection."""
+
+    def counts(self) -> Counts:
+        """Returns the numbers of documents, passages, vectors, bytes and tokens cut off."""
+        return self._catalogue.counts()
+
+    def roots(self) -> tuple[str, ...]:
+        """Returns the folders and files that were synced."""
+        return self._catalogue.roots()
+
+    def space(self) -> SpaceRecord | None:
+        """Returns the vector space of texts and its model, or else the first space; None if there is none."""
+        return self._spaces.recorded(modalities.written()) or next(iter(self.spaces().values()), None)
+
+    def spaces(self) -> dict[str, SpaceRecord]:
+        """Returns all vector spaces by name: "text", "image", or "text+image" if one model embeds both."""
+        return self._spaces.records()
+
+    def check(self) -> list[str]:
+        """Checks the files; returns the problems, one line each."""
+        return self._catalogue.check() + matrix.problems(self._catalogue, self.folder)
+
+    def unverified(self) -> list[str]:
+        """Returns what `check` cannot verify, one line each: content without a checksum, from earlier versions."""
+        return self._catalogue.unverified()
+
+    def backup(self, folder: str | Path) -> None:
+        """Copies the present state of the collection to a new folder; others may read and write it meanwhile.
+
+        The copy is checked before it appears under its name. Copying the files by other means is safe only while no
+        process has the collection open.
+
+        Raises:
+            CollectionError: the folder exists, or cannot be written.
+            CollectionDamaged: this collection is damaged.
+        """
+        copies.back_up(self._catalogue, arguments.path("folder", folder))
+
+    @staticmethod
+    def restore(source: str | Path, folder: str | Path, *, aside: bool = False) -> Path | None:
+        """Restores a collection from a backup, which is copied.
+
+        Args:
+            source: folder of the backup.
+            folder: folder of the collection; objects that have it open will report that it was replaced.
+            aside: whether to rename an existing collection; otherwise it is refused.
+
+        Returns:
+            The new path of an existing collection; None if there was none.
+
+        Raises:
+            CollectionError: something exists at `folder`, or it cannot be written.
+            CollectionDamaged: the backup is damaged.
+        """
+        return copies.restore(
+            arguments.path("source", source),
+            arguments.path("folder", folder),
+            aside=arguments.flag("aside", aside),
+        )
+
+    def vacuum(self) -> int:
+        """Shrinks the files after documents were removed; returns the number of bytes freed.
+
+        After a large removal, each write also frees some of the space.
+        """
+        return self._catalogue.vacuum()

@@ -1,0 +1,180 @@
+"""Reading a catalogue: its passages, their vectors, and the search for words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Mapping, Sequence
+from sqlite3 import Connection
+from typing import Any, cast
+
+import numpy as np
+
+from omnivec.errors import UsageError
+from omnivec.store import checking, fulltext, matches, rows
+from omnivec.store.connections import damaged
+from omnivec.store.filters import compile_where
+from omnivec.store.reader import Reader
+from omnivec.store.records import StoredPassage
+from omnivec.types import Floats, Keys
+
+_BLOBS_AT_ONCE = 1024
+
+
+def _listed(keys: Keys) -> str:
+    """Keys as a JSON list: one bound parameter, however many there are."""
+    return json.dumps(np.asarray(keys, np.int64).tolist())
+
+
+class PassageReader(Reader):
+    """Reads the passages and vectors of a catalogue as well."""
+
+    def passages(self, keys: Keys, *, whole: bool = False) -> dict[int, StoredPassage]:
+        """The passages with these keys, in the order of the keys; unknown keys are left out.
+
+        Raises:
+            CollectionDamaged: `whole` is set and a passage does not exist, or belongs to no document.
+        """
+        listed = self._read(
+            rows.FOUND,
+            "FROM passages JOIN documents ON documents.key = document"
+            " WHERE passages.key IN (SELECT value FROM json_each(?))",
+            (_listed(keys),),
+        )
+        passages = {row[0]: StoredPassage(*row) for row in listed}
+        if whole:
+            self._refuse_lost(keys, passages)
+        return {key: passages[key] for key in np.asarray(keys).tolist() if key in passages}
+
+    def _refuse_lost(self, keys: Keys, found: Container[int]) -> None:
+        """Raises CollectionDamaged if a key that a search returned is not that of a document's passage."""
+        for key in np.asarray(keys).tolist():
+            if key not in found:
+                raise damaged(self._connections.path, f"passage {key} is missing, or belongs to no document")
+
+    def passage_keys(self, where: Mapping[str, Any]) -> Keys:
+        """(n,) keys of the passages of all documents whose metadata matches, ascending.
+
+        Raises:
+            FilterError: `where` is not a valid filter.
+        """
+        condition, parameters = compile_where(where)
+        return self._keys(
+            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
+            f" WHERE {condition} ORDER BY passages.key",
+            parameters,
+        )
+
+    def keys_of(self, ids: Sequence[str]) -> Keys:
+        """(n,) keys of the passages of these documents, ascending."""
+        return self._keys(
+            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
+            " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY passages.key",
+            (json.dumps(list(ids)),),
+        )
+
+    def vector_keys(self, space: str) -> Keys:
+        """(n,) passage key of each vector of a space, ascending; a passage of several parts has several."""
+        return self._keys(
+            "SELECT passage FROM vectors WHERE space = (SELECT key FROM spaces WHERE name = ?) ORDER BY passage",
+            (space,),
+        )
+
+    def vectors(self, space: str, keys: Keys | None = None, *, after: int = 0) -> tuple[Keys, Floats]:
+        """The vectors of a space, ascending by passage key and part.
+
+        Args:
+            space: its name.
+            keys: of the passages; None for all.
+            after: passages up to this key are left out.
+
+        Returns:
+            keys (n,) int64 and matrix (n, dim) float32; a passage of several parts has several rows.
+
+        Raises:
+            UsageError: no such space.
+        """
+        condition = "space = ? AND passage > ?"
+        with self._connections.snapshot() as connection:
+            record = self._read(rows.SPACE, "FROM spaces WHERE name = ?", (space,))
+            if not record:
+                raise UsageError(
+                    f"no space {space!r} in {self.folder}; there are: {', '.join(self.spaces()) or 'none'}"
+                )
+            if not after:
+                checking.refuse_strays(connection, self._connections.path)
+            parameters: list[Any] = [record[0][1], after]
+            if keys is not None:
+                condition += " AND passage IN (SELECT value FROM json_each(?))"
+                parameters.append(_listed(keys))
+            return self._matrix(connection, condition, parameters, record[0][3], space)
+
+    def _matrix(
+        self, connection: Connection, condition: str, parameters: list[Any], dim: int, space: str
+    ) -> tuple[Keys, Floats]:
+        """Reads vectors into one array, without a list of all blobs in memory."""
+        n = connection.execute(f"SELECT count(*) FROM vectors WHERE {condition}", parameters).fetchone()[0]
+        keys, matrix = np.empty(n, np.int64), np.empty((n, dim), np.float32)
+        cursor = connection.execute(
+            f"SELECT passage, vector FROM vectors WHERE {condition} ORDER BY passage, part", parameters
+        )
+        start = 0
+        while read := cursor.fetchmany(_BLOBS_AT_ONCE):
+            end = start + len(read)
+            keys[start:end] = rows.passage_keys(self._connections.path, [row[0] for row in read])
+            matrix[start:end] = rows.vector_rows(self._connections.path, [row[1] for row in read], dim, space)
+            start = end
+        return keys, matrix
+
+    def text_search(self, query: str, k: int, allowed: Keys | None = None) -> list[tuple[int, float]]:
+        """The k passages that match a query best; see `fulltext.search`."""
+        with self._connections.snapshot() as connection:
+            return fulltext.search(connection, query, k, None if allowed is None else _listed(allowed))
+
+    def matches(self, query: str, keys: Keys) -> dict[int, tuple[tuple[int, int], ...]]:
+        """The spans of these passages that match words of a query; see `matches.matches`."""
+        with self._connections.snapshot() as connection:
+            return matches.matches(connection, query, np.asarray(keys, np.int64).tolist())
+
+    def documents_of(self, keys: Keys) -> dict[int, int]:
+        """Key of each of these passages -> key of its document.
+
+        Raises:
+            CollectionDamaged: a passage does not exist, or belongs to no document.
+        """
+        owners = self._rows(
+            "SELECT passages.key, document FROM passages JOIN documents ON documents.key = document"
+            " WHERE passages.key IN (SELECT value FROM json_each(?))",
+            (_listed(keys),),
+        )
+        owner_of = dict(cast(list[tuple[int, int]], owners))
+        self._refuse_lost(keys, owner_of)
+        return owner_of
+
+    def keys_under(self, folder: str) -> Keys:
+        """(n,) keys of the passages of all files in a folder, or of one file, ascending.
+
+        Args:
+            folder: as paths of documents are stored: absolute, or relative to the collection's parent, which is ".".
+        """
+        inside = f"{folder.rstrip('/')}/"
+        condition, parameters = "path = ? OR substr(path, 1, ?) = ?", [folder, len(inside), inside]
+        parent = self.folder.parent
+        if folder == "." or any(base.is_relative_to(folder) for base in (parent, parent.resolve())):
+            condition += " OR substr(path, 1, 1) <> '/'"
+        return self._keys(
+            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
+            f" WHERE {condition} ORDER BY passages.key",
+            parameters,
+        )
+
+    def wordless(self, keys: Keys) -> set[int]:
+        """The keys among these whose passages have no text, such as images, and cannot be found by text search."""
+        textless = self._rows(
+            "SELECT key FROM passages WHERE text = '' AND key IN (SELECT value FROM json_each(?))",
+            (_listed(keys),),
+        )
+        return {row[0] for row in textless}
+
+    def has_words(self, modality: str = "%") -> bool:
+        """Whether any passage, of one modality or of all, has text for a text search to find."""
+        return bool(self._rows(rows.WORDED, (modality,)))
