@@ -8,8 +8,9 @@ engine in turn, front ends included. Two sources: `equal`, sounds of 10 seconds,
 `mixed`, sounds of 1 to 20 seconds, which torch runs one by one, because the published models have other results for
 padded sounds; omnivec makes its own batches of both. Ratios are medians over the repetitions of (torch / engine) for
 the same sounds: above 1 is faster. On a shared machine trust `ratio_cpu`. `sound_s_per_cpu_s` is the seconds of sound
-that one CPU second turns into vectors. `peak_part` is the network's arithmetic by the fastest matrix product that was
-measured in the same run in the engine's precision. A model that cannot run has a row that says why.
+that one CPU second turns into vectors. `peak_part` is the network's arithmetic, without that of padding between
+sounds, by the fastest matrix product that was measured in the same run in the engine's precision. A model that cannot
+run has a row that says why.
 
 To add a model, write a function that publishes it and returns its `Reference`, and a line of `SUBJECTS`.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +36,7 @@ import omnivec
 from machine import Spent, significant
 from omnivec.errors import OmnivecError
 from omnivec.types import Audio
+from peers_peak import counted_flops
 
 LEAST_COSINE = 0.999
 BASE = "torch float32"
@@ -231,27 +234,26 @@ FIGURES = (
 )
 
 
-def operations(reference: Reference, rate: int) -> float:
-    """Operations in the network for a second of sound (a multiplication and an addition are two), as torch counts."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    sounds = voices(np.random.default_rng(0), [10 * rate], rate)
-    with FlopCounterMode(display=False) as counted:
-        reference(sounds)
-    return float(counted.get_total_flops()) / 10
+def operations(reference: Reference, lengths: Sequence[int], rate: int) -> float:
+    """Operations of the network for sounds of so many samples, each alone."""
+    rng = np.random.default_rng(0)
+    return sum(
+        times * counted_flops(partial(reference, voices(rng, [length], rate)))
+        for length, times in Counter(lengths).items()
+    )
 
 
 def row(
     model: str, source: str, name: str, work: tuple[float, float, int], found: Mapping[str, Measured]
 ) -> dict[str, Any]:
-    """One line of the result; `work` is seconds of sound, operations of each second, and threads."""
+    """One line of the result; `work` is seconds of sound, the operations that they need, and threads."""
     seconds, flops, threads = work
     own, base = found[name], found[BASE]
     walls, cpus = own.total("wall"), own.total("cpu")
     by_wall = [b / o for b, o in zip(base.total("wall"), walls, strict=True)]
     by_cpu = [b / o for b, o in zip(base.total("cpu"), cpus, strict=True)]
     # By CPU seconds, since the machine may be shared; all threads together do `threads` of them a second.
-    rate = seconds * flops / statistics.median(cpus) * threads / 1e9
+    rate = flops / statistics.median(cpus) * threads / 1e9
     peak = machine.peaks(threads)["bfloat16" if name.endswith("bfloat16") else "float32"]
     near = cosines(own.vectors, base.vectors)
     figures = (
@@ -283,10 +285,12 @@ def compare(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
         except (ImportError, OmnivecError) as error:
             return [blank(name, "", "", 0, f"skipped: {error}")]
         engines: Engines = {BASE: reference, **{f"omnivec {p}": one for p, one in ours.items()}}
-        lines, flops = [], operations(reference, subject.rate)
+        lines = []
         for source in ("equal", "mixed"):
+            lengths = lengths_of(source, asked, subject.rate)
             found = measure(engines, source, asked, subject.rate)
-            work = (sum(lengths_of(source, asked, subject.rate)) / subject.rate, flops, asked.threads)
+            flops = operations(reference, lengths, subject.rate)
+            work = (sum(lengths) / subject.rate, flops, asked.threads)
             lines += [row(name, source, engine, work, found) for engine in engines]
     return lines
 

@@ -39,6 +39,7 @@ from omnivec.inputs.image.image import ImagePreparer, normalized
 from omnivec.inputs.image.published import read_processing
 from omnivec.models.model import read_config
 from omnivec.ops.base import EngineSettings, Executable, Ops, Params, Value
+from peers_peak import counted_flops
 
 LEAST_COSINE = 0.999
 BASE = "torch float32"
@@ -315,13 +316,11 @@ FIGURES = (
 
 
 def operations(subject: Subject, model: Any) -> float:
-    """Operations of an image in the network (a multiplication and an addition are two), as torch counts them."""
+    """Operations of an image in the network."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counted, torch.inference_mode():
-        subject.vectors(model, torch.zeros(1, 3, SIZE, SIZE))
-    return float(counted.get_total_flops())
+    with torch.inference_mode():
+        return counted_flops(partial(subject.vectors, model, torch.zeros(1, 3, SIZE, SIZE)))
 
 
 def row(

@@ -28,6 +28,27 @@ def model_flops(config: Mapping[str, int], lengths: Sequence[int]) -> float:
     return float(layers * sum(n * products + 4 * n * n * width for n in lengths))
 
 
+def counted_flops(call: Callable[[], Any]) -> float:
+    """Operations (a multiplication and an addition are two) of a call of torch.
+
+    torch counts them, but would take those of its fused attention on CPUs for none.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=fused) as counted:
+        call()
+    return float(counted.get_total_flops())
+
+
+def attention_flops(queries: Any, keys: Any, values: Any, *_: Any, **__: Any) -> int:
+    """Operations of attention, both products, by the shapes (n, h, t, d), (n, h, s, d) and (n, h, s, e)."""
+    n, h, t, d = queries
+    s, e = values[2:]
+    return int(2 * n * h * t * s * (d + e))
+
+
 def best_rate(call: Callable[[], Any], size: int) -> float:
     """GFLOP/s of the fastest product of two (size, size)."""
     call()
