@@ -47,7 +47,7 @@ def where_option(command: Command) -> Command:
         "where",
         multiple=True,
         metavar="FILTER",
-        help="Filter: key=value, key>=value, key^=prefix, key*=substring, or "
+        help="Filter: key=value, key>=value, key>=2024-01-05, key^=prefix, key*=substring, key~=*.md, or "
         'JSON such as \'{"year": {"$gte": 2024}}\'. If repeated, all must hold.',
     )(command)
 
@@ -74,7 +74,7 @@ def find_collection(option: Path | None) -> Path:
 
 def filters(texts: Sequence[str]) -> dict[str, Any] | None:
     """Joins the filters of several --where options; None if there are none."""
-    from omnivec.store.filters import parse_where
+    from omnivec.store.filter_syntax import parse_where
 
     parsed = [parse_where(text) for text in texts]
     if not parsed:

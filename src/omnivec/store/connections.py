@@ -15,6 +15,7 @@ from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
 from omnivec.store import writing
+from omnivec.store.dates import instant
 from omnivec.store.replaced import Files, identity_of
 from omnivec.store.strings import has_unspaced, searchable
 from omnivec.validation.reasons import of_system
@@ -157,6 +158,7 @@ def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
         connection.create_function("mentions", 2, _mentions, deterministic=True)
         connection.create_function("searchable", 1, searchable, deterministic=True)
         connection.create_function("has_unspaced", 1, has_unspaced, deterministic=True)
+        connection.create_function("instant", 1, instant, deterministic=True)
     except BaseException:
         connection.close()
         raise

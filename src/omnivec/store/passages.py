@@ -58,9 +58,9 @@ class PassageReader(Reader):
             FilterError: `where` is not a valid filter.
         """
         condition, parameters = compile_where(where)
+        # Documents first, so that the condition is computed once for each of them, not for each passage.
         return self._keys(
-            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
-            f" WHERE {condition} ORDER BY passages.key",
+            f"SELECT key FROM passages WHERE document IN (SELECT key FROM documents WHERE {condition}) ORDER BY key",
             parameters,
         )
 

@@ -14,7 +14,6 @@ from omnivec.store.connections import Connections, damaged
 from omnivec.store.filters import compared, compile_where
 from omnivec.store.records import Document, DocumentEntry, Passage, Signature, SpaceRecord
 from omnivec.types import Floats, Keys
-from omnivec.validation.arguments import plain
 
 _NAMED = 20
 _FIELDS = "SELECT DISTINCT field.key FROM documents, json_each(metadata) AS field ORDER BY field.key"
@@ -115,18 +114,15 @@ class Reader:
         compile_where(where)
         lines = []
         with self.snapshot():
-            for name, value in compared(where):
+            for name, value, kind, least in compared(where):
                 if not self._any({name: {"$exists": True}}):
                     known = self._fields()
                     close = difflib.get_close_matches(name, known, 3)
                     named = ", ".join([*close, *(one for one in known if one not in close)][:_NAMED])
                     lines.append(f"no document has the field {name!r}; there are: {named or 'none'}")
                     continue
-                value = plain(value)
-                type_name, least = ("text", "") if isinstance(value, str) else ("number", -1.7e308)
-                ordered = isinstance(value, str | int | float) and not isinstance(value, bool)
-                if ordered and not self._any({name: {"$gte": least}}):
-                    what = f"a {type_name}, and no document has a {type_name} there"
+                if kind and not self._any({name: {"$gte": least}}):
+                    what = f"a {kind}, and no document has a {kind} there"
                     lines.append(f"{name!r} is compared with {value!r}, {what}")
         return tuple(dict.fromkeys(lines)) if self._any({}) else ()
 
