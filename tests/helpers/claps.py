@@ -16,6 +16,7 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 import checkpoints
 from encoders import ENGINES
 from omnivec.families import clap
+from omnivec.inputs.audio.features.fixed_length import PICTURES
 from omnivec.inputs.text.text import INPUTS
 from omnivec.models import registry
 from omnivec.models.model import check_shapes
@@ -32,6 +33,12 @@ AUDIO |= {"hidden_size": 128, "mlp_ratio": 2.0}
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "unfused": ({}, {}, {"projection_dim": 48}),
     "fused": ({}, {"enable_fusion": True, "fusion_type": "aff_2d"}, {"projection_dim": 64}),
+    "fused, overlapping": (
+        {},
+        {"enable_fusion": True, "patch_size": 8, "depths": [1, 2], "hidden_size": 32, "aff_block_r": 2}
+        | {"num_attention_heads": [2, 2], "enable_patch_layer_norm": False},
+        {"projection_dim": 32},
+    ),
     "other sizes": (
         {"layer_norm_eps": 1e-5, "hidden_act": "relu"},
         {"num_mel_bins": 32, "patch_size": 8, "window_size": 4, "depths": [2, 2], "hidden_size": 32}
@@ -49,12 +56,29 @@ FRAMES = 1001
 
 
 def spectrograms(model: Any, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Spectrograms of short sounds in decibels, padded to the four of a long one if the model fuses these."""
+    sound = one_each(model, count, seed)
+    pad = (PICTURES - 1) * FRAMES if model.config.audio_config.enable_fusion else 0
+    padded = np.pad(sound, ((0, 0), (0, pad), (0, 0)))
+    return {"sound": padded, "lengths": np.full(count, FRAMES, np.int32)}
+
+
+def long_spectrograms(model: Any, longer: list[bool], seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch for a model with feature fusion: four spectrograms of each long sound, one of each short one."""
+    batch = spectrograms(model, len(longer), seed)
+    for i in np.flatnonzero(longer).tolist():
+        batch["sound"][i] = np.concatenate(one_each(model, PICTURES, 100 * seed + i))
+        batch["lengths"][i] = PICTURES * FRAMES
+    return batch
+
+
+def one_each(model: Any, count: int, seed: int = 0) -> np.ndarray:
     """Spectrograms in decibels: bands of their own level, slow and quick changes."""
     bands, rng = model.config.audio_config.num_mel_bins, np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.standard_normal((count, 1, 9, 5)))
     slow = torch.nn.functional.interpolate(coarse, (FRAMES, bands), mode="bicubic")[:, 0].numpy()
     level = np.linspace(-20, -60, bands)
-    return {"sound": (level + 12 * slow + 6 * rng.standard_normal((count, FRAMES, bands))).astype(np.float32)}
+    return (level + 12 * slow + 6 * rng.standard_normal((count, FRAMES, bands))).astype(np.float32)
 
 
 def make(folder: Path, kind: str, vocabulary: int = VOCABULARY) -> Any:
@@ -69,7 +93,7 @@ def make(folder: Path, kind: str, vocabulary: int = VOCABULARY) -> Any:
     encoder, generator = model.audio_model.audio_encoder, torch.Generator().manual_seed(1)
     with torch.no_grad():
         encoder.patch_embed.proj.weight /= encoder.patch_embed.proj.weight.shape[-1] ** 0.5
-        seen = torch.from_numpy(spectrograms(model, 6, 9)["sound"])
+        seen = torch.from_numpy(one_each(model, 6, 9))
         encoder.batch_norm.running_mean.copy_(seen.mean((0, 1)))
         encoder.batch_norm.running_var.copy_(seen.var((0, 1)))
         for name, value in encoder.named_parameters():
@@ -77,10 +101,27 @@ def make(folder: Path, kind: str, vocabulary: int = VOCABULARY) -> Any:
                 value.copy_(torch.randn(value.shape, generator=generator))
             elif name.endswith("output.dense.weight"):
                 value /= 2  # about as training leaves the ends of branches: layers blow rounding up otherwise
+        if config.audio_config.enable_fusion:
+            learn_fusion(model)
         model.logit_scale_a.fill_(2.5)
         model.logit_scale_t.fill_(1.5)
     model.save_pretrained(folder)
     return model
+
+
+def learn_fusion(model: Any) -> None:
+    """Weights of a feature fusion that weighs both maps at each place, and statistics of what comes in."""
+    embed = model.audio_model.audio_encoder.patch_embed
+    embed.mel_conv2d.weight /= embed.mel_conv2d.weight.shape[-1] ** 0.5
+    norms = [part for part in embed.fusion_model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.weight.abs_().mul_(2)
+        norm.momentum = None  # the plain mean of what it sees
+        norm.train()
+    batch = long_spectrograms(model, [True] * 6, 9)
+    features = torch.from_numpy(batch["sound"].reshape(6, PICTURES, FRAMES, -1))
+    model.audio_model(input_features=features, is_longer=torch.ones(6, 1, dtype=torch.bool))
+    model.eval()
 
 
 @functools.cache
@@ -116,7 +157,10 @@ def ours(folder: Path) -> Read:
 def executable(folder: Path, engine: str, tower: str, forward: Any = None, precision: Any = "float32") -> Any:
     """A tower's hidden states and vector on an engine; compiled once."""
     model = ours(folder)
-    arrays = (Input("sound", np.float32, (None, None, model.config.audio.num_mel_bins)),)
+    arrays = (
+        Input("sound", np.float32, (None, None, model.config.audio.num_mel_bins)),
+        Input("lengths", np.int32, (None,)),
+    )
     inputs = INPUTS if tower == "text" else arrays
 
     def program(ops: Any, get: Any, p: Any) -> dict[str, Any]:
@@ -145,7 +189,7 @@ def in_float32(x: torch.Tensor, size: tuple[int, int], **how: Any) -> torch.Tens
 
 
 def expected(model: Any, tower: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """transformers' hidden states and projected vector; no sound is longer than the model reads.
+    """transformers' hidden states and projected vector.
 
     In float64, as its own rounding in float32 takes up most of what is allowed, or more.
     """
@@ -163,14 +207,9 @@ def _expected(model: Any, tower: str, batch: dict[str, np.ndarray]) -> dict[str,
         out = model.text_model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         states, vector = out.hidden_states, model.text_projection(out.pooler_output)
     else:
-        sound = torch.from_numpy(batch["sound"]).double()[:, None]
-        is_longer = torch.zeros(len(sound), 1, dtype=torch.bool)
-        channels = 4 if model.config.audio_config.enable_fusion else 1
-        out = model.audio_model(
-            input_features=sound.expand(-1, channels, -1, -1),
-            is_longer=is_longer,
-            output_hidden_states=True,
-        )
+        sound = torch.from_numpy(batch["sound"]).double().unflatten(1, (-1, FRAMES))
+        is_longer = torch.from_numpy(batch["lengths"] > FRAMES)[:, None]
+        out = model.audio_model(input_features=sound, is_longer=is_longer, output_hidden_states=True)
         states = [state.flatten(2).transpose(1, 2) for state in out.hidden_states]
         vector = model.audio_projection(out.pooler_output)
     return {str(i): state.numpy() for i, state in enumerate(states)} | {"vector": vector.numpy()}

@@ -15,9 +15,10 @@ from typing import Annotated, Any, NamedTuple
 from omnivec import weights
 from omnivec.errors import ModelError, UnsupportedModel
 from omnivec.families import bert
+from omnivec.families._clap_fusion import all_pictures, fuse, is_longer
 from omnivec.families._swin import Windows, merge_patches, window_attention
 from omnivec.inputs.audio.features import settings as front_ends
-from omnivec.inputs.audio.features.fixed_length import Fill
+from omnivec.inputs.audio.features.fixed_length import PICTURES, Fill
 from omnivec.inputs.audio.processing import SoundProcessing
 from omnivec.inputs.text.tokenizer import Tokenizer, load_tokenizer
 from omnivec.ops import grid
@@ -59,6 +60,9 @@ Frequency = Annotated[float, Between(0.0, 24000.0)]
 # The largest height and width of a map of patches; those of the published models have 64.
 _SIDE = 128
 
+# Seconds up to which a long sound is fused: its samples and spectrogram are 130 MB in float32.
+_WHOLE = 600.0
+
 # The eps of all norms but those of the layers, which config.json states.
 _EPS = 1e-5
 
@@ -96,7 +100,7 @@ class Audio(NamedTuple):
         hidden_dropout_prob: dropout rate of the feed-forward networks.
         attention_probs_dropout_prob: dropout rate of the attention.
         enable_patch_layer_norm: whether a layer norm follows the convolution that makes patches.
-        enable_fusion: whether the model was trained to fuse the parts of a long sound, on another scale of bands.
+        enable_fusion: whether the model reads a long sound by four spectrograms, on another scale of bands.
     """
 
     spec_size: int
@@ -289,15 +293,11 @@ def forward_text(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
 def forward_audio(ops: Ops, p: Params, config: Config, batch: Any) -> Value:
     """batch.sound (n, frames, bands) float32, log-mel spectrograms in decibels -> (n, 1, dim) float32, as for texts.
 
-    States are the patches, and the output of each stage.
+    With feature fusion batch.sound is (n, 4 * frames, bands), where batch.lengths (n,) tells whether the last three
+    quarters are of the sound, which then is long, or padding. States are the patches, and the output of each stage.
     """
     encoder, audio = p["audio_model.audio_encoder"], config.audio
-    x = ops.reshape(batch.sound, (0, config.frames, audio.num_mel_bins))
-    x = ops.batch_norm(ops.transpose(x, (0, 2, 1)), encoder["batch_norm"], _EPS)
-    x = _folded(ops, audio, ops.transpose(x, (0, 2, 1)), config.frames)
-    margin = (audio.patch_size - audio.patch_stride) // 2
-    x = ops.conv(x, encoder["patch_embed.proj"], [audio.patch_stride] * 2, [margin] * 2)
-    x = rows(ops, x)
+    x = rows(ops, _patches(ops, encoder, config, batch))
     if audio.enable_patch_layer_norm:
         x = ops.layer_norm(x, encoder["patch_embed.norm"], _EPS)
     x = ops.state(x)
@@ -322,6 +322,21 @@ def _projected(ops: Ops, p: Params, config: Config, x: Value) -> Value:
     """States (n, hidden) -> (n, 1, dim) in the common space."""
     y = ACTIVATIONS[config.projection_hidden_act](ops, ops.linear(x, p["linear1"]))
     return ops.linear(y, p["linear2"])[:, None]
+
+
+def _patches(ops: Ops, encoder: Params, config: Config, batch: Any) -> Value:
+    """Spectrograms -> maps of patches (n, width, side, side)."""
+    audio, frames, count = config.audio, config.frames, PICTURES if config.audio.enable_fusion else 1
+    x = ops.reshape(batch.sound, (0, count * frames, audio.num_mel_bins))
+    longer = is_longer(ops, batch.lengths, frames)
+    if audio.enable_fusion:
+        x = all_pictures(ops, x, longer, frames)
+    x = ops.batch_norm(ops.transpose(x, (0, 2, 1)), encoder["batch_norm"], _EPS)
+    x = ops.transpose(x, (0, 2, 1))
+    whole, *parts = [_folded(ops, audio, x[:, i * frames : (i + 1) * frames], frames) for i in range(count)]
+    stride, margin = audio.patch_stride, (audio.patch_size - audio.patch_stride) // 2
+    x = ops.conv(whole, encoder["patch_embed.proj"], [stride] * 2, [margin] * 2)
+    return fuse(ops, encoder["patch_embed"], x, parts, longer, (audio.side, stride, margin)) if parts else x
 
 
 def _folded(ops: Ops, audio: Audio, x: Value, frames: int) -> Value:
@@ -372,7 +387,8 @@ class _Settings:
 def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     """Log-mel spectrograms of ten seconds; a shorter sound is repeated as often as it fits.
 
-    The published models cut a longer sound at random places. Here it is read from its beginning, or in windows.
+    The published models cut a longer sound at random places. Here it is read from its beginning, in windows, or with
+    feature fusion whole, up to ten minutes.
     """
     file, fused = "preprocessor_config.json", config.audio.enable_fusion
     usual = {
@@ -396,7 +412,13 @@ def sound(config: Config, settings: Mapping[str, Any]) -> SoundProcessing:
     ):
         if value not in (None, wanted):
             raise UnsupportedModel(f"{file}: {key} {value}: only {wanted} is covered")
-    return SoundProcessing(rate=stated.sampling_rate, features=features, seconds=float(stated.max_length_s))
+    return SoundProcessing(
+        rate=stated.sampling_rate,
+        features=features,
+        seconds=float(stated.max_length_s),
+        whole=_WHOLE if stated.truncation == "fusion" else 0.0,
+        padded=PICTURES * config.frames if fused else 0,
+    )
 
 
 def logits(config: Config, tensors: Mapping[str, Stored]) -> tuple[float, float | None]:
@@ -436,6 +458,7 @@ SHAPES = {
         "audio.patch_size",
         "audio.patch_size",
     ),
+    "audio_model.audio_encoder.patch_embed.mel_conv2d.weight": ("audio.width", "", "audio.patch_size", ""),
     "audio_model.audio_encoder.layers.0.blocks.0.attention.self.relative_position_bias_table": (
         "audio.offsets",
         "",
@@ -453,8 +476,6 @@ LAYOUTS = [
     (r".*\.(num_batches_tracked|relative_position_index|position_ids|token_type_ids|attn_mask)", None),
     (r"audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\..*", None),
     (r"(text|audio)_transform\..*", None),
-    # The fusion of a long sound's parts, which are read one by one here.
-    (r"(audio_branch|audio_model\.audio_encoder)\.patch_embed\.(fusion_model|mel_conv2d)\..*", None),
     # LAION's names.
     (rf"{_BLOCK}norm1\.(weight|bias)", rf"{_OURS}layernorm_before.\3"),
     (rf"{_BLOCK}norm2\.(weight|bias)", rf"{_OURS}layernorm_after.\3"),

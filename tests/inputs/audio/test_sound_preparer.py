@@ -147,6 +147,23 @@ def test_what_is_cut_off_is_counted_in_seconds() -> None:
     assert [part.seen for part in pooled] == [2.0, 2.0, 1.0]
 
 
+def test_a_front_end_that_reads_long_sounds_at_once_gets_them_whole() -> None:
+    whole = replace(TWO_SECONDS, whole=4.0)
+    ramp = Audio(np.linspace(0, 1, 5 * RATE, dtype=np.float32), RATE)
+    four = Audio(ramp.samples[: 4 * RATE], RATE)
+    for reading in (PLAIN, ReadOptions(truncate="head"), ReadOptions(truncate="error")):
+        [part] = prepared(four, reading, whole)
+        assert (part.seen, part.lost, len(part.arrays["sound"])) == (4.0, 0, 400)
+    [first], [last] = (prepared(ramp, reading, whole) for reading in (PLAIN, ReadOptions(truncate="head")))
+    assert {(part.seen, part.lost, len(part.arrays["sound"])) for part in (first, last)} == {(4.0, 1.0, 400)}
+    assert last.arrays["sound"][0, 0] == pytest.approx(0.2, abs=1e-3)
+    refused = outcome(ramp, ReadOptions(truncate="error"), whole)
+    assert "lasts 5.000 s, over the model's limit of 4 s" in str(refused)
+    assert [part.seen for part in prepared(ramp, ReadOptions(chunk="pool"), whole)] == [2.0, 2.0, 1.0]
+    assert (SoundPreparer(whole).limit, SoundPreparer(whole).largest) == (2.0, 400)
+    assert whole.identity["whole"] == 4.0 and "whole" not in TWO_SECONDS.identity
+
+
 def test_windows_of_a_long_sound_are_decoded_when_they_are_collated() -> None:
     preparer = SoundPreparer(TWO_SECONDS)
     parts = prepared(Audio(np.linspace(0, 1, 20 * RATE, dtype=np.float32), RATE), ReadOptions(chunk="pool"))

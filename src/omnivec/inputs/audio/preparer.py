@@ -1,7 +1,8 @@
 """The preparer of sounds: the `Path` of a file or its bytes, or `Audio(samples, rate)`.
 
 Only the header of a sound is read at first; it is decoded just before it is embedded, to save memory. A sound longer
-than the model reads is cut off, or read in windows whose vectors are averaged (`chunk="pool"`). Of a long recording,
+than the model reads is cut off, or read in windows whose vectors are averaged (`chunk="pool"`). A model whose front end
+reads a long sound at once, such as CLAP with feature fusion, gets it whole up to `whole` seconds. Of a long recording,
 each window is decoded when its batch is computed, so that hours of sound take the memory of a batch.
 """
 
@@ -66,13 +67,13 @@ class SoundPreparer:
 
     @property
     def limit(self) -> float:
-        """Seconds of the longest sound of one vector."""
+        """Seconds of the longest sound of one vector; of a window, if longer sounds can be read whole."""
         return self.processing.seconds
 
     @property
     def largest(self) -> int:
         """Largest cost of a sound: the rows of the longest sound of one vector."""
-        return self._rows(self.processing.longest)
+        return self._rows(max(self.processing.longest, round(self.processing.whole * self.processing.rate)))
 
     @property
     def budget(self) -> int:
@@ -179,9 +180,12 @@ class SoundPreparer:
         extents = windows(sound.seconds, processing)
         if len(extents) == 1:
             return (self._whole(sound),)
+        most = processing.seconds if reading.chunk else max(processing.seconds, processing.whole)
+        if sound.seconds <= most + 0.5 / processing.rate:
+            return (self._whole(sound, most=most),)
         if reading.truncate == "error":
             raise ItemError(
-                f"lasts {sound.seconds:,.3f} s, over the model's limit of {processing.seconds:g} s: leave truncate out "
+                f"lasts {sound.seconds:,.3f} s, over the model's limit of {most:g} s: leave truncate out "
                 'to cut it off, or give chunk="pool" to embed it whole'
             )
         if reading.chunk == "pool":
@@ -189,14 +193,15 @@ class SoundPreparer:
             if len(parts) <= _AT_ONCE:
                 return tuple(self._whole(one) for one in parts)
             return tuple(self._later(one) for one in parts)
-        lost = sound.seconds - processing.seconds
+        lost = sound.seconds - most
         start = lost if reading.truncate == "head" else 0.0
-        return (self._whole(part(sound, start, start + processing.seconds), lost),)
+        return (self._whole(part(sound, start, start + most), lost, most),)
 
-    def _whole(self, sound: Sound, lost: float = 0.0) -> Prepared:
+    def _whole(self, sound: Sound, lost: float = 0.0, most: float = 0.0) -> Prepared:
+        longest = round(most * self.processing.rate) or self.processing.longest
         with self.room.entry() as take:
             take(8 * round(sound.seconds * max(sound.rate * sound.channels, self.processing.rate)))
-            return self._prepared(samples(sound, self.processing.rate)[: self.processing.longest], lost)
+            return self._prepared(samples(sound, self.processing.rate)[:longest], lost)
 
     def _prepared(self, decoded: Floats, lost: float) -> Prepared:
         rows = self.processing.rows_of(decoded)

@@ -41,6 +41,8 @@ class SoundProcessing:
         features: front end.
         seconds: longest sound of one vector. What is longer is cut off, or read in windows of this length, which a
             collection stores as passages.
+        whole: seconds of the longest sound that the front end reads at once, if these are more than `seconds`: up to
+            this length a sound is read whole, if no windows are asked for, and cut off after it; 0 if they are not.
         shortest: smallest number of samples, at `rate`, that gives a vector.
         short: what is done to a shorter sound: "refuse" refuses it, "zeros" appends zeros, "repeat" repeats it.
         states: returns the number of states that the family's forward function returns for a number of rows; None if
@@ -54,6 +56,7 @@ class SoundProcessing:
     rate: int
     features: Features
     seconds: float
+    whole: float = 0.0
     shortest: int = 1
     short: Short = "refuse"
     states: Callable[[int], int] | None = None
@@ -71,7 +74,7 @@ class SoundProcessing:
             "shortest": self.shortest,
             "short": self.short,
             "padded": self.padded,
-        }
+        } | ({"whole": self.whole} if self.whole else {})
 
     @property
     def longest(self) -> int:

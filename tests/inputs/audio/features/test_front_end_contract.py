@@ -23,6 +23,7 @@ FRONT_ENDS = {name: getattr(features, name) for name in features.__all__ if name
     "whisper cropped": settings.whisper(cropped=True),
     "whisper of 1 s": settings.whisper(seconds=1),
     "clap repeated": replace(settings.clap(fused=False, seconds=1), fill="repeat"),
+    "clap fused": replace(settings.clap(fused=True), samples=12_000),
     "whole patches": replace(features.YAMNET, incomplete="zeros"),
     "librosa reflect": settings.librosa_mel(16000, length=512, hop=160, padding="reflect"),
     "librosa odd": settings.librosa_mel(16000, length=401, hop=133, padding="reflect"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from omnivec.inputs.audio.features.cepstra import Cepstra
 from omnivec.inputs.audio.features.deltas import regression_deltas, savitzky_golay_deltas
-from omnivec.inputs.audio.features.fixed_length import FixedFramesMel, FixedLengthMel
+from omnivec.inputs.audio.features.fixed_length import FixedFramesMel, FixedLengthMel, FusedMel
 from omnivec.inputs.audio.features.frames import Frames
 from omnivec.inputs.audio.features.mel_filters import MelFilters
 from omnivec.inputs.audio.features.mel_patches import MelPatches, VoiceWindows
@@ -62,6 +62,7 @@ __all__ = [
     "FixedFramesMel",
     "FixedLengthMel",
     "Frames",
+    "FusedMel",
     "Log",
     "MelFilters",
     "MelPatches",

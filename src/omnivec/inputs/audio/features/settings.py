@@ -6,7 +6,7 @@ Each was compared with the library or model it is named after; the tests say how
 from __future__ import annotations
 
 from omnivec.inputs.audio.features.cepstra import Cepstra
-from omnivec.inputs.audio.features.fixed_length import FixedFramesMel, FixedLengthMel
+from omnivec.inputs.audio.features.fixed_length import FixedFramesMel, FixedLengthMel, FusedMel
 from omnivec.inputs.audio.features.frames import Frames, Padding
 from omnivec.inputs.audio.features.mel_filters import MelFilters
 from omnivec.inputs.audio.features.mel_patches import MelPatches, VoiceWindows
@@ -244,14 +244,15 @@ def clap(
     """CLAP's log-mel spectrogram at 48 kHz: 10 s in dB; a shorter sound is repeated as often as it fits.
 
     Args:
-        fused: True for HTK's scale without norm, which models with feature fusion use; False for Slaney's scale with
-            filters of equal area.
+        fused: True for models with feature fusion: four spectrograms of a longer sound, and HTK's scale without norm;
+            False for one of its beginning, and Slaney's scale with filters of equal area.
         low: lower edge of the filters in Hz (`frequency_min`): 50 in the published settings, 0 in transformers' class.
         high: upper edge of the filters in Hz (`frequency_max`).
         seconds: length that a sound is brought to (`max_length_s`).
         bands: number of filters (`feature_size`).
     """
-    return FixedLengthMel(
+    front_end = FusedMel if fused else FixedLengthMel
+    return front_end(
         mel=MelSpectrogram(
             frames=Frames(length=1024, hop=480, fft=1024, padding="reflect", double=True),
             filters=MelFilters(
