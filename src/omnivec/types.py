@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ IN_CHARACTERS = frozenset(("text",))
 
 Metric = Literal["cosine", "dot", "euclidean"]
 Precision = Literal["float32", "bfloat16"]
+Kind = Literal["dense", "multi", "sparse"]
+"""What a model gives for an item: one vector; several, such as one for each token (ColBERT); or weights of the terms of
+a vocabulary, most of them zero (SPLADE)."""
 
 Truncate = Literal["tail", "head", "error"]
 Chunk = Literal["pool"]
@@ -81,26 +84,74 @@ class Space:
         dim: length of a vector.
         metric: how similarity is measured: "cosine", "dot" or "euclidean".
         modalities: the kinds of item that can be embedded into it.
+        kind: "dense": one vector for each item; "multi": several; "sparse": weights of `dim` terms, most of them zero.
     """
 
     dim: int
     metric: Metric
     modalities: tuple[ModalityName, ...]
+    kind: Kind = "dense"
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRow:
+    """A sparse vector.
+
+    Attributes:
+        indices: (n,) int64, ascending, of the components that are not zero.
+        weights: (n,) float32, finite.
+    """
+
+    indices: Ints
+    weights: Floats
+
+    def __repr__(self) -> str:
+        return f"<SparseRow: {len(self.indices):,} components>"
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRows:
+    """Sparse vectors, one after the other.
+
+    Attributes:
+        offsets: (m + 1,) int64, where each vector begins and ends in the other two.
+        indices: (n,) int64, ascending in each vector.
+        weights: (n,) float32.
+    """
+
+    offsets: Ints
+    indices: Ints
+    weights: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[SparseRow]) -> SparseRows:
+        """Joins vectors."""
+        offsets = np.cumsum([0, *(len(row.indices) for row in rows)])
+        indices = np.concatenate([np.zeros(0, np.int64), *(row.indices for row in rows)])
+        weights = np.concatenate([np.zeros(0, np.float32), *(row.weights for row in rows)])
+        return cls(offsets.astype(np.int64), indices, weights)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
 
 @dataclass(eq=False)
 class Encoded:
     """The result of `Embedder.run` for n items, m of which were embedded.
 
-    Its length is m; iterating over it yields pairs (index of the item, its vector).
+    Its length is m; iterating over it yields pairs (index of the item, what `row` returns for it).
 
     Attributes:
-        vectors: (m, dim) float32, in the order of the items.
+        vectors: (m, dim) float32, in the order of the items. Of kind "multi", (parts, dim): the vectors of all items,
+            one item after the other. Of kind "sparse", (n,): the weights of all items.
         kept: (m,) int64, the index of the item of each row.
         failures: maps the index of each item that has no vector to the reason, one line.
         seen: (m,) how much of each item the model has read, in `unit`: int64, or float64 for seconds.
         lost: (m,) how much of each item the model's limit cut off, in `unit`: int64, or float64 for seconds.
         unit: what `seen` and `lost` count: "tokens", "pixels" or "seconds".
+        kind: what each item has: one vector ("dense"), several ("multi"), or weights of terms ("sparse").
+        offsets: (m + 1,) int64, where the rows of each item begin and end in `vectors`; None if dense.
+        indices: (n,) int64, the term of each weight, ascending for each item; None unless sparse.
     """
 
     vectors: Floats
@@ -109,18 +160,35 @@ class Encoded:
     seen: Amounts = field(default_factory=lambda: np.zeros(0, np.int64))
     lost: Amounts = field(default_factory=lambda: np.zeros(0, np.int64))
     unit: str = "tokens"
+    kind: Kind = "dense"
+    offsets: Ints | None = None
+    indices: Ints | None = None
 
     def __repr__(self) -> str:
-        count, width = self.vectors.shape
-        failed, cut = len(self.failures), int((self.lost > 0).sum())
-        return f"<Encoded: {count:,} of {count + failed:,} items, {width} components; {cut:,} cut, {failed:,} failed>"
+        count, failed, cut = len(self.kept), len(self.failures), int((self.lost > 0).sum())
+        if self.kind == "sparse":
+            what = f"{len(self.vectors):,} weights"
+        elif self.kind == "multi":
+            what = f"{len(self.vectors):,} vectors of {self.vectors.shape[1]} components"
+        else:
+            what = f"{self.vectors.shape[1]} components"
+        return f"<Encoded: {count:,} of {count + failed:,} items, {what}; {cut:,} cut, {failed:,} failed>"
 
     def __len__(self) -> int:
         return len(self.kept)
 
-    def __iter__(self) -> Iterator[tuple[int, Floats]]:
-        """Yields pairs (index of the item, its vector)."""
-        return iter(zip(self.kept.tolist(), self.vectors, strict=True))
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """Yields pairs (index of the item, its vector); see `row`."""
+        return ((item, self.row(place)) for place, item in enumerate(self.kept.tolist()))
+
+    def row(self, place: int) -> Any:
+        """Returns what the item of one row has: its vector (dim,), its vectors (parts, dim), or a `SparseRow`."""
+        if self.offsets is None:
+            return self.vectors[place]
+        rows = slice(int(self.offsets[place]), int(self.offsets[place + 1]))
+        if self.indices is None:
+            return self.vectors[rows]
+        return SparseRow(self.indices[rows], self.vectors[rows])
 
 
 @dataclass(frozen=True)

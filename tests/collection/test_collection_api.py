@@ -365,7 +365,10 @@ def test_recommend_is_rocchio(fruit: Collection) -> None:
 def test_models_by_space(tmp_path: Path, cache: Path, tiny: Path) -> None:
     with Collection(tmp_path / "a.omni", models={"text": loaded(tiny)}) as notes:
         assert notes.add("x").new == 1
-    for models in ({"models": {"sound": "x"}}, {"model": "x", "models": {"text": "x"}}, {"models": {}}):
+    for misspelt in ("sound", "texts", "imgae"):
+        with pytest.raises(UsageError, match=r"names no modality; '(audio|text|image)' is one"):
+            Collection(tmp_path / "a.omni", models={misspelt: "x"})
+    for models in ({"model": "x", "models": {"text": "x"}}, {"models": {}}):
         with pytest.raises(UsageError, match="give either model="):
             Collection(tmp_path / "b.omni", **models)
     assert not (tmp_path / "b.omni").exists()

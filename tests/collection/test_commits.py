@@ -46,7 +46,7 @@ def run(
         assert catalogue.document(written.id) is not None, "told before it was committed"
         seen.append((model.now, catalogue.counts().documents))
 
-    indexer = Indexer(catalogue, Writer("text", model), report, clock=lambda: model.now)
+    indexer = Indexer(catalogue, [Writer("text", model)], report, clock=lambda: model.now)
     for i in range(documents):
         model.now += reading
         content = Content("text", b"x", "x", "x")

@@ -149,7 +149,7 @@ def test_a_space_comes_back_and_cannot_change_under_its_vectors(catalogue):
     assert catalogue.spaces()["text"].dim == 9
     catalogue.put_space(space())
     catalogue.write([document("a")])
-    with pytest.raises(UsageError, match=r"dim 4 and metric cosine.*dim 4 and metric dot"):
+    with pytest.raises(UsageError, match=r"dim 4, metric cosine.*dim 4, metric dot"):
         catalogue.put_space(space(metric="dot"))
 
 

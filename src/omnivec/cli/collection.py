@@ -43,7 +43,7 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
         counts, spaces, roots = notes.counts(), notes.spaces(), notes.roots()
         problems, open_points = (notes.check(), notes.unverified()) if check else ([], [])
         # A collection with one space needs no warning that other modalities cannot be searched.
-        stored = {one for name in spaces for one in name.split("+")}
+        stored = {modality for one in spaces.values() for modality in one.modalities}
         queried = [one for one in readable() if one in stored] if len(spaces) > 1 else []
         unreached = dict.fromkeys(line for modality in queried for line in notes.unreached(modality))
         facts = {

@@ -112,7 +112,7 @@ def _rows(metadata: Any) -> list[Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ready:
+class Ready:
     """An item that was read: the fields of a `Draft` without its passages."""
 
     id: str
@@ -124,11 +124,17 @@ class _Ready:
 
 
 class Adding:
-    """One call of `Collection.add`; `shown` is its progress bar."""
+    """One call of `Collection.add`; `shown` is its progress bar.
+
+    Attributes:
+        allows_empty: whether a text may be empty, as that of an item that brings its own vector.
+    """
+
+    allows_empty = False
 
     def __init__(self, catalogue: Catalogue, names: FileNames, spaces: Spaces, shown: Bar) -> None:
         self._catalogue, self._names, self._shown = catalogue, names, shown
-        self._indexing = Indexing(catalogue, spaces.writer, spaces.cutting, self._done)
+        self._indexing = Indexing(catalogue, spaces.writers, spaces.further, spaces.cutting, self._done)
         self._known: dict[str, DocumentEntry] = {}
         self._places: dict[str, list[int]] = {}
         self._written: dict[str, Written] = {}
@@ -137,7 +143,7 @@ class Adding:
 
     def run(self, items: Sequence[Item]) -> Added:
         """Embeds and commits the items that are new or changed."""
-        waiting: list[_Ready | None] = []
+        waiting: list[Ready | None] = []
         held = 0
         for i, item in enumerate(items):
             waiting.append(self._read(i, item))
@@ -156,7 +162,7 @@ class Adding:
         self.added.kept.sort()
         return self.added
 
-    def _read(self, i: int, item: Item) -> _Ready | None:
+    def _read(self, i: int, item: Item) -> Ready | None:
         """Reads an item; returns None if it fails."""
         try:
             ready = self._ready(item)
@@ -168,7 +174,7 @@ class Adding:
         self.added.ids.append(ready.id)
         return ready
 
-    def _window(self, first: int, ready: Sequence[_Ready | None]) -> None:
+    def _window(self, first: int, ready: Sequence[Ready | None]) -> None:
         """Compares a window of items with the collection, and passes on those that are new or changed."""
         names = [one.id for one in ready if one is not None and one.id not in self._places]
         known = {entry.id: entry for entry in self._catalogue.documents(ids=names)}
@@ -177,7 +183,7 @@ class Adding:
             if one is not None:
                 self._take(i, one, known.get(one.id))
 
-    def _take(self, i: int, one: _Ready, before: DocumentEntry | None) -> None:
+    def _take(self, i: int, one: Ready, before: DocumentEntry | None) -> None:
         if one.id in self._places:  # equal content is embedded only once
             self._places[one.id].append(i)
             self._shown.advance(1)
@@ -223,10 +229,10 @@ class Adding:
         else:
             self.added.new += 1
 
-    def _ready(self, item: Item) -> _Ready:
+    def _ready(self, item: Item) -> Ready:
         """Reads an item and determines its id, metadata and file; ItemError if one of these is invalid."""
         content = content_of(item.content)
-        if isinstance(content.item, str) and not content.item.strip():
+        if isinstance(content.item, str) and not content.item.strip() and not self.allows_empty:
             raise ItemError("an empty text cannot be searched for")
         try:
             facts = json.loads(json_text({**content.facts, **item.metadata}, "metadata"))
@@ -237,7 +243,7 @@ class Adding:
             raise ItemError("its name is not valid UTF-8; rename it")
         name = item.id or path or content.digest.hex()[:16]
         self._refuse_double(name, content.digest, facts)
-        return _Ready(name, content, facts, path, *_place_of(item.content))
+        return Ready(name, content, facts, path, *_place_of(item.content))
 
     def _refuse_double(self, name: str, digest: bytes, facts: Mapping[str, Any]) -> None:
         """Raises ItemError if an earlier item of the call has the same id with other content or metadata."""

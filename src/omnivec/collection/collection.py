@@ -12,7 +12,8 @@ from omnivec.collection.documents import Documents
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.querying import Querying
 from omnivec.collection.ranking import Ranking
-from omnivec.collection.spaces import ModelSource, RequestedModels, Spaces
+from omnivec.collection.requested import ModelSource, RequestedModels
+from omnivec.collection.spaces import Spaces
 from omnivec.collection.upkeep import Upkeep
 from omnivec.errors import ItemErrors, OmnivecError, UsageError
 from omnivec.inputs import modality as modalities
@@ -23,7 +24,9 @@ from omnivec.progress import bar
 from omnivec.store import matrix
 from omnivec.store.index_registry import index_class
 from omnivec.store.lock import writer_lock
+from omnivec.store.records import SPARSE
 from omnivec.store.sqlite import Catalogue
+from omnivec.types import Metric
 from omnivec.validation import arguments
 
 if TYPE_CHECKING:  # imported when needed, so that a search does not wait for modules that write
@@ -38,7 +41,8 @@ class Collection(Documents, Querying, Upkeep):
         folder: the directory; created if it does not exist, unless `create` is False.
         model: embeds everything that it reads, texts or images or both: a name as for `load`, a folder, or an
             `Embedder`. None uses the models that made the collection, and the default models for new modalities.
-        models: the same for each modality, instead of `model`: {"text": ..., "image": ...}, or only one of them.
+        models: the same for each modality, instead of `model`: {"text": ..., "image": ...}, or only one of them. A key
+            that is no modality, such as "large", names a further space: what its model reads is embedded into it too.
         transcriber: writes down the speech in sounds, so that words find it; None uses the recorded one, "" none.
         create: whether to create a collection that does not exist.
         readonly: whether to refuse every change; needs no permission to write.
@@ -119,19 +123,25 @@ class Collection(Documents, Querying, Upkeep):
 
     def add(
         self,
-        items: Any,
+        items: Any = None,
         ids: Sequence[str] | str | None = None,
         metadata: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
         *,
+        vectors: Any = None,
+        space: str | None = None,
+        metric: Metric | None = None,
         show_progress_bar: bool | None = None,
     ) -> Added:
         """Adds items, and replaces documents that have the same ids; unchanged content is not embedded again.
 
         Args:
             items: one item or an iterable: a str is a text, a pathlib.Path a text or image file, a PIL image or a uint8
-                array (h, w, 3) an image.
+                array (h, w, 3) an image. None if only vectors are added.
             ids: an id for each item; by default, the path of a file, and the hash of the content of other items.
             metadata: a dict of JSON types for each item, or one for all.
+            vectors: (n, dim) numbers, a vector of your own for each item, which no model embeds then.
+            space: name of the space for `vectors`; None is "vectors". No model may have made its vectors.
+            metric: by which `vectors` are compared: "cosine", the default, "dot" or "euclidean".
             show_progress_bar: whether to show progress on stderr; None shows it in a terminal or a notebook if the
                 work takes long.
 
@@ -140,7 +150,8 @@ class Collection(Documents, Querying, Upkeep):
 
         Raises:
             ItemErrors: some items failed; the others are in the collection, see .partial.
-            UsageError: the number of ids or metadata is not that of the items, or an id is invalid or given twice.
+            UsageError: the numbers of ids, metadata, vectors and items differ, an id is invalid or given twice, or the
+                space holds other vectors than these.
 
         Examples:
             >>> notes.add(["budget for 2026"], ids=["budget 2026"], metadata={"year": 2026})
@@ -148,9 +159,38 @@ class Collection(Documents, Querying, Upkeep):
         """
         from omnivec.collection.adding import Adding, items_of
 
+        if vectors is not None:
+            return self._add_vectors(items, ids, metadata, vectors, space, metric, show_progress_bar)
+        if space is not None or metric is not None:
+            raise UsageError("space= and metric= are those of vectors=, which is missing")
+        if items is None:
+            raise UsageError("add needs items, or vectors= with ids=")
         listed = items_of(items, ids, metadata)
         with bar("adding", len(listed), "items", show_progress_bar) as shown:
             added = Adding(self._catalogue, self._names, self._spaces, shown).run(listed)
+        if added.failures:
+            raise ItemErrors(added.failures, added, "The others are in the collection; .partial says which.")
+        return added
+
+    def _add_vectors(
+        self,
+        items: Any,
+        ids: Any,
+        metadata: Any,
+        vectors: Any,
+        space: str | None,
+        metric: str | None,
+        show_progress_bar: bool | None,
+    ) -> Added:
+        """Implements `add` with vectors."""
+        from omnivec.collection.own_vectors import AddingVectors, items_with, matrix, own_space
+
+        rows = matrix(vectors)
+        listed = items_with(rows, items, ids, metadata)
+        record = own_space(self._catalogue, space, rows.shape[1], metric)
+        with bar("adding", len(listed), "items", show_progress_bar) as shown:
+            common = (self._catalogue, self._names, self._spaces, shown)
+            added = AddingVectors(*common, space=record, vectors=rows).run(listed)
         if added.failures:
             raise ItemErrors(added.failures, added, "The others are in the collection; .partial says which.")
         return added
@@ -210,10 +250,14 @@ class Collection(Documents, Querying, Upkeep):
             stored = filter(self._spaces.recorded, modalities.readable())
             report.warnings += dict.fromkeys(line for one in stored for line in self.unreached(one))
         if report.passages or report.removed:
-            # Searches may open the collection read-only, so the matrix files that they use are written now.
-            for space in self._spaces.records():
-                matrix.load(self._catalogue, self.folder, space)
+            self._write_matrices()
         return report
+
+    def _write_matrices(self) -> None:
+        """Writes the matrix files now, as searches that use them may open the collection read-only."""
+        for name, record in self._spaces.records().items():
+            if record.kind != SPARSE:
+                matrix.load(self._catalogue, self.folder, name)
 
     def _sync(
         self, roots: Sequence[Path], options: Options, on_event: Callable[[Event], None] | None

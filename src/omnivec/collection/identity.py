@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from omnivec import weights
-from omnivec.errors import IdentityError
+from omnivec.errors import IdentityError, ItemErrors
 from omnivec.files import read_kept, write_kept
 from omnivec.inputs import modality
 from omnivec.inputs.modality import Canaries
 from omnivec.models import variants
 from omnivec.models.embedder import Embedder
-from omnivec.types import Floats
+from omnivec.types import Floats, SparseRow
 from omnivec.validation.arguments import said
 
 _MOST_SETTINGS = 3
@@ -56,7 +56,17 @@ def canaries_of(model: Embedder) -> tuple[tuple[str, Floats], ...]:
     records = [modality.get(name).canaries for name in modality.names() if name in model.modalities]
     made = [(name, record.make) for record in records for name in record.names]
     # A table may have no vector for some of them.
-    return tuple((made[i][0], vector) for i, vector in model.run([make(name) for name, make in made]))
+    encoded = model.run([make(name) for name, make in made])
+    return tuple((made[i][0], _one_vector(row, model.dim)) for i, row in encoded)
+
+
+def _one_vector(row: Any, dim: int) -> Floats:
+    """Returns one vector (dim,) that stands for what a model gives for an item: of several vectors, their mean."""
+    if isinstance(row, SparseRow):
+        dense = np.zeros(dim, np.float32)
+        dense[row.indices] = row.weights
+        return dense
+    return row if row.ndim == 1 else np.asarray(row.mean(axis=0), np.float32)
 
 
 def _known(name: str, modalities: Sequence[str]) -> Canaries | None:
@@ -117,7 +127,10 @@ def check_canaries(recorded: tuple[tuple[str, Floats], ...], model: Embedder, sp
     if not known:
         return 0.0
     then = np.stack([vector for _, vector, _ in known])
-    now = model.encode([record.make(name) for name, _, record in known])
+    encoded = model.run([record.make(name) for name, _, record in known])
+    if encoded.failures:
+        raise ItemErrors(encoded.failures, encoded)
+    now = np.stack([_one_vector(row, model.dim) for _, row in encoded])
     norms = np.linalg.norm(then, axis=1) * np.linalg.norm(now, axis=1)
     lost = 1 - (then * now).sum(axis=1) / np.maximum(norms, 1e-12)
     allowed = np.array([record.tolerance for _, _, record in known])

@@ -99,7 +99,7 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
     keys = np.array([one.key for one in ranked], np.int64)
     passages = catalogue.passages(keys, whole=True)
     units = {name: record.span_unit for name, record in modalities().items()}
-    if unknown := {passage.modality for passage in passages.values()} - units.keys():
+    if unknown := {passage.modality for passage in passages.values() if passage.unit is None} - units.keys():
         raise damaged(
             catalogue.folder / FILE,
             f"a passage has the modality {min(unknown)!r}, which no installed package provides",
@@ -117,7 +117,7 @@ def hits(catalogue: Catalogue, ranked: list[Ranked], words: str | None = None) -
             text=passage.text,
             metadata=passage.metadata,
             matches=marked.get(one.key, ()),
-            span_unit=units[passage.modality],
+            span_unit=units[passage.modality] if passage.unit is None else passage.unit,
         )
         for one in ranked
         if (passage := passages.get(one.key)) is not None

@@ -1,7 +1,10 @@
 """The vector spaces of a collection and their models, which are loaded when they are needed.
 
-A space is named by the modalities of its items: "text", "image", or "text+image" if one model embeds both. Its model is
-recorded with the first vector, and later another model is refused.
+A space is named by the modalities of its items, "text", "image", or "text+image" if one model embeds both, unless the
+caller names it. Its model is recorded with the first vector, and later another model is refused.
+
+Each modality has a main space, which is searched by default; items are also embedded into all further spaces whose
+model reads them.
 
 Example: a new collection with RequestedModels(default="hf:openai/clip-vit-base-patch32"), which reads texts and images.
 
@@ -17,20 +20,26 @@ A new collection with by_modality={"image": "efficientnet-lite0"}, which reads i
     unsearchable_spaces("text")  a line that says so for "image", and names a joint model
 
 If the first collection is opened with model="all-MiniLM-L6-v2", which is not the recorded model: IdentityError.
+
+A new collection with by_modality={"text": "all-MiniLM-L6-v2"}, named={"seen": "hf:openai/clip-vit-base-patch32"}:
+
+    spaces_of("text")    ["text", "seen"]: a main space and a further one
+    spaces_of("image")   ["seen"]: no other model was requested for images, so this is their main space
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from omnivec import hub, progress
 from omnivec.collection import identity
+from omnivec.collection.requested import ModelSource, RequestedModels
+from omnivec.collection.space_facts import closed_line, is_readable, reads, recorded_limit, rivals
 from omnivec.errors import (
     CollectionError,
     IdentityError,
@@ -42,67 +51,21 @@ from omnivec.errors import (
 )
 from omnivec.inputs.content import Cutting
 from omnivec.inputs.modality import get as record_of
-from omnivec.inputs.modality import modalities as known_modalities
 from omnivec.inputs.modality import plural, readable, written
 from omnivec.models import variants
 from omnivec.models.embedder import Embedder
-from omnivec.models.loading import load, name_or_folder
+from omnivec.models.loading import load
 from omnivec.store.connections import damaged
 from omnivec.store.opening import FILE
-from omnivec.store.records import SpaceRecord
+from omnivec.store.records import ACTIVE, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Metric, ModalityName, Transcript
-from omnivec.validation.arguments import said
 from omnivec.validation.reasons import one_line
-
-ModelSource = str | Path | Embedder
-"""A model: its name, its folder, or a loaded embedder."""
-
-
-@dataclass(frozen=True)
-class RequestedModels:
-    """The models that the caller requests.
-
-    Attributes:
-        default: the model for all modalities that it reads.
-        by_modality: maps a modality to its model; empty if `default` is set.
-        transcriber: the model that writes down speech; None for the recorded one, "" for none.
-    """
-
-    default: ModelSource | None = None
-    by_modality: Mapping[ModalityName, ModelSource] = field(default_factory=dict)
-    transcriber: ModelSource | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: ModelSource | None,
-        models: Mapping[str, ModelSource] | None,
-        transcriber: ModelSource | None = None,
-    ) -> RequestedModels:
-        """Checks the arguments `model`, `models` and `transcriber` of a collection."""
-        if transcriber is not None and not isinstance(transcriber, Embedder):
-            transcriber = name_or_folder(transcriber)
-        if models is None:
-            checked = model if model is None or isinstance(model, Embedder) else name_or_folder(model)
-            return cls(checked, transcriber=transcriber)
-        fits = isinstance(models, Mapping) and models and set(models) <= set(readable())
-        if model is not None or not fits:
-            shown = list(models) if isinstance(models, Mapping) else models
-            raise UsageError(
-                f"models={said(shown)}: give either model=, or models= with a model for "
-                f"{' or '.join(map(repr, readable()))}, or for {'both' if len(readable()) == 2 else 'several'}"
-            )
-        return cls(None, cast(Mapping[ModalityName, ModelSource], dict(models)), transcriber)
-
-    def holds(self, model: Embedder) -> bool:
-        """Whether the caller has passed this loaded embedder."""
-        return any(model is source for source in (self.default, *self.by_modality.values()))
 
 
 @dataclass(frozen=True)
 class Writer:
-    """The name of the space of a modality, and the model that makes its vectors."""
+    """The name of a space, and the model that makes its vectors."""
 
     space: str
     model: Embedder
@@ -117,18 +80,18 @@ class Spaces(Mapping[str, Embedder]):
         self._loaded: dict[str, Embedder] = {}
         self._models: dict[str, Embedder] = {}
         self._known: set[str] = set()
-        self._writers: dict[ModalityName, Writer] = {}
+        self._writers: dict[ModalityName, tuple[Writer, ...]] = {}
         self._lacking: dict[ModalityName, str] = {}
         self._fallbacks: dict[ModalityName, str] = {}
         self._refuse_others()
 
     def __iter__(self) -> Iterator[str]:
-        """Iterates over the names of the recorded spaces."""
-        return iter(self.records())
+        """Iterates over the names of the recorded spaces that have a model."""
+        return (name for name, one in self.records().items() if one.model)
 
     def __len__(self) -> int:
-        """Number of recorded spaces."""
-        return len(self.records())
+        """Number of recorded spaces that have a model."""
+        return sum(1 for _ in self)
 
     def __getitem__(self, name: str) -> Embedder:
         """Returns the model of a space.
@@ -142,7 +105,8 @@ class Spaces(Mapping[str, Embedder]):
             if loaded is not None and name in self._known:
                 return loaded
             recorded = self.records().get(name)
-            if recorded is None and name not in map(self.name, readable()):
+            planned = (*map(self.name, readable()), *self._requested.named)
+            if recorded is None and name not in planned:
                 raise KeyError(name)
             model = loaded or self._load(name, recorded)
             if recorded is not None:  # also if another process has recorded it since the model was loaded
@@ -159,22 +123,35 @@ class Spaces(Mapping[str, Embedder]):
         """
         records = self._catalogue.spaces()
         for name, one in records.items():
-            if not _is_readable(one):
+            if not is_readable(one):
                 raise damaged(
                     self._catalogue.folder / FILE, f"the record of the space {name!r} is incomplete"
                 )
         return records
 
     def recorded(self, modality: ModalityName) -> SpaceRecord | None:
-        """Returns the recorded space of a modality; None if there is none yet."""
-        return next((one for name, one in self.records().items() if modality in name.split("+")), None)
+        """Returns the recorded main space of a modality; None if there is none yet."""
+        stored = self._holding(modality)
+        main = next((one for one in stored if one.name == "+".join(one.modalities)), None)
+        if main is None and modality in self._requested.by_modality:
+            # Spaces that were named by the caller hold no item of this modality yet: its own model comes first.
+            stored = stored if self._catalogue.has_documents(modality) else []
+        return main or next(iter(stored), None)
+
+    def _holding(self, modality: ModalityName) -> list[SpaceRecord]:
+        """Returns the recorded spaces into which items of a modality are embedded, the oldest first."""
+        return [one for one in self.records().values() if modality in one.modalities and one.state == ACTIVE]
 
     def name(self, modality: ModalityName) -> str:
-        """Returns the name of the recorded space of a modality, or of the one that will be recorded."""
+        """Returns the name of the recorded main space of a modality, or of the one that will be recorded."""
         recorded = self.recorded(modality)
         if recorded is not None:
             return recorded.name
         asked = self._asked(modality)
+        if modality not in self._requested.by_modality:
+            chosen = next((name for name, one in self._requested.named.items() if one is asked), None)
+            if chosen is not None:
+                return chosen
         together = [
             other
             for other in readable()
@@ -182,13 +159,31 @@ class Spaces(Mapping[str, Embedder]):
         ]
         return "+".join(together)
 
+    def spaces_of(self, modality: ModalityName) -> list[str]:
+        """Returns the names of all spaces into which items of a modality are embedded, the main one first."""
+        return [self.name(modality), *self.further(modality)]
+
+    def further(self, modality: ModalityName) -> list[str]:
+        """Returns the names of the spaces of a modality beside the main one."""
+        asked = [name for name, one in self._requested.named.items() if modality in self._takes(one)]
+        stored = [one.name for one in self._holding(modality)]
+        if not asked and len(stored) <= 1:
+            return []
+        main = self.name(modality)
+        return [name for name in dict.fromkeys([*stored, *asked]) if name != main]
+
     def model(self, modality: ModalityName) -> Embedder:
         """Returns the model of a modality."""
         return self[self.name(modality)]
 
     def spaces_for_query(self, modality: ModalityName) -> list[str]:
-        """Returns the recorded spaces whose model reads queries of a modality; loads no model."""
-        return [name for name, one in self.records().items() if modality in reads(one)]
+        """Returns the recorded main spaces whose model reads queries of a modality; loads no model."""
+        return [one.name for one in self._main() if modality in reads(one)]
+
+    def _main(self) -> list[SpaceRecord]:
+        """Returns the main spaces of all modalities, in the order in which they were recorded."""
+        main = {one.name for one in map(self.recorded, readable()) if one is not None}
+        return [one for name, one in self.records().items() if name in main]
 
     def unsearchable_spaces(self, modality: ModalityName, *, by_words: bool = True) -> tuple[str, ...]:
         """Explains for each of the other spaces why queries of a modality cannot search it, one line each.
@@ -197,18 +192,18 @@ class Spaces(Mapping[str, Embedder]):
             modality: the modality of the queries.
             by_words: whether to leave out, for queries of text, spaces whose items have words that a text finds.
         """
-        closed = [one for one in self.records().values() if modality not in reads(one)]
+        closed = [one for one in self._main() if modality not in reads(one)]
         if (
             by_words and modality == written()
         ):  # what has words, such as the names of sounds, is found by them
-            closed = [one for one in closed if not any(map(self._catalogue.has_words, one.name.split("+")))]
+            closed = [one for one in closed if not any(map(self._catalogue.has_words, one.modalities))]
         counts = self._catalogue.counts().vectors if closed else {}
-        return tuple(_closed(one, counts[one.name], modality) for one in closed if counts.get(one.name))
+        return tuple(closed_line(one, counts[one.name], modality) for one in closed if counts.get(one.name))
 
     def cutting(self, modality: ModalityName) -> Cutting:
         """Returns how items of a modality are split into passages; loads the model if its limit is not recorded."""
         recorded = self.recorded(modality)
-        limit = None if recorded is None else _recorded_limit(recorded, modality)
+        limit = None if recorded is None else recorded_limit(recorded, modality)
         if limit is None:
             encoder = self.model(modality).encoder.part(modality)
             limit = self.model(modality).max_length if encoder is None else encoder.card.limit
@@ -238,7 +233,13 @@ class Spaces(Mapping[str, Embedder]):
             raise UsageError(f"the model that writes down speech cannot be loaded: {error}") from error
 
     def writer(self, modality: ModalityName) -> Writer:
-        """Returns the space and model of a modality, for writing: the space is recorded, and its canaries are checked.
+        """Returns the main space and model of a modality, for writing; see `writers`."""
+        return self.writers(modality)[0]
+
+    def writers(self, modality: ModalityName) -> tuple[Writer, ...]:
+        """Returns the spaces and models of a modality for writing, the main one first.
+
+        The spaces are recorded, and their canaries are checked.
 
         Raises:
             ItemError: no model was requested for this modality, and the default one cannot be loaded.
@@ -247,12 +248,16 @@ class Spaces(Mapping[str, Embedder]):
             if modality in self._lacking:
                 raise ItemError(self._lacking[modality])
             while modality not in self._writers:
-                name = self._available(modality)
-                recorded = self.records().get(name) or self._claim(name, self[name])
-                if recorded.name == name:  # else another process has just recorded other spaces: try again
-                    self._record_transcriber(recorded, modality)
-                    identity.check_canaries(recorded.canaries, self[name], name)
-                    self._writers[modality] = Writer(name, self[name])
+                main = self._available(modality)
+                recorded = self.records().get(main) or self._claim(main, self[main])
+                if recorded.name != main:  # another process has just recorded other spaces: try again
+                    continue
+                self._record_transcriber(recorded, modality)
+                names = self.spaces_of(modality)
+                for name in names:
+                    further = self.records().get(name) or self._claim(name, self[name])
+                    identity.check_canaries(further.canaries, self[name], name)
+                self._writers[modality] = tuple(Writer(name, self[name]) for name in names)
             return self._writers[modality]
 
     def _record_transcriber(self, recorded: SpaceRecord, modality: ModalityName) -> None:
@@ -307,10 +312,19 @@ class Spaces(Mapping[str, Embedder]):
             self._identity(model),
             {**model.provenance, "modalities": [one for one in readable() if one in model.modalities]},
             identity.canaries_of(model),
+            modalities=self._stored_in(name, model),
+            kind=model.space.kind,
         )
-        recorded = self._catalogue.claim_space(claimed, _rivals(name))
+        others = () if name in self._requested.named else rivals(claimed.modalities)
+        recorded = self._catalogue.claim_space(claimed, others)
         self._check_same(recorded, claimed.identity)
         return recorded
+
+    def _stored_in(self, name: str, model: Embedder) -> tuple[ModalityName, ...]:
+        """Returns the modalities whose items are embedded into a space that is not recorded yet."""
+        if name in self._requested.named:
+            return tuple(one for one in readable() if one in model.modalities)
+        return tuple(one for one in readable() if self.recorded(one) is None and self.name(one) == name)
 
     def _identity(self, model: Embedder) -> dict[str, Any]:
         """Returns the identity of a model; computed if the caller has loaded it, as its files may have changed."""
@@ -321,9 +335,15 @@ class Spaces(Mapping[str, Embedder]):
     def _asked(self, modality: ModalityName) -> ModelSource | None:
         """Returns the model that was requested for a modality; None if there is none."""
         default = self._requested.default
-        if default is None:
-            return self._requested.by_modality.get(modality)
-        return default if modality in self._takes(default) else None
+        if default is not None:
+            return default if modality in self._takes(default) else None
+        asked, named = self._requested.by_modality.get(modality), self._requested.named
+        if asked is not None or not named:
+            return asked
+        recorded = self.recorded(modality)
+        if recorded is not None:
+            return named.get(recorded.name)
+        return next((one for one in named.values() if modality in self._takes(one)), None)
 
     def _is_free(self, modality: ModalityName, model: ModelSource) -> bool:
         """Whether a modality has no space yet and `model` is requested for it."""
@@ -373,8 +393,14 @@ class Spaces(Mapping[str, Embedder]):
 
     def _load(self, name: str, recorded: SpaceRecord | None) -> Embedder:
         """Loads the model of a space: the requested one, else the recorded one, else the default."""
-        modalities = name.split("+")
-        asked = next((one for one in map(self._asked, modalities) if one is not None), None)
+        if recorded is not None and not recorded.model:
+            raise UsageError(
+                f"the space {name!r} holds vectors that were given with vectors=: no model made them"
+            )
+        modalities = self._modalities_of(name, recorded)
+        asked = self._requested.named.get(name)
+        if asked is None and (recorded is None or name == self.name(modalities[0])):
+            asked = next((one for one in map(self._asked, modalities) if one is not None), None)
         default = self._fallbacks.get(modalities[0], record_of(modalities[0]).default_model)
         made = self._meant(recorded.model) if recorded is not None else default
         source = made if asked is None else asked  # not `asked or made`: an empty table is falsy
@@ -398,13 +424,23 @@ class Spaces(Mapping[str, Embedder]):
                 )
         return model
 
+    def _modalities_of(self, name: str, recorded: SpaceRecord | None) -> tuple[ModalityName, ...]:
+        """Returns the modalities of the items in a space, or in one that will be recorded."""
+        if recorded is not None:
+            return recorded.modalities
+        if name in self._requested.named:
+            return self._takes(self._requested.named[name])
+        return tuple(one for one in readable() if self.name(one) == name)
+
     def _refuse_others(self) -> None:
         """Refuses requested models that are not the recorded ones.
 
         A model with the recorded name is not loaded for that: it is checked when it is used.
         """
-        for modality in readable() if self.records() else ():
-            recorded, asked = self.recorded(modality), self._asked(modality)
+        records = self.records()
+        asked_of = [(self.recorded(one), self._asked(one)) for one in readable()] if records else []
+        asked_of += [(records.get(name), one) for name, one in self._requested.named.items()]
+        for recorded, asked in asked_of:
             if recorded is None or asked is None:
                 continue
             if not isinstance(asked, Embedder) and self._called(asked) == recorded.model:
@@ -421,66 +457,6 @@ class Spaces(Mapping[str, Embedder]):
                 ) from error
 
 
-def _is_readable(space: SpaceRecord) -> bool:
-    """Whether the fields of a record that are used here exist and have the right types."""
-    recorded, listed = space.identity, space.provenance.get("modalities", [])
-    parts = [recorded.get("weights"), recorded.get("preprocessing", {}), recorded.get("towers", {})]
-    return (
-        all(isinstance(part, Mapping) for part in parts)
-        and type(recorded.get("preprocessing", {}).get("limit", 1)) in (int, float)
-        and isinstance(listed, list)
-        and all(isinstance(one, str) for one in listed)
-    )
-
-
-def reads(space: SpaceRecord) -> tuple[ModalityName, ...]:
-    """Returns the modalities that the model of a space reads; if they are not recorded, by its identity."""
-    modalities = space.provenance.get("modalities") or [written(), *space.identity.get("towers", ())]
-    return tuple(cast(list[ModalityName], modalities))
-
-
-def _rivals(name: str) -> list[str]:
-    """Returns the names of all possible spaces that share a modality with this one."""
-    modalities, all_of_them = set(name.split("+")), readable()
-    counts = range(1, len(all_of_them) + 1)
-    return [
-        "+".join(parts)
-        for n in counts
-        for parts in combinations(all_of_them, n)
-        if modalities.intersection(parts)
-    ]
-
-
-def _joint_model(modalities: set[str]) -> str:
-    """Returns a model that embeds some modalities, for messages; "MODEL" if none is known."""
-    records = [known_modalities()[one] for one in modalities if one in known_modalities()]
-    known = (one.joint_model for one in records if modalities <= {one.name, written()})
-    return next(filter(None, known), "MODEL")
-
-
-def _recorded_limit(space: SpaceRecord, modality: ModalityName) -> float | None:
-    """Returns the length limit of a space's model for a modality, in its unit; None if it is not recorded."""
-    made = space.identity
-    if modality in made.get("towers", {}):
-        made = made["towers"][modality]
-    elif reads(space)[0] != modality:  # the other facts are those of the first modality
-        return None
-    limit = made.get("preprocessing", {}).get("limit")
-    return limit if type(limit) in (int, float) else None
-
-
 def _same(a: ModelSource, b: ModelSource) -> bool:
     loaded = isinstance(a, Embedder) or isinstance(b, Embedder)
     return a is b if loaded else str(a) == str(b)
-
-
-def _closed(space: SpaceRecord, vectors: int, modality: ModalityName) -> str:
-    """Says in one line that a space was not searched, why, and how to change that."""
-    joint, modalities = _joint_model({modality, *space.name.split("+")}), space.name.split("+")
-    option = joint if written() in modalities else f"{modalities[0]}={joint}"
-    such = f"{joint} or one" if joint != "MODEL" else "one"
-    return (
-        f"the space {space.name!r} ({vectors:,} vector{'s' if vectors != 1 else ''}) cannot be searched by {modality}: "
-        f"its model {space.model} does not read {modality}; a joint model does, such as {such} made by "
-        f"`omnivec train align`: omnivec index --collection NEW --model {option} PATHS"
-    )

@@ -152,7 +152,7 @@ class Sync:
 
         self._catalogue, self._names = catalogue, names
         self._options, self._on_event = options, on_event
-        self._indexing = Indexing(catalogue, spaces.writer, self._cutting, self._done)
+        self._indexing = Indexing(catalogue, spaces.writers, self._further, self._cutting, self._done)
         self._before: Mapping[str, Signature] = {}
         self._notes: dict[str, str] = {}
         self._touched: dict[str, tuple[int, int, int]] = {}
@@ -190,9 +190,15 @@ class Sync:
 
     def _cutting(self, name: ModalityName) -> Cutting:
         """Returns how documents of a modality are split into passages."""
-        # A dry run loads no model; without a recorded space there are no documents to compare the settings with.
-        unneeded = self._options.dry_run and self._spaces.recorded(name) is None
-        return Cutting(0) if unneeded else self._spaces.cutting(name)
+        return Cutting(0) if self._unneeded(name) else self._spaces.cutting(name)
+
+    def _further(self, name: ModalityName) -> list[str]:
+        """Returns the names of the spaces of a modality beside the main one."""
+        return [] if self._unneeded(name) else self._spaces.further(name)
+
+    def _unneeded(self, name: ModalityName) -> bool:
+        """Whether no model is to be loaded: a dry run without a recorded space has no documents to compare with."""
+        return self._options.dry_run and self._spaces.recorded(name) is None
 
     def _walk(self, root: Path) -> Walk | None:
         """Returns the walk through a root; None if its name cannot be stored."""

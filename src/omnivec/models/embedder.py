@@ -28,7 +28,7 @@ from omnivec.models.runtime import PRECISIONS
 from omnivec.models.token_vectors import Tokens
 from omnivec.models.transcribing import Transcribing
 from omnivec.ops.quantized import bytes_of
-from omnivec.types import Chunk, Encoded, Floats, Metric, ModalityName, Space, Truncate
+from omnivec.types import Chunk, Encoded, Floats, Kind, Metric, ModalityName, Space, Truncate
 from omnivec.validation import arguments
 from omnivec.validation.arguments import expanded
 from omnivec.vectors.similarity import pairwise_similarity, similarity
@@ -86,6 +86,11 @@ class Embedder(Transcribing, Describing):
         return self.encoder.card.space.metric
 
     @property
+    def kind(self) -> Kind:
+        """What the model gives for an item: one vector ("dense"), several ("multi"), or weights of terms ("sparse")."""
+        return self.encoder.card.space.kind
+
+    @property
     def modalities(self) -> tuple[ModalityName, ...]:
         """The modalities that it embeds."""
         return self.encoder.card.space.modalities
@@ -93,7 +98,7 @@ class Embedder(Transcribing, Describing):
     @property
     def space(self) -> Space:
         """The vector space: dim, metric and modalities."""
-        return Space(self.dim, self.metric, self.modalities)
+        return Space(self.dim, self.metric, self.modalities, self.kind)
 
     @property
     def max_length(self) -> float:
@@ -297,6 +302,11 @@ class Embedder(Transcribing, Describing):
         """Implements `encode`; `prompt` is used if the options name none."""
         if convert_to_numpy is not True or convert_to_tensor is not False:
             refuse_tensors(convert_to_numpy, convert_to_tensor)
+        if self.kind != "dense":
+            what = "several vectors" if self.kind == "multi" else "sparse weights"
+            raise UsageError(
+                f"{self.name} gives {what} for each item, which are no (n, dim) array: use model.run"
+            )
         single = is_one(items)
         listed = [items] if isinstance(items, str) else list(several(items))
         encoded = self._run(listed, options, prompt, show_progress_bar)
@@ -316,8 +326,7 @@ class Embedder(Transcribing, Describing):
         else:
             with progress.bar("embedding", len(listed), "items", show_progress_bar) as bar:
                 encoded = self.encoder.run(listed, reading, BatchOptions(rows, bar.advance))
-        encoded.vectors = finish(encoded.vectors)
-        return encoded
+        return _finish(encoded, finish)
 
     def tokens(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
         """Computes a contextual vector for each token of a text.
@@ -463,9 +472,14 @@ class Embedder(Transcribing, Describing):
 
 
 def _finished(windows: Iterator[Encoded], finish: Callable[[Floats], Floats]) -> Iterator[Encoded]:
-    for encoded in windows:
+    return (_finish(encoded, finish) for encoded in windows)
+
+
+def _finish(encoded: Encoded, finish: Callable[[Floats], Floats]) -> Encoded:
+    """Truncates and normalises vectors; the weights of sparse ones stay as the model gives them."""
+    if encoded.kind != "sparse":
         encoded.vectors = finish(encoded.vectors)
-        yield encoded
+    return encoded
 
 
 def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:

@@ -56,8 +56,12 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
     *STRAYS,
     (
         "vectors of a wrong length",
-        "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space"
-        " WHERE typeof(vector) <> 'blob' OR length(vector) <> 4 * dim",
+        "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space WHERE typeof(vector) <> 'blob'"
+        " OR CASE kind WHEN 'sparse' THEN length(vector) % 8 <> 0 ELSE length(vector) <> 4 * dim END",
+    ),
+    (
+        "passages with several vectors in a sparse space",
+        "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space WHERE part > 0 AND kind = 'sparse'",
     ),
     (
         "canaries without a space",
@@ -180,14 +184,15 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _lengths(connection: sqlite3.Connection) -> Iterator[str]:
     """Finds vectors with NaN or infinities, and vectors not of length 1 in a space whose canaries all are."""
-    for key, name in connection.execute("SELECT key, name FROM spaces").fetchall():
+    for key, name, kind in connection.execute("SELECT key, name, kind FROM spaces").fetchall():
         canaries = connection.execute("SELECT vector FROM canaries WHERE space = ?", (key,)).fetchall()
-        unit = bool(canaries) and all(is_unit(vector) for (vector,) in canaries)
+        unit = kind == "dense" and bool(canaries) and all(is_unit(vector) for (vector,) in canaries)
         for passage, vector in connection.execute(
             "SELECT passage, vector FROM vectors WHERE space = ?", (key,)
         ):
-            if isinstance(vector, bytes) and len(vector) % 4 == 0:
-                values = np.frombuffer(vector, "<f4")
+            if isinstance(vector, bytes) and len(vector) % (8 if kind == "sparse" else 4) == 0:
+                # The first half of a sparse vector are its indices.
+                values = np.frombuffer(vector, "<f4", offset=len(vector) // 2 if kind == "sparse" else 0)
                 if not np.isfinite(values).all():
                     yield f"a vector of passage {passage} in the space {name!r} holds NaN or an infinity"
                 elif unit and not is_unit(vector):

@@ -14,15 +14,24 @@ from contextlib import contextmanager
 from typing import Any
 
 Stored = tuple[tuple[Any, ...], Sequence[tuple[str, int, bytes]]]
-"""A passage: its row (ordinal, start, end, line, modality, text), and its (space, part, vector) by space and part."""
+"""A passage: its row (ordinal, start, end, line, modality, text, unit), and its vectors (space, part, blob), sorted.
+
+The row ends before the unit if that is NULL, as in passages of older versions.
+"""
+
+NAMED = 6
+"""The version of the schema whose spaces have the columns modalities, kind, dtype and state."""
 
 
 TABLES: Mapping[str, str] = {
-    "spaces": "SELECT key, name, model, dim, metric, identity, provenance FROM spaces ORDER BY key",
+    "spaces": "SELECT key, name, model, dim, metric, identity, provenance, modalities, kind, dtype, state FROM spaces"
+    " ORDER BY key",
     "canaries": "SELECT space, ordinal, text, vector FROM canaries ORDER BY space, ordinal",
     "roots": "SELECT path FROM roots ORDER BY path",
 }
 """Each small table -> a SELECT of its whole content. The table `meta` has its checksum under the table's name."""
+
+_UNNAMED = "SELECT key, name, model, dim, metric, identity, provenance FROM spaces ORDER BY key"
 
 
 def of(document: tuple[Any, ...], passages: Sequence[Stored]) -> int:
@@ -44,6 +53,11 @@ def of(document: tuple[Any, ...], passages: Sequence[Stored]) -> int:
     return int.from_bytes(hashed.digest(), "big", signed=True)
 
 
+def row_of(*row: Any) -> tuple[Any, ...]:
+    """The row of a passage, (ordinal, start, end, line, modality, text, unit), as it enters the checksum."""
+    return row if row[-1] is not None else row[:-1]
+
+
 def of_state(name: str, size: int, mtime_ns: int, device: int, indexed_ns: int) -> int:
     """The checksum of when and where a document's file was seen; `^` adds it to the document's, or removes it."""
     return _hash(repr((name, size, mtime_ns, device, indexed_ns)).encode())
@@ -51,7 +65,16 @@ def of_state(name: str, size: int, mtime_ns: int, device: int, indexed_ns: int) 
 
 def of_table(connection: sqlite3.Connection, table: str) -> int:
     """The checksum of the whole content of one of `TABLES`."""
-    return _hash(repr(connection.execute(TABLES[table]).fetchall()).encode())
+    former = table == "spaces" and not _has_named(connection)
+    return _of_rows(connection, _UNNAMED if former else TABLES[table])
+
+
+def _has_named(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= NAMED)
+
+
+def _of_rows(connection: sqlite3.Connection, select: str) -> int:
+    return _hash(repr(connection.execute(select).fetchall()).encode())
 
 
 def _hash(raw: bytes) -> int:
@@ -79,6 +102,7 @@ def _note(connection: sqlite3.Connection, table: str) -> None:
 
 def computed(connection: sqlite3.Connection, *, states: bool = True) -> Iterator[tuple[int, int]]:
     """The key of each document and the checksum of its stored content, with `of_state` if `states` is set."""
+    unit = "unit" if _has_named(connection) else "NULL"
     documents = connection.execute(
         "SELECT key, size, mtime_ns, device, indexed_ns, id, modality, how, digest, root, path, metadata, lost"
         " FROM documents ORDER BY key"
@@ -92,10 +116,13 @@ def computed(connection: sqlite3.Connection, *, states: bool = True) -> Iterator
         ):
             vectors.setdefault(passage, []).append((vector[0], vector[1], vector[2]))
         passages = connection.execute(
-            "SELECT key, ordinal, start, end, line, modality, text FROM passages WHERE document = ? ORDER BY ordinal",
+            f"SELECT key, ordinal, start, end, line, modality, text, {unit} FROM passages WHERE document = ?"
+            " ORDER BY ordinal",
             (key,),
         )
-        checksum = of(tuple(document), [(tuple(row), vectors.get(passage, ())) for passage, *row in passages])
+        checksum = of(
+            tuple(document), [(row_of(*row), vectors.get(passage, ())) for passage, *row in passages]
+        )
         yield key, checksum ^ (of_state(document[0], size, mtime_ns, device, indexed_ns) if states else 0)
 
 
@@ -115,3 +142,10 @@ def fill_states(connection: sqlite3.Connection) -> None:
     connection.executemany("UPDATE documents SET checksum = ? WHERE key = ?", sums)
     for table in TABLES:
         _note(connection, table)
+
+
+def fill_spaces(connection: sqlite3.Connection) -> None:
+    """Migration to version 6: covers the new columns of spaces; a checksum that was wrong before stays wrong."""
+    if fits(connection, "spaces"):
+        checksum = _of_rows(connection, TABLES["spaces"])
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('spaces', ?)", (checksum,))

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
-from omnivec.store import writing
+from omnivec.store import schema, writing
 from omnivec.store.dates import instant
 from omnivec.store.replaced import Files, identity_of
 from omnivec.store.strings import has_unspaced, searchable
@@ -154,6 +154,8 @@ def connect(path: Path, *, writing: bool, lasting: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16384")
         if not writing:
+            with suppress(sqlite3.DatabaseError):  # what is no catalogue is named when it is read
+                schema.show_as_newest(connection)
             connection.execute("PRAGMA query_only = ON")
         connection.create_function("mentions", 2, _mentions, deterministic=True)
         connection.create_function("searchable", 1, searchable, deterministic=True)

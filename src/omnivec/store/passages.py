@@ -14,8 +14,8 @@ from omnivec.store import checking, fulltext, matches, rows
 from omnivec.store.connections import damaged
 from omnivec.store.filters import compile_where
 from omnivec.store.reader import Reader
-from omnivec.store.records import StoredPassage
-from omnivec.types import Floats, Keys
+from omnivec.store.records import SPARSE, StoredPassage
+from omnivec.types import Floats, Keys, SparseRows
 
 _BLOBS_AT_ONCE = 1024
 
@@ -91,7 +91,7 @@ class PassageReader(Reader):
             keys (n,) int64 and matrix (n, dim) float32; a passage of several parts has several rows.
 
         Raises:
-            UsageError: no such space.
+            UsageError: no such space, or it is sparse.
         """
         condition = "space = ? AND passage > ?"
         with self._connections.snapshot() as connection:
@@ -102,11 +102,38 @@ class PassageReader(Reader):
                 )
             if not after:
                 checking.refuse_strays(connection, self._connections.path)
+            if record[0][8] == SPARSE:
+                raise UsageError(f"the space {space!r} is sparse: `sparse_vectors` reads it")
             parameters: list[Any] = [record[0][1], after]
             if keys is not None:
                 condition += " AND passage IN (SELECT value FROM json_each(?))"
                 parameters.append(_listed(keys))
             return self._matrix(connection, condition, parameters, record[0][3], space)
+
+    def sparse_vectors(self, space: str, keys: Keys | None = None) -> tuple[Keys, SparseRows]:
+        """The vectors of a sparse space, ascending by passage key; for those of some passages, or of all.
+
+        Returns:
+            keys (n,) int64 and n rows.
+
+        Raises:
+            UsageError: no such space, or it is not sparse.
+        """
+        with self._connections.snapshot() as connection:
+            record = self.spaces().get(space)
+            if record is None or record.kind != SPARSE:
+                raise UsageError(f"{self.folder} has no sparse space {space!r}")
+            checking.refuse_strays(connection, self._connections.path)
+            condition, parameters = "space = (SELECT key FROM spaces WHERE name = ?)", [space]
+            if keys is not None:
+                condition += " AND passage IN (SELECT value FROM json_each(?))"
+                parameters.append(_listed(keys))
+            stored = connection.execute(
+                f"SELECT passage, vector FROM vectors WHERE {condition} ORDER BY passage", parameters
+            ).fetchall()
+        path = self._connections.path
+        passages = rows.passage_keys(path, [row[0] for row in stored])
+        return passages, SparseRows.of(rows.sparse_rows(path, [row[1] for row in stored], record.dim, space))
 
     def _matrix(
         self, connection: Connection, condition: str, parameters: list[Any], dim: int, space: str

@@ -12,8 +12,8 @@ from typing import Any
 from omnivec.store import rows
 from omnivec.store.connections import Connections, damaged
 from omnivec.store.filters import compared, compile_where
-from omnivec.store.records import Document, DocumentEntry, Passage, Signature, SpaceRecord
-from omnivec.types import Floats, Keys
+from omnivec.store.records import SPARSE, Document, DocumentEntry, Passage, Signature, SpaceRecord
+from omnivec.types import Keys, ModalityName
 
 _NAMED = 20
 _FIELDS = "SELECT DISTINCT field.key FROM documents, json_each(metadata) AS field ORDER BY field.key"
@@ -81,11 +81,11 @@ class Reader:
             canaries = self._read(rows.CANARY, "FROM canaries ORDER BY space, ordinal")
         path = self._connections.path
         records = {}
-        for name, key, model, dim, metric, identity, provenance in spaces:
+        for name, key, model, dim, metric, identity, provenance, *more in spaces:
             stored = [(text, blob) for space, text, blob in canaries if space == key]
             vectors = rows.vector_rows(path, [blob for _, blob in stored], dim, name)
             pairs = tuple((text, vector) for (text, _), vector in zip(stored, vectors, strict=True))
-            records[name] = SpaceRecord(name, model, dim, metric, identity, provenance, pairs)
+            records[name] = SpaceRecord(name, model, dim, metric, identity, provenance, pairs, *more)
         return records
 
     def documents(
@@ -133,6 +133,10 @@ class Reader:
             raise damaged(self._connections.path, "the metadata of a document is not a JSON object")
         return keys
 
+    def has_documents(self, modality: ModalityName) -> bool:
+        """Whether there is a document of a modality."""
+        return bool(self._rows("SELECT 1 FROM documents WHERE modality = ? LIMIT 1", (modality,)))
+
     def _any(self, where: Mapping[str, Any]) -> bool:
         condition, parameters = compile_where(where)
         return bool(self._rows(f"SELECT 1 FROM documents WHERE {condition} LIMIT 1", parameters))
@@ -148,22 +152,27 @@ class Reader:
                 "FROM passages WHERE document = (SELECT key FROM documents WHERE id = ?) ORDER BY ordinal",
                 (name,),
             )
-            dims = {space.name: space.dim for space in self.spaces().values()}
-            with_vectors = tuple(Passage(*[*row, self._vectors_of(key, dims)]) for key, *row in passages)
+            spaces = self.spaces()
+            with_vectors = tuple(
+                Passage(*[*row[:-1], self._vectors_of(key, spaces), row[-1]]) for key, *row in passages
+            )
         return Document(*[*stored[0], with_vectors])
 
-    def _vectors_of(self, passage: int, dims: Mapping[str, int]) -> dict[str, Floats]:
+    def _vectors_of(self, passage: int, spaces: Mapping[str, SpaceRecord]) -> dict[str, Any]:
         stored = self._rows(
             "SELECT name, vector FROM vectors JOIN spaces ON spaces.key = space WHERE passage = ? ORDER BY space, part",
             (passage,),
         )
-        names = dict.fromkeys(row[0] for row in stored)
-        return {
-            name: rows.vector_rows(
-                self._connections.path, [blob for space, blob in stored if space == name], dims[name], name
+        path, vectors = self._connections.path, dict[str, Any]()
+        for name in dict.fromkeys(row[0] for row in stored):
+            blobs, dim = [blob for space, blob in stored if space == name], spaces[name].dim
+            sparse = spaces[name].kind == SPARSE
+            vectors[name] = (
+                rows.sparse_rows(path, blobs, dim, name)[0]
+                if sparse
+                else rows.vector_rows(path, blobs, dim, name)
             )
-            for name in names
-        }
+        return vectors
 
     def signatures(self, root: str | None = None) -> dict[str, Signature]:
         """The signatures of documents by id, of all or of those found under one root."""

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omnivec.types import Floats, Metric, ModalityName
+from omnivec.types import Floats, Kind, Metric, ModalityName
+
+FLOAT32 = "float32"
+SPARSE: Kind = "sparse"
+ACTIVE, FILLING, RETIRED = STATES = ("active", "filling", "retired")
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,13 +18,13 @@ class Passage:
     """A piece of a document that has its own vectors.
 
     Attributes:
-        start: start offset in the document, in the unit of its modality: characters of a text. 0 if the modality has no
-            extent.
+        start: start offset in the document, in `unit`; 0 if the modality has no extent.
         end: end offset, exclusive.
         line: number of its first line in the source, from 1; None if the source has no lines.
         text: the text for full-text search; "" if there is none.
         modality: its modality.
-        vectors: name of a space -> (parts, dim) float32; usually one part.
+        vectors: name of a space -> (parts, dim) float32, usually one part; in a sparse space, a `SparseRow`.
+        unit: what its offsets count: "characters" or "seconds"; "" if the modality has no extent.
     """
 
     start: float
@@ -28,7 +32,8 @@ class Passage:
     line: int | None
     text: str
     modality: ModalityName
-    vectors: Mapping[str, Floats]
+    vectors: Mapping[str, Any]
+    unit: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,12 +118,16 @@ class SpaceRecord:
 
     Attributes:
         name: of the space in this collection.
-        model: name of the model.
-        dim: length of a vector.
+        model: name of the model; "" for a space of vectors that the user brings.
+        dim: length of a vector; the number of terms of a sparse one.
         metric: by which vectors are compared.
         identity: the facts that must be equal for two models to count as the same.
         provenance: how the vectors were computed: precision, engine, versions.
         canaries: (text, (dim,) float32) pairs by which a model is checked: does it still compute the same vectors?
+        modalities: of the items that are embedded into it, in the order of the modalities.
+        kind: what a passage has in it: one vector ("dense"), several ("multi"), or weights of terms ("sparse").
+        dtype: how the numbers are stored.
+        state: "active"; "filling" while its vectors are made; "retired" when another space has taken its place.
     """
 
     name: str
@@ -128,6 +137,10 @@ class SpaceRecord:
     identity: Mapping[str, Any]
     provenance: Mapping[str, Any]
     canaries: tuple[tuple[str, Floats], ...]
+    modalities: tuple[ModalityName, ...] = ()
+    kind: Kind = "dense"
+    dtype: str = FLOAT32
+    state: str = ACTIVE
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,7 @@ class StoredPassage:
     line: int | None
     text: str
     modality: ModalityName
+    unit: str | None
     metadata: Mapping[str, Any]
 
 

@@ -19,7 +19,8 @@ from typing import Any, get_args
 import numpy as np
 
 from omnivec.store.connections import damaged
-from omnivec.types import IN_CHARACTERS, Floats, Keys, Metric
+from omnivec.store.records import FLOAT32, STATES
+from omnivec.types import IN_CHARACTERS, Floats, Keys, Kind, Metric, SparseRow
 from omnivec.validation.arguments import quoted
 
 _NAME = re.compile("[a-z][a-z0-9_]*")
@@ -36,7 +37,7 @@ class Column:
         most: largest number; None for no bound.
         among: the allowed values; empty for any.
         like: a pattern that the whole text has to match; None for any text.
-        is_json: whether the text is a JSON object, which is read as a dict.
+        json: dict or list if the text is a JSON object, or a JSON list of texts, which is read; None for other text.
     """
 
     sql: str
@@ -45,13 +46,17 @@ class Column:
     most: int | None = None
     among: tuple[str, ...] = ()
     like: re.Pattern[str] | None = None
-    is_json: bool = False
+    json: type | None = None
 
     @cached_property
     def plain(self) -> bool:
         """Whether any value of its types is allowed."""
         return (
-            self.least is None and self.most is None and not self.among and not self.like and not self.is_json
+            self.least is None
+            and self.most is None
+            and not self.among
+            and self.like is None
+            and self.json is None
         )
 
     def value(self, stored: Any) -> Any:
@@ -66,7 +71,7 @@ class Column:
             raise ValueError(f"one of {', '.join(self.among)}")
         if self.like is not None and not self.like.fullmatch(stored):
             raise ValueError("a name in lower case")
-        return _object(stored) if self.is_json else stored
+        return stored if self.json is None else _parsed(stored, self.json)
 
 
 _NAMES: Mapping[type, str] = {
@@ -78,14 +83,20 @@ _NAMES: Mapping[type, str] = {
 }
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parsed(text: str, expected: type) -> Any:
+    """A JSON object as a dict, or a JSON list of texts as a tuple."""
+    what = "a JSON object" if expected is dict else "a JSON list of texts"
     try:
         value = json.loads(text, parse_constant=_refused, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
-        raise ValueError("a JSON object") from exc
-    if not isinstance(value, dict):
-        raise ValueError("a JSON object")
-    return value
+        raise ValueError(what) from exc
+    if not isinstance(value, expected):
+        raise ValueError(what)
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(one, str) for one in value):
+        raise ValueError(what)
+    return tuple(value)
 
 
 def _refused(constant: str) -> Any:
@@ -184,6 +195,27 @@ def vector_rows(path: Path, blobs: Sequence[Any], dim: int, whose: str) -> Float
     return matrix
 
 
+def sparse_rows(path: Path, blobs: Sequence[Any], dim: int, whose: str) -> list[SparseRow]:
+    """Stored sparse vectors; CollectionDamaged if one is not what `writing` makes of a `SparseRow`."""
+    rows = []
+    for blob in blobs:
+        if type(blob) is not bytes or len(blob) % 8:
+            raise damaged(
+                path, f"a vector of the space {whose!r} is not a blob of 8 bytes for each component"
+            )
+        n = len(blob) // 8
+        indices = np.frombuffer(blob, "<u4", n).astype(np.int64)
+        weights = np.frombuffer(blob, "<f4", n, 4 * n)
+        if np.any(indices[1:] <= indices[:-1]) or (n and indices[-1] >= dim):
+            raise damaged(
+                path, f"the components of a vector of the space {whose!r} are not 0 to {dim - 1}, ascending"
+            )
+        if not np.isfinite(weights).all():
+            raise damaged(path, f"a vector of the space {whose!r} holds NaN or an infinity")
+        rows.append(SparseRow(indices, weights))
+    return rows
+
+
 def _text(sql: str, among: tuple[str, ...] = ()) -> Column:
     return Column(sql, (str,), among=among)
 
@@ -208,7 +240,7 @@ def _span(passage: Mapping[str, Any]) -> str | None:
 
 
 _OPTIONAL = (str, type(None))
-_METRIC = get_args(Metric)
+_METRIC, _KIND = get_args(Metric), get_args(Kind)
 
 _HEAD = (
     _text("id"),
@@ -220,7 +252,7 @@ _HEAD = (
     _number("size", 0),
     _number("mtime_ns"),
     _number("device"),
-    Column("metadata", (str,), is_json=True),
+    Column("metadata", (str,), json=dict),
     _number("lost", 0),
 )
 DOCUMENT = Shape("documents", _HEAD)
@@ -257,6 +289,7 @@ _PLACE = (
     Column("line", (int, type(None)), least=1, most=_FAR),
     _text("text"),
     _name("passages.modality"),
+    Column("unit", _OPTIONAL),
 )
 PASSAGE = Shape("passages", (_number("key", 1), *_PLACE), _span)
 FOUND = Shape(
@@ -266,7 +299,7 @@ FOUND = Shape(
         _number("ordinal", 0, _FAR),
         _text("id"),
         *_PLACE,
-        Column("metadata", (str,), is_json=True),
+        Column("metadata", (str,), json=dict),
     ),
     _span,
 )
@@ -278,8 +311,12 @@ SPACE = Shape(
         _text("model"),
         _number("dim", 1),
         _text("metric", _METRIC),
-        Column("identity", (str,), is_json=True),
-        Column("provenance", (str,), is_json=True),
+        Column("identity", (str,), json=dict),
+        Column("provenance", (str,), json=dict),
+        Column("modalities", (str,), json=list),
+        _text("kind", _KIND),
+        _text("dtype", (FLOAT32,)),
+        _text("state", STATES),
     ),
 )
 CANARY = Shape("canaries", (_number("space", 1), _text("text"), Column("vector", (bytes,))))

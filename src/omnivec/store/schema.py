@@ -183,6 +183,26 @@ END;
 """
 
 
+# Spaces are named freely, so the modalities of their items, which once were their names, are a column. `kind` says what
+# an item has in a space (see `types.Kind`), `dtype` how numbers are stored, `state` whether it is searched: "active",
+# "filling" while its vectors are made, or "retired" when another has taken its place.
+_NAMED = """
+ALTER TABLE spaces ADD COLUMN modalities TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE spaces ADD COLUMN kind TEXT NOT NULL DEFAULT 'dense';
+ALTER TABLE spaces ADD COLUMN dtype TEXT NOT NULL DEFAULT 'float32';
+ALTER TABLE spaces ADD COLUMN state TEXT NOT NULL DEFAULT 'active';
+UPDATE spaces SET modalities = '["' || replace(name, '+', '","') || '"]';
+ALTER TABLE passages ADD COLUMN unit TEXT;
+"""
+
+# What the columns of `_NAMED` would hold, for a collection of an older version that is opened for reading.
+_UNNAMED = """
+CREATE TEMP VIEW spaces AS SELECT *, '["' || replace(name, '+', '","') || '"]' AS modalities, 'dense' AS kind,
+    'float32' AS dtype, 'active' AS state FROM main.spaces;
+CREATE TEMP VIEW passages AS SELECT *, NULL AS unit FROM main.passages;
+"""
+
+
 class Migration(NamedTuple):
     """A step from one version of the schema to the next.
 
@@ -203,6 +223,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(3, _SEARCHABLE),
     Migration(4, _CHECKED, checksums.fill),
     Migration(5, "", checksums.fill_states),
+    Migration(6, _NAMED, checksums.fill_spaces),
 )
 
 CHECKED = 4
@@ -210,6 +231,9 @@ CHECKED = 4
 
 ALL_CHECKED = 5
 """The version from which on these cover times and sizes, and spaces, canaries and roots have checksums too."""
+
+NAMED = checksums.NAMED
+"""The version from which on a space has a column for the modalities of its items, and a passage for its unit."""
 
 READABLE = 1
 """The oldest version that can be read without being migrated."""
@@ -237,3 +261,14 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
             if step.fill is not None:
                 step.fill(connection)
             connection.execute(f"PRAGMA user_version = {step.version:d}")
+
+
+def show_as_newest(connection: sqlite3.Connection) -> None:
+    """Gives a connection that only reads the columns that an older schema lacks, by temporary views.
+
+    Another connection may migrate the schema meanwhile; then the views show the columns themselves, which come first.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if READABLE <= version < NAMED:
+        for statement in statements(_UNNAMED):
+            connection.execute(statement)

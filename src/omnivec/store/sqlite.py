@@ -67,9 +67,7 @@ class Catalogue(PassageReader):
         if not documents and not remove:
             return
         with self._connections.transaction() as connection:
-            known = {
-                row[0]: (row[1], row[2]) for row in connection.execute("SELECT name, key, dim FROM spaces")
-            }
+            known = writing.spaces(connection)
             latest = {document.id: document for document in documents}
             removed = dict.fromkeys([*latest, *remove])
             writing.delete(connection, list(removed))

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,15 @@ from omnivec.store import checksums
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.schema import TEXT_INDEXES
 from omnivec.store.strings import has_unspaced, searchable, storable
-from omnivec.types import Floats
+from omnivec.types import Floats, Kind, SparseRow
 from omnivec.validation.arguments import is_missing, plain, quoted
 
 HISTORY = 1000
+_CHANGED = (
+    *("model", "dim", "metric", "identity", "provenance"),
+    *("modalities", "kind", "dtype", "state"),
+)
+"""The columns of a space that a new record of it replaces."""
 _WORTH_MERGING = 64
 
 
@@ -115,7 +120,53 @@ def merge_text_indexes(connection: Connection) -> None:
         connection.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
 
 
-def _blobs(vectors: Floats, dim: int, whose: str) -> list[bytes]:
+class SpaceKey(NamedTuple):
+    """What has to be known of a space to write vectors into it: its key, the length of a vector, and its kind."""
+
+    key: int
+    dim: int
+    kind: Kind = "dense"
+
+
+def spaces(connection: Connection) -> dict[str, SpaceKey]:
+    """Name of each space -> its key, dim and kind."""
+    rows = connection.execute("SELECT name, key, dim, kind FROM spaces")
+    return {name: SpaceKey(key, dim, kind) for name, key, dim, kind in rows}
+
+
+def _blobs(vectors: Floats | SparseRow, space: SpaceKey, whose: str) -> list[bytes]:
+    """The vectors of a passage as they are stored, one blob for each part; UsageError unless they fit the space."""
+    if space.kind == "sparse":
+        return [_sparse_blob(vectors, space.dim, whose)]
+    if isinstance(vectors, SparseRow):
+        raise UsageError(f"{whose}: the vector is sparse; the space takes float32 (parts, {space.dim})")
+    blobs = _dense_blobs(vectors, space.dim, whose)
+    if space.kind == "dense" or blobs:
+        return blobs
+    raise UsageError(f"{whose}: there are no vectors; the space takes float32 (parts, {space.dim})")
+
+
+def _sparse_blob(row: Floats | SparseRow, dim: int, whose: str) -> bytes:
+    """A sparse vector: n indices of 4 bytes, then n weights of 4 bytes, little-endian."""
+    if not isinstance(row, SparseRow):
+        raise UsageError(f"{whose}: the vector is not a SparseRow, as the space takes")
+    indices, weights = np.asarray(row.indices, np.int64), np.asarray(row.weights, np.float32)
+    ascending = not np.any(indices[1:] <= indices[:-1])
+    if indices.ndim != 1 or indices.shape != weights.shape or not ascending:
+        raise UsageError(
+            f"{whose}: {indices.shape} indices and {weights.shape} weights; a sparse vector has one weight for each "
+            "index, and its indices ascend"
+        )
+    if len(indices) and (indices[0] < 0 or indices[-1] >= dim):
+        raise UsageError(
+            f"{whose}: indices from {indices[0]} to {indices[-1]}; the space has {dim:,} components"
+        )
+    if not np.isfinite(weights).all():
+        raise UsageError(f"{whose}: {int((~np.isfinite(weights)).sum())} weights are NaN or infinite")
+    return indices.astype("<u4").tobytes() + weights.astype("<f4").tobytes()
+
+
+def _dense_blobs(vectors: Floats, dim: int, whose: str) -> list[bytes]:
     matrix = np.asarray(vectors)
     if matrix.ndim != 2 or matrix.shape[1] != dim or matrix.dtype != np.float32:
         raise UsageError(
@@ -128,15 +179,13 @@ def _blobs(vectors: Floats, dim: int, whose: str) -> list[bytes]:
     return [row.tobytes() for row in matrix.astype("<f4", copy=False)]
 
 
-def insert(
-    connection: Connection, document: Document, spaces: Mapping[str, tuple[int, int]], now: int
-) -> None:
+def insert(connection: Connection, document: Document, spaces: Mapping[str, SpaceKey], now: int) -> None:
     """Inserts a document whose id is not in the catalogue.
 
     Args:
         connection: in a transaction.
         document: with all its passages.
-        spaces: name of a space -> (its key, its dim).
+        spaces: see `spaces`.
         now: nanoseconds since 1970.
     """
     metadata = json_text(document.metadata, f"metadata of {document.id!r}")
@@ -160,18 +209,18 @@ def insert(
         ),
     )
     owner = cursor.lastrowid
-    for row, vectors in passages:
-        text = row[-1]
+    for (row, vectors), passage in zip(passages, document.passages, strict=True):
+        text = row[5]
         searched = searchable(text)
         cursor.execute(
-            "INSERT INTO passages (document, ordinal, start, end, line, modality, text, unspaced, searched)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (owner, *row, has_unspaced(searched), None if searched == text else searched),
+            "INSERT INTO passages (document, ordinal, start, end, line, modality, text, unit, unspaced, searched)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (owner, *row[:6], passage.unit, has_unspaced(searched), None if searched == text else searched),
         )
         key = cursor.lastrowid
         connection.executemany(
             "INSERT INTO vectors (space, passage, part, vector) VALUES (?, ?, ?, ?)",
-            [(spaces[space][0], key, part, blob) for space, part, blob in vectors],
+            [(spaces[space].key, key, part, blob) for space, part, blob in vectors],
         )
 
 
@@ -181,9 +230,9 @@ def _number(number: float) -> float:
 
 
 def _stored(
-    passage: Passage, ordinal: int, document: str, spaces: Mapping[str, tuple[int, int]]
+    passage: Passage, ordinal: int, document: str, spaces: Mapping[str, SpaceKey]
 ) -> checksums.Stored:
-    """A passage as it is stored: its row (ordinal, start, end, line, modality, text) and its (space, part, blob)."""
+    """A passage as it is stored: its row, see `checksums.row_of`, and its (space, part, blob)."""
     vectors = []
     for space in sorted(passage.vectors):
         if space not in spaces:
@@ -191,12 +240,12 @@ def _stored(
                 f"{document!r} has vectors of the space {space!r}; there are: {', '.join(spaces)}"
             )
         blobs = _blobs(
-            passage.vectors[space], spaces[space][1], f"{document!r}, passage {ordinal}, space {space!r}"
+            passage.vectors[space], spaces[space], f"{document!r}, passage {ordinal}, space {space!r}"
         )
         vectors += [(space, part, blob) for part, blob in enumerate(blobs)]
     span = (_number(passage.start), _number(passage.end))
-    row = (ordinal, *span, passage.line, passage.modality, storable(passage.text))
-    return row, vectors
+    row = (ordinal, *span, passage.line, passage.modality, storable(passage.text), passage.unit)
+    return checksums.row_of(*row), vectors
 
 
 def touch(connection: Connection, name: str, mtime_ns: int, size: int, device: int) -> bool:
@@ -222,15 +271,19 @@ def touch(connection: Connection, name: str, mtime_ns: int, size: int, device: i
 
 def put_space(connection: Connection, space: SpaceRecord) -> None:
     """Inserts a space, or replaces the record of the space of this name."""
-    row = connection.execute("SELECT key, dim, metric FROM spaces WHERE name = ?", (space.name,)).fetchone()
-    if row is not None and (row[1], row[2]) != (space.dim, space.metric):
+    row = connection.execute(
+        "SELECT key, dim, metric, kind, dtype FROM spaces WHERE name = ?", (space.name,)
+    ).fetchone()
+    asked = (space.dim, space.metric, space.kind, space.dtype)
+    if row is not None and row[1:] != asked:
         filled = connection.execute(
             "SELECT EXISTS (SELECT 1 FROM vectors WHERE space = ?)", (row[0],)
         ).fetchone()[0]
         if filled:
             raise UsageError(
-                f"space {space.name!r} holds vectors with dim {row[1]} and metric {row[2]}; it cannot become "
-                f"dim {space.dim} and metric {space.metric}; use another name"
+                f"space {space.name!r} holds {row[3]} vectors with dim {row[1]}, metric {row[2]} and dtype {row[4]}; "
+                f"it cannot become {space.kind} with dim {space.dim}, metric {space.metric} and dtype {space.dtype}; "
+                "use another name"
             )
     with checksums.noted(connection, "spaces", "canaries"):
         _replace_space(connection, space)
@@ -240,16 +293,18 @@ def _replace_space(connection: Connection, space: SpaceRecord) -> None:
     identity = json_text(space.identity, f"identity of {space.name!r}")
     provenance = json_text(space.provenance, f"provenance of {space.name!r}")
     connection.execute(
-        "INSERT INTO spaces (name, model, dim, metric, identity, provenance) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET model = excluded.model, dim = excluded.dim, metric = excluded.metric,"
-        " identity = excluded.identity, provenance = excluded.provenance",
-        (space.name, space.model, space.dim, space.metric, identity, provenance),
+        f"INSERT INTO spaces (name, {', '.join(_CHANGED)}) VALUES (?{', ?' * len(_CHANGED)})"
+        f" ON CONFLICT (name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _CHANGED)}",
+        (
+            *(space.name, space.model, space.dim, space.metric, identity, provenance),
+            *(json.dumps(space.modalities), space.kind, space.dtype, space.state),
+        ),
     )
     key = connection.execute("SELECT key FROM spaces WHERE name = ?", (space.name,)).fetchone()[0]
     connection.execute("DELETE FROM canaries WHERE space = ?", (key,))
     for ordinal, (text, vector) in enumerate(space.canaries):
         whose = f"canary {ordinal} of {space.name!r}"
-        blob = _blobs(np.asarray(vector)[None], space.dim, whose)[0]
+        blob = _dense_blobs(np.asarray(vector)[None], space.dim, whose)[0]
         connection.execute("INSERT INTO canaries VALUES (?, ?, ?, ?)", (key, ordinal, storable(text), blob))
 
 
