@@ -2,11 +2,12 @@
 
     python benchmarks/kills.py [--kills 30] [--seed 0] [--folder DIR] [--out history.jsonl]
 
-A writer adds, replaces and deletes documents and says each operation after its commit; it is killed at a moment drawn
-by chance, within about ten operations, in half of the turns while this process has a handle open and opens and closes
-others beside it. The collection must then hold what was acknowledged, or that and the one operation that was under way:
-the same documents, the same answers of vector search as brute force over the stored vectors, the same matrix, and a
-check without problems. Exit code 1 where something differed.
+A writer adds, replaces and deletes documents, by their ids and by a filter, and updates their metadata. It says each
+operation after its commit; it is killed at a moment drawn by chance, within about ten operations, in half of the turns
+while this process has a handle open and opens and closes others beside it. The collection must then hold what was
+acknowledged, or that and the one operation that was under way: the same documents with the same metadata, the same
+answers of vector search as brute force over the stored vectors, the same matrix, and a check without problems. Exit
+code 1 where something differed.
 """
 
 from __future__ import annotations
@@ -34,11 +35,17 @@ from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 
 DIM, NAMES, PARTS, BEST = 16, 120, 25, 50
+GROUPS = 7
+"""Documents are in groups by their seeds; a filter deletes one group."""
 MESSAGES = 20
 """A writer is killed in the operation that follows fewer messages than these; each operation has two."""
 
 CONTEXT = multiprocessing.get_context("forkserver")
 """Writers are forked from a process that has imported what they need: a turn is 0.2 s shorter than with a new one."""
+
+
+State = tuple[int, int | None]
+"""The seed of a document's content, and the mark of its last update, None if there was none."""
 
 
 def write(folder: Path, seed: int, said: Connection) -> None:
@@ -60,10 +67,15 @@ def messages(said: Connection) -> Iterator[dict[str, Any]]:
 
 
 def drawn(chance: random.Random, number: int) -> dict[str, Any]:
-    """An operation: documents to add or replace, each with the seed of its vectors, and documents to delete."""
+    """An operation: documents to add or replace, each with the seed of its vectors, to update or to delete."""
     names = [f"d{chance.randrange(NAMES)}" for _ in range(chance.randrange(1, 6))]
-    if chance.random() < 0.3:
+    kind = chance.random()
+    if kind < 0.2:
         return {"delete": names}
+    if kind < 0.25:
+        return {"group": chance.randrange(GROUPS)}
+    if kind < 0.6:
+        return {"update": names, "mark": number}
     return {"write": dict.fromkeys(names, number), "remove": [f"d{chance.randrange(NAMES)}"]}
 
 
@@ -77,9 +89,8 @@ def made(name: str, seed: int) -> Document:
         Passage(0, len(text), 1, text, "text", {"text": vectors[i : i + 1]})
         for i, text in enumerate([f"{name} {seed} {i}" for i in range(PARTS)])
     )
-    return Document(
-        name, "text", "kills", str(seed).encode(), None, None, 0, 0, 0, {"seed": seed}, 0, passages
-    )
+    metadata = {"seed": seed, "group": seed % GROUPS}
+    return Document(name, "text", "kills", str(seed).encode(), None, None, 0, 0, 0, metadata, 0, passages)
 
 
 def apply(catalogue: Catalogue, operation: Mapping[str, Any]) -> None:
@@ -87,24 +98,48 @@ def apply(catalogue: Catalogue, operation: Mapping[str, Any]) -> None:
     if "delete" in operation:
         catalogue.delete(operation["delete"])
         return
+    if "group" in operation:
+        catalogue.delete(None, {"group": operation["group"]})
+        return
+    if "update" in operation:
+        mark = operation["mark"]
+        given = {"first": mark, "long": "x" * (mark % 3000), "last": mark}
+        catalogue.update(dict.fromkeys(operation["update"], given))
+        return
     documents = [made(name, seed) for name, seed in operation["write"].items()]
     catalogue.write(documents, [name for name in operation["remove"] if name not in operation["write"]])
 
 
-def after(state: Mapping[str, int], operation: Mapping[str, Any]) -> dict[str, int]:
-    """The model: name of a document -> the seed of its content, after an operation."""
+def after(state: Mapping[str, State], operation: Mapping[str, Any]) -> dict[str, State]:
+    """The model: name of a document -> the seed of its content and the mark of its last update, after an operation."""
     gone = {*operation.get("delete", ()), *operation.get("remove", ())}
-    return {name: seed for name, seed in state.items() if name not in gone} | operation.get("write", {})
+    gone |= {name for name, (seed, _) in state.items() if seed % GROUPS == operation.get("group")}
+    changed = dict(state)
+    if set(operation.get("update", ())) <= set(state):  # an unknown id, and nothing is updated
+        changed |= {name: (state[name][0], operation["mark"]) for name in operation.get("update", ())}
+    written = {name: (seed, None) for name, seed in operation.get("write", {}).items()}
+    return {name: one for name, one in changed.items() if name not in gone} | written
 
 
-def problems(catalogue: Catalogue, possible: list[dict[str, int]]) -> tuple[dict[str, int], list[str]]:
+def state_of(catalogue: Catalogue) -> dict[str, State]:
+    """What is there; half an update has no mark that any operation has."""
+    marks = {}
+    for entry in catalogue.documents():
+        seed, mark = entry.metadata["seed"], entry.metadata.get("first")
+        whole = {"first": mark, "long": "x" * (mark % 3000), "last": mark} if mark is not None else {}
+        same = entry.metadata == {"seed": seed, "group": seed % GROUPS, **whole}
+        marks[entry.id] = (seed, mark if same else -1)
+    return marks
+
+
+def problems(catalogue: Catalogue, possible: list[dict[str, State]]) -> tuple[dict[str, State], list[str]]:
     """What is there, and how it differs from all that it may be."""
     with catalogue.snapshot():
-        there = {entry.id: entry.metadata["seed"] for entry in catalogue.documents()}
+        there = state_of(catalogue)
         wrong = [] if there in possible else [f"documents {_difference(there, possible[0])}"]
         keys, vectors = catalogue.vectors("text")
         passages = catalogue.passages(keys)
-        texts = sorted(f"{name} {seed} {i}" for name, seed in there.items() for i in range(PARTS))
+        texts = sorted(f"{name} {seed} {i}" for name, (seed, _) in there.items() for i in range(PARTS))
         if sorted(one.text for one in passages.values()) != texts:
             wrong.append("passages of other documents")
         loaded = matrix.load(catalogue, catalogue.folder, "text")
@@ -124,7 +159,7 @@ def problems(catalogue: Catalogue, possible: list[dict[str, int]]) -> tuple[dict
     return there, wrong + catalogue.check() + matrix.problems(catalogue, catalogue.folder)
 
 
-def _difference(there: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, Any]:
+def _difference(there: Mapping[str, State], wanted: Mapping[str, State]) -> dict[str, Any]:
     return {
         name: (wanted.get(name), there.get(name))
         for name in {**there, **wanted}
@@ -133,8 +168,8 @@ def _difference(there: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str
 
 
 def killed(
-    folder: Path, seed: int, state: dict[str, int], chance: random.Random
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder: Path, seed: int, state: dict[str, State], chance: random.Random
+) -> tuple[dict[str, Any], dict[str, State]]:
     """One turn: a writer that is killed, and what is there afterwards."""
     beside = Catalogue.open(folder, create=False) if chance.random() < 0.5 else None
     said_here, said_there = CONTEXT.Pipe(duplex=False)
@@ -159,7 +194,7 @@ def killed(
     under_way = said[-1:] if said and "begin" in said[-1] else []
     if beside is not None:
         operation = drawn(chance, seed * 1_000_000 + 999_999)
-        there = {entry.id: entry.metadata["seed"] for entry in beside.documents()}
+        there = state_of(beside)
         apply(beside, operation)
         possible = [after(one, operation) for one in (state, *(after(state, x["begin"]) for x in under_way))]
         if chance.random() < 0.5:
@@ -190,7 +225,7 @@ def main() -> int:
         folder = (options.folder or Path(scratch)) / "kills.omni"
         with Catalogue.open(folder, create=True) as catalogue:
             catalogue.put_space(SpaceRecord("text", "kills", DIM, "cosine", {}, {}, ()))
-        state: dict[str, int] = {}
+        state: dict[str, State] = {}
         out = options.out.open("w") if options.out else None
         for turn in range(1, options.kills + 1):
             record, state = killed(folder, options.seed * 100_000 + turn, state, chance)

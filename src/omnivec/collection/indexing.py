@@ -50,6 +50,7 @@ class Draft:
     size: int = 0
     mtime_ns: int = 0
     device: int = 0
+    derived: frozenset[str] | None = None
 
     @property
     def modality(self) -> ModalityName:
@@ -167,6 +168,7 @@ class Indexer:
             metadata=draft.metadata,
             lost=lost,
             passages=passages,
+            derived=draft.derived,
         )
 
 

@@ -288,6 +288,7 @@ class Sync:
                 size=entry.size,
                 mtime_ns=mtime_ns,
                 device=entry.device,
+                derived=FILE_FACTS | content.facts.keys(),
             )
         )
 
@@ -414,6 +415,10 @@ class Sync:
         if not listing.covers(path, device):
             return f"{path.parent} could not be listed, or its disk is not mounted"
         return None
+
+
+FILE_FACTS = frozenset(("path", "name", "suffix", "size", "modified"))
+"""The names of what `metadata_of` returns; when a file changes, metadata under other names are kept."""
 
 
 def metadata_of(entry: FileEntry, name: str) -> dict[str, Any]:

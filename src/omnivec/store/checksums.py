@@ -8,6 +8,7 @@ sync updates, so that these can change without the text being read again.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,12 +101,19 @@ def _note(connection: sqlite3.Connection, table: str) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (table, of_table(connection, table)))
 
 
-def computed(connection: sqlite3.Connection, *, states: bool = True) -> Iterator[tuple[int, int]]:
-    """The key of each document and the checksum of its stored content, with `of_state` if `states` is set."""
+def computed(
+    connection: sqlite3.Connection, *, states: bool = True, keys: Sequence[int] | None = None
+) -> Iterator[tuple[int, int]]:
+    """The key of each document and the checksum of its stored content, with `of_state` if `states` is set.
+
+    `keys` are those of the documents; None for all.
+    """
+    among = "" if keys is None else " WHERE key IN (SELECT value FROM json_each(?))"
     unit = "unit" if _has_named(connection) else "NULL"
     documents = connection.execute(
         "SELECT key, size, mtime_ns, device, indexed_ns, id, modality, how, digest, root, path, metadata, lost"
-        " FROM documents ORDER BY key"
+        f" FROM documents{among} ORDER BY key",
+        () if keys is None else (json.dumps(list(keys)),),
     ).fetchall()
     for key, size, mtime_ns, device, indexed_ns, *document in documents:
         vectors: dict[Any, list[tuple[str, int, bytes]]] = {}

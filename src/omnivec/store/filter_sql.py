@@ -210,7 +210,7 @@ def _anywhere(key: str, steps: Sequence[str], test: Test | None) -> Clause:
 #     object  {"c": 2}         c        (by the key "b" of the second)
 #     integer 3                c        (by the key "b" of the third; it has no members, so it leads no further)
 #     integer 2                NULL
-_WALK = (
+WALK = (
     f"WITH RECURSIVE walk (type, value, rest) AS (SELECT 'object', {_METADATA}, ? UNION ALL"
     " SELECT m.type, m.value, CASE WHEN walk.rest = m.key THEN NULL"
     " ELSE substr(walk.rest, length(m.key) + 2) END FROM walk,"
@@ -224,7 +224,7 @@ def _walk(key: str, test: Test | None) -> Clause:
     """Selects a row for each value that a name with dots leads to and that passes."""
     passing = _passing("w", test)
     return Clause(
-        f"SELECT 1 FROM ({_WALK}) AS w WHERE w.rest IS NULL{passing.sql}", [key, *passing.parameters]
+        f"SELECT 1 FROM ({WALK}) AS w WHERE w.rest IS NULL{passing.sql}", [key, *passing.parameters]
     )
 
 

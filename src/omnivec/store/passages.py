@@ -13,8 +13,9 @@ from omnivec.errors import UsageError
 from omnivec.store import checking, fulltext, matches, rows
 from omnivec.store.connections import damaged
 from omnivec.store.filters import compile_where
+from omnivec.store.gathering import by_document, text_of
 from omnivec.store.reader import Reader
-from omnivec.store.records import SPARSE, StoredPassage
+from omnivec.store.records import SPARSE, Record, StoredPassage
 from omnivec.types import Floats, Keys, SparseRows
 
 _BLOBS_AT_ONCE = 1024
@@ -44,6 +45,38 @@ class PassageReader(Reader):
         if whole:
             self._refuse_lost(keys, passages)
         return {key: passages[key] for key in np.asarray(keys).tolist() if key in passages}
+
+    def records(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Record]:
+        """The documents with these ids that exist, by id, with their passages and, if asked for, their vectors."""
+        names = json.dumps(list(ids))
+        with self.snapshot():
+            entries = self.documents(ids=ids)
+            facts = {entry.id: entry.metadata for entry in entries}
+            listed = self._read(
+                rows.PIECE,
+                "FROM passages JOIN documents ON documents.key = document"
+                " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY document, ordinal",
+                (names,),
+            )
+            pieces: dict[str, list[StoredPassage]] = {entry.id: [] for entry in entries}
+            for row in listed:
+                pieces[row[2]].append(StoredPassage(*[*row, facts[row[2]]]))
+            keys = np.array([row[0] for row in listed], np.int64)
+            found: dict[str, tuple[Keys, Floats | SparseRows]] = {}
+            for name, space in self.spaces().items() if vectors else ():
+                found[name] = (
+                    self.sparse_vectors(name, keys) if space.kind == SPARSE else self.vectors(name, keys)
+                )
+        own = by_document({row[0]: row[2] for row in listed}, found)
+        return {
+            entry.id: Record(
+                **vars(entry),
+                text=text_of(pieces[entry.id]),
+                pieces=tuple(pieces[entry.id]),
+                vectors=own.get(entry.id, {}),
+            )
+            for entry in entries
+        }
 
     def _refuse_lost(self, keys: Keys, found: Container[int]) -> None:
         """Raises CollectionDamaged if a key that a search returned is not that of a document's passage."""

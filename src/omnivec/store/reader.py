@@ -12,6 +12,7 @@ from typing import Any
 from omnivec.store import rows
 from omnivec.store.connections import Connections, damaged
 from omnivec.store.filters import compared, compile_where
+from omnivec.store.ordering import compile_order
 from omnivec.store.records import SPARSE, Document, DocumentEntry, Passage, Signature, SpaceRecord
 from omnivec.types import Keys, ModalityName
 
@@ -89,22 +90,41 @@ class Reader:
         return records
 
     def documents(
-        self, where: Mapping[str, Any] | None = None, ids: Sequence[str] | None = None
+        self,
+        where: Mapping[str, Any] | None = None,
+        ids: Sequence[str] | None = None,
+        *,
+        after: str | None = None,
+        order_by: Sequence[str] = (),
+        offset: int = 0,
+        limit: int | None = None,
     ) -> list[DocumentEntry]:
-        """The documents whose metadata matches, without their passages, sorted by id.
+        """The documents whose metadata matches, without their passages, sorted by id unless another order is given.
 
         Args:
             where: a filter on metadata; None matches all.
             ids: of the documents to look among; None for all.
+            after: only documents with greater ids than this one; None for all.
+            order_by: fields to sort by, see `ordering`.
+            offset: how many to leave out at the beginning.
+            limit: the largest number of documents; None for all.
 
         Raises:
             FilterError: `where` is not a valid filter.
+            UsageError: `order_by` is not a valid order.
         """
+        order, fields = compile_order(order_by)
         condition, parameters = compile_where({} if where is None else where)
         if ids is not None:
             condition += " AND id IN (SELECT value FROM json_each(?))"
             parameters = [*parameters, json.dumps(list(ids))]
-        entries = self._read(rows.ENTRY, f"FROM documents WHERE {condition} ORDER BY id", parameters)
+        if after is not None:
+            condition, parameters = f"{condition} AND id > ?", [*parameters, after]
+        entries = self._read(
+            rows.ENTRY,
+            f"FROM documents WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?",
+            [*parameters, *fields, -1 if limit is None else limit, offset],
+        )
         return [DocumentEntry(*row) for row in entries]
 
     def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from omnivec.types import Floats, Kind, Metric, ModalityName
+from omnivec.types import Floats, Kind, Metric, ModalityName, SparseRows
 
 FLOAT32 = "float32"
 SPARSE: Kind = "sparse"
@@ -53,6 +53,8 @@ class Document:
         metadata: the user's metadata, in JSON's types.
         lost: how many tokens were cut off by the model's limit.
         passages: in their order.
+        derived: names of the metadata that follow from its file: when it replaces an earlier version, the metadata of
+            that version under other names are kept. None if all metadata are replaced.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Document:
     metadata: Mapping[str, Any]
     lost: int
     passages: tuple[Passage, ...]
+    derived: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,25 @@ class StoredPassage:
     modality: ModalityName
     unit: str | None
     metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record(DocumentEntry):
+    """A document with its passages, as `get` returns it.
+
+    Attributes:
+        text: its text, put together from its passages; of a sound, what was heard in it, a line for each passage. "" if
+            there is none.
+        pieces: its passages in their order.
+        vectors: name of a space -> (parts, dim) float32, the vectors of all passages in their order; of a sparse space,
+            one sparse vector for each passage. Empty if they were not asked for.
+
+    The other attributes are those of `DocumentEntry`; `passages` is the number of passages.
+    """
+
+    text: str
+    pieces: tuple[StoredPassage, ...]
+    vectors: Mapping[str, Floats | SparseRows] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -303,6 +303,18 @@ FOUND = Shape(
     ),
     _span,
 )
+PIECE = Shape("passages", tuple(column for column in FOUND.columns if column.sql != "metadata"), _span)
+"""FOUND without the document's metadata."""
+
+METADATA = Shape(
+    "documents",
+    (
+        _text("id"),
+        _number("key", 1),
+        _number("checksum"),
+        *(column for column in _HEAD if column.sql == "metadata"),
+    ),
+)
 SPACE = Shape(
     "spaces",
     (

@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
-from omnivec.store import checking, writing
+from omnivec.errors import UsageError
+from omnivec.store import checking, updating, writing
 from omnivec.store.connections import damaged
+from omnivec.store.filters import compile_where
 from omnivec.store.opening import open_connections
 from omnivec.store.passages import PassageReader
 from omnivec.store.records import Counts, Document, SpaceRecord
@@ -68,7 +70,7 @@ class Catalogue(PassageReader):
             return
         with self._connections.transaction() as connection:
             known = writing.spaces(connection)
-            latest = {document.id: document for document in documents}
+            latest = updating.keeping(connection, documents)
             removed = dict.fromkeys([*latest, *remove])
             writing.delete(connection, list(removed))
             for document in latest.values():
@@ -85,13 +87,52 @@ class Catalogue(PassageReader):
                     raise damaged(self._connections.path, f"the checksum of {quoted(name)} is not an integer")
             writing.count_change(connection)
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Removes documents with their passages and vectors; returns how many of them existed."""
+    def delete(self, ids: Sequence[str] | None, where: Mapping[str, Any] | None = None) -> int:
+        """Removes documents with their passages and vectors; returns how many of them existed.
+
+        Args:
+            ids: of the documents; None for all that pass the filter.
+            where: a filter on metadata that they must pass as well, as they are when they are removed; None for none.
+
+        Raises:
+            FilterError: `where` is not a valid filter.
+            UsageError: neither is given.
+        """
+        if ids is None and where is None:
+            raise UsageError("delete needs ids or a filter")
+        condition = None if where is None else compile_where(where)
         with self._connections.transaction() as connection:
-            removed = writing.delete(connection, ids)
+            if condition is not None:
+                ids = updating.matching(connection, ids, *condition)
+            removed = writing.delete(connection, ids or ())
             if removed:
                 writing.count_change(connection)
         return removed
+
+    def update(
+        self, metadata: Mapping[str, Mapping[str, Any]], *, replace: bool = False
+    ) -> tuple[int, list[str]]:
+        """Changes the metadata of documents; their passages and vectors stay as they are.
+
+        Args:
+            metadata: id -> keys to set.
+            replace: whether the other keys of a document are removed.
+
+        Returns:
+            How many documents have other metadata than before; and the ids that do not exist. If there are any of
+            these, nothing is changed.
+
+        Raises:
+            UsageError: metadata that is not JSON.
+        """
+        path = self._connections.path
+        with self._connections.transaction() as connection:
+            there = {row[0] for row in updating.metadata_of(connection, metadata)}
+            missing = [name for name in metadata if name not in there]
+            changed = 0 if missing else updating.update(path, connection, metadata, merge=not replace)
+            if changed:
+                writing.count_change(connection)
+        return changed, missing
 
     def add_root(self, path: str) -> None:
         """Adds a folder to those that are kept in sync."""
