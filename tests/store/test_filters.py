@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
+from uuid import UUID
 
 import numpy as np
 import pyarrow
@@ -18,6 +22,7 @@ from filter_model import matching as model_matching
 from omnivec.errors import FilterError
 from omnivec.store.dates import instant
 from omnivec.store.filters import MAX_CONDITIONS, MAX_VALUES, compile_where
+from store_samples import document
 
 
 @pytest.fixture(scope="module")
@@ -367,3 +372,79 @@ def bushy(conditions, flip=True):
 def test_the_widest_filters_allowed_do_run(database, where):
     documents: list[dict[str, object]] = [{"a": 3}, {"a": {"b": 1}}, {}]
     assert matching(database, where, documents) == model_matching(where, documents)
+
+
+class Color(Enum):
+    RED = "red"
+    AT = datetime(2024, 1, 5)
+    TWO = np.int64(2)
+
+
+class NAType:
+    """As pandas.NA: neither equal to anything nor true or false."""
+
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("value", "same"),
+    [
+        (np.int64(5), 5),
+        (np.uint8(5), 5.0),
+        (np.float32(0.5), 0.5),
+        (np.float64(5), 5),
+        (np.bool_(True), True),
+        (np.str_("a"), "a"),
+        (np.array(5), 5),
+        (np.array("2024-01-05", "M8[ns]"), date(2024, 1, 5)),
+        (Decimal("0.5"), 0.5),
+        (Decimal(5), 5),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (PurePosixPath("a/b"), "a/b"),
+        (time(10, 30), "10:30:00"),
+        (Color.RED, "red"),
+        (Color.TWO, 2),
+        (Color.AT, {"$date": "2024-01-05T00:00:00Z"}),
+        (float("nan"), None),
+        (np.float32("nan"), None),
+        (np.datetime64("NaT"), None),
+        (np.array("NaT", "M8[s]"), None),
+        (Decimal("nan"), None),
+        (NAType(), None),
+    ],
+)
+def test_values_of_other_types_are_the_same_in_metadata_and_in_filters(catalogue, value, same):
+    catalogue.write(
+        [document("a", metadata={"x": value, "listed": [0, value]}), document("b", metadata={"x": "-"})]
+    )
+    for wanted in (value, same):
+        for where in (
+            {"x": wanted},
+            {"listed": wanted},
+            {"x": {"$in": [wanted]}},
+            {"x": {"$not": {"$ne": wanted}}},
+        ):
+            ids = [entry.id for entry in catalogue.documents(where)]
+            assert ids == (["a", "b"] if same is None and "listed" in where else ["a"])
+    if same is None:
+        with pytest.raises(FilterError, match=r"\$gte takes a number, a string or a date|is NaN"):
+            catalogue.documents({"x": {"$gte": value}})
+    elif same is not True:
+        for operator in ("$gte", "$lte"):
+            assert [entry.id for entry in catalogue.documents({"x": {operator: value}, "listed": value})] == [
+                "a"
+            ]
+
+
+def test_a_pattern_with_many_stars_takes_no_longer_than_pattern_times_text(catalogue):
+    """One that tries each star at each place would take years."""
+    catalogue.write([document("a", metadata={"x": "a" * 20_000})])
+    assert catalogue.documents({"x": {"$glob": "*a" * 499 + "*b"}}) == []
+    assert catalogue.documents({"x": {"$glob": "*" + "[ab]?" * 100 + "*b"}}) == []
+    assert len(catalogue.documents({"x": {"$glob": "*a" * 499}})) == 1

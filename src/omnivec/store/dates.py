@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from omnivec.errors import FilterError
-from omnivec.validation.arguments import is_missing, quoted
+from omnivec.validation.arguments import is_missing, quoted, unwrapped
 
 FORMS = "ISO 8601, such as 2024-01-05 or 2024-01-05T10:00:00+02:00, from year 1 to 9999"
 
@@ -110,6 +110,7 @@ def _offset(text: str) -> timedelta:
 
 def is_date(value: Any) -> bool:
     """Whether a value of a filter is a date or time: of Python, NumPy or pandas, or {"$date": ...}."""
+    value = unwrapped(value)
     if isinstance(value, Mapping):
         return list(value) == ["$date"]
     return isinstance(value, date | np.datetime64) and not is_missing(value)
@@ -128,6 +129,7 @@ def period(value: Any, name: str) -> str:
     Raises:
         FilterError: it is not one of the `FORMS`.
     """
+    value = unwrapped(value)
     if isinstance(value, Mapping):
         text = value["$date"]
         if isinstance(text, date | np.datetime64):

@@ -39,6 +39,13 @@ _TEXTS = {
 _ON_FIELDS = ("$eq", "$ne", *_ORDER, "$in", "$nin", *_TEXTS, "$exists", "$not")
 _ON_FILTERS = ("$and", "$or", "$not")
 
+_TEXT = ("text",)
+_NUMBER = ("integer", "real")
+_LISTED = "SELECT value FROM json_each(?)"
+
+# For the value of a CASE, SQLite computes both sides of an AND, but of another CASE only the branch that is taken.
+_NEAR = "CASE WHEN @ BETWEEN ? AND ? THEN {} END"
+
 _INSTEAD = {
     "$regex": "there are no regular expressions; $glob takes a pattern with *, ? and [...]",
     "$like": "$glob takes a pattern with *, ? and [...]",
@@ -229,11 +236,6 @@ def _equal(values: Sequence[Any], name: str) -> Test:
     return Test([*cases, *_in_periods(periods)], needs=f'"{only}"' if only else "")
 
 
-_LISTED = "SELECT value FROM json_each(?)"
-_TEXT = ("text",)
-_NUMBER = ("integer", "real")
-
-
 def _in_periods(periods: Sequence[str]) -> list[Case]:
     """Tests whether a date lies in one of the days, months or years, or is one of the instants."""
     cases = []
@@ -241,8 +243,8 @@ def _in_periods(periods: Sequence[str]) -> list[Case]:
         group = [begins for begins in periods if dates.compared_length(begins) == length]
         around = [dates.around(begins) for begins in group]
         bounds = [min(least for least, _ in around), max(most for _, most in around)]
-        sql = f"@ BETWEEN ? AND ? AND {dates.sql('@', length)} IN ({_LISTED})"
-        cases.append(Case(_TEXT, sql, [*bounds, json.dumps(group)]))
+        sql = f"{dates.sql('@', length)} IN ({_LISTED})"
+        cases.append(Case(_TEXT, _NEAR.format(sql), [*bounds, json.dumps(group)]))
     return cases
 
 
@@ -267,8 +269,8 @@ def _before_or_after(sign: str, begins: str) -> Case:
     """A test whether a date is before, in or after a period; for most values a comparison of texts decides it."""
     least, most = dates.around(begins)
     bounds = ["", most] if "<" in sign else [least, dates.AFTER_ALL]
-    sql = f"@ BETWEEN ? AND ? AND {dates.sql('@', dates.compared_length(begins))} {sign} ?"
-    return Case(_TEXT, sql, [*bounds, begins])
+    sql = f"{dates.sql('@', dates.compared_length(begins))} {sign} ?"
+    return Case(_TEXT, _NEAR.format(sql), [*bounds, begins])
 
 
 def _like(operator: str, value: Any, name: str) -> Test:

@@ -40,12 +40,12 @@ def json_text(value: Mapping[str, Any], whose: str) -> str:
 
 
 def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
-    if isinstance(value, str):
-        return storable(value)
     if is_missing(value):
         return None
     value = plain(value)
-    if isinstance(value, str | bool):
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
         if not abs(value) <= sys.float_info.max:

@@ -11,6 +11,7 @@ import operator
 from collections.abc import Collection
 from datetime import date, time
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID
@@ -26,8 +27,18 @@ _MISSING = frozenset(("NoneType", "NAType", "NaTType"))
 """Types of None, pandas.NA and pandas.NaT."""
 
 
+def unwrapped(value: Any) -> Any:
+    """The value of a member of an enumeration, or of an array without dimensions; other values unchanged."""
+    if isinstance(value, Enum):
+        return unwrapped(value.value)
+    if isinstance(value, np.ndarray) and not value.ndim:
+        return value[()]
+    return value
+
+
 def is_missing(value: Any) -> bool:
     """Whether a value stands for a missing one: None, NaN, NaT, pandas.NA."""
+    value = unwrapped(value)
     if type(value).__name__ in _MISSING:
         return True
     if isinstance(value, Decimal):
@@ -38,13 +49,16 @@ def is_missing(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """NumPy's scalars and arrays, Decimals, dates, UUIDs and paths as Python's types; other values unchanged.
+    """NumPy's scalars and arrays, Decimals, dates, UUIDs, paths and members of enumerations as Python's types.
+
+    Other values are unchanged. Of a member of an enumeration it is the value.
 
     Dates and times become texts in ISO 8601, UUIDs and paths texts. A Decimal becomes an int if it is a whole number of
     at most 64 bits, else the nearest float.
     """
+    value = unwrapped(value)
     if isinstance(value, np.ndarray):
-        return list(value) if value.dtype.kind in "Mg" and value.ndim else value.tolist()
+        return list(value) if value.dtype.kind in "Mg" else value.tolist()
     if isinstance(value, Decimal | np.generic | date | time) and is_missing(value):
         return value
     if isinstance(value, np.datetime64 | UUID | PurePath):
