@@ -14,6 +14,10 @@ import omnivec
 # Where keywords are collected on purpose: (file, function) -> why.
 COLLECTS = {
     (
+        "vectors/probes.py",
+        "set_params",
+    ): "scikit-learn calls it with parameters of the constructor; they are held to its signature",
+    (
         "training/recipe_registry.py",
         "train",
     ): "each recipe has options of its own; they are held to its record",
