@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from omnivec.tasks.classify import Classifier, classify
     from omnivec.tasks.diarize import diarize
     from omnivec.tasks.duplicates import find_copies
+    from omnivec.tasks.probe import Probe, load_probe
     from omnivec.tasks.voice import Voices, cluster_voices
     from omnivec.training.recipe_registry import train
     from omnivec.types import Audio, Encoded, Hit, Key, Segment, Series, Space, Transcript
@@ -64,6 +65,7 @@ __all__ = [
     "ModelError",
     "ModelNotFound",
     "OmnivecError",
+    "Probe",
     "SchemaError",
     "Segment",
     "Series",
@@ -80,6 +82,7 @@ __all__ = [
     "diarize",
     "find_copies",
     "load",
+    "load_probe",
     "similarity",
     "train",
 ]
@@ -93,6 +96,8 @@ _LAZY = {
     "cluster_voices": "tasks.voice",
     "diarize": "tasks.diarize",
     "find_copies": "tasks.duplicates",
+    "Probe": "tasks.probe",
+    "load_probe": "tasks.probe",
     "Collection": "collection.collection",
     "Embedder": "models.embedder",
     "Encoded": "types",

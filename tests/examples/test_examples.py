@@ -23,6 +23,8 @@ PROMISED = {
     "fine_tune": r"right before: \d+%, after: 100%",
     "sounds": r"4 sounds by \w+; 1 with a remark\nmost like a quiet beep: beep\.wav; heard: (Beep|not named)",
     "voice": r"anna is anna: score 0\.\d+; .*\nben is not anna: .*\n( .* s: anna\n .* s: ben\n){2}",
+    "few_shot": r"9 examples: .*\ndecides by the nearest class mean\naccuracy \d+\.\d % (.*\n)+?cooking: Whisk"
+    r".*\n\w+: The club.*\nsport: The goal.*\nlabel next: The club",
     "classify": r"cooking \(\d+%\): Simmer.*\nmoney \(\d+%\): The central.*\nsport \(\d+%\): She",
 }
 

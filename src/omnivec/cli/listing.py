@@ -15,7 +15,10 @@ from omnivec.inputs.modality import of_name
 from omnivec.inputs.reading import read
 from omnivec.progress import say
 from omnivec.types import ModalityName
-from omnivec.validation.reasons import LeftOut
+from omnivec.validation.reasons import LeftOut, printable
+
+NAME_WIDTH, LABEL_WIDTH = 48, 24
+"""Minimum widths of the columns of a table of files; a line is printed before the later ones are known."""
 
 LARGEST = 2**40
 """Largest size in bytes of a listed file; the code that reads it has limits of its own."""
@@ -89,3 +92,9 @@ def hidden_option(command: Command) -> Command:
     """Adds --hidden to a command."""
     text = "Include files and folders whose names begin with a dot."
     return click.option("--hidden", is_flag=True, help=text)(command)
+
+
+def show_line(file: str, label: str, number: str) -> None:
+    """Prints a line of a table of files: the file, a label, and a number."""
+    cells = printable(file).ljust(NAME_WIDTH), printable(label).ljust(LABEL_WIDTH), number
+    click.echo("  ".join(cells).rstrip())

@@ -107,7 +107,7 @@ class ItemSource:
         if self._lines or self._column is None:
             yield from _numbered(source, rows.lines(path, errors="surrogateescape", error=ItemError))
         else:
-            yield from _texts(path, _records(path, self._column), self._column)
+            yield from _texts(path, records_of(path, self._column), self._column)
 
     def _path(self, source: str) -> Path:
         """Returns the path of a source.
@@ -164,8 +164,12 @@ def _stdin() -> IO[str]:
     return sys.stdin
 
 
-def _records(path: Path, column: str) -> Iterator[tuple[int, Any]]:
+def records_of(path: Path, column: str | None) -> Iterator[tuple[int, Any]]:
     """Yields the number and the fields of each row of a file.
+
+    Args:
+        path: of the file.
+        column: a column that a table must have; None if any will do.
 
     Raises:
         ItemError: the file is a table without such a column.
@@ -173,7 +177,7 @@ def _records(path: Path, column: str) -> Iterator[tuple[int, Any]]:
     records = rows.rows(path, errors="surrogateescape", error=ItemError)
     if rows.is_table(path):
         _, names = next(records, (0, []))
-        if column not in names:
+        if column is not None and column not in names:
             raise ItemError(f"{path} has no column {column!r}; its columns: {', '.join(names) or 'none'}")
         absent = dict.fromkeys(names)  # for rows that are too short
         records = ((number, {**absent, **dict(zip(names, row, strict=False))}) for number, row in records)

@@ -81,18 +81,23 @@ def _known(name: str, modalities: Sequence[str]) -> Canaries | None:
 
 def check_same(recorded: Mapping[str, Any], current: Mapping[str, Any], space: str) -> None:
     """Raises IdentityError, with both identities, unless they are those of the same model."""
-    before, now = _plain(recorded), _plain(current)
-    different = [key for key in before if key != "weights" and before[key] != now.get(key)]
-    if not weights.same_weights(recorded["weights"], current["weights"]):
-        different.insert(0, "weights")
-    if different:
-        if "family" not in different:
-            different = [_detailed(key, before.get(key), now.get(key)) for key in different]
+    if different := differences(recorded, current):
         raise IdentityError(
             f"space {space!r} was made by another model: {', '.join(different)} differ. "
             f"Recorded: {describe(recorded)}. Current: {describe(current)}. "
             "Open the collection with the model that made it, or make a new collection"
         )
+
+
+def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Names what differs between two identities, with the settings if they are few; [] if they are of one model."""
+    before, now = _plain(recorded), _plain(current)
+    different = [key for key in before if key != "weights" and before[key] != now.get(key)]
+    if not weights.same_weights(recorded["weights"], current["weights"]):
+        different.insert(0, "weights")
+    if "family" in different:
+        return different
+    return [_detailed(key, before.get(key), now.get(key)) for key in different]
 
 
 def _detailed(key: str, before: Any, now: Any) -> str:

@@ -5,6 +5,7 @@ Radford et al. 2021, arXiv:2103.00020, section 3.1: each label is put into templ
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -61,7 +62,7 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """The result of `Classifier.run` for n items, m of which could be read.
+    """The result of `Classifier.run` or `Probe.run` for n items, m of which could be read.
 
     Attributes:
         probabilities: (m, labels) float32, in the order of the items.
@@ -80,8 +81,59 @@ class Classified:
         return f"<Classified: {count:,} items, {labels} labels, {len(self.failures):,} failed>"
 
 
+class ItemClassifier(ABC):
+    """What labels items: a zero-shot `Classifier`, or a `Probe` that was trained on labelled ones.
+
+    Attributes:
+        labels: the labels, in the order of the columns of the probabilities.
+    """
+
+    labels: tuple[str, ...]
+
+    @abstractmethod
+    def run(self, items: Any) -> Classified:
+        """Computes the probability of each label for each item; items that fail do not raise."""
+
+    def predict_proba(self, items: Any) -> Floats:
+        """Computes the probability of each label for each item.
+
+        Args:
+            items: one item or an iterable, as for `run`.
+
+        Returns:
+            (n, labels) float32, in the order of the items; (1, labels) for one item.
+
+        Raises:
+            ItemErrors: some items failed; .partial is the `Classified` of the others.
+        """
+        result = self.run(items)
+        if result.failures:
+            others = (
+                f"The others are in .partial; {type(self).__name__}.run(items) returns both without raising."
+            )
+            raise ItemErrors(result.failures, result, others)
+        return result.probabilities
+
+    def predict(self, items: Any) -> list[str]:
+        """Returns the most probable label of each item; arguments and exceptions as for `predict_proba`."""
+        return [self.labels[best] for best in self.predict_proba(items).argmax(axis=1).tolist()]
+
+    def stream(self, items: Any) -> Iterator[tuple[list[Any], Classified]]:
+        """Classifies an iterable that may be larger than memory.
+
+        Args:
+            items: an iterable of items, as for `run`; it is read as the results are consumed.
+
+        Returns:
+            An iterator of pairs (a list of up to 512 items, the result of `run` for them).
+        """
+        source = iter(several(items))
+        windows = iter(lambda: list(islice(source, WINDOW)), [])
+        return ((window, self.run(window)) for window in windows)
+
+
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class Classifier(ItemClassifier):
     """A zero-shot classifier: a model with the vectors of the labels; made by `Classifier.of`.
 
     Examples:
@@ -161,41 +213,6 @@ class Classifier:
                 labels = self.vectors[modality]
                 probabilities[rows] = zero_shot(encoded.vectors[rows], labels, rule.scale, rule.bias)
         return Classified(probabilities, encoded.kept, encoded.failures, encoded.lost)
-
-    def predict_proba(self, items: Any) -> Floats:
-        """Computes the probability of each label for each item.
-
-        Args:
-            items: one item or an iterable, as for `run`.
-
-        Returns:
-            (n, labels) float32, in the order of the items; (1, labels) for one item.
-
-        Raises:
-            ItemErrors: some items failed; .partial is the `Classified` of the others.
-        """
-        result = self.run(items)
-        if result.failures:
-            others = "The others are in .partial; Classifier.run(items) returns both without raising."
-            raise ItemErrors(result.failures, result, others)
-        return result.probabilities
-
-    def predict(self, items: Any) -> list[str]:
-        """Returns the most probable label of each item; arguments and exceptions as for `predict_proba`."""
-        return [self.labels[best] for best in self.predict_proba(items).argmax(axis=1).tolist()]
-
-    def stream(self, items: Any) -> Iterator[tuple[list[Any], Classified]]:
-        """Classifies an iterable that may be larger than memory.
-
-        Args:
-            items: an iterable of items, as for `run`; it is read as the results are consumed.
-
-        Returns:
-            An iterator of pairs (a list of up to 512 items, the result of `run` for them).
-        """
-        source = iter(several(items))
-        windows = iter(lambda: list(islice(source, WINDOW)), [])
-        return ((window, self.run(window)) for window in windows)
 
     def modality(self, item: Any) -> ModalityName:
         """Returns the modality as which the model reads an item."""

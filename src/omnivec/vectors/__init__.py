@@ -9,10 +9,28 @@ if TYPE_CHECKING:
     from omnivec.vectors.calibration import rank_together
     from omnivec.vectors.correlation import spearman
     from omnivec.vectors.labels import zero_shot
+    from omnivec.vectors.probes import AutoProbe, KNearest, LogisticProbe, NearestCentroid
+    from omnivec.vectors.uncertainty import most_uncertain
 
-__all__ = ["most_similar", "odd_one_out", "rank_together", "spearman", "zero_shot"]
+__all__ = [
+    "AutoProbe",
+    "KNearest",
+    "LogisticProbe",
+    "NearestCentroid",
+    "most_similar",
+    "most_uncertain",
+    "odd_one_out",
+    "rank_together",
+    "spearman",
+    "zero_shot",
+]
 
 _PLACES = {
+    "AutoProbe": "probes",
+    "KNearest": "probes",
+    "LogisticProbe": "probes",
+    "NearestCentroid": "probes",
+    "most_uncertain": "uncertainty",
     "most_similar": "analogies",
     "odd_one_out": "analogies",
     "rank_together": "calibration",

@@ -22,7 +22,7 @@ from omnivec.vectors.unit import unit
 Doubles = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 
-SCALE = 20.0
+SCALE = 10.0
 """Factor of the cosines of class means, before a temperature is fitted."""
 
 _BLOCK = 2048

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self, SupportsIndex
 
@@ -45,7 +46,7 @@ DEFAULT_C = 0.1
 """C where nothing can be compared."""
 
 
-class VectorClassifier:
+class VectorClassifier(ABC):
     """What the classifiers here have in common.
 
     Attributes:
@@ -74,9 +75,9 @@ class VectorClassifier:
     rule_: Rule
     scorer_: Scorer
 
+    @abstractmethod
     def _rules(self) -> Sequence[Rule]:
         """The rules among which `fit` chooses; UsageError for invalid parameters."""
-        raise NotImplementedError
 
     def _default(self) -> Rule:
         """The rule where nothing can be compared."""
