@@ -236,9 +236,10 @@ def test_an_image_as_a_query(both: Collection, docs: Path) -> None:
     [line] = both.unreached("text")
     assert "'image' (3 vectors)" in line
     assert {hit.modality for hit in both.search("fox", 20, mode="hybrid")} == {"text"}
-    for bad in (docs / "none.png", np.zeros((2, 2), np.float32)):
-        with pytest.raises(ItemError):
-            both.search(bad)
+    with pytest.raises(ItemError):
+        both.search(docs / "none.png")
+    with pytest.raises(UsageError, match=r"\(2, 2\) is 2 vectors: .*search_many"):
+        both.search(np.zeros((2, 2), np.float32))
 
 
 def test_two_spaces_are_searched_together(tmp_path: Path, cache: Path, tiny: Path, clip: Path) -> None:

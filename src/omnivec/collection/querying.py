@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex, get_args
 
 import numpy as np
 
+from omnivec.collection import queries as vector_queries
 from omnivec.collection.opened import Opened
 from omnivec.collection.ranking import target
-from omnivec.collection.searching import BY_MEANING, HYBRID, WORDS, Mode, Question, answer, hits
-from omnivec.errors import UsageError
+from omnivec.collection.searching import (
+    BY_MEANING,
+    EQUAL,
+    HYBRID,
+    WORDS,
+    Answers,
+    Mode,
+    Options,
+    Question,
+    answers,
+    hits,
+)
+from omnivec.collection.space_facts import reads
+from omnivec.errors import ItemError, ItemErrors, UsageError
 from omnivec.inputs import modality as modalities
 from omnivec.inputs.content import Content
 from omnivec.inputs.items import texts
 from omnivec.inputs.reading import content_of
+from omnivec.store.records import ACTIVE
 from omnivec.types import Floats, Hit, Keys, ModalityName
 from omnivec.validation import arguments
+from omnivec.validation.reasons import one_line
 
+DENSE = "dense"
 _MOST = 2**40
 """Largest k; more passages than a collection can have, and a number that SQLite can hold."""
 
@@ -26,7 +43,7 @@ _MOST = 2**40
 class Querying(Opened):
     """Searches in a collection."""
 
-    def search(
+    def search(  # noqa: PLR0913 - independent options, keyword-only
         self,
         query: Any,
         k: SupportsIndex = 10,
@@ -35,17 +52,31 @@ class Querying(Opened):
         *,
         under: str | Path | None = None,
         per_document: bool = False,
+        space: str | Sequence[str] | None = None,
+        offset: SupportsIndex = 0,
+        min_score: float | None = None,
+        order_by: str | Sequence[str] | None = None,
+        weights: Sequence[float] = EQUAL,
     ) -> list[Hit]:
-        """Finds the passages that match a query best, in all spaces whose model reads it.
+        """Finds the passages that match a query best.
 
         Args:
-            query: a str is a text, a pathlib.Path a file, a PIL image or a uint8 array (h, w, 3) an image.
+            query: a str is a text, a pathlib.Path a file, a PIL image or a uint8 array (h, w, 3) an image; an array
+                (dim,) or a list of finite numbers is a vector. For a vector of zeros every passage scores 0 by cosine.
             k: largest number of results.
             where: a filter on metadata, such as {"year": {"$gte": 2024}}; see docs/collection.md.
             mode: "vector" searches by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion); None
                 is "hybrid" for a text, "text" for one that no model reads, and otherwise "vector".
             under: only documents from this file, or from files in this folder.
             per_document: whether to return only the best passage of each document.
+            space: name of the space to search, or several names; None searches for an item in the main space of each
+                modality whose model reads it, and for a vector in the only space of its dim.
+            offset: how many better results are left out; pages of k results repeat and omit nothing.
+            min_score: smallest score of a result: a similarity in one space, BM25 in the mode "text".
+            order_by: a metadata field, "-year" for descending order, or several: the k results are sorted by it, those
+                without it last.
+            weights: in the mode "hybrid", how much the ranks by vectors and by words count; a list of weight 0 is not
+                used.
 
         Returns:
             At most k hits, best first.
@@ -53,42 +84,233 @@ class Querying(Opened):
         Raises:
             ItemError: the query cannot be read.
             FilterError: `where` cannot be parsed.
-            UsageError: no space has a model that reads the query, or an image is searched for by words.
+            UsageError: no space has a model that reads the query, an image is searched for by words, or another option
+                does not fit the query.
 
         Examples:
             >>> [hit.document for hit in notes.search("plans for money", k=3, where={"year": {"$gte": 2025}})]
             ['budget 2026']
         """
+        chosen = self._options(k, mode, per_document, offset, min_score, order_by, weights)
+        named = self._named(space)
+        vector = vector_queries.vector_of(query)
+        if vector is not None:
+            prepared = self._vector_question(vector, named)
+            return self._found([prepared], _by_meaning(chosen, "a vector"), where, under, named)[0]
+        asked = content_of(query)
+        spaces, chosen = self._item_options(asked.modality, named, chosen)
+        vectors = {name: self._spaces[name].encode_query(asked.item) for name in spaces}
+        return self._found([Question(asked.text, vectors)], chosen, where, under, named)[0]
+
+    def search_many(  # noqa: PLR0913 - those of `search`
+        self,
+        queries: Any,
+        k: SupportsIndex = 10,
+        where: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        *,
+        under: str | Path | None = None,
+        per_document: bool = False,
+        space: str | Sequence[str] | None = None,
+        offset: SupportsIndex = 0,
+        min_score: float | None = None,
+        order_by: str | Sequence[str] | None = None,
+        weights: Sequence[float] = EQUAL,
+    ) -> list[list[Hit]]:
+        """Finds for each of several queries what `search` finds, in one state of the collection and much faster.
+
+        `queries` is an iterable of queries of one kind: texts, files, images, or vectors; an array (n, dim) is n
+        vectors. They are embedded in batches and compared with all passages at once. The other arguments are those of
+        `search`.
+
+        Returns:
+            For each query at most k hits, best first.
+
+        Raises:
+            ItemErrors: some queries failed; .failures has the reasons, .partial the `Answers` of the others.
+            UsageError: queries of different kinds, or as for `search`.
+
+        Examples:
+            >>> [[hit.document for hit in found] for found in notes.search_many(["money", "a kitten"], k=1)]
+            [['budget 2026'], ['cat']]
+        """
+        chosen = self._options(k, mode, per_document, offset, min_score, order_by, weights)
+        named, failures = self._named(space), dict[int, str]()
+        listed = vector_queries.listed(queries)
+        vectors = _each(dict(enumerate(listed)), vector_queries.vector_of, failures)
+        items = {i: listed[i] for i, vector in vectors.items() if vector is None}
+        if items and len(items) < len(vectors):
+            raise UsageError(
+                f"{len(vectors) - len(items):,} of {len(vectors):,} queries are vectors: search for one kind at a time"
+            )
+        if items:
+            contents = _each(items, content_of, failures)
+            questions, chosen = self._item_questions(contents, named, chosen, failures)
+        else:
+            questions = self._vector_questions(
+                {i: v for i, v in vectors.items() if v is not None}, named, failures
+            )
+            chosen = _by_meaning(chosen, "vectors") if questions else chosen
+        found = self._found(list(questions.values()), chosen, where, under, named)
+        if failures:
+            partial = Answers(found, np.array(list(questions), np.int64), failures)
+            raise ItemErrors(
+                failures, partial, "The hits of the others are in .partial.hits, in the order of .kept."
+            )
+        return found
+
+    def _options(
+        self,
+        k: SupportsIndex,
+        mode: Mode | None,
+        per_document: bool,
+        offset: SupportsIndex,
+        min_score: float | None,
+        order_by: str | Sequence[str] | None,
+        weights: Sequence[float],
+    ) -> Options:
+        """Checks the options; the mode stays None, "hybrid" in effect, until the query is known."""
         if mode is not None:
             mode = arguments.choice("mode", mode, get_args(Mode))
-        k = min(arguments.whole("k", k), _MOST)
-        asked = content_of(query)
-        in_words = asked.modality == modalities.written()
-        if mode is None:
-            mode = self._usual_mode(asked.modality) if in_words else BY_MEANING
-        if not in_words and mode != BY_MEANING:
-            one = modalities.get(asked.modality).one
-            raise UsageError(f"mode={mode!r} searches by words, but the query is {one}: use mode='vector'")
-        vectors = self._query_vectors(asked, mode) if mode != WORDS else {}
+        fields = () if order_by is None else tuple(texts(order_by, "order_by"))
+        if "" in fields or "-" in fields:
+            raise UsageError(
+                f"order_by={order_by!r}: name a field of the metadata, such as 'year' or '-year'"
+            )
+        return Options(
+            mode,
+            min(arguments.whole("k", k), _MOST),
+            offset=min(arguments.whole("offset", offset, 0), _MOST),
+            per_document=arguments.flag("per_document", per_document),
+            least=None if min_score is None else arguments.real("min_score", min_score),
+            weights=_weights(weights),
+            fields=fields,
+        )
+
+    def _named(self, space: str | Sequence[str] | None) -> list[str]:
+        """Returns the names of the spaces that the caller chose; an empty list for none."""
+        if space is None:
+            return []
+        named, known = list(dict.fromkeys(texts(space, "space"))), self._spaces.records()
+        if not named:
+            raise UsageError("space=[]: name a space, or leave it out")
+        for name in named:
+            if name not in known:
+                raise UsageError(
+                    f"no space {name!r} in {self.folder}; there are: {', '.join(known) or 'none'}"
+                )
+        return named
+
+    def _vector_question(self, vector: Floats, named: Sequence[str]) -> Question:
+        spaces = self._spaces.records()
+        if not spaces:
+            return Question("", {})
+        return Question("", {vector_queries.space_of(vector, spaces, named, self.folder): vector})
+
+    def _vector_questions(
+        self, vectors: Mapping[int, Floats], named: Sequence[str], failures: dict[int, str]
+    ) -> dict[int, Question]:
+        if len({len(vector) for vector in vectors.values()}) == 1:  # what is wrong is wrong with all of them
+            self._vector_question(next(iter(vectors.values())), named)
+        return _each(vectors, lambda vector: self._vector_question(vector, named), failures)
+
+    def _item_questions(
+        self,
+        contents: Mapping[int, Content],
+        named: Sequence[str],
+        chosen: Options,
+        failures: dict[int, str],
+    ) -> tuple[dict[int, Question], Options]:
+        """Embeds queries of one modality in each space; those that fail are added to `failures`."""
+        kinds = list(dict.fromkeys(one.modality for one in contents.values()))
+        if len(kinds) > 1:
+            raise UsageError(f"queries are {modalities.plural(kinds)}: search for one kind at a time")
+        if not kinds:
+            return {}, chosen
+        spaces, chosen = self._item_options(kinds[0], named, chosen)
+        found: dict[str, dict[int, Floats]] = {}
+        for name in spaces:
+            indices = [i for i in contents if i not in failures]
+            found[name] = {}
+            try:
+                rows = self._spaces[name].encode_query([contents[i].item for i in indices])
+                found[name] = dict(zip(indices, rows, strict=True))
+            except ItemErrors as error:
+                failures.update({indices[i]: why for i, why in error.failures.items()})
+                found[name] = {indices[i]: row for i, row in error.partial}
+        questions = {
+            i: Question(one.text, {name: found[name][i] for name in spaces})
+            for i, one in contents.items()
+            if i not in failures
+        }
+        return questions, chosen
+
+    def _item_options(
+        self, modality: ModalityName, named: Sequence[str], chosen: Options
+    ) -> tuple[list[str], Options]:
+        """Returns the spaces in which an item is searched for, and the options with its mode."""
+        in_words = modality == modalities.written()
+        if not in_words:
+            chosen = _by_meaning(chosen, modalities.get(modality).one)
+        elif chosen.mode is None:
+            chosen = replace(chosen, mode=self._usual_mode(modality, named))
+        spaces = self._searched(modality, named, chosen.mode)
+        if chosen.mode != HYBRID and chosen.weights != EQUAL:
+            raise UsageError(
+                f"weights={chosen.weights} are those of mode='hybrid', but the mode is {chosen.mode!r}"
+            )
+        if chosen.least is not None:
+            _check_least(chosen, spaces)
+        if chosen.mode == HYBRID and not chosen.weights[0]:
+            spaces = []
+        return spaces, chosen
+
+    def _searched(self, modality: ModalityName, named: Sequence[str], mode: Mode | None) -> list[str]:
+        """Returns the names of the spaces in which a query of a modality is compared with vectors."""
+        if mode == WORDS:
+            return []
+        records = self._spaces.records()
+        for name in named:
+            if modality not in reads(records[name]):
+                raise UsageError(
+                    f"space={name!r}: the model of this space, {records[name].model}, does not read "
+                    f"{modalities.get(modality).plural}"
+                )
+        spaces = list(named) or self._spaces.spaces_for_query(modality)
+        by_words = mode != BY_MEANING
+        closed = () if spaces else self._spaces.unsearchable_spaces(modality, by_words=by_words)
+        if closed:
+            raise UsageError(f"{self.folder}: {'; '.join(closed)}")
+        return spaces
+
+    def _found(
+        self,
+        questions: Sequence[Question],
+        chosen: Options,
+        where: Mapping[str, Any] | None,
+        under: str | Path | None,
+        named: Sequence[str],
+    ) -> list[list[Hit]]:
+        """Answers questions in one state of the collection."""
         with self._catalogue.snapshot():
             recorded = self._spaces.recorded(modalities.written())
-            question = Question(
-                asked.text,
-                vectors,
-                mode,
-                k,
-                self._allowed(where, under),
-                arguments.flag("per_document", per_document),
-                recorded.name if recorded else modalities.written(),
+            allowed = by_words = self._allowed(where, under)
+            if named and chosen.mode != BY_MEANING:
+                inside = self._ranking.passages(named)
+                by_words = inside if allowed is None else np.intersect1d(allowed, inside, assume_unique=True)
+            options = replace(
+                chosen,
+                allowed=allowed,
+                allowed_by_words=by_words,
+                space=recorded.name if recorded else modalities.written(),
             )
-            ranked = answer(self._catalogue, self._ranking, question)
-            return hits(self._catalogue, ranked, None if mode == BY_MEANING else asked.text)
+            return answers(self._catalogue, self._ranking, questions, options)
 
-    def _usual_mode(self, modality: ModalityName) -> Mode:
+    def _usual_mode(self, modality: ModalityName, named: Sequence[str]) -> Mode:
         """Returns the mode for queries of words: by words alone if no model reads them, as for sounds."""
         if not self._catalogue.has_words():
             return BY_MEANING
-        return HYBRID if self._spaces.spaces_for_query(modality) else WORDS
+        return HYBRID if named or self._spaces.spaces_for_query(modality) else WORDS
 
     def _allowed(self, where: Mapping[str, Any] | None, under: str | Path | None) -> Keys | None:
         """Returns the keys of the passages that may be found; None for all."""
@@ -114,7 +336,7 @@ class Querying(Opened):
     ) -> list[Hit]:
         """Finds passages that are similar to some documents and dissimilar to others, which are not among the results.
 
-        In each space that contains a liked document, the query is mean(like) + (mean(like) - mean(unlike)).
+        In each main space that contains a liked document, the query is mean(like) + (mean(like) - mean(unlike)).
 
         Args:
             like: ids of documents to be similar to, at least one.
@@ -134,15 +356,24 @@ class Querying(Opened):
             raise UsageError("recommend needs at least one id in `like`")
         with self._catalogue.snapshot():
             liked, disliked = self._keys_of(wanted), self._keys_of(unwanted)
-            targets = {}
-            for space in self._catalogue.spaces():
-                near, far = (self._catalogue.vectors(space, keys)[1] for keys in (liked, disliked))
-                if len(near):
-                    targets[space] = target(near, far)
+            targets = self._targets(liked, disliked)
             shown = {*liked.tolist(), *disliked.tolist()}
             allowed = None if where is None else self._catalogue.passage_keys(where)
             ranked = self._ranking.nearest(targets, k + len(shown), allowed)
-            return hits(self._catalogue, [one for one in ranked if one.key not in shown][:k])
+            return hits(self._catalogue, [[one for one in ranked if one.key not in shown][:k]])[0]
+
+    def _targets(self, liked: Keys, disliked: Keys) -> dict[str, Floats]:
+        """Maps the name of each space to a query for it; further spaces count for passages that the main ones lack."""
+        records, targets, covered = self._spaces.records(), dict[str, Floats](), np.zeros(0, np.int64)
+        main = [one.name for one in map(self._spaces.recorded, modalities.readable()) if one is not None]
+        for space in dict.fromkeys([*main, *records]):
+            if records[space].kind != DENSE or records[space].state != ACTIVE:
+                continue
+            keys, near = self._catalogue.vectors(space, liked)
+            if len(np.setdiff1d(keys, covered)):
+                targets[space] = target(near, self._catalogue.vectors(space, disliked)[1])
+                covered = np.union1d(covered, keys)
+        return targets
 
     def _keys_of(self, names: Sequence[str]) -> Keys:
         missing = [name for name in names if not len(self._catalogue.keys_of([name]))]
@@ -150,11 +381,51 @@ class Querying(Opened):
             raise UsageError(f"no document {missing[0]!r} in {self.folder}")
         return self._catalogue.keys_of(names)
 
-    def _query_vectors(self, asked: Content, mode: Mode) -> dict[str, Floats]:
-        """Maps the name of each space whose model reads the query to the vector (dim,) of the query in it."""
-        spaces = self._spaces.spaces_for_query(asked.modality)
-        by_words = mode != BY_MEANING
-        closed = () if spaces else self._spaces.unsearchable_spaces(asked.modality, by_words=by_words)
-        if closed:
-            raise UsageError(f"{self.folder}: {'; '.join(closed)}")
-        return {name: self._spaces[name].encode_query(asked.item) for name in spaces}
+
+def _weights(weights: Any) -> tuple[float, float]:
+    """The weights of hybrid's two lists; UsageError unless they are two numbers, not negative, and not both 0."""
+    values = weights.tolist() if isinstance(weights, np.ndarray) else weights
+    if not isinstance(values, list | tuple) or len(values) != 2:
+        raise UsageError(
+            f"weights={arguments.said(weights)}: two numbers, of the ranks by vectors and by words"
+        )
+    near, in_words = (arguments.real("weights", one, 0) for one in values)
+    if not near and not in_words:
+        raise UsageError("weights=(0, 0) would find nothing: at least one must be above 0")
+    return near, in_words
+
+
+def _by_meaning(chosen: Options, what: str) -> Options:
+    """The options for a query that has no words."""
+    if chosen.mode not in (None, BY_MEANING):
+        raise UsageError(
+            f"mode={chosen.mode!r} searches by words, but the query is {what}: use mode='vector'"
+        )
+    if chosen.weights != EQUAL:
+        raise UsageError(f"weights={chosen.weights} are those of mode='hybrid', but the query is {what}")
+    return replace(chosen, mode=BY_MEANING)
+
+
+def _check_least(chosen: Options, spaces: Sequence[str]) -> None:
+    """Refuses a least score where scores are not those of one metric."""
+    if chosen.mode == HYBRID:
+        raise UsageError(
+            f"min_score={chosen.least:g}: in the mode 'hybrid' scores are sums of reciprocal ranks, which do not say "
+            "how similar a hit is; use mode='vector' (similarity) or mode='text' (BM25)"
+        )
+    if len(spaces) > 1:
+        raise UsageError(
+            f"min_score={chosen.least:g}: scores over {len(spaces)} spaces ({', '.join(spaces)}) are no similarities; "
+            "name one of them with space="
+        )
+
+
+def _each(values: Mapping[int, Any], read: Callable[[Any], Any], failures: dict[int, str]) -> dict[int, Any]:
+    """Applies a function to each query; those for which it raises are added to `failures`."""
+    done = {}
+    for i, value in values.items():
+        try:
+            done[i] = read(value)
+        except (ItemError, UsageError) as error:
+            failures[i] = one_line(error)
+    return done
