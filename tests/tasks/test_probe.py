@@ -64,6 +64,7 @@ def test_what_looks_wrong_with_the_examples_is_named(tiny: Path, tmp_path: Path)
     assert f"{twice} (fox), {tmp_path / 'first.txt'} (bear)" in warnings
     assert "2 of 16 examples repeat another one" in warnings
     assert "13 examples of fox and 1 of" in warnings
+    assert "groups" not in report.basis
 
 
 def test_items_that_cannot_be_read_are_left_out(tiny: Path, tmp_path: Path) -> None:

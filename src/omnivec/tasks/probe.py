@@ -26,7 +26,6 @@ from omnivec.tasks.probe_report import Report, content_groups, warnings_of
 from omnivec.types import Encoded, Floats, Ints, ModalityName
 from omnivec.validation.arguments import characters, choice, is_missing, whole
 from omnivec.validation.arguments import path as checked_path
-from omnivec.vectors.folds import merged_groups
 from omnivec.vectors.probe_estimate import softmax
 from omnivec.vectors.probes import KINDS, checked_vectors
 from omnivec.vectors.uncertainty import most_uncertain, uncertainty
@@ -231,12 +230,10 @@ def _learned(
         left = f" ({len(failures):,} items were left out)" if failures else ""
         raise UsageError(f"one label only, {targets[0]!r}, for {len(used):,} items{left}: give two or more")
     contents = content_groups(used, encoded.vectors[rows])
-    together = None
-    if groups is not None or len(np.unique(contents)) < len(contents):
-        # Equal contents are one group: their numbers stand for vectors here.
-        own = np.arange(len(contents)) if groups is None else groups[kept]
-        together = merged_groups(contents[:, None], own)
-    fitted = KINDS[kind]().set_params(random_state=seed).fit(encoded.vectors[rows], targets, together)
+    # Equal contents get one vector, whatever batches they were in: cross-validation keeps equal vectors together.
+    vectors = encoded.vectors[rows][np.unique(contents, return_index=True)[1][contents]]
+    together = None if groups is None else groups[kept]
+    fitted = KINDS[kind]().set_params(random_state=seed).fit(vectors, targets, together)
     cut = int((encoded.lost[rows] > 0).sum())
     report = Report(
         dict(sorted(Counter(targets).items())),
