@@ -21,8 +21,8 @@ OTHERWISE = {
     "collection/searching.py": (2, "the mode that searches by words"),
     "models/embedder.py": (3, "the name of an argument, in messages"),
     "models/keyed.py": (2, "the name of an argument, in messages"),
-    "store/rows.py": (6, "columns of tables, and a type of SQLite"),
-    "store/reader.py": (1, "a type of metadata"),
+    "store/filters.py": (2, "a type of SQLite, and of metadata"),
+    "store/rows.py": (7, "columns of tables, and a type of SQLite"),
     "tables/formats/parquet.py": (1, "a column of files"),
     "training/labelled.py": (2, "columns of files"),
 }

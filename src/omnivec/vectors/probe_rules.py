@@ -3,7 +3,7 @@
 Vectors are scaled to length 1 and centred: the mean of the vectors of most models is far from 0, and cosines around it
 tell classes better apart. For the linear boundary each component is also divided by its spread, the root of the mean
 of its own variance and the average one. Dividing by its own alone would give components that hardly vary, as most of
-YAMNet's, the weight of noise. The figures are those of `benchmarks/probes.py`.
+YAMNet's, the weight of noise.
 """
 
 from __future__ import annotations
