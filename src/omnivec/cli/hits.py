@@ -50,7 +50,7 @@ def print_hits(
         file_of: returns the file of a document; None prints the ids of documents instead of paths.
     """
     if as_json:
-        print_json(_fields(hit) for hit in hits)
+        print_json(fields(hit) for hit in hits)
         return
     width = min(shutil.get_terminal_size().columns, WIDEST) - 4
     for i, hit in enumerate(hits, 1):
@@ -69,10 +69,11 @@ def print_hits(
             )  # with colour codes even in a pipe: there, pictures are shown only on request
 
 
-def _fields(hit: Hit) -> dict[str, Any]:
-    fields = {**asdict(hit), "score": round(hit.score, 6)}
-    del fields["matches"]  # only used to mark words in a terminal
-    return fields
+def fields(hit: Hit) -> dict[str, Any]:
+    """The fields of a hit as they are printed in JSON, without `matches`."""
+    shown = {**asdict(hit), "score": round(hit.score, 6)}
+    del shown["matches"]  # only used to mark words in a terminal
+    return shown
 
 
 def _place(hit: Hit, file_of: Callable[[str], Path] | None) -> str:

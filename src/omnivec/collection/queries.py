@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnivec.errors import UsageError
+from omnivec.errors import ItemErrors, UsageError
 from omnivec.inputs import modality as modalities
 from omnivec.inputs.items import several, shown
-from omnivec.store.records import SpaceRecord
-from omnivec.types import Floats
+from omnivec.models.embedder import Embedder
+from omnivec.store.records import SPARSE, SpaceRecord
+from omnivec.types import Floats, Kind, SparseRow
 from omnivec.vectors.arrays import numbers
 
+DENSE: Kind = "dense"
 _VECTOR = "a vector (dim,) of numbers"
 _MANY = "a list of queries, or vectors (n, dim)"
 
@@ -93,6 +95,25 @@ def space_of(vector: Floats, spaces: Mapping[str, SpaceRecord], named: Sequence[
         f"query has {len(vector):,} components, as {len(fitting)} spaces of {folder} have: name one with space=; "
         f"dims of all spaces: {dims}"
     )
+
+
+def in_space(vector: Floats, record: SpaceRecord) -> Any:
+    """Returns a vector (dim,) as its space is searched: one part of kind "multi", its weights of kind "sparse"."""
+    if record.kind == SPARSE:
+        indices = np.flatnonzero(vector).astype(np.int64)
+        return SparseRow(indices, vector[indices])
+    return vector if record.kind == DENSE else vector[None]
+
+
+def encoded(model: Embedder, items: list[Any]) -> tuple[dict[int, Any], dict[int, str]]:
+    """Embeds queries; returns what each has in the model's space, and the reasons of those that failed."""
+    if model.kind == DENSE:
+        try:
+            return dict(enumerate(model.encode_query(items))), {}
+        except ItemErrors as error:
+            return dict(error.partial), error.failures
+    made = model.run(items, prompt=model.task_prompt("query") or None)
+    return dict(made), made.failures
 
 
 def _array_of(query: Any) -> NDArray[Any] | None:

@@ -35,7 +35,6 @@ from omnivec.types import Floats, Hit, Keys, ModalityName
 from omnivec.validation import arguments
 from omnivec.validation.reasons import one_line
 
-DENSE = "dense"
 _MOST = 2**40
 """Largest k; more passages than a collection can have, and a number that SQLite can hold."""
 
@@ -99,7 +98,7 @@ class Querying(Opened):
             return self._found([prepared], _by_meaning(chosen, "a vector"), where, under, named)[0]
         asked = content_of(query)
         spaces, chosen = self._item_options(asked.modality, named, chosen)
-        vectors = {name: self._spaces[name].encode_query(asked.item) for name in spaces}
+        vectors = {name: self._encoded(name, asked.item) for name in spaces}
         return self._found([Question(asked.text, vectors)], chosen, where, under, named)[0]
 
     def search_many(  # noqa: PLR0913 - those of `search`
@@ -199,13 +198,16 @@ class Querying(Opened):
                 raise UsageError(
                     f"no space {name!r} in {self.folder}; there are: {', '.join(known) or 'none'}"
                 )
+            if known[name].state != ACTIVE:
+                raise UsageError(f"space={name!r}: this space is {known[name].state}; search another one")
         return named
 
     def _vector_question(self, vector: Floats, named: Sequence[str]) -> Question:
-        spaces = self._spaces.records()
+        spaces = {name: one for name, one in self._spaces.records().items() if one.state == ACTIVE}
         if not spaces:
             return Question("", {})
-        return Question("", {vector_queries.space_of(vector, spaces, named, self.folder): vector})
+        space = vector_queries.space_of(vector, spaces, named, self.folder)
+        return Question("", {space: vector_queries.in_space(vector, spaces[space])})
 
     def _vector_questions(
         self, vectors: Mapping[int, Floats], named: Sequence[str], failures: dict[int, str]
@@ -228,16 +230,12 @@ class Querying(Opened):
         if not kinds:
             return {}, chosen
         spaces, chosen = self._item_options(kinds[0], named, chosen)
-        found: dict[str, dict[int, Floats]] = {}
+        found: dict[str, dict[int, Any]] = {}
         for name in spaces:
             indices = [i for i in contents if i not in failures]
-            found[name] = {}
-            try:
-                rows = self._spaces[name].encode_query([contents[i].item for i in indices])
-                found[name] = dict(zip(indices, rows, strict=True))
-            except ItemErrors as error:
-                failures.update({indices[i]: why for i, why in error.failures.items()})
-                found[name] = {indices[i]: row for i, row in error.partial}
+            rows, failed = vector_queries.encoded(self._spaces[name], [contents[i].item for i in indices])
+            found[name] = {indices[place]: row for place, row in rows.items()}
+            failures.update({indices[place]: why for place, why in failed.items()})
         questions = {
             i: Question(one.text, {name: found[name][i] for name in spaces})
             for i, one in contents.items()
@@ -264,6 +262,15 @@ class Querying(Opened):
         if chosen.mode == HYBRID and not chosen.weights[0]:
             spaces = []
         return spaces, chosen
+
+    def _encoded(self, space: str, item: Any) -> Any:
+        model = self._spaces[space]
+        if model.kind == vector_queries.DENSE:
+            return model.encode_query(item)
+        rows, failures = vector_queries.encoded(model, [item])
+        if failures:
+            raise ItemError(failures[0])
+        return rows[0]
 
     def _searched(self, modality: ModalityName, named: Sequence[str], mode: Mode | None) -> list[str]:
         """Returns the names of the spaces in which a query of a modality is compared with vectors."""
@@ -367,7 +374,7 @@ class Querying(Opened):
         records, targets, covered = self._spaces.records(), dict[str, Floats](), np.zeros(0, np.int64)
         main = [one.name for one in map(self._spaces.recorded, modalities.readable()) if one is not None]
         for space in dict.fromkeys([*main, *records]):
-            if records[space].kind != DENSE or records[space].state != ACTIVE:
+            if records[space].kind != vector_queries.DENSE or records[space].state != ACTIVE:
                 continue
             keys, near = self._catalogue.vectors(space, liked)
             if len(np.setdiff1d(keys, covered)):

@@ -30,6 +30,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,14 @@ from numpy.typing import NDArray
 from omnivec.store import matrix
 from omnivec.store.index_registry import EXACT, IndexClass, index_class
 from omnivec.store.indexes.base import VectorIndex
-from omnivec.store.records import SpaceRecord
+from omnivec.store.maxsim import MaxSimIndex
+from omnivec.store.records import SPARSE, SpaceRecord
+from omnivec.store.sparse import SparseIndex
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Ints, Keys
 from omnivec.vectors import calibration
+
+MULTI = "multi"
 
 SAMPLE = 2_000
 """Size of the random sample of a space's passages whose scores are the background of a query."""
@@ -95,7 +100,7 @@ class _Searched:
     Attributes:
         state: the state of the catalogue.
         loaded: all vectors of the space.
-        index: searches them exactly.
+        index: searches them exactly; which one hangs on the kind of the space.
         passages: keys of the passages that have vectors, ascending, each once.
         sample: keys of the sample for the background.
         candidates: the approximate index; None if all vectors are compared.
@@ -104,7 +109,7 @@ class _Searched:
 
     state: tuple[int, int]
     loaded: matrix.Loaded
-    index: VectorIndex
+    index: VectorIndex | MaxSimIndex | SparseIndex
     passages: Keys
     sample: Keys
     candidates: _Candidates | None
@@ -112,7 +117,11 @@ class _Searched:
 
     @classmethod
     def of(
-        cls, state: tuple[int, int], loaded: matrix.Loaded, index: VectorIndex, candidates: _Candidates | None
+        cls,
+        state: tuple[int, int],
+        loaded: matrix.Loaded,
+        index: VectorIndex | MaxSimIndex | SparseIndex,
+        candidates: _Candidates | None,
     ) -> _Searched:
         """Draws the sample, which is always the same for the same keys."""
         keys = np.unique(loaded.keys)
@@ -122,8 +131,8 @@ class _Searched:
             sample = np.sort(np.random.default_rng(0).choice(keys, SAMPLE, replace=False))
         return cls(state, loaded, index, keys, sample, candidates, tail)
 
-    def nearest(self, queries: Floats, k: int, allowed: Keys | None) -> list[Scored]:
-        """Returns for each query (q, dim) the keys and exact scores of at most k passages, best first.
+    def nearest(self, queries: Sequence[Any], k: int, allowed: Keys | None) -> list[Scored]:
+        """Returns for each query the keys and exact scores of at most k passages, best first.
 
         If there is an approximate index, they are the best of its candidates.
         """
@@ -136,17 +145,27 @@ class _Searched:
             for one in self._exact(query[None], k, self._proposed(index, query, k, allowed))
         ]
 
-    def backgrounds(self, queries: Floats) -> list[calibration.Background]:
-        """Returns for each query (q, dim) the distribution of its scores over the sample."""
+    def backgrounds(self, queries: Sequence[Any]) -> list[calibration.Background]:
+        """Returns for each query the distribution of its scores over the sample."""
         scored = self._exact(queries, len(self.sample), self.sample)
-        return [calibration.background(scores) for _, scores in scored]
+        # Sparse vectors without a common term are not found: they score 0.
+        missing = [np.zeros(len(self.sample) - len(scores), np.float32) for _, scores in scored]
+        return [
+            calibration.background(np.concatenate([scores, zeros]))
+            for (_, scores), zeros in zip(scored, missing, strict=True)
+        ]
 
     def holds(self, keys: Keys) -> NDArray[np.bool_]:
         """Returns for each of some keys whether the space has a vector of this passage."""
         return np.isin(keys, self.passages)
 
-    def _exact(self, queries: Floats, k: int, allowed: Keys | None) -> list[Scored]:
-        found = self.index.search(queries, max(1, min(k, len(self.index))), allowed)
+    def _exact(self, queries: Sequence[Any], k: int, allowed: Keys | None) -> list[Scored]:
+        k = max(1, min(k, len(self.index)))
+        if isinstance(self.index, MaxSimIndex):
+            return [self.index.search(query, k, allowed) for query in queries]
+        if isinstance(self.index, SparseIndex):
+            return [self.index.search((query.indices, query.weights), k, allowed) for query in queries]
+        found = self.index.search(np.stack(queries), k, allowed)
         return [(keys[keys >= 0], scores[keys >= 0]) for keys, scores in zip(*found, strict=True)]
 
     def _proposed(self, index: VectorIndex, vector: Floats, k: int, allowed: Keys | None) -> Keys | None:
@@ -180,19 +199,20 @@ class Ranking:
         self._searched: dict[str, _Searched] = {}
         self._overlaps: dict[tuple[str, str], tuple[tuple[int, int] | None, bool]] = {}
 
-    def nearest(self, vectors: Mapping[str, Floats], k: int, allowed: Keys | None = None) -> list[Ranked]:
+    def nearest(self, vectors: Mapping[str, Any], k: int, allowed: Keys | None = None) -> list[Ranked]:
         """Finds the k passages nearest to one query; see `nearest_to_each`.
 
         Args:
-            vectors: maps the name of a space to the vector (dim,) of the query in it.
+            vectors: maps the name of a space to the query in it: a vector (dim,), of kind "multi" (parts, dim), of kind
+                "sparse" a `SparseRow`.
             k: number of passages.
             allowed: keys of the passages that may be found; None for all.
         """
-        listed = {name: vector[None] for name, vector in vectors.items()}
+        listed = {name: [vector] for name, vector in vectors.items()}
         return self.nearest_to_each(listed, k, allowed)[0] if listed else []
 
     def nearest_to_each(
-        self, vectors: Mapping[str, Floats], k: int, allowed: Keys | None = None
+        self, vectors: Mapping[str, Sequence[Any]], k: int, allowed: Keys | None = None
     ) -> list[list[Ranked]]:
         """Finds the k passages nearest to each of q queries; the caller holds a snapshot.
 
@@ -202,7 +222,7 @@ class Ranking:
         1 / (60 + rank in the space). If a passage has vectors in more than one of them, their ranks are fused.
 
         Args:
-            vectors: maps the name of a space to the vectors (q, dim) of the queries in it; at least one space.
+            vectors: maps the name of a space to the q queries in it, each as for `nearest`; at least one space.
             k: number of passages.
             allowed: keys of the passages that may be found; None for all.
 
@@ -255,7 +275,11 @@ class Ranking:
         return False
 
     def _fused_spaces(
-        self, vectors: Mapping[str, Floats], asked: Mapping[str, _Searched], k: int, allowed: Keys | None
+        self,
+        vectors: Mapping[str, Sequence[Any]],
+        asked: Mapping[str, _Searched],
+        k: int,
+        allowed: Keys | None,
     ) -> list[list[Ranked]]:
         """Ranks the passages of spaces that share some by the fusion of their ranks, each passage once."""
         depth = depth_of(k)
@@ -281,12 +305,23 @@ class Ranking:
             state, known = self._catalogue.changes(), self._searched.get(space)
             if known is None or known.state != state or not known.loaded.unchanged():
                 record = self._catalogue.spaces()[space]
-                loaded = matrix.load(self._catalogue, self._folder, space)
-                index = self._exact(record.dim, record.metric, loaded.keys, loaded.vectors)
-                candidates = self._candidates(record, loaded, None if known is None else known.candidates)
-                known = _Searched.of(state, loaded, index, candidates)
+                known = self._made(record, state, None if known is None else known.candidates)
                 self._searched[space] = known
             return known
+
+    def _made(self, record: SpaceRecord, state: tuple[int, int], known: _Candidates | None) -> _Searched:
+        """Loads a space; its kind decides how it is searched."""
+        if record.kind == SPARSE:
+            keys, rows = self._catalogue.sparse_vectors(record.name)
+            without = matrix.Loaded(keys, np.zeros((len(keys), 0), np.float32))
+            index = SparseIndex(keys, rows.offsets, rows.indices, rows.weights)
+            return _Searched.of(state, without, index, None)
+        loaded = matrix.load(self._catalogue, self._folder, record.name)
+        if record.kind == MULTI:
+            parts = MaxSimIndex(record.dim, record.metric, loaded.keys, loaded.vectors)
+            return _Searched.of(state, loaded, parts, None)
+        exact = self._exact(record.dim, record.metric, loaded.keys, loaded.vectors)
+        return _Searched.of(state, loaded, exact, self._candidates(record, loaded, known))
 
     def _candidates(
         self, record: SpaceRecord, loaded: matrix.Loaded, known: _Candidates | None

@@ -15,7 +15,7 @@ from omnivec.store.connections import damaged
 from omnivec.store.opening import FILE
 from omnivec.store.records import StoredPassage
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Floats, Hit, Ints, Keys
+from omnivec.types import Hit, Ints, Keys
 
 Mode = Literal["vector", "text", "hybrid"]
 BY_MEANING: Mode = "vector"
@@ -39,11 +39,11 @@ class Question:
 
     Attributes:
         text: text of the query; "" for an image or a vector.
-        vectors: maps the name of each space that is searched to the vector (dim,) of the query in it.
+        vectors: maps the name of each space that is searched to the query in it; see `Ranking.nearest`.
     """
 
     text: str
-    vectors: Mapping[str, Floats]
+    vectors: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ def _ranked(
 def _nearest(
     ranking: Ranking, questions: Sequence[Question], options: Options, depth: int
 ) -> list[list[Ranked]]:
-    vectors = {name: np.stack([one.vectors[name] for one in questions]) for name in questions[0].vectors}
+    vectors = {name: [one.vectors[name] for one in questions] for name in questions[0].vectors}
     return ranking.nearest_to_each(vectors, depth, options.allowed) if vectors else [[] for _ in questions]
 
 
