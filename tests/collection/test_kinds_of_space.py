@@ -12,7 +12,7 @@ from omnivec.collection.collection import Collection
 from omnivec.errors import CollectionDamaged, IdentityError, ItemErrors, UsageError
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import SparseRow
-from workbench import loaded
+from workbench import loaded, picture
 
 TEXTS = ["a red fox", "the lazy dog sleeps", "red dog", "blue sky over the sea"]
 IDS = ["fox", "lazy", "dog", "sky"]
@@ -231,3 +231,80 @@ def test_a_vector_that_is_not_finite_costs_only_itself(tmp_path: Path) -> None:
             notes.add(ids=list("abcd"), vectors=vectors)
         assert sorted(caught.value.failures) == [1, 2]
         assert sorted(entry.id for entry in notes.documents()) == ["a", "d"]
+
+
+def test_equal_items_with_other_vectors_are_not_dropped(tmp_path: Path) -> None:
+    with Collection(tmp_path / "a.omni") as notes:
+        with pytest.raises(ItemErrors, match="earlier item with another vector: give ids") as caught:
+            notes.add(["x", "x", "x"], vectors=[[1, 0], [0, 1], [1, 0]])
+        assert sorted(caught.value.failures) == [1]
+        assert len(notes) == 1
+        assert notes.add(["x", "x"], ids=["a", "b"], vectors=[[1, 0], [0, 1]]).new == 2
+
+
+def test_the_same_vectors_in_another_space_are_another_version(tmp_path: Path) -> None:
+    with Collection(tmp_path / "a.omni") as notes:
+        notes.add(["x"], ids=["a"], vectors=[[1, 0]])
+        assert notes.add(["x"], ids=["a"], vectors=[[1, 0]], space="other").changed == 1
+        assert list(notes.get("a", vectors=True)[0].vectors) == ["other"]
+        assert notes.add(["x"], ids=["a"], vectors=[[1, 0]], space="other").unchanged == 1
+
+
+def test_a_space_is_recorded_with_its_first_vector(tmp_path: Path) -> None:
+    with Collection(tmp_path / "a.omni") as notes:
+        with pytest.raises(ItemErrors):
+            notes.add(ids=["a"], vectors=[[np.nan, 1, 2]])
+        assert notes.add([], vectors=[]).ids == [] == notes.add(ids=[], vectors=np.ones((0, 3))).ids
+        assert notes.spaces() == {}
+        assert notes.add(ids=["a"], vectors=[[1, 2]]).new == 1
+        assert notes.add([], vectors=[]).ids == []
+        with pytest.raises(UsageError, match="holds vectors of 2 components"):
+            notes.add(ids=["b"], vectors=[[1, 2, 3]])
+
+
+def test_vectors_come_as_columns_and_masked_ones_are_not_numbers(tmp_path: Path) -> None:
+    class Refusing:
+        def __array__(self, *_: object, **__: object) -> object:
+            raise RuntimeError("call detach() first")
+
+    column = np.empty(2, object)
+    column[:] = [[1.0, 2.0], np.array([3.0, 4.0])]
+    with Collection(tmp_path / "a.omni") as notes:
+        assert notes.add(ids=["a", "b"], vectors=column).new == 2
+        assert notes.get("b", vectors=True)[0].vectors["vectors"].tolist() == [[3.0, 4.0]]
+        column[1] = [3.0]
+        with pytest.raises(UsageError, match="rows differ in length"):
+            notes.add(ids=["a", "b"], vectors=column)
+        with pytest.raises(ItemErrors, match="1 of 2 numbers"):
+            notes.add(ids=["c"], vectors=np.ma.masked_array([[1, 2]], [[True, False]]))
+        with pytest.raises(UsageError, match="call detach"):
+            notes.add(ids=["c"], vectors=Refusing())
+        with pytest.raises(UsageError, match="list_iterator are no array of numbers"):
+            notes.add(ids=["c"], vectors=iter([[1, 2]]))
+        assert len(notes) == 2
+
+
+def test_a_space_of_own_vectors_has_no_model(tmp_path: Path) -> None:
+    with Collection(tmp_path / "a.omni") as notes:
+        notes.add(ids=["a"], vectors=[[1, 2]])
+        assert "vectors" not in notes.models and notes.models.get("vectors") is None
+        assert "vectors given as vectors" in repr(notes)
+        with pytest.raises(UsageError, match="space='text' is a modality"):
+            notes.add(ids=["a"], vectors=[[1, 2]], space="text")
+    with pytest.raises(IdentityError, match=r"a\.omni: the space 'vectors' holds vectors .* another name"):
+        Collection(tmp_path / "a.omni", models={"vectors": toy("multi")})
+    with Collection(tmp_path / "b.omni", models={"vectors": toy("multi")}) as notes:
+        notes.add(ids=["a"], vectors=[[1, 2]])
+        with pytest.raises(IdentityError, match="another name"):
+            notes.add("a text")
+
+
+def test_own_vectors_do_not_make_a_further_space_the_main_one(
+    tmp_path: Path, cache: Path, tiny: Path, clip: Path
+) -> None:
+    models = {"text": loaded(tiny), "large": loaded(clip)}
+    with Collection(tmp_path / "a.omni", models=models) as notes:
+        notes.add(picture(1), ids="p")
+        notes.add("a red fox", ids="own", vectors=[[1, 2]])
+        notes.add("the lazy dog", ids="dog")
+        assert sorted(notes.get("dog", vectors=True)[0].vectors) == ["large", "text"]

@@ -104,7 +104,10 @@ class Collection(Documents, Querying, Upkeep):
             counts, spaces = self.counts(), self.spaces()
         except OmnivecError as error:
             return f"{place}: {error}>"
-        made = "".join(f"; {name} by {one.model!r}" for name, one in spaces.items())
+        made = "".join(
+            f"; {name} by {one.model!r}" if one.model else f"; {name} given as vectors"
+            for name, one in spaces.items()
+        )
         return f"{place}: {counts.documents:,} documents, {counts.passages:,} passages{made}>"
 
     # Models.

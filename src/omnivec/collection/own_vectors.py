@@ -20,9 +20,10 @@ from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Floats, Metric
 from omnivec.validation import arguments
+from omnivec.validation.reasons import one_line
 
 PIPELINE = "own-vectors/1"
-"""Recorded with the documents in place of a version of a reader."""
+"""Recorded with the documents, before the name of their space, in place of a version of a reader."""
 
 SPACE = "vectors"
 """Name of the space unless the caller chooses one."""
@@ -32,25 +33,30 @@ _AT_ONCE = 2_000
 
 
 def matrix(vectors: Any) -> Floats:
-    """Returns vectors as (n, dim) float32; numbers may be NaN or infinite.
+    """Returns vectors as (n, dim) float32; numbers may be NaN or infinite, as masked ones become; [] is (0, 0).
 
     Raises:
         UsageError: they are not n rows of the same number of numbers.
     """
     try:
-        array = np.asarray(vectors)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"vectors={shown(vectors)} are no array (n, dim): their rows differ in length"
-        ) from error
-    if array.ndim == 1 and array.dtype == object:
-        raise UsageError(f"vectors={shown(vectors)} are no array (n, dim): their rows differ in length")
+        array = np.ma.asarray(vectors) if np.ma.isMaskedArray(vectors) else np.asarray(vectors)
+        if array.ndim == 1 and array.dtype == object:  # a column whose values are lists, as of pandas
+            array = np.asarray([np.asarray(row) for row in array])
+    except Exception as error:  # what calls itself an array may raise anything, such as a tensor of torch
+        uneven = "inhomogeneous" in str(error)
+        why = "their rows differ in length" if uneven else one_line(error)
+        raise UsageError(f"vectors={shown(vectors)} are no array (n, dim): {why}") from error
+    if array.ndim == 0:
+        raise UsageError(f"vectors={shown(vectors)} are no array of numbers (n, dim), one row for each item")
+    if array.shape == (0,):
+        return np.zeros((0, 0), np.float32)
     if array.ndim != 2 or not array.shape[1] or array.dtype.kind not in "fiu":
         raise UsageError(
             f"vectors are {array.dtype} {array.shape}; they must be numbers (n, dim), one row for each item"
         )
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, np.float32)
+        numbers = array.astype(np.float32)
+    return np.ascontiguousarray(numbers.filled(np.nan) if np.ma.isMaskedArray(numbers) else numbers)
 
 
 def items_with(vectors: Floats, items: Any, ids: Any, metadata: Any) -> list[Item]:
@@ -66,7 +72,7 @@ def items_with(vectors: Floats, items: Any, ids: Any, metadata: Any) -> list[Ite
 
 
 def own_space(catalogue: Catalogue, name: str | None, dim: int, metric: str | None) -> SpaceRecord:
-    """Returns the space for vectors of this length, which is recorded if there is none of its name.
+    """Returns the space for vectors of a length, 0 for no vectors; a new one is recorded with the first of them.
 
     Raises:
         UsageError: the space of this name has a model, another dim or another metric.
@@ -75,18 +81,24 @@ def own_space(catalogue: Catalogue, name: str | None, dim: int, metric: str | No
     asked: Metric = "cosine" if metric is None else arguments.choice("metric", metric, get_args(Metric))
     existing = catalogue.spaces().get(chosen)
     if existing is None:
-        existing = catalogue.claim_space(SpaceRecord(chosen, "", dim, asked, {}, {}, ()))
+        return SpaceRecord(chosen, "", dim, asked, {}, {}, ())
+    _check_fit(existing, dim, asked if metric is not None else existing.metric)
+    return existing
+
+
+def _check_fit(existing: SpaceRecord, dim: int, metric: Metric) -> None:
+    """Raises UsageError unless vectors of a length, 0 for none, and a metric may be stored in a recorded space."""
+    chosen = existing.name
     if existing.model:
         raise UsageError(
             f"the space {chosen!r} holds vectors of {existing.model}, which others are never mixed with: name another "
             "space, space='NAME'"
         )
-    if existing.dim != dim or (metric is not None and existing.metric != metric):
+    if existing.dim != (dim or existing.dim) or existing.metric != metric:
         raise UsageError(
             f"the space {chosen!r} holds vectors of {existing.dim} components, compared by {existing.metric}; these "
-            f"have {dim}, by {asked}: name another space, space='NAME'"
+            f"have {dim}, by {metric}: name another space, space='NAME'"
         )
-    return existing
 
 
 class AddingVectors(Adding):
@@ -97,6 +109,9 @@ class AddingVectors(Adding):
     def __init__(self, *common: Any, space: SpaceRecord, vectors: Floats) -> None:
         super().__init__(*common)
         self._space, self._vectors = space, vectors
+        self._pipeline = f"{PIPELINE} space={space.name}"
+        self._first_vectors: dict[str, bytes] = {}
+        self._recorded = False
 
     def run(self, items: Sequence[Item]) -> Added:
         """Commits the items that are new or changed."""
@@ -109,12 +124,13 @@ class AddingVectors(Adding):
             for i, one in ready.items():
                 try:
                     document = self._document(one, self._vectors[i])
+                    self._refuse_other_vector(document)
                 except ItemError as error:
                     self.added.failures[i] = str(error)
                     continue
                 self.added.kept.append(i)
                 before = known.get(one.id)
-                now = (document.digest, PIPELINE, document.metadata)
+                now = (document.digest, document.pipeline, document.metadata)
                 if before is not None and (before.digest, before.pipeline, before.metadata) == now:
                     self.added.unchanged += 1
                 elif one.id not in documents:
@@ -122,9 +138,24 @@ class AddingVectors(Adding):
                     self.added.changed += before is not None
                     self.added.new += before is None
                     self.added.passages += 1
+            if documents:
+                self._record_space()
             self._catalogue.write(list(documents.values()))
             self._shown.advance(len(ready))
         return self.added
+
+    def _record_space(self) -> None:
+        """Records the space unless it is; UsageError if another process has just done so for other vectors."""
+        if not self._recorded:
+            _check_fit(self._catalogue.claim_space(self._space), self._space.dim, self._space.metric)
+            self._recorded = True
+
+    def _refuse_other_vector(self, document: Document) -> None:
+        """Raises ItemError if an earlier item of the call, of equal content, has the same id and another vector."""
+        if self._first_vectors.setdefault(document.id, document.digest) != document.digest:
+            raise ItemError(
+                f"its id {document.id!r} is also that of an earlier item with another vector: give ids"
+            )
 
     def _document(self, one: Ready, vector: Floats) -> Document:
         """Returns the document of an item and its vector; ItemError if the vector is not finite."""
@@ -147,7 +178,7 @@ class AddingVectors(Adding):
         return Document(
             id=one.id,
             modality=content.modality,
-            pipeline=PIPELINE,
+            pipeline=self._pipeline,
             digest=digest,
             root=None,
             path=one.path,

@@ -77,6 +77,10 @@ def checked_name(name: Any, given: str = "models={{{!r}: ...}}") -> str:
         given: how the name was given, for messages.
     """
     shown = given.format(name)
+    if name in readable():
+        raise UsageError(
+            f"{shown} is a modality, whose space holds what its model makes: choose another name"
+        )
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in known_modalities():
         raise UsageError(
             f"{shown} is neither a modality, {' or '.join(map(repr, readable()))}, nor the name of a space, which "

@@ -46,6 +46,7 @@ from omnivec.errors import (
     ItemError,
     ItemErrors,
     OmnivecError,
+    UnknownKey,
     UnsupportedModel,
     UsageError,
 )
@@ -105,6 +106,8 @@ class Spaces(Mapping[str, Embedder]):
             if loaded is not None and name in self._known:
                 return loaded
             recorded = self.records().get(name)
+            if recorded is not None and not recorded.model and name not in self._requested.named:
+                raise UnknownKey(self._made_by_none(name))
             planned = (*map(self.name, readable()), *self._requested.named)
             if recorded is None and name not in planned:
                 raise KeyError(name)
@@ -135,7 +138,8 @@ class Spaces(Mapping[str, Embedder]):
         main = next((one for one in stored if one.name == "+".join(one.modalities)), None)
         if main is None and modality in self._requested.by_modality:
             # Spaces that were named by the caller hold no item of this modality yet: its own model comes first.
-            stored = stored if self._catalogue.has_documents(modality) else []
+            names = [one.name for one in stored]
+            stored = stored if self._catalogue.has_vectors(modality, names) else []
         return main or next(iter(stored), None)
 
     def _holding(self, modality: ModalityName) -> list[SpaceRecord]:
@@ -377,7 +381,15 @@ class Spaces(Mapping[str, Embedder]):
         """Returns the name or folder for what `_called` has recorded."""
         return str(self._catalogue.folder.parent / recorded) if recorded.startswith("./") else recorded
 
+    def _made_by_none(self, name: str) -> str:
+        return f"the space {name!r} holds vectors that were given with vectors=: no model made them"
+
     def _check_same(self, recorded: SpaceRecord, current: Mapping[str, Any]) -> None:
+        if not recorded.model:
+            raise IdentityError(
+                f"{self._catalogue.folder}: {self._made_by_none(recorded.name)}; give the space of the model another "
+                "name"
+            )
         try:
             identity.check_same(recorded.identity, current, recorded.name)
         except IdentityError as error:  # the user may not have named the collection
@@ -394,9 +406,7 @@ class Spaces(Mapping[str, Embedder]):
     def _load(self, name: str, recorded: SpaceRecord | None) -> Embedder:
         """Loads the model of a space: the requested one, else the recorded one, else the default."""
         if recorded is not None and not recorded.model:
-            raise UsageError(
-                f"the space {name!r} holds vectors that were given with vectors=: no model made them"
-            )
+            self._check_same(recorded, {})
         modalities = self._modalities_of(name, recorded)
         asked = self._requested.named.get(name)
         if asked is None and (recorded is None or name == self.name(modalities[0])):

@@ -153,9 +153,16 @@ class Reader:
             raise damaged(self._connections.path, "the metadata of a document is not a JSON object")
         return keys
 
-    def has_documents(self, modality: ModalityName) -> bool:
-        """Whether there is a document of a modality."""
-        return bool(self._rows("SELECT 1 FROM documents WHERE modality = ? LIMIT 1", (modality,)))
+    def has_vectors(self, modality: ModalityName, names: Sequence[str]) -> bool:
+        """Whether a passage of a modality has a vector in one of some spaces."""
+        return bool(
+            self._rows(
+                "SELECT 1 FROM passages WHERE modality = ? AND EXISTS (SELECT 1 FROM vectors JOIN spaces ON"
+                " spaces.key = space WHERE passage = passages.key AND name IN (SELECT value FROM json_each(?)))"
+                " LIMIT 1",
+                (modality, json.dumps(list(names))),
+            )
+        )
 
     def _any(self, where: Mapping[str, Any]) -> bool:
         condition, parameters = compile_where(where)
