@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # importing typing takes longer than the rest of this mod
 if TYPE_CHECKING:
     from typing import Any
 
+    from omnivec.collection.asynchronous import AsyncCollection
     from omnivec.collection.collection import Collection
     from omnivec.errors import (
         CollectionBusy,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from omnivec.vectors.similarity import similarity
 
 __all__ = [
+    "AsyncCollection",
     "Audio",
     "Classifier",
     "Collection",
@@ -90,6 +92,7 @@ __all__ = [
 # Names are imported on first use: some load NumPy, an engine or a database, and a command that is interrupted during
 # its imports should exit as quietly as one that is interrupted later.
 _LAZY = {
+    "AsyncCollection": "collection.asynchronous",
     "Audio": "types",
     "Classifier": "tasks.classify",
     "classify": "tasks.classify",

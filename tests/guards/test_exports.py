@@ -21,6 +21,7 @@ COLLECTS = {
         "training/recipe_registry.py",
         "train",
     ): "each recipe has options of its own; they are held to its record",
+    ("collection/asynchronous.py", "call"): "it passes the arguments of any method on to it",
     ("cli/train.py", "run"): "click calls it with the options of a recipe, which are made from its record",
     ("hub/huggingface.py", "__init__"): "a stand-in for the hub's own bar is called as that one is",
     ("inputs/text/tokenizer.py", "_roles"): "a table of special tokens, written as keywords",

@@ -18,6 +18,7 @@ OTHERWISE = {
     "cli/analogy.py": (1, "a field of the JSON: a key of a table"),
     "cli/search.py": (1, "the mode that searches by words"),
     "cli/transcribe.py": (2, "fields of the JSON"),
+    "collection/cells.py": (1, "a column of files"),
     "collection/searching.py": (2, "the mode that searches by words"),
     "models/embedder.py": (3, "the name of an argument, in messages"),
     "models/keyed.py": (2, "the name of an argument, in messages"),

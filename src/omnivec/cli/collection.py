@@ -8,15 +8,19 @@ from typing import Any
 
 import click
 
+from omnivec.cli.collection_documents import (
+    get_documents,
+    list_documents,
+    remove_documents,
+    update_documents,
+)
+from omnivec.cli.collection_rows import export_rows, import_rows
 from omnivec.cli.common import (
     collection_option,
     count,
-    filters,
     find_collection,
     json_option,
     print_json,
-    print_table,
-    where_option,
 )
 from omnivec.inputs.modality import readable
 from omnivec.progress import say
@@ -25,10 +29,15 @@ _ROOTS = 3
 
 
 @click.group(
-    "collection", short_help="Manage a collection: status, list, remove, check, backup, restore, vacuum."
+    "collection",
+    short_help="Manage a collection: documents, import, export, check, backup, restore, vacuum.",
 )
 def command() -> None:
     """Manage a collection: what is in it, whether its files are sound, backups."""
+
+
+for _other in (list_documents, get_documents, update_documents, remove_documents, import_rows, export_rows):
+    command.add_command(_other)
 
 
 @command.command()
@@ -150,62 +159,3 @@ def vacuum(collection: Path | None) -> None:
     with Collection(find_collection(collection), create=False) as notes:
         freed = notes.vacuum()
         click.echo(f"{freed:,} bytes freed; {notes.counts().bytes:,} are left")
-
-
-@command.command("list")
-@collection_option
-@where_option
-@json_option
-def list_documents(collection: Path | None, where: tuple[str, ...], as_json: bool) -> None:
-    """List the documents of a collection."""
-    from omnivec.collection.collection import Collection
-
-    with Collection(find_collection(collection), create=False, readonly=True) as notes:
-        condition = filters(where)
-        entries = notes.documents(condition)
-        for line in notes.unmatched(condition) if condition and not entries else ():
-            say(line)
-    if as_json:
-        print_json(
-            {"document": e.id, "passages": e.passages, "tokens_cut_off": e.lost, "metadata": dict(e.metadata)}
-            for e in entries
-        )
-    else:
-        print_table(("document", "passages", "cut off"), [(e.id, e.passages, e.lost) for e in entries])
-
-
-@command.command()
-@click.argument("ids", nargs=-1, metavar="ID...")
-@collection_option
-@click.option(
-    "--under",
-    type=click.Path(path_type=Path, readable=False),
-    help="Remove the documents of all files in this folder.",
-)
-@json_option
-def remove(ids: tuple[str, ...], collection: Path | None, under: Path | None, as_json: bool) -> int:
-    """Remove documents by their ids, which `list` shows."""
-    from omnivec.collection.collection import Collection
-
-    if not ids and under is None:
-        raise click.UsageError("name documents by their ids, or a folder with --under")
-    empty = None
-    with Collection(find_collection(collection), create=False) as notes:
-        entries = notes.documents()
-        known = {entry.id for entry in entries}
-        chosen = [name for name in ids if name in known]
-        if under is not None:
-            folder = under.absolute()
-            paths = [(e.id, notes.path_of(e.id)) for e in entries if e.path is not None]
-            below = [name for name, path in paths if path.is_relative_to(folder)]
-            empty = None if below else f"no document has a file in {folder}"
-            chosen += [name for name in below if name not in chosen]
-        removed = notes.delete(chosen)
-    missing = [f"no document {name!r}" for name in ids if name not in known] + ([empty] if empty else [])
-    for line in missing:
-        say(line)
-    if as_json:
-        print_json({"document": name, "status": "removed"} for name in chosen)
-    else:
-        click.echo(f"{count(removed, 'document')} removed")
-    return 3 if missing else 0

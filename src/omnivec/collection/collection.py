@@ -14,6 +14,7 @@ from omnivec.collection.querying import Querying
 from omnivec.collection.ranking import Ranking
 from omnivec.collection.requested import ModelSource, RequestedModels
 from omnivec.collection.spaces import Spaces
+from omnivec.collection.tabular import Tabular
 from omnivec.collection.upkeep import Upkeep
 from omnivec.errors import ItemErrors, OmnivecError, UsageError
 from omnivec.inputs import modality as modalities
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # imported when needed, so that a search does not wait for mo
     from omnivec.collection.syncing import Event, Options, SyncReport
 
 
-class Collection(Documents, Querying, Upkeep):
+class Collection(Documents, Querying, Tabular, Upkeep):
     """Documents and their vectors in one directory; may be used by several threads and processes.
 
     Args:

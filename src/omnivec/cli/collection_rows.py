@@ -1,0 +1,164 @@
+"""`omnivec collection import` and `export`: rows of files become documents, and documents rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from omnivec.cli.common import (
+    collection_option,
+    count,
+    filters,
+    find_collection,
+    json_option,
+    model_option,
+    print_json,
+    where_option,
+)
+from omnivec.progress import say
+
+if TYPE_CHECKING:
+    from omnivec.collection.rows_in import Imported
+
+
+@click.command("import")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False), metavar="FILE..."
+)
+@collection_option
+@model_option
+@click.option(
+    "--id",
+    "id_column",
+    metavar="COLUMN",
+    help="Column of the ids; if not given, id. Without one, documents are named by their texts.",
+)
+@click.option(
+    "--text",
+    "text_column",
+    metavar="COLUMN",
+    help="Column of the texts; if not given, text, content, document or body.",
+)
+@click.option(
+    "--metadata",
+    metavar="A,B",
+    help="Columns of metadata; may be repeated, '' is none. If not given, all other columns.",
+    multiple=True,
+)
+@click.option(
+    "--vector", metavar="COLUMN", help="Column of vectors of your own, lists of numbers, in place of a model."
+)
+@click.option("--space", metavar="NAME", help="Space of the vectors; if not given, vectors.")
+@json_option
+def import_rows(
+    files: tuple[Path, ...],
+    collection: Path | None,
+    model: str | None,
+    id_column: str | None,
+    text_column: str | None,
+    metadata: tuple[str, ...],
+    vector: str | None,
+    space: str | None,
+    as_json: bool,
+) -> int:
+    """Add the rows of FILEs (.csv, .tsv, .jsonl, .parquet) as documents.
+
+    Rows that are in the collection unchanged are skipped, so a command that was stopped goes on when it is run again. A
+    row that cannot be used is named, and costs only itself.
+    """
+    from omnivec.cli.main import is_interruption
+    from omnivec.collection.collection import Collection
+    from omnivec.collection.row_sources import Columns
+    from omnivec.collection.rows_in import Import, opened, total_of
+    from omnivec.progress import bar, is_visible
+
+    started = time.perf_counter()
+    named = [column for one in metadata for column in one.split(",") if column] if metadata else None
+    sources = opened(files, Columns(id_column, text_column, vector, named))
+    total = total_of(sources) if is_visible() else None
+    folder = find_collection(collection)
+    done = 0
+    if space is not None and vector is None:
+        raise click.UsageError("--space is for vectors: name their column with --vector")
+    with Collection(folder, model) as notes, bar("importing", total, "rows") as shown:
+        work = Import(notes, sources, space)
+        try:
+            for failed in work:
+                for place, why in failed.items():
+                    say(f"{place}: {why}")
+                shown.advance(work.report.rows - done)
+                done = work.report.rows
+        except BaseException as error:
+            if is_interruption(error):
+                so_far = f"the first {count(done, 'row')} are in {folder}" if done else "no row was added"
+                raise KeyboardInterrupt(f"{so_far}; run the same command again to continue") from error
+            raise
+    _summary(work.report, folder, time.perf_counter() - started, as_json)
+    return 3 if work.report.failures else 0
+
+
+def _summary(report: Imported, folder: Path, seconds: float, as_json: bool) -> None:
+    for name, columns in report.left_out.items():
+        say(f"{name}: the vectors in {', '.join(columns)} are left out; --vector takes them")
+    if as_json:
+        print_json(
+            [{"summary": {**asdict(report), "failures": len(report.failures), "seconds": round(seconds, 3)}}]
+        )
+        return
+    words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged")]
+    failed = f"{len(report.failures):,} failed"
+    click.echo(f"{count(report.rows, 'row')}: {', '.join([*words, failed])}; {seconds:.1f} s; {folder}")
+    cut = (
+        f"{count(report.lost, 'token')} cut off by the model's limit"
+        if report.lost
+        else "no text was cut off"
+    )
+    click.echo(f"{count(report.passages, 'passage')} written; {cut}")
+
+
+@click.command("export")
+@click.argument("file", type=click.Path(path_type=Path, readable=False))
+@collection_option
+@where_option
+@click.option("--vectors", is_flag=True, help="Also write the vectors, a column for each space.")
+@click.option("--passages", is_flag=True, help="Write a row for each passage, with its text and span.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@json_option
+def export_rows(
+    file: Path,
+    collection: Path | None,
+    where: tuple[str, ...],
+    vectors: bool,
+    passages: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write documents as rows of FILE (.csv, .tsv, .jsonl, .parquet), which `import` reads again."""
+    from omnivec.collection.collection import Collection
+
+    with Collection(find_collection(collection), create=False, readonly=True) as notes:
+        condition = filters(where)
+        report = notes.export(
+            file,
+            condition,
+            vectors=vectors,
+            passages=passages,
+            force=force,
+            show_progress_bar=False if as_json else None,
+        )
+        for line in notes.unmatched(condition) if condition and not report.documents else ():
+            say(line)
+    if report.without_vectors:
+        hint = "" if passages else "; --passages writes a row for each"
+        say(
+            f"{count(report.without_vectors, 'row')} without vectors, because there are several in a space{hint}"
+        )
+    if as_json:
+        print_json([{"file": str(file), **asdict(report)}])
+    else:
+        rows = f" in {count(report.rows, 'row')}" if passages else ""
+        click.echo(f"{count(report.documents, 'document')}{rows} written to {file}")
