@@ -137,5 +137,5 @@ def test_a_folder_that_cannot_be_read_is_named(shop: CommandLine) -> None:
 
 
 def test_sparse_vectors_are_shown_by_component() -> None:
-    vectors = SparseRows(np.array([0, 2, 3]), np.array([1, 7, 4]), np.array([0.5, 0.1, 2], np.float32))
-    assert _rows(vectors) == [{"1": 0.5, "7": 0.1}, {"4": 2.0}]
+    vectors = SparseRows(np.array([0, 2, 3]), np.array([1, 7, 4]), np.array([0.5, 0.25, 2], np.float32))
+    assert _rows(vectors) == [{"1": 0.5, "7": 0.25}, {"4": 2.0}]

@@ -70,6 +70,19 @@ def test_bad_rows_are_named_and_the_others_are_in(omni: CommandLine, tiny: Path)
     assert done.out.startswith("4 rows: 2 new, 0 changed, 0 unchanged, 2 failed; ")
 
 
+def test_successive_rows_with_one_reason_share_a_line(omni: CommandLine) -> None:
+    (omni.folder / "x.jsonl").write_text('{"text": ""}\n' * 5 + "\n" + '{"text": ""}\n{"text": 3}\n')
+    done = omni("collection", "import", "x.jsonl", "-c", NOTES)
+    assert (done.code, done.errors) == (
+        3,
+        [
+            "omnivec: x.jsonl:1-5: it has no text in 'text'",
+            "omnivec: x.jsonl:7: it has no text in 'text'",
+            "omnivec: x.jsonl:8: its text in 'text' is 3, an int: expected a text",
+        ],
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "options", "code", "message"),
     [
@@ -118,7 +131,9 @@ def test_ctrl_c_says_how_many_rows_are_in_and_the_next_run_goes_on(omni: Command
         whole(notes)
         count = len(notes)
     assert 8 <= count < 60 and not count % 8
-    said = f"the first {count} rows are in {NOTES}; run the same command again to continue"
+    said = (
+        f"the first {count} rows are in; {count} documents in {NOTES}; run the same command again to continue"
+    )
     assert err.splitlines() == [f"omnivec: stopped; {said}"]
     again = omni("collection", "import", "x.jsonl", "-c", NOTES, "--json")
     assert again.rows[-1]["summary"]["new"] == 60 - count

@@ -16,6 +16,7 @@ HOMES = ("inputs/", "families/", "types.py")
 # Where one of these words means something else -> how often, and what.
 OTHERWISE = {
     "cli/analogy.py": (1, "a field of the JSON: a key of a table"),
+    "cli/collection_documents.py": (2, "fields of the JSON"),
     "cli/search.py": (1, "the mode that searches by words"),
     "cli/transcribe.py": (2, "fields of the JSON"),
     "collection/cells.py": (1, "a column of files"),

@@ -1,4 +1,4 @@
-"""`omnivec collection`: status, maintenance, backup and contents of a collection."""
+"""`omnivec collection`: status, maintenance and backup of a collection; its documents and rows are in other modules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ROOTS = 3
     short_help="Manage a collection: documents, import, export, check, backup, restore, vacuum.",
 )
 def command() -> None:
-    """Manage a collection: what is in it, whether its files are sound, backups."""
+    """Manage a collection: its documents, rows in and out, whether its files are sound, backups."""
 
 
 for _other in (list_documents, get_documents, update_documents, remove_documents, import_rows, export_rows):

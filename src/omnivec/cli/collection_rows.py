@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,7 @@ def import_rows(
     Rows that are in the collection unchanged are skipped, so a command that was stopped goes on when it is run again. A
     row that cannot be used is named, and costs only itself.
     """
+    from omnivec.cli.index import so_far
     from omnivec.cli.main import is_interruption
     from omnivec.collection.collection import Collection
     from omnivec.collection.row_sources import Columns
@@ -88,17 +90,33 @@ def import_rows(
         work = Import(notes, sources, space)
         try:
             for failed in work:
-                for place, why in failed.items():
-                    say(f"{place}: {why}")
+                for line in _named(failed):
+                    say(line)
                 shown.advance(work.report.rows - done)
                 done = work.report.rows
         except BaseException as error:
             if is_interruption(error):
-                so_far = f"the first {count(done, 'row')} are in {folder}" if done else "no row was added"
-                raise KeyboardInterrupt(f"{so_far}; run the same command again to continue") from error
+                rows = f"the first {count(done, 'row')} are in; " if done else ""
+                raise KeyboardInterrupt(f"{rows}{so_far(folder)}") from error
             raise
     _summary(work.report, folder, time.perf_counter() - started, as_json)
     return 3 if work.report.failures else 0
+
+
+def _named(failed: Mapping[str, str]) -> Iterator[str]:
+    """A line for each row that failed; rows of successive lines with the same reason share one."""
+    runs: list[tuple[str, int, int, str]] = []  # a file, the first and the last line, the reason
+    for place, why in failed.items():
+        name, _, line = place.rpartition(":")
+        if not line.isdigit():  # the rest of a file
+            runs.append((place, 0, 0, why))
+        elif runs and runs[-1][0] == name and runs[-1][2:] == (int(line) - 1, why):
+            runs[-1] = (name, runs[-1][1], int(line), why)
+        else:
+            runs.append((name, int(line), int(line), why))
+    for name, first, last, why in runs:
+        lines = f":{first}" * bool(first) + f"-{last}" * (last > first)
+        yield f"{name}{lines}: {why}"
 
 
 def _summary(report: Imported, folder: Path, seconds: float, as_json: bool) -> None:

@@ -112,14 +112,14 @@ def command(
                 )
         except BaseException as error:
             if is_interruption(error):
-                raise KeyboardInterrupt(_indexed(folder)) from error
+                raise KeyboardInterrupt(so_far(folder)) from error
             raise
     _summary(report, folder, time.perf_counter() - started, as_json)
     return 3 if report.failed else 0
 
 
-def _indexed(folder: Path) -> str:
-    """Says how much is in a collection whose indexing was interrupted."""
+def so_far(folder: Path) -> str:
+    """Says how much is in a collection to which a command was adding when it was interrupted."""
     from omnivec.collection.collection import Collection
 
     try:
