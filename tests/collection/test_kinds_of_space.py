@@ -308,3 +308,19 @@ def test_own_vectors_do_not_make_a_further_space_the_main_one(
         notes.add("a red fox", ids="own", vectors=[[1, 2]])
         notes.add("the lazy dog", ids="dog")
         assert sorted(notes.get("dog", vectors=True)[0].vectors) == ["large", "text"]
+
+
+def test_a_sync_keeps_own_vectors_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "docs" / "fox.txt"
+    file.parent.mkdir()
+    file.write_text("a red fox")
+    with Collection(tmp_path / "a.omni", model=toy("multi")) as notes:
+        notes.add(file, vectors=[[1, 2]])
+        for dry_run in (True, False, False):
+            file.write_text(f"a red fox {dry_run}")
+            report = notes.sync(file.parent, dry_run=dry_run)
+            assert list(report.kept) == ["docs/fox.txt"] and "vectors=" in report.kept["docs/fox.txt"]
+            assert (report.new, report.changed, report.unchanged, report.removed) == (0, 0, 0, 0)
+        [record] = notes.get("docs/fox.txt", vectors=True)
+        assert record.text == "a red fox" and record.vectors["vectors"].tolist() == [[1, 2]]
+        assert notes.delete("docs/fox.txt") == 1 and notes.sync().new == 1

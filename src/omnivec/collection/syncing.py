@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from omnivec.collection import own_vectors
 from omnivec.collection.indexing import Draft, Indexing, Written
 from omnivec.collection.spaces import Spaces
 from omnivec.errors import ItemError
@@ -72,7 +73,7 @@ class SyncReport:
         unchanged: number of unchanged documents.
         removed: number of documents that were removed because their files are provably gone.
         failed: maps the path of each file that could not be read to the reason; an earlier version of it stays.
-        kept: maps each document whose file was not seen to the reason why it may still exist.
+        kept: maps each document that was kept to the reason: why its file may still exist, or is not embedded again.
         notes: maps paths to what was left out of the file, such as later frames of an animation.
         warnings: what users who search the collection should know, one line each.
         left_out: maps the path of each file without anything to embed to the reason: "empty", "binary", "FIFO", ...
@@ -240,6 +241,12 @@ class Sync:
         before = self._before.get(name)
         if before is not None:
             self._devices[before.device] = entry.device
+        if before is not None and before.pipeline.startswith(own_vectors.PIPELINE):
+            self.report.kept[name] = (
+                "it has a vector that was given with vectors=; delete it to have it embedded"
+            )
+            self._advance()
+            return
         if before is not None and self._looks_unchanged(before, entry):
             self._unchanged(name)
             return
