@@ -224,7 +224,9 @@ def test_arguments_that_cannot_be_meant(fruit: Collection, tmp_path: Path) -> No
             fruit.recommend("apple", k=k)
     with pytest.raises(UsageError, match="none of vector, text, hybrid"):
         fruit.search("x", mode="fuzzy")  # type: ignore[arg-type]
-    for query in (None, 5, b"x", ["x"], tmp_path / "absent.txt", "half \udc80"):
+    with pytest.raises(UsageError, match="a list of 1: give one query, or call search_many"):
+        fruit.search(["x"])
+    for query in (None, 5, b"x", tmp_path / "absent.txt", "half \udc80"):
         for mode in MODES:
             with pytest.raises(ItemError):
                 fruit.search(query, mode=mode)  # type: ignore[arg-type]
