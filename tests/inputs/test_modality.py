@@ -146,15 +146,19 @@ def test_a_modality_that_breaks_the_contract_is_named(
         "whose vectors have the opposite sign were accepted": {
             "canaries": replace(record.canaries, tolerance=3.0)
         },
-        "has the span": {"span_unit": "words"},
+        "has the span": {},
     }
     for why, change in broken.items():
         changed = {**modality.modalities(), "text": replace(record, **change)}
         with monkeypatch.context() as patch:
             patch.setattr(modality, "modalities", lambda changed=changed: changed)
             patch.setattr(modality, "of", lambda item: "text")
-            if why != "has the span":
-                patch.setattr("omnivec.collection.searching.modalities", modality.modalities)
+            patch.setattr("omnivec.collection.searching.modalities", modality.modalities)
+            if why == "has the span":
+                patch.setattr(
+                    "omnivec.collection.searching.Hit",
+                    lambda **facts: omnivec.Hit(**{**facts, "span_unit": "words"}),
+                )
             with pytest.raises(AssertionError, match=why):
                 check_modality(text_model, ["the quick fox", "a lazy dog"])
 

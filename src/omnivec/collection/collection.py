@@ -167,8 +167,6 @@ class Collection(Documents, Querying, Tabular, Upkeep):
             return self._add_vectors(items, ids, metadata, vectors, space, metric, show_progress_bar)
         if space is not None or metric is not None:
             raise UsageError("space= and metric= are those of vectors=, which is missing")
-        if items is None:
-            raise UsageError("add needs items, or vectors= with ids=")
         listed = items_of(items, ids, metadata)
         with bar("adding", len(listed), "items", show_progress_bar) as shown:
             added = Adding(self._catalogue, self._names, self._spaces, shown).run(listed)
