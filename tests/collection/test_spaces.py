@@ -422,3 +422,20 @@ def test_a_model_of_a_wrong_type_is_refused_and_nothing_is_made(tmp_path: Path, 
     with pytest.raises(UsageError, match=r"model is .*: give a name or a folder"):
         Collection(tmp_path / "c.omni", model=model)
     assert not (tmp_path / "c.omni").exists()
+
+
+@pytest.mark.parametrize(
+    ("models", "named"),
+    [
+        ({"text": 3}, "the model of 'text' is 3, an int"),
+        ({"text": "tiny", "large": None}, "the model of 'large' is None"),
+        ({"large": ["a"]}, "the model of 'large' is a list"),
+        ({"large": b"folder"}, "the model of 'large' is bytes"),
+    ],
+)
+def test_models_of_wrong_types_are_refused_and_nothing_is_made(
+    tmp_path: Path, models: Any, named: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{named}: give a name, a folder or a loaded model"):
+        Collection(tmp_path / "c.omni", models=models)
+    assert not (tmp_path / "c.omni").exists()

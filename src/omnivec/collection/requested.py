@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivec.errors import UsageError
+from omnivec.inputs.items import shown
 from omnivec.inputs.modality import modalities as known_modalities
 from omnivec.inputs.modality import readable
 from omnivec.models.embedder import Embedder
@@ -53,13 +54,18 @@ class RequestedModels:
             checked = model if model is None or isinstance(model, Embedder) else name_or_folder(model)
             return cls(checked, transcriber=transcriber)
         if model is not None or not isinstance(models, Mapping) or not models:
-            shown = list(models) if isinstance(models, Mapping) else models
+            listed = list(models) if isinstance(models, Mapping) else models
             raise UsageError(
-                f"models={said(shown)}: give either model=, or models= with a model for "
+                f"models={said(listed)}: give either model=, or models= with a model for "
                 f"{' or '.join(map(repr, readable()))}, or for {'both' if len(readable()) == 2 else 'several'}"
             )
         by_modality = {name: one for name, one in models.items() if name in readable()}
         named = {checked_name(name): one for name, one in models.items() if name not in readable()}
+        for name, one in models.items():
+            if not isinstance(one, str | Path | Embedder) and (one is not None or name in named):
+                raise UsageError(
+                    f"the model of {name!r} is {shown(one)}: give a name, a folder or a loaded model"
+                )
         return cls(None, by_modality, named, transcriber)
 
     def holds(self, model: Embedder) -> bool:
@@ -76,14 +82,14 @@ def checked_name(name: Any, given: str = "models={{{!r}: ...}}") -> str:
         name: the name.
         given: how the name was given, for messages.
     """
-    shown = given.format(name)
+    written = given.format(name)
     if name in readable():
         raise UsageError(
-            f"{shown} is a modality, whose space holds what its model makes: choose another name"
+            f"{written} is a modality, whose space holds what its model makes: choose another name"
         )
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in known_modalities():
         raise UsageError(
-            f"{shown} is neither a modality, {' or '.join(map(repr, readable()))}, nor the name of a space, which "
+            f"{written} is neither a modality, {' or '.join(map(repr, readable()))}, nor the name of a space, which "
             "consists of lower-case letters, digits, _ and -, begins with a letter, and is no modality"
         )
     words = {
@@ -94,6 +100,6 @@ def checked_name(name: Any, given: str = "models={{{!r}: ...}}") -> str:
     close = difflib.get_close_matches(name, words, 1, 0.8)
     if close:
         raise UsageError(
-            f"{shown} names no modality; {words[close[0]]!r} is one. Choose a less similar name for a space"
+            f"{written} names no modality; {words[close[0]]!r} is one. Choose a less similar name for a space"
         )
     return name
