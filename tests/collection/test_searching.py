@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnivec.collection import searching
+from omnivec.collection.collection import Collection
 from omnivec.collection.ranking import Ranked, Ranking, depth_of, fused, in_rounds
 from omnivec.collection.searching import HYBRID, WORDS, Options, Question, answers, in_order
+from omnivec.errors import UsageError
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Hit
@@ -197,10 +200,25 @@ def test_hits_in_order_of_their_metadata() -> None:
         )
         for i, value in enumerate(values)
     ]
-    assert [hit.id for hit in in_order(hits, ["n"])] == ["6", "3", "0", "4", "2", "5", "1"]
-    assert [hit.id for hit in in_order(hits, ["-n"])] == ["5", "2", "4", "0", "3", "6", "1"]
+    assert [hit.id for hit in in_order(hits, ["n"])] == ["3", "0", "4", "2", "5", "6", "1"]
+    assert [hit.id for hit in in_order(hits, ["-n"])] == ["0", "3", "2", "4", "5", "6", "1"]
     equal = [replace(hit, metadata={"a": {"b": i // 2}, "c": -i}) for i, hit in enumerate(hits[:4])]
     assert [hit.id for hit in in_order(equal, ["a.b"])] == ["0", "1", "2", "3"]
     assert [hit.id for hit in in_order(equal, ["-a.b"])] == ["2", "3", "0", "1"]
     assert [hit.id for hit in in_order(equal, ["-a.b", "c"])] == ["3", "2", "1", "0"]
     assert [hit.id for hit in in_order(equal, ["none"])] == ["0", "1", "2", "3"]
+
+
+def test_hits_and_documents_have_one_order(tmp_path: Path) -> None:
+    values: list[Any] = [3, None, "b", 1.5, "a", [1], True, "é", -2, False, {"x": 1}, "B"]
+    with Collection(tmp_path / "a.omni") as notes:
+        ids = [f"d{i:02}" for i in range(len(values))]
+        metadata = [{"n": value} if i % 5 else {} for i, value in enumerate(values)]
+        notes.add(ids=ids, vectors=np.ones((len(values), 2)), metadata=metadata)
+        for order in ("n", "-n", "+n"):
+            hits = notes.search([1.0, 1.0], k=20, order_by=order)
+            listed = [entry.id for entry in notes.documents(order_by=order)]
+            assert [hit.document for hit in hits] == listed
+        for unknown in ("", "-", "$id", "-$id"):
+            with pytest.raises(UsageError, match="name a field of the metadata"):
+                notes.search([1.0, 1.0], order_by=unknown)

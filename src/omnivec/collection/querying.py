@@ -172,7 +172,7 @@ class Querying(Opened):
         if mode is not None:
             mode = arguments.choice("mode", mode, get_args(Mode))
         fields = () if order_by is None else tuple(texts(order_by, "order_by"))
-        if "" in fields or "-" in fields:
+        if any(name.lstrip("+-")[:1] in ("", "$") for name in fields):
             raise UsageError(
                 f"order_by={order_by!r}: name a field of the metadata, such as 'year' or '-year'"
             )

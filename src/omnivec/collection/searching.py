@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -246,18 +245,21 @@ def _hit(
 
 
 def in_order(found: Sequence[Hit], fields: Sequence[str]) -> list[Hit]:
-    """Sorts hits by metadata fields, "-" before those in descending order; equal ones stay in their order.
+    """Sorts hits by metadata fields as `store.ordering` sorts documents; equal ones stay in their order.
 
-    Numbers come before texts, and texts before other values; hits without a field come last in both directions.
+    In both directions numbers come first, then texts, then other values, and at last hits in which the field is missing
+    or null.
     """
     ordered = list(found)
     for name in reversed(fields):
-        bare = name.removeprefix("-")
-        values = {id(hit): _value(hit.metadata, bare) for hit in ordered}
-        present = [hit for hit in ordered if values[id(hit)] is not None]
-        missing = [hit for hit in ordered if values[id(hit)] is None]
-        present.sort(key=lambda hit: _rank(values[id(hit)]), reverse=name != bare)
-        ordered = [*present, *missing]
+        bare = name[1:] if name.startswith(("-", "+")) else name
+        groups: list[list[tuple[Any, Hit]]] = [[], [], [], []]
+        for hit in ordered:
+            value = _value(hit.metadata, bare)
+            groups[_group(value)].append((value, hit))
+        for group in groups[:2]:
+            group.sort(key=lambda pair: pair[0], reverse=name.startswith("-"))
+        ordered = [hit for group in groups for _, hit in group]
     return ordered
 
 
@@ -270,7 +272,10 @@ def _value(metadata: Mapping[str, Any], name: str) -> Any:
     return _value(inner, rest) if dot and isinstance(inner, Mapping) else None
 
 
-def _rank(value: Any) -> tuple[int, Any]:
-    if isinstance(value, int | float):
-        return 0, value
-    return (1, value) if isinstance(value, str) else (2, json.dumps(value, sort_keys=True))
+def _group(value: Any) -> int:
+    """Returns the place of a value's type in an order: a number 0, a text 1, another value 2, none 3."""
+    if value is None:
+        return 3
+    if isinstance(value, bool):
+        return 2
+    return 0 if isinstance(value, int | float) else 1 if isinstance(value, str) else 2
