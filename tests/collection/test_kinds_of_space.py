@@ -324,3 +324,23 @@ def test_a_sync_keeps_own_vectors_of_files(tmp_path: Path) -> None:
         [record] = notes.get("docs/fox.txt", vectors=True)
         assert record.text == "a red fox" and record.vectors["vectors"].tolist() == [[1, 2]]
         assert notes.delete("docs/fox.txt") == 1 and notes.sync().new == 1
+
+
+def test_queries_that_no_model_reads_say_so(tmp_path: Path) -> None:
+    with Collection(tmp_path / "a.omni") as notes:
+        notes.add(TEXTS, ids=IDS, vectors=np.eye(4))
+        with pytest.raises(
+            UsageError, match="holds vectors of your own alone, and no model reads texts: search with"
+        ):
+            notes.search("red", mode="vector")
+        with pytest.raises(
+            UsageError, match="space='vectors': it holds vectors of your own, and no model reads texts"
+        ):
+            notes.search("red", space="vectors")
+        for mode in ("text", "hybrid", None):
+            assert {hit.space for hit in notes.search("red", mode=mode)} == {"text search"}
+        assert notes.search([0, 0, 1, 0], k=1)[0].document == "dog"
+    with Collection(tmp_path / "b.omni", models={"parts": toy("multi"), "terms": toy("sparse")}) as notes:
+        notes.add(TEXTS, ids=IDS)
+        with pytest.raises(UsageError, match=r"no single vectors .*parts \(multi\), terms \(sparse\)"):
+            notes.recommend(like="fox")

@@ -58,7 +58,8 @@ def test_the_scores_are_those_of_the_kind(tmp_path: Path, kind, score) -> None:
         with pytest.raises(ItemErrors) as caught:
             notes.search_many(["sea", " "], 3)
         assert caught.value.partial.hits == [notes.search("sea", 3)]
-        assert documents(notes.recommend("sky", k=3)) == []  # neither kind has a mean
+        with pytest.raises(UsageError, match="no single vectors that could be averaged"):
+            notes.recommend("sky", k=3)
 
 
 def test_a_vector_is_one_part_or_the_weights_of_its_components(tmp_path: Path) -> None:

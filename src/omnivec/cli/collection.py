@@ -68,6 +68,8 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
         {
             "space": name,
             "model": one.model,
+            "modalities": list(one.modalities),
+            "kind": one.kind,
             "dim": one.dim,
             "metric": one.metric,
             "made_with": dict(one.provenance),
@@ -99,7 +101,8 @@ def _some(roots: Sequence[str]) -> str:
 def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
     """Describes a space: "text: all-MiniLM-L6-v2, dim 384, cosine; 12 vectors, openvino 2026.1.0, float32"."""
     made = [str(maker["made_with"][name]) for name in ("engine", "precision") if name in maker["made_with"]]
-    sizes = [maker["model"], f"dim {maker['dim']}", maker["metric"]]
+    kind = [] if maker["kind"] == "dense" else [maker["kind"]]
+    sizes = [maker["model"] or "vectors of your own", *kind, f"dim {maker['dim']}", maker["metric"]]
     return f"{maker['space']}: {', '.join(sizes)}; {', '.join([count(vectors[maker['space']], 'vector'), *made])}"
 
 

@@ -14,6 +14,7 @@ from omnivec.collection.opened import Opened
 from omnivec.collection.ranking import target
 from omnivec.collection.searching import (
     BY_MEANING,
+    BY_WORDS,
     EQUAL,
     HYBRID,
     WORDS,
@@ -279,15 +280,23 @@ class Querying(Opened):
         records = self._spaces.records()
         for name in named:
             if modality not in reads(records[name]):
-                raise UsageError(
-                    f"space={name!r}: the model of this space, {records[name].model}, does not read "
-                    f"{modalities.get(modality).plural}"
+                model = records[name].model
+                whose = (
+                    f"its model, {model}, does not read"
+                    if model
+                    else "it holds vectors of your own, and no model reads"
                 )
+                raise UsageError(f"space={name!r}: {whose} {modalities.get(modality).plural}")
         spaces = list(named) or self._spaces.spaces_for_query(modality)
         by_words = mode != BY_MEANING
         closed = () if spaces else self._spaces.unsearchable_spaces(modality, by_words=by_words)
         if closed:
             raise UsageError(f"{self.folder}: {'; '.join(closed)}")
+        if records and not spaces and not by_words:
+            raise UsageError(
+                f"{self.folder} holds vectors of your own alone, and no model reads {modalities.get(modality).plural}: "
+                "search with a vector, or for words, mode='text'"
+            )
         return spaces
 
     def _found(
@@ -309,7 +318,7 @@ class Querying(Opened):
                 chosen,
                 allowed=allowed,
                 allowed_by_words=by_words,
-                space=recorded.name if recorded else modalities.written(),
+                space=recorded.name if recorded else BY_WORDS,
             )
             return answers(self._catalogue, self._ranking, questions, options)
 
@@ -355,7 +364,8 @@ class Querying(Opened):
             At most k hits, best first.
 
         Raises:
-            UsageError: an id is not in the collection, or `like` is empty.
+            UsageError: an id is not in the collection, `like` is empty, or its documents have vectors only in spaces of
+                several vectors or of sparse ones.
         """
         k = min(arguments.whole("k", k), _MOST)
         wanted, unwanted = texts(like, "like"), texts(unlike, "unlike")
@@ -380,6 +390,11 @@ class Querying(Opened):
             if len(np.setdiff1d(keys, covered)):
                 targets[space] = target(near, self._catalogue.vectors(space, disliked)[1])
                 covered = np.union1d(covered, keys)
+        if not targets and len(liked):
+            raise UsageError(
+                f"the documents in `like` have no single vectors that could be averaged; spaces: "
+                f"{', '.join(f'{name} ({one.kind})' for name, one in records.items())}"
+            )
         return targets
 
     def _keys_of(self, names: Sequence[str]) -> Keys:
