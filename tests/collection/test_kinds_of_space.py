@@ -148,6 +148,13 @@ def test_a_named_space_is_the_main_one_of_what_no_other_model_reads(tmp_path: Pa
         Collection(tmp_path / "a.omni", models={"parts": toy("multi", salt="2")})
     with pytest.raises(IdentityError, match="space 'parts' was made by another model"):
         Collection(tmp_path / "a.omni", models={"text": toy("sparse")})
+    with pytest.raises(
+        IdentityError, match=r"'parts', by toy-multi, is the main space of texts.* a name of its own"
+    ):
+        Collection(tmp_path / "a.omni", models={"text": toy("sparse"), "parts": toy("multi")})
+    with Collection(tmp_path / "a.omni", models={"parts": toy("multi"), "terms": toy("sparse")}) as notes:
+        assert notes.add(TEXTS, ids=IDS).changed == 4
+        assert notes.counts().vectors["terms"] == 4
 
 
 # Vectors of one's own.

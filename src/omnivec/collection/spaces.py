@@ -134,17 +134,16 @@ class Spaces(Mapping[str, Embedder]):
 
     def recorded(self, modality: ModalityName) -> SpaceRecord | None:
         """Returns the recorded main space of a modality; None if there is none yet."""
-        stored = self._holding(modality)
+        return self._recorded(modality, self.records())
+
+    def _recorded(self, modality: ModalityName, records: Mapping[str, SpaceRecord]) -> SpaceRecord | None:
+        stored = _holding(records, modality)
         main = next((one for one in stored if one.name == "+".join(one.modalities)), None)
         if main is None and modality in self._requested.by_modality:
             # Spaces that were named by the caller hold no item of this modality yet: its own model comes first.
             names = [one.name for one in stored]
             stored = stored if self._catalogue.has_vectors(modality, names) else []
         return main or next(iter(stored), None)
-
-    def _holding(self, modality: ModalityName) -> list[SpaceRecord]:
-        """Returns the recorded spaces into which items of a modality are embedded, the oldest first."""
-        return [one for one in self.records().values() if modality in one.modalities and one.state == ACTIVE]
 
     def name(self, modality: ModalityName) -> str:
         """Returns the name of the recorded main space of a modality, or of the one that will be recorded."""
@@ -170,7 +169,7 @@ class Spaces(Mapping[str, Embedder]):
     def further(self, modality: ModalityName) -> list[str]:
         """Returns the names of the spaces of a modality beside the main one."""
         asked = [name for name, one in self._requested.named.items() if modality in self._takes(one)]
-        stored = [one.name for one in self._holding(modality)]
+        stored = [one.name for one in _holding(self.records(), modality)]
         if not asked and len(stored) <= 1:
             return []
         main = self.name(modality)
@@ -186,8 +185,9 @@ class Spaces(Mapping[str, Embedder]):
 
     def _main(self) -> list[SpaceRecord]:
         """Returns the main spaces of all modalities, in the order in which they were recorded."""
-        main = {one.name for one in map(self.recorded, readable()) if one is not None}
-        return [one for name, one in self.records().items() if name in main]
+        records = self.records()
+        main = [self._recorded(modality, records) for modality in readable()]
+        return [one for one in records.values() if one in main]
 
     def unsearchable_spaces(self, modality: ModalityName, *, by_words: bool = True) -> tuple[str, ...]:
         """Explains for each of the other spaces why queries of a modality cannot search it, one line each.
@@ -448,7 +448,7 @@ class Spaces(Mapping[str, Embedder]):
         A model with the recorded name is not loaded for that: it is checked when it is used.
         """
         records = self.records()
-        asked_of = [(self.recorded(one), self._asked(one)) for one in readable()] if records else []
+        asked_of = [(self._recorded(one, records), self._asked(one)) for one in readable()] if records else []
         asked_of += [(records.get(name), one) for name, one in self._requested.named.items()]
         for recorded, asked in asked_of:
             if recorded is None or asked is None:
@@ -458,6 +458,13 @@ class Spaces(Mapping[str, Embedder]):
             try:
                 self._check_same(recorded, self._identity(self._embedder(asked)))
             except IdentityError as error:
+                if self._requested.named.get(recorded.name, asked) is not asked:
+                    raise IdentityError(
+                        f"{self._catalogue.folder}: {recorded.name!r}, by {recorded.model}, is the main space of "
+                        f"{plural(recorded.modalities)}, which were added without another model: leave out "
+                        f"the model of {plural(recorded.modalities[:1])}, give it a name of its own, or make a new "
+                        "collection"
+                    ) from error
                 free = [one for one in readable() if self._is_free(one, asked)]
                 if not free or self._requested.default is None:
                     raise
@@ -465,6 +472,11 @@ class Spaces(Mapping[str, Embedder]):
                     f"{error}; or use it only for {plural(free[:1])}: --model {free[0]}=NAME, "
                     f"models={{{free[0]!r}: NAME}}"
                 ) from error
+
+
+def _holding(records: Mapping[str, SpaceRecord], modality: ModalityName) -> list[SpaceRecord]:
+    """Returns the recorded spaces into which items of a modality are embedded, the oldest first."""
+    return [one for one in records.values() if modality in one.modalities and one.state == ACTIVE]
 
 
 def _same(a: ModelSource, b: ModelSource) -> bool:
