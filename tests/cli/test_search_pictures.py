@@ -88,7 +88,8 @@ def test_a_query_or_an_image(omni: CommandLine) -> None:
         assert (done.code, done.out) == (2, "")
         assert (
             done.errors[-1]
-            == f"Error: give one of QUERY, --file FILE, --image FILE or --audio FILE: {given} given"
+            == f"Error: give one of QUERY, --file FILE, --image FILE, --audio FILE, --vector FILE or "
+            f"--queries FILE: {given} given"
         )
     empty = omni("search", " ")
     assert (empty.code, empty.errors[-1]) == (2, "Error: QUERY is empty: give a text to search for")

@@ -42,6 +42,7 @@ COLUMNS = {
         "unspaced",
         "text",
         "searched",
+        "unit",
     ],
     "vectors": ["space", "passage", "part", "vector"],
 }
@@ -49,7 +50,7 @@ COLUMNS = {
 
 def hits(found):
     return [
-        (one.id, one.span, one.line, one.text, one.modality, round(one.score, 5), one.metadata)
+        (one.id, one.span, one.span_unit, one.line, one.text, one.modality, round(one.score, 5), one.metadata)
         for one in found
     ]
 

@@ -248,7 +248,9 @@ def test_wrong_x_vectors_are_rejected(tmp_path: Path, variant: str) -> None:
     ("kind", "task"), [("wav2vec2", "Model"), ("data2vec", "Model"), ("wavlm", "ForXVector")]
 )
 def test_bfloat16_stays_near(tmp_path: Path, kind: str, task: str, engine: str) -> None:
-    published(tmp_path, kind, task)
+    # With AMX, oneDNN computes groups of 12 channels wrongly in bfloat16, also in transformers' models. The published
+    # ones have groups of 48 or 64.
+    published(tmp_path, kind, task, num_conv_pos_embedding_groups=3)
     ours, sounds = read_folder(tmp_path), waveforms([16000] * 6)
     exact, half = (
         ours.states(engine, sounds, precision=precision)[-1].mean(1) for precision in ("float32", "bfloat16")

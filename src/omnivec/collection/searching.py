@@ -207,15 +207,21 @@ def hits(
         texts: text of each query, whose words are located in its passages; None locates nothing.
 
     Raises:
-        CollectionDamaged: a passage has an unknown modality.
+        CollectionDamaged: a passage has an unknown modality or unit.
     """
     keys = [np.array([one.key for one in found], np.int64) for found in ranked]
     passages = catalogue.passages(np.unique(np.concatenate([np.zeros(0, np.int64), *keys])), whole=True)
     units = {name: record.span_unit for name, record in modalities().items()}
-    if unknown := {passage.modality for passage in passages.values() if passage.unit is None} - units.keys():
+    if unknown := {passage.modality for passage in passages.values()} - units.keys():
         raise damaged(
             catalogue.folder / FILE,
             f"a passage has the modality {min(unknown)!r}, which no installed package provides",
+        )
+    foreign = {passage.unit for passage in passages.values()} - {None, "", *units.values()}
+    if foreign:
+        raise damaged(
+            catalogue.folder / FILE,
+            f"the span of a passage counts {next(iter(foreign))!r}, which no modality of an installed package does",
         )
     marked: list[Mapping[int, tuple[tuple[int, int], ...]]] = [{} for _ in ranked]
     if texts is not None:

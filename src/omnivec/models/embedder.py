@@ -326,7 +326,9 @@ class Embedder(Transcribing, Describing):
         else:
             with progress.bar("embedding", len(listed), "items", show_progress_bar) as bar:
                 encoded = self.encoder.run(listed, reading, BatchOptions(rows, bar.advance))
-        return _finish(encoded, finish)
+        if encoded.indices is None:  # the weights of sparse vectors stay as they are
+            encoded.vectors = finish(encoded.vectors)
+        return encoded
 
     def tokens(self, text: str, layer: int | Sequence[int] = -1) -> Tokens:
         """Computes a contextual vector for each token of a text.
@@ -472,14 +474,10 @@ class Embedder(Transcribing, Describing):
 
 
 def _finished(windows: Iterator[Encoded], finish: Callable[[Floats], Floats]) -> Iterator[Encoded]:
-    return (_finish(encoded, finish) for encoded in windows)
-
-
-def _finish(encoded: Encoded, finish: Callable[[Floats], Floats]) -> Encoded:
-    """Truncates and normalises vectors; the weights of sparse ones stay as the model gives them."""
-    if encoded.kind != "sparse":
-        encoded.vectors = finish(encoded.vectors)
-    return encoded
+    for encoded in windows:
+        if encoded.indices is None:  # the weights of sparse vectors stay as they are
+            encoded.vectors = finish(encoded.vectors)
+        yield encoded
 
 
 def _layers(states: Sequence[Floats], layer: int | Sequence[int]) -> Floats:

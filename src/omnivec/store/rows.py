@@ -234,6 +234,8 @@ def _span(passage: Mapping[str, Any]) -> str | None:
     start, end, text = passage["start"], passage["end"], passage["text"]
     if passage["passages.modality"] not in IN_CHARACTERS:
         return None if start <= end else f"its span is from {start} to {end}"
+    if passage["unit"] not in (None, CHARACTERS):
+        return f"its span counts {passage['unit']!r}, and that of its modality {CHARACTERS}"
     if len(text) == end - start:
         return None
     return f"its text has {len(text):,} characters, and its span is from {start} to {end}"
@@ -281,6 +283,7 @@ SIGNATURE = Shape(
         _number("indexed_ns"),
     ),
 )
+CHARACTERS = "characters"
 _FAR = 2**40
 """A bound for numbers of characters, lines and passages that no text reaches."""
 _PLACE = (

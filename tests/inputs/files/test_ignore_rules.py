@@ -13,6 +13,9 @@ from omnivec.inputs.files.ignore import Ignore
 from omnivec.inputs.files.walk import walk
 from omnivec.inputs.files.wildcards import Wildcards
 
+MOST = 30.0
+"""CPU seconds: a hundred times what linear time takes here, and far less than an engine that backtracks."""
+
 
 def write(top: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
@@ -230,7 +233,7 @@ def test_no_pattern_takes_more_than_time_in_proportion(pattern: bytes, paths: bo
     begun = time.process_time()
     assert not Wildcards(pattern, paths).matches(b"a" * 200)
     assert not Wildcards(pattern, paths).matches(b"a/" * 200)
-    assert time.process_time() - begun < 1.0
+    assert time.process_time() - begun < MOST
 
 
 def test_a_folder_with_such_a_rule_is_walked(tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_a_folder_with_such_a_rule_is_walked(tmp_path: Path) -> None:
     )
     begun = time.process_time()
     assert listed(tmp_path) == {"a" * 200 + ".txt", "b.txt"}
-    assert time.process_time() - begun < 1.0
+    assert time.process_time() - begun < MOST
 
 
 def test_a_hundred_thousand_rules_cost_a_look_up_each_time(tmp_path: Path) -> None:
@@ -254,5 +257,5 @@ def test_a_hundred_thousand_rules_cost_a_look_up_each_time(tmp_path: Path) -> No
     for _ in range(1000):
         assert rules.ignores(tmp_path / "file8.txt", folder=False)
         assert not rules.ignores(tmp_path / "x", folder=False)
-    assert time.process_time() - begun < 1.0
+    assert time.process_time() - begun < MOST
     assert listed(tmp_path) == {"file7.txt", "other.txt"} and rules.ignores(tmp_path / "x", folder=True)
