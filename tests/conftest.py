@@ -67,7 +67,10 @@ HERE = Path(__file__).parent
 FAST = (
     *("evaluation", "inputs/files", "vectors", "viewer", "test_files.py"),
     *(
-        "collection/test_languages.py",
+        *(
+            f"collection/test_{name}.py"
+            for name in ("cells", "documents", "languages", "rows_in", "rows_out")
+        ),
         "inputs/test_items.py",
         "training/test_pairs.py",
         "validation/test_typed.py",
@@ -76,7 +79,10 @@ FAST = (
     *(f"hub/test_hub_{name}.py" for name in ("cache", "contents", "names", "versions")),
     *("inputs/image/test_crops.py", "store/indexes/test_exact.py", "tables/formats/test_tables_text.py"),
     *("inputs/audio/test_recording.py", "inputs/audio/test_sound.py"),
-    *(f"store/test_{name}.py" for name in ("copies", "filters", "lock")),
+    *(
+        f"store/test_{name}.py"
+        for name in ("copies", "dates", "filter_syntax", "filters", "gathering", "lock", "sparse")
+    ),
     *(f"tables/test_{name}.py" for name in ("key_splitting", "ngrams", "pooling")),
     *(f"weights/test_{name}.py" for name in ("ctranslate2", "hyperparams")),
 )

@@ -292,7 +292,7 @@ class Querying(Opened):
         closed = () if spaces else self._spaces.unsearchable_spaces(modality, by_words=by_words)
         if closed:
             raise UsageError(f"{self.folder}: {'; '.join(closed)}")
-        if records and not spaces and not by_words:
+        if not spaces and not by_words and any(not one.model for one in records.values()):
             raise UsageError(
                 f"{self.folder} holds vectors of your own alone, and no model reads {modalities.get(modality).plural}: "
                 "search with a vector, or for words, mode='text'"
