@@ -20,6 +20,9 @@ Precision = Literal["float32", "bfloat16"]
 Kind = Literal["dense", "multi", "sparse"]
 """What a model gives for an item: one vector; several, such as one for each token (ColBERT); or weights of the terms of
 a vocabulary, most of them zero (SPLADE)."""
+DENSE: Kind = "dense"
+MULTI: Kind = "multi"
+SPARSE: Kind = "sparse"
 
 Truncate = Literal["tail", "head", "error"]
 Chunk = Literal["pool"]
@@ -90,7 +93,7 @@ class Space:
     dim: int
     metric: Metric
     modalities: tuple[ModalityName, ...]
-    kind: Kind = "dense"
+    kind: Kind = DENSE
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +163,15 @@ class Encoded:
     seen: Amounts = field(default_factory=lambda: np.zeros(0, np.int64))
     lost: Amounts = field(default_factory=lambda: np.zeros(0, np.int64))
     unit: str = "tokens"
-    kind: Kind = "dense"
+    kind: Kind = DENSE
     offsets: Ints | None = None
     indices: Ints | None = None
 
     def __repr__(self) -> str:
         count, failed, cut = len(self.kept), len(self.failures), int((self.lost > 0).sum())
-        if self.kind == "sparse":
+        if self.kind == SPARSE:
             what = f"{len(self.vectors):,} weights"
-        elif self.kind == "multi":
+        elif self.kind == MULTI:
             what = f"{len(self.vectors):,} vectors of {self.vectors.shape[1]} components"
         else:
             what = f"{self.vectors.shape[1]} components"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -209,6 +209,19 @@ def test_an_update_merges_and_embeds_nothing(years: Collection, monkeypatch: Any
     assert years.search("text", mode="text", where={"only": 1})[0].metadata == {"only": 1}
     np.testing.assert_equal(contents(years).vectors, vectors)
     whole(years)
+
+
+def test_an_update_removes_the_keys_that_it_names(years: Collection) -> None:
+    before = years.get("a")[0].metadata
+    assert "year" in before
+    assert years.update("a", {"read": True}, remove=["year", "no such key"]) == 1
+    kept = {key: value for key, value in before.items() if key != "year"}
+    assert years.get("a")[0].metadata == {**kept, "read": True}
+    assert years.update("a", {"year": 1}, remove="year") == 1  # what is set is not removed
+    assert years.get("a")[0].metadata == {**kept, "read": True, "year": 1}
+    with pytest.raises(UsageError, match="remove 0 is 3"):
+        years.update("a", {}, remove=cast(Any, [3]))
+    assert years.check() == []
 
 
 def test_an_update_counts_what_it_changed_and_is_one_write(years: Collection) -> None:

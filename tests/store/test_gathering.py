@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from omnivec.store.gathering import text_of
-from omnivec.store.records import SPARSE, StoredPassage
+from omnivec.store.records import StoredPassage
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import SparseRow, SparseRows
+from omnivec.types import SPARSE, SparseRow, SparseRows
 from store_samples import document, space
 
 

@@ -24,6 +24,7 @@ from omnivec.cli.common import (
 )
 from omnivec.inputs.modality import readable
 from omnivec.progress import say
+from omnivec.types import DENSE
 
 _ROOTS = 3
 
@@ -101,7 +102,7 @@ def _some(roots: Sequence[str]) -> str:
 def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
     """Describes a space: "text: all-MiniLM-L6-v2, dim 384, cosine; 12 vectors, openvino 2026.1.0, float32"."""
     made = [str(maker["made_with"][name]) for name in ("engine", "precision") if name in maker["made_with"]]
-    kind = [] if maker["kind"] == "dense" else [maker["kind"]]
+    kind = [] if maker["kind"] == DENSE else [maker["kind"]]
     sizes = [maker["model"] or "vectors of your own", *kind, f"dim {maker['dim']}", maker["metric"]]
     return f"{maker['space']}: {', '.join(sizes)}; {', '.join([count(vectors[maker['space']], 'vector'), *made])}"
 

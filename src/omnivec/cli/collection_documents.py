@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from omnivec.progress import say
 from omnivec.store.opening import FILE
 from omnivec.types import Floats, SparseRows
 from omnivec.validation.reasons import of_system, printable
+from omnivec.vectors.arrays import digits
 
 if TYPE_CHECKING:
     from omnivec.collection.collection import Collection
@@ -188,8 +189,8 @@ def _as_json(record: Record, vectors: bool) -> dict[str, Any]:
 def _rows(vectors: Floats | SparseRows) -> list[list[float]] | list[dict[str, float]]:
     """Vectors for JSON with the digits of a float32: lists of numbers, or of a sparse one the weights by component."""
     if not isinstance(vectors, SparseRows):
-        return [[float(f"{x:.9g}") for x in row] for row in vectors.tolist()]
-    pairs = [(str(i), float(f"{x:.9g}")) for i, x in zip(vectors.indices, vectors.weights, strict=True)]
+        return list(map(digits, vectors))
+    pairs = list(zip(map(str, vectors.indices.tolist()), digits(vectors.weights), strict=True))
     edges = vectors.offsets.tolist()
     return [dict(pairs[first:last]) for first, last in pairwise(edges)]
 
@@ -240,20 +241,11 @@ def update_documents(
     if both := [key for key in unset if key in values]:
         raise click.UsageError(f"{both[0]!r} is both set and unset")
     with Collection(find_collection(collection), create=False) as notes:
-        if unset and not replace:
-            wanted = list(dict.fromkeys(ids))
-            kept = [_without(record.metadata, unset) | values for record in notes.get(wanted)]
-            changed = notes.update(wanted, kept, replace=True)
-        else:
-            changed = notes.update(list(dict.fromkeys(ids)), values, replace=replace)
+        changed = notes.update(list(dict.fromkeys(ids)), values, replace=replace, remove=unset)
     if as_json:
         print_json([{"changed": changed}])
     else:
         click.echo(f"{count(changed, 'document')} changed")
-
-
-def _without(metadata: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in metadata.items() if key not in keys}
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -307,7 +299,7 @@ def remove_documents(
             missing += () if passing else notes.unmatched(condition)
             named = set(chosen)
             chosen = [name for name in passing if name in named or not (ids or under is not None)]
-        removed = len(chosen) if dry_run else notes.delete(chosen)
+        removed = len(chosen) if dry_run else notes.delete(chosen, where=condition)
     for line in missing:
         say(line)
     if as_json:

@@ -21,6 +21,7 @@ from omnivec.files import check_target, written
 from omnivec.inputs.files import rows
 from omnivec.types import Encoded
 from omnivec.validation.reasons import item_error
+from omnivec.vectors.arrays import digits
 
 _NO_PYARROW = "writing .parquet needs pyarrow: pip install 'omnivec[parquet]'"
 
@@ -239,7 +240,7 @@ class JsonSink:
             if i in row_of:
                 row = row_of[i]
                 line |= {"lost": encoded.lost[row].item()} if encoded.lost[row] else {}
-                line["vector"] = [float(f"{value:.9g}") for value in encoded.vectors[row].tolist()]
+                line["vector"] = digits(encoded.vectors[row])
             else:
                 line["error"] = encoded.failures[i]
             self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")

@@ -25,9 +25,8 @@ from omnivec.progress import bar
 from omnivec.store import matrix
 from omnivec.store.index_registry import index_class
 from omnivec.store.lock import writer_lock
-from omnivec.store.records import SPARSE
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Metric
+from omnivec.types import SPARSE, Metric
 from omnivec.validation import arguments
 
 if TYPE_CHECKING:  # imported when needed, so that a search does not wait for modules that write

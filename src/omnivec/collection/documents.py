@@ -126,6 +126,7 @@ class Documents(Opened):
         metadata: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         replace: bool = False,
+        remove: str | Sequence[str] = (),
     ) -> int:
         """Changes the metadata of documents; nothing is embedded, and their text and vectors stay as they are.
 
@@ -134,6 +135,7 @@ class Documents(Opened):
             metadata: a dict of keys to set for each document, or one for all. Other keys of a document are kept, and
                 values that are dicts are replaced as a whole.
             replace: whether to remove the other keys.
+            remove: keys to remove; one that a document lacks is no error.
 
         Returns:
             How many documents have other metadata than before. When `update` returns, it is committed to disk.
@@ -155,7 +157,9 @@ class Documents(Opened):
         given = {
             name: item.metadata for name, item in zip(named, items_of(named, named, metadata), strict=True)
         }
-        changed, missing = self._catalogue.update(given, replace=arguments.flag("replace", replace))
+        changed, missing = self._catalogue.update(
+            given, replace=arguments.flag("replace", replace), remove=texts(remove, "remove")
+        )
         self._refuse_missing(missing)
         return changed
 

@@ -18,11 +18,10 @@ from omnivec.errors import ItemErrors, UsageError
 from omnivec.inputs import modality as modalities
 from omnivec.inputs.items import several, shown
 from omnivec.models.embedder import Embedder
-from omnivec.store.records import SPARSE, SpaceRecord
-from omnivec.types import Floats, Kind, SparseRow
+from omnivec.store.records import SpaceRecord
+from omnivec.types import DENSE, SPARSE, Floats, SparseRow
 from omnivec.vectors.arrays import numbers
 
-DENSE: Kind = "dense"
 _VECTOR = "a vector (dim,) of numbers"
 _MANY = "a list of queries, or vectors (n, dim)"
 

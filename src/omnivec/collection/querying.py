@@ -32,7 +32,7 @@ from omnivec.inputs.content import Content
 from omnivec.inputs.items import texts
 from omnivec.inputs.reading import content_of
 from omnivec.store.records import ACTIVE
-from omnivec.types import Floats, Hit, Keys, ModalityName
+from omnivec.types import DENSE, Floats, Hit, Keys, ModalityName
 from omnivec.validation import arguments
 from omnivec.validation.reasons import one_line
 
@@ -266,7 +266,7 @@ class Querying(Opened):
 
     def _encoded(self, space: str, item: Any) -> Any:
         model = self._spaces[space]
-        if model.kind == vector_queries.DENSE:
+        if model.kind == DENSE:
             return model.encode_query(item)
         rows, failures = vector_queries.encoded(model, [item])
         if failures:
@@ -384,7 +384,7 @@ class Querying(Opened):
         records, targets, covered = self._spaces.records(), dict[str, Floats](), np.zeros(0, np.int64)
         main = [one.name for one in map(self._spaces.recorded, modalities.readable()) if one is not None]
         for space in dict.fromkeys([*main, *records]):
-            if records[space].kind != vector_queries.DENSE or records[space].state != ACTIVE:
+            if records[space].kind != DENSE or records[space].state != ACTIVE:
                 continue
             keys, near = self._catalogue.vectors(space, liked)
             if len(np.setdiff1d(keys, covered)):

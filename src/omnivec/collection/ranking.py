@@ -39,13 +39,11 @@ from omnivec.store import matrix
 from omnivec.store.index_registry import EXACT, IndexClass, index_class
 from omnivec.store.indexes.base import VectorIndex
 from omnivec.store.maxsim import MaxSimIndex
-from omnivec.store.records import SPARSE, SpaceRecord
+from omnivec.store.records import SpaceRecord
 from omnivec.store.sparse import SparseIndex
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Floats, Ints, Keys
+from omnivec.types import MULTI, SPARSE, Floats, Ints, Keys
 from omnivec.vectors import calibration
-
-MULTI = "multi"
 
 SAMPLE = 2_000
 """Size of the random sample of a space's passages whose scores are the background of a query."""

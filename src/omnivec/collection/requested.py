@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,6 +91,8 @@ def checked_name(name: Any, given: str = "models={{{!r}: ...}}") -> str:
             f"{written} is neither a modality, {' or '.join(map(repr, readable()))}, nor the name of a space, which "
             "consists of lower-case letters, digits, _ and -, begins with a letter, and is no modality"
         )
+    import difflib  # only where a space is named, so that other searches do not wait for it
+
     words = {
         word: one
         for one in readable()

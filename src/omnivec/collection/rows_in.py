@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from omnivec.collection.cells import MISSING, VECTOR, value_of
+from omnivec.collection.own_vectors import SPACE
 from omnivec.collection.row_sources import Columns, Named, RowSource, sources_of
 from omnivec.errors import ItemError, ItemErrors, OmnivecError, UsageError
 from omnivec.inputs.items import shown
@@ -33,9 +34,6 @@ SECONDS = 2.0
 
 CHARACTERS = 2**24
 """Length of the texts of a window at which it is added, whatever its number of rows."""
-
-SPACE = "vectors"
-"""The space of vectors unless the caller or their column names one."""
 
 _COUNTED = ("new", "changed", "unchanged", "passages", "lost")
 

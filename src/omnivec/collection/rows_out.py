@@ -38,9 +38,10 @@ from omnivec.errors import MissingExtra, UsageError
 from omnivec.files import check_target, written
 from omnivec.inputs.files import rows as tables
 from omnivec.progress import Bar
-from omnivec.store.records import SPARSE
+from omnivec.store.records import DocumentEntry
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Floats, Keys
+from omnivec.types import SPARSE, Floats, Keys
+from omnivec.vectors.arrays import digits
 
 PAGE = 1_000
 """Documents that are read and written together."""
@@ -163,18 +164,18 @@ class Export:
                 self._dims = {name: one.dim for name, one in spaces.items()}
             sink = self._sink(file)
             try:
-                for ids in self._pages():
-                    sink.write(list(self._rows(ids)))
-                    shown.advance(len(ids))
+                for page in self._pages():
+                    sink.write(list(self._rows([entry.id for entry in page])))
+                    shown.advance(len(page))
             finally:  # also after an error: a Parquet writer must be closed before its file
                 sink.close()
         return self.report
 
-    def _pages(self) -> Iterator[list[str]]:
-        """The ids of the documents, a page at a time."""
+    def _pages(self) -> Iterator[list[DocumentEntry]]:
+        """The documents, a page at a time."""
         after: str | None = None
         while page := self._catalogue.documents(self._where, after=after, limit=PAGE):
-            yield [entry.id for entry in page]
+            yield page
             after = page[-1].id
 
     def _rows(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -231,9 +232,7 @@ class Export:
         """Column -> type of its values: "str", "int", "float", "bool", with "?" if null is one of them; "json"."""
         keys: dict[str, _Key] = {}
         documents = 0
-        after: str | None = None
-        while page := self._catalogue.documents(self._where, after=after, limit=PAGE):
-            after = page[-1].id
+        for page in self._pages():
             documents += len(page)
             for entry in page:
                 for key, value in entry.metadata.items():
@@ -259,7 +258,7 @@ class _JsonSink:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes a line for each row."""
         for row in rows:
-            self._file.write(json.dumps(row, ensure_ascii=False, default=_numbers).encode() + b"\n")
+            self._file.write(json.dumps(row, ensure_ascii=False, default=digits).encode() + b"\n")
 
     def close(self) -> None:
         """Does nothing: all lines are written."""
@@ -328,13 +327,8 @@ class _ParquetSink:
         self._writer.close()
 
 
-def _numbers(vector: Floats) -> list[float]:
-    """The numbers of a vector with the digits that a float32 has."""
-    return [float(f"{number:.9g}") for number in vector.tolist()]
-
-
 def _cell(column: str, value: Any) -> str:
     """A value as a cell; ids and texts as they are."""
     if column in _PLAIN:
         return "" if value is MISSING else str(value)
-    return cell_of(_numbers(value) if column.startswith(VECTOR) and value is not MISSING else value)
+    return cell_of(digits(value) if column.startswith(VECTOR) and value is not MISSING else value)

@@ -28,7 +28,7 @@ from omnivec.models.runtime import PRECISIONS
 from omnivec.models.token_vectors import Tokens
 from omnivec.models.transcribing import Transcribing
 from omnivec.ops.quantized import bytes_of
-from omnivec.types import Chunk, Encoded, Floats, Kind, Metric, ModalityName, Space, Truncate
+from omnivec.types import DENSE, MULTI, Chunk, Encoded, Floats, Kind, Metric, ModalityName, Space, Truncate
 from omnivec.validation import arguments
 from omnivec.validation.arguments import expanded
 from omnivec.vectors.similarity import pairwise_similarity, similarity
@@ -302,8 +302,8 @@ class Embedder(Transcribing, Describing):
         """Implements `encode`; `prompt` is used if the options name none."""
         if convert_to_numpy is not True or convert_to_tensor is not False:
             refuse_tensors(convert_to_numpy, convert_to_tensor)
-        if self.kind != "dense":
-            what = "several vectors" if self.kind == "multi" else "sparse weights"
+        if self.kind != DENSE:
+            what = "several vectors" if self.kind == MULTI else "sparse weights"
             raise UsageError(
                 f"{self.name} gives {what} for each item, which are no (n, dim) array: use model.run"
             )

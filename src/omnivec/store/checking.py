@@ -12,7 +12,7 @@ import numpy as np
 from omnivec.errors import CollectionDamaged
 from omnivec.store import checksums, rows, schema
 from omnivec.store.connections import Connections, damaged
-from omnivec.types import IN_CHARACTERS
+from omnivec.types import DENSE, IN_CHARACTERS, SPARSE
 from omnivec.validation.arguments import quoted
 
 STRAYS: tuple[tuple[str, str], ...] = (
@@ -186,13 +186,13 @@ def _lengths(connection: sqlite3.Connection) -> Iterator[str]:
     """Finds vectors with NaN or infinities, and vectors not of length 1 in a space whose canaries all are."""
     for key, name, kind in connection.execute("SELECT key, name, kind FROM spaces").fetchall():
         canaries = connection.execute("SELECT vector FROM canaries WHERE space = ?", (key,)).fetchall()
-        unit = kind == "dense" and bool(canaries) and all(is_unit(vector) for (vector,) in canaries)
+        unit = kind == DENSE and bool(canaries) and all(is_unit(vector) for (vector,) in canaries)
         for passage, vector in connection.execute(
             "SELECT passage, vector FROM vectors WHERE space = ?", (key,)
         ):
-            if isinstance(vector, bytes) and len(vector) % (8 if kind == "sparse" else 4) == 0:
+            if isinstance(vector, bytes) and len(vector) % (8 if kind == SPARSE else 4) == 0:
                 # The first half of a sparse vector are its indices.
-                values = np.frombuffer(vector, "<f4", offset=len(vector) // 2 if kind == "sparse" else 0)
+                values = np.frombuffer(vector, "<f4", offset=len(vector) // 2 if kind == SPARSE else 0)
                 if not np.isfinite(values).all():
                     yield f"a vector of passage {passage} in the space {name!r} holds NaN or an infinity"
                 elif unit and not is_unit(vector):

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
+from omnivec.store.indexes.exact import is_tame
 from omnivec.types import Floats, Keys, Metric
 
 _SCORES_AT_ONCE = 1 << 21
@@ -127,7 +128,7 @@ class MaxSimIndex:
         if self.metric == "cosine":
             largest = 1.0
         slack = (self.dim + 16) * 2.0**-24 * 1.01 * float(sizes.sum()) * largest
-        if not _is_tame(sizes.max(initial=0.0), largest) or not np.isfinite(scores).all():
+        if not is_tame(np.array([sizes.max(initial=0.0), largest])) or not np.isfinite(scores).all():
             return passages
         floor = np.partition(scores, len(scores) - k)[len(scores) - k]
         # The scores are rounded to float32 before they are compared, so neighbours of the floor may tie with it.
@@ -182,8 +183,3 @@ def _units(vectors: Doubles) -> Doubles:
     norms = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
     units: Doubles = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
     return units
-
-
-def _is_tame(*norms: float) -> bool:
-    """Whether products of vectors with these norms neither overflow nor underflow in float32."""
-    return all(norm == 0 or 1e-15 < norm < 1e15 for norm in norms)

@@ -15,10 +15,13 @@ from omnivec.store.connections import damaged
 from omnivec.store.filters import compile_where
 from omnivec.store.gathering import by_document, text_of
 from omnivec.store.reader import Reader
-from omnivec.store.records import SPARSE, Record, StoredPassage
-from omnivec.types import Floats, Keys, SparseRows
+from omnivec.store.records import Record, StoredPassage
+from omnivec.types import SPARSE, Floats, Keys, SparseRows
 
 _BLOBS_AT_ONCE = 1024
+
+# Documents first, so that the condition is computed once for each of them, not for each passage.
+_OF_DOCUMENTS = "SELECT key FROM passages WHERE document IN (SELECT key FROM documents WHERE {}) ORDER BY key"
 
 
 def _listed(keys: Keys) -> str:
@@ -91,11 +94,7 @@ class PassageReader(Reader):
             FilterError: `where` is not a valid filter.
         """
         condition, parameters = compile_where(where)
-        # Documents first, so that the condition is computed once for each of them, not for each passage.
-        return self._keys(
-            f"SELECT key FROM passages WHERE document IN (SELECT key FROM documents WHERE {condition}) ORDER BY key",
-            parameters,
-        )
+        return self._keys(_OF_DOCUMENTS.format(condition), parameters)
 
     def keys_of(self, ids: Sequence[str]) -> Keys:
         """(n,) keys of the passages of these documents, ascending."""
@@ -221,11 +220,7 @@ class PassageReader(Reader):
         parent = self.folder.parent
         if folder == "." or any(base.is_relative_to(folder) for base in (parent, parent.resolve())):
             condition += " OR substr(path, 1, 1) <> '/'"
-        return self._keys(
-            "SELECT passages.key FROM passages JOIN documents ON documents.key = document"
-            f" WHERE {condition} ORDER BY passages.key",
-            parameters,
-        )
+        return self._keys(_OF_DOCUMENTS.format(condition), parameters)
 
     def wordless(self, keys: Keys) -> set[int]:
         """The keys among these whose passages have no text, such as images, and cannot be found by text search."""

@@ -13,8 +13,8 @@ from omnivec.store import rows
 from omnivec.store.connections import Connections, damaged
 from omnivec.store.filters import compared, compile_where
 from omnivec.store.ordering import compile_order
-from omnivec.store.records import SPARSE, Document, DocumentEntry, Passage, Signature, SpaceRecord
-from omnivec.types import Keys, ModalityName
+from omnivec.store.records import Document, DocumentEntry, Passage, Signature, SpaceRecord
+from omnivec.types import SPARSE, Keys, ModalityName
 
 _NAMED = 20
 _FIELDS = "SELECT DISTINCT field.key FROM documents, json_each(metadata) AS field ORDER BY field.key"

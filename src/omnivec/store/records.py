@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omnivec.types import Floats, Kind, Metric, ModalityName, SparseRows
+from omnivec.types import DENSE, Floats, Kind, Metric, ModalityName, SparseRows
 
 FLOAT32 = "float32"
-SPARSE: Kind = "sparse"
 ACTIVE, FILLING, RETIRED = STATES = ("active", "filling", "retired")
 
 
@@ -141,7 +140,7 @@ class SpaceRecord:
     provenance: Mapping[str, Any]
     canaries: tuple[tuple[str, Floats], ...]
     modalities: tuple[ModalityName, ...] = ()
-    kind: Kind = "dense"
+    kind: Kind = DENSE
     dtype: str = FLOAT32
     state: str = ACTIVE
 

@@ -110,13 +110,18 @@ class Catalogue(PassageReader):
         return removed
 
     def update(
-        self, metadata: Mapping[str, Mapping[str, Any]], *, replace: bool = False
+        self,
+        metadata: Mapping[str, Mapping[str, Any]],
+        *,
+        replace: bool = False,
+        remove: Sequence[str] = (),
     ) -> tuple[int, list[str]]:
         """Changes the metadata of documents; their passages and vectors stay as they are.
 
         Args:
             metadata: id -> keys to set.
             replace: whether the other keys of a document are removed.
+            remove: keys to remove.
 
         Returns:
             How many documents have other metadata than before; and the ids that do not exist. If there are any of
@@ -128,8 +133,9 @@ class Catalogue(PassageReader):
         path = self._connections.path
         with self._connections.transaction() as connection:
             there = {row[0] for row in updating.metadata_of(connection, metadata)}
-            missing = [name for name in metadata if name not in there]
-            changed = 0 if missing else updating.update(path, connection, metadata, merge=not replace)
+            missing, changed = [name for name in metadata if name not in there], 0
+            if not missing:
+                changed = updating.update(path, connection, metadata, merge=not replace, remove=remove)
             if changed:
                 writing.count_change(connection)
         return changed, missing

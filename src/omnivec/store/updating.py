@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from sqlite3 import Connection
@@ -47,7 +47,14 @@ def keeping(connection: Connection, documents: Iterable[Document]) -> dict[str, 
     return latest
 
 
-def update(path: Path, connection: Connection, given: Mapping[str, Mapping[str, Any]], *, merge: bool) -> int:
+def update(
+    path: Path,
+    connection: Connection,
+    given: Mapping[str, Mapping[str, Any]],
+    *,
+    merge: bool,
+    remove: Collection[str] = (),
+) -> int:
     """Changes the metadata of documents that exist; returns how many differ from before.
 
     What the content of a document adds to its checksum is replaced by what its new content adds, so that a checksum
@@ -58,6 +65,7 @@ def update(path: Path, connection: Connection, given: Mapping[str, Mapping[str, 
         connection: in a transaction.
         given: id -> metadata.
         merge: whether the keys are added to those of a document, or replace them all.
+        remove: keys of a document that are removed before others are added.
 
     Raises:
         UsageError: metadata that JSON cannot represent.
@@ -66,7 +74,8 @@ def update(path: Path, connection: Connection, given: Mapping[str, Mapping[str, 
     changed = []
     for name, key, checksum, before in rows.METADATA.read(path, metadata_of(connection, given)):
         whose = f"metadata of {name!r}"
-        text = json_text({**before, **given[name]} if merge else given[name], whose)
+        kept = {key: value for key, value in before.items() if merge and key not in remove}
+        text = json_text({**kept, **given[name]}, whose)
         if text != json_text(before, whose):
             changed.append((key, checksum, text))
     keys = [key for key, _, _ in changed]

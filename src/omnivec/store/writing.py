@@ -15,7 +15,7 @@ from omnivec.store import checksums
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.schema import TEXT_INDEXES
 from omnivec.store.strings import has_unspaced, searchable, storable
-from omnivec.types import Floats, Kind, SparseRow
+from omnivec.types import DENSE, SPARSE, Floats, Kind, SparseRow
 from omnivec.validation.arguments import is_missing, plain, quoted
 
 HISTORY = 1000
@@ -125,7 +125,7 @@ class SpaceKey(NamedTuple):
 
     key: int
     dim: int
-    kind: Kind = "dense"
+    kind: Kind = DENSE
 
 
 def spaces(connection: Connection) -> dict[str, SpaceKey]:
@@ -136,12 +136,12 @@ def spaces(connection: Connection) -> dict[str, SpaceKey]:
 
 def _blobs(vectors: Floats | SparseRow, space: SpaceKey, whose: str) -> list[bytes]:
     """The vectors of a passage as they are stored, one blob for each part; UsageError unless they fit the space."""
-    if space.kind == "sparse":
+    if space.kind == SPARSE:
         return [_sparse_blob(vectors, space.dim, whose)]
     if isinstance(vectors, SparseRow):
         raise UsageError(f"{whose}: the vector is sparse; the space takes float32 (parts, {space.dim})")
     blobs = _dense_blobs(vectors, space.dim, whose)
-    if space.kind == "dense" or blobs:
+    if space.kind == DENSE or blobs:
         return blobs
     raise UsageError(f"{whose}: there are no vectors; the space takes float32 (parts, {space.dim})")
 

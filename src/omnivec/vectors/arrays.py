@@ -38,3 +38,8 @@ def numbers(name: str, value: Any, ndim: int | None = None, expected: str = VECT
     if ndim is not None and array.ndim != ndim:
         raise UsageError(f"{name} of shape {array.shape}: give {expected}")
     return array
+
+
+def digits(vector: NDArray[np.float32]) -> list[float]:
+    """The numbers (dim,) of a vector for JSON, with the nine digits that tell one float32 from all others."""
+    return [float(f"{number:.9g}") for number in vector.tolist()]

@@ -33,7 +33,7 @@ def _squared(vectors: Floats) -> Doubles:
     return squared
 
 
-def _is_tame(norms: Doubles) -> bool:
+def is_tame(norms: Doubles) -> bool:
     """Whether products of vectors with these norms neither overflow nor underflow in float32."""
     return bool(np.all((norms == 0) | ((norms > 1e-15) & (norms < 1e15))))
 
@@ -163,7 +163,7 @@ class ExactIndex:
         """
         squares = self._squares(rows)
         norms, sizes = np.sqrt(squares), np.sqrt(_squared(queries))
-        if not (_is_tame(norms) and _is_tame(sizes)):
+        if not (is_tame(norms) and is_tame(sizes)):
             return np.zeros((len(queries), len(norms)), np.float32), np.full(len(queries), np.inf)
         ranks = self._products(queries, rows)
         unit = (self.dim + 16) * 2.0**-24 * 1.01
