@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import omnivec
 from kinds_of_model import TERMS, parts_of, toy, weights_of
 from omnivec.collection.collection import Collection
 from omnivec.errors import CollectionDamaged, IdentityError, ItemErrors, UsageError
@@ -155,6 +156,20 @@ def test_a_named_space_is_the_main_one_of_what_no_other_model_reads(tmp_path: Pa
     with Collection(tmp_path / "a.omni", models={"parts": toy("multi"), "terms": toy("sparse")}) as notes:
         assert notes.add(TEXTS, ids=IDS).changed == 4
         assert notes.counts().vectors["terms"] == 4
+
+
+def test_tasks_on_vectors_refuse_models_that_give_several_or_sparse_ones() -> None:
+    tasks = [
+        lambda model: omnivec.classify(model, TEXTS, ["a", "b"]),
+        lambda model: omnivec.Probe.train(model, TEXTS, ["a", "b", "a", "b"]),
+        lambda model: omnivec.find_copies(["one.png"], model),
+    ]
+    for kind in ("multi", "sparse"):
+        for task in tasks:
+            with pytest.raises(
+                UsageError, match=f"toy-{kind} is of kind '{kind}': .* one vector for each item"
+            ):
+                task(toy(kind))
 
 
 # Vectors of one's own.

@@ -23,7 +23,7 @@ from omnivec.models.table import RowSelection, is_table, read_table_model
 from omnivec.models.towers import Towers
 from omnivec.ops.process import parse_size
 from omnivec.tables.record import ERRORS
-from omnivec.types import Decode
+from omnivec.types import DENSE, Decode
 from omnivec.validation import arguments
 from omnivec.weights.folder_writer import recover
 
@@ -270,8 +270,16 @@ def _say(line: str) -> None:
 
 
 def loaded(model: Any) -> Embedder:
-    """The argument `model` of a task; UsageError unless it is an embedder, for example if it is a model's name."""
+    """The argument `model` of a task.
+
+    Raises:
+        UsageError: it is no embedder, for example a model's name; or one that gives no single vector for an item.
+    """
     if not isinstance(model, Embedder):
         name = repr(model) if isinstance(model, str) else "..."
         raise UsageError(f"model={arguments.said(model)} is not an embedder: give omnivec.load({name})")
+    if model.kind != DENSE:
+        raise UsageError(
+            f"{model.name} is of kind {model.kind!r}: this needs a model that gives one vector for each item"
+        )
     return model
