@@ -320,9 +320,9 @@ def _check_found_again(
             *((folder / name, f"files/{name}") for name in files),
         ]:
             _check_hit(notes, record, item, document)
-        if notes.add(list(items), ids=ids).unchanged != len(items) or notes.check():
+        if notes.add(list(items), ids=ids).unchanged != len(items) or notes.check(deep=True):
             raise AssertionError(
-                f"adding the same items again changed them, or the collection has problems: {notes.check()}"
+                f"adding the same items again changed them, or the collection has problems: {notes.check(deep=True)}"
             )
 
 

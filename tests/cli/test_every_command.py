@@ -147,7 +147,9 @@ def test_looking_after_a_collection(project: CommandLine) -> None:
         line for line in project("collection", "status").out.splitlines() if line.startswith("roots")
     )
     assert roots.split(maxsplit=1)[1] == "4: docs, docs/dog.md, docs/fox.txt and 1 more"
-    assert project("collection", "check").out == f"{project.folder / '.omnivec'}: sound\n"
+    fast, deep = project("collection", "check").out, project("collection", "check", "--deep").out
+    assert fast.startswith(f"{project.folder / '.omnivec'}: sound (fast check: ") and "; --deep does" in fast
+    assert deep.startswith(f"{project.folder / '.omnivec'}: sound (deep check: ")
     assert project("collection", "backup", "copy.omni").out == "4 documents copied to copy.omni\n"
     assert project("collection", "backup", "copy.omni").code == 1
     assert project("collection", "remove", "docs/late.md").code == 0

@@ -24,7 +24,7 @@ def test_a_model_of_several_vectors_is_stored_by_parts(tmp_path: Path) -> None:
         assert notes.add(TEXTS, ids=IDS).passages == 4
         record = notes.spaces()["text"]
         assert (record.kind, record.modalities, record.dim) == ("multi", ("text",), 16)
-        assert notes.check() == []
+        assert notes.check(deep=True) == []
     with Catalogue.open(tmp_path / "a.omni", create=False) as catalogue:
         stored = catalogue.document("lazy")
         assert stored is not None
@@ -37,7 +37,7 @@ def test_a_sparse_model_is_stored_by_its_weights(tmp_path: Path) -> None:
         notes.add(TEXTS, ids=IDS)
         record = notes.spaces()["text"]
         assert (record.kind, record.dim) == ("sparse", TERMS)
-        assert notes.check() == []
+        assert notes.check(deep=True) == []
     with Catalogue.open(tmp_path / "a.omni", create=False) as catalogue:
         keys, rows = catalogue.sparse_vectors("text")
         assert len(keys) == len(rows) == 4
@@ -117,7 +117,7 @@ def test_a_further_space_holds_the_same_passages(tmp_path: Path, cache: Path, ti
             "parts": sum(len(text.split()) for text in TEXTS)
         }
         assert notes.add(TEXTS, ids=IDS).unchanged == 4
-        assert notes.check() == []
+        assert notes.check(deep=True) == []
     with Collection(tmp_path / "a.omni", models={"text": loaded(tiny)}) as notes:
         # The further spaces are filled by their recorded models, which cannot be loaded here by their names.
         with pytest.raises(Exception, match="toy-multi"):
@@ -192,7 +192,7 @@ def test_own_vectors_with_and_without_texts(tmp_path: Path) -> None:
         assert (record.model, record.dim, record.metric, record.modalities) == ("", 5, "cosine", ())
         assert notes.add(ids=["bare"], vectors=[[1, 2, 3, 4, 5]]).new == 1
         assert [hit.document for hit in notes.search("lazy", mode="text")] == ["lazy"]
-        assert notes.check() == [] and len(notes) == 5
+        assert notes.check(deep=True) == [] and len(notes) == 5
     with Catalogue.open(tmp_path / "a.omni", create=False) as catalogue:
         stored = catalogue.document("dog")
         assert stored is not None and stored.passages[0].text == "red dog"

@@ -88,7 +88,7 @@ def test_it_is_read_as_it_is(version: str, name: str, root: Path) -> None:
     assert all(then["hits"][:3]) and len(then["documents"]) >= 8
     with opened(root, version, name, readonly=True) as collection:
         same(asked(collection, root, then), then, version)
-        assert collection.check() == []
+        assert collection.check(deep=True) == []
     assert digest(root / name) == before
 
 
@@ -111,12 +111,12 @@ def test_it_is_migrated_and_written_to(version: str, name: str, root: Path) -> N
                 "The capital jumps over an engine.", k=1, where={"year": 2031}, mode=mode
             )
             assert [hit.document for hit in hits] == ["later"]
-        assert collection.check() == [] and collection.unverified() == []
+        assert collection.check(deep=True) == [] and collection.unverified() == []
         assert collection.delete("later") == 1
     assert schema_of(root / name) >= max(SCHEMAS.values())
     with opened(root, version, name) as again:
         same(asked(again, root, then), then, version)
-        assert again.check() == [] and again.unverified() == []
+        assert again.check(deep=True) == [] and again.unverified() == []
 
 
 @pytest.mark.parametrize("version", older.names())
@@ -129,7 +129,7 @@ def test_a_changed_file_alone_is_embedded_again(version: str, root: Path) -> Non
         hits = collection.search("The engine of a café.", k=1, mode="vector")
         assert [hit.document for hit in hits] == ["files/two.txt"]
         assert hits[0].score == pytest.approx(1, abs=1e-5)
-        assert collection.check() == []
+        assert collection.check(deep=True) == []
 
 
 @pytest.mark.parametrize("version", FULL)

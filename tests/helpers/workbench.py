@@ -311,7 +311,7 @@ def contents(collection: Collection) -> Contents:
 
 def whole(collection: Collection) -> None:
     """Asserts that nothing in a collection is half there."""
-    assert collection.check() == []
+    assert collection.check(deep=True) == []
     counts = collection.counts()
     assert counts.passages == sum(entry.passages for entry in collection.documents())
     assert all(entry.passages > 0 for entry in collection.documents())

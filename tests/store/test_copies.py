@@ -161,3 +161,47 @@ def test_nothing_is_written_into_the_collection_that_is_copied(catalogue, tmp_pa
         with pytest.raises(CollectionError, match="is the collection itself"):
             copies.restore(source, target, aside=True)
     assert sorted(one.name for one in own.iterdir()) == before and ids(own) == ["a"]
+
+
+CHANGES = {
+    "a letter of a text": "UPDATE passages SET text = 'some tent', searched = NULL WHERE document = 1",
+    "metadata": "UPDATE documents SET metadata = '{\"year\": 2}' WHERE key = 1",
+    "a vector": "UPDATE vectors SET vector = zeroblob(16) WHERE passage = 1",
+    "a word of the index": "INSERT INTO passages_words (rowid, text) VALUES (99, 'ghost')",
+}
+RELATIONS = {
+    "a document": "PRAGMA foreign_keys = OFF; DELETE FROM documents WHERE key = 1",
+    "a document and its passages": "PRAGMA foreign_keys = ON; DELETE FROM documents WHERE key = 1;"
+    " UPDATE meta SET value = value + 1 WHERE key = 'sum'",
+    "passages": "PRAGMA foreign_keys = OFF; DELETE FROM passages WHERE key = 1",
+    "a space": "PRAGMA foreign_keys = OFF; DELETE FROM spaces",
+    "a fact of a space": "UPDATE spaces SET metric = 'dot'",
+    "a root": "INSERT INTO roots VALUES ('/elsewhere')",
+    "the history": "DELETE FROM history",
+    "a checksum": "UPDATE meta SET value = value + 1 WHERE key = 'sum'",
+}
+
+
+def checks(catalogue, script):
+    """What a fast and a deep check say after a change outside omnivec."""
+    other = sqlite3.connect(catalogue.folder / "catalogue.sqlite")
+    other.executescript(script)
+    other.commit()
+    other.close()
+    return catalogue.check(deep=False), catalogue.check(deep=True)
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_only_a_deep_check_reads_content(catalogue, what):
+    catalogue.write([document(name, ["some text", "more"]) for name in "abc"])
+    assert catalogue.check(deep=False) == []
+    fast, deep = checks(catalogue, CHANGES[what])
+    assert fast == [] and deep
+
+
+@pytest.mark.parametrize("what", RELATIONS)
+def test_a_fast_check_finds_what_is_missing(catalogue, what):
+    catalogue.write([document(name, ["some text", "more"]) for name in "abc"])
+    catalogue.add_root("/docs")
+    fast, deep = checks(catalogue, RELATIONS[what])
+    assert fast and set(fast) <= set(deep)

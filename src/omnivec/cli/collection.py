@@ -43,7 +43,7 @@ for _other in (list_documents, get_documents, update_documents, remove_documents
 
 @command.command()
 @collection_option
-@click.option("--check", is_flag=True, help="Also check the files: every page, every index.")
+@click.option("--check", is_flag=True, help="Also check the files, as `collection check` does.")
 @json_option
 def status(collection: Path | None, check: bool, as_json: bool) -> int:
     """Show what is in a collection, which models made its vectors and, with --check, whether its files are sound."""
@@ -109,17 +109,30 @@ def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
 
 @command.command()
 @collection_option
-def check(collection: Path | None) -> int:
-    """Read all files of a collection and report whatever is damaged or inconsistent."""
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also compare all documents, passages, vectors and text indexes with checksums.",
+)
+def check(collection: Path | None, deep: bool) -> int:
+    """Check the files of a collection, and report whatever is damaged or inconsistent.
+
+    Without --deep: every page, keys, the records of spaces and roots, and whether documents are missing.
+    """
     from omnivec.collection.collection import Collection
     from omnivec.store.opening import writable
 
     folder = find_collection(collection)
-    with Collection(folder, create=False, readonly=not writable(folder)) as notes:
-        problems, open_points = notes.check(), notes.unverified()
+    with Collection(folder, create=False, readonly=not (deep and writable(folder))) as notes:
+        problems, open_points = notes.check(deep=deep), notes.unverified()
     for line in [*problems, *open_points]:
         say(line)
-    click.echo(f"{folder}: {'sound' if not problems else count(len(problems), 'problem')}")
+    how = (
+        "deep check: all content was compared with its checksums"
+        if deep
+        else "fast check: texts, metadata and vectors were not compared with their checksums; --deep does that"
+    )
+    click.echo(f"{folder}: {'sound' if not problems else count(len(problems), 'problem')} ({how})")
     return 1 if problems else 0
 
 

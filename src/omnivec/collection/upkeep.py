@@ -30,12 +30,22 @@ class Upkeep(Opened):
         """Returns all vector spaces by name: "text", "image", or "text+image" if one model embeds both."""
         return self._spaces.records()
 
-    def check(self) -> list[str]:
-        """Checks the files; returns the problems, one line each."""
-        return self._catalogue.check() + matrix.problems(self._catalogue, self.folder)
+    def check(self, *, deep: bool = False) -> list[str]:
+        """Checks the files; returns the problems, one line each.
+
+        It finds pages that SQLite cannot read, rows and documents that are missing, wrong relations between rows, and
+        whatever was changed in the records of spaces, canaries and roots, in the history and in the files beside the
+        catalogue.
+
+        Args:
+            deep: whether to compare every document, its passages and its vectors with their checksum, and the text
+                indexes with the texts, which finds a changed letter or number but takes much longer.
+        """
+        problems = self._catalogue.check(deep=arguments.flag("deep", deep))
+        return problems + matrix.problems(self._catalogue, self.folder)
 
     def unverified(self) -> list[str]:
-        """Returns what `check` cannot verify, one line each: content without a checksum, from earlier versions."""
+        """Returns what `check(deep=True)` cannot verify, one line each, since an earlier version wrote it."""
         return self._catalogue.unverified()
 
     def backup(self, folder: str | Path) -> None:

@@ -1,9 +1,13 @@
-"""The check of a catalogue: SQLite's own, types of values, relations between rows, checksums and text indexes."""
+"""The check of a catalogue: SQLite's own, types of values, relations between rows, checksums and text indexes.
+
+A fast check reads every page, but of documents, passages and vectors only what keys and indexes hold. A deep one also
+compares their content with its checksums and with the text indexes.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -29,19 +33,11 @@ STRAYS: tuple[tuple[str, str], ...] = (
 
 _IN_CHARACTERS = ", ".join(f"'{modality}'" for modality in sorted(IN_CHARACTERS))
 
-# (what is wrong, SQL that counts it)
-_MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
+# (what is wrong, SQL that counts it), answered by keys and indexes
+_RELATIONS: tuple[tuple[str, str], ...] = (
     (
         "passages without a document",
         "SELECT count(*) FROM passages WHERE document NOT IN (SELECT key FROM documents)",
-    ),
-    (
-        "passages whose text is not as long as their span",
-        f"SELECT count(*) FROM passages WHERE modality IN ({_IN_CHARACTERS}) AND length(text) <> end - start",
-    ),
-    (
-        "passages that end before they start",
-        "SELECT count(*) FROM passages WHERE end < start",
     ),
     (
         "passages whose numbers in their document are not 0, 1, 2, ...",
@@ -55,11 +51,6 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
     ),
     *STRAYS,
     (
-        "vectors of a wrong length",
-        "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space WHERE typeof(vector) <> 'blob'"
-        " OR CASE kind WHEN 'sparse' THEN length(vector) % 8 <> 0 ELSE length(vector) <> 4 * dim END",
-    ),
-    (
         "passages with several vectors in a sparse space",
         "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space WHERE part > 0 AND kind = 'sparse'",
     ),
@@ -72,25 +63,52 @@ _MUST_BE_ZERO: tuple[tuple[str, str], ...] = (
         "SELECT count(*) FROM meta WHERE key = 'changes' AND value IS NOT (SELECT max(changes) FROM history)",
     ),
 )
+
+# The same, answered by reading all rows.
+_CONTENT: tuple[tuple[str, str], ...] = (
+    (
+        "passages whose text is not as long as their span",
+        f"SELECT count(*) FROM passages WHERE modality IN ({_IN_CHARACTERS}) AND length(text) <> end - start",
+    ),
+    (
+        "passages that end before they start",
+        "SELECT count(*) FROM passages WHERE end < start",
+    ),
+    (
+        "vectors of a wrong length",
+        "SELECT count(*) FROM vectors JOIN spaces ON spaces.key = space WHERE typeof(vector) <> 'blob'"
+        " OR CASE kind WHEN 'sparse' THEN length(vector) % 8 <> 0 ELSE length(vector) <> 4 * dim END",
+    ),
+)
 _NOT_AS_SEARCHED = """
 SELECT count(*) FROM passages WHERE searched IS NOT nullif(searchable(text), text)
 OR unspaced IS NOT has_unspaced(coalesce(searched, text))
 """
 _SHOWN = 5
+_PAGES = 20
+"""Largest number of lines of SQLite's own check."""
+
 _UNIT = 1e-2
 
 
-def problems(connections: Connections) -> list[str]:
-    """Reads the whole catalogue; returns one line for each problem."""
+def problems(connections: Connections, *, deep: bool) -> list[str]:
+    """Checks the catalogue; returns one line for each problem.
+
+    Args:
+        connections: of the catalogue.
+        deep: whether to read the content of all documents, passages and vectors, and to compare it with its checksums.
+    """
     lines: list[str] = []
+    fast = (_pages, _small_values, _relations, _tables, _sum)
+    whole = (_every_page, _values, _relations, _contents, _searched, _tables, _sum, _checksums, _lengths)
     with connections.snapshot() as connection:
-        for check in (_pages, _values, _relations, _searched, _tables, _checksums, _lengths):
+        for check in whole if deep else fast:
             try:
                 lines += check(connection)
             except sqlite3.Error as exc:  # What one check cannot read, another may.
                 lines.append(f"file: {' '.join(str(exc).split())}")
     # FTS5 checks its indexes by an INSERT, which needs a writing connection.
-    if not connections.readonly:
+    if deep and not connections.readonly:
         try:
             for table in schema.TEXT_INDEXES:
                 lines += _check_text_index(connections, table)
@@ -108,13 +126,30 @@ def refuse_strays(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _pages(connection: sqlite3.Connection) -> Iterator[str]:
-    for row in connection.execute("PRAGMA integrity_check(20)"):
+    """SQLite's check of all pages, without comparing indexes with the rows of their tables."""
+    return _of_sqlite(connection, "quick_check")
+
+
+def _every_page(connection: sqlite3.Connection) -> Iterator[str]:
+    return _of_sqlite(connection, "integrity_check")
+
+
+def _of_sqlite(connection: sqlite3.Connection, check: str) -> Iterator[str]:
+    for row in connection.execute(f"PRAGMA {check}({_PAGES})"):
         if row[0] != "ok":
             yield f"file: {' '.join(row[0].split())}"
 
 
 def _values(connection: sqlite3.Connection) -> Iterator[str]:
-    for shape in rows.CHECKED:
+    return _faults(connection, rows.CHECKED)
+
+
+def _small_values(connection: sqlite3.Connection) -> Iterator[str]:
+    return _faults(connection, rows.SMALL)
+
+
+def _faults(connection: sqlite3.Connection, shapes: Iterable[rows.Shape]) -> Iterator[str]:
+    for shape in shapes:
         wrong = list(shape.faults(connection.execute(f"SELECT {shape.sql} FROM {shape.table}")))
         yield from wrong[:_SHOWN]
         if len(wrong) > _SHOWN:
@@ -122,7 +157,15 @@ def _values(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _relations(connection: sqlite3.Connection) -> Iterator[str]:
-    for what, sql in _MUST_BE_ZERO:
+    return _counted(connection, _RELATIONS)
+
+
+def _contents(connection: sqlite3.Connection) -> Iterator[str]:
+    return _counted(connection, _CONTENT)
+
+
+def _counted(connection: sqlite3.Connection, conditions: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for what, sql in conditions:
         count = connection.execute(sql).fetchone()[0]
         if count:
             yield f"{count} {what}"
@@ -175,8 +218,14 @@ def _checksums(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"document {quoted(name)} is not what was written: its text, metadata, times or vectors were changed"
     if len(wrong) > _SHOWN:
         yield f"{len(wrong) - _SHOWN} more documents are not what was written"
+
+
+def _sum(connection: sqlite3.Connection) -> Iterator[str]:
+    """Compares the checksums of all documents with their common sum, so that a missing document is found."""
+    if _version(connection) < schema.CHECKED:
+        return
     total = 0
-    for checksum in stored.values():
+    for (checksum,) in connection.execute("SELECT checksum FROM documents"):
         total ^= checksum if isinstance(checksum, int) else 0
     if total != connection.execute("SELECT value FROM meta WHERE key = 'sum'").fetchone()[0]:
         yield "the documents are not those that were written: some were removed, added or changed outside omnivec"

@@ -341,5 +341,8 @@ ROOT = Shape("roots", (_text("path"),))
 _PASSAGE_ROW = Shape("passages", (*PASSAGE.columns, _number("document", 1), _number("ordinal", 0, _FAR)))
 _VECTOR_ROW = Shape("vectors", (_number("passage", 1), _number("space", 1), _number("part", 0, _FAR)))
 
-CHECKED: tuple[Shape, ...] = (ENTRY, _PASSAGE_ROW, _VECTOR_ROW, SPACE, CANARY, STATE, ROOT)
+SMALL: tuple[Shape, ...] = (SPACE, CANARY, STATE, ROOT)
+"""All columns that are read, of the tables that do not grow with the documents."""
+
+CHECKED: tuple[Shape, ...] = (ENTRY, _PASSAGE_ROW, _VECTOR_ROW, *SMALL)
 """All columns that are read, of all tables."""

@@ -191,9 +191,14 @@ class Catalogue(PassageReader):
         self._connections.vacuum()
         return max(0, before - _size(self.folder))
 
-    def check(self) -> list[str]:
-        """Reads the whole catalogue and returns one line for each problem; an empty list if there is none."""
-        return checking.problems(self._connections)
+    def check(self, *, deep: bool = True) -> list[str]:
+        """Checks the catalogue; returns one line for each problem, an empty list if there is none.
+
+        Args:
+            deep: whether to compare the content of all documents, passages and vectors with their checksums, and the
+                text indexes with the texts.
+        """
+        return checking.problems(self._connections, deep=deep)
 
     def unverified(self) -> list[str]:
         """Lines that name the data that `check` cannot verify, since an earlier version wrote no checksum for it."""
