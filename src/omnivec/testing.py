@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from omnivec.models.loading import load
 from omnivec.models.model import read_model
 from omnivec.models.network import Choice, Network
 from omnivec.models.table import is_table
-from omnivec.store.indexes.base import VectorIndex
+from omnivec.store.indexes.base import ApproximateIndex, VectorIndex
 from omnivec.types import Floats, Keys, Metric
 
 CLOSE = 1e-5
@@ -340,7 +340,8 @@ def check_index(make: Callable[[int, Metric], VectorIndex], seed: int = 0, recal
 
     Adding, replacing and removing keys must work; a search must find allowed keys only, and fill the places after the
     last vector with key -1 and score -inf. An exact index must find the nearest keys with their scores, an approximate
-    one must return candidates without duplicates.
+    one must return candidates without duplicates. If `make` is an `ApproximateIndex`, it must be built from blocks, be
+    the same after it was saved and loaded, take vectors after that, and state its recall.
 
     Args:
         make: the class of the index, which is called with (dim, metric, keys, vectors) too, as a collection does; or a
@@ -372,6 +373,8 @@ def check_index(make: Callable[[int, Metric], VectorIndex], seed: int = 0, recal
         check(index, keys, vectors, queries, np.sort(keys[::3]))
         if isinstance(make, type) and exact is not None:
             _check_built(make, metric, check, keys, vectors, queries)
+            if isinstance(index, ApproximateIndex):
+                _check_stored(make, metric, check, keys, vectors, queries)
         index.remove(keys[:50])
         check(index, keys[50:], vectors[50:], queries, None)
         if len(index) != 150:
@@ -411,6 +414,47 @@ def _check_built(
             f"{make.__name__}(dim, metric, keys, vectors), as a collection calls it: {error}"
         ) from error
     check(built, keys, vectors, queries, None)
+
+
+def _check_stored(
+    make: Any, metric: Metric, check: Callable[..., None], keys: Keys, vectors: Floats, queries: Floats
+) -> None:
+    """Checks building from blocks, saving, loading, and adding to what was loaded."""
+    order = np.argsort(keys)
+    keys, vectors = keys[order], vectors[order]
+    most = len(keys) - 50
+
+    def blocks() -> Iterator[tuple[Keys, Floats]]:
+        for start in range(0, most, 60):
+            yield keys[start : min(start + 60, most)], vectors[start : min(start + 60, most)]
+
+    empty = make.build(16, metric, 0, lambda: iter(()))
+    built = make.build(16, metric, most, blocks)
+    if (len(empty), len(built)) != (0, most):
+        raise AssertionError(f"{metric}: built of 0 and {most} vectors, they hold {len(empty)}, {len(built)}")
+    stated = built.facts.get("recall")
+    if not isinstance(stated, float) or not 0 <= stated <= 1 or built.candidates(10) < 10:
+        raise AssertionError(
+            f"{metric}: the recall stated in `facts` is {stated!r}, which is no number from 0 to 1, or "
+            f"{built.candidates(10)} candidates are proposed for 10"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        for name, index in ("empty", empty), ("built", built):
+            index.save(Path(folder, name))
+            with Path(folder, name).open("ab") as stream:
+                stream.write(b"what follows the index")
+        empty, loaded = (make.load(Path(folder, name), 16, metric) for name in ("empty", "built"))
+    json.dumps(dict(built.facts))
+    same = [
+        np.array_equal(*pair)
+        for pair in zip(built.search(queries, 40), loaded.search(queries, 40), strict=True)
+    ]
+    if not all(same) or dict(loaded.facts) != dict(built.facts) or len(empty):
+        raise AssertionError(f"{metric}: an index that was saved and loaded does not answer as before")
+    loaded.add(keys[most:], vectors[most:])
+    empty.add(keys, vectors)
+    check(loaded, keys, vectors, queries, None)
+    check(empty, keys, vectors, queries, None)
 
 
 def _check_found(

@@ -12,6 +12,7 @@ from forgetting_index import Forgetting
 from omnivec.errors import ItemErrors
 from omnivec.models.embedder import Embedder
 from omnivec.store.indexes.exact import ExactIndex
+from omnivec.store.indexes.faiss import FaissIndex
 from omnivec.testing import check_close, check_family, check_index, check_rejected
 
 PIXELS = [np.random.default_rng(i).integers(0, 256, (40, 30 + i, 3), np.uint8) for i in range(3)]
@@ -83,6 +84,49 @@ def test_approximate_search_keeps_the_contract():
     check_index(Forgetting)
 
 
+def test_faiss_keeps_the_contract():
+    check_index(FaissIndex)
+
+
+class Amnesic(FaissIndex):
+    """Loads an empty index."""
+
+    @classmethod
+    def load(cls, path, dim, metric):
+        return cls(dim, metric)
+
+
+class Fixed(FaissIndex):
+    """Takes no vectors once it was loaded."""
+
+    @classmethod
+    def load(cls, path, dim, metric):
+        index = super().load(path, dim, metric)
+        index.__class__ = cls
+        return index
+
+    def add(self, keys, vectors):
+        if "rows" not in self.facts:
+            super().add(keys, vectors)
+
+
+class Skipping(FaissIndex):
+    """Builds of the first block only."""
+
+    @classmethod
+    def build(cls, dim, metric, n, blocks):
+        keys, vectors = next(blocks(), (None, None))
+        return cls(dim, metric, keys, vectors)
+
+
+class Silent(FaissIndex):
+    """Does not state its recall."""
+
+    @property
+    def facts(self):
+        return {}
+
+
 class Empty(Forgetting):
     """Cannot be made with the vectors of a space."""
 
@@ -122,6 +166,10 @@ def test_an_index_written_for_the_first_protocol_keeps_it():
 
 
 BROKEN = {
+    Amnesic: "saved and loaded does not answer as before",
+    Fixed: "of the 10 best are among 40 candidates",
+    Skipping: "built of 0 and 150 vectors, they hold 0, 60",
+    Silent: "recall stated in `facts` is None",
     Empty: r"Empty\(dim, metric, keys, vectors\), as a collection calls it: .*positional arguments",
     Deaf: "0.00 of the 10 best are among 40 candidates",
     Forgetful: "found|vectors after removal",

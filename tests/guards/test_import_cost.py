@@ -16,6 +16,7 @@ from patience import PATIENCE
 # Beyond NumPy: the engines and all that only some calls need.
 HEAVY = [
     "openvino",
+    "faiss",
     "torch",
     "tokenizers",
     "safetensors",
@@ -66,7 +67,7 @@ def test_public_names_wait_until_they_are_asked_for():
 
 def test_the_embedder_waits_with_its_engine():
     assert loaded("import omnivec; omnivec.load, omnivec.Collection").isdisjoint(
-        ["openvino", "torch", "tokenizers", "huggingface_hub", "rich", "click"]
+        ["openvino", "torch", "faiss", "tokenizers", "huggingface_hub", "rich", "click"]
     )
 
 

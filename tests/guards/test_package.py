@@ -17,7 +17,7 @@ PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 TEST_COMMAND = "pip install -e '.[dev]' && pytest"
 
-IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml"}
+IMPORTED_AS = {"faiss_cpu": "faiss", "pillow": "PIL", "pyyaml": "yaml"}
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 60
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
 
 from omnivec.types import Floats, Keys, Metric
 
@@ -63,4 +65,55 @@ class VectorIndex(Protocol):
         Returns:
             keys (q, k) int64 and scores (q, k) float32, best first; -1 and -inf where fewer than k were found.
         """
+        ...
+
+
+Blocks = Callable[[], Iterator[tuple[Keys, Floats]]]
+"""Reads the vectors of a space from its begin, in blocks of bounded size: keys (n,) int64, ascending over all blocks,
+and vectors (n, dim) float32, finite. The vectors of one key are in one block."""
+
+
+@runtime_checkable
+class ApproximateIndex(VectorIndex, Protocol):
+    """A vector index that proposes candidates, is built in bounded memory, and is stored in a file.
+
+    Its `exact` is False. It holds codes of the vectors, or parts of them, so that it is small; a collection holds the
+    vectors themselves, compares the candidates exactly, and leaves out those that were removed meanwhile. The same
+    vectors in the same order give the same index.
+    """
+
+    @classmethod
+    def build(cls, dim: int, metric: Metric, n: int, blocks: Blocks) -> Self:
+        """Builds an index, and chooses how much of it a search reads by the recall that it measures.
+
+        Args:
+            dim: length of a vector.
+            metric: by which vectors are compared.
+            n: the number of vectors that one reading of `blocks` gives; may be 0.
+            blocks: reads all vectors; may be called several times.
+        """
+        ...
+
+    @classmethod
+    def load(cls, path: Path, dim: int, metric: Metric) -> Self:
+        """Reads an index that `save` wrote with these values of `dim` and `metric`.
+
+        The caller has verified that the file is as it was written. More bytes may follow those of the index.
+
+        Raises:
+            CollectionError: the file holds no such index, or one of another version of the format.
+        """
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes the index to a file, from its begin; the caller takes care that nobody reads half of it."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The parameters of the index and the recall measured when it was built, in JSON's types."""
+        ...
+
+    def candidates(self, k: int) -> int:
+        """The number of candidates to search for, so that the k best keys are among them as often as `facts` states."""
         ...
