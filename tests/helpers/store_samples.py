@@ -68,7 +68,7 @@ def catalogue_of_version(folder: Path, version: int, texts: Sequence[str]) -> No
         file.execute(f"PRAGMA user_version = {number}")
     made = space()
     file.execute(
-        "INSERT INTO spaces VALUES (1, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO spaces (key, name, model, dim, metric, identity, provenance) VALUES (1, ?, ?, ?, ?, ?, ?)",
         (
             made.name,
             made.model,
@@ -88,6 +88,8 @@ def catalogue_of_version(folder: Path, version: int, texts: Sequence[str]) -> No
         row = [key, key, 0, 0, len(text), 1, "text", has_unspaced(searched), text]
         if version >= 3:  # the form that is searched, where it is another
             row.append(None if searched == text else searched)
+        if version >= schema.NAMED:
+            row.append(None)
         file.execute(f"INSERT INTO passages VALUES ({', '.join('?' * len(row))})", row)
         file.execute("INSERT INTO vectors VALUES (1, ?, 0, ?)", (key, np.ones(made.dim, "<f4").tobytes()))
     if version >= schema.CHECKED:

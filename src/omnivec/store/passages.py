@@ -96,6 +96,23 @@ class PassageReader(Reader):
         condition, parameters = compile_where(where)
         return self._keys(_OF_DOCUMENTS.format(condition), parameters)
 
+    def removed_since(self, changes: int) -> Keys | None:
+        """(n,) keys of the passages that were deleted after a state, ascending; None if the collection cannot say.
+
+        Args:
+            changes: the number of writes in that state, which must be a state of this collection: see `history`.
+
+        Returns:
+            None for a state before the last 1,000 writes, for one before the schema was migrated to version 7, for one
+            that is yet to come, and for a collection of an older schema.
+        """
+        with self._connections.snapshot() as connection:
+            known = connection.execute("SELECT value FROM meta WHERE key = 'recorded'").fetchone()
+            oldest, newest = connection.execute("SELECT min(changes), max(changes) FROM history").fetchone()
+            if known is None or newest is None or not max(known[0], oldest) <= changes <= newest:
+                return None
+            return self._keys("SELECT passage FROM removed WHERE changes >= ? ORDER BY passage", (changes,))
+
     def keys_of(self, ids: Sequence[str]) -> Keys:
         """(n,) keys of the passages of these documents, ascending."""
         return self._keys(

@@ -203,6 +203,72 @@ CREATE TEMP VIEW passages AS SELECT *, NULL AS unit FROM main.passages;
 """
 
 
+# Filters look documents up by a row for each scalar of a top-level field, or in a list there, with texts cut to 100
+# characters. A blob says what a field holds besides: `LISTED` a list, whose elements are rows too, and `UNLISTED` a
+# list of more than 100 elements, which are none.
+#
+# Metadata that is no JSON object was changed outside omnivec. It has no facts: a check names it, and writes go on.
+LISTED, UNLISTED = "x'01'", "x'02'"
+CUT = 100
+_LONGEST = 100
+
+_JSON = (
+    "CASE WHEN json_valid(@.metadata) THEN CASE json_type(@.metadata) WHEN 'object' THEN @.metadata END END"
+)
+_SHORT = f"json_array_length(m.value) <= {_LONGEST}"
+_SCALARS = f"""
+    SELECT m.key, CASE m.type WHEN 'text' THEN substr(m.atom, 1, {CUT}) ELSE m.atom END, @.key
+    FROM json_each({_JSON}) AS m WHERE m.atom IS NOT NULL"""
+_LISTS = f"""
+    SELECT m.key, CASE WHEN {_SHORT} THEN {LISTED} ELSE {UNLISTED} END, @.key
+    FROM json_each({_JSON}) AS m WHERE m.type = 'array'
+    UNION ALL SELECT m.key, CASE e.type WHEN 'text' THEN substr(e.atom, 1, {CUT}) ELSE e.atom END, @.key
+    FROM json_each({_JSON}) AS m
+    JOIN json_each(CASE WHEN m.type = 'array' AND {_SHORT} THEN m.value ELSE '[]' END) AS e
+    WHERE e.atom IS NOT NULL"""
+
+
+def _of(row: str, *selects: str) -> str:
+    return " UNION ALL ".join(selects).replace("@", row)
+
+
+ALL_FACTS = _of("documents", _SCALARS, _LISTS).replace("FROM json_each", "FROM documents JOIN json_each")
+"""Selects the (name, value, document) that the table `facts` must hold; some twice."""
+
+# `removed` says what a file beside the catalogue, of an earlier state, holds too much: the keys of passages that were
+# deleted since, with the number of the state in which they were deleted; see `PassageReader.removed_since`.
+_FACTS = f"""
+CREATE TABLE removed (
+    changes INTEGER NOT NULL, passage INTEGER NOT NULL, PRIMARY KEY (changes, passage)
+) WITHOUT ROWID;
+INSERT INTO meta SELECT 'recorded', value FROM meta WHERE key = 'changes';
+CREATE TRIGGER passages_removed AFTER DELETE ON passages BEGIN
+    INSERT OR IGNORE INTO removed SELECT value, old.key FROM meta WHERE key = 'changes';
+END;
+
+CREATE TABLE facts (
+    name TEXT NOT NULL, value NOT NULL, document INTEGER NOT NULL, PRIMARY KEY (name, value, document)
+) WITHOUT ROWID;
+INSERT OR IGNORE INTO facts SELECT * FROM ({ALL_FACTS}) ORDER BY 1, 2, 3;
+CREATE TRIGGER facts_in AFTER INSERT ON documents BEGIN
+    INSERT OR IGNORE INTO facts {_of("new", _SCALARS)};
+END;
+CREATE TRIGGER facts_in_lists AFTER INSERT ON documents WHEN instr(new.metadata, '[') BEGIN
+    INSERT OR IGNORE INTO facts {_of("new", _LISTS)};
+END;
+CREATE TRIGGER facts_out AFTER DELETE ON documents BEGIN
+    DELETE FROM facts WHERE (name, value, document) IN ({_of("old", _SCALARS)});
+END;
+CREATE TRIGGER facts_out_lists AFTER DELETE ON documents WHEN instr(old.metadata, '[') BEGIN
+    DELETE FROM facts WHERE (name, value, document) IN ({_of("old", _LISTS)});
+END;
+CREATE TRIGGER facts_changed AFTER UPDATE OF key, metadata ON documents BEGIN
+    DELETE FROM facts WHERE (name, value, document) IN ({_of("old", _SCALARS, _LISTS)});
+    INSERT OR IGNORE INTO facts {_of("new", _SCALARS, _LISTS)};
+END;
+"""
+
+
 class Migration(NamedTuple):
     """A step from one version of the schema to the next.
 
@@ -224,6 +290,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(4, _CHECKED, checksums.fill),
     Migration(5, "", checksums.fill_states),
     Migration(6, _NAMED, checksums.fill_spaces),
+    Migration(7, _FACTS),
 )
 
 CHECKED = 4
@@ -234,6 +301,9 @@ ALL_CHECKED = 5
 
 NAMED = checksums.NAMED
 """The version from which on a space has a column for the modalities of its items, and a passage for its unit."""
+
+FACTS = 7
+"""The version from which on there are the tables `facts` and `removed`."""
 
 READABLE = 1
 """The oldest version that can be read without being migrated."""

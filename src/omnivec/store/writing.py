@@ -89,9 +89,10 @@ def count_change(connection: Connection) -> None:
     connection.execute(
         "UPDATE meta SET value = (SELECT stamp FROM history ORDER BY changes DESC LIMIT 1) WHERE key = 'stamp'"
     )
-    connection.execute(
-        "DELETE FROM history WHERE changes <= (SELECT max(changes) FROM history) - ?", (HISTORY,)
-    )
+    for table in ("history", "removed"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE changes <= (SELECT max(changes) FROM history) - ?", (HISTORY,)
+        )
 
 
 def delete(connection: Connection, ids: Sequence[str]) -> int:
