@@ -25,13 +25,14 @@ from omnivec.cli.common import (
 from omnivec.inputs.modality import readable
 from omnivec.progress import say
 from omnivec.types import DENSE
+from omnivec.validation.reasons import printable
 
 _ROOTS = 3
 
 
 @click.group(
     "collection",
-    short_help="Manage a collection: documents, import, export, check, backup, restore, vacuum.",
+    short_help="Manage a collection: documents, import, export, check, backup, restore, salvage, vacuum.",
 )
 def command() -> None:
     """Manage a collection: its documents, rows in and out, whether its files are sound, backups."""
@@ -165,6 +166,46 @@ def restore(source: Path, collection: Path | None, aside: bool) -> None:
     click.echo(
         f"{folder} restored from {source}" + (f"; the previous collection is now {moved}" if moved else "")
     )
+
+
+@command.command()
+@click.argument("source", type=click.Path(path_type=Path, readable=False), metavar="SRC")
+@click.argument("target", type=click.Path(path_type=Path, readable=False), metavar="DEST")
+@json_option
+def salvage(source: Path, target: Path, as_json: bool) -> int:
+    """Make a new collection DEST of what can still be read of the damaged collection SRC, which is only read.
+
+    Documents that fit their checksums are taken; all others are named. What can be read of their texts goes into the
+    file DEST.unverified.jsonl, which `import` reads.
+    """
+    from dataclasses import asdict
+
+    from omnivec.collection.collection import Collection
+
+    report = Collection.salvage(source, target)
+    for name, why in report.damaged.items():
+        say(f"{printable(name)}: {why}")
+    if report.nameless:
+        say(f"{count(report.nameless, 'document')} whose ids cannot be read are left out")
+    for line in report.notes:
+        say(line)
+    if report.complete is False:
+        say(
+            "the checksum of the whole collection does not fit: further documents may be missing without a trace"
+        )
+    left = len(report.damaged) + report.nameless
+    if as_json:
+        print_json([{**asdict(report), "unverified": str(report.unverified) if report.unverified else None}])
+    else:
+        passages, vectors = count(report.passages, "passage"), count(report.vectors, "vector")
+        click.echo(
+            f"{count(report.documents, 'document')} ({passages}, {vectors}) taken to {target}; {left:,} left out"
+        )
+        if report.unverified:
+            click.echo(
+                f"what can be read of them: {report.unverified}; look at it, then `omnivec collection import` embeds it"
+            )
+    return 3 if left or report.notes or report.complete is False else 0
 
 
 @command.command()

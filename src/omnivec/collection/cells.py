@@ -14,6 +14,9 @@ from typing import Any, Final
 ID, TEXT = "id", "text"
 MODALITY, PATH = "_modality", "_path"
 PASSAGE, START, END, UNIT = "_passage", "_start", "_end", "_unit"
+DAMAGE = "_damage"
+"""Column of why a row is not verified, in what `salvage` leaves out."""
+
 VECTOR, METADATA = "_vector.", "_metadata."
 """Beginnings of the columns of a space's vectors, and of metadata whose key is that of another column."""
 
@@ -23,7 +26,7 @@ JSON_MARK = {b"omnivec": b"json"}
 NULL_MARK = {b"omnivec": b"null"}
 """Metadata of a Parquet column in which null is a value, and not the lack of one."""
 
-RESERVED = (MODALITY, PATH, PASSAGE, START, END, UNIT)
+RESERVED = (MODALITY, PATH, PASSAGE, START, END, UNIT, DAMAGE)
 
 
 class Missing:

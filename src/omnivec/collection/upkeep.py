@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omnivec.collection.opened import Opened
 from omnivec.inputs import modality as modalities
 from omnivec.store import copies, matrix
 from omnivec.store.records import Counts, SpaceRecord
 from omnivec.validation import arguments
+
+if TYPE_CHECKING:  # imported when needed
+    from omnivec.store.salvage import Salvaged
 
 
 class Upkeep(Opened):
@@ -81,6 +85,29 @@ class Upkeep(Opened):
             arguments.path("folder", folder),
             aside=arguments.flag("aside", aside),
         )
+
+    @staticmethod
+    def salvage(source: str | Path, folder: str | Path) -> Salvaged:
+        """Makes a new collection of what can still be read of a damaged one, which is only read.
+
+        A document whose checksum fits is taken as a whole, equal to what was written; so are the spaces with their
+        canaries, and the synced folders. Any other document is left out and named. What can be read of its text and
+        metadata goes, unverified, into the file FOLDER.unverified.jsonl, which `add_rows` reads, and embeds again.
+
+        Args:
+            source: folder of the damaged collection; no program may have it open.
+            folder: folder of the new collection, which must not exist.
+
+        Returns:
+            What was taken, what is damaged, and what is lost as far as can be known.
+
+        Raises:
+            CollectionError: the source cannot be read, or the new folder not be written.
+            SchemaError: the source is no collection, or nothing of it can be recognised.
+        """
+        from omnivec.collection.salvaging import salvaged
+
+        return salvaged(arguments.path("source", source), arguments.path("folder", folder))
 
     def vacuum(self) -> int:
         """Shrinks the files after documents were removed; returns the number of bytes freed.

@@ -74,8 +74,13 @@ def _has_named(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("PRAGMA user_version").fetchone()[0] >= NAMED)
 
 
+def of_rows(content: Sequence[tuple[Any, ...]]) -> int:
+    """The checksum of the whole content of a small table, in the order of its SELECT."""
+    return _hash(repr(list(content)).encode())
+
+
 def _of_rows(connection: sqlite3.Connection, select: str) -> int:
-    return _hash(repr(connection.execute(select).fetchall()).encode())
+    return of_rows(connection.execute(select).fetchall())
 
 
 def _hash(raw: bytes) -> int:

@@ -49,7 +49,7 @@ def damaged(path: Path, what: str = "") -> CollectionDamaged:
     """The error of a catalogue that does not hold what was written; `what` says in a few words what is wrong."""
     return CollectionDamaged(
         f"{path} is damaged{': ' * bool(what)}{what}; restore a backup of {path.parent} (omnivec collection restore), "
-        "or remove that folder and index again"
+        "take what is sound (omnivec collection salvage), or remove that folder and index again"
     )
 
 
@@ -355,6 +355,11 @@ class Connections:
                 handle = os.open(f"{self.path}{end}", os.O_RDONLY)
                 fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def close(self) -> None:
         """Closes every connection of this process; nothing can be read or written afterwards."""
         if self._closed:
@@ -366,6 +371,14 @@ class Connections:
                 reader.close()
             if live.writer is not None:
                 live.writer.close()
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has a catalogue's file open: it must not be opened by other means then."""
+    named = identity_of(path)
+    return any(
+        one.files.path == path or identity_of(one.path) == named for one in list(_open) if not one.closed
+    )
 
 
 def _after_fork() -> None:

@@ -25,10 +25,9 @@ def back_up(catalogue: Catalogue, target: Path) -> None:
         CollectionDamaged: the collection is damaged.
     """
     target = target.absolute()
-    if os.path.lexists(target):
-        raise CollectionError(f"{target} exists already: a backup needs a new folder; choose another name")
-    _refuse_inside(catalogue.folder, target, "a backup")
-    with _made(target) as draft:
+    refuse_existing(target, "a backup needs a new folder; choose another name")
+    refuse_inside(catalogue.folder, target, "a backup")
+    with made(target) as draft:
         _copy(catalogue, draft, target)
 
 
@@ -48,13 +47,13 @@ def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
         CollectionDamaged: the backup is damaged.
     """
     target, moved = target.absolute(), None
-    _refuse_inside(source, target, "what is restored")
+    refuse_inside(source, target, "what is restored")
     if os.path.lexists(target) and not aside:
         raise CollectionError(
             f"{target} exists already, and nothing is replaced; move it away, or have it renamed (--aside, aside=True)"
         )
     try:
-        with Catalogue.open(source, create=False, readonly=True) as catalogue, _made(target) as draft:
+        with Catalogue.open(source, create=False, readonly=True) as catalogue, made(target) as draft:
             _copy(catalogue, draft, target)
             if os.path.lexists(target):
                 moved = _moved(target)
@@ -65,8 +64,14 @@ def restore(source: Path, target: Path, *, aside: bool = False) -> Path | None:
     return moved
 
 
+def refuse_existing(target: Path, way_out: str) -> None:
+    """Raises CollectionError if a path exists already."""
+    if os.path.lexists(target):
+        raise CollectionError(f"{target} exists already: {way_out}")
+
+
 @contextmanager
-def _made(target: Path) -> Iterator[Path]:
+def made(target: Path) -> Iterator[Path]:
     """A new folder that is renamed to `target` after the block."""
     try:
         with assembled(target) as draft:
@@ -75,7 +80,7 @@ def _made(target: Path) -> Iterator[Path]:
         raise CollectionError(f"{target} cannot be made: {of_system(exc)}") from exc
 
 
-def _refuse_inside(folder: Path, target: Path, what: str) -> None:
+def refuse_inside(folder: Path, target: Path, what: str) -> None:
     """Refuses to write into the folder of the collection that is read, links followed."""
     source, destination = folder.resolve(), target.resolve()
     if destination == source:
@@ -97,14 +102,21 @@ def _copy(catalogue: Catalogue, draft: Path, target: Path) -> None:
             with translated(target):  # the disk that is full is the copy's
                 raise
     synced(draft / FILE)  # SQLite has closed it, so no lock of this process is lost.
-    with Catalogue.open(draft, create=False, readonly=True) as written:
-        problems = written.check()
+    problems = checked(draft)
     if problems:
         raise CollectionDamaged(
-            f"{catalogue.folder} is damaged, and was not copied: {problems[0]} (omnivec collection check shows all)"
+            f"{catalogue.folder} is damaged, and was not copied: {problems[0]} (omnivec collection check --deep shows "
+            "all, omnivec collection salvage takes what is sound)"
         )
+
+
+def checked(draft: Path) -> list[str]:
+    """Checks a new copy deeply, and leaves nothing but its file; returns the problems."""
+    with Catalogue.open(draft, create=False, readonly=True) as written:
+        problems = written.check()
     for name in (f"{FILE}-wal", f"{FILE}-shm"):
         (draft / name).unlink(missing_ok=True)  # empty files, left by reading the copy
+    return problems
 
 
 def _moved(target: Path) -> Path:

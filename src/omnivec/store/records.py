@@ -71,6 +71,21 @@ class Document:
     derived: frozenset[str] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """A document that is copied from another collection, or from an export.
+
+    Attributes:
+        document: with its passages and vectors.
+        indexed_ns: when it was written there, in nanoseconds since 1970.
+        checksum: that it had there, see `checksums`.
+    """
+
+    document: Document
+    indexed_ns: int
+    checksum: int
+
+
 @dataclass(frozen=True)
 class DocumentEntry:
     """A document as listings show it, without its passages.

@@ -15,7 +15,7 @@ from omnivec.store.connections import damaged
 from omnivec.store.filters import compile_where
 from omnivec.store.opening import open_connections
 from omnivec.store.passages import PassageReader
-from omnivec.store.records import Counts, Document, SpaceRecord
+from omnivec.store.records import Counts, Document, SpaceRecord, Transferred
 from omnivec.validation.arguments import quoted
 
 
@@ -75,6 +75,33 @@ class Catalogue(PassageReader):
             writing.delete(connection, list(removed))
             for document in latest.values():
                 writing.insert(connection, document, known, time.time_ns())
+            writing.count_change(connection)
+
+    def transfer(self, documents: Sequence[Transferred]) -> None:
+        """Adds or replaces documents by their ids, with the times at which they were first written.
+
+        Raises:
+            UsageError: as `write`; or a document has not the checksum that it had where it comes from.
+        """
+        if not documents:
+            return
+        with self._connections.transaction() as connection:
+            known = writing.spaces(connection)
+            writing.delete(connection, [one.document.id for one in documents])
+            for one in documents:
+                writing.insert(connection, one.document, known, one.indexed_ns)
+            listed = json.dumps([one.document.id for one in documents])
+            stored = dict(
+                connection.execute(
+                    "SELECT id, checksum FROM documents WHERE id IN (SELECT value FROM json_each(?))",
+                    (listed,),
+                ).fetchall()
+            )
+            for one in documents:
+                if stored[one.document.id] != one.checksum:
+                    raise UsageError(
+                        f"document {quoted(one.document.id)} is not what was exported: its checksum differs"
+                    )
             writing.count_change(connection)
 
     def touch(self, states: Mapping[str, tuple[int, int, int]]) -> None:
