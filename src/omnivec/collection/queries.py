@@ -41,7 +41,8 @@ def vector_of(query: Any) -> Floats | None:
         )
     with np.errstate(over="ignore"):
         vector: Floats = np.ascontiguousarray(array, np.float32)
-    if wrong := int((~np.isfinite(vector)).sum()):
+    # A finite sum of squares has finite numbers only, and is computed in a fraction of the time.
+    if not np.isfinite(vector @ vector) and (wrong := int((~np.isfinite(vector)).sum())):
         raise UsageError(
             f"query has {wrong:,} numbers of {len(vector):,} that are NaN, infinite or beyond float32"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex, get_args
 
@@ -61,8 +60,8 @@ class Querying(Opened):
         """Finds the passages that match a query best.
 
         Args:
-            query: a str is a text, a pathlib.Path a file, a PIL image or a uint8 array (h, w, 3) an image; an array
-                (dim,) or a list of finite numbers is a vector. For a vector of zeros every passage scores 0 by cosine.
+            query: a str is a text, a pathlib.Path a file, a PIL image or uint8 (h, w, 3) an image; an array (dim,) or a
+                list of finite numbers is a vector. For a vector of zeros every passage scores 0 by cosine.
             k: largest number of results.
             where: a filter on metadata, such as {"year": {"$gte": 2024}}; see docs/collection.md.
             mode: "vector" searches by meaning, "text" by words (BM25), "hybrid" by both (reciprocal rank fusion); None
@@ -95,12 +94,12 @@ class Querying(Opened):
         named = self._named(space)
         vector = vector_queries.vector_of(query)
         if vector is not None:
-            prepared = self._vector_question(vector, named)
-            return self._found([prepared], _by_meaning(chosen, "a vector"), where, under, named)[0]
+            return self._near(vector, named, _by_meaning(chosen, "a vector"), where, under)
         asked = content_of(query)
-        spaces, chosen = self._item_options(asked.modality, named, chosen)
-        vectors = {name: self._encoded(name, asked.item) for name in spaces}
-        return self._found([Question(asked.text, vectors)], chosen, where, under, named)[0]
+        with self._catalogue.snapshot():  # not one with the search: a model may be loaded in between
+            spaces, chosen = self._item_options(asked.modality, named, chosen)
+        question = Question(asked.text, {name: self._encoded(name, asked.item) for name in spaces})
+        return self._found([question], chosen, where, under, named)[0]
 
     def search_many(  # noqa: PLR0913 - those of `search`
         self,
@@ -252,7 +251,7 @@ class Querying(Opened):
         if not in_words:
             chosen = _by_meaning(chosen, modalities.get(modality).one)
         elif chosen.mode is None:
-            chosen = replace(chosen, mode=self._usual_mode(modality, named))
+            chosen = chosen._replace(mode=self._usual_mode(modality, named))
         spaces = self._searched(modality, named, chosen.mode)
         if chosen.mode != HYBRID and chosen.weights != EQUAL:
             raise UsageError(
@@ -299,6 +298,17 @@ class Querying(Opened):
             )
         return spaces
 
+    def _near(
+        self,
+        vector: Floats,
+        named: Sequence[str],
+        chosen: Options,
+        where: Mapping[str, Any] | None,
+        under: str | Path | None,
+    ) -> list[Hit]:
+        with self._catalogue.snapshot():  # one for all that is read
+            return self._found([self._vector_question(vector, named)], chosen, where, under, named)[0]
+
     def _found(
         self,
         questions: Sequence[Question],
@@ -309,13 +319,12 @@ class Querying(Opened):
     ) -> list[list[Hit]]:
         """Answers questions in one state of the collection."""
         with self._catalogue.snapshot():
-            recorded = self._spaces.recorded(modalities.written())
+            recorded = self._spaces.recorded(modalities.written()) if chosen.mode == HYBRID else None
             allowed = by_words = self._allowed(where, under)
             if named and chosen.mode != BY_MEANING:
                 inside = self._ranking.passages(named)
                 by_words = inside if allowed is None else np.intersect1d(allowed, inside, assume_unique=True)
-            options = replace(
-                chosen,
+            options = chosen._replace(
                 allowed=allowed,
                 allowed_by_words=by_words,
                 space=recorded.name if recorded else BY_WORDS,
@@ -425,7 +434,7 @@ def _by_meaning(chosen: Options, what: str) -> Options:
         )
     if chosen.weights != EQUAL:
         raise UsageError(f"weights={chosen.weights} are those of mode='hybrid', but the query is {what}")
-    return replace(chosen, mode=BY_MEANING)
+    return chosen._replace(mode=BY_MEANING)
 
 
 def _check_least(chosen: Options, spaces: Sequence[str]) -> None:

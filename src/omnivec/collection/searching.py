@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,7 @@ class Question:
     vectors: Mapping[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Options:
+class Options(NamedTuple):
     """How the answers to questions are chosen.
 
     Attributes:
@@ -209,8 +208,9 @@ def hits(
     Raises:
         CollectionDamaged: a passage has an unknown modality or unit.
     """
-    keys = [np.array([one.key for one in found], np.int64) for found in ranked]
-    passages = catalogue.passages(np.unique(np.concatenate([np.zeros(0, np.int64), *keys])), whole=True)
+    passages = catalogue.passages(
+        np.array(sorted({one.key for found in ranked for one in found}), np.int64), whole=True
+    )
     units = {name: record.span_unit for name, record in modalities().items()}
     if unknown := {passage.modality for passage in passages.values()} - units.keys():
         raise damaged(
@@ -225,7 +225,10 @@ def hits(
         )
     marked: list[Mapping[int, tuple[tuple[int, int], ...]]] = [{} for _ in ranked]
     if texts is not None:
-        marked = [catalogue.matches(text, own) for text, own in zip(texts, keys, strict=True)]
+        marked = [
+            catalogue.matches(text, np.array([one.key for one in found], np.int64))
+            for text, found in zip(texts, ranked, strict=True)
+        ]
     return [
         [_hit(one, passages[one.key], units, matches.get(one.key, ())) for one in found]
         for found, matches in zip(ranked, marked, strict=True)

@@ -10,10 +10,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 
-from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, UsageError
+from omnivec.errors import CollectionBusy, CollectionDamaged, CollectionError, OmnivecError, UsageError
 from omnivec.store import schema, writing
 from omnivec.store.dates import instant
 from omnivec.store.replaced import Files, identity_of
@@ -103,23 +104,31 @@ def translated(path: Path) -> Iterator[None]:
     """Turns SQLite's exceptions inside the block into omnivec's, with one line about the file at `path`."""
     try:
         yield
-    except sqlite3.Error as exc:
-        if str(exc).startswith("Cannot operate on a closed database"):
-            raise CollectionError(f"{path} was closed; open the collection again") from exc
-        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-        if code in _MEANINGS:
-            raise _MEANINGS[code](path) from exc
-        # The SQL here is right for the tables here: if it fails, they or their content were changed outside omnivec.
-        if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT) or "decode to UTF-8" in str(exc):
-            raise damaged(path, " ".join(str(exc).split())) from exc
-        raise CollectionError(f"{path}: {exc}") from exc
-    except UnicodeEncodeError as exc:
+    except _UNTRANSLATED as exc:
+        raise _translation(path, exc) from exc
+
+
+_UNTRANSLATED = (sqlite3.Error, UnicodeEncodeError, OverflowError)
+
+
+def _translation(path: Path, exc: BaseException) -> OmnivecError:
+    """The error for one of `_UNTRANSLATED`."""
+    if isinstance(exc, UnicodeEncodeError):
         name = exc.object if len(exc.object) <= 200 else f"{exc.object[:200]}..."
-        raise UsageError(
+        return UsageError(
             f"{name!r} cannot be encoded in UTF-8 (character {exc.start}), so it cannot be stored; rename it"
-        ) from exc
-    except OverflowError as exc:
-        raise UsageError(f"a number is too large to be stored: {exc}; at most 64 bits, signed") from exc
+        )
+    if isinstance(exc, OverflowError):
+        return UsageError(f"a number is too large to be stored: {exc}; at most 64 bits, signed")
+    if str(exc).startswith("Cannot operate on a closed database"):
+        return CollectionError(f"{path} was closed; open the collection again")
+    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    if code in _MEANINGS:
+        return _MEANINGS[code](path)
+    # The SQL here is right for the tables here: if it fails, they or their content were changed outside omnivec.
+    if code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT) or "decode to UTF-8" in str(exc):
+        return damaged(path, " ".join(str(exc).split()))
+    return CollectionError(f"{path}: {exc}")
 
 
 def _mentions(text: str, literal: str) -> bool:
@@ -183,6 +192,26 @@ class _ThreadReader:
 
     def __del__(self) -> None:
         self.close()
+
+
+class _Snapshot:
+    """See `Connections.snapshot`; a class, since a search has a dozen of them and most cost next to nothing."""
+
+    __slots__ = ("_owner", "_reader")
+
+    def __init__(self, owner: Connections) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._reader = self._owner.begin()
+        return self._reader.connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._owner.end(self._reader)
+        if isinstance(exc, _UNTRANSLATED):
+            raise _translation(self._owner.path, exc) from exc
 
 
 class _Live:
@@ -249,30 +278,42 @@ class Connections:
             live.local.reader = reader
         return reader
 
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> AbstractContextManager[sqlite3.Connection]:
         """This thread's reading connection, which sees one state of the catalogue during the block.
 
         Raises:
             CollectionError: the path no longer names the files that were opened.
         """
-        with translated(self.path):
-            reader = self._reader()
-            connection = reader.connection
-            if reader.depth == 0:
+        return _Snapshot(self)
+
+    def begin(self) -> _ThreadReader:
+        """Begins a snapshot of this thread, perhaps inside another one."""
+        reader: _ThreadReader | None = getattr(self._here().local, "reader", None)
+        if reader is None or not reader.depth:
+            with translated(self.path):
+                reader = self._reader()
                 version = self.files.check()
-                connection.execute("BEGIN DEFERRED")
-            reader.depth += 1
-            try:
-                if reader.depth == 1:
+                reader.connection.execute("BEGIN DEFERRED")
+                try:
                     # The snapshot begins with the first read, not with BEGIN.
-                    connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-                    self.files.check_history(connection, version)
-                yield connection
-            finally:
-                reader.depth -= 1
-                if reader.depth == 0 and not self._closed and connection.in_transaction:
-                    connection.execute("COMMIT")
+                    reader.connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                    self.files.check_history(reader.connection, version)
+                except BaseException:
+                    self._commit(reader)
+                    raise
+        reader.depth += 1
+        return reader
+
+    def end(self, reader: _ThreadReader) -> None:
+        """Ends a snapshot; the transaction ends with the last of those inside each other, whatever their order."""
+        reader.depth -= 1
+        if not reader.depth:
+            with translated(self.path):
+                self._commit(reader)
+
+    def _commit(self, reader: _ThreadReader) -> None:
+        if not self._closed and reader.connection.in_transaction:
+            reader.connection.execute("COMMIT")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

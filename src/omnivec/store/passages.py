@@ -26,7 +26,7 @@ _OF_DOCUMENTS = "SELECT key FROM passages WHERE document IN (SELECT key FROM doc
 
 def _listed(keys: Keys) -> str:
     """Keys as a JSON list: one bound parameter, however many there are."""
-    return json.dumps(np.asarray(keys, np.int64).tolist())
+    return str(np.asarray(keys, np.int64).tolist())  # Python writes a list of integers as JSON does
 
 
 class PassageReader(Reader):
@@ -44,10 +44,11 @@ class PassageReader(Reader):
             " WHERE passages.key IN (SELECT value FROM json_each(?))",
             (_listed(keys),),
         )
-        passages = {row[0]: StoredPassage(*row) for row in listed}
+        passages = {row[0]: StoredPassage._make(row) for row in listed}
+        wanted = np.asarray(keys).tolist()
         if whole:
-            self._refuse_lost(keys, passages)
-        return {key: passages[key] for key in np.asarray(keys).tolist() if key in passages}
+            self._refuse_lost(wanted, passages)
+        return {key: passages[key] for key in wanted if key in passages}
 
     def records(self, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Record]:
         """The documents with these ids that exist, by id, with their passages and, if asked for, their vectors."""
@@ -81,9 +82,9 @@ class PassageReader(Reader):
             for entry in entries
         }
 
-    def _refuse_lost(self, keys: Keys, found: Container[int]) -> None:
+    def _refuse_lost(self, keys: Sequence[int], found: Container[int]) -> None:
         """Raises CollectionDamaged if a key that a search returned is not that of a document's passage."""
-        for key in np.asarray(keys).tolist():
+        for key in keys:
             if key not in found:
                 raise damaged(self._connections.path, f"passage {key} is missing, or belongs to no document")
 
@@ -223,7 +224,7 @@ class PassageReader(Reader):
             (_listed(keys),),
         )
         owner_of = dict(cast(list[tuple[int, int]], owners))
-        self._refuse_lost(keys, owner_of)
+        self._refuse_lost(np.asarray(keys).tolist(), owner_of)
         return owner_of
 
     def keys_under(self, folder: str) -> Keys:

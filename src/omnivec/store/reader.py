@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
@@ -27,12 +27,12 @@ class Reader:
         self.folder = folder
         self.readonly = connections.readonly
         self._connections = connections
+        # A pair that is replaced as a whole, so that threads need no lock.
+        self._known_spaces: tuple[tuple[int, int], dict[str, SpaceRecord]] | None = None
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> AbstractContextManager[object]:
         """Makes all reads of this thread inside the block see one state of the catalogue."""
-        with self._connections.snapshot():
-            yield
+        return self._connections.snapshot()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -44,7 +44,7 @@ class Reader:
         with self._connections.snapshot() as connection:
             return connection.execute(sql, parameters).fetchall()
 
-    def _read(self, shape: rows.Shape, rest: str, parameters: Sequence[Any] = ()) -> list[list[Any]]:
+    def _read(self, shape: rows.Shape, rest: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Selects rows of a shape and checks their values; `rest` is the statement from FROM on."""
         return shape.read(self._connections.path, self._rows(f"SELECT {shape.sql} {rest}", parameters))
 
@@ -76,10 +76,16 @@ class Reader:
         return tuple(row[0] for row in self._read(rows.ROOT, "FROM roots ORDER BY path"))
 
     def spaces(self) -> dict[str, SpaceRecord]:
-        """The spaces by name, in the order in which they were added."""
+        """The spaces by name, in the order in which they were added; read again when the state has changed."""
         with self.snapshot():
-            spaces = self._read(rows.SPACE, "FROM spaces ORDER BY key")
-            canaries = self._read(rows.CANARY, "FROM canaries ORDER BY space, ordinal")
+            state, known = self.changes(), self._known_spaces
+            if known is None or known[0] != state:
+                known = self._known_spaces = state, self._read_spaces()
+        return dict(known[1])
+
+    def _read_spaces(self) -> dict[str, SpaceRecord]:
+        spaces = self._read(rows.SPACE, "FROM spaces ORDER BY key")
+        canaries = self._read(rows.CANARY, "FROM canaries ORDER BY space, ordinal")
         path = self._connections.path
         records = {}
         for name, key, model, dim, metric, identity, provenance, *more in spaces:

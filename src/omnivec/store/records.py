@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from omnivec.types import DENSE, Floats, Kind, Metric, ModalityName, SparseRows
 
@@ -160,8 +160,7 @@ class SpaceRecord:
     state: str = ACTIVE
 
 
-@dataclass(frozen=True)
-class StoredPassage:
+class StoredPassage(NamedTuple):
     """A passage read from a collection, with its key, its number in its document, and the document's metadata."""
 
     key: int
