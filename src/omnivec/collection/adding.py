@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from omnivec.progress import Bar
 from omnivec.store.records import DocumentEntry
 from omnivec.store.sqlite import Catalogue
 from omnivec.store.strings import storable
-from omnivec.store.writing import json_text
+from omnivec.store.writing import as_read
 from omnivec.validation.reasons import of_item, of_system
 
 WINDOW = 512
@@ -235,7 +234,7 @@ class Adding:
         if isinstance(content.item, str) and not content.item.strip() and not self.allows_empty:
             raise ItemError("an empty text cannot be searched for")
         try:
-            facts = json.loads(json_text({**content.facts, **item.metadata}, "metadata"))
+            facts = as_read({**content.facts, **item.metadata}, "metadata")
         except UsageError as error:
             raise ItemError(str(error)) from error
         path = self._names.of(item.content) if isinstance(item.content, Path) else None

@@ -7,6 +7,7 @@ sync updates, so that these can change without the text being read again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sqlite3
@@ -45,13 +46,19 @@ def of(document: tuple[Any, ...], passages: Sequence[Stored]) -> int:
     # No two different tuples of texts, bytes and numbers have the same repr.
     hashed = hashlib.blake2b(repr(document).encode(), digest_size=8)
     for row, vectors in passages:
-        hashed.update(repr(row).encode())
+        parts = [repr(row).encode()]
         for space, part, vector in vectors:
             # A value that is not a blob was changed outside omnivec; its repr gives another checksum.
             raw = vector if isinstance(vector, bytes) else repr(vector).encode()
-            hashed.update(repr((space, part, len(raw))).encode())
-            hashed.update(raw)
+            parts += (_head(space, part, len(raw)), raw)
+        hashed.update(b"".join(parts))
     return int.from_bytes(hashed.digest(), "big", signed=True)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _head(space: str, part: int, size: int) -> bytes:
+    """What enters a checksum before the bytes of a vector; few are different."""
+    return repr((space, part, size)).encode()
 
 
 def row_of(*row: Any) -> tuple[Any, ...]:

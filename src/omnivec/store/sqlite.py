@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from omnivec.errors import UsageError
-from omnivec.store import checking, updating, writing
+from omnivec.store import checking, inserting, updating, writing
 from omnivec.store.connections import damaged
 from omnivec.store.filters import compile_where
 from omnivec.store.opening import open_connections
@@ -73,8 +73,7 @@ class Catalogue(PassageReader):
             latest = updating.keeping(connection, documents)
             removed = dict.fromkeys([*latest, *remove])
             writing.delete(connection, list(removed))
-            for document in latest.values():
-                writing.insert(connection, document, known, time.time_ns())
+            inserting.insert(connection, ((one, time.time_ns()) for one in latest.values()), known)
             writing.count_change(connection)
 
     def transfer(self, documents: Sequence[Transferred]) -> None:
@@ -88,8 +87,7 @@ class Catalogue(PassageReader):
         with self._connections.transaction() as connection:
             known = writing.spaces(connection)
             writing.delete(connection, [one.document.id for one in documents])
-            for one in documents:
-                writing.insert(connection, one.document, known, one.indexed_ns)
+            inserting.insert(connection, ((one.document, one.indexed_ns) for one in documents), known)
             listed = json.dumps([one.document.id for one in documents])
             stored = dict(
                 connection.execute(

@@ -50,11 +50,13 @@ def words_in(text: str) -> Iterator[re.Match[str]]:
 
 def has_unspaced(text: str) -> bool:
     """Whether a text, in the searched form, has characters of a script that is written without spaces."""
-    return UNSPACED.search(text) is not None
+    return not text.isascii() and UNSPACED.search(text) is not None
 
 
 def storable(text: str) -> str:
     """Replaces NUL and lone surrogates by U+FFFD, one for one, so that offsets do not change."""
+    if type(text) is str and text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 

@@ -1,4 +1,4 @@
-"""Writing documents and spaces as rows, inside a transaction of the caller."""
+"""Writing spaces, deleting documents, and the values of rows, inside a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from omnivec.errors import UsageError
 from omnivec.store import checksums
-from omnivec.store.records import Document, Passage, SpaceRecord
+from omnivec.store.records import SpaceRecord
 from omnivec.store.schema import TEXT_INDEXES
-from omnivec.store.strings import has_unspaced, searchable, storable
+from omnivec.store.strings import storable
 from omnivec.types import DENSE, SPARSE, Floats, Kind, SparseRow
 from omnivec.validation.arguments import is_missing, plain, quoted
 
@@ -25,6 +25,10 @@ _CHANGED = (
 )
 """The columns of a space that a new record of it replaces."""
 _WORTH_MERGING = 64
+_LARGE = 1 << 63
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_STORED = np.dtype("<f4")
 
 
 def json_text(value: Mapping[str, Any], whose: str) -> str:
@@ -34,9 +38,45 @@ def json_text(value: Mapping[str, Any], whose: str) -> str:
         UsageError: a value that JSON cannot represent, or a key that a filter cannot name; the message has both.
     """
     try:
+        plain_text = _plain_json(value)
+        if plain_text is not None:
+            return plain_text
         return json.dumps(_json_value(value, whose, ()), ensure_ascii=False)
     except RecursionError as exc:
         raise UsageError(f"{whose} is nested too deeply, or contains itself") from exc
+
+
+def as_read(value: Mapping[str, Any], whose: str) -> Mapping[str, Any]:
+    """Metadata as they are read back after `json_text` has written them; UsageError as there."""
+    try:
+        if _plain_json(value) is not None:
+            return value
+    except RecursionError:  # said by `json_text`
+        pass
+    read: Mapping[str, Any] = json.loads(json_text(value, whose))
+    return read
+
+
+def _plain_json(value: Mapping[str, Any]) -> str | None:
+    """The JSON of usual metadata, found quickly; None if `_json_value` may change or refuse something in it."""
+    if not _is_plain(value):
+        return None
+    try:
+        text = _ENCODE(value)
+    except ValueError:  # NaN, an infinity, or an integer of thousands of digits
+        return None
+    odd = "\\u0000" in text or '"$' in text
+    return None if odd or not (text.isascii() or storable(text) == text) else text
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value has the types that JSON is read to, and only integers of usual size."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return kind is not int or -_LARGE < value < _LARGE
+    if kind is list:
+        return all(map(_is_plain, value))
+    return kind is dict and all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
 
 
 def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
@@ -102,17 +142,24 @@ def delete(connection: Connection, ids: Sequence[str]) -> int:
     emptied would keep a quarter of its size. So the indexes are merged if at least as many passages are deleted as
     remain, which takes time in proportion to those deleted.
     """
+    found = connection.execute(
+        "SELECT key FROM documents WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+    ).fetchall()
+    if not found:
+        return 0
+    keys = json.dumps([row[0] for row in found])
     passages = connection.execute(
-        "SELECT count(*) FROM passages JOIN documents ON documents.key = document"
-        " WHERE id IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(ids)),),
+        "SELECT count(*) FROM passages WHERE document IN (SELECT value FROM json_each(?))", (keys,)
     ).fetchone()[0]
-    cursor = connection.executemany("DELETE FROM documents WHERE id = ?", [(name,) for name in ids])
+    # One statement: each runs triggers, at which FTS5 writes a segment.
+    connection.execute("DELETE FROM documents WHERE key IN (SELECT value FROM json_each(?))", (keys,))
     if passages >= _WORTH_MERGING:
-        remaining = connection.execute("SELECT count(*) FROM passages").fetchone()[0]
+        remaining = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM passages LIMIT ?)", (passages + 1,)
+        ).fetchone()[0]
         if passages >= remaining:
             merge_text_indexes(connection)
-    return max(cursor.rowcount, 0)
+    return len(found)
 
 
 def merge_text_indexes(connection: Connection) -> None:
@@ -135,8 +182,21 @@ def spaces(connection: Connection) -> dict[str, SpaceKey]:
     return {name: SpaceKey(key, dim, kind) for name, key, dim, kind in rows}
 
 
-def _blobs(vectors: Floats | SparseRow, space: SpaceKey, whose: str) -> list[bytes]:
-    """The vectors of a passage as they are stored, one blob for each part; UsageError unless they fit the space."""
+def blobs(
+    vectors: Floats | SparseRow, space: SpaceKey, document: str, ordinal: int, name: str
+) -> list[bytes]:
+    """The vectors of a passage as they are stored, one blob for each part; UsageError unless they fit the space.
+
+    Args:
+        vectors: (parts, dim) float32, or a row of a sparse space.
+        space: to which they belong.
+        document: id of the document, for messages.
+        ordinal: number of the passage, for messages.
+        name: of the space, for messages.
+    """
+    if space.kind != SPARSE and type(vectors) is np.ndarray and _fits(vectors, space.dim):
+        return [vectors.tobytes()] if len(vectors) == 1 else [row.tobytes() for row in vectors]
+    whose = f"{document!r}, passage {ordinal}, space {name!r}"
     if space.kind == SPARSE:
         return [_sparse_blob(vectors, space.dim, whose)]
     if isinstance(vectors, SparseRow):
@@ -145,6 +205,12 @@ def _blobs(vectors: Floats | SparseRow, space: SpaceKey, whose: str) -> list[byt
     if space.kind == DENSE or blobs:
         return blobs
     raise UsageError(f"{whose}: there are no vectors; the space takes float32 (parts, {space.dim})")
+
+
+def _fits(vectors: Floats, dim: int) -> bool:
+    """Whether an array can be stored as it is: one row or more of finite numbers."""
+    fits = vectors.dtype == _STORED and vectors.ndim == 2 and vectors.shape[1] == dim and len(vectors) > 0
+    return fits and bool(np.isfinite(vectors).all())
 
 
 def _sparse_blob(row: Floats | SparseRow, dim: int, whose: str) -> bytes:
@@ -178,75 +244,6 @@ def _dense_blobs(vectors: Floats, dim: int, whose: str) -> list[bytes]:
             f"{whose}: {int((~np.isfinite(matrix)).sum())} of {matrix.size} numbers are NaN or infinite"
         )
     return [row.tobytes() for row in matrix.astype("<f4", copy=False)]
-
-
-def insert(connection: Connection, document: Document, spaces: Mapping[str, SpaceKey], now: int) -> None:
-    """Inserts a document whose id is not in the catalogue.
-
-    Args:
-        connection: in a transaction.
-        document: with all its passages.
-        spaces: see `spaces`.
-        now: nanoseconds since 1970.
-    """
-    metadata = json_text(document.metadata, f"metadata of {document.id!r}")
-    passages = [
-        _stored(passage, ordinal, document.id, spaces) for ordinal, passage in enumerate(document.passages)
-    ]
-    head = (document.id, document.modality, document.pipeline, document.digest, document.root, document.path)
-    cursor = connection.execute(
-        "INSERT INTO documents (id, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost,"
-        " indexed_ns, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            *head,
-            document.size,
-            document.mtime_ns,
-            document.device,
-            metadata,
-            document.lost,
-            now,
-            checksums.of((*head, metadata, document.lost), passages)
-            ^ checksums.of_state(document.id, document.size, document.mtime_ns, document.device, now),
-        ),
-    )
-    owner = cursor.lastrowid
-    for (row, vectors), passage in zip(passages, document.passages, strict=True):
-        text = row[5]
-        searched = searchable(text)
-        cursor.execute(
-            "INSERT INTO passages (document, ordinal, start, end, line, modality, text, unit, unspaced, searched)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (owner, *row[:6], passage.unit, has_unspaced(searched), None if searched == text else searched),
-        )
-        key = cursor.lastrowid
-        connection.executemany(
-            "INSERT INTO vectors (space, passage, part, vector) VALUES (?, ?, ?, ?)",
-            [(spaces[space].key, key, part, blob) for space, part, blob in vectors],
-        )
-
-
-def _number(number: float) -> float:
-    """A number as an INTEGER column stores it, for the checksum too: without a fraction, it is an int."""
-    return int(number) if float(number).is_integer() else float(number)
-
-
-def _stored(
-    passage: Passage, ordinal: int, document: str, spaces: Mapping[str, SpaceKey]
-) -> checksums.Stored:
-    """A passage as it is stored: its row, see `checksums.row_of`, and its (space, part, blob)."""
-    vectors = []
-    for space in sorted(passage.vectors):
-        if space not in spaces:
-            raise UsageError(
-                f"{document!r} has vectors of the space {space!r}; there are: {', '.join(spaces)}"
-            )
-        blobs = _blobs(
-            passage.vectors[space], spaces[space], f"{document!r}, passage {ordinal}, space {space!r}"
-        )
-        vectors += [(space, part, blob) for part, blob in enumerate(blobs)]
-    span = (_number(passage.start), _number(passage.end))
-    row = (ordinal, *span, passage.line, passage.modality, storable(passage.text), passage.unit)
-    return checksums.row_of(*row), vectors
 
 
 def touch(connection: Connection, name: str, mtime_ns: int, size: int, device: int) -> bool:
