@@ -198,6 +198,6 @@ def test_a_package_with_a_broken_index_is_named(tmp_path, monkeypatch, modules, 
 
 
 def test_an_index_that_there_is_not_is_refused_before_anything_is_made(tmp_path):
-    with pytest.raises(UsageError, match=r"no index 'annoy'; there are: exact$"):
+    with pytest.raises(UsageError, match=r"no index 'annoy'; there are: exact, faiss$"):
         Collection(tmp_path / "notes.omni", index="annoy")
     assert not (tmp_path / "notes.omni").exists()

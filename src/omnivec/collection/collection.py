@@ -258,7 +258,7 @@ class Collection(Documents, Querying, Tabular, Upkeep):
         """Writes the matrix files now, as searches that use them may open the collection read-only."""
         for name, record in self._spaces.records().items():
             if record.kind != SPARSE:
-                matrix.load(self._catalogue, self.folder, name)
+                matrix.open_rows(self._catalogue, self.folder, name)
 
     def _sync(
         self, roots: Sequence[Path], options: Options, on_event: Callable[[Event], None] | None

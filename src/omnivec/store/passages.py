@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from sqlite3 import Connection
 from typing import Any, cast
 
@@ -159,6 +159,48 @@ class PassageReader(Reader):
                 condition += " AND passage IN (SELECT value FROM json_each(?))"
                 parameters.append(_listed(keys))
             return self._matrix(connection, condition, parameters, record[0][3], space)
+
+    def space_key(self, space: str) -> int:
+        """The key of a space's row; 0 if there is no such space. A space that is renamed keeps it."""
+        found = self._rows("SELECT key FROM spaces WHERE name = ?", (space,))
+        return int(found[0][0]) if found else 0
+
+    def vector_count(self, space: str) -> int:
+        """The number of vectors of a space; their index is read as a whole."""
+        return int(
+            self._rows(
+                "SELECT count(*) FROM vectors WHERE space = (SELECT key FROM spaces WHERE name = ?)", (space,)
+            )[0][0]
+        )
+
+    def vector_blocks(self, space: str) -> Iterator[tuple[Keys, Floats]]:
+        """The vectors of a dense or multi space as `vectors` returns them, in blocks of about 1,024 rows.
+
+        The caller holds a snapshot until the last block is read. All parts of a passage are in one block.
+        """
+        path, dim = self._connections.path, self.spaces()[space].dim
+        with self._connections.snapshot() as connection:
+            checking.refuse_strays(connection, path)
+            cursor = connection.execute(
+                "SELECT passage, vector FROM vectors WHERE space = ? ORDER BY passage, part",
+                (self.space_key(space),),
+            )
+            waiting: list[tuple[Any, Any]] = []
+            while read := cursor.fetchmany(_BLOBS_AT_ONCE):
+                waiting += read
+                end = len(waiting)
+                while end and waiting[end - 1][0] == waiting[-1][0]:
+                    end -= 1
+                if end:
+                    yield self._block(waiting[:end], dim, space)
+                    waiting = waiting[end:]
+            if waiting:
+                yield self._block(waiting, dim, space)
+
+    def _block(self, read: list[tuple[Any, Any]], dim: int, space: str) -> tuple[Keys, Floats]:
+        path = self._connections.path
+        keys = rows.passage_keys(path, [row[0] for row in read])
+        return keys, rows.vector_rows(path, [row[1] for row in read], dim, space)
 
     def sparse_vectors(self, space: str, keys: Keys | None = None) -> tuple[Keys, SparseRows]:
         """The vectors of a sparse space, ascending by passage key; for those of some passages, or of all.
