@@ -82,7 +82,7 @@ def test_facts_follow_updates_and_deletes(catalogue: Catalogue) -> None:
             "UPDATE facts SET value = 3 WHERE name = 'open'",
             "1 values in metadata that a filter would not find",
         ),
-        ("INSERT INTO facts VALUES ('year', 1, 99)", "1 values of metadata without a document"),
+        ("INSERT INTO facts VALUES ('year', 1, 99)", "1 values that filters find and that no metadata has"),
         ("INSERT INTO removed VALUES (0, 2)", "1 passages that exist and are noted as removed"),
         ("INSERT INTO removed VALUES (9, 50)", "1 passages that are noted as removed in a state"),
     ],

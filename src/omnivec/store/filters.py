@@ -142,7 +142,7 @@ def _on_field(name: str, wanted: Any, *, negated: bool) -> Clause:
     return joined(conditions, all_of=not negated)
 
 
-def _values(values: Any) -> list[Any] | None:
+def listed_values(values: Any) -> list[Any] | None:
     """The values of $in, from a list, a set, an array or a column; None for anything else."""
     if isinstance(values, str | bytes | bytearray | Mapping) or hasattr(type(values), "columns"):
         return None
@@ -159,7 +159,7 @@ def _operator(name: str, operator: str, value: Any, *, negated: bool) -> Clause:
     if operator in ("$eq", "$ne"):
         return _among(name, [value], negated=negated != (operator == "$ne"))
     if operator in ("$in", "$nin"):
-        values = _values(value)
+        values = listed_values(value)
         if values is None:
             raise FilterError(f"{name!r}: {operator} takes a list of values, not {_shown(value)}")
         if len(values) > MAX_VALUES:
@@ -186,8 +186,12 @@ def _operator(name: str, operator: str, value: Any, *, negated: bool) -> Clause:
     )
 
 
-def _number(value: int | float, name: str) -> int | float:
-    """A number as SQLite stores it: integers beyond 64 bits are floats."""
+def usable_number(value: int | float, name: str) -> int | float:
+    """A number as SQLite stores it: integers beyond 64 bits are floats.
+
+    Raises:
+        FilterError: it is beyond 1.8e308, or NaN.
+    """
     try:
         usable = value if isinstance(value, int) and -(2**63) <= value < 2**63 else float(value)
     except OverflowError as exc:
@@ -222,7 +226,7 @@ def _equal(values: Sequence[Any], name: str) -> Test:
         elif isinstance(value, str):
             texts.append(storable(value))
         elif isinstance(value, int | float):
-            numbers.append(_number(value, name))
+            numbers.append(usable_number(value, name))
         else:
             raise FilterError(
                 f"{name!r}: {_shown(value)} is a {type(value).__name__}; values are strings, numbers, dates, true, "
@@ -257,7 +261,7 @@ def _compared(operator: str, value: Any, name: str) -> Test:
     if isinstance(value, str):
         return Test([Case(_TEXT, f"@ {sign} ?", [storable(value)])])
     if isinstance(value, int | float) and not isinstance(value, bool):
-        number = _number(value, name)
+        number = usable_number(value, name)
         if isinstance(number, int):
             return Test([Case(_NUMBER, f"@ {sign} ?", [number])])
         # SQLite reads the float as it reads those in the metadata: not on all machines to the last bit as Python does.
@@ -339,7 +343,7 @@ def compared(where: Mapping[str, Any]) -> Iterator[Compared]:
         elif isinstance(wanted, Mapping) and not dates.is_date(wanted):
             for operator, value in wanted.items():
                 if operator not in ("$ne", "$nin", "$not", "$exists"):
-                    listed = _values(value) if operator == "$in" else [value]
+                    listed = listed_values(value) if operator == "$in" else [value]
                     yield from _of_kind(name, listed or [])
         else:
             yield from _of_kind(name, [wanted])

@@ -12,7 +12,7 @@ import numpy as np
 from omnivec.errors import UsageError
 from omnivec.store import checking, fulltext, matches, rows
 from omnivec.store.connections import damaged
-from omnivec.store.filters import compile_where
+from omnivec.store.filter_facts import passing
 from omnivec.store.gathering import by_document, text_of
 from omnivec.store.reader import Reader
 from omnivec.store.records import Record, StoredPassage
@@ -21,7 +21,7 @@ from omnivec.types import SPARSE, Floats, Keys, SparseRows
 _BLOBS_AT_ONCE = 1024
 
 # Documents first, so that the condition is computed once for each of them, not for each passage.
-_OF_DOCUMENTS = "SELECT key FROM passages WHERE document IN (SELECT key FROM documents WHERE {}) ORDER BY key"
+_OF_DOCUMENTS = "SELECT key FROM passages WHERE document IN ({}) ORDER BY key"
 
 
 def _listed(keys: Keys) -> str:
@@ -94,8 +94,9 @@ class PassageReader(Reader):
         Raises:
             FilterError: `where` is not a valid filter.
         """
-        condition, parameters = compile_where(where)
-        return self._keys(_OF_DOCUMENTS.format(condition), parameters)
+        with self._connections.snapshot() as connection:
+            documents, parameters = passing(connection, where)
+            return self._keys(_OF_DOCUMENTS.format(documents), parameters)
 
     def removed_since(self, changes: int) -> Keys | None:
         """(n,) keys of the passages that were deleted after a state, ascending; None if the collection cannot say.
@@ -280,7 +281,7 @@ class PassageReader(Reader):
         parent = self.folder.parent
         if folder == "." or any(base.is_relative_to(folder) for base in (parent, parent.resolve())):
             condition += " OR substr(path, 1, 1) <> '/'"
-        return self._keys(_OF_DOCUMENTS.format(condition), parameters)
+        return self._keys(_OF_DOCUMENTS.format(f"SELECT key FROM documents WHERE {condition}"), parameters)
 
     def wordless(self, keys: Keys) -> set[int]:
         """The keys among these whose passages have no text, such as images, and cannot be found by text search."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from omnivec.store import rows
 from omnivec.store.connections import Connections, damaged
+from omnivec.store.filter_facts import narrowed
 from omnivec.store.filters import compared, compile_where
 from omnivec.store.ordering import compile_order
 from omnivec.store.records import Document, DocumentEntry, Passage, Signature, SpaceRecord
@@ -120,17 +121,19 @@ class Reader:
             UsageError: `order_by` is not a valid order.
         """
         order, fields = compile_order(order_by)
-        condition, parameters = compile_where({} if where is None else where)
-        if ids is not None:
-            condition += " AND id IN (SELECT value FROM json_each(?))"
-            parameters = [*parameters, json.dumps(list(ids))]
-        if after is not None:
-            condition, parameters = f"{condition} AND id > ?", [*parameters, after]
-        entries = self._read(
-            rows.ENTRY,
-            f"FROM documents WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?",
-            [*parameters, *fields, -1 if limit is None else limit, offset],
-        )
+        wanted = None if limit is None or order_by else limit + offset
+        with self._connections.snapshot() as connection:
+            condition, parameters = narrowed(connection, {} if where is None else where, wanted)
+            if ids is not None:
+                condition += " AND id IN (SELECT value FROM json_each(?))"
+                parameters = [*parameters, json.dumps(list(ids))]
+            if after is not None:
+                condition, parameters = f"{condition} AND id > ?", [*parameters, after]
+            entries = self._read(
+                rows.ENTRY,
+                f"FROM documents WHERE {condition} ORDER BY {order} LIMIT ? OFFSET ?",
+                [*parameters, *fields, -1 if limit is None else limit, offset],
+            )
         return [DocumentEntry(*row) for row in entries]
 
     def unmatched(self, where: Mapping[str, Any]) -> tuple[str, ...]:
@@ -171,8 +174,9 @@ class Reader:
         )
 
     def _any(self, where: Mapping[str, Any]) -> bool:
-        condition, parameters = compile_where(where)
-        return bool(self._rows(f"SELECT 1 FROM documents WHERE {condition} LIMIT 1", parameters))
+        with self._connections.snapshot() as connection:
+            condition, parameters = narrowed(connection, where, 1)
+            return bool(self._rows(f"SELECT 1 FROM documents WHERE {condition} LIMIT 1", parameters))
 
     def document(self, name: str) -> Document | None:
         """A document with its passages and vectors; None if there is none of this id."""

@@ -12,6 +12,7 @@ from typing import Any, cast
 from omnivec.errors import UsageError
 from omnivec.store import checking, inserting, updating, writing
 from omnivec.store.connections import damaged
+from omnivec.store.filter_facts import narrowed
 from omnivec.store.filters import compile_where
 from omnivec.store.opening import open_connections
 from omnivec.store.passages import PassageReader
@@ -125,10 +126,11 @@ class Catalogue(PassageReader):
         """
         if ids is None and where is None:
             raise UsageError("delete needs ids or a filter")
-        condition = None if where is None else compile_where(where)
+        if where is not None:
+            compile_where(where)  # what is no filter is refused before the transaction begins
         with self._connections.transaction() as connection:
-            if condition is not None:
-                ids = updating.matching(connection, ids, *condition)
+            if where is not None:
+                ids = updating.matching(connection, ids, *narrowed(connection, where))
             removed = writing.delete(connection, ids or ())
             if removed:
                 writing.count_change(connection)
