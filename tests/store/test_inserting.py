@@ -161,4 +161,11 @@ def test_usual_metadata_are_written_as_others_are(value):
     quick = writing._plain_json(value)
     if quick is not None:
         assert quick == json.dumps(writing._json_value(value, "metadata", ()), ensure_ascii=False)
-        assert writing.as_read(value, "metadata") == json.loads(quick)
+        read = writing.as_read(value, "metadata")
+        assert read == json.loads(quick) and writing.json_text(read, "metadata") == quick
+
+
+def test_metadata_that_change_when_they_are_written_are_read_as_written():
+    read = writing.as_read({"a": float("nan"), "b": (1, "x\0"), "c": np.float32(0.5)}, "metadata")
+    assert read == {"a": None, "b": [1, "x\ufffd"], "c": 0.5}
+    assert writing.json_text(read, "metadata") == json.dumps(dict(read), ensure_ascii=False)

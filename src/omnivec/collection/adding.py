@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.indexing import BYTES, Draft, Indexing, Written
@@ -58,8 +58,7 @@ class Added:
         )
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One item to add, with its id (None for the default) and metadata."""
 
     content: Any
@@ -110,8 +109,7 @@ def _rows(metadata: Any) -> list[Any]:
     return list(several(metadata, "metadata", "a dict"))
 
 
-@dataclass(frozen=True, eq=False)
-class Ready:
+class Ready(NamedTuple):
     """An item that was read: the fields of a `Draft` without its passages."""
 
     id: str

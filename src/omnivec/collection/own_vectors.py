@@ -28,7 +28,7 @@ PIPELINE = "own-vectors/1"
 SPACE = "vectors"
 """Name of the space unless the caller chooses one."""
 
-_AT_ONCE = 2_000
+_AT_ONCE = 2_048
 """Largest number of documents in a commit."""
 
 
@@ -111,6 +111,7 @@ class AddingVectors(Adding):
         self._space, self._vectors = space, vectors
         self._pipeline = f"{PIPELINE} space={space.name}"
         self._first_vectors: dict[str, bytes] = {}
+        self._text_name = modality.written()
         self._recorded = False
 
     def run(self, items: Sequence[Item]) -> Added:
@@ -121,9 +122,12 @@ class AddingVectors(Adding):
             names = [one.id for one in ready.values()]
             known = {entry.id: entry for entry in self._catalogue.documents(ids=names)}
             documents = {}
+            finite = np.all(np.isfinite(self._vectors[start : window.stop]), axis=1)
             for i, one in ready.items():
                 try:
-                    document = self._document(one, self._vectors[i])
+                    document = self._document(
+                        one, self._vectors[i : i + 1], is_finite=bool(finite[i - start])
+                    )
                     self._refuse_other_vector(document)
                 except ItemError as error:
                     self.added.failures[i] = str(error)
@@ -157,23 +161,23 @@ class AddingVectors(Adding):
                 f"its id {document.id!r} is also that of an earlier item with another vector: give ids"
             )
 
-    def _document(self, one: Ready, vector: Floats) -> Document:
-        """Returns the document of an item and its vector; ItemError if the vector is not finite."""
-        if not np.isfinite(vector).all():
+    def _document(self, one: Ready, vector: Floats, *, is_finite: bool) -> Document:
+        """Returns the document of an item and its vector, (1, dim); ItemError if the vector is not finite."""
+        if not is_finite:
             raise ItemError(
-                f"{int((~np.isfinite(vector)).sum())} of {len(vector)} numbers of its vector are NaN or infinite"
+                f"{int((~np.isfinite(vector)).sum())} of {vector.size} numbers of its vector are NaN or infinite"
             )
-        content, record = one.content, modality.get(one.content.modality)
+        content = one.content
         digest = hashlib.blake2b(content.digest + vector.tobytes(), digest_size=len(content.digest)).digest()
-        extent = len(content.text) if content.modality == modality.written() else 0
+        extent = len(content.text) if content.modality == self._text_name else 0
         passage = Passage(
             0,
             extent,
             1 if content.text else None,
             content.text,
             content.modality,
-            {self._space.name: vector[None]},
-            record.span_unit,
+            {self._space.name: vector},
+            modality.get(content.modality).span_unit,
         )
         return Document(
             id=one.id,

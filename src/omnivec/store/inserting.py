@@ -29,8 +29,8 @@ _PASSAGE = (
 )
 _VECTOR = ("space", "passage", "part", "vector")
 
-_ROWS_AT_ONCE = 1 << 10
-"""Most rows of a statement. Other numbers of rows are sums of powers of two, so that there are few statements."""
+_ROWS_AT_ONCE = 1 << 11
+"""Most rows of a statement. Other numbers of rows are sums of powers of two, so that few statements are prepared."""
 
 _PASSAGES_AT_ONCE = 1 << 12
 _BYTES_AT_ONCE = 1 << 24

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
@@ -25,7 +26,9 @@ _CHANGED = (
 )
 """The columns of a space that a new record of it replaces."""
 _WORTH_MERGING = 64
-_LARGE = 1 << 63
+_STRINGS = frozenset((str,))
+_DIGITS = 308
+_HUGE = re.compile("[0-9]{309}")  # of an integer beyond 1.8e308
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _STORED = np.dtype("<f4")
@@ -37,6 +40,8 @@ def json_text(value: Mapping[str, Any], whose: str) -> str:
     Raises:
         UsageError: a value that JSON cannot represent, or a key that a filter cannot name; the message has both.
     """
+    if type(value) is Metadata:
+        return value.text
     try:
         plain_text = _plain_json(value)
         if plain_text is not None:
@@ -46,14 +51,26 @@ def json_text(value: Mapping[str, Any], whose: str) -> str:
         raise UsageError(f"{whose} is nested too deeply, or contains itself") from exc
 
 
-def as_read(value: Mapping[str, Any], whose: str) -> Mapping[str, Any]:
+class Metadata(dict[str, Any]):
+    """Metadata as they are read back, with the JSON from which they are read; not changed afterwards.
+
+    Attributes:
+        text: the JSON.
+    """
+
+    __slots__ = ("text",)
+    text: str
+
+
+def as_read(value: Mapping[str, Any], whose: str) -> Metadata:
     """Metadata as they are read back after `json_text` has written them; UsageError as there."""
     try:
-        if _plain_json(value) is not None:
-            return value
+        quick = _plain_json(value)
     except RecursionError:  # said by `json_text`
-        pass
-    read: Mapping[str, Any] = json.loads(json_text(value, whose))
+        quick = None
+    text = json_text(value, whose) if quick is None else quick
+    read = Metadata(json.loads(text) if quick is None else value)
+    read.text = text
     return read
 
 
@@ -65,18 +82,21 @@ def _plain_json(value: Mapping[str, Any]) -> str | None:
         text = _ENCODE(value)
     except ValueError:  # NaN, an infinity, or an integer of thousands of digits
         return None
-    odd = "\\u0000" in text or '"$' in text
+    odd = "\\u0000" in text or '"$' in text or (len(text) > _DIGITS and _HUGE.search(text))
     return None if odd or not (text.isascii() or storable(text) == text) else text
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value has the types that JSON is read to, and only integers of usual size."""
-    kind = type(value)
-    if kind in _SCALARS:
-        return kind is not int or -_LARGE < value < _LARGE
-    if kind is list:
-        return all(map(_is_plain, value))
-    return kind is dict and all(type(key) is str for key in value) and all(map(_is_plain, value.values()))
+    """Whether a value has the types that JSON is read to."""
+    if type(value) is dict:
+        if not _STRINGS.issuperset(map(type, value)):
+            return False
+        inner: Any = value.values()
+    elif type(value) is list:
+        inner = value
+    else:
+        return type(value) in _SCALARS
+    return _SCALARS.issuperset(map(type, inner)) or all(map(_is_plain, inner))
 
 
 def _json_value(value: Any, whose: str, place: tuple[str | int, ...]) -> Any:
