@@ -130,13 +130,19 @@ class FaissIndex:
             share = max(1, len(allowed)) / len(self)
             probes = min(int(self._index.nlist), int(np.ceil(probes / min(1.0, share))))
         queries = self._scaled(queries)
-        keys, scores = self._proposed(queries, k, probes, selector)
-        while probes < self._index.nlist and (short := keys[:, min(k, len(self)) - 1] < 0).any():
-            probes = min(
-                4 * probes, int(self._index.nlist)
-            )  # these lists hold, or the filter leaves, too few
-            keys[short], scores[short] = self._proposed(queries[short], k, probes, selector)
-        return keys, scores
+        most = min(len(self), k if not self._several else 2 * k)
+        keys, scores = self._proposed(queries, most, probes, selector)
+        while probes < self._index.nlist and (short := keys[:, -1] < 0).any():
+            # These lists hold too few vectors, or the filter leaves too few.
+            probes = min(4 * probes, int(self._index.nlist))
+            keys[short], scores[short] = self._proposed(queries[short], most, probes, selector)
+        if self._several:
+            keys, scores = _each_once(keys, scores)
+        if most >= k:
+            return keys[:, :k], scores[:, :k]
+        padded = self._padded(len(queries), k)
+        padded[0][:, :most], padded[1][:, :most] = keys, scores
+        return padded
 
     def save(self, path: Path) -> None:
         """Writes the index to a file. See `ApproximateIndex.save`."""
@@ -193,7 +199,13 @@ class FaissIndex:
         for keys, vectors in blocks():
             self._append(keys, self._scaled(vectors))
             truth.see(keys, vectors)
-        self._facts |= {"lists": lists, "bits": bits, "trained": len(trained), "rows": n}
+        self._facts |= {
+            "faiss": faiss.__version__,
+            "lists": lists,
+            "bits": bits,
+            "trained": len(trained),
+            "rows": n,
+        }
         self._choose(truth)
 
     def _choose(self, truth: Truth) -> None:
@@ -201,7 +213,7 @@ class FaissIndex:
         queries, lists = self._scaled(truth.vectors), int(self._index.nlist)
 
         def measured(multiple: int, probes: int) -> float:
-            found, _ = self._proposed(queries, max(_LEAST, 10 * multiple) + 1, probes, None)
+            found, _ = self._proposed(queries, min(len(self), max(_LEAST, 10 * multiple) + 1), probes, None)
             return truth.recall(found)
 
         multiple = _MULTIPLES[0]
@@ -230,19 +242,12 @@ class FaissIndex:
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             parameters = faiss.SearchParametersIVF(nprobe=probes, sel=faiss.IDSelectorBitmap(bits))
-        most = min(k, len(self))
         with _threads(1 if len(queries) < _QUERIES_PER_THREAD else None):
-            scores, keys = self._index.search(queries, most, params=parameters)
+            scores, keys = self._index.search(queries, k, params=parameters)
         if self.metric == "euclidean":
             scores = -np.sqrt(np.maximum(scores, 0))
         scores[keys < 0] = -np.inf
-        if self._several:
-            _blank_repeated(keys, scores)
-        if most == k:
-            return keys, scores
-        padded = self._padded(len(queries), k)
-        padded[0][:, :most], padded[1][:, :most] = keys, scores
-        return padded
+        return keys, scores
 
     @staticmethod
     def _padded(queries: int, k: int) -> tuple[Keys, Floats]:
@@ -331,13 +336,15 @@ def _drawn(n: int, blocks: Blocks, train: int, sample: int) -> tuple[Floats, tup
     return drawn, (np.concatenate(keys)[chosen], drawn[chosen])
 
 
-def _blank_repeated(keys: Keys, scores: Floats) -> None:
-    """Replaces a key that stands further left in its row by -1, in place."""
+def _each_once(keys: Keys, scores: Floats) -> tuple[Keys, Floats]:
+    """Each row without the places of keys that stand further left in it, which are filled with -1 at its end."""
     order = np.argsort(keys, axis=1, kind="stable")
     ranked = np.take_along_axis(keys, order, 1)
     repeated = np.zeros(keys.shape, np.bool_)
     np.put_along_axis(repeated, order[:, 1:], (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0), 1)
-    keys[repeated], scores[repeated] = -1, -np.inf
+    keys, scores = np.where(repeated, -1, keys), np.where(repeated, np.float32(-np.inf), scores)
+    first = np.argsort(keys < 0, axis=1, kind="stable")
+    return np.take_along_axis(keys, first, 1), np.take_along_axis(scores, first, 1)
 
 
 INDEX = FaissIndex
