@@ -14,6 +14,7 @@ from omnivec.cli.collection_documents import (
     remove_documents,
     update_documents,
 )
+from omnivec.cli.collection_migrate import migrate
 from omnivec.cli.collection_rows import export_rows, import_rows
 from omnivec.cli.common import (
     collection_option,
@@ -24,6 +25,7 @@ from omnivec.cli.common import (
 )
 from omnivec.inputs.modality import readable
 from omnivec.progress import say
+from omnivec.store.records import ACTIVE
 from omnivec.types import DENSE
 from omnivec.validation.reasons import printable
 
@@ -32,13 +34,21 @@ _ROOTS = 3
 
 @click.group(
     "collection",
-    short_help="Manage a collection: documents, import, export, check, backup, restore, salvage, vacuum.",
+    short_help="Manage a collection: documents, import, export, migrate, check, backup, restore, salvage, vacuum.",
 )
 def command() -> None:
     """Manage a collection: its documents, rows in and out, whether its files are sound, backups."""
 
 
-for _other in (list_documents, get_documents, update_documents, remove_documents, import_rows, export_rows):
+for _other in (
+    list_documents,
+    get_documents,
+    update_documents,
+    remove_documents,
+    import_rows,
+    export_rows,
+    migrate,
+):
     command.add_command(_other)
 
 
@@ -74,6 +84,7 @@ def status(collection: Path | None, check: bool, as_json: bool) -> int:
             "kind": one.kind,
             "dim": one.dim,
             "metric": one.metric,
+            "state": one.state,
             "made_with": dict(one.provenance),
         }
         for name, one in spaces.items()
@@ -103,7 +114,7 @@ def _some(roots: Sequence[str]) -> str:
 def _described(maker: Mapping[str, Any], vectors: Mapping[str, int]) -> str:
     """Describes a space: "text: all-MiniLM-L6-v2, dim 384, cosine; 12 vectors, openvino 2026.1.0, float32"."""
     made = [str(maker["made_with"][name]) for name in ("engine", "precision") if name in maker["made_with"]]
-    kind = [] if maker["kind"] == DENSE else [maker["kind"]]
+    kind = [one for one in (maker["kind"], maker["state"]) if one not in (DENSE, ACTIVE)]
     sizes = [maker["model"] or "vectors of your own", *kind, f"dim {maker['dim']}", maker["metric"]]
     return f"{maker['space']}: {', '.join(sizes)}; {', '.join([count(vectors[maker['space']], 'vector'), *made])}"
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "train": ("omnivec.cli.train", "Train or fine-tune a model with a recipe."),
     "collection": (
         "omnivec.cli.collection",
-        "Manage a collection: documents, import, export, check, backup, restore, vacuum.",
+        "Manage a collection: documents, import, export, migrate, check, backup, restore, vacuum.",
     ),
 }
 

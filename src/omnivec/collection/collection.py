@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnivec.collection.documents import Documents
 from omnivec.collection.file_names import FileNames
+from omnivec.collection.model_changes import ModelChanges
 from omnivec.collection.querying import Querying
 from omnivec.collection.ranking import Ranking
 from omnivec.collection.requested import ModelSource, RequestedModels
@@ -25,6 +26,7 @@ from omnivec.progress import bar
 from omnivec.store import matrix
 from omnivec.store.index_registry import index_class
 from omnivec.store.lock import writer_lock
+from omnivec.store.records import ACTIVE
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import SPARSE, Metric
 from omnivec.validation import arguments
@@ -34,7 +36,7 @@ if TYPE_CHECKING:  # imported when needed, so that a search does not wait for mo
     from omnivec.collection.syncing import Event, Options, SyncReport
 
 
-class Collection(Documents, Querying, Tabular, Upkeep):
+class Collection(Documents, Querying, Tabular, ModelChanges, Upkeep):
     """Documents and their vectors in one directory; may be used by several threads and processes.
 
     Args:
@@ -257,7 +259,7 @@ class Collection(Documents, Querying, Tabular, Upkeep):
     def _write_matrices(self) -> None:
         """Writes the matrix files now, as searches that use them may open the collection read-only."""
         for name, record in self._spaces.records().items():
-            if record.kind != SPARSE:
+            if record.kind != SPARSE and record.state == ACTIVE:
                 matrix.open_rows(self._catalogue, self.folder, name)
 
     def _sync(

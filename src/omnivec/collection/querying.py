@@ -24,7 +24,7 @@ from omnivec.collection.searching import (
     answers,
     hits,
 )
-from omnivec.collection.space_facts import reads
+from omnivec.collection.space_facts import current, reads
 from omnivec.errors import ItemError, ItemErrors, UsageError
 from omnivec.inputs import modality as modalities
 from omnivec.inputs.content import Content
@@ -190,7 +190,8 @@ class Querying(Opened):
         """Returns the names of the spaces that the caller chose; an empty list for none."""
         if space is None:
             return []
-        named, known = list(dict.fromkeys(texts(space, "space"))), self._spaces.records()
+        known = self._spaces.records()
+        named = list(dict.fromkeys(current(known, name) for name in texts(space, "space")))
         if not named:
             raise UsageError("space=[]: name a space, or leave it out")
         for name in named:

@@ -31,15 +31,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from omnivec import hub, progress
 from omnivec.collection import identity
 from omnivec.collection.requested import ModelSource, RequestedModels
-from omnivec.collection.space_facts import closed_line, is_readable, reads, recorded_limit, rivals
+from omnivec.collection.space_facts import (
+    CUT_FOR,
+    closed_line,
+    current,
+    described,
+    holding,
+    is_readable,
+    reads,
+    recorded_limit,
+    rivals,
+    role,
+)
+from omnivec.collection.space_facts import (
+    Writer as Writer,
+)
 from omnivec.errors import (
     CollectionError,
     IdentityError,
@@ -47,7 +61,6 @@ from omnivec.errors import (
     ItemErrors,
     OmnivecError,
     UnknownKey,
-    UnsupportedModel,
     UsageError,
 )
 from omnivec.inputs.content import Cutting
@@ -55,21 +68,13 @@ from omnivec.inputs.modality import get as record_of
 from omnivec.inputs.modality import plural, readable, written
 from omnivec.models import variants
 from omnivec.models.embedder import Embedder
-from omnivec.models.loading import load
+from omnivec.models.loading import load, name_or_folder
 from omnivec.store.connections import damaged
 from omnivec.store.opening import FILE
-from omnivec.store.records import ACTIVE, SpaceRecord
+from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import Metric, ModalityName, Transcript
+from omnivec.types import ModalityName, Transcript
 from omnivec.validation.reasons import one_line
-
-
-@dataclass(frozen=True)
-class Writer:
-    """The name of a space, and the model that makes its vectors."""
-
-    space: str
-    model: Embedder
 
 
 class Spaces(Mapping[str, Embedder]):
@@ -77,6 +82,10 @@ class Spaces(Mapping[str, Embedder]):
 
     def __init__(self, catalogue: Catalogue, requested: RequestedModels) -> None:
         self._catalogue, self._requested = catalogue, requested
+        if requested.named:  # a name stays that of a space whose model was changed
+            known = self.records()
+            named = {current(known, name): source for name, source in requested.named.items()}
+            self._requested = replace(requested, named=named)
         self._lock = threading.RLock()
         self._loaded: dict[str, Embedder] = {}
         self._models: dict[str, Embedder] = {}
@@ -137,8 +146,8 @@ class Spaces(Mapping[str, Embedder]):
         return self._recorded(modality, self.records())
 
     def _recorded(self, modality: ModalityName, records: Mapping[str, SpaceRecord]) -> SpaceRecord | None:
-        stored = _holding(records, modality)
-        main = next((one for one in stored if one.name == "+".join(one.modalities)), None)
+        stored = holding(records, modality)
+        main = next((one for one in stored if role(one) == "+".join(one.modalities)), None)
         if main is None and modality in self._requested.by_modality:
             # Spaces that were named by the caller hold no item of this modality yet: its own model comes first.
             names = [one.name for one in stored]
@@ -164,12 +173,16 @@ class Spaces(Mapping[str, Embedder]):
 
     def spaces_of(self, modality: ModalityName) -> list[str]:
         """Returns the names of all spaces into which items of a modality are embedded, the main one first."""
-        return [self.name(modality), *self.further(modality)]
+        return [self.name(modality), *self._beside(modality)]
 
     def further(self, modality: ModalityName) -> list[str]:
-        """Returns the names of the spaces of a modality beside the main one."""
+        """Returns the names under which the spaces of a modality beside the main one were first recorded."""
+        records = self.records()
+        return [role(records[name]) if name in records else name for name in self._beside(modality)]
+
+    def _beside(self, modality: ModalityName) -> list[str]:
         asked = [name for name, one in self._requested.named.items() if modality in self._takes(one)]
-        stored = [one.name for one in _holding(self.records(), modality)]
+        stored = [one.name for one in holding(self.records(), modality)]
         if not asked and len(stored) <= 1:
             return []
         main = self.name(modality)
@@ -213,7 +226,9 @@ class Spaces(Mapping[str, Embedder]):
             limit = self.model(modality).max_length if encoder is None else encoder.card.limit
         name = self._transcriber(recorded) if record_of(modality).is_transcribed else ""
         transcribe = partial(self._transcribe, name) if name else None
-        return Cutting(limit, overlap=record_of(modality).overlap, transcriber=name, transcribe=transcribe)
+        before = {} if recorded is None else recorded.provenance.get(CUT_FOR, {})
+        how = Cutting(limit, overlap=record_of(modality).overlap, transcriber=name, transcribe=transcribe)
+        return replace(how, limit=before[modality], within=limit) if modality in before else how
 
     def _transcriber(self, recorded: SpaceRecord | None) -> str:
         """Returns the name by which the model is recorded that writes down speech; "" for none."""
@@ -303,26 +318,31 @@ class Spaces(Mapping[str, Embedder]):
 
     def _claim(self, name: str, model: Embedder) -> SpaceRecord:
         """Records the space with its model; IdentityError if another process has just recorded it with another."""
-        if model.metric not in get_args(Metric):
-            raise UnsupportedModel(
-                f"the metric of {self._called(model)} is {model.metric!r}; a collection supports "
-                f"{', '.join(get_args(Metric))}"
-            )
-        claimed = SpaceRecord(
-            name,
-            self._called(model),
-            model.dim,
-            model.metric,
-            self._identity(model),
-            {**model.provenance, "modalities": [one for one in readable() if one in model.modalities]},
-            identity.canaries_of(model),
-            modalities=self._stored_in(name, model),
-            kind=model.space.kind,
-        )
+        claimed = self.described(name, model, self._stored_in(name, model))
         others = () if name in self._requested.named else rivals(claimed.modalities)
         recorded = self._catalogue.claim_space(claimed, others)
         self._check_same(recorded, claimed.identity)
         return recorded
+
+    def other_model(self, source: ModelSource) -> Embedder:
+        """Loads a model that is to take the place of another."""
+        return self._embedder(source if isinstance(source, Embedder) else name_or_folder(source))
+
+    def described(self, name: str, model: Embedder, modalities: tuple[ModalityName, ...]) -> SpaceRecord:
+        """Returns the record of a space that a model makes of items of some modalities."""
+        return described(name, self._called(model), self._identity(model), model, modalities)
+
+    def changed(self, before: SpaceRecord, now: str, model: Embedder) -> None:
+        """Goes on with another model, after its space `now` has taken the place of the space `before`."""
+        with self._lock:
+            asked = self._requested
+            by_modality = {one: source for one in readable() if (source := self._asked(one)) is not None}
+            by_modality |= {one: model for one in before.modalities if one in by_modality}
+            named = {name: source for name, source in asked.named.items() if name != before.name}
+            named |= {now: model} if before.name in asked.named else {}
+            self._requested = RequestedModels(None, by_modality, named, asked.transcriber)
+            self._models[now] = model
+            self._writers.clear()
 
     def _stored_in(self, name: str, model: Embedder) -> tuple[ModalityName, ...]:
         """Returns the modalities whose items are embedded into a space that is not recorded yet."""
@@ -472,11 +492,6 @@ class Spaces(Mapping[str, Embedder]):
                     f"{error}; or use it only for {plural(free[:1])}: --model {free[0]}=NAME, "
                     f"models={{{free[0]!r}: NAME}}"
                 ) from error
-
-
-def _holding(records: Mapping[str, SpaceRecord], modality: ModalityName) -> list[SpaceRecord]:
-    """Returns the recorded spaces into which items of a modality are embedded, the oldest first."""
-    return [one for one in records.values() if modality in one.modalities and one.state == ACTIVE]
 
 
 def _same(a: ModelSource, b: ModelSource) -> bool:

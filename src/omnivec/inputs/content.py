@@ -52,6 +52,8 @@ class Cutting:
         overlap: largest length that a passage repeats from the one before.
         transcriber: name of the model whose transcripts become the text of passages; "" for none.
         transcribe: writes down the speech in an item with that model.
+        within: length limit of the present model, if documents were split for that of an earlier one, which is `limit`
+            then; 0 if it is the same. It is no part of the pipeline, so that documents stay as they were split.
     """
 
     limit: float
@@ -59,6 +61,7 @@ class Cutting:
     overlap: float = OVERLAP
     transcriber: str = ""
     transcribe: Callable[[Any], Transcript] | None = field(default=None, compare=False)
+    within: float = 0
 
     def pipeline(self, pipeline: str) -> str:
         """Appends the settings to a pipeline; a document with another recorded pipeline is split again."""

@@ -74,6 +74,8 @@ class Modality:
             document, and makes the document again if it changes.
         is_cut: whether a document may be split into several passages by the model's limit; else it is one passage.
         passages: makes passages from content, the embedder that will embed them, and `Cutting`; called if `is_cut`.
+        part: returns the item of a passage from the content of its document and the start and end of the passage in
+            `span_unit`; None if the passage of a document that is read again is the whole item.
         is_transcribed: whether it may contain speech, which a collection writes down if a transcriber is named.
         describe: makes texts for full-text search from the model and the vectors (n, dim) of passages that have none,
             such as the names of the sounds in them; None if there are no such texts.
@@ -114,6 +116,7 @@ class Modality:
     pipeline: str = ""
     is_cut: bool = False
     passages: Callable[[Content, Any, Cutting], list[Piece]] | None = None
+    part: Callable[[Content, float, float], Any] | None = None
     is_transcribed: bool = False
     describe: Callable[[Any, Floats], list[str]] | None = None
     overlap: float = 32

@@ -22,19 +22,28 @@ def _holder(path: Path) -> str:
 
 
 @contextmanager
-def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | None = None) -> Iterator[None]:
+def writer_lock(
+    folder: Path,
+    wait: float | None,
+    say: Callable[[str], None] | None = None,
+    *,
+    file: str = FILE,
+    doing: str = "writing to",
+) -> Iterator[None]:
     """Holds the collection's writer lock.
 
     Args:
         folder: of the collection, which must exist.
         wait: seconds to wait for another holder; None waits as long as it takes, 0 does not wait.
         say: called once, if there is a wait, with a line that says for whom.
+        file: name of the locked file, for another lock than that of writers.
+        doing: what its holder is doing, for messages.
 
     Raises:
         CollectionBusy: another process still held the lock after `wait` seconds.
         CollectionError: the lock file cannot be opened, or its file system has no locks.
     """
-    path = folder / FILE
+    path = folder / file
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     except OSError as exc:
@@ -42,7 +51,7 @@ def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | N
 
     def tell() -> None:
         if say is not None:
-            say(f"waiting for {_holder(path)}, which is writing to {folder}")
+            say(f"waiting for {_holder(path)}, which is {doing} {folder}")
 
     try:
         taken = lock(handle, wait=wait, waiting=tell)
@@ -53,7 +62,7 @@ def writer_lock(folder: Path, wait: float | None, say: Callable[[str], None] | N
             )
         if not taken:
             raise CollectionBusy(
-                f"{_holder(path)} is writing to {folder} and did not finish within {wait:g} s; try again later"
+                f"{_holder(path)} is {doing} {folder} and did not finish within {wait:g} s; try again later"
             )
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)

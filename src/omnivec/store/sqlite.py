@@ -15,12 +15,12 @@ from omnivec.store.connections import damaged
 from omnivec.store.filter_facts import narrowed
 from omnivec.store.filters import compile_where
 from omnivec.store.opening import open_connections
-from omnivec.store.passages import PassageReader
 from omnivec.store.records import Counts, Document, SpaceRecord, Transferred
+from omnivec.store.refilling import Refilling, refuse_retired
 from omnivec.validation.arguments import quoted
 
 
-class Catalogue(PassageReader):
+class Catalogue(Refilling):
     """The content of a collection, in `catalogue.sqlite` in its folder.
 
     One process writes at a time; any number of processes and threads read. Reads that must see the same state are put
@@ -70,6 +70,7 @@ class Catalogue(PassageReader):
         if not documents and not remove:
             return
         with self._connections.transaction() as connection:
+            refuse_retired(connection, documents)
             known = writing.spaces(connection)
             latest = updating.keeping(connection, documents)
             removed = dict.fromkeys([*latest, *remove])

@@ -58,6 +58,12 @@ def _describe(model: Any, vectors: Floats) -> list[str]:
     return described(model, vectors)
 
 
+def _part(content: Content, start: float, end: float) -> Any:
+    from omnivec.inputs.audio.sound import part
+
+    return content.item if start <= 0 and end >= content.item.seconds else part(content.item, start, end)
+
+
 def _preparer(source: PreparerSource) -> Preparer:
     from omnivec.inputs.audio.preparer import SoundPreparer, front_end_settings
 
@@ -121,6 +127,7 @@ MODALITY = Modality(
     pipeline="audio/1",
     is_cut=True,
     passages=_passages,
+    part=_part,
     is_transcribed=True,
     describe=_describe,
     overlap=0,

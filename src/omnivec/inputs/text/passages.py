@@ -56,7 +56,8 @@ def passages_of(content: Content, model: TextModel, cutting: Cutting) -> list[Pi
 
 def tokens(cutting: Cutting, reserved: int) -> tuple[int, int]:
     """Returns length and overlap of a passage in tokens, given the number of special and prompt tokens."""
-    room = max(1, min(int(cutting.limit) - reserved, int(cutting.length) or LONGEST))
+    limit = min(int(cutting.limit), int(cutting.within) or int(cutting.limit))
+    room = max(1, min(limit - reserved, int(cutting.length) or LONGEST))
     return room, min(int(cutting.overlap), room // 4)
 
 
