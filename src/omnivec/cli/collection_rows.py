@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ def import_rows(
     space: str | None,
     as_json: bool,
 ) -> int:
-    """Add the rows of FILEs (.csv, .tsv, .jsonl, .parquet) as documents.
+    """Add the rows of FILEs (.csv, .tsv, .jsonl, .parquet) as documents, or folders of `export --format`.
 
     Rows that are in the collection unchanged are skipped, so a command that was stopped goes on when it is run again. A
     row that cannot be used is named, and costs only itself.
@@ -76,8 +76,16 @@ def import_rows(
     from omnivec.collection.collection import Collection
     from omnivec.collection.row_sources import Columns
     from omnivec.collection.rows_in import Import, opened, total_of
+    from omnivec.collection.whole_in import is_export
     from omnivec.progress import bar, is_visible
 
+    exports = [file for file in files if is_export(file)]
+    if exports:
+        if len(exports) < len(files) or id_column or text_column or metadata or vector or space or model:
+            raise click.UsageError(
+                f"{exports[0]} is an export of a whole collection: import it without other options"
+            )
+        return _import_all(exports, find_collection(collection), as_json)
     started = time.perf_counter()
     named = [column for one in metadata for column in one.split(",") if column] if metadata else None
     sources = opened(files, Columns(id_column, text_column, vector, named))
@@ -101,6 +109,21 @@ def import_rows(
             raise
     _summary(work.report, folder, time.perf_counter() - started, as_json)
     return 3 if work.report.failures else 0
+
+
+def _import_all(exports: Sequence[Path], folder: Path, as_json: bool) -> int:
+    """Imports exports of whole collections."""
+    from omnivec.collection.collection import Collection
+
+    with Collection(folder) as notes:
+        for export in exports:
+            report = notes.import_all(export, show_progress_bar=False if as_json else None)
+            if as_json:
+                print_json([{"export": str(export), **asdict(report)}])
+            else:
+                words = [f"{getattr(report, name):,} {name}" for name in ("new", "changed", "unchanged")]
+                click.echo(f"{count(report.documents, 'document')} of {export}: {', '.join(words)}; {folder}")
+    return 0
 
 
 def _named(failed: Mapping[str, str]) -> Iterator[str]:
@@ -145,6 +168,12 @@ def _summary(report: Imported, folder: Path, seconds: float, as_json: bool) -> N
 @click.option("--vectors", is_flag=True, help="Also write the vectors, a column for each space.")
 @click.option("--passages", is_flag=True, help="Write a row for each passage, with its text and span.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["jsonl", "parquet", "numpy", "faiss"]),
+    help="Write the whole collection, vectors included, into a new folder FILE, which `import` reads without loss.",
+)
 @json_option
 def export_rows(
     file: Path,
@@ -153,11 +182,22 @@ def export_rows(
     vectors: bool,
     passages: bool,
     force: bool,
+    layout: str | None,
     as_json: bool,
 ) -> None:
-    """Write documents as rows of FILE (.csv, .tsv, .jsonl, .parquet), which `import` reads again."""
+    """Write documents as rows of FILE (.csv, .tsv, .jsonl, .parquet), which `import` reads again.
+
+    With --format, write all of the collection into a folder, without loss: an import embeds nothing again.
+    """
     from omnivec.collection.collection import Collection
 
+    if layout is not None:
+        if where or vectors or passages or force:
+            raise click.UsageError(
+                "--format writes everything: leave out --where, --vectors, --passages and --force"
+            )
+        _export_all(file, find_collection(collection), layout, as_json)
+        return
     with Collection(find_collection(collection), create=False, readonly=True) as notes:
         condition = filters(where)
         report = notes.export(
@@ -180,3 +220,17 @@ def export_rows(
     else:
         rows = f" in {count(report.rows, 'row')}" if passages else ""
         click.echo(f"{count(report.documents, 'document')}{rows} written to {file}")
+
+
+def _export_all(target: Path, folder: Path, layout: str, as_json: bool) -> None:
+    """Exports a whole collection."""
+    from omnivec.collection.collection import Collection
+
+    with Collection(folder, create=False, readonly=True) as notes:
+        report = notes.export_all(target, layout, show_progress_bar=False if as_json else None)
+    if as_json:
+        print_json([{"folder": str(target), **asdict(report)}])
+        return
+    vectors = count(sum(report.vectors.values()), "vector")
+    passages = count(report.passages, "passage")
+    click.echo(f"{count(report.documents, 'document')}, {passages}, {vectors} written to {target}")

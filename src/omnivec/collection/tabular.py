@@ -1,4 +1,4 @@
-"""The part of `Collection` that adds rows of tables, and writes documents as rows."""
+"""The part of `Collection` that adds rows of tables, writes documents as rows, and exports and imports all of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from omnivec.validation import arguments
 if TYPE_CHECKING:  # imported when needed, as by `add`
     from omnivec.collection.rows_in import Adds, Imported
     from omnivec.collection.rows_out import Exported
+    from omnivec.collection.whole_in import ImportedAll
+    from omnivec.collection.whole_out import ExportedAll
 
 
 class Tabular(Opened):
@@ -121,3 +123,67 @@ class Tabular(Opened):
         total = None if where is not None else self._catalogue.counts().documents
         with bar("exporting", total, "documents", show_progress_bar) as shown:
             return export.run(shown)
+
+    def export_all(
+        self, folder: str | Path, format: str = "jsonl", *, show_progress_bar: bool | None = None
+    ) -> ExportedAll:
+        """Writes the whole collection into files for other programs, which `import_all` reads without loss.
+
+        Documents with their metadata, passages with their spans, vectors bit for bit, and the spaces with the
+        identities and canaries of their models are written, all of one state of the collection. The memory needed does
+        not depend on the size, except with "faiss".
+
+        Args:
+            folder: new folder; it appears under its name when it is complete.
+            format: "jsonl" for JSON lines, "parquet", "numpy" for JSON lines with vectors as .npy files, or "faiss" for
+                JSON lines with vectors as flat indexes. docs/keeping.md describes the files.
+            show_progress_bar: as for `add`.
+
+        Returns:
+            The numbers of documents, passages and vectors, and the files.
+
+        Raises:
+            UsageError: the folder exists, or there is no such format.
+            CollectionDamaged: a document is not what was written.
+            MissingExtra: Parquet without pyarrow.
+
+        Examples:
+            >>> notes.export_all("notes.export", "numpy").documents
+            3
+        """
+        from omnivec.collection.whole_out import export_all
+        from omnivec.progress import bar
+
+        target, layout = arguments.path("folder", folder), arguments.text("format", format)
+        with bar("exporting", self._catalogue.counts().documents, "documents", show_progress_bar) as shown:
+            return export_all(self._catalogue, target, layout, shown)
+
+    def import_all(self, folder: str | Path, *, show_progress_bar: bool | None = None) -> ImportedAll:
+        """Adds what `export_all` wrote: the same documents, passages, vectors and spaces; nothing is embedded.
+
+        Documents that the collection has unchanged are skipped, so that an import that was stopped can be repeated; one
+        that has the id of another document replaces it. All files are compared with their digests before anything is
+        written, and each document with its checksum.
+
+        Args:
+            folder: of the export.
+            show_progress_bar: as for `add`.
+
+        Returns:
+            The numbers of new, changed and unchanged documents.
+
+        Raises:
+            CollectionError: the folder is no export, or a file is missing or is not what was written.
+            IdentityError: a space of this collection has the name of another one, which another model made.
+            UsageError: a space of this collection has the name of another one with another dim, metric or kind.
+
+        Examples:
+            >>> omnivec.Collection("copy.omni").import_all("notes.export").new
+            3
+        """
+        from omnivec.collection.whole_in import Import
+        from omnivec.progress import bar
+
+        work = Import(self._catalogue, arguments.path("folder", folder))
+        with bar("importing", work.facts.documents, "documents", show_progress_bar) as shown:
+            return work.run(shown)

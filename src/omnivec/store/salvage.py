@@ -21,18 +21,15 @@ from omnivec.files import synced
 from omnivec.store import checksums, copies, rows, schema
 from omnivec.store.connections import is_open
 from omnivec.store.opening import FILE
-from omnivec.store.records import ACTIVE, FLOAT32, Document, Passage, SpaceRecord, Transferred
+from omnivec.store.records import ACTIVE, FLOAT32, SpaceRecord, Transferred
 from omnivec.store.remains import Remains, Row
 from omnivec.store.sqlite import Catalogue
-from omnivec.types import DENSE, SPARSE, Keys
+from omnivec.store.wholes import HEAD, PASSAGE, Whole
+from omnivec.types import DENSE, Keys
 
 _AT_ONCE = 500
 _VECTORS_AT_ONCE = 8_000
 
-_DOCUMENT = (
-    "id, modality, how, digest, root, path, metadata, lost, size, mtime_ns, device, indexed_ns, checksum"
-)
-_PASSAGE = "ordinal, start, end, line, modality, text, unit"
 _SPACE = "key, name, model, dim, metric, identity, provenance, modalities, kind, dtype, state"
 
 
@@ -222,9 +219,9 @@ class _Salvage:
 
     def _take(self, window: Sequence[int], passages: _Grouped, vectors: _Grouped) -> int:
         """Takes the documents that are whole; returns the exclusive or of the checksums of all."""
-        heads = self._remains.get("documents", _DOCUMENT, window)
+        heads = self._remains.get("documents", HEAD, window)
         pieces = [key for owner in window for key in passages.of_owner(owner)]
-        found = self._remains.get("passages", _PASSAGE, pieces)
+        found = self._remains.get("passages", PASSAGE, pieces)
         blobs = self._remains.get(
             "vectors",
             "passage, space, part, vector",
@@ -256,49 +253,23 @@ class _Salvage:
 
     def _whole(self, head: Row, bodies: Sequence[tuple[Row, list[Row]]]) -> Transferred | None:
         """The document, if its checksum fits."""
-        name, *_ = head
-        stored = []
+        stored: list[checksums.Stored] = []
         for row, vectors in bodies:
             if any(space not in self._names or type(part) is not int for space, part, _ in vectors):
                 return None
             named = sorted((self._names[space].name, part, blob) for space, part, blob in vectors)
             stored.append((checksums.row_of(*row), named))
-        content = checksums.of(tuple(head[:8]), stored)
-        state = checksums.of_state(name, *head[8:12]) if all(type(one) is int for one in head[8:12]) else None
-        if state is None:
-            return None
+        whole = Whole(head, stored)
         unchecked = 0 < self._remains.version < schema.CHECKED
-        if head[12] not in (content ^ state, content) and not unchecked:
-            return None
-        document = self._document(head, stored)
-        if document is not None:
-            self.report.without_checksum += unchecked
-            return Transferred(document, head[11], content ^ state)
-        return None
-
-    def _document(self, head: Row, stored: Sequence[checksums.Stored]) -> Document | None:
-        """The record of a document; None if it holds what no version writes."""
-        name, modality, how, digest, root, path, metadata, lost, size, mtime_ns, device, _, _ = head
-        shown = (name, modality, how, digest, root, path, size, mtime_ns, device, metadata, lost)
-        if next(rows.DOCUMENT.faults([shown]), None) is not None:
-            return None
-        spaces = {one.name: one for one in self._names.values()}
-        passages: list[Passage] = []
-        for row, vectors in stored:
-            ordinal, start, end, line, kind, text, *unit = row
-            if ordinal != len(passages):
+        try:
+            checksum = whole.checksum()
+            if head[-1] not in (checksum, whole.content()) and not unchecked:
                 return None
-            place = (1, start, end, line, text, kind, *(unit or (None,)))
-            if next(rows.PASSAGE.faults([place]), None) is not None:
-                return None
-            own: dict[str, Any] = {}
-            for space in dict.fromkeys(one[0] for one in vectors):
-                try:
-                    own[space] = _array([one[2] for one in vectors if one[0] == space], spaces[space])
-                except CollectionError:
-                    return None
-            passages.append(Passage(start, end, line, text, kind, own, *(unit or (None,))))
-        return Document(*shown[:9], json.loads(metadata), lost, tuple(passages))
+            document = whole.document({one.name: one for one in self._names.values()})
+        except (ValueError, TypeError):
+            return None
+        self.report.without_checksum += unchecked
+        return Transferred(document, head[11], checksum)
 
     def _reason(self, head: Row, bodies: Sequence[tuple[Row, list[Row]]], lost: int) -> str:
         if head[0] in self._seen:
@@ -336,7 +307,7 @@ class _Salvage:
     def _lost_heads(self, keys: Sequence[int], passages: _Grouped) -> None:
         """Reports documents of which only passages are left."""
         for key in keys:
-            found = self._remains.get("passages", _PASSAGE, passages.of_owner(key))
+            found = self._remains.get("passages", PASSAGE, passages.of_owner(key))
             self._leave(key, None, [(row, []) for row in found.values()], "its id and metadata are lost")
 
     def _note_holes(self) -> None:
@@ -388,13 +359,6 @@ def _completed(row: Row, version: int) -> Row:
         more[0] = json.dumps(row[1].split("+"), separators=(",", ":"))
     defaults = ("[]", DENSE, FLOAT32, ACTIVE)
     return (*head, *(default if one is None else one for one, default in zip(more, defaults, strict=True)))
-
-
-def _array(blobs: Sequence[Any], space: SpaceRecord) -> Any:
-    path = Path(FILE)
-    if space.kind == SPARSE:
-        return rows.sparse_rows(path, blobs, space.dim, space.name)[0]
-    return rows.vector_rows(path, blobs, space.dim, space.name)
 
 
 def _parsed(text: Any) -> Mapping[str, Any] | None:

@@ -104,6 +104,14 @@ class Catalogue(Refilling):
                     )
             writing.count_change(connection)
 
+    def checksums(self, ids: Sequence[str]) -> dict[str, int]:
+        """The checksums of documents, by the ids that exist."""
+        listed = json.dumps(list(ids))
+        rows = self._rows(
+            "SELECT id, checksum FROM documents WHERE id IN (SELECT value FROM json_each(?))", (listed,)
+        )
+        return dict(cast(list[tuple[str, int]], rows))
+
     def touch(self, states: Mapping[str, tuple[int, int, int]]) -> None:
         """Updates the (mtime_ns, size, device) of documents whose content has not changed."""
         if not states:
