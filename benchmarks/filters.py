@@ -1,9 +1,9 @@
 """How long a filter takes over a collection of 100,000 documents with two passages each.
 
-Metadata are those of files, with a year, tags, and a dict: about 300 bytes of JSON for each document. Measured is what
-a search asks first, the keys of the passages of all documents that match. All filters are run in each repetition.
-Writes the median and the least CPU time of each to results/filters.csv under the label of `--label`; rows of other
-labels stay.
+Metadata are those of files, with a year, tags, a project, and a dict: about 320 bytes of JSON for each document.
+Measured is what a search asks first, the keys of the passages of all documents that match. All filters are run in each
+repetition. Writes the median and the least CPU time of each to results/filters.csv under the label of `--label`; rows
+of other labels stay. "scanned" is 3c5c08a, which computed each filter from the metadata of all documents.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ SETS: dict[str, dict[str, dict[str, Any]]] = {
     "values": {
         "year = 2024": {"year": 2024},
         "suffix = .md": {"suffix": ".md"},
+        "project = one of 100": {"project": "project 7"},
         "name = one file": {"name": "file777.md"},
         "year >= 2024": {"year": {"$gte": 2024}},
         "year >= 2020, suffix = .md": {"year": {"$gte": 2020}, "suffix": ".md"},
@@ -65,6 +66,7 @@ def documents(count: int) -> Iterator[Document]:
             "year": chance.randrange(1990, 2026),
             "tags": chance.sample(["red", "green", "blue", "black", "white"], 2),
             "camera": {"make": chance.choice(["Canon", "Nikon", "Sony", "Leica"]), "iso": 100},
+            "project": f"project {i * 7919 % 100}",
             "author": chance.choice(["Ann", "Bob", "Cid"]),
         }
         passages = tuple(Passage(0, 1, 1, "", "text", {}) for _ in range(2))

@@ -33,11 +33,13 @@ _SHARE = 4
 """A lookup is used if it selects at most one of so many documents."""
 _FEW = 256
 """With fewer documents, no lookup is worth its time."""
-_MAX_SELECTS = 200
+_LISTED = 2
+"""An exact lookup is used if it has at most so many facts for each document: more are elements of lists."""
+_MAX_SOURCES = 200
 """SQLite joins at most 500 SELECTs by UNION ALL."""
 
-_SELECT = "facts WHERE name = ? AND facts.value"
-_EACH = f"json_each(?) AS wanted CROSS JOIN {_SELECT}"
+_FACT = "facts WHERE name = ? AND facts.value"
+_EACH = f"json_each(?) AS wanted CROSS JOIN {_FACT}"
 _CUT = f"substr({{}}, 1, {schema.CUT})"
 _BOUNDS = {"$gt": 0, "$gte": 0, "$lt": 1, "$lte": 1}
 
@@ -121,7 +123,7 @@ def narrowed(
 def passing(connection: Connection, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """Compiles a filter to a SELECT of the keys of the documents that pass; see `narrowed`."""
     condition, parameters = compile_where(where)
-    chosen = _chosen(connection, where, None)
+    chosen = _chosen(connection, where, None, keys=True)
     if chosen is None:
         return f"SELECT key FROM documents WHERE {condition}", parameters
     if chosen.exact:
@@ -132,7 +134,10 @@ def passing(connection: Connection, where: Mapping[str, Any]) -> tuple[str, list
     )
 
 
-def _chosen(connection: Connection, where: Mapping[str, Any], wanted: int | None) -> Lookup | None:
+def _chosen(
+    connection: Connection, where: Mapping[str, Any], wanted: int | None, *, keys: bool = False
+) -> Lookup | None:
+    """The lookup to use; `keys` says that an exact one saves reading the documents, and may select all of them."""
     plan = planned(where)
     if plan is None or connection.execute("PRAGMA user_version").fetchone()[0] < schema.FACTS:
         return None
@@ -143,8 +148,15 @@ def _chosen(connection: Connection, where: Mapping[str, Any], wanted: int | None
     if wanted is not None:
         # Of n documents m pass: the first w of them are found in about w n / m, and a lookup reads m.
         limit = min(limit, math.isqrt(wanted * documents))
-    found = _fewest(connection, plan, limit)
-    return None if found is None else found[1]
+    exact = keys and _may_be_exact(plan)
+    found = _fewest(connection, plan, _LISTED * documents if exact else limit)
+    return found[1] if found is not None and (found[0] <= limit or found[1].exact) else None
+
+
+def _may_be_exact(plan: Plan) -> bool:
+    if isinstance(plan, Lookup):
+        return plan.exact
+    return (isinstance(plan, Each) or plan.whole) and all(map(_may_be_exact, plan.parts))
 
 
 def _fewest(connection: Connection, plan: Plan, limit: int) -> tuple[int, Lookup] | None:
@@ -174,7 +186,7 @@ def _fewest(connection: Connection, plan: Plan, limit: int) -> tuple[int, Lookup
         tuple(one for lookup in chosen for one in lookup.parameters),
         all(lookup.exact for lookup in chosen),
     )
-    return None if len(joined.sources) > _MAX_SELECTS else (total, joined)
+    return None if len(joined.sources) > _MAX_SOURCES else (total, joined)
 
 
 def _counted(connection: Connection, lookup: Lookup, limit: int) -> tuple[int, Lookup] | None:
@@ -223,18 +235,18 @@ def _operators(name: str, wanted: Mapping[str, Any]) -> Iterator[Plan]:
             kind = "text" if isinstance(value, str) else "number"
             ranges.setdefault(kind, _Range(kind)).add(operator, value, name)
         elif operator == "$prefix":
-            yield from _prefix(name, storable(plain(value))[: schema.CUT])
+            prefix = storable(plain(value))
+            if prefix:
+                yield _prefix(name, prefix, exact=len(wanted) == 1 and len(prefix) < schema.CUT)
     for one in ranges.values():
-        yield one.lookup(name)
+        yield one.lookup(name, alone=len(one.low) + len(one.high) == len(wanted))
 
 
 def _either(
     name: str, sources: Sequence[str], parameters: Sequence[Any], *, listed: bool = False, exact: bool = False
 ) -> Lookup:
     """A lookup in sources, and of the documents in which a field is a list whose elements are no facts, or any list."""
-    lists = (
-        f"{_SELECT} IN ({schema.LISTED}, {schema.UNLISTED})" if listed else f"{_SELECT} = {schema.UNLISTED}"
-    )
+    lists = f"{_FACT} IN ({schema.LISTED}, {schema.UNLISTED})" if listed else f"{_FACT} = {schema.UNLISTED}"
     return Lookup((*sources, lists), (*parameters, name), exact)
 
 
@@ -255,21 +267,25 @@ def _equal(name: str, values: Sequence[Any]) -> Iterator[Lookup]:
             exact = False
         else:
             # False and true are 0 and 1 in the table.
-            exact = exact and 1 < abs(value) < _EXACT_INTEGER and value == int(value)
+            exact = exact and _tells_integer(value) and value not in (0, 1)
             ranges.append(_widened(usable_number(value, name)))
     sources, parameters = list[str](), list[Any]()
     if len(texts) == 1:
-        sources, parameters = [f"{_SELECT} = {_CUT.format('?')}"], [name, texts[0]]
+        sources, parameters = [f"{_FACT} = {_CUT.format('?')}"], [name, texts[0]]
     elif texts:
         sources = [f"{_EACH} = {_CUT.format('wanted.value')}"]
         parameters = [json.dumps(texts, ensure_ascii=False), name]
     if len(ranges) == 1:
-        sources, parameters = [*sources, f"{_SELECT} BETWEEN ? AND ?"], [*parameters, name, *ranges[0]]
+        sources, parameters = [*sources, f"{_FACT} BETWEEN ? AND ?"], [*parameters, name, *ranges[0]]
     elif ranges:
         low, high = (f"json_extract(wanted.value, '$[{end}]')" for end in (0, 1))
         sources = [*sources, f"{_EACH} BETWEEN {low} AND {high}"]
         parameters = [*parameters, json.dumps([_finite(pair) for pair in ranges]), name]
     yield _either(name, sources, parameters, exact=exact)
+
+
+def _tells_integer(value: int | float) -> bool:
+    return abs(value) < _EXACT_INTEGER and value == int(value)
 
 
 def _widened(number: int | float) -> tuple[float, float]:
@@ -287,10 +303,10 @@ def _finite(pair: tuple[float, float]) -> tuple[float, float]:
     return max(pair[0], -1.7976931348623157e308), min(pair[1], 1.7976931348623157e308)
 
 
-def _prefix(name: str, prefix: str) -> Iterator[Lookup]:
-    if prefix:
-        select = f"{_SELECT} >= ? AND value < CAST(? AS TEXT)"
-        yield _either(name, [select], [name, prefix, prefix.encode() + b"\xff"])
+def _prefix(name: str, prefix: str, *, exact: bool) -> Lookup:
+    begins = prefix[: schema.CUT]
+    source = f"{_FACT} >= ? AND facts.value < CAST(? AS TEXT)"
+    return _either(name, [source], [name, begins, begins.encode() + b"\xff"], exact=exact)
 
 
 @dataclass
@@ -300,18 +316,35 @@ class _Range:
     kind: str
     low: list[Any] = field(default_factory=list)
     high: list[Any] = field(default_factory=list)
+    exact: bool = True
 
     def add(self, operator: str, value: Any, name: str) -> None:
         """Adds a bound."""
         side = _BOUNDS[operator]
-        bound = storable(value) if self.kind == "text" else _widened(usable_number(value, name))[side]
-        (self.low, self.high)[side].append(bound)
+        bounds, tells = (self.low, self.high)[side], False
+        if self.kind == "text":
+            bounds.append(storable(value))
+            tells = len(bounds[-1]) < schema.CUT
+        else:
+            bounds.append(_widened(usable_number(value, name))[side])
+            tells = _tells_integer(value)
+        self.exact = self.exact and tells and operator in ("$gte", "$lte")
 
-    def lookup(self, name: str) -> Lookup:
-        """Of a list, one element may pass one bound and another the other: with both, all lists are looked at."""
-        if self.low and self.high:
-            bounds = [max(self.low), min(self.high)]
-            return _either(name, [f"{_SELECT} {_BETWEEN[self.kind]}"], [name, *bounds], listed=True)
-        form = _FROM if self.low else _UNTIL
-        bound = max(self.low) if self.low else min(self.high)
-        return _either(name, [f"{_SELECT} {form[self.kind]}"], [name, bound])
+    def lookup(self, name: str, *, alone: bool) -> Lookup:
+        """The lookup; `alone` says that the bounds are all that the field is asked for.
+
+        Of a list, one element may pass one bound and another the other: with both, all lists are looked at. False and
+        true are 0 and 1 in the table, so a range over these is not exact.
+        """
+        bounds = [*([max(self.low)] if self.low else []), *([min(self.high)] if self.high else [])]
+        form = (_BETWEEN if self.high else _FROM) if self.low else _UNTIL
+        binary = self.kind == "number" and not (
+            (self.low and bounds[0] > 1) or (self.high and bounds[-1] < 0)
+        )
+        return _either(
+            name,
+            [f"{_FACT} {form[self.kind]}"],
+            [name, *bounds],
+            listed=len(bounds) == 2,
+            exact=alone and self.exact and not binary,
+        )

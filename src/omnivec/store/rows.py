@@ -199,7 +199,7 @@ class Shape:
 
 def passage_keys(path: Path, stored: Sequence[Any]) -> Keys:
     """Stored keys of passages as (n,) int64; CollectionDamaged if one is not an integer."""
-    if not all(type(key) is int for key in stored):
+    if not {int}.issuperset(map(type, stored)):
         wrong = next(key for key in stored if type(key) is not int)
         raise damaged(path, f"the key of a passage is {quoted(wrong)}, not an integer")
     return np.array(stored, np.int64)
