@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from omnivec.errors import UsageError
-from omnivec.store import fulltext
+from omnivec.store import fulltext, matches
 from omnivec.store.fulltext import plan
 from omnivec.store.strings import has_unspaced, searchable, storable
 from store_samples import document
@@ -264,6 +264,76 @@ def test_only_allowed_keys_are_found(texts):
             assert keys(texts, query, allowed=np.array(allowed, np.int64)) == [
                 key for key in everything if key in allowed
             ]
+
+
+@pytest.fixture
+def common(catalogue):
+    """400 passages of ten words, each of which stands in 26 to 45 % of them, in some several times."""
+    chance = np.random.default_rng(0)
+    words = np.array(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"])
+    shares = 1 / np.arange(4, 14)
+    catalogue.write(
+        [
+            document(f"{i:03}", [" ".join([*words[chance.random(10) < shares], *chance.choice(words, 2)])])
+            for i in range(400)
+        ]
+    )
+    return catalogue
+
+
+QUESTIONS = [
+    "alpha beta",
+    "theta iota kappa",
+    "alpha beta gamma delta epsilon zeta",
+    "kappa kappa eta",
+    "alpha",
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_common_words_are_ranked_among_those_with_the_rarest_of_them(common, monkeypatch, question):
+    right = common.text_search(question, 10)
+    monkeypatch.setattr(fulltext, "MOST_RANKED", 120)
+    found = common.text_search(question, 10)
+    if question != "alpha":  # all that have it look alike before they are ranked
+        assert [key for key, _ in found] == [key for key, _ in right]
+    scores = dict(common.text_search(question, 400))  # more than 120 are wanted: all are ranked
+    assert len(scores) > 120
+    for key, score in found:
+        assert score == pytest.approx(scores[key])
+
+
+def test_no_more_passages_are_ranked_than_stated(common, monkeypatch):
+    monkeypatch.setattr(fulltext, "MOST_RANKED", 30)
+    with common.connection() as connection:
+        for question in QUESTIONS:
+            (source,) = fulltext._ranked(
+                connection, "passages_words", tuple(question.split()[:1]), None, narrow=True
+            )
+            assert len(connection.execute(source.sql, source.parameters).fetchall()) == 30
+    assert len(common.text_search("alpha beta", 30)) == 30
+
+
+def test_passages_that_are_not_allowed_take_no_place_among_the_ranked(common, monkeypatch):
+    allowed = np.arange(2, 401, 2)
+    right = common.text_search("theta iota kappa", 10, allowed)
+    monkeypatch.setattr(fulltext, "MOST_RANKED", 100)
+    assert common.text_search("theta iota kappa", 10, allowed) == right
+    assert {key % 2 for key, _ in common.text_search("alpha", 100, allowed)} == {0}
+
+
+@given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 31))
+def test_the_heaviest_places(weights, count):
+    array = np.array(weights, np.float32)
+    ordered = sorted((place for place, own in enumerate(weights) if own), key=lambda i: (-weights[i], i))
+    assert fulltext._heaviest(array, count).tolist() == sorted(ordered[:count])
+
+
+def test_words_are_marked_alike_by_looking_passages_up_and_by_passing_over_them(common, monkeypatch):
+    passed_over = common.matches("alpha iota", np.arange(1, 11))
+    monkeypatch.setattr(matches, "_PASSED_OVER", 1)
+    assert common.matches("alpha iota", np.arange(1, 11)) == passed_over
+    assert any(passed_over.values())
 
 
 def test_k_cuts_and_must_be_positive(texts):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omnivec.collection.documents import Documents
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.model_changes import ModelChanges
-from omnivec.collection.querying import Querying
+from omnivec.collection.nearest import Neighbours
 from omnivec.collection.ranking import Ranking
 from omnivec.collection.requested import ModelSource, RequestedModels
 from omnivec.collection.spaces import Spaces
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # imported when needed, so that a search does not wait for mo
     from omnivec.collection.syncing import Event, Options, SyncReport
 
 
-class Collection(Documents, Querying, Tabular, ModelChanges, Upkeep):
+class Collection(Documents, Neighbours, Tabular, ModelChanges, Upkeep):
     """Documents and their vectors in one directory; may be used by several threads and processes.
 
     Args:

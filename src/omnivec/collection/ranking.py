@@ -255,6 +255,12 @@ class Ranking:
             )
         return every
 
+    def scored(self, space: str, queries: Floats, k: int, allowed: Keys | None = None) -> list[Scored]:
+        """Finds for each of n queries (n, dim) the keys and scores of at most k passages of a space, best first."""
+        searched = self._of(space)
+        empty = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return searched.nearest(list(queries), k, allowed) if len(searched.index) else [empty] * len(queries)
+
     def passages(self, spaces: Iterable[str]) -> Keys:
         """Returns the keys of the passages that have a vector in one of some spaces, ascending."""
         return np.unique(np.concatenate([np.zeros(0, np.int64), *(self._of(one).passages for one in spaces)]))

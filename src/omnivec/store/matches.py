@@ -13,6 +13,7 @@ from omnivec.store.strings import words_in
 
 Spans = tuple[tuple[int, int], ...]
 
+_PASSED_OVER = 5_000
 _MARKED = re.compile("\x02([^\x02\x03]+)\x03")
 
 
@@ -32,9 +33,12 @@ def matches(connection: sqlite3.Connection, query: str, keys: Sequence[int]) -> 
     words: dict[int, set[str]] = {}
     if planned.words:
         # FTS5 compares stems; what it marks are the words as they are written in the text.
+        # To look up a passage takes as long as to pass over some thousands of those that match.
+        most = connection.execute("SELECT coalesce(max(key), 0) FROM passages").fetchone()[0]
+        rowid = "rowid" if _PASSED_OVER * len(keys) < most else "+rowid"
         rows = connection.execute(
             "SELECT rowid, highlight(passages_words, 0, char(2), char(3)) FROM passages_words"
-            " WHERE passages_words MATCH ? AND +rowid IN (SELECT value FROM json_each(?))",
+            f" WHERE passages_words MATCH ? AND {rowid} IN (SELECT value FROM json_each(?))",
             (expression(planned.words), listed),
         )
         words = {key: {_folded(word) for word in _MARKED.findall(marked)} for key, marked in rows}

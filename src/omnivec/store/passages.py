@@ -23,6 +23,11 @@ _BLOBS_AT_ONCE = 1024
 # Documents first, so that the condition is computed once for each of them, not for each passage.
 _OF_DOCUMENTS = "SELECT key FROM passages WHERE document IN ({}) ORDER BY key"
 
+_OWNED = (
+    "FROM passages JOIN documents ON documents.key = document"
+    " WHERE passages.key IN (SELECT value FROM json_each(?))"
+)
+
 
 def _listed(keys: Keys) -> str:
     """Keys as a JSON list: one bound parameter, however many there are."""
@@ -123,6 +128,10 @@ class PassageReader(Reader):
             (json.dumps(list(ids)),),
         )
 
+    def ids_of(self, keys: Keys) -> dict[int, str]:
+        """Key of each of these passages that exists -> id of its document."""
+        return {row[0]: row[1] for row in self._read(rows.OWNER, _OWNED, (_listed(keys),))}
+
     def vector_keys(self, space: str) -> Keys:
         """(n,) passage key of each vector of a space, ascending; a passage of several parts has several."""
         return self._keys(
@@ -151,7 +160,7 @@ class PassageReader(Reader):
                 raise UsageError(
                     f"no space {space!r} in {self.folder}; there are: {', '.join(self.spaces()) or 'none'}"
                 )
-            if not after:
+            if keys is None and not after:  # keys that are given are those of passages
                 checking.refuse_strays(connection, self._connections.path)
             if record[0][8] == SPARSE:
                 raise UsageError(f"the space {space!r} is sparse: `sparse_vectors` reads it")
@@ -216,7 +225,8 @@ class PassageReader(Reader):
             record = self.spaces().get(space)
             if record is None or record.kind != SPARSE:
                 raise UsageError(f"{self.folder} has no sparse space {space!r}")
-            checking.refuse_strays(connection, self._connections.path)
+            if keys is None:
+                checking.refuse_strays(connection, self._connections.path)
             condition, parameters = "space = (SELECT key FROM spaces WHERE name = ?)", [space]
             if keys is not None:
                 condition += " AND passage IN (SELECT value FROM json_each(?))"

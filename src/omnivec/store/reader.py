@@ -164,7 +164,7 @@ class Reader:
 
     def has_vectors(self, modality: ModalityName, names: Sequence[str]) -> bool:
         """Whether a passage of a modality has a vector in one of some spaces."""
-        return bool(
+        return bool(names) and bool(
             self._rows(
                 "SELECT 1 FROM passages WHERE modality = ? AND EXISTS (SELECT 1 FROM vectors JOIN spaces ON"
                 " spaces.key = space WHERE passage = passages.key AND name IN (SELECT value FROM json_each(?)))"

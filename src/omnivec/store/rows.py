@@ -326,6 +326,7 @@ FOUND = Shape(
     ),
     _SPAN,
 )
+OWNER = Shape("passages", (_number("passages.key", 1), _text("id")))
 PIECE = Shape("passages", tuple(column for column in FOUND.columns if column.sql != "metadata"), _SPAN)
 """FOUND without the document's metadata."""
 
