@@ -232,7 +232,10 @@ class Adding:
         if isinstance(content.item, str) and not content.item.strip() and not self.allows_empty:
             raise ItemError("an empty text cannot be searched for")
         try:
-            facts = as_read({**content.facts, **item.metadata}, "metadata")
+            own = item.metadata
+            facts = as_read(
+                {**content.facts, **own} if content.facts or type(own) is dict else own, "metadata"
+            )
         except UsageError as error:
             raise ItemError(str(error)) from error
         path = self._names.of(item.content) if isinstance(item.content, Path) else None

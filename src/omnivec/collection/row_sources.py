@@ -38,6 +38,7 @@ class RowSource:
         is_table: whether an absent value is an empty cell.
         json_columns: columns whose texts are JSON, as an export to Parquet marks them.
         null_columns: columns in which an empty cell of Parquet is null, marked likewise.
+        vectors: columns of vectors, added after `open` and before the first row is taken.
     """
 
     def __init__(self, path: Path | None, given: Iterable[Any] = ()) -> None:
@@ -47,6 +48,7 @@ class RowSource:
         self.is_text = path is not None and rows.kind(path) in rows.SEPARATORS
         self.json_columns: frozenset[str] = frozenset()
         self.null_columns: frozenset[str] = frozenset()
+        self.vectors: set[str] = set()
         self._given = given
         if path is not None and rows.kind(path) not in rows.SUFFIXES:
             what = "a folder" if path.is_dir() else "not a file of rows"
@@ -97,7 +99,8 @@ class RowSource:
                 is_row = isinstance(row, Mapping)
                 yield f"rows[{i}]", row if is_row else ItemError(f"it is {shown(row)}: give a dict")
             return
-        for number, row in rows.rows(self.path, errors="surrogateescape", error=ItemError):
+        read = rows.rows(self.path, errors="surrogateescape", error=ItemError, arrays=self.vectors)
+        for number, row in read:
             is_row = isinstance(row, Mapping | ItemError) or self.is_table
             yield f"{self.path}:{number}", row if is_row else ItemError(f"it is {shown(row)}, not an object")
 

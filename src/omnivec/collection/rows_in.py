@@ -19,7 +19,7 @@ from omnivec.inputs.items import shown
 from omnivec.store.records import SpaceRecord
 from omnivec.store.seen import Seen
 from omnivec.store.strings import storable
-from omnivec.store.writing import json_text
+from omnivec.store.writing import Metadata, as_read
 from omnivec.types import Floats
 from omnivec.validation.arguments import is_missing, plain
 
@@ -115,6 +115,7 @@ def opened(source: Any, columns: Columns) -> list[Opened]:
     for one in sources_of(source):
         known, rows = one.open()
         chosen = columns.chosen(one, known)
+        one.vectors.update(() if chosen.vector is None else (chosen.vector,))
         found.append(Opened(one, chosen, rows, chosen.left_out(known)))
     return found
 
@@ -132,7 +133,7 @@ class _Row:
     place: str
     id: str | None
     text: str
-    metadata: Mapping[str, Any]
+    metadata: Metadata
     vector: Floats | None
 
 
@@ -263,7 +264,11 @@ class _Reader:
         name = None if columns.id is None else self._id(columns.id, values.get(columns.id))
         text = self._text(columns.text, values)
         vector = None if columns.vector is None else self._vector(columns.vector, values.get(columns.vector))
-        return _Row(place, name, text, self._metadata(values), vector)
+        try:
+            metadata = as_read(self._metadata(values), "metadata")
+        except UsageError as error:
+            raise ItemError(str(error)) from error
+        return _Row(place, name, text, metadata, vector)
 
     def _id(self, column: str, value: Any) -> str:
         value = plain(value)
@@ -288,7 +293,7 @@ class _Reader:
         return _utf8(column or "", value)
 
     def _vector(self, column: str, value: Any) -> Floats:
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value):
             raise ItemError(f"it has no vector in {column!r}")
         try:
             listed = json.loads(value) if isinstance(value, str) and self._source.is_text else value
@@ -339,10 +344,7 @@ def _utf8(column: str, text: str) -> str:
 
 def _is_repeated(row: _Row, seen: Seen) -> bool:
     """Whether a row is equal to an earlier one; ItemError if another row has its id, or its text if it has no id."""
-    try:
-        facts = json_text(row.metadata, "metadata")
-    except UsageError as error:
-        raise ItemError(str(error)) from error
+    facts = row.metadata.text
     key = row.text if row.id is None else row.id
     content = blake2b(digest_size=16)
     for part in (row.text, facts):

@@ -39,11 +39,14 @@ class Seen:
             OmnivecError: the temporary file cannot be written.
         """
         try:
+            new = self._database.execute(
+                "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (key, value, place)
+            ).rowcount
+            if new:
+                return None
             found = self._database.execute("SELECT value, place FROM seen WHERE key = ?", (key,)).fetchone()
-            if found is None:
-                self._database.execute("INSERT INTO seen VALUES (?, ?, ?)", (key, value, place))
         except sqlite3.Error as error:
             raise OmnivecError(
                 f"the temporary file of the rows read so far cannot be used: {error}"
             ) from error
-        return None if found is None else (bytes(found[0]), str(found[1]))
+        return bytes(found[0]), str(found[1])

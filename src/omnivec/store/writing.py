@@ -64,6 +64,8 @@ class Metadata(dict[str, Any]):
 
 def as_read(value: Mapping[str, Any], whose: str) -> Metadata:
     """Metadata as they are read back after `json_text` has written them; UsageError as there."""
+    if type(value) is Metadata:
+        return value
     try:
         quick = _plain_json(value)
     except RecursionError:  # said by `json_text`

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -149,3 +150,30 @@ def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
 def test_the_kind_of_a_packed_file_is_that_of_its_content() -> None:
     names = ("a.csv", "a.b.TSV.gz", "a.gz", ".jsonl", "a", "a.jsonl.bz2")
     assert [kind(Path("x.csv") / name) for name in names] == [".csv", ".tsv", "", "", "", ".jsonl"]
+
+
+@pytest.mark.parametrize("form", ["list", "large_list", "fixed", "list of ints", "with nulls", "of texts"])
+def test_columns_of_lists_of_numbers_come_as_arrays_if_asked_for(tmp_path: Path, form: str) -> None:
+    types = {
+        "list": pyarrow.list_(pyarrow.float32()),
+        "large_list": pyarrow.large_list(pyarrow.float64()),
+        "fixed": pyarrow.list_(pyarrow.float32(), 2),
+        "list of ints": pyarrow.list_(pyarrow.int64()),
+        "with nulls": pyarrow.list_(pyarrow.float32()),
+        "of texts": pyarrow.list_(pyarrow.string()),
+    }
+    values: list[Any] = [[1, 2], [3, 4], [5, 6]]
+    if form in ("list", "large_list", "list of ints"):
+        values[1] = [7, 8, 9]
+    if form == "with nulls":
+        values[1] = None
+    if form == "of texts":
+        values = [["a"], [], ["b", "c"]]
+    path = tmp_path / "rows.parquet"
+    table = pyarrow.table({"id": [0, 1, 2], "v": pyarrow.array(values, types[form])})
+    pyarrow.parquet.write_table(table.slice(1), path)
+    (_, names), *read = rows(path, arrays={"v"})
+    assert names == ["id", "v"]
+    found = [row[1] for _, row in read]
+    assert [isinstance(one, np.ndarray) for one in found] == [form not in ("with nulls", "of texts")] * 2
+    assert [None if one is None else list(one) for one in found] == values[1:]

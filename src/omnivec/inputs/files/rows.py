@@ -13,7 +13,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -44,7 +44,11 @@ def is_table(path: Path) -> bool:
 
 
 def rows(
-    path: Path, *, errors: Errors = "strict", error: type[OmnivecError] = UsageError
+    path: Path,
+    *,
+    errors: Errors = "strict",
+    error: type[OmnivecError] = UsageError,
+    arrays: Collection[str] = (),
 ) -> Iterator[tuple[int, Any]]:
     """Yields the rows of a file.
 
@@ -52,6 +56,8 @@ def rows(
         path: path of a file whose `kind` is one of SUFFIXES.
         errors: "strict" raises for bytes that are not UTF-8, "surrogateescape" keeps them as surrogates.
         error: class of the exception that is raised.
+        arrays: columns of Parquet whose lists of numbers come as NumPy arrays, in a tenth of the time of lists; read
+            after the names of the columns were taken.
 
     Yields:
         The line in which the row ends, from 1 (for Parquet, the number of the row), and its content: a list for a
@@ -64,7 +70,7 @@ def rows(
     """
     suffix = kind(path)
     if suffix == ".parquet":
-        yield from _parquet(path, error)
+        yield from _parquet(path, error, arrays)
     elif suffix in SEPARATORS:
         yield from _table(path, SEPARATORS[suffix], errors, error)
     else:
@@ -159,15 +165,37 @@ def _json_lines(path: Path, errors: Errors, error: type[OmnivecError]) -> Iterat
             yield number, row
 
 
-def _parquet(path: Path, error: type[OmnivecError]) -> Iterator[tuple[int, list[Any]]]:
+def _parquet(
+    path: Path, error: type[OmnivecError], arrays: Collection[str]
+) -> Iterator[tuple[int, list[Any]]]:
     number = 0
     with (
         opened(path, error) as (raw, _),
         arrow(path, error) as (_, parquet),
         parquet.ParquetFile(raw) as file,
     ):
-        yield number, list(file.schema_arrow.names)
+        names = list(file.schema_arrow.names)
+        yield number, names
         for batch in file.iter_batches(_AT_ONCE):
-            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            columns = zip(names, batch.columns, strict=True)
+            for row in zip(*(_values(column, name in arrays) for name, column in columns), strict=True):
                 number += 1
                 yield number, list(row)
+
+
+def _values(column: Any, as_arrays: bool) -> list[Any]:
+    """The values of a column of pyarrow, lists of numbers as arrays if asked for and if none is null."""
+    import numpy as np
+    from pyarrow import compute, types
+
+    kind = column.type
+    if not as_arrays or not (
+        types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    ):
+        return list(column.to_pylist())
+    numbers = column.flatten()
+    is_number = types.is_floating(kind.value_type) or types.is_integer(kind.value_type)
+    if column.null_count or numbers.null_count or not is_number:
+        return list(column.to_pylist())
+    ends = np.cumsum(compute.list_value_length(column).to_numpy(zero_copy_only=False))
+    return np.split(numbers.to_numpy(), ends[:-1]) if len(column) else []
