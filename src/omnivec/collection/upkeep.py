@@ -45,8 +45,12 @@ class Upkeep(Opened):
             deep: whether to compare every document, its passages and its vectors with their checksum, and the text
                 indexes with the texts, which finds a changed letter or number but takes much longer.
         """
+        from omnivec.store import index_files
+
         problems = self._catalogue.check(deep=arguments.flag("deep", deep))
-        return problems + matrix.problems(self._catalogue, self.folder)
+        for files in (matrix, index_files):
+            problems += files.problems(self._catalogue, self.folder)
+        return problems
 
     def unverified(self) -> list[str]:
         """Returns what `check(deep=True)` cannot verify, one line each, since an earlier version wrote it."""
