@@ -308,6 +308,21 @@ def test_a_dry_run_changes_nothing_and_counts(notes: Collection, new: Embedder) 
     assert notes._catalogue.changes() == before
 
 
+def test_queries_of_the_new_model_are_mapped_into_the_old_vectors(notes: Collection, new: Embedder) -> None:
+    with pytest.raises(UsageError, match="begin a migration first"):
+        notes.bridge()
+    notes.migrate(new)
+    notes.migrate_back()
+    bridge = notes.bridge(sample=60)
+    mapped = bridge.transform(new.encode(list(TEXTS.values())))
+    hits = [notes.search(query, k=5, space="text") for query in mapped]
+    assert {hit.space for found in hits for hit in found} == {"text"}
+    found = sum(name in [hit.document for hit in own] for name, own in zip(TEXTS, hits, strict=True))
+    assert found > 20, "by chance it would be 5 of 60"
+    with pytest.raises(UsageError, match="30 pairs of vectors"):
+        notes.bridge(sample=30)
+
+
 def test_no_file_of_vectors_from_before_is_used_after_the_switch(
     notes: Collection, old: Embedder, new: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import click
 
 from omnivec.cli.common import collection_option, count, find_collection, json_option, print_json
 from omnivec.progress import say
+from omnivec.vectors.bridge import ENOUGH
 
 if TYPE_CHECKING:
     from omnivec.collection.collection import Collection
@@ -31,6 +32,9 @@ _SHOWN = 10
 )
 @click.option("--drop-old", is_flag=True, help="Remove the vectors that were replaced.")
 @click.option("--cancel", is_flag=True, help="Give up a change that is not finished, and remove its vectors.")
+@click.option(
+    "--bridge", is_flag=True, help="Measure how well queries of the other model find the vectors in use."
+)
 @click.option("--space", help="Space whose model is changed; needed if models made several.")
 @click.option(
     "--allow-missing", is_flag=True, help="Switch although some documents cannot be embedded again."
@@ -44,6 +48,7 @@ def migrate(
     status: bool,
     drop_old: bool,
     cancel: bool,
+    bridge: bool,
     space: str | None,
     allow_missing: bool,
     dry_run: bool,
@@ -57,15 +62,19 @@ def migrate(
     from omnivec.cli.main import is_interruption
     from omnivec.collection.collection import Collection
 
-    wanted = [model is not None, back, status, drop_old, cancel]
+    wanted = [model is not None, back, status, drop_old, cancel, bridge]
     if sum(wanted) != 1:
-        raise click.UsageError("give one of --to MODEL, --back, --status, --drop-old and --cancel")
-    if (space or allow_missing or dry_run) and not (model is not None or back):
-        raise click.UsageError("--space, --allow-missing and --dry-run are options of --to and --back")
+        raise click.UsageError("give one of --to MODEL, --back, --status, --drop-old, --cancel and --bridge")
+    if (allow_missing or dry_run) and not (model is not None or back):
+        raise click.UsageError("--allow-missing and --dry-run are options of --to and --back")
+    if space and (status or drop_old or cancel):
+        raise click.UsageError("--space is an option of --to, --back and --bridge")
     folder = find_collection(collection)
-    with Collection(folder, create=False, readonly=status) as notes:
+    with Collection(folder, create=False, readonly=status or bridge) as notes:
         if status:
             return _status(notes, as_json)
+        if bridge:
+            return _bridged(notes, space, as_json)
         if drop_old or cancel:
             freed = notes.drop_retired(filling=cancel)
             if as_json:
@@ -95,6 +104,20 @@ def _status(notes: Collection, as_json: bool) -> int:
         click.echo(_line(one))
     if not states:
         click.echo(f"{notes.folder}: no model was changed")
+    return 0
+
+
+def _bridged(notes: Collection, space: str | None, as_json: bool) -> int:
+    """Prints how good a map between the two spaces is."""
+    found = notes.bridge(space=space)
+    if as_json:
+        facts = {"method": found.method_, "strength": found.strength_, "recall": found.recall_}
+        print_json([{**facts, "enough": found.enough_, "needed": ENOUGH}])
+    else:
+        verdict = "which will do for a time" if found.enough_ else f"which will not do: {ENOUGH:.0%} would"
+        click.echo(
+            f"mapped queries find {found.recall_:.0%} of the 10 nearest passages ({found.method_}), {verdict}"
+        )
     return 0
 
 

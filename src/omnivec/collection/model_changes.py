@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from omnivec.collection.opened import Opened
 from omnivec.collection.space_facts import CUT_FOR, PLACE, ROLE, Writer, role
 from omnivec.errors import CollectionBusy, IdentityError, UsageError
@@ -18,11 +20,13 @@ from omnivec.models.embedder import Embedder
 from omnivec.progress import bar
 from omnivec.store.lock import writer_lock
 from omnivec.store.records import ACTIVE, FILLING, RETIRED, SpaceRecord
+from omnivec.types import DENSE, Keys
 from omnivec.validation import arguments
 
 if TYPE_CHECKING:
     from omnivec.collection.migrating import Migration, Refill
     from omnivec.collection.requested import ModelSource
+    from omnivec.vectors.bridge import Bridge
 
 LOCK = "migration.lock"
 _DOCUMENTS = 500
@@ -153,6 +157,49 @@ class ModelChanges(Opened):
                         )
                     )
         return found
+
+    def bridge(self, *, space: str | None = None, sample: int = 2_000) -> Bridge:
+        """Fits a linear map by which queries of the other model are searched for in the vectors that are in use.
+
+        It is fitted to passages that have vectors by both models, during a migration or after it. The other model is
+        that of the space that is being filled, or else that was replaced last.
+
+        Args:
+            space: as for `migrate`.
+            sample: the largest number of passages.
+
+        Returns:
+            The map; `recall_` says how many of the 10 nearest neighbours it finds, `enough_` whether that will do.
+
+        Raises:
+            UsageError: there is no other space, its kind or that of the first one is not "dense", or fewer than 50
+                passages have vectors in both.
+
+        Examples:
+            >>> query = notes.bridge().transform(new_model.encode_query(["a kitten"]))[0]
+            >>> notes.search(query, space="text")
+        """
+        from omnivec.vectors.bridge import Bridge
+
+        active = self._migrated(space)
+        others = self._others(active)
+        other = next((one for one in others if one.state == FILLING), others[-1] if others else None)
+        if other is None:
+            raise UsageError(
+                f"{self.folder}: the space {active.name!r} has no second one: begin a migration first"
+            )
+        for one in (active, other):
+            if one.kind != DENSE:
+                raise UsageError(f"the space {one.name!r} is {one.kind}: a map is fitted to single vectors")
+        with self._catalogue.snapshot():
+            chosen = self._catalogue.sample_of(other.name, arguments.whole("sample", sample))
+            keys = np.array([one.key for one in chosen], np.int64)
+            (now, own), (then, others_own) = (
+                self._catalogue.vectors(one.name, keys) for one in (active, other)
+            )
+        # A passage may have several vectors, which cannot be paired.
+        both = np.intersect1d(_once(now), _once(then))
+        return Bridge().fit(others_own[np.searchsorted(then, both)], own[np.searchsorted(now, both)])
 
     def drop_retired(self, *, filling: bool = False, show_progress_bar: bool | None = None) -> int:
         """Removes the vectors of the spaces that were replaced, and gives their disk space back.
@@ -346,6 +393,13 @@ class ModelChanges(Opened):
                 known = set(fill.failed) - set(allowed)
                 if known:
                     return
+
+
+def _once(keys: Keys) -> Keys:
+    """Returns those of some ascending keys that occur once."""
+    found, counts = np.unique(keys, return_counts=True)
+    once: Keys = found[counts == 1]
+    return once
 
 
 def _check_reads(source: SpaceRecord, model: Embedder) -> None:
