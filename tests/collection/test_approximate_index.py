@@ -11,7 +11,8 @@ import forgetting_index
 import small_models
 from forgetting_index import Forgetting
 from omnivec import Collection, UsageError
-from omnivec.collection.ranking import CANDIDATES, Ranking
+from omnivec.collection.ranking import Ranking
+from omnivec.collection.searched import CANDIDATES
 from omnivec.store import index_registry
 from omnivec.store.records import Document, Passage, SpaceRecord
 from omnivec.store.sqlite import Catalogue

@@ -112,7 +112,7 @@ def test_equal_relevants_interleave_when_words_are_looked_for_too(planted) -> No
 
 def test_the_score_is_the_surprise_against_a_sample_of_the_space(planted, monkeypatch) -> None:
     catalogue, _, queries, _ = planted
-    monkeypatch.setattr("omnivec.collection.ranking.SAMPLE", 10_000)  # all of them
+    monkeypatch.setattr("omnivec.collection.searched.SAMPLE", 10_000)  # all of them
     ranking = Ranking(catalogue, catalogue.folder)
     with catalogue.snapshot():
         hits = ranking.nearest({space: own[0] for space, own in queries.items()}, 50)

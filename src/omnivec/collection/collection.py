@@ -12,7 +12,7 @@ from omnivec.collection.documents import Documents
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.model_changes import ModelChanges
 from omnivec.collection.nearest import Neighbours
-from omnivec.collection.ranking import Ranking
+from omnivec.collection.ranking import AUTOMATIC, Ranking
 from omnivec.collection.requested import ModelSource, RequestedModels
 from omnivec.collection.spaces import Spaces
 from omnivec.collection.tabular import Tabular
@@ -48,8 +48,9 @@ class Collection(Documents, Neighbours, Tabular, ModelChanges, Upkeep):
         transcriber: writes down the speech in sounds, so that words find it; None uses the recorded one, "" none.
         create: whether to create a collection that does not exist.
         readonly: whether to refuse every change; needs no permission to write.
-        index: name of the vector index: "exact" compares all vectors; other packages may add approximate ones. It
-            applies to this object only and is not stored.
+        index: name of the vector index: "exact" compares all vectors; None does so in spaces of up to 50,000 vectors,
+            and asks "faiss" for candidates in larger ones; other packages may add more. It applies to this object only
+            and is not stored.
 
     Raises:
         CollectionError: the collection does not exist, or cannot be opened.
@@ -73,15 +74,16 @@ class Collection(Documents, Neighbours, Tabular, ModelChanges, Upkeep):
         transcriber: ModelSource | None = None,
         create: bool = True,
         readonly: bool = False,
-        index: str = "exact",
+        index: str | None = None,
     ) -> None:
         self.folder = arguments.path("folder", folder).absolute()
         create, readonly = arguments.flag("create", create), arguments.flag("readonly", readonly)
         requested = RequestedModels.of(model, models, transcriber)
         self._names = FileNames(self.folder.parent)
-        finder = index_class(arguments.text("index", index))  # before a folder is made
+        name = None if index is None else arguments.text("index", index)
+        finder = None if name is None else index_class(name)  # before a folder is made
         self._catalogue = Catalogue.open(self.folder, create=create and not readonly, readonly=readonly)
-        self._ranking = Ranking(self._catalogue, self.folder, finder)
+        self._ranking = Ranking(self._catalogue, self.folder, finder, name or AUTOMATIC)
         try:
             self._spaces = Spaces(self._catalogue, requested)
         except BaseException:

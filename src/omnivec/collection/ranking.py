@@ -26,6 +26,7 @@ Example of `_interleaved`, for spaces that are too small for a background: lists
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -33,26 +34,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from omnivec.store import matrix
+from omnivec.collection.searched import (
+    STALE,
+    Candidates,
+    LargeSpace,
+    Proposing,
+    Scored,
+    SearchedSpace,
+    SmallSpace,
+)
+from omnivec.store import index_files, matrix
+from omnivec.store.index_builder import Builder
 from omnivec.store.index_registry import EXACT, IndexClass, index_class
-from omnivec.store.indexes.base import VectorIndex
+from omnivec.store.matrix_file import MatrixDamaged
 from omnivec.store.maxsim import MaxSimIndex
-from omnivec.store.records import SpaceRecord
+from omnivec.store.records import FILLING, SpaceRecord
+from omnivec.store.space_rows import Rows
 from omnivec.store.sparse import SparseIndex
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import MULTI, SPARSE, Floats, Ints, Keys
 from omnivec.vectors import calibration
 
-SAMPLE = 2_000
-"""Size of the random sample of a space's passages whose scores are the background of a query."""
+AUTOMATIC = "faiss"
+"""The index of a space of more than `matrix.EXACT_ROWS` vectors, unless another is asked for."""
 
-CANDIDATES = 4
-"""An approximate index is asked for this many times k candidates, which are then ranked by their exact scores."""
-
-STALE = 0.1
-"""Share of a space's vectors that may be added or removed before its approximate index is built again."""
+LOOK_SECONDS = 1.0
+"""After how long a ranking looks for a newer index file again."""
 
 RRF = 60
 """The constant of reciprocal rank fusion: Cormack, Clarke, Buettcher 2009."""
@@ -62,9 +70,6 @@ FIRST_DEPTH = 50
 
 DEEPER = 4
 """The lists of a round are this many times as long as the hits that are taken by its end, and as the lists before."""
-
-Scored = tuple[Keys, Floats]
-"""Keys of passages and their scores, best first."""
 
 
 @dataclass(frozen=True)
@@ -76,126 +81,31 @@ class Ranked:
     space: str
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """An approximate index, and the keys of the vectors that it was built from."""
-
-    index: VectorIndex
-    keys: Keys
-
-    def fits(self, record: SpaceRecord, loaded: matrix.Loaded) -> bool:
-        """Whether few enough vectors were added or removed since then; added ones are all compared exactly."""
-        if (self.index.dim, self.index.metric) != (record.dim, record.metric):
-            return False
-        changed = np.setxor1d(self.keys, loaded.keys)
-        return len(changed) <= STALE * len(loaded.keys)
-
-
-@dataclass(frozen=True, eq=False)
-class _Searched:
-    """A space in one state of the catalogue.
-
-    Attributes:
-        state: the state of the catalogue.
-        loaded: all vectors of the space.
-        index: searches them exactly; which one hangs on the kind of the space.
-        passages: keys of the passages that have vectors, ascending, each once.
-        sample: keys of the sample for the background.
-        candidates: the approximate index; None if all vectors are compared.
-        tail: keys of vectors that were added after `candidates` was built.
-    """
-
-    state: tuple[int, int]
-    loaded: matrix.Loaded
-    index: VectorIndex | MaxSimIndex | SparseIndex
-    passages: Keys
-    sample: Keys
-    candidates: _Candidates | None
-    tail: Keys
-
-    @classmethod
-    def of(
-        cls,
-        state: tuple[int, int],
-        loaded: matrix.Loaded,
-        index: VectorIndex | MaxSimIndex | SparseIndex,
-        candidates: _Candidates | None,
-    ) -> _Searched:
-        """Draws the sample, which is always the same for the same keys."""
-        keys = np.unique(loaded.keys)
-        tail = keys[:0] if candidates is None else np.setdiff1d(keys, candidates.keys)
-        sample = keys
-        if len(keys) > SAMPLE:
-            sample = np.sort(np.random.default_rng(0).choice(keys, SAMPLE, replace=False))
-        return cls(state, loaded, index, keys, sample, candidates, tail)
-
-    def nearest(self, queries: Sequence[Any], k: int, allowed: Keys | None) -> list[Scored]:
-        """Returns for each query the keys and exact scores of at most k passages, best first.
-
-        If there is an approximate index, they are the best of its candidates.
-        """
-        if self.candidates is None or k >= len(self.index):
-            return self._exact(queries, k, allowed)
-        index = self.candidates.index
-        return [
-            one
-            for query in queries
-            for one in self._exact(query[None], k, self._proposed(index, query, k, allowed))
-        ]
-
-    def backgrounds(self, queries: Sequence[Any]) -> list[calibration.Background]:
-        """Returns for each query the distribution of its scores over the sample."""
-        scored = self._exact(queries, len(self.sample), self.sample)
-        # Sparse vectors without a common term are not found: they score 0.
-        missing = [np.zeros(len(self.sample) - len(scores), np.float32) for _, scores in scored]
-        return [
-            calibration.background(np.concatenate([scores, zeros]))
-            for (_, scores), zeros in zip(scored, missing, strict=True)
-        ]
-
-    def holds(self, keys: Keys) -> NDArray[np.bool_]:
-        """Returns for each of some keys whether the space has a vector of this passage."""
-        return np.isin(keys, self.passages)
-
-    def _exact(self, queries: Sequence[Any], k: int, allowed: Keys | None) -> list[Scored]:
-        k = max(1, min(k, len(self.index)))
-        if isinstance(self.index, MaxSimIndex):
-            return [self.index.search(query, k, allowed) for query in queries]
-        if isinstance(self.index, SparseIndex):
-            return [self.index.search((query.indices, query.weights), k, allowed) for query in queries]
-        found = self.index.search(np.stack(queries), k, allowed)
-        return [(keys[keys >= 0], scores[keys >= 0]) for keys, scores in zip(*found, strict=True)]
-
-    def _proposed(self, index: VectorIndex, vector: Floats, k: int, allowed: Keys | None) -> Keys | None:
-        """Returns the keys to compare: candidates and the tail, or all that are allowed if these are too few."""
-        most = min(CANDIDATES * k, len(index))
-        if most < k or (allowed is not None and len(allowed) <= most):
-            return allowed
-        proposed = _among(index.search(vector[None], most, allowed)[0][0], self.loaded.keys)
-        tail = self.tail
-        if allowed is not None:
-            proposed, tail = proposed[np.isin(proposed, allowed)], tail[np.isin(tail, allowed)]
-        return allowed if len(proposed) < k else np.concatenate([proposed, tail])
-
-
-def _among(keys: Keys, listed: Keys) -> Keys:
-    """Returns those of some keys that are in an ascending list."""
-    places = np.minimum(np.searchsorted(listed, keys), len(listed) - 1)
-    members: Keys = keys[listed[places] == keys]
-    return members
-
-
 class Ranking:
     """Finds the nearest passages of a catalogue; keeps its spaces in memory until something is written."""
 
-    def __init__(self, catalogue: Catalogue, folder: Path, index: IndexClass | None = None) -> None:
-        """Opens nothing yet; `index` is the class of an approximate index, or None to compare all vectors."""
+    def __init__(
+        self, catalogue: Catalogue, folder: Path, index: IndexClass | None = None, name: str = AUTOMATIC
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            catalogue: of the collection.
+            folder: of the collection.
+            index: the class of an index, by which dense spaces are searched; None for all vectors in small spaces and
+                the index `name` in larger ones. An index that is not stored in files is built in memory.
+            name: of an index that is stored in files.
+        """
         self._catalogue, self._folder = catalogue, folder
         self._exact = index_class(EXACT)
-        self._class = index or self._exact
+        self._class = self._exact if index is None else index
+        self._name = name if index is None or hasattr(index, "load") else ""
+        self._in_memory = index is not None and index is not self._exact and not self._name
         self._lock = threading.Lock()
-        self._searched: dict[str, _Searched] = {}
+        self._searched: dict[str, SearchedSpace] = {}
         self._overlaps: dict[tuple[str, str], tuple[tuple[int, int] | None, bool]] = {}
+        self._builders: dict[str, Builder] = {}
+        self._looked: dict[str, float] = {}
 
     def nearest(self, vectors: Mapping[str, Any], k: int, allowed: Keys | None = None) -> list[Ranked]:
         """Finds the k passages nearest to one query; see `nearest_to_each`.
@@ -227,9 +137,18 @@ class Ranking:
         Returns:
             For each query the passages, best first. The first of them are those of a search for fewer.
         """
+        try:
+            return self._nearest_to_each(vectors, k, allowed)
+        except MatrixDamaged:
+            self._reopen(vectors)
+            return self._nearest_to_each(vectors, k, allowed)
+
+    def _nearest_to_each(
+        self, vectors: Mapping[str, Sequence[Any]], k: int, allowed: Keys | None
+    ) -> list[list[Ranked]]:
         count = len(next(iter(vectors.values())))
         searched = {name: self._of(name) for name in vectors}
-        asked = {name: searcher for name, searcher in searched.items() if len(searcher.index)}
+        asked = {name: searcher for name, searcher in searched.items() if len(searcher)}
         if not asked:
             return [[] for _ in range(count)]
         if len(asked) > 1 and self._overlap(asked):
@@ -258,14 +177,22 @@ class Ranking:
     def scored(self, space: str, queries: Floats, k: int, allowed: Keys | None = None) -> list[Scored]:
         """Finds for each of n queries (n, dim) the keys and scores of at most k passages of a space, best first."""
         searched = self._of(space)
-        empty = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return searched.nearest(list(queries), k, allowed) if len(searched.index) else [empty] * len(queries)
+        if not len(searched):
+            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(queries)
+        try:
+            return searched.nearest(list(queries), k, allowed)
+        except MatrixDamaged:
+            self._reopen([space])
+            return self._of(space).nearest(list(queries), k, allowed)
 
     def passages(self, spaces: Iterable[str]) -> Keys:
         """Returns the keys of the passages that have a vector in one of some spaces, ascending."""
-        return np.unique(np.concatenate([np.zeros(0, np.int64), *(self._of(one).passages for one in spaces)]))
+        every = [self._of(one).passages for one in spaces]
+        if len(every) == 1:
+            return every[0]
+        return np.unique(np.concatenate([np.zeros(0, np.int64), *every]))
 
-    def _overlap(self, asked: Mapping[str, _Searched]) -> bool:
+    def _overlap(self, asked: Mapping[str, SearchedSpace]) -> bool:
         """Whether a passage has vectors in more than one of some spaces."""
         for pair in combinations(asked.items(), 2):
             names = (pair[0][0], pair[1][0])
@@ -281,7 +208,7 @@ class Ranking:
     def _fused_spaces(
         self,
         vectors: Mapping[str, Sequence[Any]],
-        asked: Mapping[str, _Searched],
+        asked: Mapping[str, SearchedSpace],
         k: int,
         allowed: Keys | None,
     ) -> list[list[Ranked]]:
@@ -303,39 +230,81 @@ class Ranking:
             every.append(in_rounds(k, max(map(len, lists.values())), fuse))
         return every
 
-    def _of(self, space: str) -> _Searched:
-        """Returns a space in the state of the snapshot; it is loaded again after a write."""
+    def _of(self, space: str) -> SearchedSpace:
+        """Returns a space in the state of the snapshot; after a write, what changed is read."""
         with self._lock:
             state, known = self._catalogue.changes(), self._searched.get(space)
-            if known is None or known.state != state or not known.loaded.unchanged():
-                record = self._catalogue.spaces()[space]
-                known = self._made(record, state, None if known is None else known.candidates)
+            if known is None or known.state != state or not known.unchanged():
+                known = self._made(self._catalogue.spaces()[space], known)
                 self._searched[space] = known
+            if self._name and isinstance(known, LargeSpace) and time.monotonic() > self._looked.get(space, 0):
+                known = self._searched[space] = self._with_index(space, known)
             return known
 
-    def _made(self, record: SpaceRecord, state: tuple[int, int], known: _Candidates | None) -> _Searched:
-        """Loads a space; its kind decides how it is searched."""
+    def _reopen(self, spaces: Iterable[str]) -> None:
+        """Opens spaces anew, without files that are damaged: the catalogue has what they should have."""
+        with self._lock:
+            for name in spaces:
+                self._searched[name] = self._made(self._catalogue.spaces()[name], None, verified=True)
+
+    def _made(
+        self, record: SpaceRecord, known: SearchedSpace | None, *, verified: bool = False
+    ) -> SearchedSpace:
+        """Loads a space; its kind and its size decide how it is searched."""
+        state = self._catalogue.changes()
         if record.kind == SPARSE:
             keys, rows = self._catalogue.sparse_vectors(record.name)
             without = matrix.Loaded(keys, np.zeros((len(keys), 0), np.float32))
-            index = SparseIndex(keys, rows.offsets, rows.indices, rows.weights)
-            return _Searched.of(state, without, index, None)
-        loaded = matrix.load(self._catalogue, self._folder, record.name)
+            return SmallSpace(state, without, SparseIndex(keys, rows.offsets, rows.indices, rows.weights))
+        if isinstance(known, LargeSpace) and record.state != FILLING and not verified:
+            later = matrix.advanced(self._catalogue, record.name, known.rows)
+            if later is not None and len(later) > matrix.EXACT_ROWS:
+                return LargeSpace.of(later, record.metric, known, known.proposing)
+        now = matrix.open_rows(self._catalogue, self._folder, record.name, verified=verified)
+        if record.kind != MULTI and not self._in_memory and len(now) > matrix.EXACT_ROWS:
+            return LargeSpace.of(now, record.metric, None, self._kept(known, now))
+        try:
+            loaded = matrix.whole(now)
+        except MatrixDamaged:
+            loaded = matrix.whole(matrix.open_rows(self._catalogue, self._folder, record.name, verified=True))
         if record.kind == MULTI:
             parts = MaxSimIndex(record.dim, record.metric, loaded.keys, loaded.vectors)
-            return _Searched.of(state, loaded, parts, None)
+            return SmallSpace(state, loaded, parts)
         exact = self._exact(record.dim, record.metric, loaded.keys, loaded.vectors)
-        return _Searched.of(state, loaded, exact, self._candidates(record, loaded, known))
+        before = known.candidates if isinstance(known, SmallSpace) else None
+        return SmallSpace(state, loaded, exact, self._candidates(record, loaded, before))
+
+    def _kept(self, known: SearchedSpace | None, now: Rows) -> Proposing | None:
+        """Returns the index that an earlier state of a space had, if that state is one of its history."""
+        if not isinstance(known, LargeSpace) or known.proposing is None or known.rows.space != now.space:
+            return None
+        state = known.proposing.state
+        return known.proposing if self._catalogue.history().get(state[0]) == state[1] else None
 
     def _candidates(
-        self, record: SpaceRecord, loaded: matrix.Loaded, known: _Candidates | None
-    ) -> _Candidates | None:
-        """Returns the approximate index of a space: the present one if little has changed, else a new one."""
+        self, record: SpaceRecord, loaded: matrix.Loaded, known: Candidates | None
+    ) -> Candidates | None:
+        """Returns the index of a space in memory: the present one if little has changed, else a new one."""
         if self._class is self._exact or not len(loaded.keys):
             return None
         if known is not None and known.fits(record, loaded):
             return known
-        return _Candidates(self._class(record.dim, record.metric, loaded.keys, loaded.vectors), loaded.keys)
+        return Candidates(self._class(record.dim, record.metric, loaded.keys, loaded.vectors), loaded.keys)
+
+    def _with_index(self, space: str, known: LargeSpace) -> LargeSpace:
+        """Takes the newest index file of a space; has one built in the background where it is worth it."""
+        self._looked[space] = time.monotonic() + LOOK_SECONDS
+        newest = index_files.newest_state(self._catalogue, self._folder, space, self._name)
+        proposing = known.proposing
+        if newest is not None and (proposing is None or newest[0] > proposing.state[0]):
+            stored = index_files.newest(self._catalogue, self._folder, space, self._name)
+            if stored is not None:
+                proposing = Proposing(stored.index, stored.header.last, stored.header.state)
+                known = replace(known, proposing=proposing)
+        if not self._catalogue.readonly and known.unproposed() > STALE * len(known):
+            builder = self._builders.setdefault(space, Builder(self._folder, space, self._name))
+            builder.start()
+        return known
 
 
 def _interleaved(lengths: Sequence[int], k: int) -> tuple[Ints, Ints, Floats]:

@@ -137,10 +137,13 @@ def advanced(catalogue: Catalogue, space: str, rows: Rows) -> Rows | None:
     """Rows brought to the state of the snapshot, in a time that depends on what changed.
 
     Returns:
-        None if they must be opened anew: the state that they belong to is not in the catalogue's history, their file
-        was changed, or so much has changed that it is worth writing another.
+        None if they must be opened anew: the state that they belong to is not in the catalogue's history, the
+        space is another, their file was changed, or so much has changed that it is worth writing another.
     """
-    if not rows.base.unchanged() or catalogue.history().get(rows.state[0]) != rows.state[1]:
+    known = (
+        catalogue.history().get(rows.state[0]) == rows.state[1] and catalogue.space_key(space) == rows.space
+    )
+    if not known or not rows.base.unchanged():
         return None
     now = _since(catalogue, space, rows)
     return None if not catalogue.readonly and _is_stale(now) else now
@@ -201,29 +204,29 @@ def _opened(catalogue: Catalogue, folder: Path, space: str, verified: bool) -> R
     state, record = catalogue.changes(), catalogue.spaces().get(space)
     if record is None or record.state == FILLING:
         return _in_memory(catalogue, space, state)
-    rows = None
+    rows, key = None, catalogue.space_key(space)
     newest = _newest(catalogue, folder, record, verified)
     if newest is not None:
-        rows = _since(catalogue, space, _mapped(*newest))
+        rows = _since(catalogue, space, _mapped(*newest, key))
     elif catalogue.readonly or catalogue.vector_count(space) <= EXACT_ROWS:
         rows = _in_memory(catalogue, space, state)
     if rows is not None and (catalogue.readonly or not _is_stale(rows)):
         return rows
     blocks = catalogue.vector_blocks(space) if rows is None else rows.blocks()
-    name = _name(slug(space, catalogue.space_key(space)), state)
+    name = _name(slug(space, key), state)
     saved = _save(catalogue, folder, name, record, blocks)
     if saved and (rows is None or len(rows) > EXACT_ROWS):
         file = matrix_file.read(folder / name, catalogue.id(), record.dim)
-        rows = rows if file is None else _mapped(state, file)
+        rows = rows if file is None else _mapped(state, file, key)
     return _in_memory(catalogue, space, state) if rows is None else rows
 
 
 def _in_memory(catalogue: Catalogue, space: str, state: tuple[int, int]) -> Rows:
-    return Rows.of(state, Part.of(*catalogue.vectors(space)))
+    return Rows.of(state, Part.of(*catalogue.vectors(space)), catalogue.space_key(space))
 
 
-def _mapped(state: tuple[int, int], file: MatrixFile) -> Rows:
-    return Rows.of(state, Part.of(file.keys, file.vectors, file))
+def _mapped(state: tuple[int, int], file: MatrixFile, key: int) -> Rows:
+    return Rows.of(state, Part.of(file.keys, file.vectors, file), key)
 
 
 def _is_stale(rows: Rows) -> bool:

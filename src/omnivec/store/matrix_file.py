@@ -44,6 +44,8 @@ _BLOCK = 4
 _ROWS_AT_ONCE = 1 << 12
 _RESIDENT = 1 << 26
 """Bytes of a map that may be in the memory of the process, at least, before they are given back to the system."""
+_LARGE = 1 << 28
+"""Bytes of a map up to which all of it may stay in memory, where it is read fastest."""
 _AROUND = 1 << 16  # the system maps so many bytes around a row that is read
 
 Block = tuple[Keys, Floats]
@@ -108,6 +110,11 @@ class MatrixFile:
             for _ in self.blocks(first):
                 pass
 
+    @property
+    def large(self) -> bool:
+        """Whether the memory of its rows is freed while they are read."""
+        return self._plain.nbytes > _LARGE
+
     def release(self) -> None:
         """Gives the memory of the rows that were read back to the system, which may keep it in its cache."""
         self._touched = 0
@@ -130,7 +137,7 @@ class MatrixFile:
 
     def _touch(self, count: int) -> None:
         self._touched += count
-        if self._touched > self._most:
+        if self._touched > self._most and self.large:
             self.release()
 
 

@@ -149,6 +149,7 @@ class Rows:
         base: the rows of the matrix file, or all rows if there is none.
         tail: rows with greater keys, in memory.
         last: no passage up to this key will get vectors that are not here.
+        space: key of the space's row in the catalogue.
     """
 
     state: tuple[int, int]
@@ -156,15 +157,16 @@ class Rows:
     base: Part
     tail: Part
     last: int
+    space: int
     _buffer: _Buffer = field(repr=False)
 
     @classmethod
-    def of(cls, state: tuple[int, int], base: Part) -> Rows:
+    def of(cls, state: tuple[int, int], base: Part, space: int) -> Rows:
         """Rows without a tail."""
         dim = base.vectors.shape[1]
         buffer = _Buffer(dim, 0)
         tail = Part(buffer.keys, buffer.vectors, squares=buffer.squares)
-        return cls(state, dim, base, tail, int(base.keys[-1]) if len(base.keys) else 0, buffer)
+        return cls(state, dim, base, tail, int(base.keys[-1]) if len(base.keys) else 0, space, buffer)
 
     def __len__(self) -> int:
         """The number of vectors that are alive."""
@@ -196,7 +198,7 @@ class Rows:
             single = tail.single and bool(np.all(keys[1:] > keys[:-1]))
             tail = Part(buffer.keys[:size], buffer.vectors[:size], None, alive, buffer.squares[:size], single)
         last = max(self.last, int(keys[-1])) if len(keys) else self.last
-        return Rows(state, self.dim, base, tail, last, buffer)
+        return Rows(state, self.dim, base, tail, last, self.space, buffer)
 
     def take(self, keys: Keys) -> Block:
         """The vectors of some passages that are alive.

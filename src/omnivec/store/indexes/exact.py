@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,14 @@ class ExactIndex:
     exact = True
 
     def __init__(
-        self, dim: int, metric: Metric, keys: Keys | None = None, matrix: Floats | None = None
+        self,
+        dim: int,
+        metric: Metric,
+        keys: Keys | None = None,
+        matrix: Floats | None = None,
+        *,
+        squares: Doubles | None = None,
+        release: Callable[[], None] | None = None,
     ) -> None:
         """Makes an index, empty or of existing vectors, which are not copied.
 
@@ -74,6 +81,8 @@ class ExactIndex:
             metric: by which vectors are compared.
             keys: (n,) int64, ascending.
             matrix: (n, dim) float32, finite; may be a read-only memory map.
+            squares: (n,) the squared norms of the rows, if they are known.
+            release: is called whenever many rows were read, to free the memory of a large map.
         """
         self.dim = dim
         self.metric: Metric = metric
@@ -85,7 +94,8 @@ class ExactIndex:
             )
         if np.any(self._keys[1:] < self._keys[:-1]):
             raise UsageError("keys are not ascending; sort keys and matrix together")
-        self._norms: Doubles | None = None  # squared
+        self._norms = squares  # squared
+        self._release = release
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -110,10 +120,25 @@ class ExactIndex:
 
     def search(self, queries: Floats, k: int, allowed: Keys | None = None) -> tuple[Keys, Floats]:
         """Finds the k best keys for each query. See `VectorIndex.search`."""
+        return self.search_alive(queries, k, allowed, None)
+
+    def search_alive(
+        self, queries: Floats, k: int, allowed: Keys | None, alive: NDArray[np.bool_] | None
+    ) -> tuple[Keys, Floats]:
+        """Finds the k best keys for each query, where some rows may no longer be found.
+
+        Args:
+            queries: (q, dim) float32, finite.
+            k: how many, at least 1.
+            allowed: (m,) int64, the keys that may be found; None for all.
+            alive: (n,) whether a row may be found, the same for all rows of a key; None for all.
+        """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
         queries = self._checked(queries, "queries")
         rows = None if allowed is None else self._rows_of(allowed)
+        if rows is not None and alive is not None:
+            rows = rows[alive[rows]]
         row_keys = self._keys if rows is None else self._keys[rows]
         keys = np.full((len(queries), k), -1, np.int64)
         scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -123,7 +148,11 @@ class ExactIndex:
         for block in _blocks(len(queries), max(1, _SCORES_AT_ONCE // len(row_keys))):
             ranks, slacks = self._ranked(queries[block], rows)
             for i, rank, slack in zip(range(block.start, block.stop), ranks, slacks, strict=True):
+                if rows is None and alive is not None:
+                    rank = np.where(alive, rank, -np.inf)
                 near = _candidates(rank, float(slack), k, starts)
+                if rows is None and alive is not None:
+                    near = near[alive[near]]
                 best, values = self._best(queries[i], near if rows is None else rows[near], k)
                 keys[i, : len(best)], scores[i, : len(best)] = best, values
         return keys, scores
@@ -151,7 +180,12 @@ class ExactIndex:
         if rows is not None and self._norms is None:
             return np.concatenate([_squared(self._matrix[rows[block]]) for block in _blocks(len(rows))])
         if self._norms is None:
-            self._norms = np.concatenate([_squared(self._matrix[block]) for block in _blocks(len(self))])
+            norms = np.empty(len(self))
+            for piece in self._pieces():
+                for block in _blocks(piece.stop - piece.start):
+                    place = slice(piece.start + block.start, piece.start + block.stop)
+                    norms[place] = _squared(self._matrix[place])
+            self._norms = norms
         return self._norms if rows is None else self._norms[rows]
 
     def _ranked(self, queries: Floats, rows: Rows | None) -> tuple[Floats, Doubles]:
@@ -180,35 +214,96 @@ class ExactIndex:
         if rows is None and len(queries) == 1 and self._matrix.size <= _ONE_THREAD:
             np.einsum("ij,j->i", self._matrix, queries[0], out=products[0])
         elif rows is None:
-            np.matmul(queries, self._matrix.T, out=products)
+            for piece in self._pieces():
+                np.matmul(queries, self._matrix[piece].T, out=products[:, piece])
         else:
             for block in _blocks(len(rows)):
                 products[:, block] = queries @ self._matrix[rows[block]].T
         return products
 
+    def _pieces(self) -> Iterator[slice]:
+        """All rows in pieces, after each of which the memory of a large map is freed; else in one piece."""
+        if self._release is None:
+            yield slice(0, len(self))
+            return
+        for piece in _blocks(len(self), _ROWS_AT_ONCE * 32):
+            yield piece
+            self._release()
+
     def _best(self, query: Floats, rows: NDArray[np.int64], k: int) -> tuple[Keys, Floats]:
         """Scores rows in float64 and returns the k best keys, each with its best part's score; ties by key."""
-        scores = np.concatenate(
-            [self._scored(query, rows[block]) for block in _blocks(len(rows), _ROWS_AT_ONCE)]
-        )
-        keys = self._keys[rows]
-        order = np.argsort(-scores, kind="stable")  # rows are in the order of their keys
+        blocks = [rows[block] for block in _blocks(len(rows), _ROWS_AT_ONCE)]
+        scored = [_scored(query, self._matrix[block], self.metric) for block in blocks]
+        scores = np.concatenate([*scored, _NOTHING])
+        return _ordered(self._keys[rows], scores, k)
+
+
+def nearest_of(query: Floats, keys: Keys, vectors: Floats, k: int, metric: Metric) -> tuple[Keys, Floats]:
+    """Finds the k best of a few vectors, with the scores that `ExactIndex` gives them.
+
+    Args:
+        query: (dim,) float32, finite.
+        keys: (n,) int64, ascending; a key may have several vectors.
+        vectors: (n, dim) float32, finite.
+        k: how many, at least 1.
+        metric: by which vectors are compared.
+
+    Returns:
+        Keys (m,) int64 and scores (m,) float32, best first; m is at most k.
+    """
+    if len(keys) > 2 * k + 8:
+        near = _near(query, keys, vectors, k, metric)
+        keys, vectors = keys[near], vectors[near]
+    blocks = [_scored(query, vectors[block], metric) for block in _blocks(len(keys))]
+    return _ordered(keys, blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, _NOTHING]), k)
+
+
+_NOTHING = np.zeros(0, np.float32)
+
+
+def _near(query: Floats, keys: Keys, vectors: Floats, k: int, metric: Metric) -> Rows:
+    """The rows that may be among the k best, by a product in float32; see `ExactIndex._ranked` for its error."""
+    squares, square = np.einsum("ij,ij->i", vectors, vectors), float(np.dot(query, query))
+    if not (squares.min() > 1e-30 and squares.max() < 1e30 and 1e-30 < square < 1e30):
+        return np.arange(len(keys))
+    rank, size, largest = vectors @ query, square**0.5, float(squares.max()) ** 0.5
+    unit = 4 * (len(query) + 16) * 2.0**-24  # 4, as the norms are of float32 as well
+    if metric == "cosine":
+        rank /= np.sqrt(squares)
+        slack = unit * size
+    elif metric == "euclidean":
+        rank -= squares / 2
+        slack = unit * (size + largest) ** 2
+    else:
+        slack = unit * size * largest
+    single = bool((keys[1:] > keys[:-1]).all())
+    starts = keys if single else np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return _candidates(rank, slack, k, starts)
+
+
+def _ordered(keys: Keys, scores: Floats, k: int) -> tuple[Keys, Floats]:
+    """The k best keys, each with its best score; ties by key. The keys are ascending."""
+    order = np.argsort(-scores, kind="stable")
+    if bool((keys[1:] > keys[:-1]).all()):
+        chosen = order[:k]
+    else:
         _, first = np.unique(keys[order], return_index=True)
         chosen = order[np.sort(first)[:k]]
-        return keys[chosen], scores[chosen]
+    return keys[chosen], scores[chosen]
 
-    def _scored(self, query: Floats, rows: Rows) -> Floats:
-        vectors, q = self._matrix[rows].astype(np.float64), query.astype(np.float64)
-        if self.metric == "euclidean":
-            scores = 0 - np.sqrt(((vectors - q) ** 2).sum(axis=1))  # 0 - x, so that nothing scores -0.0
-            return np.asarray(scores, np.float32)
-        scores = (vectors * q).sum(axis=1)
-        if self.metric == "cosine":
-            norms = np.sqrt((vectors**2).sum(axis=1)) * np.sqrt((q**2).sum())
-            scores = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
-        with np.errstate(over="ignore"):
-            rounded: Floats = scores.astype(np.float32)
-        return rounded
+
+def _scored(query: Floats, rows: Floats, metric: Metric) -> Floats:
+    vectors, q = rows.astype(np.float64), query.astype(np.float64)
+    if metric == "euclidean":
+        scores = 0 - np.sqrt(((vectors - q) ** 2).sum(axis=1))  # 0 - x, so that nothing scores -0.0
+        return np.asarray(scores, np.float32)
+    scores = (vectors * q).sum(axis=1)
+    if metric == "cosine":
+        norms = np.sqrt((vectors**2).sum(axis=1)) * np.sqrt((q**2).sum())
+        scores = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+    with np.errstate(over="ignore"):
+        rounded: Floats = scores.astype(np.float32)
+    return rounded
 
 
 INDEX = ExactIndex
