@@ -246,3 +246,14 @@ def test_a_collection_of_an_older_schema_is_filtered_without(tmp_path: Path, alw
         assert planned({"a": 1}) is not None
         assert "facts" not in sql_of(catalogue, {"a": 1})
         assert catalogue.passage_keys({"a": 1}).tolist() == []
+
+
+def test_facts_that_do_not_tell_the_value_are_compared_with_the_metadata(
+    tmp_path: Path, always: None
+) -> None:
+    values = [LONG + "x", LONG + "xy", True, 1, [1, 9], 6]
+    with Catalogue.open(tmp_path / "notes", create=True) as catalogue:
+        catalogue.put_space(space())
+        catalogue.write([document(f"d{i}", metadata={"a": value}) for i, value in enumerate(values)])
+        wheres: list[Any] = [{"a": LONG + "x"}, {"a": 1}, {"a": {"$gte": 4, "$lte": 5}}]
+        assert [catalogue.passage_keys(where).tolist() for where in wheres] == [[1], [4, 5], [5]]
