@@ -1,4 +1,4 @@
-"""What it costs to check, copy, export, import and salvage a collection of 100,000 documents with a vector each.
+"""What it costs to check, copy, export, import and salvage a collection with a vector for each document.
 
 Each document has a text of 40 words, two metadata and one vector of 384 components. Every task runs in a process of its
 own, whose CPU seconds and largest resident memory are measured, those of the imports of modules included. The salvaged
