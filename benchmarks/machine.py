@@ -26,7 +26,7 @@ RESULTS = HERE / "results"
 PACKAGES = (
     *("omnivec", "openvino", "tokenizers", "numpy", "torch", "transformers", "sentence-transformers"),
     *("numba", "gensim", "fasttext-numpy2-wheel", "model2vec", "pillow"),
-    *("soundfile", "soxr", "av", "librosa", "kaldi-native-fbank", "python_speech_features"),
+    *("soundfile", "soxr", "av", "librosa", "kaldi-native-fbank", "python_speech_features", "faiss-cpu"),
 )
 
 
