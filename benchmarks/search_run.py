@@ -137,11 +137,11 @@ def truth(bench: Bench) -> tuple[Ints, Ints]:
     if not path.exists():
         nearest, _ = exact(rows.vectors(), rows.queries(), K)
         shelves, queries = rows.shelves(), rows.queries()
-        of = np.zeros((FILTERED, K), np.int64)
+        of = np.full((FILTERED, K), -1, np.int64)
         for shelf in range(SHELVES):
             keys = np.flatnonzero(shelves == shelf)
             asked = np.arange(shelf, FILTERED, SHELVES)
-            of[asked] = keys[exact(rows.vectors()[keys], queries[asked], K)[0]]
+            of[asked, : len(keys)] = keys[exact(rows.vectors()[keys], queries[asked], K)[0]]
         save(path, np.concatenate([nearest, of]))
     both: Ints = np.load(path)
     return both[:-FILTERED], both[-FILTERED:]

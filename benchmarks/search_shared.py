@@ -98,9 +98,9 @@ def exact(vectors: Floats, queries: Floats, k: int, block: int = 50_000) -> tupl
 
 
 def recall(found: Sequence[Sequence[int]], wanted: Ints) -> float:
-    """Share of the wanted rows that were found, over all queries."""
+    """Share of the wanted rows that were found, over all queries; -1 is none."""
     hits = [len({*one} & {*best}) for one, best in zip(found, wanted.tolist(), strict=True)]
-    return sum(hits) / wanted.size
+    return sum(hits) / int((wanted >= 0).sum())
 
 
 def save(path: Path, array: NDArray[Any]) -> None:
