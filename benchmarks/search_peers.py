@@ -312,10 +312,10 @@ class Faiss:
         return self._index.search(queries, K)
 
     def hits(self, query: Floats) -> Any:
-        raise NotImplementedError
+        raise ValueError("FAISS alone keeps no texts and no fields")
 
     def filtered(self, query: Floats, shelf: int) -> Any:
-        raise NotImplementedError
+        raise ValueError("FAISS alone keeps no texts and no fields")
 
     def numbers(self, found: Any) -> list[list[int]]:
         listed: list[list[int]] = found[1].tolist()
