@@ -1,6 +1,6 @@
 """Kills of a writer, with a full history: every acknowledged operation and every observed answer against a model.
 
-    python benchmarks/kills.py [--kills 30] [--seed 0] [--folder DIR] [--out history.jsonl]
+    python benchmarks/kills.py [--kills 30] [--seed 0] [--migrate] [--folder DIR] [--out history.jsonl]
 
 A writer adds, replaces and deletes documents, by their ids and by a filter, and updates their metadata. It says each
 operation after its commit; it is killed at a moment drawn by chance, within about ten operations, in half of the turns
@@ -8,6 +8,9 @@ while this process has a handle open and opens and closes others beside it. The 
 acknowledged, or that and the one operation that was under way: the same documents with the same metadata, the same
 answers of vector search as brute force over the stored vectors, the same matrix, and a check without problems. Exit
 code 1 where something differed.
+
+With --migrate the writer also fills a second space, some passages at a time, and switches between both. Then every
+passage must have its vector in the space that is active, and no wrong one in the other.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ import numpy as np
 
 from omnivec.store import matrix
 from omnivec.store.indexes.exact import ExactIndex
-from omnivec.store.records import Document, Passage, SpaceRecord
+from omnivec.store.records import ACTIVE, FILLING, Document, Passage, SpaceRecord
 from omnivec.store.sqlite import Catalogue
+from omnivec.types import Floats
 
 DIM, NAMES, PARTS, BEST = 16, 120, 25, 50
 GROUPS = 7
@@ -44,16 +48,20 @@ CONTEXT = multiprocessing.get_context("forkserver")
 """Writers are forked from a process that has imported what they need: a turn is 0.2 s shorter than with a new one."""
 
 
+SPACES = ("text", "text-2")
+"""The second one is filled with --migrate; its vectors are those of the first with the opposite signs."""
+
+
 State = tuple[int, int | None]
 """The seed of a document's content, and the mark of its last update, None if there was none."""
 
 
-def write(folder: Path, seed: int, said: Connection) -> None:
+def write(folder: Path, seed: int, said: Connection, migrate: bool = False) -> None:
     """The writer, which does not end by itself: it says each operation before and after."""
     chance = random.Random(seed)
     with Catalogue.open(folder, create=False) as catalogue:
         for number in range(1_000_000):
-            operation = drawn(chance, seed * 1_000_000 + number)
+            operation = drawn(chance, seed * 1_000_000 + number, migrate)
             said.send({"begin": operation})
             apply(catalogue, operation)
             said.send({"done": operation})
@@ -66,8 +74,13 @@ def messages(said: Connection) -> Iterator[dict[str, Any]]:
             yield said.recv()
 
 
-def drawn(chance: random.Random, number: int) -> dict[str, Any]:
-    """An operation: documents to add or replace, each with the seed of its vectors, to update or to delete."""
+def drawn(chance: random.Random, number: int, migrate: bool = False) -> dict[str, Any]:
+    """An operation: documents to add or replace, each with the seed of its vectors, to update or to delete.
+
+    With `migrate`, two of three are a step of a migration.
+    """
+    if migrate and chance.random() < 0.67:
+        return {"fill": chance.randrange(1, 2000)} if chance.random() < 0.8 else {"switch": True}
     names = [f"d{chance.randrange(NAMES)}" for _ in range(chance.randrange(1, 6))]
     kind = chance.random()
     if kind < 0.2:
@@ -79,14 +92,32 @@ def drawn(chance: random.Random, number: int) -> dict[str, Any]:
     return {"write": dict.fromkeys(names, number), "remove": [f"d{chance.randrange(NAMES)}"]}
 
 
-def made(name: str, seed: int) -> Document:
-    """A document of several passages, the same for the same seed."""
-    vectors = (
+def vectors_of(name: str, seed: int, space: str) -> Floats:
+    """The vectors of a document's passages in a space."""
+    vectors: Floats = (
         np.random.default_rng(abs(hash((int(name[1:]), seed)))).standard_normal((PARTS, DIM)).astype("f4")
     )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors if space == SPACES[0] else -vectors
+
+
+def vector_of(text: str, space: str) -> Floats:
+    """The vector (1, DIM) of a passage, by its text."""
+    name, seed, part = text.split()
+    return vectors_of(name, int(seed), space)[int(part)][None]
+
+
+def active_of(catalogue: Catalogue) -> tuple[str, str]:
+    """The space that is searched, and the other one."""
+    [active] = [name for name, one in catalogue.spaces().items() if one.state == ACTIVE]
+    return active, SPACES[SPACES[0] == active]
+
+
+def made(name: str, seed: int, space: str) -> Document:
+    """A document of several passages, the same for the same seed."""
+    vectors = vectors_of(name, seed, space)
     passages = tuple(
-        Passage(0, len(text), 1, text, "text", {"text": vectors[i : i + 1]})
+        Passage(0, len(text), 1, text, "text", {space: vectors[i : i + 1]})
         for i, text in enumerate([f"{name} {seed} {i}" for i in range(PARTS)])
     )
     metadata = {"seed": seed, "group": seed % GROUPS}
@@ -106,7 +137,15 @@ def apply(catalogue: Catalogue, operation: Mapping[str, Any]) -> None:
         given = {"first": mark, "long": "x" * (mark % 3000), "last": mark}
         catalogue.update(dict.fromkeys(operation["update"], given))
         return
-    documents = [made(name, seed) for name, seed in operation["write"].items()]
+    active, other = active_of(catalogue)
+    if "fill" in operation:
+        waiting = catalogue.waiting(active, other, limit=operation["fill"])
+        catalogue.add_vectors(other, {one.key: vector_of(one.text, other) for one in waiting}, {})
+        return
+    if "switch" in operation:
+        catalogue.switch(active, other)
+        return
+    documents = [made(name, seed, active) for name, seed in operation["write"].items()]
     catalogue.write(documents, [name for name in operation["remove"] if name not in operation["write"]])
 
 
@@ -137,12 +176,19 @@ def problems(catalogue: Catalogue, possible: list[dict[str, State]]) -> tuple[di
     with catalogue.snapshot():
         there = state_of(catalogue)
         wrong = [] if there in possible else [f"documents {_difference(there, possible[0])}"]
-        keys, vectors = catalogue.vectors("text")
+        active, other = active_of(catalogue)
+        keys, vectors = catalogue.vectors(active)
         passages = catalogue.passages(keys)
+        for space in (active, other) if other in catalogue.spaces() else ():
+            filled, stored = catalogue.vectors(space)
+            owned = catalogue.passages(filled)
+            for key, vector in zip(filled.tolist(), stored, strict=True):
+                if not np.array_equal(vector, vector_of(owned[key].text, space)[0]):
+                    wrong.append(f"passage {key} has another vector in {space}")
         texts = sorted(f"{name} {seed} {i}" for name, (seed, _) in there.items() for i in range(PARTS))
         if sorted(one.text for one in passages.values()) != texts:
             wrong.append("passages of other documents")
-        loaded = matrix.load(catalogue, catalogue.folder, "text")
+        loaded = matrix.load(catalogue, catalogue.folder, active)
         if not (np.array_equal(loaded.keys, keys) and np.array_equal(loaded.vectors, vectors)):
             wrong.append("the matrix is not what is stored")
         query = np.random.default_rng(len(keys)).standard_normal((1, DIM)).astype("f4")
@@ -168,12 +214,12 @@ def _difference(there: Mapping[str, State], wanted: Mapping[str, State]) -> dict
 
 
 def killed(
-    folder: Path, seed: int, state: dict[str, State], chance: random.Random
+    folder: Path, seed: int, state: dict[str, State], chance: random.Random, migrate: bool = False
 ) -> tuple[dict[str, Any], dict[str, State]]:
     """One turn: a writer that is killed, and what is there afterwards."""
     beside = Catalogue.open(folder, create=False) if chance.random() < 0.5 else None
     said_here, said_there = CONTEXT.Pipe(duplex=False)
-    writer = CONTEXT.Process(target=write, args=(folder, seed, said_there), daemon=True)
+    writer = CONTEXT.Process(target=write, args=(folder, seed, said_there, migrate), daemon=True)
     writer.start()
     said_there.close()
     coming, said, begun = messages(said_here), [], time.monotonic()
@@ -215,6 +261,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--migrate", action="store_true", help="also steps of a migration to another model")
     parser.add_argument("--folder", type=Path, help="kept afterwards; a temporary one by default")
     parser.add_argument("--out", type=Path, help="the history, one line of JSON for each kill")
     options = parser.parse_args()
@@ -225,10 +272,14 @@ def main() -> int:
         folder = (options.folder or Path(scratch)) / "kills.omni"
         with Catalogue.open(folder, create=True) as catalogue:
             catalogue.put_space(SpaceRecord("text", "kills", DIM, "cosine", {}, {}, ()))
+            if options.migrate:
+                catalogue.put_space(
+                    SpaceRecord(SPACES[1], "kills again", DIM, "cosine", {}, {}, (), state=FILLING)
+                )
         state: dict[str, State] = {}
         out = options.out.open("w") if options.out else None
         for turn in range(1, options.kills + 1):
-            record, state = killed(folder, options.seed * 100_000 + turn, state, chance)
+            record, state = killed(folder, options.seed * 100_000 + turn, state, chance, options.migrate)
             operations += sum("done" in line for line in record["said"])
             if out is not None:
                 out.write(json.dumps(record) + "\n")

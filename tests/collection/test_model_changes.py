@@ -331,12 +331,10 @@ def test_no_file_of_vectors_from_before_is_used_after_the_switch(
     with Catalogue.open(notes.folder, create=False) as catalogue:
         keys = catalogue.vectors("text")[0].tolist()
     notes.migrate(new)
-    matrix.load(notes._catalogue, notes.folder, "text-2")
-    assert list(notes.folder.glob("matrix-*"))
-    with notes._catalogue._connections.transaction() as connection:  # as if these had failed
+    with notes._catalogue._connections.transaction() as connection:  # as if it had failed
         connection.execute("DELETE FROM vectors WHERE passage = ? AND space = 2", (keys[3],))
-    loaded_before = matrix.load(notes._catalogue, notes.folder, "text-2")
-    assert len(loaded_before.keys) in (59, 60)
+    assert len(matrix.load(notes._catalogue, notes.folder, "text-2").keys) == 59
+    assert list(notes.folder.glob("matrix-*"))
     notes.migrate_back()
     notes.migrate(new)
     assert matrix.load(notes._catalogue, notes.folder, "text-2").keys.tolist() == keys

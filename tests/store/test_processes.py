@@ -159,15 +159,16 @@ def test_a_killed_writer_loses_nothing_that_it_said(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_two_hundred_kills_leave_what_was_acknowledged(tmp_path):
+@pytest.mark.parametrize(("kills", "options"), [(200, []), (40, ["--migrate"])], ids=["writes", "migrations"])
+def test_many_kills_leave_what_was_acknowledged(tmp_path, kills, options):
     """Every operation and every answer against a model; `benchmarks/kills.py --kills N` for more."""
     program = Path(__file__).parents[2] / "benchmarks" / "kills.py"
     history = tmp_path / "history.jsonl"
     done = subprocess.run(
-        [sys.executable, program, "--kills", "200", "--folder", tmp_path, "--out", history],
+        [sys.executable, program, "--kills", str(kills), *options, "--folder", tmp_path, "--out", history],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
-    assert len(history.read_text().splitlines()) == 200
+    assert len(history.read_text().splitlines()) == kills

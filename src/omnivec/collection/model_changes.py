@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from omnivec.inputs.modality import get as record_of
 from omnivec.inputs.modality import plural
 from omnivec.models.embedder import Embedder
 from omnivec.progress import bar
+from omnivec.store import matrix
 from omnivec.store.lock import writer_lock
 from omnivec.store.records import ACTIVE, FILLING, RETIRED, SpaceRecord
 from omnivec.types import DENSE, Keys
@@ -234,9 +235,14 @@ class ModelChanges(Opened):
         while True:
             last = self._catalogue.drop_vectors(name, after=after, documents=_DOCUMENTS)
             if last is None and not after:
-                return
+                break
             after = last or 0
             advance(_DOCUMENTS)
+        # What was made from the vectors of this space; of a space with such a name, it would only be made again.
+        shown = matrix.slug(name, 0).partition("~")[0]
+        for file in [*self.folder.glob(f"matrix-{shown}~*"), *self.folder.glob(f"index-{shown}~*")]:
+            with suppress(OSError):  # another process has it mapped (Windows)
+                file.unlink(missing_ok=True)
 
     @contextmanager
     def _migrating(self) -> Iterator[None]:
