@@ -405,11 +405,11 @@ REFINES = (2, 3, 5, 10)
 PEERS = {
     OURS: Peer(Omnivec, ("omnivec",)),
     CHROMA: Peer(Chroma, ("chromadb",), levels=(10, 600)),
-    "lancedb IVF_RQ": Peer(Lance, ("lancedb",), "IVF_RQ", (1, 200), (3, 5, 10)),
+    "lancedb IVF_RQ": Peer(Lance, ("lancedb",), "IVF_RQ", (1, 400), (3, 5, 10)),
     "lancedb IVF_HNSW_SQ": Peer(Lance, ("lancedb",), "IVF_HNSW_SQ", (10, 400), (1, 2)),
     "qdrant": Peer(Qdrant, ("qdrant-edge-py", "numpy"), levels=(10, 600)),
-    "faiss IVF RaBitQ": Peer(Faiss, ("faiss-cpu",), "4", (1, 200), REFINES, stores=False),
-    "faiss IVF RaBitQ, 8 lists": Peer(Faiss, ("faiss-cpu",), "8", (1, 300), REFINES, stores=False),
+    "faiss IVF RaBitQ": Peer(Faiss, ("faiss-cpu",), "4", (1, 600), REFINES, stores=False),
+    "faiss IVF RaBitQ, 8 lists": Peer(Faiss, ("faiss-cpu",), "8", (1, 1000), REFINES, stores=False),
     "faiss HNSW16": Peer(Faiss, ("faiss-cpu",), "HNSW16", (10, 600), stores=False),
     "faiss HNSW32": Peer(Faiss, ("faiss-cpu",), "HNSW32", (10, 600), stores=False),
 }
