@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "index_choice.csv"
 K, BATCH, ENOUGH = 10, 500, 0.998
 FACTORIES = {
+    "IVF-PQ fs 2": "IVF{lists},PQ{half}x4fs",
     "IVF-RaBitQ fs 1 bit": "IVF{lists},RaBitQfs",
     "IVF-RaBitQ fs 2 bits": "IVF{lists},RaBitQfs2",
     "IVF-RaBitQ fs 4 bits": "IVF{lists},RaBitQfs4",
@@ -42,7 +43,12 @@ FACTORIES = {
     "HNSW32": "HNSW32,Flat",
     "HNSW16 SQ8": "HNSW16,SQ8",
 }
-MULTIPLES = {"IVF-RaBitQ fs 1 bit": (5, 10, 20), "IVF-RaBitQ 1 bit": (10,), "IVF-RaBitQ fs 2 bits": (3, 5)}
+MULTIPLES = {
+    "IVF-PQ fs 2": (5, 10),
+    "IVF-RaBitQ fs 1 bit": (5, 10, 20),
+    "IVF-RaBitQ 1 bit": (10,),
+    "IVF-RaBitQ fs 2 bits": (3, 5),
+}
 FILTERS = (0.5, 0.1, 0.03, 0.01)
 
 
@@ -202,9 +208,12 @@ def filtered(
 def made(name: str, vectors: Floats, lists: int, points: int, rounds: int) -> tuple[Any, float, int]:
     """An index, the CPU seconds that it took, and its bytes."""
     index = faiss.index_factory(
-        vectors.shape[1], FACTORIES[name].format(lists=lists), faiss.METRIC_INNER_PRODUCT
+        vectors.shape[1],
+        FACTORIES[name].format(lists=lists, half=vectors.shape[1] // 2),
+        faiss.METRIC_INNER_PRODUCT,
     )
     begun = time.process_time()
+    faiss.omp_set_num_threads(1)
     if hasattr(index, "cp"):
         index.cp.niter, index.cp.min_points_per_centroid, index.cp.seed = rounds, 1, 1234
         index.cp.max_points_per_centroid = points
@@ -276,10 +285,9 @@ def main() -> None:
         unit(loaded[0][: options.rows]),
         unit(loaded[1][:: max(1, len(loaded[1]) // options.queries)]),
     )
-    lists = options.lists or int(4 * np.sqrt(len(vectors)))
+    lists = options.lists or int(1.62 * np.sqrt(len(vectors)))
     threads, rows = faiss.omp_get_max_threads(), []
     for name in options.indexes.split(","):
-        faiss.omp_set_num_threads(threads)
         index, seconds, size = made(name, vectors, lists, options.points, options.rounds)
         facts = {
             "set": options.label or options.set,

@@ -19,6 +19,7 @@ from omnivec.cli.collection_rows import export_rows, import_rows
 from omnivec.cli.common import (
     collection_option,
     count,
+    described_index,
     find_collection,
     json_option,
     print_json,
@@ -217,6 +218,31 @@ def salvage(source: Path, target: Path, as_json: bool) -> int:
                 f"what can be read of them: {report.unverified}; look at it, then `omnivec collection import` embeds it"
             )
     return 3 if left or report.notes or report.complete is False else 0
+
+
+@command.command("build-index")
+@click.argument("space", required=False, metavar="[SPACE]")
+@collection_option
+@json_option
+def build_index(space: str | None, collection: Path | None, as_json: bool) -> None:
+    """Build the indexes by which large spaces are searched, or extend them by what was added.
+
+    Without SPACE, those of all spaces of more than 50,000 vectors. Searches work meanwhile, and without an index: they
+    compare all vectors.
+    """
+    from dataclasses import asdict
+
+    from omnivec.collection.collection import Collection
+
+    with Collection(find_collection(collection), create=False) as notes:
+        built = notes.build_index(space)
+    if as_json:
+        print_json([asdict(one) for one in built])
+        return
+    for one in built:
+        click.echo(described_index(one))
+    if not built:
+        click.echo("no space has more than 50,000 vectors; smaller ones are searched without an index")
 
 
 @command.command()

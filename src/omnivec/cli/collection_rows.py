@@ -15,6 +15,7 @@ from omnivec.cli.common import (
     count,
     filters,
     find_collection,
+    finish_indexes,
     json_option,
     model_option,
     print_json,
@@ -102,6 +103,7 @@ def import_rows(
                     say(line)
                 shown.advance(work.report.rows - done)
                 done = work.report.rows
+            finish_indexes(notes)
         except BaseException as error:
             if is_interruption(error):
                 rows = f"the first {count(done, 'row')} are in; " if done else ""

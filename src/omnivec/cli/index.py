@@ -15,6 +15,7 @@ from omnivec.cli.common import (
     collection_option,
     count,
     find_collection,
+    finish_indexes,
     json_option,
     left_out,
     print_json,
@@ -110,6 +111,8 @@ def command(
                 report = target.sync(
                     paths or None, **options, dry_run=dry_run, on_event=tell, say=say, wait=None
                 )
+                if not dry_run:
+                    finish_indexes(target)
         except BaseException as error:
             if is_interruption(error):
                 raise KeyboardInterrupt(so_far(folder)) from error

@@ -12,6 +12,7 @@ from omnivec.store.records import Counts, SpaceRecord
 from omnivec.validation import arguments
 
 if TYPE_CHECKING:  # imported when needed
+    from omnivec.store.index_builder import Built
     from omnivec.store.salvage import Salvaged
 
 
@@ -51,6 +52,35 @@ class Upkeep(Opened):
         for files in (matrix, index_files):
             problems += files.problems(self._catalogue, self.folder)
         return problems
+
+    def build_index(
+        self, space: str | None = None, *, index: str = "faiss", show_progress_bar: bool | None = None
+    ) -> list[Built]:
+        """Builds the indexes of large spaces, or extends them by the vectors that were added, and waits for them.
+
+        A space of more than 50,000 vectors is searched with an index, which is a file beside the catalogue. It is built
+        in a process of its own; searches go on meanwhile. It can be deleted and built again at any time.
+
+        Args:
+            space: name of the space, which may be smaller; None for all spaces of more than 50,000 vectors.
+            index: name of the index, one that has files.
+            show_progress_bar: whether to show progress on stderr; None shows it in a terminal or a notebook if the
+                work takes long.
+
+        Returns:
+            For each space the number of vectors, the recall that was measured, seconds and bytes.
+
+        Raises:
+            UsageError: the collection is open for reading only, or there is no such space or index.
+            CollectionError: the file cannot be written, or the process that builds the index ended.
+        """
+        from omnivec.collection import space_indexes
+
+        name = arguments.text("index", index)
+        wanted = space_indexes.large(self._catalogue) if space is None else [arguments.text("space", space)]
+        return [
+            space_indexes.build(self._catalogue, self.folder, one, name, show_progress_bar) for one in wanted
+        ]
 
     def unverified(self) -> list[str]:
         """Returns what `check(deep=True)` cannot verify, one line each, since an earlier version wrote it."""

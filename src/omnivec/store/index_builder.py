@@ -93,7 +93,7 @@ def build(
 
 def _build(catalogue: Catalogue, folder: Path, space: str, name: str, report: Report, begun: float) -> Built:
     with catalogue.snapshot():
-        record, owner, key = _dense(catalogue, space), catalogue.id(), catalogue.space_key(space)
+        record, owner, key = dense_space(catalogue, space), catalogue.id(), catalogue.space_key(space)
         rows = matrix.open_rows(catalogue, folder, space)
         older = index_files.newest(catalogue, folder, space, name)
         gone = rows.keys()[:0] if older is None else catalogue.removed_since(older.header.state[0])
@@ -113,7 +113,12 @@ def _build(catalogue: Catalogue, folder: Path, space: str, name: str, report: Re
     return _built(Stored(index, header, file, file.stat().st_size), added, begun)
 
 
-def _dense(catalogue: Catalogue, space: str) -> SpaceRecord:
+def dense_space(catalogue: Catalogue, space: str) -> SpaceRecord:
+    """The record of a space that may have an index.
+
+    Raises:
+        UsageError: there is no such space, it is being filled, or it is not dense.
+    """
     spaces = catalogue.spaces()
     if space not in spaces:
         raise UsageError(f"no space {space!r} in this collection; there are: {', '.join(spaces) or 'none'}")
@@ -163,7 +168,7 @@ def _made(record: SpaceRecord, name: str, rows: Rows, report: Report) -> Approxi
     phases = iter(["reading", "adding"])
 
     def blocks() -> Iterator[tuple[Keys, Floats]]:
-        phase = next(phases, "reading")
+        phase = next(phases, "adding")
         yield from _told(rows.blocks(), phase, len(rows), report)
         if phase == "reading":
             report("training", 0, 1)

@@ -135,6 +135,23 @@ def newest_state(catalogue: Catalogue, folder: Path, space: str, name: str) -> t
     return max(there, default=None)
 
 
+def rows_of_newest(catalogue: Catalogue, folder: Path, space: str, name: str) -> int:
+    """The number of vectors that the newest file of an index says it has; 0 if there is none. It is not verified."""
+    states = _states(catalogue, space, name)
+    there = [file for file in folder.glob(f"index-*.{name}") if file.name in states]
+    try:
+        file = max(there, key=lambda file: states[file.name][0])
+        with file.open("rb") as stream:
+            stream.seek(-_TRAILER.size, os.SEEK_END)
+            length, _, magic = _TRAILER.unpack(stream.read())
+            if magic != _MAGIC or length > _LONGEST_HEADER:
+                return 0
+            stream.seek(-_TRAILER.size - length, os.SEEK_END)
+            return int(json.loads(stream.read(length))["rows"])
+    except (OSError, ValueError, struct.error, KeyError, TypeError):
+        return 0
+
+
 def save(folder: Path, owner: str, key: int, header: Header, index: ApproximateIndex) -> Path:
     """Writes an index to its file, atomically, and removes older files of the same index and space.
 

@@ -1,8 +1,9 @@
-"""FAISS: inverted lists of codes of a few bits per component (IVF and RaBitQ), for spaces of many vectors.
+"""FAISS: inverted lists of short codes (IVF and 4-bit product quantization), for spaces of many vectors.
 
-k-means divides the space into lists; a search reads the lists whose centroids are nearest to the query. A vector is
-stored as the signs of its difference from the centroid and a few numbers (RaBitQ: Gao and Long 2024), so that a list is
-read at the speed of memory. `benchmarks/index_choice.py` compares this with other indexes of FAISS.
+k-means divides the space into lists; a search reads the lists whose centroids are nearest to the query. Of a vector's
+difference from the centroid, each two components are stored as 4 bits (product quantization: Jegou, Douze, Schmid
+2011), which are compared 32 vectors at a time (fast scan: Andre, Kermarrec, Le Scouarnec 2015).
+`benchmarks/index_choice.py` compares this with other indexes of FAISS.
 
 How many lists are read and how many candidates are proposed follows from a measurement: when the index is built, some
 of its vectors are searched for among the others, exactly and by the index, and the least effort is taken that finds
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,7 +28,8 @@ from omnivec.store.indexes.base import Blocks
 from omnivec.types import Floats, Keys, Metric
 
 TARGET = 0.995
-"""Recall among the ten nearest that the effort of a search must reach with own vectors as queries."""
+"""Recall among the ten nearest that the effort of a search must reach with own vectors as queries. Of real queries, for
+which the effort is not chosen, up to .005 more are missed (`benchmarks/index_choice.py`)."""
 
 SAMPLE = 500
 """Number of vectors with which recall is measured."""
@@ -40,10 +42,14 @@ _POINTS = 40
 _ITERATIONS = 8
 _LARGEST = 1e6
 """Largest norm in the index; typical vectors have the norm 1, and squares of greater ones would overflow."""
-_MULTIPLES = (10, 20, 40, 80, 160)
+_MULTIPLES = (5, 10, 20, 40, 80, 160)
 _QUERIES_PER_THREAD = 64
-_WORTH_THREADS = 1 << 20
-"""Least number of vectors times lists for which k-means uses several threads, which wait for one another."""
+_FEW_TIMES = 10
+"""Most candidates, in times of k, for which the first codes are good enough."""
+_FEW = 1000
+"""Up to so many vectors are stored as they are."""
+_NARROW = 128
+"""Vectors of fewer components get 4 bits for each, others for each two."""
 _LEAST = 32
 """Fewest candidates of a search."""
 
@@ -188,44 +194,58 @@ class FaissIndex:
         if self.metric != "cosine":
             norm = float(np.sqrt(np.mean(_squared(trained)))) if len(trained) else 0.0
             self._facts["scale"] = 1 / norm if 1e-30 < norm < 1e30 else 1.0
-        kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
-        bits = 1 if self.dim >= 128 else 4
-        self._index = faiss.index_factory(self.dim, f"IVF{lists},RaBitQfs{bits}", kind)
-        clustering = self._index.cp
-        clustering.seed, clustering.niter, clustering.min_points_per_centroid = _SEED, _ITERATIONS, 1
-        with _threads(None if len(trained) * lists > _WORTH_THREADS else 1):
-            self._index.train(self._scaled(trained))
-        truth = Truth(*sample, self.metric)
-        for keys, vectors in blocks():
-            self._append(keys, self._scaled(vectors))
-            truth.see(keys, vectors)
+        truth, seen = Truth(*sample, self.metric), False
+        for codes in _codes(self.dim, n):
+            self._index = self._trained(codes, lists, trained)
+            for keys, vectors in blocks():
+                self._append(keys, self._scaled(vectors))
+                if not seen:
+                    truth.see(keys, vectors)
+            seen = True
+            multiple, enough = self._multiple(truth)
+            if enough:
+                break
         self._facts |= {
             "faiss": faiss.__version__,
             "lists": lists,
-            "bits": bits,
+            "codes": codes,
             "trained": len(trained),
             "rows": n,
         }
-        self._choose(truth)
+        self._choose(truth, multiple)
 
-    def _choose(self, truth: Truth) -> None:
-        """Chooses the number of candidates and of lists to read, by recall."""
-        queries, lists = self._scaled(truth.vectors), int(self._index.nlist)
+    def _trained(self, codes: str, lists: int, trained: Floats) -> Any:
+        import faiss
 
-        def measured(multiple: int, probes: int) -> float:
-            found, _ = self._proposed(queries, min(len(self), max(_LEAST, 10 * multiple) + 1), probes, None)
-            return truth.recall(found)
+        kind = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+        index = faiss.index_factory(self.dim, f"IVF{lists},{codes}", kind)
+        index.cp.seed, index.cp.niter, index.cp.min_points_per_centroid = _SEED, _ITERATIONS, 1
+        with _threads(1):  # its threads would wait for one another, at full speed, for longer than they work
+            index.train(self._scaled(trained))
+        return index
 
+    def _measured(self, truth: Truth, multiple: int, probes: int) -> float:
+        most = min(len(self), max(_LEAST, 10 * multiple) + 1)
+        found, _ = self._proposed(self._scaled(truth.vectors), most, probes, None)
+        return truth.recall(found)
+
+    def _multiple(self, truth: Truth) -> tuple[int, bool]:
+        """How many times k candidates are needed when all lists are read, and whether these are few."""
         multiple = _MULTIPLES[0]
         for multiple in _MULTIPLES:
-            if measured(multiple, lists) >= TARGET:
-                break
-        probes, recall = lists, 0.0
-        for probes in _ladder(lists):
-            recall = measured(multiple, probes)
+            # Most of what a search misses may be in lists that it does not read.
+            if self._measured(truth, multiple, int(self._index.nlist)) >= 1 - (1 - TARGET) / 3:
+                return multiple, multiple <= _FEW_TIMES
+        return multiple, False
+
+    def _choose(self, truth: Truth, multiple: int) -> None:
+        """Chooses the number of lists to read, by recall."""
+        probes, recall = 1, 0.0
+        for probes in _ladder(int(self._index.nlist)):
+            recall = self._measured(truth, multiple, probes)
             if recall >= TARGET:
                 break
-        self._facts |= {"candidates": multiple, "probes": probes, "recall": recall, "sample": len(queries)}
+        self._facts |= {"candidates": multiple, "probes": probes, "recall": recall, "sample": len(truth.keys)}
 
     def _append(self, keys: Keys, vectors: Floats) -> None:
         self._several = self._several or len(np.unique(keys)) < len(keys)
@@ -307,8 +327,20 @@ def _squared(vectors: Floats) -> NDArray[np.float64]:
 
 
 def _lists(n: int) -> int:
-    """The number of lists for n vectors: about 4 sqrt(n), but of 40 vectors and more each."""
-    return max(1, min(int(4 * np.sqrt(n)), n // 40))
+    """The number of lists for n vectors: 512 for 100,000, 1,600 for a million; of 40 vectors and more each."""
+    return max(1, min(int(1.62 * np.sqrt(n)), n // 40))
+
+
+def _codes(dim: int, n: int) -> Sequence[str]:
+    """FAISS' names of the codes to try for n vectors, the fastest first.
+
+    The second are signs and a few numbers for each vector (RaBitQ: Gao and Long 2024), or 4 bits for each component:
+    they find the neighbours also where a few components are much larger than the others.
+    """
+    if n <= _FEW:
+        return ("Flat",)
+    width = dim if dim < _NARROW or dim % 2 else dim // 2
+    return f"PQ{width}x4fs", f"RaBitQfs{4 if dim < _NARROW else 1}"
 
 
 def _ladder(lists: int) -> Iterator[int]:
