@@ -344,8 +344,19 @@ class Omnivec:
                     ids = [str(i) for i in range(part.start, part.stop)]
                     own = np.asarray(vectors[part])
                     notes.add(texts[part], ids, fields[part], vectors=own, show_progress_bar=False)
-            if hasattr(notes, "build_index"):
-                notes.build_index()
+            self._index(notes)
+
+    def _index(self, notes: Any) -> None:
+        """Builds what a large space is searched with, before it is asked for."""
+        if hasattr(notes, "build_index"):
+            notes.build_index()
+            return
+        from omnivec.store.index_builder import Builder
+        from omnivec.store.matrix import EXACT_ROWS
+
+        [(space, _)] = notes.spaces().items()
+        if notes.counts().passages > EXACT_ROWS:
+            Builder(self._place, space, "faiss").run(lambda phase, done, total: None)
 
     def _write(self, notes: Any, rows: Rows) -> None:
         from omnivec import Collection
