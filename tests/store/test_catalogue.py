@@ -24,10 +24,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from omnivec.errors import CollectionDamaged, CollectionError, UsageError
-from omnivec.store import matrix
+from omnivec.store import matrix, writing
 from omnivec.store.records import Document, SpaceRecord
 from omnivec.store.sqlite import Catalogue
-from omnivec.store.writing import HISTORY
 from patience import PATIENCE
 from store_samples import DIM, document, passage, space
 
@@ -167,7 +166,8 @@ def test_touch_and_signatures_and_roots(catalogue):
     assert set(catalogue.signatures("/b")) == {"y"}
 
 
-def test_every_write_counts_and_the_history_is_bounded(catalogue):
+def test_every_write_counts_and_the_history_is_bounded(catalogue, monkeypatch):
+    monkeypatch.setattr(writing, "HISTORY", 40)
     before, stamp = catalogue.changes()
     catalogue.write([document("a")])
     catalogue.touch({"a": (1, 2, 3)})
@@ -177,12 +177,13 @@ def test_every_write_counts_and_the_history_is_bounded(catalogue):
     after, other = catalogue.changes()
     assert after == before + 3
     assert other != stamp
-    for i in range(HISTORY):
+    for i in range(40):
         catalogue.add_root(str(i))
     history = catalogue.history()
-    assert len(history) == HISTORY
-    assert max(history) == after + HISTORY
-    assert catalogue.history()[after + HISTORY] == catalogue.changes()[1]
+    assert len(history) == 40
+    assert max(history) == after + 40
+    assert history[after + 40] == catalogue.stamp(after + 40) == catalogue.changes()[1]
+    assert catalogue.stamp(after) is None
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,24 @@ def test_removed_passages_are_forgotten_with_the_history(
     assert catalogue._rows("SELECT * FROM removed") == []
 
 
+def test_many_removed_passages_are_forgotten_with_their_states(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MOST_REMOVED", 4)
+    monkeypatch.setattr(writing, "_PRUNED_EVERY", 1)
+    states = []
+    for i in range(6):
+        states.append(catalogue.changes()[0])
+        catalogue.write([document(f"new {i}")])
+        catalogue.delete([f"new {i}"])
+    known = [state for state in states if catalogue.removed_since(state) is not None]
+    assert known == states[-4:]
+    oldest = catalogue.removed_since(known[0])
+    assert oldest is not None and len(oldest) == 4
+    assert [catalogue.stamp(state) is not None for state in states] == [False, False, True, True, True, True]
+    assert catalogue.check(deep=True) == []
+
+
 @pytest.mark.parametrize("version", [1, 3, 6])
 def test_an_older_schema_says_nothing_of_removed_passages(tmp_path: Path, version: int) -> None:
     catalogue_of_version(tmp_path / "old", version, ["one", "two"])

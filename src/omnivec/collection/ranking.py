@@ -279,7 +279,7 @@ class Ranking:
         if not isinstance(known, LargeSpace) or known.proposing is None or known.rows.space != now.space:
             return None
         state = known.proposing.state
-        return known.proposing if self._catalogue.history().get(state[0]) == state[1] else None
+        return known.proposing if self._catalogue.stamp(state[0]) == state[1] else None
 
     def _candidates(
         self, record: SpaceRecord, loaded: matrix.Loaded, known: Candidates | None

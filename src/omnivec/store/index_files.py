@@ -32,7 +32,7 @@ from omnivec.errors import CollectionError, OmnivecError, UsageError
 from omnivec.files import abandoned, written
 from omnivec.store.index_registry import index_class
 from omnivec.store.indexes.base import ApproximateIndex
-from omnivec.store.matrix import slug
+from omnivec.store.matrix import known_states, slug
 from omnivec.store.records import SpaceRecord
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import Metric
@@ -111,36 +111,33 @@ def newest(catalogue: Catalogue, folder: Path, space: str, name: str) -> Stored 
     """
     with catalogue.snapshot():
         record = catalogue.spaces().get(space)
-        states = {} if record is None else _states(catalogue, space, name)
         if record is None:
             return None
-        owner = catalogue.id()
-    tried: set[str] = set()
-    while there := [
-        file for file in folder.glob(f"index-*.{name}") if file.name in states and file.name not in tried
-    ]:
+        owner, tried = catalogue.id(), set[Path]()
         # One after the other: while one was looked for, a build may have put a newer one in its place.
-        file = max(there, key=lambda file: states[file.name][0])
-        read = _read(file, owner, record, name, states[file.name])
-        if read is not None:
-            return read
-        tried.add(file.name)
+        while states := {
+            file: state
+            for file, state in _states(catalogue, folder, space, name).items()
+            if file not in tried
+        }:
+            file = max(states, key=lambda file: states[file][0])
+            read = _read(file, owner, record, name, states[file])
+            if read is not None:
+                return read
+            tried.add(file)
     return None
 
 
 def newest_state(catalogue: Catalogue, folder: Path, space: str, name: str) -> tuple[int, int] | None:
     """The state of the newest file of an index, which is not read; None if there is none."""
-    states = _states(catalogue, space, name)
-    there = [states[file.name] for file in folder.glob(f"index-*.{name}") if file.name in states]
-    return max(there, default=None)
+    return max(_states(catalogue, folder, space, name).values(), default=None)
 
 
 def rows_of_newest(catalogue: Catalogue, folder: Path, space: str, name: str) -> int:
     """The number of vectors that the newest file of an index says it has; 0 if there is none. It is not verified."""
-    states = _states(catalogue, space, name)
-    there = [file for file in folder.glob(f"index-*.{name}") if file.name in states]
+    states = _states(catalogue, folder, space, name)
     try:
-        file = max(there, key=lambda file: states[file.name][0])
+        file = max(states, key=lambda file: states[file][0])
         with file.open("rb") as stream:
             stream.seek(-_TRAILER.size, os.SEEK_END)
             length, _, magic = _TRAILER.unpack(stream.read())
@@ -188,14 +185,11 @@ def save(folder: Path, owner: str, key: int, header: Header, index: ApproximateI
 def problems(catalogue: Catalogue, folder: Path) -> list[str]:
     """One line for each index file of a known state that is damaged."""
     wrong = []
-    there = sorted(folder.glob("index-*~*"))
     with catalogue.snapshot():
         owner = catalogue.id()
-        for space, record in catalogue.spaces().items() if there else ():
-            for file in there:
-                name = file.suffix[1:]
-                state = _states(catalogue, space, name).get(file.name)
-                if state is not None and _checked(file, owner, record, name, state) is None:
+        for space, record in catalogue.spaces().items():
+            for file, state in sorted(_states(catalogue, folder, space, "*").items()):
+                if _checked(file, owner, record, file.suffix[1:], state) is None:
                     wrong.append(
                         f"{file} is not what was written; it is not used, and is made again from the catalogue "
                         f"by `omnivec collection build-index {space}`"
@@ -211,10 +205,10 @@ def _name(space: str, key: int, state: tuple[int, int], name: str) -> str:
     return f"{_begin(space, key)}-{state[0]}-{state[1] % 2**64:016x}.{name}"
 
 
-def _states(catalogue: Catalogue, space: str, name: str) -> dict[str, tuple[int, int]]:
-    """The names that files of an index may have -> the state of the catalogue that each belongs to."""
-    key = catalogue.space_key(space)
-    return {_name(space, key, state, name): state for state in catalogue.history().items()}
+def _states(catalogue: Catalogue, folder: Path, space: str, name: str) -> dict[Path, tuple[int, int]]:
+    """What has the name of a file of an index, "*" for any, of a space -> the state of the history that it says."""
+    begin = _begin(space, catalogue.space_key(space))
+    return known_states(catalogue, folder.glob(f"{begin}-*.{name}"), begin)
 
 
 def _read(file: Path, owner: str, record: SpaceRecord, name: str, state: tuple[int, int]) -> Stored | None:

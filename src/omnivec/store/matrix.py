@@ -44,6 +44,7 @@ _WORTHWHILE = 2000
 """Fewest vectors of a space that has a file."""
 _STALE = 0.1
 """Share of the rows that may be deleted or missing before the file is written again."""
+_STATE = re.compile(r"-([0-9]{1,18})-([0-9a-f]{16})\.[^.]+")
 _NAME = re.compile(r"matrix-(.+~[0-9a-f]+)-[0-9]+-[0-9a-f]{16}\.f32")
 
 
@@ -140,9 +141,7 @@ def advanced(catalogue: Catalogue, space: str, rows: Rows) -> Rows | None:
         None if they must be opened anew: the state that they belong to is not in the catalogue's history, the
         space is another, their file was changed, or so much has changed that it is worth writing another.
     """
-    known = (
-        catalogue.history().get(rows.state[0]) == rows.state[1] and catalogue.space_key(space) == rows.space
-    )
+    known = catalogue.stamp(rows.state[0]) == rows.state[1] and catalogue.space_key(space) == rows.space
     if not known or not rows.base.unchanged():
         return None
     now = _since(catalogue, space, rows)
@@ -155,9 +154,8 @@ def problems(catalogue: Catalogue, folder: Path) -> list[str]:
     with catalogue.snapshot():
         owner = catalogue.id()
         for space, record in catalogue.spaces().items():
-            for name in _states(catalogue, space):
-                file = folder / name
-                if os.path.lexists(file) and not _is_whole(file, owner, record.dim):
+            for file in _states(catalogue, folder, space):
+                if not _is_whole(file, owner, record.dim):
                     wrong.append(
                         f"{file} is not what was written; it is not used, and the next write makes it again from "
                         "the catalogue"
@@ -178,10 +176,28 @@ def _is_whole(file: Path, owner: str, dim: int) -> bool:
     return read is not None or matrix_file.is_older(file)
 
 
-def _states(catalogue: Catalogue, space: str) -> dict[str, tuple[int, int]]:
-    """The names that matrix files of a space may have -> the state of the catalogue that each belongs to."""
-    slugged = slug(space, catalogue.space_key(space))
-    return {_name(slugged, state): state for state in catalogue.history().items()}
+def _states(catalogue: Catalogue, folder: Path, space: str) -> dict[Path, tuple[int, int]]:
+    """What has the name of a matrix file of a space -> the state of the history that the name says."""
+    begin = f"matrix-{slug(space, catalogue.space_key(space))}"
+    return known_states(catalogue, folder.glob(f"{begin}-*.f32"), begin)
+
+
+def known_states(catalogue: Catalogue, files: Iterable[Path], begin: str) -> dict[Path, tuple[int, int]]:
+    """Files beside the catalogue whose names end in a state of its history -> that state.
+
+    Args:
+        catalogue: of the collection.
+        files: whose names are `begin`, "-", the number of writes, "-", 16 hexadecimal digits of the stamp, and
+            a suffix.
+        begin: of the names.
+    """
+    states = {}
+    for file in files:
+        match = _STATE.fullmatch(file.name[len(begin) :])
+        stamp = catalogue.stamp(int(match[1])) if match else None
+        if match and stamp is not None and match[2] == f"{stamp % 2**64:016x}":
+            states[file] = int(match[1]), stamp
+    return states
 
 
 def _newest(
@@ -190,13 +206,12 @@ def _newest(
     """The newest intact matrix file whose state is in the catalogue's history, and that state."""
     if record.state == FILLING:  # older passages get vectors
         return None
-    names, owner = _states(catalogue, record.name), catalogue.id()
+    states, owner = _states(catalogue, folder, record.name), catalogue.id()
     # Files only: opening a pipe would block.
-    usable = [file for file in folder.glob("matrix-*.f32") if file.name in names and file.is_file()]
-    for file in sorted(usable, key=lambda file: -names[file.name][0]):
+    for file in sorted(filter(Path.is_file, states), key=lambda file: -states[file][0]):
         read = matrix_file.read(file, owner, record.dim)
         if read is not None and not (verified and not _is_whole(file, owner, record.dim)):
-            return names[file.name], read
+            return states[file], read
     return None
 
 

@@ -110,8 +110,8 @@ class PassageReader(Reader):
             changes: the number of writes in that state, which must be a state of this collection: see `history`.
 
         Returns:
-            None for a state before the last 1,000 writes, for one before the schema was migrated to version 7, for one
-            that is yet to come, and for a collection of an older schema.
+            None for a state that is no longer in the history, for one before the schema was migrated to version 7, for
+            one that is yet to come, and for a collection of an older schema.
         """
         with self._connections.snapshot() as connection:
             known = connection.execute("SELECT value FROM meta WHERE key = 'recorded'").fetchone()

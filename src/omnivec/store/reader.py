@@ -68,6 +68,11 @@ class Reader:
             raise damaged(self._connections.path, "its id is not a text")
         return stored[0][0] if stored else ""
 
+    def stamp(self, changes: int) -> int | None:
+        """The stamp of the state after so many writes; None if it is not one of the recent states."""
+        stored = self._read(rows.STATE, "FROM history WHERE changes = ?", (changes,))
+        return stored[0][1] if stored else None
+
     def history(self) -> dict[int, int]:
         """The stamps of the most recent states, by their number of writes."""
         return {row[0]: row[1] for row in self._read(rows.STATE, "FROM history")}

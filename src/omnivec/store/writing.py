@@ -19,7 +19,11 @@ from omnivec.store.strings import storable
 from omnivec.types import DENSE, SPARSE, Floats, Kind, SparseRow
 from omnivec.validation.arguments import is_missing, plain, quoted
 
-HISTORY = 1000
+HISTORY = 50_000
+"""Number of recent states that are known: a file of one of them beside the catalogue can be brought up to date."""
+MOST_REMOVED = 1_000_000
+"""About how many removed passages are remembered; states before them are forgotten."""
+_PRUNED_EVERY = 256
 _CHANGED = (
     *("model", "dim", "metric", "identity", "provenance"),
     *("modalities", "kind", "dtype", "state"),
@@ -151,10 +155,16 @@ def count_change(connection: Connection) -> None:
     connection.execute(
         "UPDATE meta SET value = (SELECT stamp FROM history ORDER BY changes DESC LIMIT 1) WHERE key = 'stamp'"
     )
+    newest = connection.execute("SELECT max(changes) FROM history").fetchone()[0]
+    oldest = newest - HISTORY
+    if newest % _PRUNED_EVERY == 0:
+        row = connection.execute(
+            "SELECT changes FROM removed ORDER BY changes DESC LIMIT 1 OFFSET ?", (MOST_REMOVED,)
+        ).fetchone()
+        # The newest state stays: it is that of the files that are written next.
+        oldest = oldest if row is None else max(oldest, min(row[0], newest - 1))
     for table in ("history", "removed"):
-        connection.execute(
-            f"DELETE FROM {table} WHERE changes <= (SELECT max(changes) FROM history) - ?", (HISTORY,)
-        )
+        connection.execute(f"DELETE FROM {table} WHERE changes <= ?", (oldest,))
 
 
 def delete(connection: Connection, ids: Sequence[str]) -> int:
