@@ -43,6 +43,9 @@ class NoBuilder:
     def start(self):
         type(self).started += 1
 
+    def stop(self):
+        type(self).started -= 1
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
@@ -303,8 +306,11 @@ def test_a_build_is_started_where_there_is_no_index_and_not_by_a_reader(filled):
     with Catalogue.open(filled.folder, create=False, readonly=True) as reader:
         of(reader, Ranking(reader, reader.folder), query, 5)
     assert NoBuilder.started == 0
-    of(filled, Ranking(filled, filled.folder), query, 5)
+    ranking = Ranking(filled, filled.folder)
+    of(filled, ranking, query, 5)
     assert NoBuilder.started == 1
+    ranking.close()
+    assert NoBuilder.started == 0
 
 
 def test_an_index_file_is_used_when_it_appears(filled, monkeypatch):

@@ -91,7 +91,8 @@ class Collection(Documents, Neighbours, Tabular, ModelChanges, Upkeep):
             raise
 
     def close(self) -> None:
-        """Closes the files; may be called more than once."""
+        """Closes the files, and stops a build of an index in the background; may be called more than once."""
+        self._ranking.close()
         self._catalogue.close()
 
     def __enter__(self) -> Collection:

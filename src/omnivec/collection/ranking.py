@@ -107,6 +107,12 @@ class Ranking:
         self._builders: dict[str, Builder] = {}
         self._looked: dict[str, float] = {}
 
+    def close(self) -> None:
+        """Stops builds in the background; a search later starts them again."""
+        with self._lock:
+            for builder in self._builders.values():
+                builder.stop()
+
     def nearest(self, vectors: Mapping[str, Any], k: int, allowed: Keys | None = None) -> list[Ranked]:
         """Finds the k passages nearest to one query; see `nearest_to_each`.
 
