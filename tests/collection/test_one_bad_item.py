@@ -121,7 +121,7 @@ def test_an_add_takes_the_others(
     notes: omnivec.Collection, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Metadata(UserDict[str, Any]):
-        def keys(self) -> Any:
+        def __iter__(self) -> Any:
             raise Panic("no keys")
 
     for error in RAISED:

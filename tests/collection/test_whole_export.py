@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def passage(text: str, kind: str, one: Any, many: Any, terms: Any, start: float)
 
 def filled(catalogue: Catalogue, made: dict[str, Any]) -> None:
     for space in SPACES:
-        catalogue.put_space(space)
+        catalogue.put_space(replace(space, state="active"))
     catalogue.add_root("docs")
     catalogue.write(
         [
@@ -108,6 +109,8 @@ def filled(catalogue: Catalogue, made: dict[str, Any]) -> None:
             for name, (facts, passages, path, number) in made.items()
         ]
     )
+    for space in SPACES:
+        catalogue.put_space(space)
 
 
 TABLES = {

@@ -401,6 +401,7 @@ class Querying(Opened):
                 targets[space] = target(near, self._catalogue.vectors(space, disliked)[1])
                 covered = np.union1d(covered, keys)
         if not targets and len(liked):
+            self._catalogue.refuse_strays()  # their vectors may have been there
             raise UsageError(
                 f"the documents in `like` have no single vectors that could be averaged; spaces: "
                 f"{', '.join(f'{name} ({one.kind})' for name, one in records.items())}"

@@ -120,6 +120,11 @@ class PassageReader(Reader):
                 return None
             return self._keys("SELECT passage FROM removed WHERE changes >= ? ORDER BY passage", (changes,))
 
+    def refuse_strays(self) -> None:
+        """Raises CollectionDamaged if there are vectors that belong to no passage or to no space; reads all of them."""
+        with self._connections.snapshot() as connection:
+            checking.refuse_strays(connection, self._connections.path)
+
     def keys_of(self, ids: Sequence[str]) -> Keys:
         """(n,) keys of the passages of these documents, ascending."""
         return self._keys(
