@@ -69,7 +69,10 @@ FAST = (
     *(
         *(
             f"collection/test_{name}.py"
-            for name in ("cells", "documents", "languages", "rows_in", "rows_out")
+            for name in (
+                *("cells", "documents", "languages", "large_space", "nearest", "rows_in", "rows_out"),
+                "whole_export",
+            )
         ),
         "inputs/test_items.py",
         "training/test_pairs.py",
@@ -77,12 +80,16 @@ FAST = (
     ),
     *(f"guards/test_{name}.py" for name in ("exports", "layers", "package", "registry")),
     *(f"hub/test_hub_{name}.py" for name in ("cache", "contents", "names", "versions")),
-    *("inputs/image/test_crops.py", "store/indexes/test_exact.py", "tables/formats/test_tables_text.py"),
+    *("inputs/image/test_crops.py", "tables/formats/test_tables_text.py"),
     *("inputs/audio/test_recording.py", "inputs/audio/test_sound.py"),
     *(
         f"store/test_{name}.py"
-        for name in ("copies", "dates", "filter_syntax", "filters", "gathering", "lock", "sparse")
+        for name in (
+            *("copies", "dates", "filter_syntax", "filters", "gathering", "index_files", "lock", "salvage"),
+            "sparse",
+        )
     ),
+    *("store/indexes/test_exact.py", "store/indexes/test_faiss.py"),
     *(f"tables/test_{name}.py" for name in ("key_splitting", "ngrams", "pooling")),
     *(f"weights/test_{name}.py" for name in ("ctranslate2", "hyperparams")),
 )

@@ -114,7 +114,7 @@ def with_index(catalogue, ranking):
 
 
 @settings(
-    max_examples=15,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure is short, and shrinking takes minutes
@@ -311,6 +311,17 @@ def test_a_build_is_started_where_there_is_no_index_and_not_by_a_reader(filled):
     assert NoBuilder.started == 1
     ranking.close()
     assert NoBuilder.started == 0
+
+
+def test_a_removed_document_leaves_room_for_others(filled):
+    query, ranking = drawn(1, 50)[0], Ranking(filled, filled.folder)
+    write(filled, "near", np.tile(query, (60, 1)) + drawn(60, 51) / 100)
+    of(filled, ranking, query, 1)
+    with_index(filled, ranking)
+    filled.delete(["near"])
+    write(filled, "far", -drawn(60, 51))
+    for k in (1, 5, 20):
+        assert of(filled, ranking, query, k) == brute(filled, query, k, "cosine")
 
 
 def test_an_index_file_is_used_when_it_appears(filled, monkeypatch):

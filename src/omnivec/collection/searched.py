@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from omnivec.store import matrix
 from omnivec.store.indexes.base import ApproximateIndex, VectorIndex
 from omnivec.store.indexes.exact import ExactIndex, nearest_of
+from omnivec.store.matrix_file import Block
 from omnivec.store.maxsim import MaxSimIndex
 from omnivec.store.records import SpaceRecord
 from omnivec.store.space_rows import Part, Rows
@@ -297,7 +298,7 @@ class LargeSpace:
         later = self._later(queries, k, allowed, last)
         found = []
         for i, query in enumerate(queries):
-            keys, vectors = self.rows.take(_ascending(np.sort(proposed[i][proposed[i] >= 0])))
+            keys, vectors = self._alive(query, proposed[i], index.candidates(k), allowed)
             one = nearest_of(query, keys, vectors, k, self.metric) if len(keys) else (keys, _NOTHING)
             for part in later:
                 one = _merged(one, part[i], k)
@@ -305,6 +306,20 @@ class LargeSpace:
                 [one] = self._exact([query], k, allowed)
             found.append(one)
         return found
+
+    def _alive(self, query: Floats, proposed: Keys, needed: int, allowed: Keys | None) -> Block:
+        """The vectors of the proposed passages; more are proposed if too few of them still exist.
+
+        The passages of a document that was replaced may all be near the query, and leave no room for others.
+        """
+        index, most = cast(Proposing, self.proposing).index, len(proposed)
+        while True:
+            keys, vectors = self.rows.take(_ascending(np.sort(proposed[proposed >= 0])))
+            complete = most >= len(index) or bool((proposed < 0).any())
+            if complete or len(_ascending(keys)) >= needed:
+                return keys, vectors
+            most = min(4 * most, len(index))
+            proposed = index.search(query[None], most, allowed)[0][0]
 
     def unproposed(self) -> int:
         """The number of vectors that were added after the index was built, which are all compared."""
