@@ -12,7 +12,7 @@ from omnivec.collection.documents import Documents
 from omnivec.collection.file_names import FileNames
 from omnivec.collection.model_changes import ModelChanges
 from omnivec.collection.nearest import Neighbours
-from omnivec.collection.ranking import AUTOMATIC, Ranking
+from omnivec.collection.ranking import Ranking
 from omnivec.collection.requested import ModelSource, RequestedModels
 from omnivec.collection.spaces import Spaces
 from omnivec.collection.tabular import Tabular
@@ -24,7 +24,7 @@ from omnivec.inputs.items import paths as checked_paths
 from omnivec.models.embedder import Embedder
 from omnivec.progress import bar
 from omnivec.store import matrix
-from omnivec.store.index_registry import index_class
+from omnivec.store.index_registry import AUTOMATIC, index_class
 from omnivec.store.lock import writer_lock
 from omnivec.store.records import ACTIVE
 from omnivec.store.sqlite import Catalogue

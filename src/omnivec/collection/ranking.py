@@ -46,7 +46,7 @@ from omnivec.collection.searched import (
 )
 from omnivec.store import index_files, matrix
 from omnivec.store.index_builder import Builder
-from omnivec.store.index_registry import EXACT, IndexClass, index_class
+from omnivec.store.index_registry import AUTOMATIC, EXACT, IndexClass, index_class
 from omnivec.store.matrix_file import MatrixDamaged
 from omnivec.store.maxsim import MaxSimIndex
 from omnivec.store.records import FILLING, SpaceRecord
@@ -55,9 +55,6 @@ from omnivec.store.sparse import SparseIndex
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import MULTI, SPARSE, Floats, Ints, Keys
 from omnivec.vectors import calibration
-
-AUTOMATIC = "faiss"
-"""The index of a space of more than `matrix.EXACT_ROWS` vectors, unless another is asked for."""
 
 LOOK_SECONDS = 1.0
 """After how long a ranking looks for a newer index file again."""

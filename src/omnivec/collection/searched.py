@@ -39,7 +39,8 @@ CANDIDATES = 4
 """An index in memory is asked for this many times k candidates, which are then ranked by their exact scores."""
 
 STALE = 0.1
-"""Share of a space's vectors that may be added or removed before its index in memory is built again."""
+"""Share of a space's vectors that may be missing in its index before this is extended, or added or removed before an
+index in memory is built again."""
 
 FEW = 2_000
 """Number of allowed passages that are always compared exactly."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from omnivec.collection.opened import Opened
+from omnivec.collection.searched import STALE
 from omnivec.errors import UsageError
 from omnivec.progress import bar
 from omnivec.store import index_files, matrix
 from omnivec.store.index_builder import Builder, Built, dense_space
+from omnivec.store.index_registry import AUTOMATIC
 from omnivec.store.records import ACTIVE
 from omnivec.store.sqlite import Catalogue
 from omnivec.types import DENSE
-
-STALE = 0.1
-"""Share of a space's vectors that may be missing in its index before it is extended at the end of a command."""
 
 
 def large(catalogue: Catalogue) -> list[str]:
@@ -37,7 +36,7 @@ def stale(catalogue: Catalogue, folder: Path, index: str) -> list[str]:
         ]
 
 
-def build_stale(notes: Opened, index: str = "faiss") -> list[Built]:
+def build_stale(notes: Opened, index: str = AUTOMATIC) -> list[Built]:
     """Builds or extends the indexes of the spaces that `stale` lists."""
     wanted = stale(notes._catalogue, notes.folder, index)
     return [build(notes._catalogue, notes.folder, space, index, None) for space in wanted]

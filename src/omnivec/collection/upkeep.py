@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from omnivec.collection.opened import Opened
 from omnivec.inputs import modality as modalities
 from omnivec.store import copies, matrix
+from omnivec.store.index_registry import AUTOMATIC
 from omnivec.store.records import Counts, SpaceRecord
 from omnivec.validation import arguments
 
@@ -54,7 +55,7 @@ class Upkeep(Opened):
         return problems
 
     def build_index(
-        self, space: str | None = None, *, index: str = "faiss", show_progress_bar: bool | None = None
+        self, space: str | None = None, *, index: str = AUTOMATIC, show_progress_bar: bool | None = None
     ) -> list[Built]:
         """Builds the indexes of large spaces, or extends them by the vectors that were added, and waits for them.
 

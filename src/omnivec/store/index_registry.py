@@ -17,6 +17,8 @@ from omnivec.validation.reasons import with_class
 GROUP = "omnivec.indexes"
 OWN = "omnivec.store.indexes."
 EXACT = "exact"
+AUTOMATIC = "faiss"
+"""The index of spaces that are too large to compare all vectors, unless the caller chooses another one."""
 
 
 class IndexClass(Protocol):

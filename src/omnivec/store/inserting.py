@@ -2,7 +2,7 @@
 
 FTS5 writes what it has gathered to the file at each statement that runs a trigger, as that statement may have to be
 rolled back alone. So a statement for each passage makes a segment of the full-text index for each, and merging these
-takes three times as long as indexing the texts.
+takes longer than indexing the texts.
 """
 
 from __future__ import annotations

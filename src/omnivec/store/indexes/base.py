@@ -6,7 +6,29 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
+
+from omnivec.errors import UsageError
 from omnivec.types import Floats, Keys, Metric
+
+
+def checked(vectors: Floats, dim: int, name: str) -> Floats:
+    """Vectors as a contiguous array (n, dim) float32.
+
+    Args:
+        vectors: what the caller gave.
+        dim: length of a vector in the index.
+        name: of the argument, for messages.
+
+    Raises:
+        UsageError: the shape is another one, or a number is NaN or infinite.
+    """
+    array: Floats = np.ascontiguousarray(vectors, np.float32)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise UsageError(f"{name} are {array.shape}; this index takes (n, {dim})")
+    if not np.isfinite(array).all():
+        raise UsageError(f"{name} hold {int((~np.isfinite(array)).sum())} numbers that are NaN or infinite")
+    return array
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnivec.errors import UsageError
+from omnivec.store.indexes.base import checked
 from omnivec.types import Floats, Keys, Metric
 
 _SCORES_AT_ONCE = 1 << 23  # 32 MB of float32
@@ -26,11 +27,11 @@ def _blocks(n: int, size: int = _ROWS_AT_ONCE) -> Iterator[slice]:
         yield slice(start, min(start + size, n))
 
 
-def _squared(vectors: Floats) -> Doubles:
+def squared(vectors: Floats) -> Doubles:
     """(n, d) -> (n,) squared norms in float64, as some would overflow or vanish in float32."""
     doubles = vectors.astype(np.float64)
-    squared: Doubles = np.einsum("ij,ij->i", doubles, doubles)
-    return squared
+    norms: Doubles = np.einsum("ij,ij->i", doubles, doubles)
+    return norms
 
 
 def is_tame(norms: Doubles) -> bool:
@@ -102,7 +103,7 @@ class ExactIndex:
 
     def add(self, keys: Keys, vectors: Floats) -> None:
         """Adds vectors; the vectors that these keys had before are replaced. See `VectorIndex.add`."""
-        keys, vectors = np.asarray(keys, np.int64), self._checked(vectors, "vectors")
+        keys, vectors = np.asarray(keys, np.int64), checked(vectors, self.dim, "vectors")
         if keys.shape != (len(vectors),) or (len(keys) and keys.min() < 0):
             raise UsageError(
                 f"keys are {keys.shape}, {len(vectors)} vectors need as many keys, none negative"
@@ -135,7 +136,7 @@ class ExactIndex:
         """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
-        queries = self._checked(queries, "queries")
+        queries = checked(queries, self.dim, "queries")
         rows = None if allowed is None else self._rows_of(allowed)
         if rows is not None and alive is not None:
             rows = rows[alive[rows]]
@@ -157,16 +158,6 @@ class ExactIndex:
                 keys[i, : len(best)], scores[i, : len(best)] = best, values
         return keys, scores
 
-    def _checked(self, vectors: Floats, name: str) -> Floats:
-        array: Floats = np.ascontiguousarray(vectors, np.float32)
-        if array.ndim != 2 or array.shape[1] != self.dim:
-            raise UsageError(f"{name} are {array.shape}; this index takes (n, {self.dim})")
-        if not np.isfinite(array).all():
-            raise UsageError(
-                f"{name} hold {int((~np.isfinite(array)).sum())} numbers that are NaN or infinite"
-            )
-        return array
-
     def _rows_of(self, allowed: Keys) -> Rows:
         """The rows of the allowed keys, ascending."""
         unique = np.unique(np.asarray(allowed, np.int64))
@@ -178,13 +169,13 @@ class ExactIndex:
     def _squares(self, rows: Rows | None) -> Doubles:
         """The squared norm of each row; once computed for all rows, they are cached."""
         if rows is not None and self._norms is None:
-            return np.concatenate([_squared(self._matrix[rows[block]]) for block in _blocks(len(rows))])
+            return np.concatenate([squared(self._matrix[rows[block]]) for block in _blocks(len(rows))])
         if self._norms is None:
             norms = np.empty(len(self))
             for piece in self._pieces():
                 for block in _blocks(piece.stop - piece.start):
                     place = slice(piece.start + block.start, piece.start + block.stop)
-                    norms[place] = _squared(self._matrix[place])
+                    norms[place] = squared(self._matrix[place])
             self._norms = norms
         return self._norms if rows is None else self._norms[rows]
 
@@ -196,7 +187,7 @@ class ExactIndex:
         2nd ed., section 3.1); a few u more cover the other steps.
         """
         squares = self._squares(rows)
-        norms, sizes = np.sqrt(squares), np.sqrt(_squared(queries))
+        norms, sizes = np.sqrt(squares), np.sqrt(squared(queries))
         if not (is_tame(norms) and is_tame(sizes)):
             return np.zeros((len(queries), len(norms)), np.float32), np.full(len(queries), np.inf)
         ranks = self._products(queries, rows)

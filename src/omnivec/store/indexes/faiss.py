@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from omnivec.errors import CollectionError, UsageError
 from omnivec.store.index_recall import Truth
-from omnivec.store.indexes.base import Blocks
+from omnivec.store.indexes.base import Blocks, checked
+from omnivec.store.indexes.exact import squared
 from omnivec.types import Floats, Keys, Metric
 
 TARGET = 0.995
-"""Recall among the ten nearest that the effort of a search must reach with own vectors as queries. Of real queries, for
-which the effort is not chosen, up to .005 more are missed (`benchmarks/index_choice.py`)."""
+"""Recall among the ten nearest that the effort of a search must reach with own vectors as queries. It is
+above .99, since queries that are no vectors of the space may find less (`benchmarks/index_choice.py`)."""
 
 SAMPLE = 500
 """Number of vectors with which recall is measured."""
@@ -101,7 +102,7 @@ class FaissIndex:
 
     def add(self, keys: Keys, vectors: Floats) -> None:
         """Adds vectors; the vectors that these keys had before are replaced. See `VectorIndex.add`."""
-        keys, vectors = np.ascontiguousarray(keys, np.int64), self._checked(vectors, "vectors")
+        keys, vectors = np.ascontiguousarray(keys, np.int64), checked(vectors, self.dim, "vectors")
         if keys.shape != (len(vectors),) or (len(keys) and keys.min() < 0):
             raise UsageError(
                 f"keys are {keys.shape}, {len(vectors)} vectors need as many keys, none negative"
@@ -125,7 +126,7 @@ class FaissIndex:
         """Proposes k keys for each query, with estimated scores. See `VectorIndex.search`."""
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
-        queries = self._checked(queries, "queries")
+        queries = checked(queries, self.dim, "queries")
         probes = int(self._facts.get("probes", 1))
         if not len(self) or not len(queries) or (allowed is not None and not len(allowed)):
             return self._padded(len(queries), k)
@@ -192,7 +193,7 @@ class FaissIndex:
         lists = _lists(n)
         trained, sample = _drawn(n, blocks, min(n, _POINTS * lists), min(n, SAMPLE))
         if self.metric != "cosine":
-            norm = float(np.sqrt(np.mean(_squared(trained)))) if len(trained) else 0.0
+            norm = float(np.sqrt(np.mean(squared(trained)))) if len(trained) else 0.0
             self._facts["scale"] = 1 / norm if 1e-30 < norm < 1e30 else 1.0
         truth, seen = Truth(*sample, self.metric), False
         for codes in _codes(self.dim, n):
@@ -273,19 +274,9 @@ class FaissIndex:
     def _padded(queries: int, k: int) -> tuple[Keys, Floats]:
         return np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32)
 
-    def _checked(self, vectors: Floats, name: str) -> Floats:
-        array: Floats = np.ascontiguousarray(vectors, np.float32)
-        if array.ndim != 2 or array.shape[1] != self.dim:
-            raise UsageError(f"{name} are {array.shape}; this index takes (n, {self.dim})")
-        if not np.isfinite(array).all():
-            raise UsageError(
-                f"{name} hold {int((~np.isfinite(array)).sum())} numbers that are NaN or infinite"
-            )
-        return array
-
     def _scaled(self, vectors: Floats) -> Floats:
         """(n, dim) vectors as the index holds them: of norm 1 for cosine, else of about this norm."""
-        norms = np.sqrt(_squared(vectors))
+        norms = np.sqrt(squared(vectors))
         if self.metric == "cosine":
             factors = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
         else:
@@ -318,12 +309,6 @@ def _head(stream: BinaryIO, path: Path) -> dict[str, Any]:
     if not isinstance(head, dict):
         raise CollectionError(f"{path} holds no index of this version of omnivec; remove it")
     return head
-
-
-def _squared(vectors: Floats) -> NDArray[np.float64]:
-    doubles = vectors.astype(np.float64)
-    squared: NDArray[np.float64] = np.einsum("ij,ij->i", doubles, doubles)
-    return squared
 
 
 def _lists(n: int) -> int:
