@@ -388,6 +388,7 @@ class ModelChanges(Opened):
         self, source: SpaceRecord, target: SpaceRecord, model: Embedder, fill: Refill, allow_missing: bool
     ) -> None:
         """Switches as soon as no passage is waiting that can be embedded."""
+        idle = False
         while True:
             allowed = list(fill.failed) if allow_missing else []
             waiting = self._catalogue.switch(source.name, target.name, allowed=allowed)
@@ -395,10 +396,12 @@ class ModelChanges(Opened):
                 fill.report.switched = True
                 self._spaces.changed(source, target.name, model)
                 return
-            if not fill.once():  # the rest cannot be embedded, and the caller did not allow that
-                known = set(fill.failed) - set(allowed)
-                if known:
-                    return
+            if fill.once():
+                idle = False
+            elif idle or (not allow_missing and fill.failed):
+                return  # the rest cannot be embedded, and the caller did not allow that
+            else:
+                idle = True  # what was waiting was removed meanwhile, or has just failed: look once more
 
 
 def _once(keys: Keys) -> Keys:
